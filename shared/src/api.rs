@@ -1,0 +1,78 @@
+//! What travels between `kato` and `kato-proxy`: problem details (RFC 9457) and the proxy's statistics.
+
+use serde::{Deserialize, Serialize};
+
+/// A problem detail (RFC 9457 §3.1), served as `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A URI reference that names the kind, e.g. `urn:kato:problem:upstream-unreachable`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind for people; the same for every occurrence.
+    pub title: String,
+    /// The HTTP status code of the answer.
+    pub status: u16,
+    /// This occurrence: what failed, on what.
+    pub detail: String,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// The media type of a problem detail.
+    pub const MEDIA_TYPE: &'static str = "application/problem+json";
+}
+
+/// The answer of `GET /-/api/stats` on the proxy's admin listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The version of this document; 1.
+    pub schema: u32,
+    /// Requests answered since the start, by their outcome.
+    pub requests: RequestStats,
+    /// Bytes received from upstreams since the start.
+    pub wan_bytes: u64,
+    /// Bytes of bodies sent to clients since the start.
+    pub lan_bytes: u64,
+    /// Requests sent to upstreams since the start.
+    pub upstream_requests: u64,
+    /// Responses in the index.
+    pub stored_responses: u64,
+    /// Bytes of distinct content in the store.
+    pub stored_bytes: u64,
+    /// Per upstream.
+    pub upstreams: Vec<UpstreamStats>,
+}
+
+/// Requests by their RFC 9211 outcome.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestStats {
+    /// Answered from the store, fresh or validated.
+    pub hit: u64,
+    /// Forwarded because nothing was stored.
+    pub miss: u64,
+    /// Forwarded to validate a stale response.
+    pub stale: u64,
+    /// Joined a download that was under way.
+    pub collapsed: u64,
+    /// Forwarded without looking at the store.
+    pub bypass: u64,
+    /// Refused before any forwarding.
+    pub refused: u64,
+    /// Ended with an error of the upstream or ours.
+    pub failed: u64,
+}
+
+/// One upstream's part of [`Stats`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamStats {
+    /// The upstream's name in the settings.
+    pub name: String,
+    /// Requests sent to it since the start.
+    pub requests: u64,
+    /// Bytes received from it since the start.
+    pub bytes: u64,
+    /// Requests to it that failed since the start.
+    pub failures: u64,
+}

@@ -1,0 +1,180 @@
+//! SHA-256 digests in the OCI notation `sha256:<64 hex>`; no digest travels as a `String`.
+
+use std::{fmt, str::FromStr};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+/// A SHA-256 digest. Displays as `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor digests).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
+
+/// Why a text is not a digest.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{given}` is not a digest: expected `sha256:` and 64 hexadecimal digits, or the 64 digits alone")]
+pub struct ParseDigestError {
+    given: String,
+}
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// A digest from its 32 bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes of the digest.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The 64 lower-case hexadecimal digits, without the algorithm.
+    pub fn hex(&self) -> String {
+        use fmt::Write as _;
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    /// Accepts `sha256:<hex>` and the bare hex that `release.json` and TUF metadata use.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || ParseDigestError {
+            given: text.chars().take(100).collect(),
+        };
+        let hex = text.strip_prefix("sha256:").unwrap_or(text).as_bytes();
+        let mut bytes = [0_u8; 32];
+        if hex.len() != 64 {
+            return Err(refused());
+        }
+        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+            let [high, low] = pair else { return Err(refused()) };
+            *byte = nibble(*high)
+                .zip(nibble(*low))
+                .map(|(h, l)| h << 4 | l)
+                .ok_or_else(refused)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = ParseDigestError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+/// Computes a [`Digest`] piece by piece.
+#[derive(Clone)]
+pub struct Hasher(Context);
+
+impl Hasher {
+    /// A hasher that has seen nothing yet.
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    /// Takes in the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of everything taken in.
+    pub fn finish(self) -> Digest {
+        let mut bytes = [0_u8; 32];
+        bytes.copy_from_slice(self.0.finish().as_ref());
+        Digest(bytes)
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher(sha256)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn the_digest_of_nothing_is_the_published_one() {
+        assert_eq!(Digest::of(b"").hex(), EMPTY);
+    }
+
+    #[test]
+    fn both_notations_parse_and_upper_case_is_folded() {
+        let digest: Digest = EMPTY.parse().unwrap();
+        assert_eq!(format!("sha256:{EMPTY}").parse(), Ok(digest));
+        assert_eq!(EMPTY.to_uppercase().parse(), Ok(digest));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in [
+            "",
+            "sha256:",
+            "sha512:00",
+            &EMPTY[1..],
+            &format!("{EMPTY}0"),
+            &EMPTY.replace('e', "g"),
+            "é".repeat(32).as_str(),
+        ] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn display_and_parse_round_trip(bytes: [u8; 32]) {
+            let digest = Digest::from_bytes(bytes);
+            proptest::prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Files that survive a pulled plug: temporary file → write → fsync → rename → fsync of the folder.
+//!
+//! A reader sees the old content or the new, never a mixture. Only this module creates, writes or renames files.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// A file operation that failed, with its subject.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} `{path}` failed")]
+pub struct DurableError {
+    /// What was tried, in the present participle, e.g. `writing`.
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why it failed.
+    #[source]
+    pub source: io::Error,
+}
+
+impl DurableError {
+    /// Whether the disk or the quota is full (`ENOSPC`, `EDQUOT`).
+    pub fn is_disk_full(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+}
+
+fn wrap<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> DurableError + 'a {
+    move |source| DurableError {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Replaces the content of `path` with `bytes`, with permission bits `mode` (e.g. `0o644`).
+///
+/// # Errors
+/// [`DurableError`] with the step that failed; the old content then stays, and no temporary file is left.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    let folder = parent(path);
+    let mut temp = tempfile::Builder::new()
+        .prefix(".kato-")
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(folder)
+        .map_err(wrap("creating a temporary file in", folder))?;
+    temp.write_all(bytes).map_err(wrap("writing", path))?;
+    // The umask may have narrowed the bits at creation.
+    temp.as_file()
+        .set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(wrap("setting the mode of", path))?;
+    temp.as_file().sync_all().map_err(wrap("flushing", path))?;
+    temp.persist(path)
+        .map_err(|failed| wrap("renaming into place", path)(failed.error))?;
+    sync_folder(folder)
+}
+
+/// [`write`] for a JSON document: pretty, with a final newline.
+///
+/// # Errors
+/// As [`write`]; a value that cannot be serialised is reported as writing failed.
+pub fn write_json(path: &Path, value: &impl serde::Serialize, mode: u32) -> Result<(), DurableError> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(io::Error::other)
+        .map_err(wrap("serialising", path))?;
+    text.push(b'\n');
+    write(path, &text, mode)
+}
+
+/// Appends `line` and a newline to `path`, creating it with mode 0644, and flushes it to the disk before returning.
+///
+/// # Errors
+/// [`DurableError`] with the step that failed; a torn last line is then possible and readers must expect one.
+pub fn append_line(path: &Path, line: &str) -> Result<(), DurableError> {
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(path)
+        .map_err(wrap("opening", path))?;
+    // One write call, so that a crash cannot interleave two records.
+    file.write_all(format!("{line}\n").as_bytes())
+        .map_err(wrap("appending to", path))?;
+    file.sync_data().map_err(wrap("flushing", path))?;
+    if is_new { sync_folder(parent(path)) } else { Ok(()) }
+}
+
+/// Opens a new empty file for writing; it must not exist yet.
+///
+/// # Errors
+/// [`DurableError`] when it exists or cannot be created.
+pub fn create_new(path: &Path) -> Result<File, DurableError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+        .map_err(wrap("creating", path))
+}
+
+/// Flushes `file`, moves `from` to `to` and flushes the folder of `to`.
+///
+/// # Errors
+/// [`DurableError`] with the step that failed.
+pub fn commit(file: &File, from: &Path, to: &Path) -> Result<(), DurableError> {
+    file.sync_all().map_err(wrap("flushing", from))?;
+    rename(from, to)
+}
+
+/// Renames and flushes both folders.
+///
+/// # Errors
+/// [`DurableError`] with the step that failed.
+#[expect(clippy::disallowed_methods, reason = "the owner of renames")]
+pub fn rename(from: &Path, to: &Path) -> Result<(), DurableError> {
+    fs::rename(from, to).map_err(wrap("renaming into place", to))?;
+    sync_folder(parent(to))?;
+    if parent(from) == parent(to) {
+        Ok(())
+    } else {
+        sync_folder(parent(from))
+    }
+}
+
+/// Creates `path` and its missing parents, and flushes the nearest folder that existed.
+///
+/// # Errors
+/// [`DurableError`] naming the folder.
+pub fn create_folder(path: &Path) -> Result<(), DurableError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(wrap("creating the folder", path))?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Removes the file `path` if it is there, and flushes its folder.
+///
+/// # Errors
+/// [`DurableError`] when it is there and cannot be removed.
+pub fn remove(path: &Path) -> Result<(), DurableError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(parent(path)),
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(wrap("removing", path)(error)),
+    }
+}
+
+/// Flushes the entries of a folder, so that a rename in it survives a power loss.
+///
+/// # Errors
+/// [`DurableError`] naming the folder.
+pub fn sync_folder(folder: &Path) -> Result<(), DurableError> {
+    File::open(folder)
+        .and_then(|opened| opened.sync_all())
+        .map_err(wrap("flushing the folder", folder))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_replaces_the_content_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("latch");
+        write(&path, b"old", 0o644).unwrap();
+        write(&path, b"new", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_write_names_its_subject_and_its_cause() {
+        let error = write(Path::new("/nonexistent-folder/latch"), b"", 0o644).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent-folder"));
+        assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn lines_are_appended_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        append_line(&path, "1").unwrap();
+        append_line(&path, "2").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n");
+    }
+
+    #[test]
+    fn removing_what_is_not_there_is_done_already() {
+        let folder = tempfile::tempdir().unwrap();
+        remove(&folder.path().join("gone")).unwrap();
+    }
+}
