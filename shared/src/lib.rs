@@ -14,7 +14,7 @@ pub mod digest;
 pub mod durable;
 pub mod redact;
 // release
-// settings
+pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 // trust
