@@ -103,16 +103,18 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Unescapes unreserved characters, writes other escapes in upper case, escapes bytes outside ASCII. A `%` without
-/// two hexadecimal digits stays.
+/// Unescapes unreserved characters, writes other escapes in upper case, escapes bytes outside ASCII.
+///
+/// A text with a `%` that begins no escape is no URI; its escapes are left alone, since unescaping beside the stray `%` could
+/// make an escape that was not there (`%%30a` is not `%0a`).
 fn normalise_escapes(text: &str) -> String {
     let bytes = text.as_bytes();
+    let escape_at = |at: usize| bytes.get(at + 1..at + 3).and_then(escaped_byte);
+    let is_valid = (0..bytes.len()).all(|at| bytes[at] != b'%' || escape_at(at).is_some());
     let mut out = String::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
-        let escaped = (*byte == b'%')
-            .then(|| escaped_byte(bytes.get(at + 1..at + 3)?))
-            .flatten();
+        let escaped = (is_valid && *byte == b'%').then(|| escape_at(at)).flatten();
         match escaped {
             Some(plain) if is_unreserved(plain) => out.push(char::from(plain)),
             Some(plain) => push_escaped(&mut out, plain),
@@ -186,6 +188,7 @@ mod tests {
             ("http://host.example/a?", "http://host.example/a"),
             ("http://host.example/a?x=1&y=2", "http://host.example/a?y=2&x=1"),
             ("http://host.example/a%zz", "http://host.example/a%ZZ"),
+            ("http://host.example/%%30a", "http://host.example/%0a"),
         ] {
             assert_ne!(key(a), key(b), "{a} and {b}");
         }

@@ -58,6 +58,6 @@ pub use stored::{Request, Stored, Times};
 pub use vary::{Lookup, Selecting, select};
 
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
