@@ -13,7 +13,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod durable;
 pub mod redact;
-// release
+pub mod release;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
