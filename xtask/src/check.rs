@@ -58,6 +58,15 @@ pub(crate) fn run() -> Result<(), Stop> {
 fn deny(checks: &[&str]) -> Result<()> {
     Tool::cargo()
         .args(["deny", "--all-features", "check", "--hide-inclusion-graph"])
+        // Exceptions that have become needless must go.
+        .args([
+            "-D",
+            "unmatched-skip",
+            "-D",
+            "unnecessary-skip",
+            "-D",
+            "license-not-encountered",
+        ])
         .args(checks)
         .run()
 }
