@@ -3,7 +3,8 @@
 //! ```text
 //! test process
 //! └ unshare -n -m -p                 the lab: bridge br0 10.99.0.1/24, nothing of it reaches the machine
-//!   └ lab supervise                  PID 1 there; ends when the test's end of its stdin closes, and everything ends with it
+//!   └ lab host                       PID 1 there; ends with `lab supervise`, its child, which ends when the test's end of its
+//!     │                              stdin closes; everything ends with it
 //!     ├ unshare -m -u -n -p          node n1: 10.99.0.11, overlay root, own hostname, PIDs, /proc, /run
 //!     │ └ lab init                   PID 1 there: sshd, boot scripts, reaps orphans
 //!     └ unshare -m -u -n -p          node n2 …
@@ -127,7 +128,7 @@ impl Lab {
                 "--mount-proc",
             ])
             .arg(binaries::built("lab")?)
-            .arg("supervise")
+            .arg("host")
             .arg(plan.file())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

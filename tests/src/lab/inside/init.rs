@@ -1,7 +1,6 @@
 //! PID 1 of a node: starts sshd and the boot scripts, then reaps orphans until the node ends.
 //!
-//! Reaping matters: work that is detached from its ssh session becomes our child, and a zombie would look like a running process
-//! to whoever asks by its number.
+//! Work that is detached from its ssh session becomes our child: see [`super::reap`].
 
 use std::{
     fs,
@@ -12,8 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, WaitOptions, wait};
 
+use super::reap;
 use crate::{command, lab::BOOT_FOLDER};
 
 /// Where a node's host key stands.
@@ -40,14 +39,8 @@ pub(crate) fn run() -> Result<()> {
         "Subsystem=sftp internal-sftp",
     ]))?;
     boot_scripts()?;
-    let sshd = i32::try_from(sshd.id()).ok().and_then(Pid::from_raw);
-    loop {
-        match wait(WaitOptions::empty()) {
-            Ok(Some((ended, _))) if Some(ended) == sshd => bail!("sshd has ended"),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("cannot wait for children"),
-        }
-    }
+    reap::until_end_of(&sshd)?;
+    bail!("sshd has ended")
 }
 
 fn boot_scripts() -> Result<()> {

@@ -1,7 +1,7 @@
-//! PID 1 of the lab: bridge and disks, then one thread for each node that runs.
+//! The lab's own side: bridge and disks, then one thread for each node that runs.
 //!
-//! It ends when its stdin closes, that is when the test drops the lab or dies in whatever way; the kernel then ends everything
-//! else. Nothing has to be cleaned up, because nothing exists outside of the namespaces.
+//! It ends when its stdin closes, that is when the test drops the lab or dies in whatever way; PID 1 ends with it, and the kernel
+//! then ends everything else. Nothing has to be cleaned up, because nothing exists outside of the namespaces.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result};
 use kato_shared::durable;
 
-use super::{Order, Report, send};
+use super::{Order, Report, reap, send};
 use crate::{
     command,
     lab::{
@@ -24,6 +24,17 @@ use crate::{
         watch::Ended,
     },
 };
+
+/// PID 1 of the lab: starts [`run`] as a process of its own, reaps, and ends with it.
+pub(crate) fn stand_above(plan: &str) -> Result<()> {
+    let program = std::env::current_exe().context("the running program has no path")?;
+    let supervisor = command::new(program)
+        .args(["supervise", plan])
+        .stdin(Stdio::inherit())
+        .spawn()
+        .context("cannot start the supervisor")?;
+    reap::until_end_of(&supervisor)
+}
 
 /// Prepares, boots every node, and follows orders until stdin closes.
 pub(crate) fn run(plan: Plan) -> Result<()> {
@@ -144,14 +155,15 @@ fn delete(link: &str) -> std::process::Command {
     command
 }
 
-/// `unshare` dies of the signal that its child has died of; `reboot(2)` in a PID namespace sends its init SIGHUP for a restart and SIGINT for power
-/// off, says reboot(2).
+/// `unshare` dies of the signal that its child has died of; `reboot(2)` in a PID namespace sends its init SIGHUP for a restart and SIGINT for
+/// power off, says reboot(2). Only of SIGKILL `unshare` cannot die by its own means: it fails with 1, which our init never ends with
+/// (see [`super::FAULT`]).
 fn how(status: ExitStatus) -> Ended {
-    match status.signal() {
-        Some(1) => Ended::Rebooted,
-        Some(2) => Ended::PoweredOff,
-        Some(_) => Ended::Killed,
-        None => Ended::Exited,
+    match (status.signal(), status.code()) {
+        (Some(1), _) => Ended::Rebooted,
+        (Some(2), _) => Ended::PoweredOff,
+        (Some(_), _) | (None, Some(1)) => Ended::Killed,
+        (None, _) => Ended::Exited,
     }
 }
 
