@@ -31,18 +31,23 @@ const WORKSPACE: [&str; 2] = ["--workspace", "--all-features"];
 /// [`Stop::Operator`] for an unknown area and for packages that only root may install; else what failed.
 pub(crate) fn run(name: Option<&str>) -> Result<(), Stop> {
     let area = name.map(Area::named).transpose().map_err(Stop::Operator)?;
+    // Before minutes are spent on building.
+    let filter = area.map_or_else(
+        || Ok("all()".to_owned()),
+        |area| area.filter(&listing::integration_binaries()?),
+    )?;
     let mut progress = Progress::start("test");
     progress.heading("Debian packages of tests/packages.txt");
     packages::ensure()?;
     progress.heading("cargo-nextest");
     ensure_cargo_tool("nextest")?;
     progress.heading("build");
-    Tool::cargo().args(["build", "--bins"]).args(WORKSPACE).run()?;
+    // All targets at once: programs and test binaries then agree on features, and no crate is built twice.
+    Tool::cargo()
+        .args(["build", "--all-targets"])
+        .args(WORKSPACE)
+        .run()?;
     progress.heading("list");
-    let filter = area.map_or_else(
-        || Ok("all()".to_owned()),
-        |area| area.filter(&listing::integration_binaries()?),
-    )?;
     let obstacle = root_obstacle()?;
     let selected = select(&filter, obstacle.as_deref())?;
     if let Some(reason) = &obstacle {
