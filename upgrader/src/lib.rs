@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod exit;
+pub mod fetch;
 pub mod paths;
 pub mod run;
 pub mod settings;
