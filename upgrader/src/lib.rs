@@ -8,5 +8,6 @@
 pub mod cli;
 pub mod exit;
 pub mod paths;
+pub mod report;
 pub mod run;
 pub mod settings;
