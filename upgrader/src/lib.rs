@@ -9,5 +9,6 @@ pub mod cli;
 pub mod exit;
 pub mod fetch;
 pub mod paths;
+pub mod report;
 pub mod run;
 pub mod settings;
