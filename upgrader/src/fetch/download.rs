@@ -45,7 +45,7 @@ pub(super) async fn run(
                     tracing::warn!(target_name = %file.name, "the parts of a download do not fit together; starting again");
                     part.restart().await?;
                 }
-                Err(verdict) => return Err(wrong(fetcher, file, &part, verdict).await?),
+                Err(verdict) => return Err(wrong(fetcher, file, &part, verdict)),
             }
         }
         let attempt = receive(fetcher, file, &mut part, progress).await;
@@ -166,23 +166,20 @@ const fn is_range_trouble(error: &FetchError) -> bool {
 }
 
 /// The error for a whole file with other bytes; the file is removed.
-async fn wrong(
-    fetcher: &Fetcher,
-    file: &TargetFile,
-    part: &Part,
-    verdict: VerifyError,
-) -> Result<FetchError, FetchError> {
+fn wrong(fetcher: &Fetcher, file: &TargetFile, part: &Part, verdict: VerifyError) -> FetchError {
+    if let Err(kept) = part.discard() {
+        return kept;
+    }
     let url = error::shown(&fetcher.route().resolve(&file.url));
-    let error = match verdict {
-        VerifyError::DigestMismatch { expected, received } => FetchError::Mismatch {
+    if let VerifyError::DigestMismatch { expected, received } = verdict {
+        FetchError::Mismatch {
             url,
             origin: error::shown(&file.url),
             is_cache: fetcher.route().is_cache(),
             expected,
             received,
-        },
-        source => FetchError::Size { url, source },
-    };
-    part.discard()?;
-    Ok(error)
+        }
+    } else {
+        FetchError::Size { url, source: verdict }
+    }
 }

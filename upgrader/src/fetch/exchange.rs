@@ -79,17 +79,17 @@ pub(super) async fn send(
     let etag = strong_etag(response.headers());
     match (response.status(), resume) {
         (StatusCode::OK, _) => Ok(Answer {
-            start: 0,
             size: response.content_length(),
-            etag,
             response,
+            start: 0,
+            etag,
         }),
         (StatusCode::PARTIAL_CONTENT, Some(resume)) => match content_range(response.headers()) {
             Some((start, size)) if start == resume.offset => Ok(Answer {
+                response,
                 start,
                 size,
                 etag,
-                response,
             }),
             _ => Err(refused(fetcher, &url, response).await),
         },

@@ -120,16 +120,21 @@ impl Body {
 /// "Not found" is an answer that `tough` needs to know: it ends the walk up the roots. Storage services say 403 for
 /// it when the folder may not be listed. A cache that refuses says so in a problem detail, which is no such answer.
 fn lift(url: &Url, error: FetchError) -> TransportError {
-    let kind = match error {
+    let is_absent = matches!(
+        error,
         FetchError::Status {
-            status: 404 | 410, ..
-        }
-        | FetchError::Status {
+            status: 404 | 410,
+            ..
+        } | FetchError::Status {
             status: 403,
             detail: None,
             ..
-        } => TransportErrorKind::FileNotFound,
-        _ => TransportErrorKind::Other,
+        }
+    );
+    let kind = if is_absent {
+        TransportErrorKind::FileNotFound
+    } else {
+        TransportErrorKind::Other
     };
     TransportError::new_with_cause(kind, url, error)
 }
