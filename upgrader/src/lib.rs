@@ -7,6 +7,8 @@
 
 pub mod cli;
 pub mod exit;
+pub mod fetch;
 pub mod paths;
+pub mod report;
 pub mod run;
 pub mod settings;
