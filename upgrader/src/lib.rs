@@ -6,7 +6,9 @@
 //! Deliberately absent: a daemon, a database, and any way to switch off a signature or digest check.
 
 pub mod cli;
+pub mod cluster;
 pub mod exit;
 pub mod paths;
+pub mod plan;
 pub mod run;
 pub mod settings;
