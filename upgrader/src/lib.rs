@@ -12,3 +12,4 @@ pub mod paths;
 pub mod plan;
 pub mod run;
 pub mod settings;
+pub mod ssh;
