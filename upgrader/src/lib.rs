@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod exit;
 pub mod paths;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod settings;
 pub mod ssh;
