@@ -22,12 +22,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::client::Client;
+use crate::{binaries, client::Client};
 
 /// Long beside a start or an end on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// The program under test: `$KATO_PROXY_BIN`, else `kato-proxy` beside the folder of the running test.
+/// The program under test: `$KATO_PROXY_BIN`, else the one that this workspace builds.
 ///
 /// # Errors
 /// When it has not been built.
@@ -35,18 +35,7 @@ pub fn program() -> Result<PathBuf> {
     if let Some(named) = env::var_os("KATO_PROXY_BIN") {
         return Ok(PathBuf::from(named));
     }
-    let test = env::current_exe().context("the running test has no path")?;
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .context("the running test is in no target folder")?;
-    let program = folder.join("kato-proxy");
-    ensure!(
-        program.is_file(),
-        "`{}` has not been built\nhint: cargo build -p kato-proxy",
-        program.display()
-    );
-    Ok(program)
+    binaries::built("kato-proxy")
 }
 
 #[expect(clippy::disallowed_methods, reason = "the owner of this child process")]

@@ -182,44 +182,50 @@ async fn write_head(
     part: &Part,
     fault: &Fault,
 ) -> io::Result<()> {
+    let head = head_lines(resource, part).join("\r\n") + "\r\n\r\n";
+    if !matches!(fault, Fault::DripHead) {
+        return stream.write_all(head.as_bytes()).await;
+    }
+    let mut beat = interval(Duration::from_millis(5));
+    for byte in head.bytes() {
+        beat.tick().await;
+        stream.write_all(&[byte]).await?;
+    }
+    Ok(())
+}
+
+fn head_lines(resource: &Resource, part: &Part) -> Vec<String> {
     let status = match part {
         Part::Whole => resource.status,
         Part::Range(_) => 206,
         Part::NotModified => 304,
     };
-    let mut head = format!("HTTP/1.1 {status} X\r\n");
-    for (name, value) in &resource.headers {
-        head.extend([name, ": ", value, "\r\n"]);
-    }
+    let mut lines = vec![format!("HTTP/1.1 {status} X")];
+    lines.extend(
+        resource
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}")),
+    );
     if resource.ranges {
-        head.push_str("accept-ranges: bytes\r\n");
+        lines.push("accept-ranges: bytes".to_owned());
     }
     let length = match part {
         Part::Range(range) => {
             let (first, last, all) = (range.start, range.end - 1, resource.body.len());
-            head += &format!("content-range: bytes {first}-{last}/{all}\r\n");
+            lines.push(format!("content-range: bytes {first}-{last}/{all}"));
             range.len()
         }
-        Part::Whole | Part::NotModified => resource.body.len(),
+        Part::Whole => resource.body.len(),
+        Part::NotModified => return lines,
     };
-    if !matches!(part, Part::NotModified) {
-        head += &(match resource.framing {
-            Framing::Length => format!("content-length: {length}\r\n"),
-            Framing::Chunked => "transfer-encoding: chunked\r\n".to_owned(),
-            Framing::UntilClose => "connection: close\r\n".to_owned(),
-            Framing::Claimed(claimed) => format!("content-length: {claimed}\r\n"),
-        });
-    }
-    head.push_str("\r\n");
-    if matches!(fault, Fault::DripHead) {
-        let mut beat = interval(Duration::from_millis(5));
-        for byte in head.bytes() {
-            beat.tick().await;
-            stream.write_all(&[byte]).await?;
-        }
-        return Ok(());
-    }
-    stream.write_all(head.as_bytes()).await
+    lines.push(match resource.framing {
+        Framing::Length => format!("content-length: {length}"),
+        Framing::Chunked => "transfer-encoding: chunked".to_owned(),
+        Framing::UntilClose => "connection: close".to_owned(),
+        Framing::Claimed(claimed) => format!("content-length: {claimed}"),
+    });
+    lines
 }
 
 /// Sends the content, the fault included; chunked coding is ended only where nothing went wrong.
