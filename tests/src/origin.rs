@@ -170,3 +170,6 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 async fn connection(stream: TcpStream, state: Arc<State>) {
     wire::serve(stream, &state).await.ok();
 }
+
+#[cfg(test)]
+mod tests;
