@@ -8,6 +8,7 @@
 //! | [`origin`] | an origin server that counts what it is asked for and misbehaves as told |
 //! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
 //! | [`proxy`] | the built `kato-proxy` as a child process |
+//! | [`toxics`] | a bad network between two programs, by a seed |
 //! | [`wait`] | waiting for a state, with a deadline |
 //!
 //! Areas stand in `tests/<area>/main.rs`, one binary each. Tests that need root stand in a module `as_root`; `cargo xtask test` lists
@@ -21,4 +22,5 @@ pub mod command;
 pub mod lab;
 pub mod origin;
 pub mod proxy;
+pub mod toxics;
 pub mod wait;

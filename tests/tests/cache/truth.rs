@@ -3,7 +3,9 @@
 use anyhow::Result;
 use integration_tests::{
     client::Body,
-    origin::{Fault, Framing, Resource},
+    origin::{Fault, Framing, Origin, Resource},
+    proxy::Settings,
+    toxics::Toxics,
 };
 
 use crate::{MIB, Setup, assert_same, content};
@@ -160,6 +162,41 @@ async fn an_end_by_connection_close_is_passed_on_but_the_next_client_still_gets_
     for whose in ["the first", "the second"] {
         let (_, got) = setup.client().fetch("/files/a").await?;
         assert_same(&got, &body, whose);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn p05_whatever_the_network_does_no_client_takes_a_part_for_the_whole() -> Result<()> {
+    let body = content(2 * MIB, 17);
+    for seed in 0..16 {
+        let origin = Origin::start().await?;
+        let framing = if seed % 2 == 0 {
+            Framing::Length
+        } else {
+            Framing::Chunked
+        };
+        origin.serve("/a", Resource::cacheable(body.clone()).framing(framing));
+        let network = Toxics::start(origin.address(), seed).await?;
+        let cache = tempfile::tempdir()?;
+        let upstream = format!("http://{}/", network.address());
+        let proxy = Settings::new(cache.path())
+            .upstream("files", &upstream)
+            .start()
+            .await?;
+        let mut whole = 0;
+        // More requests than bad connections: the last ones must be well.
+        for _ in 0..8 {
+            let Ok(mut response) = proxy.client().get("/files/a").send().await else {
+                continue;
+            };
+            if response.status == 200 {
+                let got = response.finish().await?;
+                assert_honest(&got, &body, &format!("seed {seed}"));
+                whole += usize::from(got.looks_whole);
+            }
+        }
+        assert!(whole > 0, "seed {seed}: no request of eight succeeded");
     }
     Ok(())
 }
