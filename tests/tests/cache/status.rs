@@ -177,3 +177,26 @@ async fn p24_the_admin_listener_says_that_it_is_healthy_and_counts() -> Result<(
     assert!(stats.is_object(), "{stats}");
     Ok(())
 }
+
+#[tokio::test]
+async fn rfc9111_s5_2_2_7_fields_for_one_user_reach_that_user_and_nobody_else() -> Result<()> {
+    let setup = Setup::start().await?;
+    let resource = Resource::new("content")
+        .header(
+            "cache-control",
+            "max-age=3600, private=\"x-user\", no-cache=\"set-cookie\"",
+        )
+        .header("x-user", "me")
+        .header("set-cookie", "a=1");
+    setup.origin.serve("/a", resource);
+    for (whose, user, cookie) in [("the first", Some("me"), Some("a=1")), ("the second", None, None)] {
+        let (response, _) = setup.client().fetch("/files/a").await?;
+        assert_eq!(
+            (response.header("x-user"), response.header("set-cookie")),
+            (user, cookie),
+            "{whose}"
+        );
+    }
+    assert_eq!(setup.asked("/a"), 1);
+    Ok(())
+}
