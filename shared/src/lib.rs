@@ -13,11 +13,11 @@ pub mod descriptor;
 pub mod digest;
 pub mod durable;
 pub mod redact;
-// release
-// settings
+pub mod release;
+pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
-// trust
+pub mod trust;
 pub mod verify;
 
 pub use descriptor::Descriptor;

@@ -1,0 +1,51 @@
+//! The names of a release's TUF targets. Publisher and nodes take them from here.
+
+use semver::Version;
+
+use crate::Digest;
+
+/// The target with the ways between all releases.
+pub const GRAPH: &str = "graph.json";
+
+/// The target of one release document.
+pub fn release(version: &Version) -> String {
+    format!("releases/{version}/release.json")
+}
+
+/// The version of a release document's target name; `None` for every other target.
+pub fn version_of(target: &str) -> Option<Version> {
+    target
+        .strip_prefix("releases/")?
+        .strip_suffix("/release.json")?
+        .parse()
+        .ok()
+}
+
+/// The target of a module's archive. The digest makes names of different content differ.
+pub fn artifact(digest: &Digest, name: &str) -> String {
+    format!("artifacts/{}.{name}", digest.hex())
+}
+
+/// The target of the upgrader's program.
+pub fn upgrader(version: &Version, triple: &str) -> String {
+    format!("self/upgrader-{version}-{triple}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_found_by_its_name_and_nothing_else_is() {
+        let version = Version::new(3, 2, 1);
+        assert_eq!(version_of(&release(&version)), Some(version));
+        for other in [
+            "graph.json",
+            "releases/3.2/release.json",
+            "releases/3.2.1/other.json",
+            "artifacts/a.b",
+        ] {
+            assert_eq!(version_of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Releases: what a release document says, whether this build understands it, and how to get from one to another.
+//!
+//! A release document is a signed TUF target (`releases/<version>/release.json`). [`document`] has its shape,
+//! [`read`] its checks, [`graph`] the ways between versions, [`layout`] the names of the targets.
+//!
+//! Deliberately absent: fetching (the caller's transport) and trust ([`crate::trust`]).
+
+pub mod document;
+pub mod graph;
+pub mod layout;
+mod read;
+
+pub use document::{
+    Artifact, Check, FileEntry, Install, Module, Notice, NoticeWhen, OnConflict, Release, RestartScope,
+    Sources, Upgrader,
+};
+pub use graph::{Graph, GraphEntry, HopError};
+pub use read::{ReadError, UnknownName};
+pub use semver::Version;
+
+/// The newest schema of `release.json` and `graph.json` that this build reads and writes.
+pub const SCHEMA: u32 = 1;

@@ -1,0 +1,275 @@
+//! Reads `release.json`: the shape first, then everything that one key says about another.
+
+use std::{
+    collections::BTreeSet,
+    path::{Component, Path},
+};
+
+use semver::Version;
+use serde::Deserialize;
+
+use super::{
+    SCHEMA,
+    document::{Check, Install, Release},
+};
+
+/// A release document that cannot be used. Signatures were checked before; this is about sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is not JSON, or not of the right shape.
+    #[error("{subject} is not a release document")]
+    Shape {
+        /// The target name.
+        subject: String,
+        /// What does not fit.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It is of a newer schema.
+    #[error("{subject} has schema {schema}, this upgrader reads up to {SCHEMA}{}", needs(min_upgrader.as_ref()))]
+    Schema {
+        /// The target name.
+        subject: String,
+        /// Its schema.
+        schema: u32,
+        /// The upgrader that it asks for.
+        min_upgrader: Option<Version>,
+    },
+    /// A module's install policy or a check is not known here.
+    #[error(transparent)]
+    Unknown(Box<UnknownName>),
+    /// Two parts of it contradict each other.
+    #[error("{subject}: {problem}")]
+    Contradiction {
+        /// The target name.
+        subject: String,
+        /// What does not fit together.
+        problem: String,
+    },
+}
+
+/// Something that the release asks for and this build does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("{subject}: {owner} asks for {kind} `{name}`, this upgrader knows {}{}", known.join(", "), needs(min_upgrader.as_ref()))]
+pub struct UnknownName {
+    /// The target name of the document.
+    pub subject: String,
+    /// The module, or the release itself.
+    pub owner: String,
+    /// `policy` or `check`.
+    pub kind: &'static str,
+    /// What is asked for.
+    pub name: String,
+    /// What is known.
+    pub known: &'static [&'static str],
+    /// The upgrader that the release asks for.
+    pub min_upgrader: Option<Version>,
+}
+
+fn needs(version: Option<&Version>) -> String {
+    version
+        .map(|version| format!("; it needs upgrader {version} or newer"))
+        .unwrap_or_default()
+}
+
+/// The part of the document that every schema has, and the names that may be unknown.
+#[derive(Deserialize)]
+struct Head {
+    schema: u32,
+    min_upgrader: Option<Version>,
+    #[serde(default)]
+    modules: Vec<ModuleHead>,
+    #[serde(default)]
+    checks: Vec<CheckHead>,
+}
+
+#[derive(Deserialize)]
+struct ModuleHead {
+    name: String,
+    install: InstallHead,
+}
+
+#[derive(Deserialize)]
+struct InstallHead {
+    policy: String,
+}
+
+#[derive(Deserialize)]
+struct CheckHead {
+    id: String,
+}
+
+impl Release {
+    /// Reads and checks a release document; `subject` names it in errors.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it is not one, is too new, asks for a policy or check that this build does not know (by name),
+    /// or contradicts itself.
+    pub fn from_json(subject: &str, bytes: &[u8]) -> Result<Self, ReadError> {
+        let shape = |source| ReadError::Shape {
+            subject: subject.to_owned(),
+            source,
+        };
+        let head: Head = serde_json::from_slice(bytes).map_err(shape)?;
+        if head.schema > SCHEMA || head.schema == 0 {
+            return Err(ReadError::Schema {
+                subject: subject.to_owned(),
+                schema: head.schema,
+                min_upgrader: head.min_upgrader,
+            });
+        }
+        known_names(subject, &head)?;
+        let release: Self = serde_json::from_slice(bytes).map_err(shape)?;
+        release.check(subject)?;
+        Ok(release)
+    }
+
+    /// Checks everything that one part says about another.
+    ///
+    /// # Errors
+    /// [`ReadError::Contradiction`] naming the first problem.
+    pub fn check(&self, subject: &str) -> Result<(), ReadError> {
+        let problem = |problem: String| {
+            Err(ReadError::Contradiction {
+                subject: subject.to_owned(),
+                problem,
+            })
+        };
+        let mut names = BTreeSet::new();
+        for module in &self.modules {
+            let name = &module.name;
+            if !is_file_name(name) {
+                return problem(format!(
+                    "the module name `{name}` cannot be a file name, and its latch needs one"
+                ));
+            }
+            if !names.insert(name.as_str()) {
+                return problem(format!("two modules are named `{name}`"));
+            }
+            if !self.artifacts.contains_key(&module.artifact) {
+                return problem(format!(
+                    "the module `{name}` names the artifact `{}`, which is not listed",
+                    module.artifact
+                ));
+            }
+            if module.roles.is_empty() {
+                return problem(format!("the module `{name}` is for no role"));
+            }
+            for path in module_paths(&module.install) {
+                if !is_plain_absolute(path) {
+                    return problem(format!(
+                        "the module `{name}` installs to `{}`, expected an absolute path without `..`",
+                        path.display()
+                    ));
+                }
+            }
+            if let Some(file) = module.files.iter().find(|file| !is_plain_relative(&file.path)) {
+                return problem(format!(
+                    "the module `{name}` lists the file `{}`, expected a relative path without `..`",
+                    file.path.display()
+                ));
+            }
+        }
+        for module in &self.modules {
+            if let Some(missing) = module.after.iter().find(|after| !names.contains(after.as_str())) {
+                return problem(format!(
+                    "the module `{}` comes after `{missing}`, which is not a module",
+                    module.name
+                ));
+            }
+        }
+        match self.backup.iter().find(|path| !is_plain_absolute(path)) {
+            Some(path) => problem(format!(
+                "the backup path `{}` is not absolute without `..`",
+                path.display()
+            )),
+            None => self.install_order().map(|_order| ()).or_else(problem),
+        }
+    }
+
+    /// The modules in an order that respects `after`; among equals the order of the document.
+    ///
+    /// # Errors
+    /// A text naming the modules that wait for each other.
+    pub fn install_order(&self) -> Result<Vec<&super::Module>, String> {
+        let mut waiting: Vec<_> = self.modules.iter().collect();
+        let mut done: Vec<&super::Module> = Vec::with_capacity(waiting.len());
+        while !waiting.is_empty() {
+            let ready = waiting.iter().position(|module| {
+                module
+                    .after
+                    .iter()
+                    .all(|after| done.iter().any(|d| d.name == *after))
+            });
+            let Some(ready) = ready else {
+                let names: Vec<_> = waiting.iter().map(|module| module.name.as_str()).collect();
+                return Err(format!("the modules {} wait for each other", names.join(", ")));
+            };
+            done.push(waiting.remove(ready));
+        }
+        Ok(done)
+    }
+}
+
+fn known_names(subject: &str, head: &Head) -> Result<(), ReadError> {
+    let unknown = |owner: String, kind, name: &str, known| {
+        ReadError::Unknown(Box::new(UnknownName {
+            subject: subject.to_owned(),
+            owner,
+            kind,
+            name: name.to_owned(),
+            known,
+            min_upgrader: head.min_upgrader.clone(),
+        }))
+    };
+    for module in &head.modules {
+        if !Install::POLICIES.contains(&module.install.policy.as_str()) {
+            let owner = format!("the module `{}`", module.name);
+            return Err(unknown(
+                owner,
+                "policy",
+                &module.install.policy,
+                &Install::POLICIES,
+            ));
+        }
+    }
+    match head
+        .checks
+        .iter()
+        .find(|check| !Check::IDS.contains(&check.id.as_str()))
+    {
+        Some(check) => Err(unknown("the release".into(), "check", &check.id, &Check::IDS)),
+        None => Ok(()),
+    }
+}
+
+fn module_paths(install: &Install) -> Vec<&Path> {
+    let link = match install {
+        Install::Versioned { link, .. } => link.as_deref(),
+        Install::Replace { .. } | Install::Overlay { .. } => None,
+    };
+    std::iter::once(install.dest()).chain(link).collect()
+}
+
+fn is_plain_absolute(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(Component::RootDir)
+        && parts.clone().next().is_some()
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn is_plain_relative(path: &Path) -> bool {
+    path.components().next().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 100
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Where a node keeps what belongs to an upgrade. All paths are below the node's root, so that tests and
+//! demonstrations can run several nodes on one machine.
+
+use std::path::{Path, PathBuf};
+
+/// The folders and files of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePaths {
+    root: PathBuf,
+    state_dir: PathBuf,
+}
+
+impl NodePaths {
+    /// Paths below `root` (usually `/`) with the state folder `state_dir`, e.g. `/var/stackato/upgrade`.
+    pub fn new(root: &Path, state_dir: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            state_dir: below(root, state_dir),
+        }
+    }
+
+    /// The node's root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path of the release or the settings, below the node's root.
+    pub fn on_node(&self, path: &Path) -> PathBuf {
+        below(&self.root, path)
+    }
+
+    /// The state folder itself.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// One file per installed module; an operator may delete one to have it installed again.
+    pub fn latches(&self) -> PathBuf {
+        self.state_dir.join("tmp/module-latches")
+    }
+
+    /// The failure marker: there while the last run failed.
+    pub fn failure_marker(&self) -> PathBuf {
+        self.state_dir.join("tmp/upgrade-failed")
+    }
+
+    /// The journal of acts, the truth about the run.
+    pub fn journal(&self) -> PathBuf {
+        self.state_dir.join("state/journal.jsonl")
+    }
+
+    /// The event stream that an orchestrator follows.
+    pub fn events(&self) -> PathBuf {
+        self.state_dir.join("state/events.jsonl")
+    }
+
+    /// The lock of a run on this node.
+    pub fn lock(&self) -> PathBuf {
+        self.state_dir.join("state/lock")
+    }
+
+    /// What is installed: version, release digest, time.
+    pub fn installed(&self) -> PathBuf {
+        self.state_dir.join("state/installed.json")
+    }
+
+    /// The TUF client's memory: the newest metadata seen, against rollback.
+    pub fn trust(&self) -> PathBuf {
+        self.state_dir.join("state/trust")
+    }
+
+    /// Downloaded artifacts by digest.
+    pub fn staging(&self) -> PathBuf {
+        self.state_dir.join("staging")
+    }
+
+    /// Backups, one folder each.
+    pub fn backups(&self) -> PathBuf {
+        self.state_dir.join("backup")
+    }
+
+    /// The two slots of `kato` itself.
+    pub fn slots(&self) -> PathBuf {
+        self.state_dir.join("bin")
+    }
+
+    /// The script that brings `kato` back without network and without `kato`.
+    pub fn fix_kato(&self) -> PathBuf {
+        self.state_dir.join("fix-kato.sh")
+    }
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r50_latches_and_marker_are_at_the_documented_paths() {
+        let paths = NodePaths::new(Path::new("/"), Path::new("/var/stackato/upgrade"));
+        assert_eq!(
+            paths.latches(),
+            Path::new("/var/stackato/upgrade/tmp/module-latches")
+        );
+        assert_eq!(
+            paths.failure_marker(),
+            Path::new("/var/stackato/upgrade/tmp/upgrade-failed")
+        );
+        assert_eq!(paths.fix_kato(), Path::new("/var/stackato/upgrade/fix-kato.sh"));
+    }
+
+    #[test]
+    fn everything_is_below_the_root() {
+        let paths = NodePaths::new(Path::new("/tmp/n1"), Path::new("/var/lib/kato"));
+        assert_eq!(
+            paths.journal(),
+            Path::new("/tmp/n1/var/lib/kato/state/journal.jsonl")
+        );
+        assert_eq!(paths.on_node(Path::new("/s/etc")), Path::new("/tmp/n1/s/etc"));
+    }
+}

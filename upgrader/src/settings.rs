@@ -1,0 +1,187 @@
+//! The settings of a node: `/etc/kato/kato.toml`, every key with its default here and in `config/kato.toml`.
+//!
+//! Flags and `KATO_…` variables override single keys; the command line's modules do that.
+
+use std::path::{Path, PathBuf};
+
+use kato_shared::settings::{HumanDuration, SettingsError};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// All settings of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Who this node is.
+    pub node: NodeSettings,
+    /// Where releases come from.
+    pub release: ReleaseSettings,
+    /// The cache on Core.
+    pub cache: CacheSettings,
+    /// How an upgrade goes about it.
+    pub upgrade: UpgradeSettings,
+    /// The commands of the platform that is upgraded.
+    pub platform: PlatformSettings,
+}
+
+/// `[node]`: who this node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeSettings {
+    /// Its id in the inventory; the host name when empty.
+    pub id: String,
+    /// Its roles, e.g. `["dea"]`.
+    pub roles: Vec<String>,
+    /// Everything that is installed or recorded is below this folder.
+    pub root: PathBuf,
+    /// Latches, journal, backups and downloads, below `root`.
+    pub state_dir: PathBuf,
+    /// Where operators call `kato`, below `root`.
+    pub kato_link: PathBuf,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            roles: Vec::new(),
+            root: "/".into(),
+            state_dir: "/var/stackato/upgrade".into(),
+            kato_link: "/home/stackato/bin/kato".into(),
+        }
+    }
+}
+
+/// `[release]`: where releases come from and whom they are trusted from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReleaseSettings {
+    /// The repository: `metadata/` and `targets/` are below it.
+    pub url: Url,
+    /// The TUF root metadata that this node was given at its installation.
+    pub trusted_root: PathBuf,
+    /// The channel to take the newest release from.
+    pub channel: String,
+}
+
+impl Default for ReleaseSettings {
+    #[expect(clippy::expect_used, reason = "a constant URL, parsed by a test")]
+    fn default() -> Self {
+        Self {
+            url: Url::parse("https://upgrade.stackato.com/").expect("the default URL is a URL"),
+            trusted_root: "/etc/kato/root.json".into(),
+            channel: "stable".into(),
+        }
+    }
+}
+
+/// `[cache]`: the cache on Core that nodes download through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheSettings {
+    /// The cache, e.g. `http://10.0.0.1:3180/`; without it downloads are direct.
+    pub url: Option<Url>,
+    /// Refuse to download when there is no cache.
+    pub require: bool,
+    /// The port of the cache that `--prepare` starts on Core.
+    pub port: u16,
+    /// The port of its admin listener, on loopback.
+    pub admin_port: u16,
+    /// The folder of the cache that `--prepare` starts on Core.
+    pub dir: PathBuf,
+    /// The cache's program.
+    pub program: PathBuf,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            require: false,
+            port: 3180,
+            admin_port: 3181,
+            dir: "/var/cache/kato-proxy".into(),
+            program: "kato-proxy".into(),
+        }
+    }
+}
+
+/// `[upgrade]`: how an upgrade goes about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpgradeSettings {
+    /// Nodes with one of these roles are retired before and put back after their upgrade.
+    pub retire_roles: Vec<String>,
+    /// How long a node may take to be empty after it was retired.
+    pub retire_timeout: HumanDuration,
+    /// How many backups are kept.
+    pub backup_keep: u32,
+}
+
+impl Default for UpgradeSettings {
+    fn default() -> Self {
+        Self {
+            retire_roles: vec!["dea".into()],
+            retire_timeout: HumanDuration::from_secs(600),
+            backup_keep: 3,
+        }
+    }
+}
+
+/// `[platform]`: the commands of the platform that is upgraded. A verb without a command is not needed there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlatformSettings {
+    /// Takes the node out of service: new work goes elsewhere.
+    pub retire: Option<PlatformCommand>,
+    /// Prints how many units of work are on the node: `{"count": 3, "blockers": ["…"]}`.
+    pub resident: Option<PlatformCommand>,
+    /// Puts the node back into service.
+    pub rejoin: Option<PlatformCommand>,
+    /// Restarts the services of the node.
+    pub restart: Option<PlatformCommand>,
+    /// Restarts the machine.
+    pub reboot: Option<PlatformCommand>,
+    /// Ends with status 0 when the node is healthy.
+    pub health: Option<PlatformCommand>,
+    /// Prints the version that the node runs: `{"version": "3.2.1"}`.
+    pub version: Option<PlatformCommand>,
+    /// Saves the platform's own state into the folder `{dir}`.
+    pub backup: Option<PlatformCommand>,
+}
+
+/// A command of the platform. `{node}`, `{root}`, `{version}` and `{dir}` in an argument are replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformCommand {
+    /// Program and arguments; never a shell line.
+    pub argv: Vec<String>,
+    /// How long it may take.
+    #[serde(default = "default_command_timeout")]
+    pub timeout: HumanDuration,
+}
+
+const fn default_command_timeout() -> HumanDuration {
+    HumanDuration::from_secs(300)
+}
+
+impl Settings {
+    /// Reads `path`.
+    ///
+    /// # Errors
+    /// [`SettingsError`] with file, line and the nearest valid key.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        kato_shared::settings::load(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let settings: Settings = kato_shared::settings::parse(Path::new("kato.toml"), "").unwrap();
+        assert_eq!(settings, Settings::default());
+    }
+}
