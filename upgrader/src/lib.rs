@@ -9,6 +9,7 @@ pub mod cli;
 pub mod exit;
 pub mod fetch;
 pub mod paths;
+pub mod publish;
 pub mod report;
 pub mod run;
 pub mod settings;
