@@ -11,6 +11,7 @@ pub mod exit;
 pub mod fetch;
 pub mod paths;
 pub mod plan;
+pub mod publish;
 pub mod report;
 pub mod run;
 pub mod settings;
