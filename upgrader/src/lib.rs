@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod exit;
 pub mod paths;
+pub mod prepare;
 pub mod report;
 pub mod run;
 pub mod settings;

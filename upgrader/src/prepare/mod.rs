@@ -1,0 +1,3 @@
+//! Sets up and fills the cache on Core.
+
+pub mod profile;
