@@ -102,7 +102,7 @@ impl fmt::Display for Place {
 pub fn gather(root: &Path) -> Result<Facts, GatherError> {
     let mut scripts: Vec<_> = match fs::read_dir(root.join("etc/profile.d")) {
         Ok(entries) => entries
-            .filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?))
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect(),
         Err(_no_such_folder) => Vec::new(),
     };

@@ -43,7 +43,7 @@ impl Value {
                     match (known.get(name).filter(|value| !value.is_empty()), default) {
                         (Some(value), _) | (None, Some(value)) => text.push_str(value),
                         (None, None) if known.contains_key(name) || empty.contains(&name.as_str()) => {}
-                        (None, None) => text.push_str(&format!("${name}")),
+                        (None, None) => text.extend(["$", name.as_str()]),
                     }
                 }
             }
