@@ -125,30 +125,41 @@ fn start_ticks(stat: &str) -> Option<u64> {
     (!matches!(state, "Z" | "X")).then_some(ticks)
 }
 
-/// The processes of this machine whose command line has an argument that names `folder` or something in it.
-///
-/// Those of others may be unreadable; they are left out.
+/// A process with its command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The process.
+    pub id: ProcessId,
+    /// Program and arguments, as they were given.
+    pub arguments: Vec<String>,
+}
+
+impl Running {
+    /// Whether an argument names `folder` or something in it.
+    pub fn names(&self, folder: &Path) -> bool {
+        self.arguments.iter().any(|argument| Path::new(argument).starts_with(folder))
+    }
+}
+
+/// The other processes of this machine. Those whose command line is empty or unreadable are left out.
 ///
 /// # Errors
 /// When `/proc` is not mounted.
-pub fn naming(folder: &Path) -> io::Result<Vec<ProcessId>> {
+pub fn others() -> io::Result<Vec<Running>> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        let Some(pid) = name
-            .to_str()
-            .and_then(|name| name.parse().ok())
-            .filter(|pid| *pid != own)
-        else {
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).filter(|pid| *pid != own) else {
             continue;
         };
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let named = command
-            .split(|byte| *byte == 0)
-            .any(|argument| Path::new(&*String::from_utf8_lossy(argument)).starts_with(folder));
-        if named {
-            found.extend(ProcessId::of(pid)?);
+        if let (false, Some(id)) = (command.is_empty(), ProcessId::of(pid)?) {
+            let arguments = command.split(|byte| *byte == 0);
+            found.push(Running {
+                id,
+                arguments: arguments.map(|argument| String::from_utf8_lossy(argument).into_owned()).collect(),
+            });
         }
     }
     Ok(found)

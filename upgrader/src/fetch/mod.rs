@@ -1,0 +1,3 @@
+//! HTTP to others.
+
+pub mod probe;
