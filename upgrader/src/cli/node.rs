@@ -160,7 +160,7 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-fn load(context: &Context) -> Result<Settings, Failure> {
+pub(super) fn load(context: &Context) -> Result<Settings, Failure> {
     Settings::load(&context.config).map_err(|error| {
         Failure::new(Exit::Usage, error).hint(format!(
             "every key is explained in config/kato.toml; the file in use is {}",

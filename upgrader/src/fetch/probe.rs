@@ -69,7 +69,12 @@ async fn get(url: &Url) -> Result<reqwest::Response, ProbeError> {
         source,
     };
     let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build();
-    let response = client.map_err(silent)?.get(url.clone()).send().await.map_err(silent)?;
+    let response = client
+        .map_err(silent)?
+        .get(url.clone())
+        .send()
+        .await
+        .map_err(silent)?;
     let status = response.status();
     if status == reqwest::StatusCode::OK {
         Ok(response)

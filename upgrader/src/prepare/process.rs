@@ -137,7 +137,9 @@ pub struct Running {
 impl Running {
     /// Whether an argument names `folder` or something in it.
     pub fn names(&self, folder: &Path) -> bool {
-        self.arguments.iter().any(|argument| Path::new(argument).starts_with(folder))
+        self.arguments
+            .iter()
+            .any(|argument| Path::new(argument).starts_with(folder))
     }
 }
 
@@ -150,7 +152,11 @@ pub fn others() -> io::Result<Vec<Running>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).filter(|pid| *pid != own) else {
+        let Some(pid) = name
+            .to_str()
+            .and_then(|name| name.parse().ok())
+            .filter(|pid| *pid != own)
+        else {
             continue;
         };
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -158,7 +164,9 @@ pub fn others() -> io::Result<Vec<Running>> {
             let arguments = command.split(|byte| *byte == 0);
             found.push(Running {
                 id,
-                arguments: arguments.map(|argument| String::from_utf8_lossy(argument).into_owned()).collect(),
+                arguments: arguments
+                    .map(|argument| String::from_utf8_lossy(argument).into_owned())
+                    .collect(),
             });
         }
     }

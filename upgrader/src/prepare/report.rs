@@ -37,7 +37,10 @@ impl Report for Lines {
 
     fn progress(&self, subject: &str, done: u64, total: u64) {
         let now = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self
+            .last
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.is_none_or(|last| now - last >= EVERY) {
             *last = Some(now);
             terminal::say(&format!("  {subject}: {} of {}", human(done), human(total)));

@@ -68,7 +68,10 @@ pub enum Started {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its program is not installed.
-    #[error("the program of the cache `{program}` was not found; looked in {}", list(looked_in))]
+    #[error(
+        "the program of the cache `{program}` was not found; looked in {}",
+        list(looked_in)
+    )]
     NoProgram {
         /// The program of the settings.
         program: PathBuf,
@@ -251,7 +254,9 @@ impl Launch {
             .mode(0o644)
             .open(self.files.log())
             .map_err(StartError::process("opening the log of the cache"))?;
-        let second = log.try_clone().map_err(StartError::process("opening the log of the cache"))?;
+        let second = log
+            .try_clone()
+            .map_err(StartError::process("opening the log of the cache"))?;
         let kato = std::env::current_exe().map_err(StartError::process("finding the running program"))?;
         Command::new(kato)
             .args(["cache", "supervise", "--folder"])
@@ -266,7 +271,11 @@ impl Launch {
             .map_err(StartError::process("starting the supervisor of the cache"))
     }
 
-    async fn wait_until_healthy(&self, mut supervisor: Option<&mut Child>, log_start: u64) -> Result<(), StartError> {
+    async fn wait_until_healthy(
+        &self,
+        mut supervisor: Option<&mut Child>,
+        log_start: u64,
+    ) -> Result<(), StartError> {
         let end = Instant::now() + HEALTHY_WITHIN;
         let url = self.health_url();
         loop {
@@ -277,7 +286,10 @@ impl Launch {
                 Some(supervisor) => supervisor.try_wait(),
                 None => Ok(None),
             };
-            if ended.map_err(StartError::process("watching the supervisor of the cache"))?.is_some() {
+            if ended
+                .map_err(StartError::process("watching the supervisor of the cache"))?
+                .is_some()
+            {
                 return Err(StartError::Ended {
                     log: self.files.log(),
                     tail: tail(&self.files.log(), log_start),
@@ -315,7 +327,12 @@ pub async fn stop(files: &Files, systemd: Option<&Systemd>) -> Result<bool, Star
     let supervisor = record.as_ref().map(|record| record.supervisor.clone());
     let proxy = record.and_then(|record| record.proxy);
     let settings = files.settings().display().to_string();
-    let serves = |running: &Running| running.arguments.windows(3).any(|words| words == ["serve", "--config", &settings]);
+    let serves = |running: &Running| {
+        running
+            .arguments
+            .windows(3)
+            .any(|words| words == ["serve", "--config", &settings])
+    };
     let others = process::others().map_err(StartError::process("reading /proc"))?;
     let strays = others.into_iter().filter(serves).map(|running| running.id);
     // The supervisor first, else it would start the cache again.
@@ -334,7 +351,10 @@ pub async fn stop(files: &Files, systemd: Option<&Systemd>) -> Result<bool, Star
 fn tail(log: &Path, start: u64) -> String {
     const LINES: usize = 12;
     let bytes = fs::read(log).unwrap_or_default();
-    let new = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+    let new = usize::try_from(start)
+        .ok()
+        .and_then(|start| bytes.get(start..))
+        .unwrap_or_default();
     let text = String::from_utf8_lossy(new);
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
@@ -351,13 +371,19 @@ mod tests {
         let folders = || [beside.clone(), path.clone()];
         let name = Path::new("kato-proxy");
         let error = locate(name, folders()).unwrap_err().to_string();
-        assert!(error.contains("`kato-proxy` was not found") && error.contains("beside/kato-proxy"), "{error}");
+        assert!(
+            error.contains("`kato-proxy` was not found") && error.contains("beside/kato-proxy"),
+            "{error}"
+        );
         for place in [&path, &beside] {
             durable::create_folder(place).unwrap();
             durable::write(&place.join(name), b"", 0o755).unwrap();
             assert_eq!(locate(name, folders()).unwrap(), place.join(name));
         }
-        assert!(matches!(locate(Path::new("/none/kato-proxy"), folders()), Err(StartError::NoProgram { .. })));
+        assert!(matches!(
+            locate(Path::new("/none/kato-proxy"), folders()),
+            Err(StartError::NoProgram { .. })
+        ));
     }
 
     #[test]

@@ -158,7 +158,10 @@ mod tests {
     fn recording(folder: &Path) -> Systemd {
         let script = folder.join("systemctl");
         let log = folder.join("asked");
-        let text = format!("#!/bin/sh\necho \"$@\" >> {}\n[ \"$1\" != is-active ]\n", log.display());
+        let text = format!(
+            "#!/bin/sh\necho \"$@\" >> {}\n[ \"$1\" != is-active ]\n",
+            log.display()
+        );
         durable::write(&script, text.as_bytes(), 0o755).unwrap();
         Systemd {
             systemctl: script,
@@ -176,7 +179,10 @@ mod tests {
         let systemd = recording(folder.path());
         assert!(!systemd.stop().await.unwrap());
         assert_eq!(asked(folder.path()), "");
-        systemd.start(Path::new("/usr/bin/kato-proxy"), Path::new("/a b/100%.toml")).await.unwrap();
+        systemd
+            .start(Path::new("/usr/bin/kato-proxy"), Path::new("/a b/100%.toml"))
+            .await
+            .unwrap();
         assert_eq!(
             asked(folder.path()),
             "daemon-reload\nenable kato-cache.service\nrestart kato-cache.service\n"
@@ -198,7 +204,14 @@ mod tests {
         let systemd = recording(folder.path());
         let script = "#!/bin/sh\necho no such unit >&2\nexit 5\n";
         durable::write(&systemd.systemctl, script.as_bytes(), 0o755).unwrap();
-        let error = systemd.start(Path::new("/p"), Path::new("/s")).await.unwrap_err().to_string();
-        assert!(error.ends_with("daemon-reload` ended with exit status: 5: no such unit"), "{error}");
+        let error = systemd
+            .start(Path::new("/p"), Path::new("/s"))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("daemon-reload` ended with exit status: 5: no such unit"),
+            "{error}"
+        );
     }
 }
