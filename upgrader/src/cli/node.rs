@@ -155,7 +155,9 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
     let settings = load(context)?;
     let request = args.request(context);
     // MERGE POINT cluster:  if args.cluster { return crate::cluster::run(request, &settings, &context.config).await; }
-    // MERGE POINT prepare:  if args.prepare { return crate::prepare::run(request, &settings, &context.config).await; }
+    if args.prepare {
+        return crate::prepare::run(request, &settings, &context.config).await;
+    }
     std::future::ready(drop((request, settings))).await;
     Ok(Exit::Done)
 }

@@ -6,7 +6,9 @@
 //!
 //! Deliberately absent: anything that changes a node. The cache is a transport; nodes check every byte themselves.
 
+pub mod closure;
 pub mod holder;
+pub mod place;
 pub mod process;
 pub mod profile;
 pub mod proxy_settings;
@@ -16,11 +18,12 @@ pub mod supervise;
 pub mod systemd;
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
+use kato_shared::settings::byte_size::human;
 use url::Url;
 
 use crate::{
@@ -28,11 +31,14 @@ use crate::{
     cluster::inventory::Inventory,
     exit::{Exit, Failure},
     paths::NodePaths,
+    report::terminal,
     settings::Settings,
 };
+use closure::Filled;
+use place::{Place, host_ip, host_url, http_url};
 use proxy_settings::Wanted;
-use report::Report;
-use start::{Launch, Started};
+use report::{Lines, Report};
+use start::{Launch, StartError, Started};
 use supervise::Files;
 use systemd::Systemd;
 
@@ -46,6 +52,134 @@ pub enum CacheDecision {
         /// Why.
         reason: String,
     },
+}
+
+/// `kato node upgrade --prepare`: makes the cache ready and prints what was fetched and what was there already.
+///
+/// # Errors
+/// [`Failure`]: 20 when this is not Core or the cache cannot run, 26 when the release is refused, 75 when the upgrade host
+/// cannot be reached. No node is changed by any of them.
+pub async fn run(request: UpgradeRequest, settings: &Settings, config: &Path) -> Result<Exit, Failure> {
+    let path = Inventory::path_beside(config);
+    let inventory = Inventory::load(&path).map_err(|error| {
+        Failure::new(Exit::Usage, error)
+            .hint("every key of the inventory is explained in config/cluster.toml")
+    })?;
+    let prepared = prepare(settings, &inventory, &request, &Lines::default()).await?;
+    if request.json {
+        terminal::json(&prepared.document());
+    } else if let Some(filled) = &prepared.filled {
+        filled.lines().iter().for_each(|line| terminal::data(line));
+    }
+    Ok(Exit::Done)
+}
+
+/// Makes the cache ready for an upgrade: it runs, is healthy, and holds everything that the release needs.
+///
+/// # Errors
+/// As [`run`].
+pub async fn ensure(
+    settings: &Settings,
+    inventory: &Inventory,
+    request: &UpgradeRequest,
+    report: &dyn Report,
+) -> Result<CacheDecision, Failure> {
+    Ok(prepare(settings, inventory, request, report).await?.decision)
+}
+
+/// What a preparation came to.
+struct Prepared {
+    decision: CacheDecision,
+    filled: Option<Filled>,
+}
+
+impl Prepared {
+    fn document(&self) -> serde_json::Value {
+        let (cache, skipped) = match &self.decision {
+            CacheDecision::Use(url) => (Some(url.as_str()), None),
+            CacheDecision::Skip { reason } => (None, Some(reason)),
+        };
+        serde_json::json!({
+            "schema": 1,
+            "cache": cache,
+            "skipped": skipped,
+            "closure": self.filled,
+        })
+    }
+}
+
+async fn prepare(
+    settings: &Settings,
+    inventory: &Inventory,
+    request: &UpgradeRequest,
+    report: &dyn Report,
+) -> Result<Prepared, Failure> {
+    refuse_off_core(settings, inventory)?;
+    let place = place::place(settings, &inventory.core().address, request);
+    let (Place::Here(url) | Place::Elsewhere(url)) = &place;
+    if let Some(reason) = skipped(settings, url, report)? {
+        let decision = CacheDecision::Skip { reason };
+        return Ok(Prepared {
+            decision,
+            filled: None,
+        });
+    }
+    match &place {
+        Place::Here(url) => start_here(settings, inventory, url, request.offline, report).await?,
+        Place::Elsewhere(url) => report.say(&format!(
+            "the cache {url} is another machine's and is used as it is"
+        )),
+    }
+    let filled = closure::fill(settings, url, request, report).await?;
+    report.say(&format!(
+        "the cache {url} holds release {}: {} fetched now, {} there already",
+        filled.version,
+        human(filled.fetched_bytes()),
+        human(filled.present_bytes())
+    ));
+    Ok(Prepared {
+        decision: CacheDecision::Use(url.clone()),
+        filled: Some(filled),
+    })
+}
+
+/// Why the site needs no cache of ours (R12, R13).
+fn skipped(settings: &Settings, url: &Url, report: &dyn Report) -> Result<Option<String>, Failure> {
+    let facts = profile::gather(&settings.node.root).map_err(|error| {
+        Failure::new(Exit::Preflight, error).hint("run as a user that may read the system default profile")
+    })?;
+    let verdict = profile::verdict(&facts, &own_urls(settings, url));
+    for warning in &verdict.warnings {
+        report.warn(warning);
+    }
+    if let Some(reason) = &verdict.skip {
+        report.say(&format!("no cache is set up: {reason}"));
+    }
+    Ok(verdict.skip)
+}
+
+async fn start_here(
+    settings: &Settings,
+    inventory: &Inventory,
+    url: &Url,
+    offline: bool,
+    report: &dyn Report,
+) -> Result<(), Failure> {
+    let failure = |error: StartError| {
+        let hint = error.hint();
+        Failure::new(error.exit(), error).hint(hint)
+    };
+    let launch = Launch {
+        files: files(settings),
+        program: start::locate(&settings.cache.program, program_folders(settings)).map_err(failure)?,
+        wanted: wanted(settings, inventory, url, offline),
+        systemd: service_manager(settings),
+    };
+    report.say(match launch.ensure(report).await.map_err(failure)? {
+        Started::Already => "the cache runs already and is healthy",
+        Started::Now => "the cache is healthy",
+    });
+    Ok(())
 }
 
 /// The cache's files of this node.
@@ -89,79 +223,6 @@ fn node_id(settings: &Settings) -> String {
     } else {
         settings.node.id.clone()
     }
-}
-
-/// Where the cache is, and whether it is ours to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// On this node.
-    Here(Url),
-    /// A cache that somebody else runs; it is used as it is.
-    Elsewhere(Url),
-}
-
-/// Flags win over settings; an address of this machine with our port is our own cache.
-fn place(settings: &Settings, core_address: &str, request: &UpgradeRequest) -> Place {
-    let port = settings.cache.port;
-    let ours = host_url(core_address, port);
-    if let Some(ip) = request.cache_ip {
-        let url = http_url(SocketAddr::new(ip, port));
-        return if is_local(ip) {
-            Place::Here(url)
-        } else {
-            Place::Elsewhere(url)
-        };
-    }
-    match request.cache_url.as_ref().or(settings.cache.url.as_ref()) {
-        None => Place::Here(ours),
-        Some(url) if is_same_place(url, &ours) => Place::Here(ours),
-        Some(url) => {
-            let on_our_port = url.port_or_known_default() == Some(port);
-            let local = host_ip(url).is_some_and(is_local);
-            if on_our_port && local {
-                Place::Here(url.clone())
-            } else {
-                Place::Elsewhere(url.clone())
-            }
-        }
-    }
-}
-
-fn is_same_place(one: &Url, other: &Url) -> bool {
-    one.host() == other.host() && one.port_or_known_default() == other.port_or_known_default()
-}
-
-fn host_ip(url: &Url) -> Option<IpAddr> {
-    match url.host()? {
-        url::Host::Ipv4(ip) => Some(ip.into()),
-        url::Host::Ipv6(ip) => Some(ip.into()),
-        url::Host::Domain(_) => None,
-    }
-}
-
-/// Whether `ip` is an address of this machine: only such a one can be bound.
-fn is_local(ip: IpAddr) -> bool {
-    !ip.is_unspecified() && UdpSocket::bind((ip, 0)).is_ok()
-}
-
-/// `http://<address>/`.
-#[expect(
-    clippy::expect_used,
-    reason = "an address in brackets where needed is always a valid authority"
-)]
-pub(crate) fn http_url(address: SocketAddr) -> Url {
-    Url::parse(&format!("http://{address}/")).expect("a socket address is an authority")
-}
-
-/// `http://<host>:<port>/` for a name or an IP address of the inventory.
-fn host_url(host: &str, port: u16) -> Url {
-    let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-    let parsed = match ip {
-        Some(ip) => return http_url(SocketAddr::new(ip, port)),
-        None => Url::parse(&format!("http://{host}:{port}/")),
-    };
-    // The inventory admits only names; one that is no host name is found out when it is asked for.
-    parsed.unwrap_or_else(|_no_host_name| http_url(SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
 /// The URLs under which our own cache may stand in a profile.

@@ -114,7 +114,7 @@ pub enum StartError {
         log: PathBuf,
         /// The last answer.
         #[source]
-        source: ProbeError,
+        source: Box<ProbeError>,
     },
 }
 
@@ -196,16 +196,13 @@ impl Launch {
             self.program.display(),
             self.wanted.listen()
         ));
-        let healthy = match &self.systemd {
-            Some(systemd) => {
-                systemd.start(&self.program, &self.files.settings()).await?;
-                self.wait_until_healthy(None, 0).await
-            }
-            None => {
-                let log_start = fs::metadata(self.files.log()).map_or(0, |log| log.len());
-                let mut supervisor = self.spawn_supervisor()?;
-                self.wait_until_healthy(Some(&mut supervisor), log_start).await
-            }
+        let healthy = if let Some(systemd) = &self.systemd {
+            systemd.start(&self.program, &self.files.settings()).await?;
+            self.wait_until_healthy(None, 0).await
+        } else {
+            let log_start = fs::metadata(self.files.log()).map_or(0, |log| log.len());
+            let mut supervisor = self.spawn_supervisor()?;
+            self.wait_until_healthy(Some(&mut supervisor), log_start).await
         };
         if let Err(error) = healthy {
             if let Err(failed) = self.stop().await {
@@ -298,7 +295,7 @@ impl Launch {
             if Instant::now() >= end {
                 return Err(StartError::Unhealthy {
                     log: self.files.log(),
-                    source,
+                    source: Box::new(source),
                 });
             }
             sleep(ASK_EVERY).await;
@@ -308,7 +305,7 @@ impl Launch {
 
 /// A path of the cache's admin listener.
 pub fn admin_url(wanted: &Wanted, path: &str) -> Url {
-    let mut url = super::http_url(wanted.admin());
+    let mut url = super::place::http_url(wanted.admin());
     url.set_path(path);
     url
 }
