@@ -1,0 +1,3 @@
+//! A throw-away cluster on this machine.
+
+mod host;
