@@ -13,6 +13,7 @@ pub mod fetch;
 pub mod paths;
 pub mod plan;
 pub mod prepare;
+pub mod publish;
 pub mod report;
 pub mod run;
 pub mod settings;
