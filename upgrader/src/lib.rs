@@ -7,10 +7,12 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod demo;
 pub mod exit;
 pub mod fetch;
 pub mod paths;
 pub mod plan;
+pub mod prepare;
 pub mod publish;
 pub mod report;
 pub mod run;
