@@ -5,9 +5,24 @@
 //!
 //! Deliberately absent: a daemon, a database, and any way to switch off a signature or digest check.
 
+pub mod attempt;
+pub mod backup;
 pub mod cli;
+pub mod document;
 pub mod exit;
+pub mod failpoint;
+pub mod installed;
+pub mod journal;
+pub mod jsonl;
+pub mod latch;
+pub mod lock;
+pub mod marker;
+pub mod module;
+pub mod ownership;
 pub mod paths;
+pub mod platform;
+pub mod recover;
 pub mod report;
 pub mod run;
 pub mod settings;
+pub mod space;

@@ -64,6 +64,26 @@ impl NodePaths {
         self.state_dir.join("state/installed.json")
     }
 
+    /// The upgrade that the node is in the middle of.
+    pub fn attempt(&self) -> PathBuf {
+        self.state_dir.join("state/upgrade.json")
+    }
+
+    /// There while we have taken the node out of service.
+    pub fn ownership(&self) -> PathBuf {
+        self.state_dir.join("state/out-of-service.json")
+    }
+
+    /// One note for each module that is being installed.
+    pub fn work(&self) -> PathBuf {
+        self.state_dir.join("state/work")
+    }
+
+    /// The output of detached runs.
+    pub fn log(&self) -> PathBuf {
+        self.state_dir.join("log")
+    }
+
     /// The TUF client's memory: the newest metadata seen, against rollback.
     pub fn trust(&self) -> PathBuf {
         self.state_dir.join("state/trust")
