@@ -37,6 +37,8 @@ pub struct Attempt {
     pub release: Release,
     /// Whether everything that it needs was on this node, verified.
     pub staged: bool,
+    /// Whether a step that changes the node has begun; until then it may be given up without a trace.
+    pub begun: bool,
 }
 
 impl Attempt {
@@ -51,6 +53,7 @@ impl Attempt {
             release_digest,
             release,
             staged: false,
+            begun: false,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Installed {
     pub version: Version,
     /// The digest of its release document.
     pub release_digest: Digest,
+    /// The upgrade that installed it; see [`crate::attempt::Attempt::id`].
+    pub attempt: String,
     /// When the upgrade to it was complete.
     pub time: Timestamp,
     /// Its modules on this node, by name.

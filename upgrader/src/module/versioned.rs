@@ -5,13 +5,13 @@
 
 use std::{
     fs,
-    path::{Component, Path, PathBuf},
+    path::PathBuf,
 };
 
 use kato_shared::{durable, release::Install};
 
 use super::{Job, ModuleError, Report, Work, beside, is_short_digest, replace, same_files, tree, unpack};
-use crate::{failpoint, recover};
+use crate::{failpoint, paths, recover};
 
 /// The paths of a versioned module on this node.
 struct Places {
@@ -79,7 +79,7 @@ fn move_link(job: &Job<'_>, at: &Places) -> Result<(), ModuleError> {
     if let Some(folder) = at.link.parent() {
         durable::create_folder(folder)?;
     }
-    let target = relative(&at.link, &at.target)?;
+    let target = paths::relative(&at.link, &at.target).map_err(ModuleError::io("following", &at.target))?;
     if !at.link.is_symlink() && at.link.is_dir() {
         // The first adoption of a folder that was not versioned: a link cannot be renamed over it.
         let fresh = beside(&at.link, &format!(".new-{}", job.short()));
@@ -144,27 +144,4 @@ pub(super) fn settle(job: &Job<'_>, keep: u32) -> Result<(), ModuleError> {
         tree::remove(old).map_err(ModuleError::io("removing", old))?;
     }
     Ok(())
-}
-
-/// The way from the folder of `link` to `target`, so that the link holds when the root is moved or mounted elsewhere.
-fn relative(link: &Path, target: &Path) -> Result<PathBuf, ModuleError> {
-    let folder = link.parent().unwrap_or(Path::new("/"));
-    let folder = folder
-        .canonicalize()
-        .map_err(ModuleError::io("following", folder))?;
-    let existing = target
-        .canonicalize()
-        .map_err(ModuleError::io("following", target))?;
-    // The last component stays as it is: it may itself be a link of the module.
-    let target = match (target.parent().map(Path::canonicalize), target.file_name()) {
-        (Some(Ok(parent)), Some(name)) => parent.join(name),
-        _ => existing,
-    };
-    let common = folder
-        .components()
-        .zip(target.components())
-        .take_while(|(one, two)| one == two)
-        .count();
-    let up = folder.components().skip(common).map(|_| Component::ParentDir);
-    Ok(up.chain(target.components().skip(common)).collect())
 }
