@@ -1,12 +1,25 @@
 //! The command line: arguments only. Each command's arguments and its call into the program are in one file.
+//!
+//! Flow: parse → [`Context`] → the command's `run` → exit code, with errors and their hint on stderr.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    exit::{Exit, Failure},
+    report::terminal,
+};
+
+pub mod node;
+pub mod prepare;
+pub mod release;
 
 /// Upgrades this node, or from the Core node the whole cluster.
 #[derive(Debug, Parser)]
-#[command(name = "kato", version, propagate_version = true)]
+#[command(name = "kato", version)]
 pub struct Cli {
     /// The settings file.
     #[arg(
@@ -17,6 +30,18 @@ pub struct Cli {
         default_value = "/etc/kato/kato.toml"
     )]
     pub config: PathBuf,
+    /// Print data as JSON on stdout.
+    #[arg(short, long, global = true)]
+    pub json: bool,
+    /// What is logged to stderr, e.g. `info` or `warn,kato_upgrader=debug`.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "KATO_LOG",
+        default_value = "warn"
+    )]
+    pub log: String,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -24,9 +49,80 @@ pub struct Cli {
 
 /// What `kato` can do.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Upgrade nodes and look at them.
+    Node(node::NodeArgs),
+    /// The cache on Core.
+    Cache(prepare::CacheArgs),
+    /// Make and publish releases.
+    Release(Box<release::ReleaseArgs>),
+    /// Print the completions of a shell.
+    Completions(CompletionsArgs),
+}
+
+/// What every command knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// The settings file.
+    pub config: PathBuf,
+    /// Data is printed as JSON.
+    pub json: bool,
+}
+
+/// Arguments of `kato completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: Shell,
+}
 
 /// Runs the command line and gives the process's exit code; errors are printed to stderr with their hint.
 pub fn main(cli: Cli) -> ExitCode {
-    match cli.command {}
+    let exit = run(cli).unwrap_or_else(|failure| {
+        terminal::failure(&failure);
+        failure.exit
+    });
+    exit.into()
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    kato_shared::telemetry::start(kato_shared::telemetry::LogFormat::Human, &cli.log)
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
+    // A second installation in one process (tests) changes nothing.
+    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime failed")
+        .map_err(|error| Failure::new(Exit::Bug, error))?;
+    let context = Context {
+        config: cli.config,
+        json: cli.json,
+    };
+    let outcome = runtime.block_on(dispatch(cli.command, &context));
+    // A child or a request that outlives its deadline must not hold the program back.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Node(args) => node::run(args, context).await,
+        Command::Cache(args) => prepare::run(args, context).await,
+        Command::Release(args) => release::run(*args, context).await,
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "kato", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
 }

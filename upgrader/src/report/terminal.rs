@@ -1,0 +1,66 @@
+//! The terminal: data on stdout, everything else on stderr, a broken pipe is nobody's error.
+
+use std::{
+    error::Error as _,
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+};
+
+use kato_shared::chain::Chain;
+
+use crate::exit::Failure;
+
+/// Prints a line of data to stdout.
+pub fn data(line: &str) {
+    // A reader that has gone (`| head`) is no reason to stop an upgrade.
+    let _reader_gone = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// Prints a value as one line of JSON to stdout. A value that cannot be written as JSON is logged.
+pub fn json(value: &impl serde::Serialize) {
+    match serde_json::to_string(value) {
+        Ok(line) => data(&line),
+        Err(error) => tracing::error!(%error, "a document could not be written as JSON"),
+    }
+}
+
+/// Prints a line for the operator to stderr.
+pub fn say(line: &str) {
+    let _reader_gone = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Prints a failure with all its causes, and what to do next.
+pub fn failure(failure: &Failure) {
+    say(&format!("error: {}", describe(failure)));
+    if let Some(hint) = &failure.hint {
+        say(&format!("hint: {hint}"));
+    }
+}
+
+/// A failure with all its causes in one line.
+pub fn describe(failure: &Failure) -> String {
+    match failure.source() {
+        Some(source) => Chain(source).to_string(),
+        None => failure.to_string(),
+    }
+}
+
+/// Whether a person can be asked: both sides of the conversation are a terminal.
+pub fn is_interactive() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Whether stderr is a terminal, so that progress may be drawn over itself.
+pub fn draws() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Asks `question` and waits for a line; only `y` and `yes` are a yes.
+pub fn confirm(question: &str) -> bool {
+    let mut stderr = io::stderr().lock();
+    let _reader_gone = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    match io::stdin().lock().read_line(&mut answer) {
+        Ok(_) => matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
+        Err(_closed) => false,
+    }
+}
