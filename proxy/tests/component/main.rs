@@ -1,8 +1,9 @@
 //! The whole proxy in this process, on loopback, against a scripted origin.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::missing_panics_doc,
     missing_docs,
+    missing_debug_implementations,
     unreachable_pub,
     reason = "a test that cannot go on stops"
 )]
@@ -48,7 +49,7 @@ pub fn settings(dir: &Path, origin: SocketAddr) -> Settings {
         upstreams: vec![format!("o=http://{origin}/").parse().unwrap()],
         ..Settings::default()
     };
-    settings.cache.dir = dir.to_owned();
+    dir.clone_into(&mut settings.cache.dir);
     settings.cache.min_free = ByteSize::new(0);
     settings
 }

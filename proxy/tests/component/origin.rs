@@ -43,18 +43,17 @@ pub enum Step {
 
 /// A response in steps.
 pub fn reply(status: &str, fields: &[(&str, &str)], body: &[u8]) -> Vec<Step> {
-    let mut all = head(status, fields);
-    all.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
-    vec![Step::Send([all.as_bytes(), body].concat())]
+    let length = body.len().to_string();
+    let head = head(status, &[fields, &[("Content-Length", length.as_str())]].concat());
+    vec![Step::Send([head.as_bytes(), b"\r\n", body].concat())]
 }
 
 /// Status line and fields, without the empty line.
 pub fn head(status: &str, fields: &[(&str, &str)]) -> String {
-    let fields: String = fields
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}\r\n"))
-        .collect();
-    format!("HTTP/1.1 {status}\r\n{fields}")
+    let mut lines = vec![format!("HTTP/1.1 {status}")];
+    lines.extend(fields.iter().map(|(name, value)| format!("{name}: {value}")));
+    lines.push(String::new());
+    lines.join("\r\n")
 }
 
 type Script = dyn Fn(&Asked) -> Vec<Step> + Send + Sync;

@@ -30,9 +30,9 @@ fn content_files(proxy: &Proxy) -> Vec<PathBuf> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path)
+                folders.push(path);
             } else {
-                found.push(path)
+                found.push(path);
             }
         }
     }
@@ -153,7 +153,7 @@ async fn what_a_killed_process_left_is_removed_at_start() {
 async fn the_least_recently_used_content_goes_when_the_quota_is_full() {
     let origin = by_path(1 << 20).await;
     let proxy = Proxy::with(origin.address, |settings| {
-        settings.cache.max_size = ByteSize::mib(3)
+        settings.cache.max_size = ByteSize::mib(3);
     })
     .await;
     for path in ["/a", "/b", "/c"] {
