@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use kato_shared::api::Stats;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::{
@@ -210,6 +211,29 @@ impl Proxy {
     /// A client of the admin listener.
     pub fn admin_client(&self) -> Client {
         Client::new(self.admin)
+    }
+
+    /// The statistics that it gives to operators.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn stats(&self) -> Result<Stats> {
+        let (_, body) = self.admin_client().fetch("/-/api/stats").await?;
+        serde_json::from_slice(&body).context("the statistics")
+    }
+
+    /// Waits until `count` responses are in the store: a client's body ends a moment before that.
+    ///
+    /// # Errors
+    /// When that does not come soon.
+    pub async fn wait_until_stored(&self, count: u64) -> Result<()> {
+        let stored = async {
+            while self.stats().await?.stored_responses < count {}
+            Ok(())
+        };
+        timeout(SOON, stored)
+            .await
+            .with_context(|| format!("{count} responses are not stored in time"))?
     }
 
     /// What it wrote to stderr so far.

@@ -179,6 +179,7 @@ async fn rfc9111_s4_1_variants_are_told_apart_by_the_fields_that_vary_names() ->
     let flavour = |value: &str| setup.client().get("/files/a").header("x-flavour", value);
     setup.origin.serve("/a", variant("plain", "\"p\""));
     assert_eq!(flavour("plain").fetch().await?.1, b"plain");
+    setup.proxy.wait_until_stored(1).await?;
     setup.origin.serve("/a", variant("lemon", "\"l\""));
     let (response, got) = flavour("lemon").fetch().await?;
     assert_eq!(got, b"lemon");

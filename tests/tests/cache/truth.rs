@@ -43,6 +43,7 @@ async fn row_e_a_connection_lost_half_way_is_resumed_out_of_the_clients_sight() 
             fetched_twice <= MIB as u64,
             "{what}: {fetched_twice} bytes crossed the WAN again"
         );
+        setup.proxy.wait_until_stored(1).await?;
         let (hit, again) = setup.client().fetch("/files/a").await?;
         assert!(
             hit.cache_status().contains("hit"),
