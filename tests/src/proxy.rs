@@ -23,7 +23,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{binaries, client::Client};
+use crate::{
+    binaries,
+    client::{Client, Request},
+};
 
 /// Long beside a start or an end on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -222,18 +225,21 @@ impl Proxy {
         serde_json::from_slice(&body).context("the statistics")
     }
 
-    /// Waits until `count` responses are in the store: a client's body ends a moment before that.
+    /// Waits until `request` is answered from the store alone, however stale: a client's body ends a moment before that.
     ///
     /// # Errors
-    /// When that does not come soon.
-    pub async fn wait_until_stored(&self, count: u64) -> Result<()> {
+    /// When that does not come soon; never for what may not be stale, such as `must-revalidate`.
+    pub async fn wait_until_stored(&self, request: &Request) -> Result<()> {
+        let request = request
+            .clone()
+            .header("cache-control", "only-if-cached, max-stale");
         let stored = async {
-            while self.stats().await?.stored_responses < count {}
+            while request.fetch().await?.0.status == 504 {}
             Ok(())
         };
         timeout(SOON, stored)
             .await
-            .with_context(|| format!("{count} responses are not stored in time"))?
+            .with_context(|| format!("not stored in time: {request:?}"))?
     }
 
     /// What it wrote to stderr so far.

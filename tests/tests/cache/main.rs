@@ -70,7 +70,9 @@ impl Setup {
     async fn stored(&self, resource: Resource) -> Result<()> {
         self.origin.serve("/a", resource);
         self.client().fetch("/files/a").await?;
-        self.proxy.wait_until_stored(1).await?;
+        self.proxy
+            .wait_until_stored(&self.client().get("/files/a"))
+            .await?;
         assert_eq!(self.asked("/a"), 1);
         Ok(())
     }

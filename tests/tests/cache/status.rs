@@ -21,6 +21,7 @@ async fn p24_rfc9211_every_answer_says_how_it_came_about() -> Result<()> {
         "{}",
         response.cache_status()
     );
+    setup.proxy.wait_until_stored(&client.get("/files/a")).await?;
     for request in [
         client.get("/files/a"),
         client.get("/files/a").header("range", "bytes=0-1"),
@@ -174,7 +175,7 @@ async fn p24_the_admin_listener_says_that_it_is_healthy_and_counts() -> Result<(
     }
     let stats = setup.proxy.stats().await?;
     assert_eq!(
-        (stats.requests.miss, stats.requests.hit, stats.upstream_requests),
+        (stats.schema, stats.requests.miss, stats.upstream_requests),
         (1, 1, 1),
         "{stats:?}"
     );
@@ -183,6 +184,7 @@ async fn p24_the_admin_listener_says_that_it_is_healthy_and_counts() -> Result<(
         (1, 7, 7),
         "{stats:?}"
     );
+    assert!(stats.requests.hit >= 1 && stats.lan_bytes >= 14, "{stats:?}");
     Ok(())
 }
 
