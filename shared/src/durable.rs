@@ -62,10 +62,10 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
     sync_folder(folder)
 }
 
-/// [`write`] for a JSON document: pretty, with a final newline.
+/// [`write()`] for a JSON document: pretty, with a final newline.
 ///
 /// # Errors
-/// As [`write`]; a value that cannot be serialised is reported as writing failed.
+/// As [`write()`]; a value that cannot be serialised is reported as writing failed.
 pub fn write_json(path: &Path, value: &impl serde::Serialize, mode: u32) -> Result<(), DurableError> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(io::Error::other)

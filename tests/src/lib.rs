@@ -1,1 +1,22 @@
-//! x
+//! What the integration tests stand on.
+//!
+//! | Module | Gives |
+//! |---|---|
+//! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
+//! | [`command`] | child processes with a deadline and their whole output |
+//! | [`binaries`] | the programs that this workspace builds |
+//! | [`releases`] | small signed repositories of releases, made in milliseconds |
+//! | [`static_server`] | an upgrade host: static files, counted, with faults to switch on |
+//! | [`wait`] | waiting for a state, with a deadline |
+//!
+//! Areas stand in `tests/<area>/main.rs`, one binary each. Tests that need root stand in a module `as_root`; `cargo xtask test` lists
+//! them as skipped where root is missing.
+//!
+//! Deliberately absent: mocks of our own programs. What is tested here are the real binaries.
+
+pub mod binaries;
+pub mod command;
+pub mod lab;
+pub mod releases;
+pub mod static_server;
+pub mod wait;

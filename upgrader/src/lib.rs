@@ -6,10 +6,13 @@
 //! Deliberately absent: a daemon, a database, and any way to switch off a signature or digest check.
 
 pub mod cli;
+pub mod cluster;
 pub mod exit;
 pub mod fetch;
 pub mod paths;
+pub mod plan;
 pub mod publish;
 pub mod report;
 pub mod run;
 pub mod settings;
+pub mod ssh;

@@ -1,0 +1,348 @@
+//! The inventory: which nodes the cluster has, how to reach them, and which of them is Core.
+//!
+//! Flow: `cluster.toml` (beside `kato.toml`, on Core) → fragment with unknown keys refused → checked [`Inventory`].
+//!
+//! Deliberately absent: versions, health and load. Those are facts, asked from the nodes at each run; a file that repeated
+//! them would be wrong by tomorrow.
+//!
+//! Invariants of a value of [`Inventory`]: exactly one node has the Core role; ids are unique; no two nodes are the same
+//! machine and root; roles are lower case, without repetition.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use kato_shared::settings::{HumanDuration, SettingsError};
+use serde::{Deserialize, Serialize};
+
+/// The nodes of a cluster and how to reach them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inventory {
+    /// The cluster's name, for people.
+    pub name: String,
+    /// The role of the Core node, `primary` by default.
+    pub core_role: String,
+    /// How nodes are reached.
+    pub ssh: SshSettings,
+    /// The nodes, in the order of the file.
+    pub nodes: Vec<InventoryNode>,
+    /// Where Core is among them.
+    #[serde(skip)]
+    core: usize,
+}
+
+/// `[ssh]`: how nodes are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SshSettings {
+    /// The account on the nodes; ssh's own choice when empty.
+    pub user: String,
+    /// Whether `kato` is run by `sudo -n` on the nodes.
+    pub sudo: bool,
+    /// An `ssh_config` file used instead of the user's own (`ssh -F`).
+    pub config: Option<PathBuf>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: HumanDuration,
+    /// How long a node may be silent until its connection counts as lost; its work goes on.
+    pub keep_alive: HumanDuration,
+    /// How long a node that was lost in the middle of its upgrade is called again before the run stops.
+    pub patience: HumanDuration,
+}
+
+impl Default for SshSettings {
+    fn default() -> Self {
+        Self {
+            user: "stackato".into(),
+            sudo: true,
+            config: None,
+            connect_timeout: HumanDuration::from_secs(10),
+            keep_alive: HumanDuration::from_secs(15),
+            patience: HumanDuration::from_secs(600),
+        }
+    }
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InventoryNode {
+    /// Its id, as in `[node] id` of its own settings.
+    pub id: String,
+    /// A name or an IP address that ssh understands.
+    pub address: String,
+    /// Its roles, in lower case.
+    pub roles: Vec<String>,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Where its `kato` is; with [`Transport::Local`] and none given, the running program.
+    pub kato: Option<PathBuf>,
+    /// Its own settings file, passed to its `kato` as `--config`.
+    pub config: PathBuf,
+}
+
+/// How a node is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// The system's OpenSSH.
+    #[default]
+    Ssh,
+    /// Another root on this machine, or this machine itself.
+    Local,
+}
+
+/// An inventory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// The file cannot be read or has a wrong key or value.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The file has no `[[node]]`.
+    #[error(
+        "{path}: no node is listed: expected one `[[node]]` each, one of them with the role `{core_role}`"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// The role of Core.
+        core_role: String,
+    },
+    /// No node is Core.
+    #[error("{path}: no node has the role `{core_role}`: expected exactly one, the Core node")]
+    NoCore {
+        /// The file.
+        path: PathBuf,
+        /// The role of Core.
+        core_role: String,
+    },
+    /// More than one node is Core.
+    #[error("{path}: {} have the role `{core_role}`: expected exactly one, the Core node", ids.join(", "))]
+    SeveralCores {
+        /// The file.
+        path: PathBuf,
+        /// The role of Core.
+        core_role: String,
+        /// The nodes with it.
+        ids: Vec<String>,
+    },
+    /// Two nodes have the same id, address or settings file.
+    #[error("{path}: `{first}` and `{second}` have the same {what} `{value}`")]
+    Duplicate {
+        /// The file.
+        path: PathBuf,
+        /// The key that repeats.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// The id of the first node.
+        first: String,
+        /// The id of the second node.
+        second: String,
+    },
+    /// A word that ssh or a file name could misread.
+    #[error(
+        "{path}: `{value}` is no {what}: expected letters, digits and `{allowed}`, not beginning with `-`"
+    )]
+    Word {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        what: &'static str,
+        /// What stands there.
+        value: String,
+        /// Which other characters are allowed.
+        allowed: &'static str,
+    },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Fragment {
+    cluster: ClusterFragment,
+    ssh: SshSettings,
+    node: Vec<NodeFragment>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ClusterFragment {
+    name: String,
+    core_role: String,
+}
+
+impl Default for ClusterFragment {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            core_role: "primary".into(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeFragment {
+    id: String,
+    address: String,
+    #[serde(default)]
+    roles: Vec<String>,
+    #[serde(default)]
+    transport: Transport,
+    #[serde(default)]
+    kato: Option<PathBuf>,
+    #[serde(default = "default_config")]
+    config: PathBuf,
+}
+
+fn default_config() -> PathBuf {
+    "/etc/kato/kato.toml".into()
+}
+
+impl From<NodeFragment> for InventoryNode {
+    fn from(node: NodeFragment) -> Self {
+        let mut roles: Vec<String> = Vec::new();
+        for role in node.roles {
+            let role = role.to_lowercase();
+            if !roles.contains(&role) {
+                roles.push(role);
+            }
+        }
+        Self {
+            id: node.id,
+            address: node.address,
+            roles,
+            transport: node.transport,
+            kato: node.kato,
+            config: node.config,
+        }
+    }
+}
+
+impl InventoryNode {
+    /// Whether the node has `role`, which is compared in lower case.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|own| own.eq_ignore_ascii_case(role))
+    }
+}
+
+impl Inventory {
+    /// The inventory that belongs to the settings file `config`: `cluster.toml` in the same folder.
+    pub fn path_beside(config: &Path) -> PathBuf {
+        config.with_file_name("cluster.toml")
+    }
+
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// [`InventoryError`], one variant for each thing that can be wrong.
+    pub fn load(path: &Path) -> Result<Self, InventoryError> {
+        Self::check(path, kato_shared::settings::load(path)?)
+    }
+
+    /// [`Self::load`] for a text that was read already; `path` only names it in errors.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, InventoryError> {
+        Self::check(path, kato_shared::settings::parse(path, text)?)
+    }
+
+    /// The Core node.
+    pub fn core(&self) -> &InventoryNode {
+        &self.nodes[self.core]
+    }
+
+    /// The node called `id`.
+    pub fn node(&self, id: &str) -> Option<&InventoryNode> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    fn check(path: &Path, fragment: Fragment) -> Result<Self, InventoryError> {
+        let mut inventory = Self {
+            name: fragment.cluster.name,
+            core_role: fragment.cluster.core_role.to_lowercase(),
+            ssh: fragment.ssh,
+            nodes: fragment.node.into_iter().map(InventoryNode::from).collect(),
+            core: 0,
+        };
+        for node in &inventory.nodes {
+            word(path, "id", &node.id, "._-")?;
+            word(path, "address", &node.address, "._-:[]%")?;
+            for role in &node.roles {
+                word(path, "role", role, "._-")?;
+            }
+        }
+        inventory.check_unique(path)?;
+        inventory.core = inventory.find_core(path)?;
+        Ok(inventory)
+    }
+
+    fn check_unique(&self, path: &Path) -> Result<(), InventoryError> {
+        unique(path, "id", self.nodes.iter().map(|node| (node, node.id.clone())))?;
+        let ssh = self.nodes.iter().filter(|node| node.transport == Transport::Ssh);
+        unique(path, "address", ssh.map(|node| (node, node.address.clone())))?;
+        // Local nodes share the machine's address; what tells them apart is their own settings file with its root.
+        let local = self
+            .nodes
+            .iter()
+            .filter(|node| node.transport == Transport::Local);
+        unique(
+            path,
+            "config",
+            local.map(|node| (node, node.config.display().to_string())),
+        )
+    }
+
+    fn find_core(&self, path: &Path) -> Result<usize, InventoryError> {
+        let (path, core_role) = (path.to_owned(), self.core_role.clone());
+        let is_core = |at: &usize| self.nodes[*at].has_role(&core_role);
+        let found: Vec<usize> = (0..self.nodes.len()).filter(is_core).collect();
+        match found[..] {
+            _ if self.nodes.is_empty() => Err(InventoryError::Empty { path, core_role }),
+            [] => Err(InventoryError::NoCore { path, core_role }),
+            [core] => Ok(core),
+            _ => {
+                let ids = found.iter().map(|at| self.nodes[*at].id.clone()).collect();
+                Err(InventoryError::SeveralCores { path, core_role, ids })
+            }
+        }
+    }
+}
+
+fn unique<'a>(
+    path: &Path,
+    what: &'static str,
+    values: impl Iterator<Item = (&'a InventoryNode, String)>,
+) -> Result<(), InventoryError> {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for (node, value) in values {
+        if let Some(first) = seen.insert(value.clone(), &node.id) {
+            return Err(InventoryError::Duplicate {
+                path: path.to_owned(),
+                what,
+                value,
+                first: first.to_owned(),
+                second: node.id.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Ids become file names and addresses become arguments of ssh, so neither may look like a path or an option.
+fn word(path: &Path, what: &'static str, value: &str, allowed: &'static str) -> Result<(), InventoryError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || allowed.contains(c);
+    let fine = !value.is_empty() && !value.starts_with(['-', '.']) && value.chars().all(plain);
+    if fine {
+        return Ok(());
+    }
+    Err(InventoryError::Word {
+        path: path.to_owned(),
+        what,
+        value: value.to_owned(),
+        allowed,
+    })
+}
+
+#[cfg(test)]
+mod tests;

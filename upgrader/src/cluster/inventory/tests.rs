@@ -1,0 +1,102 @@
+//! What an inventory may and may not say.
+
+use super::*;
+
+fn read(text: &str) -> Result<Inventory, String> {
+    Inventory::parse(Path::new("cluster.toml"), text).map_err(|error| error.to_string())
+}
+
+const CORE: &str = "[[node]]\nid = \"core\"\naddress = \"10.0.0.1\"\nroles = [\"primary\"]\n";
+
+#[test]
+fn the_example_in_config_is_an_inventory() {
+    let inventory = read(include_str!("../../../../config/cluster.toml")).unwrap();
+    assert_eq!(inventory.core().id, "core");
+    assert_eq!(inventory.nodes.len(), 3);
+    // What stands there as default is the default.
+    assert_eq!(inventory.ssh, SshSettings::default());
+    assert_eq!(inventory.core_role, ClusterFragment::default().core_role);
+    for node in &inventory.nodes {
+        assert_eq!(node.config, default_config());
+        assert_eq!(node.transport, Transport::Ssh);
+    }
+}
+
+#[test]
+fn r11_exactly_one_node_is_core() {
+    assert_eq!(
+        read("").unwrap_err(),
+        "cluster.toml: no node is listed: expected one `[[node]]` each, one of them with the role `primary`"
+    );
+    assert_eq!(
+        read("[[node]]\nid = \"a\"\naddress = \"a\"\nroles = [\"dea\"]\n").unwrap_err(),
+        "cluster.toml: no node has the role `primary`: expected exactly one, the Core node"
+    );
+    let second = "[[node]]\nid = \"b\"\naddress = \"b\"\nroles = [\"PRIMARY\"]\n";
+    assert_eq!(
+        read(&format!("{CORE}{second}")).unwrap_err(),
+        "cluster.toml: core, b have the role `primary`: expected exactly one, the Core node"
+    );
+}
+
+#[test]
+fn r11_another_product_may_call_its_core_otherwise() {
+    let text =
+        "[cluster]\ncore_role = \"Hub\"\n[[node]]\nid = \"h\"\naddress = \"h\"\nroles = [\"hub\", \"dea\"]\n";
+    assert_eq!(read(text).unwrap().core().id, "h");
+}
+
+#[test]
+fn r27_roles_are_read_in_any_case_and_once() {
+    let text = "[[node]]\nid = \"core\"\naddress = \"10.0.0.1\"\nroles = [\"Primary\", \"DEA\", \"dea\"]\n";
+    assert_eq!(read(text).unwrap().core().roles, ["primary", "dea"]);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    let error = read(&format!("{CORE}role = \"dea\"\n")).unwrap_err();
+    assert!(error.starts_with("cluster.toml:5: unknown key `role`"), "{error}");
+    assert!(error.contains("did you mean `roles`?"), "{error}");
+}
+
+#[test]
+fn a_node_is_listed_once() {
+    let twin = "[[node]]\nid = \"core\"\naddress = \"10.0.0.2\"\n";
+    assert_eq!(
+        read(&format!("{CORE}{twin}")).unwrap_err(),
+        "cluster.toml: `core` and `core` have the same id `core`"
+    );
+    let twin = "[[node]]\nid = \"w1\"\naddress = \"10.0.0.1\"\n";
+    assert_eq!(
+        read(&format!("{CORE}{twin}")).unwrap_err(),
+        "cluster.toml: `core` and `w1` have the same address `10.0.0.1`"
+    );
+}
+
+#[test]
+fn local_nodes_share_an_address_but_not_a_settings_file() {
+    let local = |id: &str, role: &str, config: &str| {
+        format!(
+            "[[node]]\nid = \"{id}\"\naddress = \"127.0.0.1\"\nroles = [\"{role}\"]\ntransport = \"local\"\nconfig = \"{config}\"\n"
+        )
+    };
+    assert!(read(&(local("core", "primary", "/a.toml") + &local("w1", "dea", "/b.toml"))).is_ok());
+    assert_eq!(
+        read(&(local("core", "primary", "/a.toml") + &local("w1", "dea", "/a.toml"))).unwrap_err(),
+        "cluster.toml: `core` and `w1` have the same config `/a.toml`"
+    );
+}
+
+#[test]
+fn a_word_that_ssh_would_take_for_an_option_is_refused() {
+    for (key, text) in [
+        ("address", CORE.replace("10.0.0.1", "-oProxyCommand=sh")),
+        ("address", CORE.replace("10.0.0.1", "a b")),
+        ("id", CORE.replace("\"core\"", "\"../core\"")),
+        ("role", CORE.replace("\"primary\"", "\"primary,dea\"")),
+    ] {
+        let error = read(&text).unwrap_err();
+        assert!(error.contains(&format!("is no {key}")), "{error}");
+    }
+    assert!(read(&CORE.replace("10.0.0.1", "fe80::1%eth0")).is_ok());
+}

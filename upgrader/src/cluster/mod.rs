@@ -1,0 +1,3 @@
+//! The cluster from Core: who is in it.
+
+pub mod inventory;
