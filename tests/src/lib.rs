@@ -5,15 +5,12 @@
 //! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
 //! | [`command`] | child processes with a deadline and their whole output |
 //! | [`binaries`] | the programs that this workspace builds |
-<<<<<<< HEAD
-//! | [`releases`] | small signed repositories of releases, made in milliseconds |
-//! | [`static_server`] | an upgrade host: static files, counted, with faults to switch on |
-=======
 //! | [`origin`] | an origin server that counts what it is asked for and misbehaves as told |
 //! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
 //! | [`proxy`] | the built `kato-proxy` as a child process |
 //! | [`toxics`] | a bad network between two programs, by a seed |
->>>>>>> main
+//! | [`releases`] | small signed repositories of releases, made in milliseconds |
+//! | [`static_server`] | an upgrade host: static files, counted, with faults to switch on |
 //! | [`wait`] | waiting for a state, with a deadline |
 //!
 //! Areas stand in `tests/<area>/main.rs`, one binary each. Tests that need root stand in a module `as_root`; `cargo xtask test` lists
@@ -25,12 +22,9 @@ pub mod binaries;
 pub mod client;
 pub mod command;
 pub mod lab;
-<<<<<<< HEAD
-pub mod releases;
-pub mod static_server;
-=======
 pub mod origin;
 pub mod proxy;
+pub mod releases;
+pub mod static_server;
 pub mod toxics;
->>>>>>> main
 pub mod wait;
