@@ -63,6 +63,23 @@ impl Stored {
         }
     }
 
+    /// The response for the client that caused it: as [`Stored::new`], with the fields that `private="…"` and `no-cache="…"`
+    /// list, since they are meant for that client. Never to be stored or shown to another.
+    pub fn for_first_client(
+        request: &Request<'_>,
+        (status, response): (StatusCode, &HeaderMap),
+        times: Times,
+    ) -> Self {
+        Self {
+            status,
+            headers: forwarded_headers(response, times),
+            times,
+            selecting: Selecting::of(request.headers, response),
+            known_digest: false,
+            invalidated: false,
+        }
+    }
+
     /// The `Date` of the response, or when it arrived if that field is missing or broken.
     pub fn date(&self) -> Timestamp {
         headers::single_date(&self.headers, &http::header::DATE).unwrap_or(self.times.response)
@@ -71,11 +88,7 @@ impl Stored {
 
 /// The header fields of a response that may be stored, see [`Stored::new`].
 pub(super) fn kept_headers(response: &HeaderMap, times: Times, overrides: &Overrides) -> HeaderMap {
-    let mut kept = response.clone();
-    headers::strip_hop_by_hop(&mut kept);
-    for name in headers::PROXY_FIELDS {
-        kept.remove(name);
-    }
+    let mut kept = forwarded_headers(response, times);
     let directives = targeted::effective(response, &overrides.targeted_fields).directives;
     // "the cache MUST NOT store the listed fields" (§5.2.2.7) and must not reuse them unvalidated (§5.2.2.4): a field
     // that is not stored is never reused by mistake.
@@ -87,8 +100,16 @@ pub(super) fn kept_headers(response: &HeaderMap, times: Times, overrides: &Overr
     {
         kept.remove(name);
     }
-    if headers::single_date(&kept, &http::header::DATE).is_none() {
-        kept.insert(http::header::DATE, headers::http_date(times.response));
-    }
     kept
+}
+
+/// The header fields of a response that go further than the hop they came over, with a `Date`.
+fn forwarded_headers(response: &HeaderMap, times: Times) -> HeaderMap {
+    let mut forwarded = response.clone();
+    headers::strip_hop_by_hop(&mut forwarded);
+    for name in headers::PROXY_FIELDS {
+        forwarded.remove(name);
+    }
+    headers::ensure_date(&mut forwarded, times.response);
+    forwarded
 }

@@ -208,6 +208,14 @@ impl TrustError {
         }
     }
 
+    /// A document that is signed and contradicts what else is signed.
+    pub fn contradiction(subject: &str, problem: &str) -> Self {
+        Self::Unusable(Box::new(ReadError::Contradiction {
+            subject: subject.to_owned(),
+            problem: problem.to_owned(),
+        }))
+    }
+
     /// The meaning of a failed transport: size and digest verdicts of `tough` travel inside it.
     pub(super) fn from_transport(error: TransportError) -> Self {
         let url = error.url().to_owned();

@@ -191,6 +191,14 @@ impl TrustedRepository {
         versions
     }
 
+    /// Fetches the whole content of a target and checks it, without keeping it.
+    ///
+    /// # Errors
+    /// [`TrustError`] when it cannot be fetched or is not what was signed.
+    pub async fn check(&self, file: &TargetFile) -> Result<(), TrustError> {
+        self.stream(&file.name, |_piece| ()).await
+    }
+
     /// The verified metadata, for a publisher that adds to it.
     pub const fn metadata(&self) -> &Repository {
         &self.repository
@@ -209,18 +217,24 @@ impl TrustedRepository {
                 limit: MAX_DOCUMENT_SIZE,
             });
         }
+        let mut bytes = Vec::new();
+        self.stream(name, |piece| bytes.extend_from_slice(piece)).await?;
+        Ok(bytes)
+    }
+
+    /// Gives the content of a target to `sink`. What it got is good only if the result is.
+    async fn stream(&self, name: &str, mut sink: impl FnMut(&[u8])) -> Result<(), TrustError> {
         let missing = || TrustError::NoSuchTarget {
             name: name.to_owned(),
         };
         let key = TargetName::new(name).map_err(|_unsafe_name| missing())?;
         let stream = self.repository.read_target(&key).await;
         let mut stream = stream.map_err(TrustError::from_tough)?.ok_or_else(missing)?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = stream.next().await {
-            bytes.extend_from_slice(&piece.map_err(TrustError::from_tough)?);
-        }
         // `tough` gives the verdict on the digest with the end of the stream; a short body fails it as well.
-        Ok(bytes)
+        while let Some(piece) = stream.next().await {
+            sink(&piece.map_err(TrustError::from_tough)?);
+        }
+        Ok(())
     }
 }
 

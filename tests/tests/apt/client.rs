@@ -79,7 +79,7 @@ impl<'lab> Client<'lab> {
         let url = if self.route == Route::MirrorPath {
             format!("{CACHE}/pkg/")
         } else {
-            origin.url
+            origin.url.clone()
         };
         let source = format!("deb [signed-by={KEY} arch=amd64] {url} stable main\n");
         self.node.put(SOURCES, source.as_bytes(), 0o644)?;

@@ -140,7 +140,7 @@ async fn body(
 }
 
 /// Refuses a representation of another size than was signed before its body is received.
-fn announced(answer: &Answer, file: &TargetFile, url: &str) -> Result<(), FetchError> {
+pub(super) fn announced(answer: &Answer, file: &TargetFile, url: &str) -> Result<(), FetchError> {
     let source = match answer.size {
         Some(size) if size > file.size => VerifyError::TooLong { expected: file.size },
         Some(size) if size < file.size => VerifyError::TooShort {
@@ -167,9 +167,13 @@ const fn is_range_trouble(error: &FetchError) -> bool {
 
 /// The error for a whole file with other bytes; the file is removed.
 fn wrong(fetcher: &Fetcher, file: &TargetFile, part: &Part, verdict: VerifyError) -> FetchError {
-    if let Err(kept) = part.discard() {
-        return kept;
-    }
+    part.discard()
+        .err()
+        .unwrap_or_else(|| wrong_bytes(fetcher, file, verdict))
+}
+
+/// The error for other bytes than were signed.
+pub(super) fn wrong_bytes(fetcher: &Fetcher, file: &TargetFile, verdict: VerifyError) -> FetchError {
     let url = error::shown(&fetcher.route().resolve(&file.url));
     if let VerifyError::DigestMismatch { expected, received } = verdict {
         FetchError::Mismatch {

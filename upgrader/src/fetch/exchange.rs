@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use kato_shared::{api::Problem, clock::Clock};
 use url::Url;
 
-use super::{FetchError, Fetcher, error};
+use super::{FetchError, Fetcher, answers, error};
 
 /// Where to continue.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +77,17 @@ pub(super) async fn send(
         .await
         .map_err(|source| no_answer(fetcher, &url, source))?;
     let etag = strong_etag(response.headers());
+    if let Some(answers) = fetcher
+        .answers
+        .as_ref()
+        .filter(|_| response.status().is_success())
+    {
+        answers.note(
+            target,
+            answers::source(response.headers()),
+            response.content_length(),
+        );
+    }
     match (response.status(), resume) {
         (StatusCode::OK, _) => Ok(Answer {
             size: response.content_length(),

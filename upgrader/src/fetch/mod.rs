@@ -10,16 +10,19 @@
 //! Deliberately absent: a limit on the whole time of a download (a slow line is not an error; silence is), parallel
 //! ranges (the cache's part), and any switch that skips the digest.
 
+mod answers;
 mod client;
 mod download;
 mod error;
 mod exchange;
+pub mod health;
 mod part;
 pub mod probe;
 mod retry;
 mod route;
 mod space;
 mod transport;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +32,7 @@ use std::path::{Path, PathBuf};
 use kato_shared::trust::{RepositorySource, TargetFile, TrustError, TrustKind, TrustedRepository};
 use url::Url;
 
+pub use answers::{Answers, Seen, Source};
 pub use client::Timeouts;
 pub use error::FetchError;
 pub use route::Route;
@@ -40,6 +44,7 @@ use crate::exit::{Exit, Failure};
 pub struct Fetcher {
     client: reqwest::Client,
     route: Route,
+    answers: Option<Answers>,
 }
 
 impl Fetcher {
@@ -57,7 +62,18 @@ impl Fetcher {
     /// [`FetchError::Client`] when TLS cannot be set up.
     pub fn with_timeouts(route: Route, timeouts: Timeouts) -> Result<Self, FetchError> {
         let client = client::build(&route, timeouts)?;
-        Ok(Self { client, route })
+        Ok(Self {
+            client,
+            route,
+            answers: None,
+        })
+    }
+
+    /// The same fetcher, which notes all its good answers in `answers`.
+    #[must_use]
+    pub fn noting(mut self, answers: Answers) -> Self {
+        self.answers = Some(answers);
+        self
     }
 
     /// The route of all requests.
@@ -100,6 +116,22 @@ impl Fetcher {
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<PathBuf, FetchError> {
         download::run(self, file, staging, progress).await
+    }
+
+    /// Fetches `file` so that the cache on the way keeps it, verifies its bytes and throws them away; says where they
+    /// came from. `progress` is told the bytes that were received; it starts again when the connection breaks off.
+    ///
+    /// # Errors
+    /// [`FetchError`]; what the cache received stays there.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the request; the cache may go on by itself.
+    pub async fn warm(
+        &self,
+        file: &TargetFile,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Source, FetchError> {
+        warm::run(self, file, progress).await
     }
 }
 
