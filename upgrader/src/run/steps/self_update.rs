@@ -1,7 +1,7 @@
 //! `self-update`: this program first; see [`crate::self_update`].
 
 use async_trait::async_trait;
-use kato_shared::release::Upgrader;
+use kato_shared::release::{Upgrader, layout};
 
 use crate::{
     exit::{Exit, Failure},
@@ -57,7 +57,7 @@ impl Step for SelfUpdate {
 
 fn offered(run: &Run, running: &kato_shared::Digest) -> Result<Option<Upgrader>, Failure> {
     let own = self_update::own_version();
-    Ok(self_update::decide(&run.attempt.release, &self_update::triple(), &own, running)?.cloned())
+    Ok(self_update::decide(&run.attempt.release, layout::HOST_TRIPLE, &own, running)?.cloned())
 }
 
 /// Whether the release can be installed by this program.

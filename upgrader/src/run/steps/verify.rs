@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     exit::{Exit, Failure},
-    fetch::probe,
+    fetch::health,
     latch::Verdict,
     module,
     plan::node::modules_for,
@@ -133,7 +133,7 @@ async fn reads_back(node: &Node, expected: &str) -> anyhow::Result<()> {
 }
 
 async fn answers(url: &str, expected: u16) -> anyhow::Result<()> {
-    let found = probe::status(url, TRY).await?;
+    let found = health::status(url, TRY).await?;
     anyhow::ensure!(
         found == expected,
         "{url} answers with status {found}, expected {expected}"
