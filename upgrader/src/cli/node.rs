@@ -30,7 +30,10 @@ pub enum NodeCommand {
 /// Arguments of `kato node upgrade`.
 #[derive(Debug, Args)]
 #[command(disable_version_flag = true)]
-#[expect(clippy::struct_excessive_bools, reason = "a bool here is a flag of the command line")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a bool here is a flag of the command line"
+)]
 pub struct UpgradeArgs {
     /// The version to upgrade to; the newest that can be reached when absent.
     #[arg(short = 'v', long, value_name = "VERSION")]
@@ -87,7 +90,10 @@ pub struct UpgradeArgs {
 
 /// What an operator asked of an upgrade, of this node or of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "a bool here is a flag of the command line")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a bool here is a flag of the command line"
+)]
 pub struct UpgradeRequest {
     /// The wanted version; the newest reachable one when `None`.
     pub version: Option<Version>,
