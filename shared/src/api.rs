@@ -22,6 +22,12 @@ pub struct Problem {
 impl Problem {
     /// The media type of a problem detail.
     pub const MEDIA_TYPE: &'static str = "application/problem+json";
+
+    /// The [`Problem::kind`] of a cache that does not hold what was asked for and was told not to ask any upstream.
+    pub const NOT_STORED: &'static str = "urn:kato:problem:not-stored";
+
+    /// The [`Problem::kind`] of a cache whose upstream does not answer, or not sensibly.
+    pub const UPSTREAM_UNREACHABLE: &'static str = "urn:kato:problem:upstream-unreachable";
 }
 
 /// The answer of `GET /-/api/stats` on the proxy's admin listener.

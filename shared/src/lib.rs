@@ -17,7 +17,7 @@ pub mod release;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
-// trust
+pub mod trust;
 pub mod verify;
 
 pub use descriptor::Descriptor;

@@ -7,6 +7,19 @@ use crate::Digest;
 /// The target with the ways between all releases.
 pub const GRAPH: &str = "graph.json";
 
+/// The target triple of the machines that this build is for; it chooses among [`upgrader`] targets.
+pub const HOST_TRIPLE: &str = match (
+    cfg!(target_arch = "x86_64"),
+    cfg!(target_arch = "aarch64"),
+    cfg!(target_env = "musl"),
+) {
+    (true, _, false) => "x86_64-unknown-linux-gnu",
+    (true, _, true) => "x86_64-unknown-linux-musl",
+    (_, true, false) => "aarch64-unknown-linux-gnu",
+    (_, true, true) => "aarch64-unknown-linux-musl",
+    _ => "unknown-unknown-linux-gnu",
+};
+
 /// The target of one release document.
 pub fn release(version: &Version) -> String {
     format!("releases/{version}/release.json")

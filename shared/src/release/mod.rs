@@ -15,7 +15,7 @@ pub use document::{
     Sources, Upgrader,
 };
 pub use graph::{Graph, GraphEntry, HopError};
-pub use read::ReadError;
+pub use read::{ReadError, UnknownName};
 pub use semver::Version;
 
 /// The newest schema of `release.json` and `graph.json` that this build reads and writes.

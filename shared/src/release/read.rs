@@ -36,21 +36,8 @@ pub enum ReadError {
         min_upgrader: Option<Version>,
     },
     /// A module's install policy or a check is not known here.
-    #[error("{subject}: {owner} asks for {kind} `{name}`, this upgrader knows {}{}", known.join(", "), needs(min_upgrader.as_ref()))]
-    Unknown {
-        /// The target name.
-        subject: String,
-        /// The module or check.
-        owner: String,
-        /// `policy` or `check`.
-        kind: &'static str,
-        /// What is asked for.
-        name: String,
-        /// What is known.
-        known: &'static [&'static str],
-        /// The upgrader that it asks for.
-        min_upgrader: Option<Version>,
-    },
+    #[error(transparent)]
+    Unknown(Box<UnknownName>),
     /// Two parts of it contradict each other.
     #[error("{subject}: {problem}")]
     Contradiction {
@@ -59,6 +46,24 @@ pub enum ReadError {
         /// What does not fit together.
         problem: String,
     },
+}
+
+/// Something that the release asks for and this build does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("{subject}: {owner} asks for {kind} `{name}`, this upgrader knows {}{}", known.join(", "), needs(min_upgrader.as_ref()))]
+pub struct UnknownName {
+    /// The target name of the document.
+    pub subject: String,
+    /// The module, or the release itself.
+    pub owner: String,
+    /// `policy` or `check`.
+    pub kind: &'static str,
+    /// What is asked for.
+    pub name: String,
+    /// What is known.
+    pub known: &'static [&'static str],
+    /// The upgrader that the release asks for.
+    pub min_upgrader: Option<Version>,
 }
 
 fn needs(version: Option<&Version>) -> String {
@@ -207,13 +212,15 @@ impl Release {
 }
 
 fn known_names(subject: &str, head: &Head) -> Result<(), ReadError> {
-    let unknown = |owner: String, kind, name: &str, known| ReadError::Unknown {
-        subject: subject.to_owned(),
-        owner,
-        kind,
-        name: name.to_owned(),
-        known,
-        min_upgrader: head.min_upgrader.clone(),
+    let unknown = |owner: String, kind, name: &str, known| {
+        ReadError::Unknown(Box::new(UnknownName {
+            subject: subject.to_owned(),
+            owner,
+            kind,
+            name: name.to_owned(),
+            known,
+            min_upgrader: head.min_upgrader.clone(),
+        }))
     };
     for module in &head.modules {
         if !Install::POLICIES.contains(&module.install.policy.as_str()) {

@@ -180,7 +180,12 @@ impl<'de> Deserializer<'de> for Node<'_> {
                     value: entry.1.into(),
                 })
             }
-            other => Err(ValueError::new(format!(
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_)) => Err(ValueError::new(format!(
                 "{} given, expected one of {}",
                 other.type_str(),
                 variants.join(", ")

@@ -14,6 +14,8 @@ use crate::{
 };
 
 pub mod node;
+pub mod prepare;
+pub mod release;
 
 /// Upgrades this node, or from the Core node the whole cluster.
 #[derive(Debug, Parser)]
@@ -50,6 +52,10 @@ pub struct Cli {
 pub enum Command {
     /// Upgrade nodes and look at them.
     Node(node::NodeArgs),
+    /// The cache on Core.
+    Cache(prepare::CacheArgs),
+    /// Make and publish releases.
+    Release(Box<release::ReleaseArgs>),
     /// Print the completions of a shell.
     Completions(CompletionsArgs),
 }
@@ -102,6 +108,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Node(args) => node::run(args, context).await,
+        Command::Cache(args) => prepare::run(args, context).await,
+        Command::Release(args) => release::run(*args, context).await,
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "kato", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -155,12 +155,14 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
     let settings = load(context)?;
     let request = args.request(context);
     // MERGE POINT cluster:  if args.cluster { return crate::cluster::run(request, &settings, &context.config).await; }
-    // MERGE POINT prepare:  if args.prepare { return crate::prepare::run(request, &settings, &context.config).await; }
+    if args.prepare {
+        return crate::prepare::run(request, &settings, &context.config).await;
+    }
     std::future::ready(drop((request, settings))).await;
     Ok(Exit::Done)
 }
 
-fn load(context: &Context) -> Result<Settings, Failure> {
+pub(super) fn load(context: &Context) -> Result<Settings, Failure> {
     Settings::load(&context.config).map_err(|error| {
         Failure::new(Exit::Usage, error).hint(format!(
             "every key is explained in config/kato.toml; the file in use is {}",

@@ -3,5 +3,6 @@
 
 pub mod cluster;
 pub mod facts;
+pub mod node;
 pub mod order;
 pub mod preflight;

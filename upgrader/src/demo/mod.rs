@@ -1,0 +1,5 @@
+//! A throw-away cluster on this machine.
+
+mod host;
+mod outcome;
+mod payload;

@@ -1,0 +1,189 @@
+//! A file from the repository into the staging folder: resumed, verified, durable.
+//!
+//! Loop: continue the partial file → when whole, give the verdict → wrong bytes that were spliced together from two
+//! exchanges get one fresh start, wrong bytes from one exchange are an error that names both digests.
+
+use std::path::{Path, PathBuf};
+
+use kato_shared::{durable, trust::TargetFile, verify::VerifyError};
+
+use super::{
+    FetchError, Fetcher, error,
+    exchange::{self, Answer, Failed, Resume, Retry},
+    part::{self, Part},
+    retry::Retries,
+    space,
+};
+
+type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// See [`Fetcher::download`].
+pub(super) async fn run(
+    fetcher: &Fetcher,
+    file: &TargetFile,
+    staging: &Path,
+    progress: Progress<'_>,
+) -> Result<PathBuf, FetchError> {
+    durable::create_folder(staging).map_err(|error| part::lift(error, file.size))?;
+    let whole = staging.join(file.digest.hex());
+    if part::is_whole(&whole, file).await? {
+        progress(file.size, file.size);
+        return Ok(whole);
+    }
+    let mut part = Part::open(file, staging).await?;
+    space::check(part.path(), part.missing())?;
+    let mut retries = Retries::new();
+    loop {
+        retries.progress(part.received());
+        if part.missing() == 0 {
+            match part.commit(&whole).await? {
+                Ok(()) => {
+                    progress(file.size, file.size);
+                    return Ok(whole);
+                }
+                Err(_spliced) if part.is_spliced() => {
+                    tracing::warn!(target_name = %file.name, "the parts of a download do not fit together; starting again");
+                    part.restart().await?;
+                }
+                Err(verdict) => return Err(wrong(fetcher, file, &part, verdict)),
+            }
+        }
+        let attempt = receive(fetcher, file, &mut part, progress).await;
+        part.flush().await?;
+        if let Err(failed) = attempt {
+            retries.progress(part.received());
+            again(&mut retries, failed).await?;
+        }
+    }
+}
+
+/// Waits before the next attempt, or gives the failure back.
+pub(super) async fn again(retries: &mut Retries, failed: Failed) -> Result<(), FetchError> {
+    let wait = match failed.retry {
+        Retry::Never => None,
+        Retry::Again(after) => retries.again(after),
+    };
+    let Some(wait) = wait else {
+        return Err(failed.error);
+    };
+    tracing::debug!(error = %kato_shared::chain::Chain(&failed.error), ?wait, "trying again");
+    tokio::time::sleep(wait).await;
+    Ok(())
+}
+
+/// One exchange: asks for what is missing and keeps what arrives.
+async fn receive(
+    fetcher: &Fetcher,
+    file: &TargetFile,
+    part: &mut Part,
+    progress: Progress<'_>,
+) -> Result<(), Failed> {
+    let etag = part.etag().map(ToOwned::to_owned);
+    let resume = (part.received() > 0).then_some(Resume {
+        offset: part.received(),
+        etag: etag.as_deref(),
+    });
+    let is_resumed = resume.is_some();
+    let answer = match exchange::send(fetcher, &file.url, resume).await {
+        Ok(answer) => answer,
+        Err(failed) => {
+            // A server that cannot continue (416, or a range of its own choice) is asked for all of it next time.
+            if is_resumed && is_range_trouble(&failed.error) {
+                part.restart().await?;
+            }
+            return Err(failed);
+        }
+    };
+    if answer.start == 0 && part.received() > 0 {
+        part.restart().await?;
+    } else {
+        part.continued();
+    }
+    let url = error::shown(&fetcher.route().resolve(&file.url));
+    announced(&answer, file, &url)?;
+    part.remember(answer.etag.clone())?;
+    body(answer, file, part, &url, progress).await
+}
+
+async fn body(
+    mut answer: Answer,
+    file: &TargetFile,
+    part: &mut Part,
+    url: &str,
+    progress: Progress<'_>,
+) -> Result<(), Failed> {
+    let interrupted = |received, source| Failed {
+        error: FetchError::Interrupted {
+            url: url.to_owned(),
+            received,
+            size: file.size,
+            source,
+        },
+        retry: Retry::Again(None),
+    };
+    loop {
+        match answer.response.chunk().await {
+            Ok(Some(piece)) => {
+                if let Err(refused) = part.push(url, &piece).await {
+                    if matches!(refused, FetchError::Size { .. }) {
+                        part.discard()?;
+                    }
+                    return Err(refused.into());
+                }
+                progress(part.received(), file.size);
+            }
+            Ok(None) if part.missing() == 0 => return Ok(()),
+            Ok(None) => return Err(interrupted(part.received(), None)),
+            Err(source) => return Err(interrupted(part.received(), Some(source.without_url()))),
+        }
+    }
+}
+
+/// Refuses a representation of another size than was signed before its body is received.
+pub(super) fn announced(answer: &Answer, file: &TargetFile, url: &str) -> Result<(), FetchError> {
+    let source = match answer.size {
+        Some(size) if size > file.size => VerifyError::TooLong { expected: file.size },
+        Some(size) if size < file.size => VerifyError::TooShort {
+            expected: file.size,
+            received: size,
+        },
+        _ => return Ok(()),
+    };
+    Err(FetchError::Size {
+        url: url.to_owned(),
+        source,
+    })
+}
+
+const fn is_range_trouble(error: &FetchError) -> bool {
+    matches!(
+        error,
+        FetchError::Status {
+            status: 206 | 416,
+            ..
+        }
+    )
+}
+
+/// The error for a whole file with other bytes; the file is removed.
+fn wrong(fetcher: &Fetcher, file: &TargetFile, part: &Part, verdict: VerifyError) -> FetchError {
+    part.discard()
+        .err()
+        .unwrap_or_else(|| wrong_bytes(fetcher, file, verdict))
+}
+
+/// The error for other bytes than were signed.
+pub(super) fn wrong_bytes(fetcher: &Fetcher, file: &TargetFile, verdict: VerifyError) -> FetchError {
+    let url = error::shown(&fetcher.route().resolve(&file.url));
+    if let VerifyError::DigestMismatch { expected, received } = verdict {
+        FetchError::Mismatch {
+            url,
+            origin: error::shown(&file.url),
+            is_cache: fetcher.route().is_cache(),
+            expected,
+            received,
+        }
+    } else {
+        FetchError::Size { url, source: verdict }
+    }
+}

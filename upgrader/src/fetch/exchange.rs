@@ -1,0 +1,276 @@
+//! One request and its answer: what the answer is, and for a failure, whether asking again makes sense.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use kato_shared::{api::Problem, clock::Clock};
+use url::Url;
+
+use super::{FetchError, Fetcher, answers, error};
+
+/// Where to continue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resume<'a> {
+    /// The bytes that are there.
+    pub(super) offset: u64,
+    /// The strong entity tag of the representation that they are from.
+    pub(super) etag: Option<&'a str>,
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) response: reqwest::Response,
+    /// Where the body begins in the representation: the offset asked for, or 0 when all of it comes.
+    pub(super) start: u64,
+    /// The size of the whole representation in bytes, when the server says it.
+    pub(super) size: Option<u64>,
+    /// Its entity tag, when it is a strong one; a weak one does not promise the same bytes (RFC 9110 §8.8.1).
+    pub(super) etag: Option<String>,
+}
+
+/// A failed request.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: FetchError,
+    pub(super) retry: Retry,
+}
+
+/// Whether to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// The answer will not change by asking.
+    Never,
+    /// Later; `Some` when the server said how much later.
+    Again(Option<Duration>),
+}
+
+impl From<FetchError> for Failed {
+    fn from(error: FetchError) -> Self {
+        Self {
+            error,
+            retry: Retry::Never,
+        }
+    }
+}
+
+/// Asks for `target` by the fetcher's route.
+pub(super) async fn send(
+    fetcher: &Fetcher,
+    target: &Url,
+    resume: Option<Resume<'_>>,
+) -> Result<Answer, Failed> {
+    let url = fetcher.route.resolve(target);
+    // Digests are of the stored bytes; a server that compresses on the fly would change them.
+    let mut request = fetcher
+        .client
+        .get(url.clone())
+        .header(header::ACCEPT_ENCODING, "identity");
+    if let Some(resume) = resume {
+        request = request.header(header::RANGE, format!("bytes={}-", resume.offset));
+        if let Some(etag) = resume.etag {
+            request = request.header(header::IF_RANGE, etag);
+        }
+    }
+    let response = request
+        .send()
+        .await
+        .map_err(|source| no_answer(fetcher, &url, source))?;
+    let etag = strong_etag(response.headers());
+    if let Some(answers) = fetcher
+        .answers
+        .as_ref()
+        .filter(|_| response.status().is_success())
+    {
+        answers.note(
+            target,
+            answers::source(response.headers()),
+            response.content_length(),
+        );
+    }
+    match (response.status(), resume) {
+        (StatusCode::OK, _) => Ok(Answer {
+            size: response.content_length(),
+            response,
+            start: 0,
+            etag,
+        }),
+        (StatusCode::PARTIAL_CONTENT, Some(resume)) => match content_range(response.headers()) {
+            Some((start, size)) if start == resume.offset => Ok(Answer {
+                response,
+                start,
+                size,
+                etag,
+            }),
+            _ => Err(refused(fetcher, &url, response).await),
+        },
+        _ => Err(refused(fetcher, &url, response).await),
+    }
+}
+
+fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) -> Failed {
+    let retry = if source.is_builder() || source.is_redirect() {
+        Retry::Never
+    } else {
+        Retry::Again(None)
+    };
+    let is_cache = fetcher.route.is_cache();
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let error = FetchError::Unreachable {
+        peer: format!("the {} {host}{port}", if is_cache { "cache" } else { "server" }),
+        is_cache,
+        url: error::shown(url),
+        // The URL is named once, by us, and without its secrets.
+        source: source.without_url(),
+    };
+    Failed { error, retry }
+}
+
+/// Sorts an answer that is not the file.
+async fn refused(fetcher: &Fetcher, url: &Url, response: reqwest::Response) -> Failed {
+    let status = response.status();
+    let after = retry_after(response.headers());
+    let problem = problem(response).await;
+    let url = error::shown(url);
+    let again = Retry::Again(after);
+    let (error, retry) = match problem {
+        Some(problem) if fetcher.route.is_cache() && problem.kind == Problem::NOT_STORED => (
+            FetchError::NotInCache {
+                url,
+                detail: problem.detail,
+            },
+            Retry::Never,
+        ),
+        Some(problem)
+            if fetcher.route.is_cache()
+                && (problem.kind == Problem::UPSTREAM_UNREACHABLE
+                    || matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)) =>
+        {
+            (
+                FetchError::Upstream {
+                    url,
+                    detail: problem.detail,
+                    advice: problem.hint,
+                },
+                again,
+            )
+        }
+        problem => {
+            let (detail, advice) = problem.map_or((None, None), |p| (Some(p.detail), p.hint));
+            let error = FetchError::Status {
+                url,
+                status: status.as_u16(),
+                detail,
+                advice,
+            };
+            (error, if may_pass(status) { again } else { Retry::Never })
+        }
+    };
+    Failed { error, retry }
+}
+
+/// Status codes that say "not now" instead of "no".
+fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::REQUEST_TIMEOUT
+                | StatusCode::TOO_EARLY
+                // Our partial file is longer than the representation, or the server miscounts: from the start again.
+                | StatusCode::RANGE_NOT_SATISFIABLE
+                | StatusCode::PARTIAL_CONTENT
+        )
+}
+
+/// The longest problem detail that is read, in bytes.
+const MAX_PROBLEM: usize = 16 * 1024;
+
+async fn problem(mut response: reqwest::Response) -> Option<Problem> {
+    let media_type = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    if !media_type.starts_with(Problem::MEDIA_TYPE) {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    while let Ok(Some(piece)) = response.chunk().await {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > MAX_PROBLEM {
+            return None;
+        }
+    }
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn strong_etag(headers: &HeaderMap) -> Option<String> {
+    let etag = headers.get(header::ETAG)?.to_str().ok()?;
+    (etag.starts_with('"') && etag.len() > 2).then(|| etag.to_owned())
+}
+
+/// `bytes 5-9/10` is (5, Some(10)); RFC 9110 §14.4.
+fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, _end) = range.split_once('-')?;
+    let size = if size == "*" {
+        None
+    } else {
+        Some(size.parse().ok()?)
+    };
+    Some((start.parse().ok()?, size))
+}
+
+/// Seconds or a date (RFC 9110 §10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    delay(headers.get(header::RETRY_AFTER)?, Clock::system().now())
+}
+
+fn delay(value: &HeaderValue, now: jiff::Timestamp) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc9110_s10_2_3_retry_after_is_seconds_or_a_date() {
+        let now = "2026-11-20T10:00:00Z".parse().unwrap();
+        let of = |text: &'static str| delay(&HeaderValue::from_static(text), now);
+        assert_eq!(of("120"), Some(Duration::from_secs(120)));
+        assert_eq!(of("Fri, 20 Nov 2026 10:00:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(of("Fri, 20 Nov 2026 09:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(of("soon"), None);
+    }
+
+    #[test]
+    fn rfc9110_s14_4_content_range_tells_where_the_body_begins() {
+        let of = |text: &'static str| {
+            content_range(&HeaderMap::from_iter([(
+                header::CONTENT_RANGE,
+                HeaderValue::from_static(text),
+            )]))
+        };
+        assert_eq!(of("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(of("bytes 5-9/*"), Some((5, None)));
+        assert_eq!(of("bytes */10"), None);
+        assert_eq!(of("items 5-9/10"), None);
+    }
+
+    #[test]
+    fn rfc9110_s8_8_1_a_weak_entity_tag_is_no_ground_to_resume() {
+        let of = |text: &'static str| {
+            strong_etag(&HeaderMap::from_iter([(
+                header::ETAG,
+                HeaderValue::from_static(text),
+            )]))
+        };
+        assert_eq!(of("\"a\"").as_deref(), Some("\"a\""));
+        assert_eq!(of("W/\"a\""), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Downloads: releases' metadata and artifacts, directly or through the cache on Core.
+//!
+//! Flow: a [`Route`] says where a request really goes → [`client`] makes the one HTTP client → [`exchange`] sends one
+//! request and sorts its failures into *again* and *never* → [`download`] resumes, verifies and keeps a file,
+//! [`transport`] gives `tough` its metadata. Only this folder names `reqwest`.
+//!
+//! The way is untrusted: nothing is whole before size and digest from signed metadata were checked, and a cache that
+//! serves other bytes is named in the error.
+//!
+//! Deliberately absent: a limit on the whole time of a download (a slow line is not an error; silence is), parallel
+//! ranges (the cache's part), and any switch that skips the digest.
+
+mod answers;
+mod client;
+mod download;
+mod error;
+mod exchange;
+pub mod health;
+mod part;
+pub mod probe;
+mod retry;
+mod route;
+mod space;
+mod transport;
+mod warm;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use kato_shared::trust::{RepositorySource, TargetFile, TrustError, TrustKind, TrustedRepository};
+use url::Url;
+
+pub use answers::{Answers, Seen, Source};
+pub use client::Timeouts;
+pub use error::FetchError;
+pub use route::Route;
+
+use crate::exit::{Exit, Failure};
+
+/// Downloads by one route. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    client: reqwest::Client,
+    route: Route,
+    answers: Option<Answers>,
+}
+
+impl Fetcher {
+    /// A fetcher for `route` with the default [`Timeouts`].
+    ///
+    /// # Errors
+    /// [`FetchError::Client`] when TLS cannot be set up.
+    pub fn new(route: Route) -> Result<Self, FetchError> {
+        Self::with_timeouts(route, Timeouts::default())
+    }
+
+    /// A fetcher for `route`.
+    ///
+    /// # Errors
+    /// [`FetchError::Client`] when TLS cannot be set up.
+    pub fn with_timeouts(route: Route, timeouts: Timeouts) -> Result<Self, FetchError> {
+        let client = client::build(&route, timeouts)?;
+        Ok(Self {
+            client,
+            route,
+            answers: None,
+        })
+    }
+
+    /// The same fetcher, which notes all its good answers in `answers`.
+    #[must_use]
+    pub fn noting(mut self, answers: Answers) -> Self {
+        self.answers = Some(answers);
+        self
+    }
+
+    /// The route of all requests.
+    pub const fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Loads and verifies the repository's metadata.
+    ///
+    /// # Errors
+    /// [`TrustError`]; [`trust_failure`] says how a command ends with it.
+    pub async fn repository(
+        &self,
+        trusted_root: &[u8],
+        base: &Url,
+        datastore: &Path,
+    ) -> Result<TrustedRepository, TrustError> {
+        let source = RepositorySource {
+            trusted_root,
+            base,
+            datastore,
+        };
+        TrustedRepository::load(source, self.clone()).await
+    }
+
+    /// Downloads `file` to `<staging>/<hex of its digest>` and gives that path. A file that is there already and
+    /// verifies costs no request; a partial one is continued.
+    ///
+    /// `progress` is told the bytes that are there and the size, after each piece.
+    ///
+    /// # Errors
+    /// [`FetchError`]; what was received stays for the next attempt unless it is known to be wrong.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a partial file that the next call continues.
+    pub async fn download(
+        &self,
+        file: &TargetFile,
+        staging: &Path,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<PathBuf, FetchError> {
+        download::run(self, file, staging, progress).await
+    }
+
+    /// Fetches `file` so that the cache on the way keeps it, verifies its bytes and throws them away; says where they
+    /// came from. `progress` is told the bytes that were received; it starts again when the connection breaks off.
+    ///
+    /// # Errors
+    /// [`FetchError`]; what the cache received stays there.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the request; the cache may go on by itself.
+    pub async fn warm(
+        &self,
+        file: &TargetFile,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Source, FetchError> {
+        warm::run(self, file, progress).await
+    }
+}
+
+/// How a command ends with a [`TrustError`]: 26 for a refusal, 75 for what may pass, 20 for a release that is not for
+/// this node.
+pub fn trust_exit(error: &TrustError) -> Exit {
+    match error.kind() {
+        TrustKind::Refused => Exit::Trust,
+        TrustKind::Unreachable | TrustKind::Local => Exit::TryAgain,
+        TrustKind::Unusable => Exit::Preflight,
+    }
+}
+
+/// [`trust_exit`] with the error's own hint, ready to be returned by a command.
+///
+/// A failure of the way carries the fetcher's error inside; that one knows cache and proxy, so its hint wins.
+pub fn trust_failure(error: TrustError) -> Failure {
+    let exit = trust_exit(&error);
+    let hint = error::inside(&error).map_or_else(|| error.hint().to_owned(), FetchError::hint);
+    Failure::new(exit, error).hint(hint)
+}

@@ -1,0 +1,1 @@
+//! The fetcher against a small server on loopback.

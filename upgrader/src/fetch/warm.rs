@@ -1,0 +1,71 @@
+//! A file through the cache and away: the cache keeps it, this process only checks it.
+
+use kato_shared::{trust::TargetFile, verify::Verifier};
+
+use super::{
+    FetchError, Fetcher,
+    answers::{self, Source},
+    download::{again, announced, wrong_bytes},
+    error,
+    exchange::{self, Failed, Retry},
+    retry::Retries,
+};
+
+/// See [`Fetcher::warm`].
+pub(super) async fn run(
+    fetcher: &Fetcher,
+    file: &TargetFile,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Source, FetchError> {
+    let mut retries = Retries::new();
+    loop {
+        let mut received = 0;
+        let attempt = receive(fetcher, file, &mut received, progress).await;
+        retries.progress(received);
+        match attempt {
+            Ok(source) => return Ok(source),
+            Err(failed) => again(&mut retries, failed).await?,
+        }
+    }
+}
+
+/// One exchange, from the first byte: what was cut off is in the cache by the next time, so nothing is lost.
+async fn receive(
+    fetcher: &Fetcher,
+    file: &TargetFile,
+    received: &mut u64,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Source, Failed> {
+    let mut answer = exchange::send(fetcher, &file.url, None).await?;
+    let source = answers::source(answer.response.headers());
+    let url = error::shown(&fetcher.route().resolve(&file.url));
+    announced(&answer, file, &url)?;
+    let mut verifier = Verifier::new(file.size, file.digest);
+    let cut = |received, source| Failed {
+        error: FetchError::Interrupted {
+            url: url.clone(),
+            received,
+            size: file.size,
+            source,
+        },
+        retry: Retry::Again(None),
+    };
+    loop {
+        match answer.response.chunk().await {
+            Ok(Some(piece)) => {
+                verifier
+                    .update(&piece)
+                    .map_err(|verdict| wrong_bytes(fetcher, file, verdict))?;
+                *received = verifier.received();
+                progress(*received);
+            }
+            Ok(None) if *received < file.size => return Err(cut(*received, None)),
+            Ok(None) => break,
+            Err(source) => return Err(cut(*received, Some(source.without_url()))),
+        }
+    }
+    verifier
+        .finish()
+        .map_err(|verdict| wrong_bytes(fetcher, file, verdict))?;
+    Ok(source)
+}

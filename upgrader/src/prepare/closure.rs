@@ -1,0 +1,315 @@
+//! Everything that a release needs, fetched through the cache once, so that the nodes' own downloads cause no request
+//! to the upgrade host.
+//!
+//! Flow: trusted metadata through the cache → the hops from Core's release to the wanted one → the targets of all
+//! their modules for all roles and of the upgrader → each fetched through the cache, verified and thrown away, a few at
+//! a time. The cache's `Cache-Status` says which crossed the WAN.
+//!
+//! Deliberately absent: staging on Core. Core is a node like the others and downloads its own part when its turn comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{TryStreamExt as _, stream};
+use kato_shared::{
+    release::{Graph, HopError, Release, Version},
+    settings::byte_size::human,
+    trust::{TargetFile, TrustedRepository},
+};
+use serde::Serialize;
+use url::Url;
+
+use super::report::Report;
+use crate::{
+    cli::node::UpgradeRequest,
+    exit::{Exit, Failure},
+    fetch::{Answers, FetchError, Fetcher, Route, Source, trust_failure},
+    paths::NodePaths,
+    settings::Settings,
+};
+
+/// Files that are fetched at the same time. The line to the upgrade host is the limit, not we: a few keep it full while
+/// small files wait for their heads.
+const AT_ONCE: usize = 4;
+
+/// What a cache holds after it was filled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Filled {
+    /// The release that can be installed from it.
+    pub version: Version,
+    /// What crossed the WAN now.
+    pub fetched: Vec<Item>,
+    /// What was there already.
+    pub present: Vec<Item>,
+}
+
+/// A file of the closure.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Item {
+    /// Its path below the repository.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+impl Filled {
+    /// Bytes that crossed the WAN now.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.fetched.iter().map(|item| item.bytes).sum()
+    }
+
+    /// Bytes that were there already.
+    pub fn present_bytes(&self) -> u64 {
+        self.present.iter().map(|item| item.bytes).sum()
+    }
+
+    /// A line for each file, for people.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |word: &str, item: &Item| format!("{word}  {:>10}  {}", human(item.bytes), item.name);
+        let fetched = self.fetched.iter().map(|item| line("fetched", item));
+        fetched
+            .chain(self.present.iter().map(|item| line("present", item)))
+            .collect()
+    }
+}
+
+/// Fetches the closure of the wanted release through `cache`.
+///
+/// # Errors
+/// [`Failure`]: 26 when metadata or a file is refused, 75 when it cannot be fetched, 20 when there is no way to the
+/// wanted release.
+pub async fn fill(
+    settings: &Settings,
+    cache: &Url,
+    request: &UpgradeRequest,
+    report: &dyn Report,
+) -> Result<Filled, Failure> {
+    let answers = Answers::default();
+    let fetcher = Fetcher::new(Route::Cache(cache.clone()))?.noting(answers.clone());
+    let repository = trusted(settings, &fetcher).await?;
+    let graph = repository.graph().await.map_err(trust_failure)?;
+    let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
+    let installed = installed(&paths);
+    let channel = if request.development {
+        "development"
+    } else {
+        &settings.release.channel
+    };
+    let versions = versions(&graph, installed.as_ref(), request.version.as_ref(), channel)?;
+    let mut releases = Vec::new();
+    for version in &versions {
+        releases.push(repository.release(version).await.map_err(trust_failure)?);
+    }
+    let files = targets(&releases)
+        .iter()
+        .map(|name| repository.target(name).map_err(trust_failure))
+        .collect::<Result<Vec<_>, _>>()?;
+    fetch(&fetcher, &files, report).await?;
+    let version = versions.into_iter().next_back();
+    let version =
+        version.ok_or_else(|| Failure::new(Exit::Bug, anyhow::anyhow!("a closure of no release")))?;
+    Ok(sort(version, &settings.release.url, &answers, &files))
+}
+
+/// The repository as Core trusts it, loaded through the cache: so its metadata are in the cache as well.
+async fn trusted(settings: &Settings, fetcher: &Fetcher) -> Result<TrustedRepository, Failure> {
+    let path = &settings.release.trusted_root;
+    let root = std::fs::read(path).map_err(|error| {
+        let what = anyhow::Error::new(error).context(format!("reading the trusted root `{}` failed", path.display()));
+        Failure::new(Exit::Preflight, what)
+            .hint("install the publisher's `root.json` from a trusted source, or name it in kato.toml: [release] trusted_root")
+    })?;
+    let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
+    let loaded = fetcher
+        .repository(&root, &settings.release.url, &paths.trust())
+        .await;
+    loaded.map_err(trust_failure)
+}
+
+/// The version on Core; `None` when it never had a release.
+fn installed(paths: &NodePaths) -> Option<Version> {
+    #[derive(serde::Deserialize)]
+    struct Installed {
+        version: Version,
+    }
+    let record: Installed = serde_json::from_slice(&std::fs::read(paths.installed()).ok()?).ok()?;
+    Some(record.version)
+}
+
+/// The releases whose files are needed, in the order of their installation; the last is the wanted one.
+fn versions(
+    graph: &Graph,
+    installed: Option<&Version>,
+    wanted: Option<&Version>,
+    channel: &str,
+) -> Result<Vec<Version>, Failure> {
+    let refused = |error: HopError| Failure::new(Exit::Preflight, error).hint("choose one with `--version`");
+    let newest = || match installed {
+        // Nothing newer: the installed release is what nodes that are behind, or new, still need.
+        Some(installed) => Some(
+            graph
+                .newest(installed, channel)
+                .unwrap_or_else(|| installed.clone()),
+        ),
+        None => graph
+            .releases
+            .iter()
+            .filter(|entry| entry.channel == channel)
+            .map(|entry| entry.version.clone())
+            .max(),
+    };
+    let target = wanted.cloned().or_else(newest).ok_or_else(|| {
+        let what = anyhow::anyhow!("no release is published in the channel `{channel}`");
+        Failure::new(Exit::Preflight, what).hint("compare [release] channel in kato.toml with the publisher")
+    })?;
+    let mut versions = match installed {
+        Some(installed) => graph.hops(installed, &target).map_err(refused)?,
+        None => Vec::new(),
+    };
+    if versions.last() != Some(&target) {
+        versions.push(target);
+    }
+    Ok(versions)
+}
+
+/// The targets of all modules for all roles, and of the upgrader for every kind of machine.
+fn targets(releases: &[Release]) -> BTreeSet<String> {
+    releases
+        .iter()
+        .flat_map(|release| {
+            let artifacts = release.artifacts.values().map(|artifact| artifact.target.clone());
+            artifacts.chain(release.upgrader.values().map(|upgrader| upgrader.target.clone()))
+        })
+        .collect()
+}
+
+/// Fetches `files` through the cache, a few at a time; the first failure ends it.
+async fn fetch(fetcher: &Fetcher, files: &[TargetFile], report: &dyn Report) -> Result<(), FetchError> {
+    let total = files.iter().map(|file| file.size).sum();
+    let received: Vec<_> = files
+        .iter()
+        .map(|_| std::sync::atomic::AtomicU64::new(0))
+        .collect();
+    let order = std::sync::atomic::Ordering::Relaxed;
+    stream::iter(files.iter().enumerate().map(Ok))
+        .try_for_each_concurrent(AT_ONCE, |(at, file)| {
+            let received = &received;
+            let progress = move |bytes| {
+                if let Some(own) = received.get(at) {
+                    own.store(bytes, order);
+                }
+                let done = received.iter().map(|own| own.load(order)).sum();
+                report.progress("filling the cache", done, total);
+            };
+            async move { fetcher.warm(file, &progress).await.map(drop) }
+        })
+        .await
+}
+
+/// Everything that was answered, by name: what crossed the WAN and what was there. A file that was asked for twice
+/// counts by its first answer.
+fn sort(version: Version, base: &Url, answers: &Answers, files: &[TargetFile]) -> Filled {
+    let sizes: BTreeMap<&str, &TargetFile> = files.iter().map(|file| (file.url.as_str(), file)).collect();
+    let mut known = BTreeSet::new();
+    let (mut fetched, mut present) = (Vec::new(), Vec::new());
+    for seen in answers.all() {
+        let target = sizes.get(seen.url.as_str());
+        let item = Item {
+            name: target.map_or_else(|| name(base, &seen.url), |file| file.name.clone()),
+            bytes: target.map(|file| file.size).or(seen.bytes).unwrap_or(0),
+        };
+        if known.insert(item.name.clone()) {
+            match seen.source {
+                Source::Upstream => fetched.push(item),
+                Source::Store => present.push(item),
+            }
+        }
+    }
+    fetched.sort_unstable();
+    present.sort_unstable();
+    Filled {
+        version,
+        fetched,
+        present,
+    }
+}
+
+/// A URL's path below the repository.
+fn name(base: &Url, url: &Url) -> String {
+    let folder = base.path().trim_end_matches('/');
+    let path = url.path();
+    path.strip_prefix(folder)
+        .unwrap_or(path)
+        .trim_start_matches('/')
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use kato_shared::release::{GraphEntry, SCHEMA, Sources};
+
+    use super::*;
+
+    fn v(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
+    fn graph() -> Graph {
+        let entry = |version, channel: &str, floor| GraphEntry {
+            version: v(version),
+            channel: channel.into(),
+            from: Sources::default(),
+            floor,
+        };
+        Graph {
+            schema: SCHEMA,
+            product: "demo".into(),
+            releases: vec![
+                entry("1.0.0", "stable", false),
+                entry("2.0.0", "stable", true),
+                entry("3.0.0", "stable", false),
+                entry("4.0.0", "development", false),
+            ],
+        }
+    }
+
+    fn wanted(installed: Option<&str>, version: Option<&str>) -> Result<Vec<String>, Failure> {
+        let (installed, version) = (installed.map(v), version.map(v));
+        let found = versions(&graph(), installed.as_ref(), version.as_ref(), "stable")?;
+        Ok(found.iter().map(Version::to_string).collect())
+    }
+
+    #[test]
+    fn r09_the_closure_has_every_release_on_the_way() {
+        assert_eq!(wanted(Some("1.0.0"), None).unwrap(), ["2.0.0", "3.0.0"]);
+        assert_eq!(wanted(Some("2.0.0"), None).unwrap(), ["3.0.0"]);
+        assert_eq!(wanted(Some("1.0.0"), Some("2.0.0")).unwrap(), ["2.0.0"]);
+        assert_eq!(wanted(Some("3.0.0"), None).unwrap(), ["3.0.0"]);
+        assert_eq!(wanted(None, None).unwrap(), ["3.0.0"]);
+        assert_eq!(wanted(Some("3.0.0"), Some("4.0.0")).unwrap(), ["4.0.0"]);
+    }
+
+    #[test]
+    fn r35_a_release_that_cannot_be_reached_is_refused() {
+        assert_eq!(
+            wanted(Some("3.0.0"), Some("1.0.0")).unwrap_err().exit,
+            Exit::Preflight
+        );
+        assert_eq!(
+            wanted(Some("1.0.0"), Some("9.0.0")).unwrap_err().exit,
+            Exit::Preflight
+        );
+    }
+
+    #[test]
+    fn names_are_relative_to_the_repository() {
+        let base: Url = "https://h.example/r/".parse().unwrap();
+        assert_eq!(
+            name(
+                &base,
+                &"https://h.example/r/metadata/1.root.json".parse().unwrap()
+            ),
+            "metadata/1.root.json"
+        );
+        assert_eq!(name(&base, &"https://h.example/other".parse().unwrap()), "other");
+    }
+}

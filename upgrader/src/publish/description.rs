@@ -1,0 +1,246 @@
+//! `release.toml`: what a publisher writes. Unknown keys are errors with line and nearest key.
+
+use std::path::{Path, PathBuf};
+
+use kato_shared::{
+    release::{Check, Install, Notice, OnConflict, RestartScope, Sources, Version, document::Blocked},
+    settings::HumanDuration,
+};
+use serde::Deserialize;
+
+use super::PublishError;
+
+/// The name of the file in a description folder.
+pub(super) const FILE: &str = "release.toml";
+
+/// The file. Keys that are missing take the defaults of the release document.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Description {
+    pub(super) product: String,
+    pub(super) version: Version,
+    pub(super) channel: Option<String>,
+    #[serde(default)]
+    pub(super) from: From,
+    #[serde(default)]
+    pub(super) floor: bool,
+    pub(super) min_upgrader: Option<Version>,
+    #[serde(default = "yes")]
+    pub(super) reversible: bool,
+    #[serde(default)]
+    pub(super) required_patches: Vec<String>,
+    pub(super) role_order: Option<Vec<String>>,
+    pub(super) core_role: Option<String>,
+    pub(super) implicit_role: Option<String>,
+    #[serde(default)]
+    pub(super) backup: Vec<PathBuf>,
+    #[serde(default)]
+    pub(super) restart: RestartScope,
+    #[serde(default)]
+    pub(super) safe_paths: Vec<String>,
+    #[serde(rename = "module")]
+    pub(super) modules: Vec<ModuleText>,
+    #[serde(default, rename = "check")]
+    checks: Vec<CheckText>,
+    #[serde(default, rename = "notice")]
+    pub(super) notices: Vec<Notice>,
+}
+
+/// `[from]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct From {
+    min: Option<Version>,
+    edges: Vec<Version>,
+    blocked: Vec<BlockedText>,
+}
+
+/// `[[from.blocked]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlockedText {
+    version: Version,
+    reason: String,
+}
+
+/// `[[module]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ModuleText {
+    pub(super) name: String,
+    /// The version of the release when absent.
+    pub(super) version: Option<String>,
+    /// The folder of its content, beside `release.toml`; its name when absent.
+    source: Option<PathBuf>,
+    #[serde(default = "every_role")]
+    pub(super) roles: Vec<String>,
+    #[serde(default)]
+    pub(super) after: Vec<String>,
+    install: InstallText,
+    #[serde(default)]
+    pub(super) restart: Vec<String>,
+    #[serde(default)]
+    pub(super) recovery: bool,
+    #[serde(default = "yes")]
+    pub(super) reversible: bool,
+    pub(super) timeout: Option<HumanDuration>,
+}
+
+/// `[module.install]`: the keys of all policies; which of them fit is checked by [`InstallText::install`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InstallText {
+    policy: Policy,
+    dest: PathBuf,
+    link: Option<PathBuf>,
+    link_to: Option<PathBuf>,
+    keep: Option<u32>,
+    conflict: Option<OnConflict>,
+}
+
+/// The names of [`Install::POLICIES`].
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Policy {
+    Versioned,
+    Replace,
+    Overlay,
+}
+
+/// `[[check]]`: the keys of all checks.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckText {
+    id: CheckId,
+    url: Option<String>,
+    status: Option<u16>,
+    argv: Option<Vec<String>>,
+    min_healthy: Option<HumanDuration>,
+    deadline: Option<HumanDuration>,
+}
+
+/// The names of [`Check::IDS`].
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CheckId {
+    VersionReadback,
+    Http,
+    Command,
+}
+
+impl Description {
+    /// Reads `release.toml` in `folder`.
+    pub(super) fn load(folder: &Path) -> Result<Self, PublishError> {
+        Ok(kato_shared::settings::load(&folder.join(FILE))?)
+    }
+
+    /// The versions that may upgrade directly.
+    pub(super) fn sources(&self) -> Sources {
+        let blocked = |text: &BlockedText| Blocked {
+            version: text.version.clone(),
+            reason: text.reason.clone(),
+        };
+        Sources {
+            min: self.from.min.clone(),
+            edges: self.from.edges.clone(),
+            blocked: self.from.blocked.iter().map(blocked).collect(),
+        }
+    }
+
+    /// The checks; without any, the version is read back.
+    pub(super) fn checks(&self) -> Result<Vec<Check>, String> {
+        if self.checks.is_empty() {
+            return Ok(vec![Check::VersionReadback]);
+        }
+        self.checks.iter().map(CheckText::check).collect()
+    }
+}
+
+impl ModuleText {
+    /// The folder of its content.
+    pub(super) fn source(&self, description: &Path) -> PathBuf {
+        description.join(self.source.as_deref().unwrap_or(Path::new(&self.name)))
+    }
+
+    /// How it is installed.
+    pub(super) fn install(&self) -> Result<Install, String> {
+        self.install.install().map_err(|key| {
+            format!(
+                "the module `{}` sets `{key}`, which is not a key of its policy",
+                self.name
+            )
+        })
+    }
+}
+
+impl InstallText {
+    /// # Errors
+    /// The name of a key that does not belong to the policy.
+    fn install(&self) -> Result<Install, &'static str> {
+        let dest = self.dest.clone();
+        let set = [
+            ("link", self.link.is_some()),
+            ("link_to", self.link_to.is_some()),
+            ("keep", self.keep.is_some()),
+            ("conflict", self.conflict.is_some()),
+        ];
+        let valid: &[&str] = match self.policy {
+            Policy::Versioned => &["link", "link_to", "keep"],
+            Policy::Replace => &[],
+            Policy::Overlay => &["conflict"],
+        };
+        if let Some((key, _)) = set
+            .into_iter()
+            .find(|(key, is_set)| *is_set && !valid.contains(key))
+        {
+            return Err(key);
+        }
+        Ok(match self.policy {
+            Policy::Versioned => Install::Versioned {
+                dest,
+                link: self.link.clone(),
+                link_to: self.link_to.clone(),
+                keep: self.keep.unwrap_or(2).max(2),
+            },
+            Policy::Replace => Install::Replace { dest },
+            Policy::Overlay => Install::Overlay {
+                dest,
+                conflict: self.conflict.unwrap_or_default(),
+            },
+        })
+    }
+}
+
+impl CheckText {
+    fn check(&self) -> Result<Check, String> {
+        let min_healthy = self.min_healthy.unwrap_or(HumanDuration::from_secs(0));
+        let deadline = self.deadline.unwrap_or(HumanDuration::from_secs(600));
+        match (self.id, &self.url, &self.argv) {
+            (CheckId::VersionReadback, None, None) => Ok(Check::VersionReadback),
+            (CheckId::Http, Some(url), None) => Ok(Check::Http {
+                url: url.clone(),
+                status: self.status.unwrap_or(200),
+                min_healthy,
+                deadline,
+            }),
+            (CheckId::Command, None, Some(argv)) if !argv.is_empty() => Ok(Check::Command {
+                argv: argv.clone(),
+                min_healthy,
+                deadline,
+            }),
+            (CheckId::VersionReadback, ..) => {
+                Err("the check `version-readback` takes no `url` and no `argv`".into())
+            }
+            (CheckId::Http, ..) => Err("the check `http` needs `url` and takes no `argv`".into()),
+            (CheckId::Command, ..) => Err("the check `command` needs `argv` and takes no `url`".into()),
+        }
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn every_role() -> Vec<String> {
+    vec!["*".into()]
+}
