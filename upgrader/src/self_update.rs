@@ -105,12 +105,6 @@ pub fn own_version() -> Version {
     Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(Version::new(0, 0, 0))
 }
 
-/// The target triple that this program was built for.
-pub fn triple() -> String {
-    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
-    format!("{}-unknown-linux-{libc}", std::env::consts::ARCH)
-}
-
 /// The digest of the program that runs.
 ///
 /// # Errors
