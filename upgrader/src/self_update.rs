@@ -37,9 +37,7 @@ const SELF_TEST_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum SelfUpdateError {
     /// This program is too old for the release, and the release has no newer one for this machine.
-    #[error(
-        "release {release} needs kato {needed} or newer, this is {own} and the release has none for {triple}"
-    )]
+    #[error("release {release} needs kato {needed} or newer, this is {own} and the release has none for {triple}")]
     TooOld {
         /// The release.
         release: Version,
@@ -200,9 +198,7 @@ fn free_slot(paths: &NodePaths, link: &Path) -> PathBuf {
     let slot = |name: &str| paths.slots().join(name).join("kato");
     let (a, b) = (slot("a"), slot("b"));
     let in_use = |program: &Path| {
-        let Ok(program) = program.canonicalize() else {
-            return false;
-        };
+        let Ok(program) = program.canonicalize() else { return false };
         let running = std::env::current_exe().ok();
         link.canonicalize().ok().as_ref() == Some(&program) || running.as_ref() == Some(&program)
     };
@@ -238,14 +234,9 @@ mod tests {
     }
 
     fn updates(offered: &str, min: Option<&str>, running: &[u8]) -> Result<bool, String> {
-        decide(
-            &release(offered, min),
-            "t",
-            &Version::new(1, 2, 0),
-            &Digest::of(running),
-        )
-        .map(|offered| offered.is_some())
-        .map_err(|error| error.to_string())
+        decide(&release(offered, min), "t", &Version::new(1, 2, 0), &Digest::of(running))
+            .map(|offered| offered.is_some())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
