@@ -198,23 +198,24 @@ pub(super) fn write(folder: &Path, edition: Edition, programs: &Programs) -> Res
 }
 
 fn description(edition: Edition) -> String {
-    let mut text = format!(
+    let head = format!(
         "product = \"demo\"\nversion = \"{}\"\n\n[from]\nmin = \"1.0.0\"\n",
         edition.version()
     );
-    for Plan {
-        name,
-        roles,
-        after,
-        install,
-        ..
-    } in &MODULES
-    {
-        text += &format!(
+    let module = |plan: &Plan| {
+        let Plan {
+            name,
+            roles,
+            after,
+            install,
+            mib: _,
+        } = plan;
+        format!(
             "\n[[module]]\nname = \"{name}\"\nroles = {roles}\nafter = {after}\ninstall = {{ {install} }}\n"
-        );
-    }
-    text
+        )
+    };
+    let modules: Vec<_> = MODULES.iter().map(module).collect();
+    head + &modules.concat()
 }
 
 /// A program as it is; the old release has only a word in its place, so that it is not downloaded twice.
