@@ -1,1 +1,32 @@
-//! x
+//! The caching proxy of Kato: one shared cache for a whole cluster, for apt, registries and plain HTTP.
+//!
+//! A request goes from [`listener`] through [`pipeline`], the one place where the order of the layers is visible: who may ask,
+//! what is asked for ([`route`]), what the [`store`] knows about it ([`policy`] decides), and where a download is needed, one for
+//! all who want it ([`fill`], [`origin`]). [`deliver`] sends the body, [`admin`] watches.
+//!
+//! The modules here that decide are pure: [`policy`] (RFC 9111), [`conditional`], [`range`], [`key`] and [`cache_status`]
+//! take facts and the current time and return values.
+//!
+//! [`App`] is the façade: settings in, bound addresses and a running server out.
+
+pub mod admin;
+pub mod app;
+pub mod cache_status;
+pub mod cli;
+pub mod conditional;
+pub mod deliver;
+pub mod exit;
+pub mod fill;
+pub mod key;
+pub mod listener;
+pub mod metrics;
+pub mod origin;
+pub mod pipeline;
+pub mod policy;
+pub mod range;
+pub mod respond;
+pub mod route;
+pub mod settings;
+pub mod store;
+
+pub use app::{App, StartError};

@@ -9,6 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// How the names of temporary files begin; six random characters follow.
+const TEMPORARY: &str = ".kato-";
+
 /// A file operation that failed, with its subject.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} `{path}` failed")]
@@ -47,7 +50,7 @@ fn wrap<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> D
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
     let folder = parent(path);
     let mut temp = tempfile::Builder::new()
-        .prefix(".kato-")
+        .prefix(TEMPORARY)
         .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(folder)
         .map_err(wrap("creating a temporary file in", folder))?;
@@ -62,10 +65,10 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
     sync_folder(folder)
 }
 
-/// [`write`] for a JSON document: pretty, with a final newline.
+/// [`write()`] for a JSON document: pretty, with a final newline.
 ///
 /// # Errors
-/// As [`write`]; a value that cannot be serialised is reported as writing failed.
+/// As [`write()`]; a value that cannot be serialised is reported as writing failed.
 pub fn write_json(path: &Path, value: &impl serde::Serialize, mode: u32) -> Result<(), DurableError> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(io::Error::other)
@@ -129,6 +132,74 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), DurableError> {
     } else {
         sync_folder(parent(from))
     }
+}
+
+/// Exchanges what is at `one` and at `two` in a single step, whatever they are, and flushes both folders.
+///
+/// # Errors
+/// [`DurableError`] when one of them is missing, when they are on different file systems, or when the file system
+/// cannot exchange (`EINVAL`).
+pub fn exchange(one: &Path, two: &Path) -> Result<(), DurableError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE)
+        .map_err(io::Error::from)
+        .map_err(wrap("exchanging", two))?;
+    sync_folder(parent(one))?;
+    if parent(one) == parent(two) {
+        Ok(())
+    } else {
+        sync_folder(parent(two))
+    }
+}
+
+/// Makes `link` a symbolic link to `target`. A file or link that is there is replaced in a single step; a folder is not.
+///
+/// # Errors
+/// [`DurableError`] with the step that failed; what was there then stays.
+pub fn symlink(target: &Path, link: &Path) -> Result<(), DurableError> {
+    let folder = parent(link);
+    tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .make_in(folder, |path| std::os::unix::fs::symlink(target, path))
+        .map_err(wrap("creating a temporary link in", folder))?
+        .into_temp_path()
+        .persist(link)
+        .map_err(|failed| wrap("renaming into place", link)(failed.error))?;
+    sync_folder(folder)
+}
+
+/// Replaces `to` with a copy of the file `from`, with permission bits `mode` and, if given, another owner (user, group).
+///
+/// # Errors
+/// [`DurableError`] with the step that failed; the old content of `to` then stays, and no temporary file is left.
+pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), DurableError> {
+    let folder = parent(to);
+    let mut source = File::open(from).map_err(wrap("opening", from))?;
+    let mut temp = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(folder)
+        .map_err(wrap("creating a temporary file in", folder))?;
+    io::copy(&mut source, &mut temp).map_err(wrap("writing", to))?;
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::fchown(temp.as_file(), Some(user), Some(group))
+            .map_err(wrap("setting the owner of", to))?;
+    }
+    // After the owner, because changing it clears the set-user-ID bit.
+    temp.as_file()
+        .set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(wrap("setting the mode of", to))?;
+    temp.as_file().sync_all().map_err(wrap("flushing", to))?;
+    temp.persist(to)
+        .map_err(|failed| wrap("renaming into place", to)(failed.error))?;
+    sync_folder(folder)
+}
+
+/// Whether `name` is that of a temporary file of this module, which only a killed program leaves behind.
+pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    name.to_str()
+        .and_then(|name| name.strip_prefix(TEMPORARY))
+        .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// Creates `path` and its missing parents, and flushes the nearest folder that existed.
@@ -201,6 +272,35 @@ mod tests {
         append_line(&path, "1").unwrap();
         append_line(&path, "2").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n");
+    }
+
+    #[test]
+    fn links_are_replaced_and_folders_exchanged_in_one_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write(&at("link"), b"a file", 0o644).unwrap();
+        symlink(Path::new("one"), &at("link")).unwrap();
+        symlink(Path::new("two"), &at("link")).unwrap();
+        assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("two"));
+        fs::create_dir(at("folder")).unwrap();
+        exchange(&at("folder"), &at("link")).unwrap();
+        assert!(at("link").is_dir() && at("folder").is_symlink());
+        assert!(exchange(&at("folder"), &at("missing")).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_copy_has_the_mode_it_is_given_and_temporary_names_are_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        write(&from, b"content", 0o600).unwrap();
+        copy(&from, &to, 0o755, None).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"content");
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o7777, 0o755);
+        let temp = tempfile::Builder::new().prefix(TEMPORARY).tempfile().unwrap();
+        assert!(is_temporary(temp.path().file_name().unwrap()));
+        assert!(!is_temporary(".kato-notes".as_ref()));
+        assert!(!is_temporary(".katorc".as_ref()));
     }
 
     #[test]

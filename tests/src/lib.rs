@@ -1,1 +1,26 @@
-//! x
+//! What the integration tests stand on.
+//!
+//! | Module | Gives |
+//! |---|---|
+//! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
+//! | [`command`] | child processes with a deadline and their whole output |
+//! | [`binaries`] | the programs that this workspace builds |
+//! | [`origin`] | an origin server that counts what it is asked for and misbehaves as told |
+//! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
+//! | [`proxy`] | the built `kato-proxy` as a child process |
+//! | [`toxics`] | a bad network between two programs, by a seed |
+//! | [`wait`] | waiting for a state, with a deadline |
+//!
+//! Areas stand in `tests/<area>/main.rs`, one binary each. Tests that need root stand in a module `as_root`; `cargo xtask test` lists
+//! them as skipped where root is missing.
+//!
+//! Deliberately absent: mocks of our own programs. What is tested here are the real binaries.
+
+pub mod binaries;
+pub mod client;
+pub mod command;
+pub mod lab;
+pub mod origin;
+pub mod proxy;
+pub mod toxics;
+pub mod wait;

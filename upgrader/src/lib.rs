@@ -5,15 +5,33 @@
 //!
 //! Deliberately absent: a daemon, a database, and any way to switch off a signature or digest check.
 
+pub mod attempt;
+pub mod backup;
 pub mod cli;
 pub mod cluster;
 pub mod demo;
+pub mod document;
 pub mod exit;
+pub mod failpoint;
 pub mod fetch;
+pub mod installed;
+pub mod journal;
+pub mod jsonl;
+pub mod latch;
+pub mod lock;
+pub mod marker;
+pub mod module;
+pub mod ownership;
 pub mod paths;
 pub mod plan;
+pub mod platform;
 pub mod prepare;
 pub mod publish;
+pub mod recover;
 pub mod report;
 pub mod run;
+pub mod self_update;
 pub mod settings;
+pub mod source;
+pub mod space;
+pub mod ssh;

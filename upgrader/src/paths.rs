@@ -1,7 +1,10 @@
 //! Where a node keeps what belongs to an upgrade. All paths are below the node's root, so that tests and
 //! demonstrations can run several nodes on one machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Component, Path, PathBuf},
+};
 
 /// The folders and files of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,26 @@ impl NodePaths {
         self.state_dir.join("state/installed.json")
     }
 
+    /// The upgrade that the node is in the middle of.
+    pub fn attempt(&self) -> PathBuf {
+        self.state_dir.join("state/upgrade.json")
+    }
+
+    /// There while we have taken the node out of service.
+    pub fn ownership(&self) -> PathBuf {
+        self.state_dir.join("state/out-of-service.json")
+    }
+
+    /// One note for each module that is being installed.
+    pub fn work(&self) -> PathBuf {
+        self.state_dir.join("state/work")
+    }
+
+    /// The output of detached runs.
+    pub fn log(&self) -> PathBuf {
+        self.state_dir.join("log")
+    }
+
     /// The TUF client's memory: the newest metadata seen, against rollback.
     pub fn trust(&self) -> PathBuf {
         self.state_dir.join("state/trust")
@@ -92,6 +115,27 @@ impl NodePaths {
 
 fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// The way from the folder of `link` to `target`, for a symbolic link that holds when the root is moved or mounted
+/// elsewhere.
+///
+/// # Errors
+/// When one of the two folders does not exist.
+pub fn relative(link: &Path, target: &Path) -> io::Result<PathBuf> {
+    let folder = link.parent().unwrap_or(Path::new("/")).canonicalize()?;
+    // The last component stays as it is: it may itself be a link.
+    let target = match (target.parent(), target.file_name()) {
+        (Some(parent), Some(name)) => parent.canonicalize()?.join(name),
+        _ => target.canonicalize()?,
+    };
+    let common = folder
+        .components()
+        .zip(target.components())
+        .take_while(|(one, two)| one == two)
+        .count();
+    let up = folder.components().skip(common).map(|_| Component::ParentDir);
+    Ok(up.chain(target.components().skip(common)).collect())
 }
 
 #[cfg(test)]

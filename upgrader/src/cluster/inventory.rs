@@ -27,6 +27,9 @@ pub struct Inventory {
     pub ssh: SshSettings,
     /// The nodes, in the order of the file.
     pub nodes: Vec<InventoryNode>,
+    /// Where Core is among them.
+    #[serde(skip)]
+    core: usize,
 }
 
 /// `[ssh]`: how nodes are reached.
@@ -245,12 +248,8 @@ impl Inventory {
     }
 
     /// The Core node.
-    #[expect(clippy::expect_used, reason = "`check` admits no inventory without one")]
     pub fn core(&self) -> &InventoryNode {
-        self.nodes
-            .iter()
-            .find(|node| node.has_role(&self.core_role))
-            .expect("an inventory has exactly one Core node")
+        &self.nodes[self.core]
     }
 
     /// The node called `id`.
@@ -259,11 +258,12 @@ impl Inventory {
     }
 
     fn check(path: &Path, fragment: Fragment) -> Result<Self, InventoryError> {
-        let inventory = Self {
+        let mut inventory = Self {
             name: fragment.cluster.name,
             core_role: fragment.cluster.core_role.to_lowercase(),
             ssh: fragment.ssh,
             nodes: fragment.node.into_iter().map(InventoryNode::from).collect(),
+            core: 0,
         };
         for node in &inventory.nodes {
             word(path, "id", &node.id, "._-")?;
@@ -273,7 +273,7 @@ impl Inventory {
             }
         }
         inventory.check_unique(path)?;
-        inventory.check_core(path)?;
+        inventory.core = inventory.find_core(path)?;
         Ok(inventory)
     }
 
@@ -293,19 +293,18 @@ impl Inventory {
         )
     }
 
-    fn check_core(&self, path: &Path) -> Result<(), InventoryError> {
+    fn find_core(&self, path: &Path) -> Result<usize, InventoryError> {
         let (path, core_role) = (path.to_owned(), self.core_role.clone());
-        let ids: Vec<String> = self
-            .nodes
-            .iter()
-            .filter(|node| node.has_role(&core_role))
-            .map(|node| node.id.clone())
-            .collect();
-        match ids.len() {
+        let is_core = |at: &usize| self.nodes[*at].has_role(&core_role);
+        let found: Vec<usize> = (0..self.nodes.len()).filter(is_core).collect();
+        match found[..] {
             _ if self.nodes.is_empty() => Err(InventoryError::Empty { path, core_role }),
-            0 => Err(InventoryError::NoCore { path, core_role }),
-            1 => Ok(()),
-            _ => Err(InventoryError::SeveralCores { path, core_role, ids }),
+            [] => Err(InventoryError::NoCore { path, core_role }),
+            [core] => Ok(core),
+            _ => {
+                let ids = found.iter().map(|at| self.nodes[*at].id.clone()).collect();
+                Err(InventoryError::SeveralCores { path, core_role, ids })
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod client;
 mod download;
 mod error;
 mod exchange;
+pub mod health;
 mod part;
 pub mod probe;
 mod retry;

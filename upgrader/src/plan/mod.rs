@@ -1,4 +1,5 @@
 //! Plans: pure functions from facts and the time to what will be done. No I/O, so that every decision can be printed before
 //! it is carried out and tested without a machine.
 
+pub mod node;
 pub mod order;

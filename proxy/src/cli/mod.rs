@@ -1,0 +1,207 @@
+//! The command line: arguments into settings, one verb into one run.
+//!
+//! Precedence: flags > environment (`KATO_PROXY_…`) > the settings file > built-in. Data goes to stdout, everything
+//! else to stderr.
+
+mod client;
+mod serve;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Parser, Subcommand};
+use kato_shared::{chain::Chain, telemetry::LogFormat};
+
+use crate::{
+    exit,
+    settings::{DEFAULT_PATH, Settings, Upstream},
+};
+
+/// Caching proxy for clusters: each file crosses the WAN once.
+#[derive(Debug, Parser)]
+#[command(name = "kato-proxy", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve clients until stopped.
+    Serve(SettingsArgs),
+    /// Check the settings and print the ones in force.
+    CheckConfig(SettingsArgs),
+    /// Statistics of the running proxy.
+    Stats(AdminArgs),
+    /// List what the running proxy has stored.
+    Ls(ListArgs),
+    /// Show the stored responses of one URL.
+    Show(ShowArgs),
+    /// Forget the stored responses whose URL begins so.
+    Purge(PurgeArgs),
+    /// Read all stored content and remove what is damaged.
+    Verify(AdminArgs),
+}
+
+/// Where settings come from.
+#[derive(Debug, Args)]
+struct SettingsArgs {
+    /// The settings file [default: /etc/kato/proxy.toml if it exists]
+    #[arg(long, value_name = "FILE", env = "KATO_PROXY_CONFIG")]
+    config: Option<PathBuf>,
+    /// The address that clients use
+    #[arg(long, value_name = "ADDR", env = "KATO_PROXY_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// The address of health, metrics and the API
+    #[arg(long, value_name = "ADDR", env = "KATO_PROXY_ADMIN")]
+    admin: Option<SocketAddr>,
+    /// The store's folder
+    #[arg(long, value_name = "DIR", env = "KATO_PROXY_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// An origin that may be asked; may be repeated
+    #[arg(
+        long,
+        value_name = "NAME=URL[,URL…]",
+        env = "KATO_PROXY_UPSTREAM",
+        value_delimiter = ' '
+    )]
+    upstream: Vec<Upstream>,
+    /// How log lines look: human or json
+    #[arg(long, value_name = "FORMAT", env = "KATO_PROXY_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged, e.g. warn,access=info
+    #[arg(long, value_name = "FILTER", env = "KATO_PROXY_LOG")]
+    log: Option<String>,
+    /// Never contact an upstream
+    #[arg(long, env = "KATO_PROXY_OFFLINE")]
+    offline: bool,
+}
+
+/// Where the running proxy is.
+#[derive(Debug, Args)]
+struct AdminArgs {
+    /// The admin address of the running proxy
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "KATO_PROXY_ADMIN",
+        default_value = "127.0.0.1:3181"
+    )]
+    admin: SocketAddr,
+    /// Print the API's JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Only URLs that begin so
+    #[arg(default_value = "")]
+    prefix: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// The target URI
+    url: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+struct PurgeArgs {
+    /// URLs that begin so are forgotten
+    prefix: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Runs the command line and returns the exit code.
+pub fn run() -> u8 {
+    match Cli::parse().verb {
+        Verb::Serve(args) => with_settings(&args, serve::serve),
+        Verb::CheckConfig(args) => with_settings(&args, |settings| print_settings(&settings)),
+        Verb::Stats(args) => client::stats(&args),
+        Verb::Ls(args) => client::ls(&args.prefix, &args.admin),
+        Verb::Show(args) => client::show(&args.url, &args.admin),
+        Verb::Purge(args) => client::purge(&args.prefix, &args.admin),
+        Verb::Verify(args) => client::verify(&args),
+    }
+}
+
+fn with_settings(args: &SettingsArgs, run: impl FnOnce(Settings) -> u8) -> u8 {
+    match args.settle() {
+        Ok(settings) => run(settings),
+        Err(message) => fail(exit::USAGE, &message),
+    }
+}
+
+impl SettingsArgs {
+    /// The settings in force, or why there are none.
+    fn settle(&self) -> Result<Settings, String> {
+        let default = Path::new(DEFAULT_PATH);
+        let file = self
+            .config
+            .as_deref()
+            .or_else(|| default.exists().then_some(default));
+        let mut settings = match file {
+            Some(path) => Settings::load(path).map_err(|error| Chain(&error).to_string())?,
+            None => Settings::default(),
+        };
+        if let Some(address) = self.listen {
+            settings.listen.data = address;
+        }
+        if let Some(address) = self.admin {
+            settings.listen.admin = address;
+        }
+        if let Some(dir) = &self.cache_dir {
+            settings.cache.dir.clone_from(dir);
+        }
+        if let Some(format) = self.log_format {
+            settings.log.format = format;
+        }
+        if let Some(filter) = &self.log {
+            settings.log.filter.clone_from(filter);
+        }
+        settings.offline |= self.offline;
+        for upstream in &self.upstream {
+            settings.set_upstream(upstream.clone());
+        }
+        settings.validate().map_err(|error| match file {
+            Some(path) => format!("{}: {error}", path.display()),
+            None => error.to_string(),
+        })?;
+        Ok(settings)
+    }
+}
+
+fn print_settings(settings: &Settings) -> u8 {
+    match toml::to_string(settings) {
+        Ok(text) => {
+            print(&text);
+            exit::DONE
+        }
+        Err(error) => fail(
+            exit::BUG,
+            &format!("the settings cannot be written as TOML: {error}"),
+        ),
+    }
+}
+
+/// Writes data to stdout; a reader that has closed it wants no more.
+#[expect(clippy::print_stdout, reason = "the owner of stdout")]
+fn print(text: &str) {
+    print!("{text}");
+    let _reader_left = std::io::Write::flush(&mut std::io::stdout());
+}
+
+/// Tells the user why there is nothing more to do.
+#[expect(clippy::print_stderr, reason = "the owner of stderr beside the log")]
+fn fail(code: u8, message: &str) -> u8 {
+    eprintln!("kato-proxy: {message}");
+    code
+}

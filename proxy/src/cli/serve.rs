@@ -1,0 +1,76 @@
+//! `kato-proxy serve`.
+
+use std::net::SocketAddr;
+
+use kato_shared::{chain::Chain, clock::Clock, shutdown, telemetry};
+use tokio_util::sync::CancellationToken;
+
+use super::{fail, print};
+use crate::{App, StartError, exit, settings::Settings};
+
+/// Serves until stopped; returns the exit code.
+pub(super) fn serve(settings: Settings) -> u8 {
+    if let Err(error) = telemetry::start(settings.log.format, &settings.log.filter) {
+        return fail(exit::USAGE, &Chain(&error).to_string());
+    }
+    // Somebody installed one already: then TLS works with that one.
+    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(
+                exit::REFUSED,
+                &format!("the worker threads cannot be started: {error}"),
+            );
+        }
+    };
+    let code = runtime.block_on(run(settings));
+    // What still runs on blocking threads after the grace period is not waited for.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(settings: Settings) -> u8 {
+    let app = match App::build(settings, Clock::system()).await {
+        Ok(app) => app,
+        Err(error) => {
+            let code = match &error {
+                StartError::Settings(_) => exit::USAGE,
+                StartError::Listen { .. } | StartError::Store(_) | StartError::Origin(_) => exit::REFUSED,
+            };
+            return fail(code, &Chain(&error).to_string());
+        }
+    };
+    print(&listening("data", app.data_address));
+    print(&listening("admin", app.admin_address));
+    notify_ready();
+    let stop = CancellationToken::new();
+    tokio::select! {
+        () = app.serve(stop.clone()) => exit::DONE,
+        signals = shutdown::on_signals(stop) => match signals {
+            Ok(()) => fail(exit::TRY_AGAIN, "stopped at once by a second signal; unfinished downloads were dropped"),
+            Err(error) => fail(exit::REFUSED, &format!("signals cannot be handled: {error}")),
+        },
+    }
+}
+
+/// The line that tells a supervisor where a listener is.
+fn listening(listener: &str, address: SocketAddr) -> String {
+    format!("{{\"listener\":\"{listener}\",\"address\":\"{address}\"}}\n")
+}
+
+/// Tells systemd that the service is up (`Type=notify`); without `NOTIFY_SOCKET` there is nobody to tell.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the socket is a fact of the process's start, not a setting"
+)]
+fn notify_ready() {
+    let Ok(path) = std::env::var("NOTIFY_SOCKET") else {
+        return;
+    };
+    let told =
+        std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", &path));
+    if let Err(error) = told {
+        tracing::warn!(path, %error, "systemd could not be told that the service is up");
+    }
+}

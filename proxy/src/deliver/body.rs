@@ -1,0 +1,121 @@
+//! The body type that hyper sends.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::{BodyError, Payload, Record};
+
+type Step = Pin<Box<dyn Future<Output = (Payload, Result<Option<Bytes>, BodyError>)> + Send>>;
+
+/// A payload that is being sent, with the record of its request.
+pub struct ResponseBody {
+    state: State,
+    left: Option<u64>,
+    record: Option<Record>,
+}
+
+enum State {
+    Idle(Payload),
+    Waiting(Step),
+    Done,
+}
+
+impl std::fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("left", &self.left)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ResponseBody {
+    /// Sends `payload`; `record` is written at the end.
+    pub fn new(payload: Payload, record: Option<Record>) -> Self {
+        let left = payload.length();
+        let mut body = Self {
+            state: State::Idle(payload),
+            left,
+            record,
+        };
+        body.finish_if_empty();
+        body
+    }
+
+    /// hyper does not ask a body that says it is at its end: the record must be told here.
+    fn finish_if_empty(&mut self) {
+        if self.left == Some(0) {
+            self.complete();
+        }
+    }
+
+    fn complete(&mut self) {
+        self.state = State::Done;
+        if let Some(mut record) = self.record.take() {
+            record.is_complete = true;
+        }
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(bytes);
+        }
+        if let Some(record) = &mut self.record {
+            record.add(bytes);
+        }
+        self.finish_if_empty();
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut step = match std::mem::replace(&mut self.state, State::Done) {
+            State::Done => return Poll::Ready(None),
+            State::Waiting(step) => step,
+            State::Idle(mut payload) => Box::pin(async move {
+                let next = payload.next().await;
+                (payload, next)
+            }),
+        };
+        match step.as_mut().poll(cx) {
+            Poll::Pending => {
+                self.state = State::Waiting(step);
+                Poll::Pending
+            }
+            Poll::Ready((payload, Ok(Some(bytes)))) => {
+                self.state = State::Idle(payload);
+                self.sent(bytes.len() as u64);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Poll::Ready((_, Ok(None))) => {
+                self.complete();
+                Poll::Ready(None)
+            }
+            Poll::Ready((_, Err(error))) => {
+                tracing::warn!(error = %kato_shared::chain::Chain(&error), "a client's body was cut short");
+                self.record = None;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,192 @@
+//! Where the bytes of an answer are, and how the next ones are had.
+
+use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    fill::{ReadError, Reader},
+    origin::{OriginBody, OriginError},
+    store::InUse,
+};
+
+/// Bytes read from a file at once.
+const CHUNK: u64 = 256 << 10;
+
+/// The bytes of an answer.
+#[derive(Debug, Default)]
+pub enum Payload {
+    /// None.
+    #[default]
+    Empty,
+    /// These.
+    Memory(Bytes),
+    /// Part of a stored file.
+    Stored(Span),
+    /// Part of a download under way.
+    Filling {
+        /// Where the next byte is.
+        reader: Reader,
+        /// Bytes still to send; `None` for all that come.
+        left: Option<u64>,
+    },
+    /// What an origin sends, for this client alone: `skip` bytes are dropped, then `left` are sent.
+    Passing {
+        /// The origin's body.
+        body: Box<OriginBody>,
+        /// Bytes to drop first.
+        skip: u64,
+        /// Bytes still to send; `None` for all that come.
+        left: Option<u64>,
+    },
+    /// One after the other.
+    Parts(VecDeque<Payload>),
+}
+
+/// Bytes `next..end` of an open file.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// The file.
+    pub file: Arc<File>,
+    /// The next byte.
+    pub next: u64,
+    /// The byte after the last.
+    pub end: u64,
+    /// Keeps the content from being evicted.
+    pub in_use: Option<Arc<InUse>>,
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// A download failed.
+    #[error("the download under way failed")]
+    Fill(#[source] ReadError),
+    /// An origin's body broke off.
+    #[error("the upstream's body failed")]
+    Origin(#[source] OriginError),
+    /// A stored file cannot be read.
+    #[error("reading stored content failed")]
+    File(#[source] io::Error),
+    /// The source ended early.
+    #[error("the source ended {missing} bytes early")]
+    Short {
+        /// Bytes that were to come.
+        missing: u64,
+    },
+}
+
+impl Payload {
+    /// Bytes that are at hand.
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        Self::Memory(bytes.into())
+    }
+
+    /// How many bytes will come, where that is known.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::Stored(span) => Some(span.end - span.next),
+            Self::Filling { left, .. } | Self::Passing { left, .. } => *left,
+            Self::Parts(parts) => parts.iter().map(Self::length).sum(),
+        }
+    }
+
+    /// The next bytes, never empty; `None` at the end.
+    ///
+    /// # Errors
+    /// [`BodyError`] when not all bytes can be had.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        match self {
+            Self::Empty => Ok(None),
+            Self::Memory(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Ok((!bytes.is_empty()).then_some(bytes))
+            }
+            Self::Stored(span) => span.read().await,
+            Self::Filling { reader, left } => {
+                let limit = left.unwrap_or(u64::MAX);
+                if limit == 0 {
+                    return Ok(None);
+                }
+                let next = reader.next(limit).await.map_err(BodyError::Fill)?;
+                settle(next, left)
+            }
+            Self::Passing { body, skip, left } => loop {
+                if *left == Some(0) {
+                    return Ok(None);
+                }
+                let mut next = body.next().await.map_err(BodyError::Origin)?;
+                if let Some(bytes) = &mut next {
+                    let dropped = (*skip).min(bytes.len() as u64);
+                    *skip -= dropped;
+                    bytes.advance_by(dropped);
+                    bytes.truncate(usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
+                    if bytes.is_empty() {
+                        continue;
+                    }
+                }
+                return settle(next, left);
+            },
+            Self::Parts(parts) => loop {
+                let Some(first) = parts.front_mut() else {
+                    return Ok(None);
+                };
+                if let Some(bytes) = Box::pin(first.next()).await? {
+                    return Ok(Some(bytes));
+                }
+                parts.pop_front();
+            },
+        }
+    }
+}
+
+/// Counts what is left down; an end before that is an error.
+fn settle(next: Option<Bytes>, left: &mut Option<u64>) -> Result<Option<Bytes>, BodyError> {
+    match (&next, left) {
+        (Some(bytes), Some(left)) => *left -= bytes.len() as u64,
+        (None, Some(missing)) if *missing > 0 => return Err(BodyError::Short { missing: *missing }),
+        _ => {}
+    }
+    Ok(next)
+}
+
+impl Span {
+    async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let (file, position) = (Arc::clone(&self.file), self.next);
+        let size = usize::try_from((self.end - self.next).min(CHUNK)).unwrap_or(0);
+        let read = spawn_blocking(move || {
+            let mut buffer = vec![0; size];
+            file.read_exact_at(&mut buffer, position)
+                .map(|()| Bytes::from(buffer))
+        });
+        let bytes = match read.await {
+            Ok(read) => read.map_err(BodyError::File)?,
+            Err(_going_down) => {
+                return Err(BodyError::Short {
+                    missing: self.end - self.next,
+                });
+            }
+        };
+        self.next += bytes.len() as u64;
+        Ok(Some(bytes))
+    }
+}
+
+/// Drops bytes at the front.
+trait AdvanceBy {
+    fn advance_by(&mut self, count: u64);
+}
+
+impl AdvanceBy for Bytes {
+    fn advance_by(&mut self, count: u64) {
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.len());
+        drop(self.split_to(count));
+    }
+}

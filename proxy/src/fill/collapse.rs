@@ -1,0 +1,289 @@
+//! Collapsed requests: at most one origin request per cache key and variant, however many clients ask.
+//!
+//! Flow: the first to [`Collapse::join`] gets a [`FillPermit`], everyone else a [`Joiner`] that waits for what the permit's
+//! holder makes known: the head of a response that may be shared, or that there is nothing to share. A permit that is dropped
+//! before it says anything wakes the joiners, and the first of them to come back gets the next permit.
+//!
+//! While the head of a flight is not known, every request for the key waits for it: whether `Vary` separates them can
+//! only be known then. Afterwards only requests that the head's selecting fields match join it; others fly on their own.
+//!
+//! Deliberately absent: timers. A flight ends when its task ends, and the task has deadlines of its own.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use http::HeaderMap;
+use tokio::sync::watch;
+
+/// What can be known about a flight.
+#[derive(Debug)]
+pub enum State<S> {
+    /// The origin has not answered.
+    Waiting,
+    /// This is shared with everyone whose request matches.
+    Shared(Arc<S>),
+    /// What came is not to be shared: each joiner asks for itself.
+    Private,
+    /// The holder is gone: join again.
+    Abandoned,
+}
+
+impl<S> Clone for State<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Waiting => Self::Waiting,
+            Self::Shared(shared) => Self::Shared(Arc::clone(shared)),
+            Self::Private => Self::Private,
+            Self::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
+/// What a flight shares: it can tell which requests it answers.
+pub trait Answers {
+    /// Whether a request with these fields is answered, too.
+    fn answers(&self, request: &HeaderMap) -> bool;
+}
+
+/// All flights of the process.
+#[derive(Debug)]
+pub struct Collapse<S>(Arc<Mutex<Flights<S>>>);
+
+type Flights<S> = HashMap<String, Vec<Flight<S>>>;
+
+#[derive(Debug)]
+struct Flight<S> {
+    id: u64,
+    state: watch::Receiver<State<S>>,
+    tainted: Arc<AtomicBool>,
+}
+
+impl<S> Clone for Collapse<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> Default for Collapse<S> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(HashMap::new())))
+    }
+}
+
+/// Flights have numbers of their own, so that one that was tainted cannot end its successor.
+static NEXT_FLIGHT: AtomicU64 = AtomicU64::new(0);
+
+/// What a request gets.
+#[derive(Debug)]
+pub enum Joined<S> {
+    /// The right, and the duty, to ask the origin.
+    Lead(FillPermit<S>),
+    /// Somebody else is asking.
+    Follow(Joiner<S>),
+}
+
+impl<S: Answers> Collapse<S> {
+    /// Joins a flight for `key` that answers `request`, or begins one.
+    pub fn join(&self, key: &str, request: &HeaderMap) -> Joined<S> {
+        let mut flights = self.lock();
+        let of_key = flights.entry(key.to_owned()).or_default();
+        let follow = of_key.iter().find(|flight| match &*flight.state.borrow() {
+            State::Waiting => true,
+            State::Shared(shared) => shared.answers(request),
+            State::Private | State::Abandoned => false,
+        });
+        if let Some(flight) = follow {
+            return Joined::Follow(Joiner(flight.state.clone()));
+        }
+        let id = NEXT_FLIGHT.fetch_add(1, Ordering::Relaxed);
+        let (state, watched) = watch::channel(State::Waiting);
+        let tainted = Arc::new(AtomicBool::new(false));
+        of_key.push(Flight {
+            id,
+            state: watched,
+            tainted: Arc::clone(&tainted),
+        });
+        Joined::Lead(FillPermit {
+            collapse: self.clone(),
+            key: key.to_owned(),
+            id,
+            state,
+            tainted,
+        })
+    }
+
+    /// An unsafe request changed what `key` names: what is on its way may be from before. Nobody new joins it, and it is
+    /// not to be stored.
+    pub fn taint(&self, key: &str) {
+        for flight in self.lock().remove(key).unwrap_or_default() {
+            flight.tainted.store(true, Ordering::Release);
+        }
+    }
+
+    /// Flights under way.
+    pub fn len(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<S> Collapse<S> {
+    fn lock(&self) -> MutexGuard<'_, Flights<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to ask the origin. The flight lasts as long as this value; it is not `Clone`, so that it ends with its task.
+#[derive(Debug)]
+pub struct FillPermit<S> {
+    collapse: Collapse<S>,
+    key: String,
+    id: u64,
+    state: watch::Sender<State<S>>,
+    tainted: Arc<AtomicBool>,
+}
+
+impl<S> FillPermit<S> {
+    /// Whether what this flight brings may be out of date already.
+    pub fn is_tainted(&self) -> bool {
+        self.tainted.load(Ordering::Acquire)
+    }
+
+    /// Lets everyone who matches join. The flight stays joinable until the permit is dropped.
+    pub fn share(&self, shared: Arc<S>) {
+        self.state.send_replace(State::Shared(shared));
+    }
+
+    /// Sends everyone who waits on their own way, and ends the flight.
+    pub fn keep_private(self) {
+        self.state.send_replace(State::Private);
+    }
+}
+
+impl<S> Drop for FillPermit<S> {
+    fn drop(&mut self) {
+        {
+            let mut flights = self.collapse.lock();
+            if let Some(of_key) = flights.get_mut(&self.key) {
+                of_key.retain(|flight| flight.id != self.id);
+                if of_key.is_empty() {
+                    flights.remove(&self.key);
+                }
+            }
+        }
+        // Out of the map first: who wakes up now and joins again must not find this flight.
+        self.state.send_if_modified(|state| {
+            let is_silent = matches!(state, State::Waiting);
+            if is_silent {
+                *state = State::Abandoned;
+            }
+            is_silent
+        });
+    }
+}
+
+/// A place in somebody else's flight.
+#[derive(Debug)]
+pub struct Joiner<S>(watch::Receiver<State<S>>);
+
+impl<S> Joiner<S> {
+    /// Waits until the flight has something to say; never returns [`State::Waiting`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the flight.
+    pub async fn outcome(mut self) -> State<S> {
+        match self.0.wait_for(|state| !matches!(state, State::Waiting)).await {
+            Ok(state) => state.clone(),
+            Err(_sender_gone) => State::Abandoned,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Head(&'static str);
+
+    impl Answers for Head {
+        fn answers(&self, request: &HeaderMap) -> bool {
+            request.get("accept").is_some_and(|value| value == self.0)
+        }
+    }
+
+    fn accept(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(http::header::ACCEPT, http::HeaderValue::from_static(value))])
+    }
+
+    fn lead(collapse: &Collapse<Head>, accepted: &'static str) -> FillPermit<Head> {
+        match collapse.join("k", &accept(accepted)) {
+            Joined::Lead(permit) => permit,
+            Joined::Follow(_) => panic!("a flight was joined"),
+        }
+    }
+
+    fn follow(collapse: &Collapse<Head>, accepted: &'static str) -> Joiner<Head> {
+        match collapse.join("k", &accept(accepted)) {
+            Joined::Follow(joiner) => joiner,
+            Joined::Lead(_) => panic!("a second flight began"),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_match_share_one_flight_and_others_fly_on_their_own() {
+        let collapse = Collapse::default();
+        let permit = lead(&collapse, "a");
+        let waiting = follow(&collapse, "b");
+        permit.share(Arc::new(Head("a")));
+        assert!(matches!(waiting.outcome().await, State::Shared(head) if !head.answers(&accept("b"))));
+        assert!(matches!(follow(&collapse, "a").outcome().await, State::Shared(_)));
+        let other = lead(&collapse, "b");
+        assert_eq!(collapse.len(), 2);
+        drop((permit, other));
+        assert!(collapse.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_is_dropped_elects_the_next() {
+        let collapse = Collapse::default();
+        let permit = lead(&collapse, "a");
+        let first = follow(&collapse, "a");
+        let second = follow(&collapse, "a");
+        drop(permit);
+        assert!(matches!(first.outcome().await, State::Abandoned));
+        let _elected = lead(&collapse, "a");
+        assert!(matches!(second.outcome().await, State::Abandoned));
+        let _joined = follow(&collapse, "a");
+    }
+
+    #[tokio::test]
+    async fn a_tainted_flight_is_joined_no_more_and_its_end_leaves_its_successor_alone() {
+        let collapse = Collapse::default();
+        let before = lead(&collapse, "a");
+        collapse.taint("k");
+        let after = lead(&collapse, "a");
+        assert!(before.is_tainted() && !after.is_tainted());
+        drop(before);
+        let _joined = follow(&collapse, "a");
+    }
+
+    #[tokio::test]
+    async fn what_is_private_is_not_shared() {
+        let collapse = Collapse::default();
+        let permit = lead(&collapse, "a");
+        let waiting = follow(&collapse, "a");
+        permit.keep_private();
+        assert!(matches!(waiting.outcome().await, State::Private));
+        assert!(collapse.is_empty());
+    }
+}

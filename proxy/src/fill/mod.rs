@@ -1,0 +1,113 @@
+//! A fill: one download that no client owns. Origin → growing file → every client, the first one included.
+//!
+//! Flow: [`Pump::run`] takes the body of an origin response and feeds a writer thread (`sink`) that hashes and
+//! writes; after each write the frontier is published ([`Progress`], a `watch` channel), and each client reads the file up
+//! to it ([`Reader`]). Nothing a client does or fails to do slows the origin down.
+//!
+//! When the disk refuses, the fill goes on in memory (`window`): the bytes that are not on the disk are held until every
+//! attached client has them, and only then do the slowest client and the origin wait for each other.
+//!
+//! The end is [`End::Complete`] or [`End::Failed`]; a reader that meets `Failed` ends its body with an error, so that the
+//! connection breaks instead of looking finished.
+//!
+//! Invariant: `Complete` is published only for a body that was received whole and, where its digest was known before,
+//! verified; where it was known, the last byte is held back until then.
+
+pub mod collapse;
+mod pump;
+mod reader;
+mod sink;
+mod window;
+
+use std::{fs::File, sync::Arc};
+
+use kato_shared::Digest;
+use tokio::sync::watch;
+
+pub use pump::{Pump, Received};
+pub use reader::{Available, ReadError, Reader};
+
+use window::Window;
+
+/// How far a fill is. Published after every write.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Bytes that can be read from the file.
+    pub in_file: u64,
+    /// Bytes that can be read at all: `in_file` and what the window holds.
+    pub frontier: u64,
+    /// The end, once there is one.
+    pub end: Option<End>,
+}
+
+/// How a fill ended.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// Everything was received.
+    Complete {
+        /// The size in bytes.
+        length: u64,
+        /// The digest of the bytes.
+        digest: Digest,
+    },
+    /// Not everything was received; what was must not be taken for the whole.
+    Failed(Arc<FillError>),
+}
+
+/// Why a fill failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FillError {
+    /// The origin stopped, and going on where it stopped was not possible.
+    #[error("the upstream stopped after {received} bytes")]
+    Interrupted {
+        /// Bytes received.
+        received: u64,
+        /// Why.
+        #[source]
+        source: crate::origin::OriginError,
+    },
+    /// The origin sent another number of bytes than it announced.
+    #[error("the upstream announced {announced} bytes and sent {received}")]
+    Length {
+        /// `Content-Length`.
+        announced: u64,
+        /// Bytes received.
+        received: u64,
+    },
+    /// The content is not what its URL promises.
+    #[error("digest mismatch: expected {expected}, received {received}")]
+    Digest {
+        /// The digest known before.
+        expected: Digest,
+        /// The digest of what arrived.
+        received: Digest,
+    },
+    /// The disk took no more, and every client had left.
+    #[error("the store took no more bytes and no client was left")]
+    Unwanted,
+    /// The task that filled is gone.
+    #[error("the download was abandoned")]
+    Abandoned,
+}
+
+/// A fill as its readers see it.
+#[derive(Debug, Clone)]
+pub struct Fill {
+    file: Option<Arc<File>>,
+    window: Arc<Window>,
+    progress: watch::Receiver<Progress>,
+    /// `Content-Length`, when the origin sent one.
+    pub announced: Option<u64>,
+}
+
+impl Fill {
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// A reader from `start`. `None` when the bytes from there on are no longer all at hand.
+    pub fn reader(&self, start: u64) -> Option<Reader> {
+        Reader::attach(self, start)
+    }
+}

@@ -1,0 +1,126 @@
+//! Accepts connections and serves HTTP/1.1 on them, as many at once as there are permits.
+//!
+//! A permit is taken before `accept`: a connection that cannot be served yet waits in the kernel's queue, not in our memory.
+//! On shutdown no more are accepted, idle ones are closed, and answers under way get the grace period.
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use kato_shared::chain::Chain;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::deliver::ResponseBody;
+
+/// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How connections are served.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// Connections at once.
+    pub connections: u32,
+    /// The time in which a request head must arrive.
+    pub header_timeout: Duration,
+    /// The time that answers under way get after the shutdown began.
+    pub grace: Duration,
+    /// Cancelled when the shutdown begins.
+    pub shutdown: CancellationToken,
+}
+
+impl Serving {
+    /// Serves `listener` until the shutdown and its grace are over; `answer` makes the response.
+    pub async fn run<A, F>(self, listener: TcpListener, answer: A)
+    where
+        A: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<ResponseBody>> + Send + 'static,
+    {
+        let permits = Arc::new(Semaphore::new(
+            usize::try_from(self.connections).unwrap_or(Semaphore::MAX_PERMITS),
+        ));
+        let connections = TaskTracker::new();
+        let cut = CancellationToken::new();
+        loop {
+            let accepted = tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                accepted = accept(&listener, &permits) => accepted,
+            };
+            let (stream, peer, permit) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (serving, answer, cut) = (self.clone(), answer.clone(), cut.clone());
+            connections.spawn(async move {
+                tokio::select! {
+                    () = cut.cancelled() => {}
+                    () = serving.connection(stream, peer, answer) => {}
+                }
+                drop(permit);
+            });
+        }
+        drop(listener);
+        connections.close();
+        if timeout(self.grace, connections.wait()).await.is_err() {
+            tracing::warn!(
+                connections = connections.len(),
+                "the grace period is over; cutting connections"
+            );
+            cut.cancel();
+            connections.wait().await;
+        }
+    }
+
+    async fn connection<A, F>(&self, stream: TcpStream, peer: SocketAddr, answer: A)
+    where
+        A: Fn(Request<Incoming>, SocketAddr) -> F,
+        F: Future<Output = Response<ResponseBody>> + Send + 'static,
+    {
+        // A head and a body written apart must not wait for each other's acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "TCP_NODELAY refused");
+        }
+        let service = service_fn(|request| {
+            let answering = answer(request, peer);
+            async move { Ok::<_, Infallible>(answering.await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_timeout)
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%peer, error = %Chain(&error), "connection ended");
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}

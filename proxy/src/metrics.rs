@@ -1,0 +1,434 @@
+//! Counters of the process, as the metrics page and the statistics show them.
+//!
+//! A small registry of its own: label values come from closed enums and from the settings, so that no client can make the
+//! page grow. Requests per URL are bounded in number instead.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use kato_shared::api::{RequestStats, UpstreamStats};
+use serde::Serialize;
+
+use crate::settings::Settings;
+
+/// URLs whose requests are counted one by one; later ones are only in the totals.
+const MAX_URLS: usize = 65_536;
+
+/// Upper bounds of the time to the first byte, in seconds.
+const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
+
+/// How a request was answered; the label `outcome`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// From the store, fresh or validated or permitted to be stale.
+    Hit,
+    /// Nothing was stored.
+    Miss,
+    /// Something stale was stored and replaced.
+    Stale,
+    /// From a download that another request had begun.
+    Collapsed,
+    /// Forwarded without the store.
+    Bypass,
+    /// Refused before any forwarding.
+    Refused,
+    /// Ended in an error of the upstream or ours.
+    Failed,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the counters.
+    pub const ALL: [Self; 7] = [
+        Self::Hit,
+        Self::Miss,
+        Self::Stale,
+        Self::Collapsed,
+        Self::Bypass,
+        Self::Refused,
+        Self::Failed,
+    ];
+
+    /// The label's value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Collapsed => "collapsed",
+            Self::Bypass => "bypass",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Things that happen now and then; the label `event`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A response was stored.
+    Stored,
+    /// A whole body could not be stored and was passed through.
+    PassedThrough,
+    /// A download failed.
+    FillFailed,
+    /// A client's body was cut short.
+    BodyBroken,
+    /// A stale response stood in for a failing upstream.
+    StaleServed,
+    /// What was stored was missing or damaged, and fetched again.
+    Healed,
+}
+
+impl Event {
+    const ALL: [Self; 6] = [
+        Self::Stored,
+        Self::PassedThrough,
+        Self::FillFailed,
+        Self::BodyBroken,
+        Self::StaleServed,
+        Self::Healed,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::PassedThrough => "passed_through",
+            Self::FillFailed => "fill_failed",
+            Self::BodyBroken => "body_broken",
+            Self::StaleServed => "stale_served",
+            Self::Healed => "healed",
+        }
+    }
+}
+
+/// The counters; clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    requests: [AtomicU64; Outcome::ALL.len()],
+    events: [AtomicU64; Event::ALL.len()],
+    first_byte: [Histogram; Outcome::ALL.len()],
+    lan_bytes: AtomicU64,
+    tunnel_bytes: AtomicU64,
+    connections: AtomicU64,
+    upstreams: Vec<(String, UpstreamCounters)>,
+    urls: Mutex<HashMap<String, UrlCounts>>,
+}
+
+#[derive(Debug, Default)]
+struct UpstreamCounters {
+    requests: AtomicU64,
+    bytes: AtomicU64,
+    failures: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [AtomicU64; BUCKETS.len()],
+    count: AtomicU64,
+    sum_micros: AtomicU64,
+}
+
+/// Requests for one URL since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct UrlCounts {
+    /// Requests of clients.
+    pub requests: u64,
+    /// Requests that went to an upstream for it, validations and resumptions included.
+    pub origin_requests: u64,
+    /// Body bytes sent to clients.
+    pub bytes: u64,
+}
+
+impl Metrics {
+    /// Counters at zero, with one set for each upstream of `settings`.
+    pub fn new(settings: &Settings) -> Self {
+        let upstreams = settings
+            .upstreams
+            .iter()
+            .map(|upstream| (upstream.name.to_string(), UpstreamCounters::default()))
+            .collect();
+        Self(Arc::new(Counters {
+            upstreams,
+            ..Counters::default()
+        }))
+    }
+
+    /// A request was answered; `first_byte` is the time until its head was ready.
+    pub fn answered(&self, outcome: Outcome, first_byte: Duration) {
+        self.0.requests[outcome as usize].fetch_add(1, Relaxed);
+        let histogram = &self.0.first_byte[outcome as usize];
+        let seconds = first_byte.as_secs_f64();
+        for (bound, bucket) in BUCKETS.iter().zip(&histogram.buckets) {
+            if seconds <= *bound {
+                bucket.fetch_add(1, Relaxed);
+            }
+        }
+        histogram.count.fetch_add(1, Relaxed);
+        let micros = u64::try_from(first_byte.as_micros()).unwrap_or(u64::MAX);
+        histogram.sum_micros.fetch_add(micros, Relaxed);
+    }
+
+    /// Something happened.
+    pub fn note(&self, event: Event) {
+        self.0.events[event as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Body bytes were handed to a client's connection.
+    pub fn sent(&self, bytes: u64) {
+        self.0.lan_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes went through a tunnel, in both directions together.
+    pub fn tunnelled(&self, bytes: u64) {
+        self.0.tunnel_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// A client connection was accepted.
+    pub fn connected(&self) {
+        self.0.connections.fetch_add(1, Relaxed);
+    }
+
+    /// Counts for one URL; `count` changes them.
+    pub fn url(&self, url: &str, count: impl FnOnce(&mut UrlCounts)) {
+        let mut urls = self.0.urls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counts) = urls.get_mut(url) {
+            count(counts);
+        } else if urls.len() < MAX_URLS {
+            count(urls.entry(url.to_owned()).or_default());
+        }
+    }
+
+    /// The counts of all URLs that begin with `prefix`, sorted.
+    pub fn urls(&self, prefix: &str) -> Vec<(String, UrlCounts)> {
+        let urls = self.0.urls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<_> = urls
+            .iter()
+            .filter(|(url, _)| url.starts_with(prefix))
+            .map(|(url, counts)| (url.clone(), *counts))
+            .collect();
+        drop(urls);
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        found
+    }
+
+    /// A request was sent to an upstream.
+    pub fn upstream_request(&self, name: &str) {
+        self.upstream(name, |upstream| &upstream.requests, 1);
+    }
+
+    /// Body bytes came from an upstream.
+    pub fn upstream_bytes(&self, name: &str, bytes: u64) {
+        self.upstream(name, |upstream| &upstream.bytes, bytes);
+    }
+
+    /// A request to an upstream brought no answer.
+    pub fn upstream_failure(&self, name: &str) {
+        self.upstream(name, |upstream| &upstream.failures, 1);
+    }
+
+    fn upstream(&self, name: &str, counter: impl Fn(&UpstreamCounters) -> &AtomicU64, by: u64) {
+        if let Some((_, upstream)) = self.0.upstreams.iter().find(|(known, _)| known == name) {
+            counter(upstream).fetch_add(by, Relaxed);
+        }
+    }
+
+    /// Requests by outcome.
+    pub fn requests(&self) -> RequestStats {
+        let of = |outcome: Outcome| self.0.requests[outcome as usize].load(Relaxed);
+        RequestStats {
+            hit: of(Outcome::Hit),
+            miss: of(Outcome::Miss),
+            stale: of(Outcome::Stale),
+            collapsed: of(Outcome::Collapsed),
+            bypass: of(Outcome::Bypass),
+            refused: of(Outcome::Refused),
+            failed: of(Outcome::Failed),
+        }
+    }
+
+    /// Body bytes sent to clients.
+    pub fn lan_bytes(&self) -> u64 {
+        self.0.lan_bytes.load(Relaxed)
+    }
+
+    /// Per upstream.
+    pub fn upstreams(&self) -> Vec<UpstreamStats> {
+        let stats = self.0.upstreams.iter().map(|(name, upstream)| UpstreamStats {
+            name: name.clone(),
+            requests: upstream.requests.load(Relaxed),
+            bytes: upstream.bytes.load(Relaxed),
+            failures: upstream.failures.load(Relaxed),
+        });
+        stats.collect()
+    }
+
+    /// The counters in the text format that Prometheus reads; `stored` are the store's responses and bytes.
+    pub fn render(&self, stored: (u64, u64)) -> String {
+        let mut page = Page(String::new());
+        page.family(
+            "kato_proxy_requests_total",
+            "counter",
+            "Requests answered, by outcome.",
+        );
+        for outcome in Outcome::ALL {
+            page.sample(
+                "kato_proxy_requests_total",
+                Some(("outcome", outcome.label())),
+                self.0.requests[outcome as usize].load(Relaxed),
+            );
+        }
+        page.family(
+            "kato_proxy_events_total",
+            "counter",
+            "Things that happen now and then.",
+        );
+        for event in Event::ALL {
+            page.sample(
+                "kato_proxy_events_total",
+                Some(("event", event.label())),
+                self.0.events[event as usize].load(Relaxed),
+            );
+        }
+        for (name, help, value) in [
+            (
+                "kato_proxy_lan_bytes_total",
+                "Body bytes sent to clients.",
+                self.lan_bytes(),
+            ),
+            (
+                "kato_proxy_tunnel_bytes_total",
+                "Bytes through CONNECT tunnels.",
+                self.0.tunnel_bytes.load(Relaxed),
+            ),
+            (
+                "kato_proxy_connections_total",
+                "Client connections accepted.",
+                self.0.connections.load(Relaxed),
+            ),
+        ] {
+            page.family(name, "counter", help);
+            page.sample(name, None, value);
+        }
+        page.family(
+            "kato_proxy_stored_responses",
+            "gauge",
+            "Cache keys with a stored response.",
+        );
+        page.sample("kato_proxy_stored_responses", None, stored.0);
+        page.family(
+            "kato_proxy_stored_bytes",
+            "gauge",
+            "Bytes of distinct content in the store.",
+        );
+        page.sample("kato_proxy_stored_bytes", None, stored.1);
+        self.render_upstreams(&mut page);
+        self.render_first_byte(&mut page);
+        page.0
+    }
+
+    fn render_upstreams(&self, page: &mut Page) {
+        let stats = self.upstreams();
+        let families: [(&str, &str, fn(&UpstreamStats) -> u64); 3] = [
+            (
+                "kato_proxy_upstream_requests_total",
+                "Requests sent to upstreams.",
+                |stats| stats.requests,
+            ),
+            (
+                "kato_proxy_wan_bytes_total",
+                "Body bytes received from upstreams.",
+                |stats| stats.bytes,
+            ),
+            (
+                "kato_proxy_upstream_failures_total",
+                "Requests that brought no answer.",
+                |stats| stats.failures,
+            ),
+        ];
+        for (name, help, value) in families {
+            page.family(name, "counter", help);
+            for upstream in &stats {
+                page.sample(name, Some(("upstream", &upstream.name)), value(upstream));
+            }
+        }
+    }
+
+    fn render_first_byte(&self, page: &mut Page) {
+        let name = "kato_proxy_first_byte_seconds";
+        page.family(name, "histogram", "Time until the response head was ready.");
+        for outcome in Outcome::ALL {
+            let (histogram, label) = (&self.0.first_byte[outcome as usize], outcome.label());
+            let count = histogram.count.load(Relaxed);
+            for (bound, bucket) in BUCKETS.iter().zip(&histogram.buckets) {
+                page.line(&format!(
+                    "{name}_bucket{{outcome=\"{label}\",le=\"{bound}\"}} {}",
+                    bucket.load(Relaxed)
+                ));
+            }
+            let sum = Duration::from_micros(histogram.sum_micros.load(Relaxed)).as_secs_f64();
+            page.line(&format!(
+                "{name}_bucket{{outcome=\"{label}\",le=\"+Inf\"}} {count}"
+            ));
+            page.line(&format!("{name}_sum{{outcome=\"{label}\"}} {sum}"));
+            page.line(&format!("{name}_count{{outcome=\"{label}\"}} {count}"));
+        }
+    }
+}
+
+/// The page being written. Writing to a `String` cannot fail.
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        let _infallible = writeln!(self.0, "{line}");
+    }
+
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(&format!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, label: Option<(&str, &str)>, value: u64) {
+        match label {
+            Some((key, text)) => self.line(&format!("{name}{{{key}=\"{text}\"}} {value}")),
+            None => self.line(&format!("{name} {value}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_of_the_page_belongs_to_a_family_that_is_declared() {
+        let settings = Settings {
+            upstreams: vec!["pkg=http://pkg.example/".parse().unwrap()],
+            ..Settings::default()
+        };
+        let metrics = Metrics::new(&settings);
+        metrics.answered(Outcome::Hit, Duration::from_millis(3));
+        metrics.upstream_bytes("pkg", 7);
+        let page = metrics.render((1, 2));
+        let declared: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            assert!(declared.iter().any(|family| line.starts_with(family)), "{line}");
+        }
+        assert!(page.contains("kato_proxy_requests_total{outcome=\"hit\"} 1\n"));
+        assert!(page.contains("kato_proxy_wan_bytes_total{upstream=\"pkg\"} 7\n"));
+        assert!(page.contains("kato_proxy_first_byte_seconds_bucket{outcome=\"hit\",le=\"0.001\"} 0\n"));
+        assert!(page.contains("kato_proxy_first_byte_seconds_bucket{outcome=\"hit\",le=\"0.005\"} 1\n"));
+    }
+}

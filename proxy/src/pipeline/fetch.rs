@@ -1,0 +1,342 @@
+//! The task that asks the origin on behalf of everybody who wants the same thing, and that no client owns.
+//!
+//! It holds the permit of its flight until what it fetched is in the store: whoever asks meanwhile joins, whoever asks
+//! afterwards finds it stored, and nobody falls in between.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode, Version, header};
+use kato_shared::chain::Chain;
+use tokio::sync::oneshot;
+
+use super::{Ask, Pipeline, retrieve::Selected};
+use crate::{
+    fill::{
+        Fill, Pump, Reader, Received,
+        collapse::{Answers, FillPermit},
+    },
+    metrics::Event,
+    origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
+    policy::{
+        self, Failure, FailureAnswer, NoStoreReason, Overrides, Request, Storability, Stored, Times,
+        headers as fields,
+        validation::{Freshened, freshen, has_validator, origin_request_headers},
+    },
+    store::{ContentRef, NoRoom, Responses, StoredResponse},
+};
+
+/// What a flight makes known.
+#[derive(Debug)]
+pub enum Shared {
+    /// A response that may be stored, on its way.
+    Filling(Box<Filling>),
+    /// The stored response is good again.
+    Validated {
+        /// Its new head.
+        head: Box<Stored>,
+        /// Its content.
+        content: ContentRef,
+    },
+    /// No answer from the origin.
+    Failed {
+        /// Why.
+        error: Arc<OriginError>,
+    },
+    /// A 5xx, for which a stored response stands in.
+    Overloaded {
+        /// Its status code.
+        status: StatusCode,
+    },
+}
+
+/// A response on its way into the store.
+#[derive(Debug)]
+pub struct Filling {
+    /// Its head, as it will be stored.
+    pub head: Stored,
+    /// Its content.
+    pub fill: Fill,
+    /// The HTTP version it came in.
+    pub version: Version,
+    /// Whether there is room for it.
+    pub is_stored: bool,
+}
+
+impl Answers for Shared {
+    fn answers(&self, request: &HeaderMap) -> bool {
+        match self {
+            Self::Filling(filling) => filling.head.selecting.matches(request),
+            Self::Validated { head, .. } => head.selecting.matches(request),
+            Self::Failed { .. } | Self::Overloaded { .. } => true,
+        }
+    }
+}
+
+/// What the request that began the flight gets.
+pub(super) struct Led {
+    pub(super) outcome: LedOutcome,
+}
+
+/// See [`Led`].
+pub(super) enum LedOutcome {
+    /// What all get; a reader of the content from its beginning, where there is one.
+    Shared(Arc<Shared>, Option<Reader>),
+    /// For this request alone.
+    Private(Box<Passing>, NoStoreReason),
+}
+
+/// A response that is not stored.
+pub(super) struct Passing {
+    pub(super) head: Stored,
+    pub(super) body: OriginBody,
+    pub(super) version: Version,
+}
+
+type Tell = Option<oneshot::Sender<Led>>;
+
+/// A flight under way.
+struct Flight {
+    permit: FillPermit<Shared>,
+    ask: Arc<Ask>,
+    overrides: Overrides,
+    /// The stored responses whose validators are sent.
+    validated: Vec<StoredResponse>,
+    selected: Option<Selected>,
+    tell: Tell,
+}
+
+impl Pipeline {
+    /// Starts the task for a flight. Without `tell` nobody waits for the first reader.
+    pub(super) fn start_fetch(
+        &self,
+        permit: FillPermit<Shared>,
+        ask: Arc<Ask>,
+        entry: &Responses,
+        selected: Option<&Selected>,
+        tell: Tell,
+    ) {
+        let validated = match selected {
+            Some(selected) => vec![entry.response(selected.index)],
+            None => entry.responses().collect(),
+        };
+        let flight = Flight {
+            permit,
+            overrides: ask.target.upstream.overrides(&ask.target.path),
+            ask,
+            validated: validated
+                .into_iter()
+                .filter(|one| has_validator(&one.head))
+                .collect(),
+            selected: selected.cloned(),
+            tell,
+        };
+        let pipeline = self.clone();
+        self.0.tasks.spawn(async move { pipeline.fly(flight).await });
+    }
+
+    async fn fly(&self, mut flight: Flight) {
+        let mut answered = self.send(&flight).await;
+        if let Ok(response) = &answered
+            && response.status == StatusCode::NOT_MODIFIED
+            && !flight.validated.is_empty()
+        {
+            let times = times(response);
+            let heads: Vec<&Stored> = flight.validated.iter().map(|one| &one.head).collect();
+            let ask = Arc::clone(&flight.ask);
+            match freshen(
+                &ask.headers,
+                (&heads, &response.headers),
+                times,
+                &flight.overrides,
+            ) {
+                Freshened::Updated { index, stored } => {
+                    let validated = flight.validated.swap_remove(index);
+                    return self.freshened(flight, validated, *stored).await;
+                }
+                Freshened::NoMatch => {
+                    flight.validated.clear();
+                    answered = self.send(&flight).await;
+                }
+            }
+        }
+        match answered {
+            Ok(response) => self.received(flight, response).await,
+            Err(error) => flight.share(
+                Shared::Failed {
+                    error: Arc::new(error),
+                },
+                None,
+            ),
+        }
+    }
+
+    async fn send(&self, flight: &Flight) -> Result<OriginResponse, OriginError> {
+        let heads: Vec<&Stored> = flight.validated.iter().map(|one| &one.head).collect();
+        let mut headers = origin_request_headers(&flight.ask.headers, &heads);
+        self.complete_request(&mut headers, Version::HTTP_11);
+        self.count_origin_request(&flight.ask);
+        let request = OriginRequest {
+            upstream: flight.ask.target.upstream.name.to_string(),
+            candidates: flight.ask.target.candidates.clone(),
+            method: http::Method::GET,
+            headers,
+            body: bytes::Bytes::new(),
+        };
+        self.0.origin.send(&request).await
+    }
+
+    /// `Host` follows from the URL that is asked; `Via` says who asks.
+    pub(super) fn complete_request(&self, headers: &mut HeaderMap, received: Version) {
+        headers.remove(header::HOST);
+        headers.remove(header::CONTENT_LENGTH);
+        fields::append_via(headers, received, &self.0.pseudonym);
+    }
+
+    pub(super) fn count_origin_request(&self, ask: &Ask) {
+        self.0
+            .metrics
+            .url(ask.target.key.uri(), |counts| counts.origin_requests += 1);
+    }
+
+    /// A 304: the stored response lives on under its new head.
+    async fn freshened(&self, flight: Flight, validated: StoredResponse, head: Stored) {
+        let content = validated.content;
+        let updated = StoredResponse {
+            head: head.clone(),
+            ..validated
+        };
+        if !flight.permit.is_tainted()
+            && let Err(error) = self
+                .0
+                .store
+                .update(flight.ask.target.key.to_string(), updated)
+                .await
+        {
+            tracing::warn!(error = %Chain(&error), "a validated response could not be brought up to date");
+        }
+        let head = Box::new(head);
+        flight.share(Shared::Validated { head, content }, None);
+    }
+
+    /// A response with content.
+    async fn received(&self, flight: Flight, response: OriginResponse) {
+        let request = Request {
+            method: &http::Method::GET,
+            headers: &flight.ask.headers,
+        };
+        if let Some(selected) = &flight.selected {
+            let failure = Failure::Status(response.status);
+            let now = self.0.clock.now();
+            let verdict = policy::on_failure(&request, selected.head(), failure, (&flight.overrides, now));
+            if matches!(verdict, FailureAnswer::ServeStale(_)) {
+                let status = response.status;
+                return flight.share(Shared::Overloaded { status }, None);
+            }
+        }
+        let head = (response.status, &response.headers);
+        let storability = policy::storability(&request, head, false, &flight.overrides);
+        let stored = Stored::new(&request, head, times(&response), &flight.overrides);
+        match storability {
+            Storability::NoStore(reason) => {
+                let passing = Passing {
+                    head: stored,
+                    body: response.body,
+                    version: response.version,
+                };
+                flight.permit.keep_private();
+                tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
+            }
+            Storability::StoreDespite(reason) => {
+                tracing::debug!(url = flight.ask.target.key.uri(), %reason, "stored although the response forbids it");
+                self.fill(flight, response, stored).await;
+            }
+            Storability::Store => self.fill(flight, response, stored).await,
+        }
+    }
+
+    /// Lets everybody have the content while it comes, and stores it when it is whole.
+    async fn fill(&self, mut flight: Flight, response: OriginResponse, head: Stored) {
+        let announced = announced_length(&response);
+        let room = self.room(announced).await;
+        let is_stored = room.is_ok();
+        let (pump, fill) = Pump::new(room, announced, None);
+        let reader = flight.tell.is_some().then(|| fill.reader(0)).flatten();
+        let filling = Filling {
+            head: head.clone(),
+            fill,
+            version: response.version,
+            is_stored,
+        };
+        let shared = Arc::new(Shared::Filling(Box::new(filling)));
+        flight.permit.share(Arc::clone(&shared));
+        tell(flight.tell.take(), LedOutcome::Shared(shared, reader));
+        match pump.run(response.body).await {
+            Received::InFile(body, content) => {
+                if flight.permit.is_tainted() {
+                    return;
+                }
+                let stored = StoredResponse {
+                    head,
+                    content,
+                    upstream: flight.ask.target.upstream.name.to_string(),
+                };
+                let key = flight.ask.target.key.to_string();
+                match self.0.store.commit(*body, key, stored).await {
+                    Ok(()) => self.0.metrics.note(Event::Stored),
+                    Err(error) => {
+                        self.0.metrics.note(Event::PassedThrough);
+                        tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
+                    }
+                }
+            }
+            Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
+            Received::Failed(error) => {
+                self.0.metrics.note(Event::FillFailed);
+                tracing::warn!(url = flight.ask.target.key.uri(), error = %Chain(&*error), "a download failed");
+            }
+        }
+    }
+
+    async fn room(&self, announced: Option<u64>) -> Result<crate::store::Temporary, NoRoom> {
+        self.0.store.begin(announced.unwrap_or(0)).await
+    }
+}
+
+impl Flight {
+    fn share(self, shared: Shared, reader: Option<Reader>) {
+        let shared = Arc::new(shared);
+        self.permit.share(Arc::clone(&shared));
+        tell(self.tell, LedOutcome::Shared(shared, reader));
+    }
+}
+
+/// The client that began it may have left; the flight goes on without it.
+fn tell(to: Tell, outcome: LedOutcome) {
+    if let Some(to) = to {
+        let _left = to.send(Led { outcome });
+    }
+}
+
+fn times(response: &OriginResponse) -> Times {
+    Times {
+        request: response.request_time,
+        response: response.response_time,
+    }
+}
+
+/// `Content-Length`, where it counts the bytes that come: 204 and the like have no content whatever it says.
+fn announced_length(response: &OriginResponse) -> Option<u64> {
+    if matches!(
+        response.status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT
+    ) {
+        return Some(0);
+    }
+    response
+        .headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}

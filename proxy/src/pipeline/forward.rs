@@ -1,0 +1,171 @@
+//! Requests that go to the origin for one client alone: unsafe methods, HEAD, and retrievals that cannot be shared.
+
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::{Answer, Ask, Pipeline};
+use crate::{
+    cache_status::{CacheStatus, Forward},
+    deliver::Payload,
+    key::CacheKey,
+    metrics::Outcome,
+    origin::{OriginRequest, OriginResponse},
+    policy::{
+        self, Lookup, Times, headers as fields,
+        invalidation::invalidated_targets,
+        validation::{HeadEffect, head_effect},
+    },
+    respond,
+    route::Target,
+};
+
+/// The most bytes of a request's content: what clients of package repositories send is small, and it is held in memory so
+/// that it can be sent to the next mirror.
+const MAX_CONTENT: usize = 16 << 20;
+
+impl Pipeline {
+    /// Forwards a request with a method that the store cannot answer, and draws the consequences.
+    pub(super) async fn forward(&self, request: Request<Incoming>, target: Target) -> Answer {
+        let (parts, content) = request.into_parts();
+        let url = target.key.uri().to_owned();
+        if self.0.settings.offline {
+            return Answer::generated(
+                respond::problem(&respond::offline(&url)),
+                Outcome::Failed,
+                "offline",
+            );
+        }
+        let mut headers = parts.headers;
+        if fields::count_forward(&parts.method, &mut headers) == fields::Forwarding::AnswerHere {
+            let mut here = Response::new(Payload::Empty);
+            *here.status_mut() = http::StatusCode::NO_CONTENT;
+            return Answer::generated(here, Outcome::Bypass, "max-forwards");
+        }
+        let body = match Limited::new(content, MAX_CONTENT).collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) => {
+                let problem = respond::bad_content(format!("at most {MAX_CONTENT} bytes are taken: {error}"));
+                return Answer::generated(respond::problem(&problem), Outcome::Failed, "bad-content");
+            }
+        };
+        fields::strip_hop_by_hop(&mut headers);
+        self.complete_request(&mut headers, parts.version);
+        let request = OriginRequest {
+            upstream: target.upstream.name.to_string(),
+            candidates: target.candidates.clone(),
+            method: parts.method.clone(),
+            headers,
+            body,
+        };
+        let status = CacheStatus::forwarded(Forward::Method);
+        match self.0.origin.send(&request).await {
+            Ok(response) => {
+                self.invalidate(&parts.method, &target, &response).await;
+                pass(response, status, Outcome::Bypass)
+            }
+            Err(error) => failed(&url, status, &error),
+        }
+    }
+
+    /// Forwards a retrieval for one client: its own conditions and ranges go along, nothing is stored.
+    pub(super) async fn alone(&self, ask: &Ask, why: Forward) -> Answer {
+        let mut headers = ask.headers.clone();
+        fields::strip_hop_by_hop(&mut headers);
+        self.complete_request(&mut headers, Version::HTTP_11);
+        self.count_origin_request(ask);
+        let request = OriginRequest {
+            upstream: ask.target.upstream.name.to_string(),
+            candidates: ask.target.candidates.clone(),
+            method: ask.method.clone(),
+            headers,
+            body: bytes::Bytes::new(),
+        };
+        let status = CacheStatus::forwarded(why);
+        match self.0.origin.send(&request).await {
+            Ok(response) => {
+                if ask.method == Method::HEAD {
+                    self.learn_from_head(ask, &response).await;
+                }
+                pass(response, status, Outcome::Bypass)
+            }
+            Err(error) => failed(ask.target.key.uri(), status, &error),
+        }
+    }
+
+    /// "A cache MUST invalidate the target URI … when it receives a non-error status code in response to an unsafe request
+    /// method" (RFC 9111 §4.4).
+    async fn invalidate(&self, method: &Method, target: &Target, response: &OriginResponse) {
+        let Ok(uri) = target.key.uri().parse::<Uri>() else {
+            return;
+        };
+        for uri in invalidated_targets(method, &uri, (response.status, &response.headers)) {
+            let Ok(key) = CacheKey::new(&Method::GET, &uri) else {
+                continue;
+            };
+            let key = key.to_string();
+            self.0.collapse.taint(&key);
+            if let Err(error) = self.0.store.invalidate(key.clone()).await {
+                tracing::warn!(key, error = %kato_shared::chain::Chain(&error), "a response could not be invalidated");
+            }
+        }
+    }
+
+    /// What a HEAD says about the stored response to GET (RFC 9111 §4.3.5).
+    async fn learn_from_head(&self, ask: &Ask, response: &OriginResponse) {
+        let key = ask.target.key.to_string();
+        let entry = self.0.store.lookup(&key).await;
+        let get = policy::Request {
+            method: &Method::GET,
+            headers: &ask.headers,
+        };
+        let Lookup::Found { index, stored } = policy::select(&get, entry.heads()) else {
+            return;
+        };
+        let times = Times {
+            request: response.request_time,
+            response: response.response_time,
+        };
+        let overrides = ask.target.upstream.overrides(&ask.target.path);
+        let mut changed = entry.response(index);
+        match head_effect(stored, (response.status, &response.headers), times, &overrides) {
+            HeadEffect::Updated(updated) => changed.head = *updated,
+            HeadEffect::Invalidated => changed.head.invalidated = true,
+            HeadEffect::None => return,
+        }
+        if let Err(error) = self.0.store.update(key, changed).await {
+            tracing::warn!(error = %kato_shared::chain::Chain(&error), "a stored response could not be brought up to date");
+        }
+    }
+}
+
+/// An origin's response for one client.
+fn pass(response: OriginResponse, status: CacheStatus, outcome: Outcome) -> Answer {
+    let mut headers: HeaderMap = response.headers;
+    fields::strip_hop_by_hop(&mut headers);
+    let announced = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut sent = Response::new(Payload::Passing {
+        body: Box::new(response.body),
+        skip: 0,
+        left: announced,
+    });
+    *sent.status_mut() = response.status;
+    *sent.headers_mut() = headers;
+    Answer {
+        status: status.fwd_status(response.status),
+        response: sent,
+        outcome,
+        received: response.version,
+    }
+}
+
+fn failed(url: &str, status: CacheStatus, error: &crate::origin::OriginError) -> Answer {
+    Answer {
+        response: respond::problem(&respond::upstream_failed(url, error)),
+        status: status.detail(error),
+        outcome: Outcome::Failed,
+        received: Version::HTTP_11,
+    }
+}

@@ -1,0 +1,240 @@
+//! The one place where the order of the layers is visible.
+//!
+//! ```text
+//! access      a client that is not listed learns nothing but that
+//! record      from here on every answer is counted and logged
+//! route       which upstream, which target: deny by default
+//! loop        before anything is asked of an upstream
+//! tunnel      CONNECT has no target that could be stored
+//! forward     methods that the store cannot answer; they may invalidate
+//! retrieve    GET and HEAD: store, policy, collapse, origin
+//! finish      Via, Cache-Status, Date: the same for every answer
+//! ```
+
+mod fetch;
+mod forward;
+mod present;
+mod retrieve;
+mod tunnel;
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, Method, Request, Response, Version, header};
+use hyper::body::Incoming;
+use kato_shared::{clock::Clock, redact};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::{
+    cache_status::CacheStatus,
+    deliver::{Payload, Record, ResponseBody},
+    fill::collapse::Collapse,
+    metrics::{Metrics, Outcome},
+    origin::Origin,
+    policy::headers as fields,
+    respond,
+    route::{Route, Router, Target},
+    settings::Settings,
+    store::Store,
+};
+
+pub use fetch::Shared;
+use retrieve::PrivateKeys;
+
+/// Everything that answering a request needs; clones share it.
+#[derive(Debug, Clone)]
+pub struct Pipeline(Arc<Layers>);
+
+#[derive(Debug)]
+struct Layers {
+    settings: Settings,
+    router: Router,
+    store: Store,
+    origin: Origin,
+    collapse: Collapse<Shared>,
+    private_keys: PrivateKeys,
+    metrics: Metrics,
+    clock: Clock,
+    /// Downloads and tunnels: what outlives the request that began it.
+    tasks: TaskTracker,
+    /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
+    pseudonym: String,
+}
+
+/// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
+#[derive(Debug)]
+struct Ask {
+    method: Method,
+    headers: HeaderMap,
+    target: Target,
+}
+
+/// An answer and what is to be said about it.
+struct Answer {
+    response: Response<Payload>,
+    status: CacheStatus,
+    outcome: Outcome,
+    /// The HTTP version in which the upstream sent it; ours for what we made.
+    received: Version,
+}
+
+impl Answer {
+    /// An answer of our own making.
+    fn generated(response: Response<Payload>, outcome: Outcome, detail: &str) -> Self {
+        Self {
+            response,
+            status: CacheStatus::generated().detail(detail),
+            outcome,
+            received: Version::HTTP_11,
+        }
+    }
+}
+
+impl Pipeline {
+    /// The layers, put together.
+    pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
+        Self(Arc::new(Layers {
+            router: Router::new(&settings),
+            settings,
+            store,
+            origin,
+            collapse: Collapse::default(),
+            private_keys: PrivateKeys::default(),
+            metrics,
+            clock,
+            tasks: TaskTracker::new(),
+            pseudonym: pseudonym(),
+        }))
+    }
+
+    /// Answers one request of a client at `client`.
+    pub async fn handle(&self, request: Request<Incoming>, client: IpAddr) -> Response<ResponseBody> {
+        let started = Instant::now();
+        let (method, shown) = (request.method().clone(), shown_target(request.uri()));
+        // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
+        let (answer, url, shown) = if self.0.settings.access.allows(client) {
+            let (answer, url) = self.answer(request, client).await;
+            (answer, url, shown)
+        } else {
+            let refusal = respond::problem(&respond::client_refused(client));
+            (
+                Answer::generated(refusal, Outcome::Refused, "client-refused"),
+                None,
+                "-".into(),
+            )
+        };
+        self.0.metrics.answered(answer.outcome, started.elapsed());
+        let record = Record {
+            method,
+            target: shown,
+            client,
+            url,
+            started,
+            outcome: answer.outcome,
+            status: answer.response.status(),
+            sent: 0,
+            is_complete: false,
+            metrics: self.0.metrics.clone(),
+        };
+        self.finish(answer, record)
+    }
+
+    /// Waits until downloads and tunnels have ended.
+    pub async fn drain(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// The store, for the admin API.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
+        let route = match self.0.router.route(request.method(), request.uri()) {
+            Ok(route) => route,
+            Err(error) => {
+                let problem = respond::unrouted(&error);
+                let kind = problem.kind.rsplit(':').next().unwrap_or_default().to_owned();
+                let refusal = respond::problem(&problem);
+                return (Answer::generated(refusal, Outcome::Refused, &kind), None);
+            }
+        };
+        if fields::passed_us_before(request.headers(), &self.0.pseudonym) {
+            let refusal = respond::problem(&respond::loops(&shown_target(request.uri())));
+            return (Answer::generated(refusal, Outcome::Refused, "loop"), None);
+        }
+        match route {
+            Route::Tunnel { host, port, upstream } => {
+                (self.tunnel(request, (host, port), &upstream, client).await, None)
+            }
+            Route::Target(target) => {
+                let url = target.key.uri().to_owned();
+                let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
+                    let (parts, _no_content) = request.into_parts();
+                    let ask = Ask {
+                        method: parts.method,
+                        headers: parts.headers,
+                        target: *target,
+                    };
+                    self.retrieve(Arc::new(ask)).await
+                } else {
+                    self.forward(request, *target).await
+                };
+                (answer, Some(url))
+            }
+        }
+    }
+
+    fn finish(&self, answer: Answer, record: Record) -> Response<ResponseBody> {
+        let (mut parts, payload) = answer.response.into_parts();
+        fields::append_via(&mut parts.headers, answer.received, &self.0.pseudonym);
+        answer.status.append_to(&mut parts.headers);
+        fields::ensure_date(&mut parts.headers, self.0.clock.now());
+        let is_head = record.method == Method::HEAD;
+        let may_have_length =
+            parts.status != http::StatusCode::NO_CONTENT && !parts.status.is_informational();
+        if let Some(length) = payload.length()
+            && may_have_length
+            && !is_head
+            && parts.status != http::StatusCode::NOT_MODIFIED
+            && !(record.method == Method::CONNECT && parts.status.is_success())
+        {
+            parts.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        let payload = if is_head { Payload::Empty } else { payload };
+        Response::from_parts(parts, ResponseBody::new(payload, Some(record)))
+    }
+}
+
+/// The target of a request line for logs.
+fn shown_target(uri: &http::Uri) -> String {
+    let text = uri.to_string();
+    match Url::parse(&text) {
+        Ok(url) => redact::url(&url),
+        // Origin-form: a query may carry a signature here, too.
+        Err(_relative) => text.split('?').next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn pseudonym() -> String {
+    format!("kato-{:08x}", nonce() & 0xffff_ffff)
+}
+
+/// A number that nobody outside can foresee, from the seed that the standard library takes from the system.
+fn nonce() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let half = || u128::from(RandomState::new().hash_one(0_u8));
+    half() << 64 | half()
+}

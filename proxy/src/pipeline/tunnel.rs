@@ -1,0 +1,81 @@
+//! CONNECT: bytes both ways, counted, neither read nor stored.
+
+use std::{io, net::IpAddr};
+
+use http::{Request, Response, StatusCode, Version};
+use hyper::{body::Incoming, upgrade};
+use hyper_util::rt::TokioIo;
+use kato_shared::chain::Chain;
+use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
+
+use super::{Answer, Pipeline};
+use crate::{
+    cache_status::{CacheStatus, Forward},
+    deliver::Payload,
+    metrics::{Metrics, Outcome},
+    respond,
+};
+
+impl Pipeline {
+    /// Connects to `host`, answers 200, and then carries bytes between it and the client.
+    pub(super) async fn tunnel(
+        &self,
+        request: Request<Incoming>,
+        (host, port): (String, u16),
+        upstream: &str,
+        client: IpAddr,
+    ) -> Answer {
+        let authority = format!("{host}:{port}");
+        if self.0.settings.offline {
+            let refusal = respond::problem(&respond::offline(&authority));
+            return Answer::generated(refusal, Outcome::Failed, "offline");
+        }
+        self.0.metrics.upstream_request(upstream);
+        let stream = match self.connect(&host, port).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.0.metrics.upstream_failure(upstream);
+                tracing::info!(%client, authority, %error, "no tunnel");
+                let problem = respond::tunnel_failed(&authority, &error);
+                return Answer::generated(respond::problem(&problem), Outcome::Failed, "no tunnel");
+            }
+        };
+        let metrics = self.0.metrics.clone();
+        self.0
+            .tasks
+            .spawn(async move { carry(request, stream, &metrics, &authority).await });
+        let mut response = Response::new(Payload::Empty);
+        *response.status_mut() = StatusCode::OK;
+        Answer {
+            response,
+            status: CacheStatus::forwarded(Forward::Method),
+            outcome: Outcome::Bypass,
+            received: Version::HTTP_11,
+        }
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let connect = async {
+            let addresses = self.0.origin.addresses(host, port).await?;
+            TcpStream::connect(&*addresses).await
+        };
+        timeout(self.0.settings.limits.connect_timeout.get(), connect).await?
+    }
+}
+
+async fn carry(request: Request<Incoming>, mut origin: TcpStream, metrics: &Metrics, authority: &str) {
+    let client = match upgrade::on(request).await {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::debug!(authority, error = %Chain(&error), "the client left before its tunnel opened");
+            return;
+        }
+    };
+    match copy_bidirectional(&mut TokioIo::new(client), &mut origin).await {
+        Ok((up, down)) => {
+            metrics.tunnelled(up + down);
+            tracing::info!(authority, up, down, "tunnel closed; its bytes were not cached");
+        }
+        Err(error) => tracing::debug!(authority, %error, "tunnel broken"),
+    }
+}

@@ -1,0 +1,152 @@
+//! Fields that belong to a hop rather than to a message, and the fields that we add: `Via`, `Date`, `Age`.
+//!
+//! Also the two readings that many modules share: an HTTP date, and membership in a list over all lines of a field.
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use jiff::{SignedDuration, Timestamp};
+
+use super::cache_control::{MAX_DELTA_SECONDS, split_list};
+
+/// Fields that end at the next hop even when `Connection` does not name them ([RFC 9110 §7.6.1]). `Trailer` is here since
+/// we pass on no trailer section.
+///
+/// [RFC 9110 §7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("keep-alive"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Fields between a client and one proxy, which are neither stored (RFC 9111 §3.1) nor sent on.
+pub const PROXY_FIELDS: [HeaderName; 3] = [
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-authentication-info"),
+];
+
+/// Removes every hop-by-hop field, first those that any `Connection` line nominates.
+///
+/// "Intermediaries MUST parse a received Connection header field before a message is forwarded and, for each
+/// connection-option in this field, remove any header or trailer field(s) from the message with the same name as the
+/// connection-option, and then remove the Connection header field itself" — RFC 9110 §7.6.1.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| split_list(line.as_bytes()))
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Appends our `Via` member: the version in which the message was *received*, and our pseudonym (RFC 9110 §7.6.3).
+///
+/// `pseudonym` must be a token or host and port; anything that is no field value is left out.
+pub fn append_via(headers: &mut HeaderMap, received: Version, pseudonym: &str) {
+    let version = match received {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    };
+    if let Ok(value) = HeaderValue::try_from(format!("{version} {pseudonym}")) {
+        headers.append(header::VIA, value);
+    }
+}
+
+/// True where `Via` shows that the message passed us before: a forwarding loop.
+pub fn passed_us_before(headers: &HeaderMap, pseudonym: &str) -> bool {
+    headers
+        .get_all(header::VIA)
+        .iter()
+        .flat_map(|line| split_list(line.as_bytes()))
+        .any(|member| {
+            member
+                .split(u8::is_ascii_whitespace)
+                .filter(|word| !word.is_empty())
+                .nth(1)
+                .is_some_and(|received_by| received_by.eq_ignore_ascii_case(pseudonym.as_bytes()))
+        })
+}
+
+/// How a request with `Max-Forwards` goes on ([RFC 9110 §7.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// To be sent on; the field, if it applied, counts one less.
+    Onward,
+    /// The count is used up: we are the final recipient.
+    AnswerHere,
+}
+
+/// Counts `Max-Forwards` down for TRACE and OPTIONS; other methods and a broken number are left alone.
+pub fn count_forward(method: &Method, headers: &mut HeaderMap) -> Forwarding {
+    if method != Method::TRACE && method != Method::OPTIONS {
+        return Forwarding::Onward;
+    }
+    let left = headers
+        .get(header::MAX_FORWARDS)
+        .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    match left {
+        None => Forwarding::Onward,
+        Some(0) => Forwarding::AnswerHere,
+        Some(left) => {
+            headers.insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
+            Forwarding::Onward
+        }
+    }
+}
+
+/// Sets the one `Age` of a response served from the store, in whole seconds, at most 2^31.
+pub fn set_age(headers: &mut HeaderMap, age: SignedDuration) {
+    let seconds = age.as_secs().clamp(0, i64::from(MAX_DELTA_SECONDS));
+    headers.insert(header::AGE, HeaderValue::from(seconds));
+}
+
+/// Adds `Date` to a response that has none or a broken one; a valid one is the origin's and stays.
+pub fn ensure_date(headers: &mut HeaderMap, now: Timestamp) {
+    if single_date(headers, &header::DATE).is_none() {
+        headers.insert(header::DATE, http_date(now));
+    }
+}
+
+/// `now` as an IMF-fixdate (`Sun, 06 Nov 1994 08:49:37 GMT`, RFC 9110 §5.6.7); a time before 1970 is written as 1970.
+pub fn http_date(now: Timestamp) -> HeaderValue {
+    let text = httpdate::fmt_http_date(SystemTime::from(now.max(Timestamp::UNIX_EPOCH)));
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+}
+
+/// The time in a field value, in any of the three forms of RFC 9110 §5.6.7; `None` for anything else.
+pub fn parse_http_date(value: &HeaderValue) -> Option<Timestamp> {
+    let time = httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()?;
+    Timestamp::try_from(time).ok()
+}
+
+/// The time in a field that must have one value: `None` where it is missing, broken, or repeated with other values.
+pub fn single_date(headers: &HeaderMap, name: &HeaderName) -> Option<Timestamp> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?;
+    if lines.any(|line| line != first) {
+        return None;
+    }
+    parse_http_date(first)
+}
+
+/// True where any line of the list field `name` has `member`, compared without case.
+pub fn list_contains(headers: &HeaderMap, name: &HeaderName, member: &[u8]) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .any(|line| split_list(line.as_bytes()).any(|item| item.eq_ignore_ascii_case(member)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! May a response be stored? [RFC 9111 §3], §3.3 and §3.5, for a shared cache.
+//!
+//! [RFC 9111 §3]: https://www.rfc-editor.org/rfc/rfc9111#section-3
+
+use std::fmt;
+
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::{
+    Overrides, Request,
+    cache_control::{FieldScope, RequestDirectives, ResponseDirectives},
+    headers::list_contains,
+    targeted::{self, Effective},
+};
+
+/// Whether a response may enter the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storability {
+    /// Yes, by RFC 9111.
+    Store,
+    /// Yes, against what the response says, since its content is known not to change. To be logged.
+    StoreDespite(NoStoreReason),
+    /// No.
+    NoStore(NoStoreReason),
+}
+
+impl Storability {
+    /// True for both kinds of yes.
+    pub fn may_store(self) -> bool {
+        !matches!(self, Self::NoStore(_))
+    }
+}
+
+/// Why a response may not be stored. Display is a short text for logs and `Cache-Status`'s `detail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoStoreReason {
+    /// The method is not one whose responses we store (only GET).
+    Method,
+    /// An interim response (1xx).
+    NotFinal,
+    /// A 304 updates a stored response; it is not one.
+    NotModified,
+    /// A 206 or a `Content-Range`: part of a representation is never stored as the whole.
+    Partial,
+    /// The request says `no-store`.
+    RequestNoStore,
+    /// The response says `no-store`.
+    ResponseNoStore,
+    /// The response says `must-understand` and we do not know its status code.
+    NotUnderstood,
+    /// The response is for one user.
+    Private,
+    /// The request has `Authorization` and the response does not allow sharing (§3.5).
+    Authorization,
+    /// `Vary: *`: no later request would match.
+    VaryAny,
+    /// No explicit freshness, and a status code without heuristic freshness.
+    NotCacheableByDefault,
+}
+
+impl fmt::Display for NoStoreReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Method => "method",
+            Self::NotFinal => "interim response",
+            Self::NotModified => "304 updates, it is not stored",
+            Self::Partial => "partial content",
+            Self::RequestNoStore => "no-store in the request",
+            Self::ResponseNoStore => "no-store in the response",
+            Self::NotUnderstood => "must-understand with an unknown status code",
+            Self::Private => "private",
+            Self::Authorization => "authorized request without permission to share",
+            Self::VaryAny => "vary *",
+            Self::NotCacheableByDefault => "no freshness stated for this status code",
+        })
+    }
+}
+
+/// Decides whether the response (`status`, `response`) to `request` may be stored.
+///
+/// `known_digest` says that the content will be checked against a digest known in advance. Then, or where
+/// [`Overrides::immutable`] holds, a 200 is stored whatever the response says about itself; a client's
+/// `no-store` is honoured all the same.
+pub fn storability(
+    request: &Request<'_>,
+    (status, response): (StatusCode, &HeaderMap),
+    known_digest: bool,
+    overrides: &Overrides,
+) -> Storability {
+    if let Some(reason) = unstorable_kind(request, status, response) {
+        return Storability::NoStore(reason);
+    }
+    match forbidden(request, status, response, overrides) {
+        None => Storability::Store,
+        Some(reason) if status == StatusCode::OK && (known_digest || overrides.immutable) => {
+            Storability::StoreDespite(reason)
+        }
+        Some(reason) => Storability::NoStore(reason),
+    }
+}
+
+/// What no knowledge about the content can outweigh.
+fn unstorable_kind(request: &Request<'_>, status: StatusCode, response: &HeaderMap) -> Option<NoStoreReason> {
+    // "the request method is understood by the cache": we store what answers GET; a HEAD has no content to store.
+    if request.method != Method::GET {
+        return Some(NoStoreReason::Method);
+    }
+    // "the response status code is final".
+    if status.is_informational() {
+        return Some(NoStoreReason::NotFinal);
+    }
+    if status == StatusCode::NOT_MODIFIED {
+        return Some(NoStoreReason::NotModified);
+    }
+    // "A cache MUST NOT use an incomplete response to answer requests unless the response has been made complete" (§3.3).
+    if status == StatusCode::PARTIAL_CONTENT || response.contains_key(header::CONTENT_RANGE) {
+        return Some(NoStoreReason::Partial);
+    }
+    RequestDirectives::of(request.headers)
+        .no_store
+        .then_some(NoStoreReason::RequestNoStore)
+}
+
+/// What the response, or the rules about it, forbid.
+fn forbidden(
+    request: &Request<'_>,
+    status: StatusCode,
+    response: &HeaderMap,
+    overrides: &Overrides,
+) -> Option<NoStoreReason> {
+    let Effective { directives, targeted } = targeted::effective(response, &overrides.targeted_fields);
+    if directives.must_understand {
+        // "the cache SHOULD ignore no-store if it understands and implements the status code's caching requirements" (§5.2.2.3).
+        if !is_understood(status) {
+            return Some(NoStoreReason::NotUnderstood);
+        }
+    } else if directives.no_store {
+        return Some(NoStoreReason::ResponseNoStore);
+    }
+    // "if the cache is shared: the private response directive is either not present or allows a shared cache to store
+    // a modified response".
+    if directives.private == FieldScope::Whole {
+        return Some(NoStoreReason::Private);
+    }
+    if request.headers.contains_key(header::AUTHORIZATION) && !allows_sharing(&directives) {
+        return Some(NoStoreReason::Authorization);
+    }
+    if list_contains(response, &header::VARY, b"*") {
+        return Some(NoStoreReason::VaryAny);
+    }
+    let explicit =
+        directives.has_explicit_lifetime() || (!targeted && response.contains_key(header::EXPIRES));
+    let allowed = directives.public || explicit || is_heuristically_cacheable(status);
+    (!allowed).then_some(NoStoreReason::NotCacheableByDefault)
+}
+
+/// "a shared cache MUST NOT use a cached response to a request with an Authorization header field … unless the response
+/// contains a Cache-Control field with a response directive that allows it: must-revalidate, public, s-maxage" (§3.5).
+fn allows_sharing(directives: &ResponseDirectives) -> bool {
+    directives.must_revalidate || directives.public || directives.s_maxage.is_some()
+}
+
+/// Status codes "defined as heuristically cacheable" ([RFC 9110 §15.1]), without 206, which is never stored here.
+///
+/// [RFC 9110 §15.1]: https://www.rfc-editor.org/rfc/rfc9110#section-15.1
+pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+    )
+}
+
+/// Status codes whose caching requirements we know: all final ones of RFC 9110 that a whole response may have.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Errors as answers: a status code and a problem detail (RFC 9457). The only place that does this, so that what a client
+//! learns is decided once; causes of our own are logged, not sent.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use kato_shared::{api::Problem, chain::Chain};
+
+use crate::{
+    deliver::Payload,
+    origin::{ErrorKind, OriginError},
+    route::RouteError,
+};
+
+/// The answer for a problem.
+pub fn problem(problem: &Problem) -> Response<Payload> {
+    let body = serde_json::to_vec(problem).unwrap_or_default();
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Response::new(Payload::bytes(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(Problem::MEDIA_TYPE),
+    );
+    // An error of this moment must not be kept by a cache below us.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A problem of a kind, for a subject.
+pub fn describe(
+    kind: &str,
+    title: &str,
+    status: StatusCode,
+    detail: String,
+    hint: Option<String>,
+) -> Problem {
+    Problem {
+        kind: format!("urn:kato:problem:{kind}"),
+        title: title.into(),
+        status: status.as_u16(),
+        detail,
+        hint,
+    }
+}
+
+/// The client's address is not in `access.clients`.
+pub fn client_refused(client: std::net::IpAddr) -> Problem {
+    describe(
+        "client-refused",
+        "client not allowed",
+        StatusCode::FORBIDDEN,
+        format!("clients at {client} are not answered"),
+        Some("add the client's network to clients in the section [access] of proxy.toml".into()),
+    )
+}
+
+/// The request has no route.
+pub fn unrouted(error: &RouteError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        RouteError::UnknownHost { host } => describe(
+            "host-refused",
+            "host not configured",
+            StatusCode::FORBIDDEN,
+            detail,
+            Some(format!(
+                "add [[upstream]] with a name and urls = [\"https://{host}/\"] to proxy.toml, or --upstream NAME=https://{host}/"
+            )),
+        ),
+        RouteError::TunnelPort { .. } => describe(
+            "tunnel-refused",
+            "port not configured",
+            StatusCode::FORBIDDEN,
+            detail,
+            Some("name the port in the urls of the upstream".into()),
+        ),
+        RouteError::UnknownUpstream { .. } => describe(
+            "upstream-unknown",
+            "no such upstream",
+            StatusCode::NOT_FOUND,
+            detail,
+            Some("mirror paths are /<upstream>/… and /<scheme>/<host>/…; `kato-proxy check-config` lists the upstreams".into()),
+        ),
+        RouteError::BadTarget { .. } => {
+            describe("bad-target", "target not usable", StatusCode::BAD_REQUEST, detail, None)
+        }
+    }
+}
+
+/// The upstream gave no answer that could be used.
+pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
+    let (kind, title, status) = match error.kind() {
+        ErrorKind::Timeout => (
+            "upstream-timeout",
+            "upstream too slow",
+            StatusCode::GATEWAY_TIMEOUT,
+        ),
+        ErrorKind::Unreachable => (
+            "upstream-unreachable",
+            "upstream not reached",
+            StatusCode::BAD_GATEWAY,
+        ),
+        ErrorKind::BadResponse => (
+            "upstream-response",
+            "upstream answer not usable",
+            StatusCode::BAD_GATEWAY,
+        ),
+        ErrorKind::Guarded => ("address-refused", "address not allowed", StatusCode::FORBIDDEN),
+    };
+    let hint = match error.kind() {
+        ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
+        ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::BadResponse => {
+            "nothing usable is stored; ask again when the upstream answers"
+        }
+    };
+    describe(
+        kind,
+        title,
+        status,
+        format!("{url}: {}", Chain(error)),
+        Some(hint.into()),
+    )
+}
+
+/// Offline, and nothing stored may be sent.
+pub fn offline(url: &str) -> Problem {
+    describe(
+        "offline",
+        "not stored, and offline",
+        StatusCode::GATEWAY_TIMEOUT,
+        format!("{url} is not stored, and this proxy runs with --offline"),
+        Some("import a bundle that holds it, or serve without --offline".into()),
+    )
+}
+
+/// The client wanted a stored response only (RFC 9111 §5.2.1.7).
+pub fn only_if_cached(url: &str) -> Problem {
+    describe(
+        "only-if-cached",
+        "not stored",
+        StatusCode::GATEWAY_TIMEOUT,
+        format!("{url} is not stored, and the request says only-if-cached"),
+        None,
+    )
+}
+
+/// The request came back to us.
+pub fn loops(url: &str) -> Problem {
+    describe(
+        "loop",
+        "forwarding loop",
+        StatusCode::LOOP_DETECTED,
+        format!("{url} passed this proxy before"),
+        Some("an upstream's address leads back to this proxy".into()),
+    )
+}
+
+/// The request's content cannot be taken.
+pub fn bad_content(detail: String) -> Problem {
+    describe(
+        "bad-content",
+        "request content not usable",
+        StatusCode::BAD_REQUEST,
+        detail,
+        None,
+    )
+}
+
+/// The end of a tunnel cannot be reached.
+pub fn tunnel_failed(authority: &str, error: &std::io::Error) -> Problem {
+    let (kind, title, status) = match error.kind() {
+        std::io::ErrorKind::TimedOut => (
+            "upstream-timeout",
+            "upstream too slow",
+            StatusCode::GATEWAY_TIMEOUT,
+        ),
+        std::io::ErrorKind::PermissionDenied => {
+            ("address-refused", "address not allowed", StatusCode::FORBIDDEN)
+        }
+        _ => (
+            "upstream-unreachable",
+            "upstream not reached",
+            StatusCode::BAD_GATEWAY,
+        ),
+    };
+    describe(kind, title, status, format!("{authority}: {error}"), None)
+}

@@ -1,0 +1,60 @@
+//! Absolute-form targets: the upstream whose base URL is the longest prefix, else one with the same host.
+
+use std::sync::Arc;
+
+use http::{Uri, uri::Authority};
+use url::Url;
+
+use super::{RouteError, Target, bases, below, finish};
+use crate::settings::Upstream;
+
+/// The target of `scheme://authority` and the path and query of `uri`.
+///
+/// A request for `http` finds an upstream that is configured with `https`, at the default ports: so a client that cannot
+/// speak TLS through a proxy reaches a TLS origin, and shares the stored response with those that can.
+pub(super) fn target(
+    upstreams: &[Arc<Upstream>],
+    scheme: &str,
+    authority: &Authority,
+    uri: &Uri,
+) -> Result<Target, RouteError> {
+    let path_and_query = uri.path_and_query().map_or("/", |given| given.as_str());
+    let bad = || super::bad(uri);
+    let url = Url::parse(&format!("{scheme}://{authority}{path_and_query}")).map_err(|_not_a_url| bad())?;
+    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        return Err(bad());
+    }
+    let of_host: Vec<_> = bases(upstreams)
+        .filter(|(_, base)| is_same_host(base, &url))
+        .collect();
+    let by_prefix = of_host
+        .iter()
+        .filter(|(_, base)| url.path().starts_with(base.path()))
+        .max_by_key(|(_, base)| (base.path().len(), base.scheme() == url.scheme()));
+    if let Some((upstream, base)) = by_prefix {
+        let mut suffix = url.path()[base.path().len()..].to_owned();
+        if let Some(query) = url.query() {
+            suffix.push('?');
+            suffix.push_str(query);
+        }
+        return below(upstream, &suffix);
+    }
+    // Beside every base path, but on a configured host: asked there and nowhere else.
+    let (upstream, base) = of_host.first().ok_or_else(|| RouteError::UnknownHost {
+        host: authority.to_string(),
+    })?;
+    let mut candidate = (*base).clone();
+    candidate.set_path(url.path());
+    candidate.set_query(url.query());
+    finish(
+        upstream,
+        vec![candidate],
+        url.path().trim_start_matches('/').to_owned(),
+    )
+}
+
+fn is_same_host(base: &Url, asked: &Url) -> bool {
+    let same_port = base.port_or_known_default() == asked.port_or_known_default();
+    let both_default = base.port().is_none() && asked.port().is_none();
+    base.host_str() == asked.host_str() && (base.scheme() == asked.scheme() && same_port || both_default)
+}

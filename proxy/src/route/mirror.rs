@@ -1,0 +1,36 @@
+//! Mirror paths: `/<upstream>/…` and `/<scheme>/<host>/…`.
+
+use std::sync::Arc;
+
+use http::{Uri, uri::Authority};
+
+use super::{RouteError, Target, below, forward};
+use crate::settings::Upstream;
+
+/// The target of an origin-form request.
+pub(super) fn target(upstreams: &[Arc<Upstream>], uri: &Uri) -> Result<Target, RouteError> {
+    let whole = uri.path_and_query().map_or("/", |given| given.as_str());
+    let (name, rest) = split(whole.trim_start_matches('/'));
+    if matches!(name, "http" | "https") {
+        let (host, rest) = split(rest);
+        let authority: Authority = host.parse().map_err(|_no_host| super::bad(uri))?;
+        let rest: Uri = format!("/{rest}").parse().map_err(|_no_path| super::bad(uri))?;
+        return forward::target(upstreams, name, &authority, &rest);
+    }
+    let upstream = upstreams
+        .iter()
+        .find(|upstream| upstream.name.as_str() == name)
+        .ok_or_else(|| RouteError::UnknownUpstream {
+            name: name.to_owned(),
+        })?;
+    below(upstream, rest)
+}
+
+/// The first segment, and what follows its slash; a query belongs to what follows.
+fn split(path: &str) -> (&str, &str) {
+    match path.find(['/', '?']) {
+        Some(at) if path.as_bytes()[at] == b'/' => (&path[..at], &path[at + 1..]),
+        Some(at) => (&path[..at], &path[at..]),
+        None => (path, ""),
+    }
+}

@@ -1,0 +1,186 @@
+//! What a request asks for: which upstream, and which target there.
+//!
+//! Three doors lead to the same targets, and so to the same stored responses:
+//! * `forward`: absolute-form, `GET http://pkg.example/a HTTP/1.1`, as a forward proxy gets it;
+//! * `mirror`: `/<upstream>/a` and `/<scheme>/<host>/a`, as a client without proxy settings asks;
+//! * `connect`: `CONNECT pkg.example:443`, tunnelled and not cached.
+//!
+//! Closed world: a host that no upstream names is refused, whatever the door. The name in a request is a key to
+//! look up, never an address to dial.
+
+mod forward;
+mod mirror;
+
+use std::sync::Arc;
+
+use http::{Method, Uri, uri::Authority};
+use url::Url;
+
+use crate::{
+    key::CacheKey,
+    settings::{Settings, Upstream},
+};
+
+/// Where requests may go.
+#[derive(Debug, Clone)]
+pub struct Router {
+    upstreams: Arc<[Arc<Upstream>]>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// To a target of an upstream.
+    Target(Box<Target>),
+    /// Through a tunnel to this host and port.
+    Tunnel {
+        /// The host, which an upstream names.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The upstream's name.
+        upstream: String,
+    },
+}
+
+/// One resource of one upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    /// The same resource at each mirror, in order. Never empty; the first is the target URI of the key.
+    pub candidates: Vec<Url>,
+    /// The path below the base URL, for rules of the settings.
+    pub path: String,
+    /// The cache key for retrieval.
+    pub key: CacheKey,
+}
+
+/// Why a request has no route.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// Deny by default.
+    #[error("`{host}` is not a host of a configured upstream")]
+    UnknownHost {
+        /// The host, with its port where it has one.
+        host: String,
+    },
+    /// The first part of the path is not an upstream.
+    #[error("no upstream is named `{name}`")]
+    UnknownUpstream {
+        /// What was taken for a name.
+        name: String,
+    },
+    /// The target leaves the base URL, or is no URL.
+    #[error("`{target}` is not a target below the upstream's base URL")]
+    BadTarget {
+        /// The target.
+        target: String,
+    },
+    /// CONNECT to a port that no upstream uses.
+    #[error("`{authority}` may not be tunnelled to: its upstream is not at that port")]
+    TunnelPort {
+        /// Host and port.
+        authority: String,
+    },
+}
+
+impl Router {
+    /// A router for the upstreams of `settings`.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            upstreams: settings.upstreams.iter().cloned().map(Arc::new).collect(),
+        }
+    }
+
+    /// The route of a request line.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn route(&self, method: &Method, uri: &Uri) -> Result<Route, RouteError> {
+        if method == Method::CONNECT {
+            return self.tunnel(uri.authority().ok_or_else(|| bad(uri))?);
+        }
+        let target = match (uri.scheme_str(), uri.authority()) {
+            (Some(scheme), Some(authority)) => forward::target(&self.upstreams, scheme, authority, uri)?,
+            _ => mirror::target(&self.upstreams, uri)?,
+        };
+        Ok(Route::Target(Box::new(target)))
+    }
+
+    fn tunnel(&self, authority: &Authority) -> Result<Route, RouteError> {
+        let host = authority.host().to_ascii_lowercase();
+        let port = authority.port_u16().unwrap_or(443);
+        let of_host: Vec<_> = bases(&self.upstreams)
+            .filter(|(_, base)| base.host_str() == Some(&host))
+            .collect();
+        if of_host.is_empty() {
+            return Err(RouteError::UnknownHost {
+                host: authority.to_string(),
+            });
+        }
+        // 443 is the one port that TLS is expected at; another must be an upstream's own.
+        of_host
+            .iter()
+            .find(|(_, base)| port == 443 || base.port_or_known_default() == Some(port))
+            .map(|(upstream, _)| Route::Tunnel {
+                host: host.clone(),
+                port,
+                upstream: upstream.name.to_string(),
+            })
+            .ok_or_else(|| RouteError::TunnelPort {
+                authority: authority.to_string(),
+            })
+    }
+}
+
+/// Every base URL with its upstream.
+fn bases(upstreams: &[Arc<Upstream>]) -> impl Iterator<Item = (&Arc<Upstream>, &Url)> {
+    upstreams
+        .iter()
+        .flat_map(|upstream| upstream.urls.iter().map(move |base| (upstream, base.url())))
+}
+
+/// The target `suffix` (path and query below the base URLs) of `upstream`.
+fn below(upstream: &Arc<Upstream>, suffix: &str) -> Result<Target, RouteError> {
+    let bad = || RouteError::BadTarget {
+        target: suffix.to_owned(),
+    };
+    let candidates = upstream
+        .urls
+        .iter()
+        .map(|base| {
+            let base = base.url();
+            let joined = Url::parse(&format!("{base}{}", suffix.trim_start_matches('/'))).ok();
+            joined
+                // Dot segments are resolved by now: what they leave must still lie below the base.
+                .filter(|url| url.path().starts_with(base.path()) && url.origin() == base.origin())
+                .ok_or_else(bad)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let path = suffix.split(['?', '#']).next().unwrap_or_default();
+    finish(upstream, candidates, path.trim_start_matches('/').to_owned())
+}
+
+fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Result<Target, RouteError> {
+    let key = candidates
+        .first()
+        .and_then(|first| first.as_str().parse::<Uri>().ok())
+        .and_then(|uri| CacheKey::new(&Method::GET, &uri).ok())
+        .ok_or_else(|| RouteError::BadTarget { target: path.clone() })?;
+    Ok(Target {
+        upstream: Arc::clone(upstream),
+        candidates,
+        path,
+        key,
+    })
+}
+
+fn bad(uri: &Uri) -> RouteError {
+    RouteError::BadTarget {
+        target: uri.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+use super::*;
+
+fn router() -> Router {
+    let upstreams = [
+        "pkg=https://pkg.example/,https://mirror.example/stackato/",
+        "deb=http://deb.example/debian/",
+        "security=http://deb.example/debian/security/",
+        "local=http://127.0.0.1:8000/",
+    ];
+    Router::new(&Settings {
+        upstreams: upstreams.iter().map(|flag| flag.parse().unwrap()).collect(),
+        ..Settings::default()
+    })
+}
+
+fn route(uri: &str) -> Result<Target, RouteError> {
+    match router().route(&Method::GET, &uri.parse().unwrap())? {
+        Route::Target(target) => Ok(*target),
+        Route::Tunnel { .. } => panic!("a tunnel"),
+    }
+}
+
+fn candidates(uri: &str) -> Vec<String> {
+    route(uri)
+        .unwrap()
+        .candidates
+        .iter()
+        .map(Url::to_string)
+        .collect()
+}
+
+#[test]
+fn all_doors_lead_to_one_key() {
+    for uri in [
+        "https://pkg.example/a/b?c=d",
+        "http://pkg.example/a/b?c=d",
+        "/pkg/a/b?c=d",
+        "/https/pkg.example/a/b?c=d",
+        "/http/PKG.example/a/b?c=d",
+        "https://mirror.example/stackato/a/b?c=d",
+    ] {
+        assert_eq!(
+            route(uri).unwrap().key.to_string(),
+            "GET https://pkg.example/a/b?c=d",
+            "{uri}"
+        );
+    }
+}
+
+#[test]
+fn a_target_has_a_candidate_at_every_mirror_in_order() {
+    assert_eq!(
+        candidates("/pkg/a?x"),
+        ["https://pkg.example/a?x", "https://mirror.example/stackato/a?x"]
+    );
+}
+
+#[test]
+fn the_longest_base_url_wins_and_the_rest_of_the_host_is_asked_there_alone() {
+    assert_eq!(
+        route("http://deb.example/debian/security/x")
+            .unwrap()
+            .upstream
+            .name
+            .as_str(),
+        "security"
+    );
+    assert_eq!(
+        route("http://deb.example/debian/x")
+            .unwrap()
+            .upstream
+            .name
+            .as_str(),
+        "deb"
+    );
+    assert_eq!(
+        candidates("http://deb.example/other"),
+        ["http://deb.example/other"]
+    );
+}
+
+#[test]
+fn p19_what_no_upstream_names_is_refused() {
+    for uri in [
+        "http://evil.example/",
+        "/https/evil.example/a",
+        "http://127.0.0.1:22/",
+        "http://pkg.example:8080/",
+        "http://pkg.example.evil.example/",
+    ] {
+        assert!(matches!(route(uri), Err(RouteError::UnknownHost { .. })), "{uri}");
+    }
+    assert!(matches!(
+        route("/nowhere/a"),
+        Err(RouteError::UnknownUpstream { .. })
+    ));
+    assert!(matches!(
+        route("http://user:pw@pkg.example/"),
+        Err(RouteError::BadTarget { .. })
+    ));
+}
+
+#[test]
+fn a_mirror_path_cannot_leave_the_base_url() {
+    assert!(matches!(
+        route("/deb/../secret"),
+        Err(RouteError::BadTarget { .. })
+    ));
+    assert!(matches!(
+        route("/deb/%2e%2e/secret"),
+        Err(RouteError::BadTarget { .. })
+    ));
+    assert_eq!(candidates("/deb/a/../b"), ["http://deb.example/debian/b"]);
+}
+
+#[test]
+fn tunnels_lead_to_configured_hosts_and_ports_alone() {
+    let tunnel = |authority: &str| router().route(&Method::CONNECT, &authority.parse().unwrap());
+    assert!(matches!(
+        tunnel("pkg.example:443"),
+        Ok(Route::Tunnel { port: 443, .. })
+    ));
+    assert!(matches!(
+        tunnel("127.0.0.1:8000"),
+        Ok(Route::Tunnel { port: 8000, .. })
+    ));
+    assert!(matches!(
+        tunnel("evil.example:443"),
+        Err(RouteError::UnknownHost { .. })
+    ));
+    assert!(matches!(
+        tunnel("pkg.example:22"),
+        Err(RouteError::TunnelPort { .. })
+    ));
+}

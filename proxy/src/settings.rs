@@ -1,0 +1,270 @@
+//! The proxy's settings: every key with its default, read from TOML, overridden by flags and environment.
+//!
+//! The types are the file's schema: a value of the wrong shape is refused while the file is read, so that the
+//! error carries its line. What only the whole can show (two upstreams of one name) is checked by
+//! [`Settings::validate`].
+//!
+//! Deliberately absent: reading flags and environment (the command line does, see [`crate::cli`]).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+use kato_shared::{
+    settings::{self, ByteSize, HumanDuration, SettingsError},
+    telemetry::LogFormat,
+};
+use serde::{Deserialize, Serialize};
+
+mod upstream;
+
+pub use upstream::{BaseUrl, Kind, PathGlob, Upstream, UpstreamName};
+
+/// Where the settings are read from when no `--config` is given and the file exists.
+pub const DEFAULT_PATH: &str = "/etc/kato/proxy.toml";
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Never contact an upstream: what is not stored is answered with 504.
+    pub offline: bool,
+    /// Where to listen.
+    pub listen: Listen,
+    /// Where and how much to store.
+    pub cache: Cache,
+    /// Who may ask.
+    pub access: Access,
+    /// What is logged.
+    pub log: Log,
+    /// Bounds on time and connections.
+    pub limits: Limits,
+    /// The origins that may be asked, in no particular order.
+    #[serde(rename = "upstream")]
+    pub upstreams: Vec<Upstream>,
+}
+
+/// Section `[listen]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// The address that clients use.
+    pub data: SocketAddr,
+    /// The address of health, metrics and the API; keep it on loopback.
+    pub admin: SocketAddr,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            data: SocketAddr::from(([0, 0, 0, 0], 3180)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 3181)),
+        }
+    }
+}
+
+/// Section `[cache]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// The store's folder. It belongs to one process at a time.
+    pub dir: PathBuf,
+    /// The most bytes of content to keep.
+    pub max_size: ByteSize,
+    /// Bytes to leave free on the file system, at most a tenth of its size.
+    pub min_free: ByteSize,
+    /// Bytes of memory for small bodies that are asked for often.
+    pub memory: ByteSize,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("/var/cache/kato-proxy"),
+            max_size: ByteSize::gib(50),
+            min_free: ByteSize::gib(5),
+            memory: ByteSize::mib(64),
+        }
+    }
+}
+
+/// Section `[access]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    /// The networks whose clients are answered; everyone else gets 403.
+    pub clients: Vec<Network>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        let network = |address: [u8; 4], prefix| Network(IpNet::new_assert(IpAddr::from(address), prefix));
+        let unique_local = IpAddr::from([0xfc00, 0, 0, 0, 0, 0, 0, 0]);
+        Self {
+            clients: vec![
+                network([127, 0, 0, 0], 8),
+                Network(IpNet::new_assert(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128)),
+                network([10, 0, 0, 0], 8),
+                network([172, 16, 0, 0], 12),
+                network([192, 168, 0, 0], 16),
+                Network(IpNet::new_assert(unique_local, 7)),
+            ],
+        }
+    }
+}
+
+impl Access {
+    /// Whether a client at `address` is answered. An IPv4 address inside IPv6 counts as the IPv4 address.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.clients.iter().any(|network| network.0.contains(&address))
+    }
+}
+
+/// An IP network (`10.0.0.0/8`) or a single address (`::1`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network(IpNet);
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse::<IpNet>()
+            .or_else(|_not_a_network| text.parse::<IpAddr>().map(IpNet::from))
+            .map(Self)
+            .map_err(|_not_an_address| {
+                format!("`{text}` is not a network: expected e.g. `10.0.0.0/8` or `::1`")
+            })
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        if network.0.prefix_len() == network.0.max_prefix_len() {
+            network.0.addr().to_string()
+        } else {
+            network.0.to_string()
+        }
+    }
+}
+
+/// Section `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `human` or `json`.
+    pub format: LogFormat,
+    /// Directives as in `info` or `warn,kato_proxy=debug`; the access log has the target `access`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Human,
+            filter: "info".into(),
+        }
+    }
+}
+
+/// Section `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Client connections served at once; further ones wait in the kernel's queue.
+    pub connections: u32,
+    /// A client must send its request head within this time.
+    pub header_timeout: HumanDuration,
+    /// An upstream must accept a connection within this time.
+    pub connect_timeout: HumanDuration,
+    /// An upstream must send its response head, and then some byte of the body, within this time each.
+    pub progress_timeout: HumanDuration,
+    /// After the first stop signal, answers under way get this long.
+    pub shutdown_grace: HumanDuration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            header_timeout: HumanDuration::from_secs(30),
+            connect_timeout: HumanDuration::from_secs(5),
+            progress_timeout: HumanDuration::from_secs(60),
+            shutdown_grace: HumanDuration::from_secs(30),
+        }
+    }
+}
+
+/// Settings that are well formed but make no sense together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidSettings {
+    /// A name must say which upstream is meant.
+    #[error(
+        "two upstreams are named `{0}`\nhint: give each [[upstream]] a name of its own; several mirrors of one origin go into one `urls` list"
+    )]
+    DuplicateUpstream(UpstreamName),
+    /// An upstream without an address cannot be asked.
+    #[error("the upstream `{0}` has no urls\nhint: add urls = [\"https://…/\"]")]
+    NoUrls(UpstreamName),
+    /// What the settings promise would not happen.
+    #[error(
+        "the upstream `{0}` asks for intercept = true, and this build has no certificate authority to intercept with\nhint: set intercept = false and use the mirror path /{0}/… for https origins"
+    )]
+    Intercept(UpstreamName),
+    /// A proxy that may serve nobody at a time serves nobody.
+    #[error("limits.connections is 0\nhint: allow at least one connection")]
+    NoConnections,
+}
+
+impl Settings {
+    /// Reads the settings of the file `path`; keys that it does not name keep their defaults.
+    ///
+    /// # Errors
+    /// [`SettingsError`] naming the file, and the line of what cannot be understood.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        settings::load(path)
+    }
+
+    /// Replaces the upstream of the same name, else adds `upstream`.
+    pub fn set_upstream(&mut self, upstream: Upstream) {
+        match self
+            .upstreams
+            .iter_mut()
+            .find(|known| known.name == upstream.name)
+        {
+            Some(known) => known.urls = upstream.urls,
+            None => self.upstreams.push(upstream),
+        }
+    }
+
+    /// Checks what no single value shows.
+    ///
+    /// # Errors
+    /// The first [`InvalidSettings`] found.
+    pub fn validate(&self) -> Result<(), InvalidSettings> {
+        for (nth, upstream) in self.upstreams.iter().enumerate() {
+            if self.upstreams[..nth]
+                .iter()
+                .any(|earlier| earlier.name == upstream.name)
+            {
+                return Err(InvalidSettings::DuplicateUpstream(upstream.name.clone()));
+            }
+            if upstream.urls.is_empty() {
+                return Err(InvalidSettings::NoUrls(upstream.name.clone()));
+            }
+            if upstream.intercept {
+                return Err(InvalidSettings::Intercept(upstream.name.clone()));
+            }
+        }
+        if self.limits.connections == 0 {
+            return Err(InvalidSettings::NoConnections);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

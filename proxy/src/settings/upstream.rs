@@ -1,0 +1,215 @@
+//! One `[[upstream]]`: an origin that may be asked, under one name, at one or more base URLs.
+
+use std::{fmt, str::FromStr};
+
+use jiff::SignedDuration;
+use kato_shared::settings::HumanDuration;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::policy::Overrides;
+
+/// A configured origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// The name, which is also its mirror path `/<name>/…`.
+    pub name: UpstreamName,
+    /// Base URLs of the same content, tried in this order.
+    pub urls: Vec<BaseUrl>,
+    /// What is served there.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Whether CONNECT to its hosts is opened with a leaf of the local authority.
+    #[serde(default)]
+    pub intercept: bool,
+    /// Paths (globs, relative to the base URL) whose content never changes: never validated once stored.
+    #[serde(default)]
+    pub immutable: Vec<PathGlob>,
+    /// A shorter freshness lifetime is raised to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_freshness: Option<HumanDuration>,
+    /// A longer freshness lifetime is cut to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_freshness: Option<HumanDuration>,
+    /// How long a stale response may stand in for an upstream that fails; without it there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_if_error: Option<HumanDuration>,
+}
+
+impl Upstream {
+    /// An upstream with the default kind and no overrides.
+    pub fn new(name: UpstreamName, urls: Vec<BaseUrl>) -> Self {
+        Self {
+            name,
+            urls,
+            kind: Kind::Generic,
+            intercept: false,
+            immutable: Vec::new(),
+            min_freshness: None,
+            max_freshness: None,
+            stale_if_error: None,
+        }
+    }
+
+    /// What the operator knows about the content at `path`, relative to the base URL.
+    pub fn overrides(&self, path: &str) -> Overrides {
+        let signed = |duration: Option<HumanDuration>| {
+            duration.map(|given| SignedDuration::try_from(given.get()).unwrap_or(SignedDuration::MAX))
+        };
+        Overrides {
+            immutable: self.is_immutable(path),
+            min_freshness: signed(self.min_freshness),
+            max_freshness: signed(self.max_freshness),
+            stale_if_error: signed(self.stale_if_error),
+            ..Overrides::default()
+        }
+    }
+
+    /// Whether the content at `path`, relative to the base URL, is declared to never change.
+    pub fn is_immutable(&self, path: &str) -> bool {
+        self.immutable.iter().any(|glob| glob.0.matches(path))
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = String;
+
+    /// Reads the flag's form `NAME=URL[,URL…]`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, urls) = text
+            .split_once('=')
+            .ok_or_else(|| format!("`{text}` is not an upstream: expected NAME=URL[,URL…]"))?;
+        let name = UpstreamName::try_from(name.to_owned())?;
+        let urls = urls
+            .split(',')
+            .map(|url| BaseUrl::try_from(url.to_owned()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self::new(name, urls))
+    }
+}
+
+/// What an upstream serves, and so what its URLs can teach about digests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Debian packages.
+    Packages,
+    /// A signed release repository (TUF).
+    Release,
+    /// An OCI registry.
+    Registry,
+    /// A Python package index.
+    Pypi,
+    /// A JavaScript package index.
+    Npm,
+    /// A Rust package index.
+    Cargo,
+    /// Plain HTTP.
+    #[default]
+    Generic,
+}
+
+/// The name of an upstream: letters, digits, `.`, `_` and `-`; it stands in paths, logs and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UpstreamName(String);
+
+impl UpstreamName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for UpstreamName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        // `/http/…`, `/https/…`, `/v2/…` and `/-/…` are doors of their own.
+        if matches!(name.as_str(), "http" | "https" | "v2" | "-" | "." | "..") {
+            return Err(format!("`{name}` is reserved and cannot name an upstream"));
+        }
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
+            return Err(format!(
+                "`{name}` cannot name an upstream: expected 1 to 64 letters, digits, `.`, `_` or `-`"
+            ));
+        }
+        Ok(Self(name))
+    }
+}
+
+impl From<UpstreamName> for String {
+    fn from(name: UpstreamName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for UpstreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An absolute `http` or `https` URL whose path ends with `/`, without query and fragment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BaseUrl(Url);
+
+impl BaseUrl {
+    /// The URL.
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for BaseUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut url =
+            Url::parse(&text).map_err(|cause| format!("`{text}` is not an absolute URL ({cause})"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(format!(
+                "`{text}` is not an upstream URL: expected http:// or https:// and a host"
+            ));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(format!(
+                "`{text}` cannot be a base URL: it has a query or a fragment"
+            ));
+        }
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Ok(Self(url))
+    }
+}
+
+impl From<BaseUrl> for String {
+    fn from(base: BaseUrl) -> Self {
+        base.0.into()
+    }
+}
+
+/// A shell-like pattern over a path: `*` and `?` within and across segments, `[…]` sets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PathGlob(glob::Pattern);
+
+impl TryFrom<String> for PathGlob {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        glob::Pattern::new(&text)
+            .map(Self)
+            .map_err(|cause| format!("`{text}` is not a glob: {cause}"))
+    }
+}
+
+impl From<PathGlob> for String {
+    fn from(glob: PathGlob) -> Self {
+        glob.0.as_str().to_owned()
+    }
+}

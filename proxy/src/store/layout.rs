@@ -1,0 +1,263 @@
+//! The folder of the store: where things lie, who may work on it, and what a killed process left behind.
+//!
+//! ```text
+//! <dir>/lock                              held while a process works on the store
+//! <dir>/index.redb                        the index
+//! <dir>/content-v2/sha256/aa/bb/rest      content, where a stock cacache reader looks for it
+//! <dir>/tmp/<n>.part                      a body that is being received
+//! <dir>/tmp/<digest>.moving               content that enters or leaves, and the index may not know it yet
+//! ```
+//!
+//! Invariant: a content file that the index does not name has a `.moving` marker, so [`Layout::recover`] finds it
+//! without reading the whole folder.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use kato_shared::{
+    Digest,
+    durable::{self, DurableError},
+};
+use rustix::fs::{FlockOperation, flock};
+
+use super::OpenError;
+
+/// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
+const OURS: [&str; 6] = [
+    "lock",
+    "index.redb",
+    "content-v2",
+    "tmp",
+    "lost+found",
+    "CACHEDIR.TAG",
+];
+/// The first bytes of every redb file.
+const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
+
+/// The paths of one store, locked for this process.
+#[derive(Debug)]
+pub(super) struct Layout {
+    dir: PathBuf,
+    next_temp: AtomicU64,
+    /// Holds the lock until the store is dropped.
+    _lock: File,
+}
+
+impl Layout {
+    /// Prepares the folder `dir` and takes its lock.
+    pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
+        let unusable = |source: io::Error| OpenError::Unusable {
+            path: dir.to_owned(),
+            source,
+        };
+        fs::create_dir_all(dir).map_err(unusable)?;
+        refuse_foreign(dir)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join("lock"))
+            .map_err(unusable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::Locked { path: dir.to_owned() }),
+            Err(error) => return Err(unusable(error.into())),
+        }
+        let layout = Self {
+            dir: dir.to_owned(),
+            next_temp: AtomicU64::new(0),
+            _lock: lock,
+        };
+        for folder in [layout.temp_folder(), layout.content_folder()] {
+            durable::create_folder(&folder).map_err(|failed| unusable(failed.source))?;
+        }
+        // Backup programs skip folders that carry this tag (bford.info/cachedir).
+        let tag = dir.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            let text = b"Signature: 8a477f597d28d172789f06886806bc55\n# A kato-proxy store.\n";
+            durable::write(&tag, text, 0o644).map_err(|failed| unusable(failed.source))?;
+        }
+        Ok(layout)
+    }
+
+    /// The store's folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The index file.
+    pub(super) fn index(&self) -> PathBuf {
+        self.dir.join("index.redb")
+    }
+
+    /// The folder below which cacache looks for SHA-256 content.
+    pub(super) fn content_folder(&self) -> PathBuf {
+        self.dir.join("content-v2").join("sha256")
+    }
+
+    /// Where the content of `digest` lies.
+    pub(super) fn content(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.content_folder()
+            .join(&hex[..2])
+            .join(&hex[2..4])
+            .join(&hex[4..])
+    }
+
+    /// A name for a new temporary file.
+    pub(super) fn new_temp(&self) -> PathBuf {
+        let n = self.next_temp.fetch_add(1, Ordering::Relaxed);
+        self.temp_folder().join(format!("{n}.part"))
+    }
+
+    /// Marks that the content of `digest` may be there without the index knowing it.
+    pub(super) fn mark(&self, digest: &Digest) -> Result<Marker, DurableError> {
+        let path = self.temp_folder().join(format!("{}.moving", digest.hex()));
+        // Two fills of the same content may mark it at once; one marker serves both.
+        if !path.exists() {
+            durable::write(&path, b"", 0o644)?;
+        }
+        Ok(Marker(path))
+    }
+
+    /// Removes what a killed process left: unfinished bodies, and content that the index does not name.
+    pub(super) fn recover(&self, is_known: impl Fn(&Digest) -> bool) -> io::Result<Leftovers> {
+        let mut leftovers = Leftovers::default();
+        for entry in fs::read_dir(self.temp_folder())? {
+            let path = entry?.path();
+            let moving = path
+                .file_name()
+                .and_then(|name| name.to_str()?.strip_suffix(".moving"))
+                .and_then(|hex| hex.parse::<Digest>().ok());
+            if let Some(digest) = moving
+                && !is_known(&digest)
+            {
+                leftovers.content += u64::from(remove_if_there(&self.content(&digest))?);
+            }
+            leftovers.temporary += u64::from(remove_if_there(&path)?);
+        }
+        Ok(leftovers)
+    }
+
+    /// Bytes that this user may still write, and the size of the file system.
+    pub(super) fn space(&self) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(&self.dir)?;
+        Ok(Space {
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            size: stat.f_blocks.saturating_mul(stat.f_frsize),
+        })
+    }
+
+    /// Every content file, as digest and size; files with other names are passed over.
+    pub(super) fn content_files(&self) -> io::Result<Vec<(Digest, u64)>> {
+        let mut found = Vec::new();
+        for (high, first) in folder(&self.content_folder())? {
+            for (low, second) in folder(&first)? {
+                for (rest, path) in folder(&second)? {
+                    if let Ok(digest) = format!("{high}{low}{rest}").parse() {
+                        found.push((digest, fs::metadata(&path)?.len()));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn temp_folder(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+}
+
+/// What [`Layout::recover`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Leftovers {
+    /// Files in the temporary folder.
+    pub(super) temporary: u64,
+    /// Content files that no index row named.
+    pub(super) content: u64,
+}
+
+/// Room on the file system, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Space {
+    pub(super) free: u64,
+    pub(super) size: u64,
+}
+
+/// A `.moving` file; removed when dropped, that is when the index and the folder agree again.
+#[derive(Debug)]
+pub(super) struct Marker(PathBuf);
+
+impl Marker {
+    /// Leaves the marker where it is, for the next start to look at.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        // A marker that stays costs one look-up at the next start.
+        let _left = remove_if_there(&self.0);
+    }
+}
+
+/// Removes a file without flushing its folder; reports whether it was there.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn folder(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    fs::read_dir(path)?
+        .map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())))
+        .collect()
+}
+
+/// A folder without an index of ours must hold nothing that we did not put there: an unfortunate `--cache-dir /home`
+/// or another program's cacache store is left alone.
+fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
+    let unusable = |source: io::Error| OpenError::Unusable {
+        path: dir.to_owned(),
+        source,
+    };
+    let foreign = |found: &str| OpenError::Foreign {
+        path: dir.to_owned(),
+        found: found.to_owned(),
+    };
+    let index = dir.join("index.redb");
+    if index.exists() {
+        let mut start = [0_u8; 9];
+        let mut file = File::open(&index).map_err(unusable)?;
+        let is_empty = file.metadata().map_err(unusable)?.len() == 0;
+        let is_redb = io::Read::read_exact(&mut file, &mut start).is_ok() && start == REDB_MAGIC;
+        return if is_empty || is_redb {
+            Ok(())
+        } else {
+            Err(foreign("index.redb of another program"))
+        };
+    }
+    let mut has_content = false;
+    for (name, path) in folder(dir).map_err(unusable)? {
+        if !OURS.contains(&name.as_str()) {
+            return Err(foreign(&name));
+        }
+        has_content |= name == "content-v2"
+            && path
+                .join("sha256")
+                .read_dir()
+                .is_ok_and(|mut any| any.next().is_some());
+    }
+    if has_content {
+        Err(foreign("content-v2 without index.redb"))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,384 @@
+//! The store: content in files, metadata in the index, what is hot in memory. The only folder that names cacache's layout
+//! and redb.
+//!
+//! Flow of a fill: [`Store::begin`] makes room and hands out a [`Temporary`] file; the fill writes it; [`Store::commit`]
+//! flushes it, moves it to its place by digest, and then, durably, tells the index. Flow of a hit: [`Store::lookup`] finds
+//! the stored responses of a key, [`Store::content`] opens the bytes after checking their size against the index.
+//!
+//! Invariants:
+//! * the index never names content that is not durably in place;
+//! * content leaves only after the index has durably forgotten it, and never while somebody reads it;
+//! * a process that is killed at any point leaves at most files in `tmp/`, which the next start clears.
+//!
+//! Deliberately absent: any knowledge of HTTP caching rules (see `policy/`), and of who is downloading (see `fill/`).
+//! cacache's own writer is not used: it neither flushes nor lets others read an unfinished entry.
+
+mod content;
+mod error;
+mod gc;
+mod hot;
+mod index;
+mod layout;
+mod quota;
+mod stored;
+mod tables;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use kato_shared::{Digest, chain::Chain, clock::Clock, durable};
+use tokio::task::spawn_blocking;
+
+pub use content::{Content, InUse, NoRoom, Temporary};
+pub use error::{OpenError, StoreError};
+pub use gc::Verification;
+pub use hot::Responses;
+pub use index::Totals;
+#[cfg(test)]
+pub(crate) use stored::sample;
+pub use stored::{ContentRef, Entry, StoredResponse};
+
+use content::InUseCounts;
+use hot::{Hot, MAX_BODY};
+use index::Index;
+use layout::Layout;
+use quota::Quota;
+use tables::Change;
+
+use crate::settings;
+
+/// An open store; clones share it.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    // Dropped before the layout, whose lock must outlive the last write.
+    index: Index,
+    layout: Layout,
+    quota: Quota,
+    hot: Hot,
+    clock: Clock,
+    in_use: InUseCounts,
+    /// Content used since the last flush of last-use times, in seconds since 1970.
+    touched: Mutex<HashMap<Digest, i64>>,
+    /// Bytes promised to fills under way, and the part of them that is written.
+    reserved: AtomicU64,
+    written: AtomicU64,
+    /// Commits share it, eviction takes it alone: content that a commit is about to name cannot be evicted.
+    moving: RwLock<()>,
+}
+
+impl Store {
+    /// Opens or founds the store of `settings`. Blocks; call it before serving.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing in the folder was changed in a way that loses data.
+    pub fn open(settings: &settings::Cache, clock: Clock) -> Result<Self, OpenError> {
+        let layout = Layout::open(&settings.dir)?;
+        let index = Index::open(&layout.index(), layout.dir())?;
+        let leftovers = layout
+            .recover(|digest| index.content_length(digest).is_ok_and(|length| length.is_some()))
+            .map_err(|source| OpenError::Unusable {
+                path: settings.dir.clone(),
+                source,
+            })?;
+        if leftovers != layout::Leftovers::default() {
+            tracing::info!(
+                temporary = leftovers.temporary,
+                content = leftovers.content,
+                "removed what an interrupted process left"
+            );
+        }
+        Ok(Self(Arc::new(Inner {
+            index,
+            layout,
+            quota: Quota {
+                max_size: settings.max_size.bytes(),
+                min_free: settings.min_free.bytes(),
+            },
+            hot: Hot::new(settings.memory.bytes()),
+            clock,
+            in_use: InUseCounts::default(),
+            touched: Mutex::default(),
+            reserved: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            moving: RwLock::new(()),
+        })))
+    }
+
+    /// The store's folder.
+    pub fn dir(&self) -> &Path {
+        self.0.layout.dir()
+    }
+
+    /// The stored responses of `key`; an index that cannot be read is a miss, and logged.
+    pub async fn lookup(&self, key: &str) -> Responses {
+        let epoch = match self.0.hot.responses(key) {
+            Ok(responses) => return responses,
+            Err(epoch) => epoch,
+        };
+        let (store, owned) = (self.clone(), key.to_owned());
+        let read = blocking(move || store.0.index.responses(&owned)).await;
+        match read {
+            Ok(responses) => {
+                let responses: Responses = Arc::new(responses.into());
+                self.0.hot.remember(key, &responses, epoch);
+                responses
+            }
+            Err(error) => {
+                tracing::warn!(key, error = %Chain(&error), "the index could not be read; treated as a miss");
+                Responses::default()
+            }
+        }
+    }
+
+    /// Opens content for reading. `None` when it is missing or not of the size that the index says: the index
+    /// then forgets it, so that the next request fetches it anew.
+    pub async fn content(&self, content: ContentRef) -> Option<Content> {
+        self.touch(content.digest);
+        if let Some(body) = self.0.hot.body(&content.digest) {
+            return Some(Content::Memory(body));
+        }
+        let store = self.clone();
+        blocking(move || Ok(store.open_content(content)))
+            .await
+            .ok()
+            .flatten()
+    }
+
+    fn open_content(&self, content: ContentRef) -> Option<Content> {
+        let in_use = self.0.in_use.take(content.digest);
+        let path = self.0.layout.content(&content.digest);
+        let opened = File::open(&path).and_then(|file| {
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        });
+        match opened {
+            Ok((file, length)) if length == content.length => {
+                if length <= MAX_BODY
+                    && let Some(body) = read_verified(&file, content)
+                {
+                    self.0.hot.hold(content.digest, body.clone());
+                    return Some(Content::Memory(body));
+                }
+                Some(Content::File {
+                    file: Arc::new(file),
+                    length,
+                    in_use: Arc::new(in_use),
+                })
+            }
+            Ok((_, length)) => {
+                tracing::warn!(path = %path.display(), expected = content.length, length, "stored content has another size; forgotten");
+                self.forget_content(&content.digest);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "stored content cannot be opened; forgotten");
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    self.forget_content(&content.digest);
+                }
+                None
+            }
+        }
+    }
+
+    /// A temporary file for a body of `expected` bytes (0 when unknown), after making room for it.
+    ///
+    /// # Errors
+    /// [`NoRoom`] when the quota, the disk or its permissions do not allow it: pass the body through instead.
+    pub async fn begin(&self, expected: u64) -> Result<Temporary, NoRoom> {
+        let store = self.clone();
+        spawn_blocking(move || Temporary::create(&store, expected))
+            .await
+            .unwrap_or(Err(NoRoom::Closing))
+    }
+
+    /// Makes a finished body durable and stores `response`, which names it, under `key`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is stored then, and the temporary file is gone.
+    pub async fn commit(
+        &self,
+        body: Temporary,
+        key: String,
+        response: StoredResponse,
+    ) -> Result<(), StoreError> {
+        let store = self.clone();
+        blocking(move || store.commit_blocking(body, key, response)).await
+    }
+
+    fn commit_blocking(
+        &self,
+        body: Temporary,
+        key: String,
+        response: StoredResponse,
+    ) -> Result<(), StoreError> {
+        let digest = response.content.digest;
+        let _no_eviction = self.0.moving.read().unwrap_or_else(PoisonError::into_inner);
+        let marker = self.0.layout.mark(&digest)?;
+        let path = self.0.layout.content(&digest);
+        let is_there = path
+            .metadata()
+            .is_ok_and(|known| known.len() == response.content.length);
+        if is_there {
+            tracing::debug!(%digest, "the content is there already");
+            drop(body);
+        } else {
+            // Two levels, one after the other: each new folder must be flushed into its parent.
+            for folder in path
+                .ancestors()
+                .skip(1)
+                .take(2)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+            {
+                durable::create_folder(folder)?;
+            }
+            body.place(&path)?;
+        }
+        let outcome = self.0.index.submit_blocking(vec![Change::Put {
+            key: key.clone(),
+            response: Box::new(response),
+        }]);
+        self.0.hot.forget([key.as_str()]);
+        // After a failed commit the marker stays in memory only as long as this process; the next start looks at it.
+        if outcome.is_ok() {
+            drop(marker);
+        } else {
+            marker.keep();
+        }
+        outcome
+    }
+
+    /// Replaces the head of a response whose content is stored already.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the old head then stays.
+    pub async fn update(&self, key: String, response: StoredResponse) -> Result<(), StoreError> {
+        let store = self.clone();
+        blocking(move || {
+            let _no_eviction = store.0.moving.read().unwrap_or_else(PoisonError::into_inner);
+            // Evicted while it was being validated: there is nothing left to describe.
+            if store.0.index.content_length(&response.content.digest)?.is_none() {
+                return Ok(());
+            }
+            let outcome = store.0.index.submit_blocking(vec![Change::Put {
+                key: key.clone(),
+                response: Box::new(response),
+            }]);
+            store.0.hot.forget([key.as_str()]);
+            outcome
+        })
+        .await
+    }
+
+    /// Forgets the responses of `keys`. Their content stays until its space is needed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the index cannot be changed.
+    pub async fn remove(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        let store = self.clone();
+        blocking(move || {
+            let changes = keys
+                .iter()
+                .map(|key| Change::Remove { key: key.clone() })
+                .collect();
+            let outcome = store.0.index.submit_blocking(changes);
+            store.0.hot.forget(keys.iter().map(String::as_str));
+            outcome
+        })
+        .await
+    }
+
+    /// Marks the responses of `key` as not to be reused without validation (RFC 9111 §4.4).
+    ///
+    /// # Errors
+    /// [`StoreError`] when the index cannot be read or changed.
+    pub async fn invalidate(&self, key: String) -> Result<(), StoreError> {
+        let store = self.clone();
+        blocking(move || {
+            let changes: Vec<_> = store
+                .0
+                .index
+                .responses(&key)?
+                .into_iter()
+                .map(|mut response| {
+                    response.head.invalidated = true;
+                    Change::Put {
+                        key: key.clone(),
+                        response: Box::new(response),
+                    }
+                })
+                .collect();
+            if changes.is_empty() {
+                return Ok(());
+            }
+            let outcome = store.0.index.submit_blocking(changes);
+            store.0.hot.forget([key.as_str()]);
+            outcome
+        })
+        .await
+    }
+
+    /// Up to `limit` keys that begin with `prefix`, after `after`, in order, with their responses.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the index cannot be read.
+    pub async fn list(
+        &self,
+        prefix: String,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<StoredResponse>)>, StoreError> {
+        let store = self.clone();
+        blocking(move || store.0.index.list(&prefix, &after, limit)).await
+    }
+
+    /// Totals for metrics.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the index cannot be read.
+    pub fn totals(&self) -> Result<Totals, StoreError> {
+        self.0.index.totals()
+    }
+
+    fn touch(&self, digest: Digest) {
+        let now = self.0.clock.now().as_second();
+        let mut touched = self.0.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.insert(digest, now);
+    }
+
+    fn reserve(&self, bytes: u64) {
+        self.0.reserved.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Reads a small file whole; `None` when it is not what its name says, which the caller then serves from the file so
+/// that the one who reads it sees what is wrong with it, never the memory tier.
+fn read_verified(file: &File, content: ContentRef) -> Option<Bytes> {
+    let mut body = vec![0; usize::try_from(content.length).ok()?];
+    file.read_exact_at(&mut body, 0).ok()?;
+    (Digest::of(&body) == content.digest).then(|| body.into())
+}
+
+/// Runs file and index work off the reactor.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    // The work ends with an error only when the runtime is going down.
+    spawn_blocking(work).await.unwrap_or(Err(StoreError::Closing))
+}
+
+#[cfg(test)]
+mod tests;

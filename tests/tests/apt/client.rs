@@ -1,0 +1,143 @@
+//! apt on a node, set up from nothing: its own lists, its own cache, one source, and nothing from the machine's settings.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use integration_tests::{
+    binaries, command,
+    lab::{Background, Lab, Node},
+};
+
+use crate::origin::Origin;
+
+/// Where the cache listens on the Core node. The network is the lab's own, so every port is free.
+const CACHE: &str = "http://10.99.0.11:3180";
+const KEY: &str = "/etc/lab/repository.gpg";
+const SOURCES: &str = "/etc/lab/sources.list";
+
+/// An installation unpacks and configures on an overlay.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a node reaches the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Straight to the origin.
+    Direct,
+    /// The source names the origin, `Acquire::http::Proxy` the cache.
+    ForwardProxy,
+    /// The source names the cache's path for the upstream.
+    MirrorPath,
+}
+
+/// Starts `kato-proxy` on the node `core` with the repository as its one upstream, and waits until it listens.
+///
+/// # Errors
+/// When it does not say that it listens; what it said instead is in the message.
+pub(crate) fn cache(lab: &Lab, origin: &Origin<'_>) -> Result<Background> {
+    let program = binaries::built("kato-proxy")?;
+    let program = program.to_str().context("the target folder is not UTF-8")?;
+    let upstream = format!("pkg={}", origin.url);
+    let proxy = lab.node("core")?.spawn(&[
+        program,
+        "serve",
+        "--listen",
+        "0.0.0.0:3180",
+        "--admin",
+        "127.0.0.1:3181",
+        "--cache-dir",
+        "/var/cache/kato-proxy",
+        "--upstream",
+        &upstream,
+    ])?;
+    loop {
+        let line = proxy.line(Duration::from_secs(20))?;
+        let listener: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+        if listener["listener"] == "data" {
+            return Ok(proxy);
+        }
+    }
+}
+
+/// apt on one node.
+#[derive(Debug)]
+pub(crate) struct Client<'lab> {
+    node: Node<'lab>,
+    route: Route,
+}
+
+impl<'lab> Client<'lab> {
+    pub(crate) fn new(node: Node<'lab>, route: Route) -> Self {
+        Self { node, route }
+    }
+
+    /// `apt-get update` and `apt-get install` of `packages`, with signatures checked; then asks dpkg and runs what was installed.
+    ///
+    /// # Errors
+    /// When one of them fails; apt's own words are in the message.
+    pub(crate) fn install(&self, origin: &Origin<'_>, packages: &[&str]) -> Result<()> {
+        self.node.put(KEY, &origin.public_key()?, 0o644)?;
+        let url = if self.route == Route::MirrorPath {
+            format!("{CACHE}/pkg/")
+        } else {
+            origin.url.clone()
+        };
+        let source = format!("deb [signed-by={KEY} arch=amd64] {url} stable main\n");
+        self.node.put(SOURCES, source.as_bytes(), 0o644)?;
+        // A machine that happens to have them would leave nothing to install.
+        let mut purge = vec!["dpkg", "--purge", "--force-all", "librecode0"];
+        purge.extend(packages);
+        self.node.exec(&purge)?;
+        for folder in [
+            "/var/lib/lab-apt/lists/partial",
+            "/var/cache/lab-apt/archives/partial",
+        ] {
+            self.node.ok(&["mkdir", "-p", folder])?;
+        }
+        self.apt(&["update"])?;
+        let mut install = vec!["install", "-y", "--no-install-recommends"];
+        install.extend(packages);
+        self.apt(&install)?;
+        assert_eq!(self.node.ok(&["hello"])?, "Hello, world!");
+        let status = self.node.ok(&[
+            "dpkg-query",
+            "--show",
+            "--showformat",
+            "${db:Status-Status}",
+            "librecode0",
+        ])?;
+        assert_eq!(
+            status, "installed",
+            "the dependency came from the same repository"
+        );
+        Ok(())
+    }
+
+    fn apt(&self, argv: &[&str]) -> Result<()> {
+        let proxy = if self.route == Route::ForwardProxy {
+            CACHE
+        } else {
+            "DIRECT"
+        };
+        let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"];
+        let proxy = format!("Acquire::http::Proxy={proxy}");
+        let options = [
+            proxy.as_str(),
+            "Dir::Etc::SourceList=/etc/lab/sources.list",
+            "Dir::Etc::SourceParts=/dev/null",
+            "Dir::State::lists=/var/lib/lab-apt/lists",
+            "Dir::Cache=/var/cache/lab-apt",
+            "APT::Sandbox::User=root",
+            "Acquire::Retries=0",
+            // A warning about an index that could not be had must not pass for success.
+            "APT::Update::Error-Mode=any",
+        ];
+        words.extend(options.iter().flat_map(|option| ["-o", option]));
+        words.extend(argv);
+        let output = self.node.exec_within(PATIENCE, &words, &[])?;
+        command::success(
+            &format!("{}: apt-get {}", self.node.name(), argv.join(" ")),
+            output,
+        )
+        .map(drop)
+    }
+}

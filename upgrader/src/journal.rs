@@ -1,0 +1,175 @@
+//! The journal of a node: every act is written down before it happens, and its result after.
+//!
+//! It is the truth about what was tried. Latches and the failure marker are projections of it for operators; the state
+//! that decides what is left to do is always read from the node itself, so that an act whose effect was undone by hand
+//! is done again.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use kato_shared::clock::Clock;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    exit::Exit,
+    failpoint,
+    jsonl::{self, LinesError},
+};
+
+/// The version of the journal's format.
+pub const SCHEMA: u32 = 1;
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of this format; see [`SCHEMA`].
+    pub schema: u32,
+    /// Counts up by one on a node, across runs.
+    pub seq: u64,
+    /// When it was written.
+    pub time: Timestamp,
+    /// The run that wrote it.
+    pub run: String,
+    /// What is about to happen or has happened.
+    #[serde(flatten)]
+    pub act: Act,
+}
+
+/// What is about to happen or has happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum Act {
+    /// A run began.
+    Started {
+        /// The installed version.
+        from: Option<String>,
+        /// The wanted version.
+        to: String,
+    },
+    /// A step is about to act.
+    Intent {
+        /// The step.
+        step: String,
+    },
+    /// A step acted and its effect was verified.
+    Done {
+        /// The step.
+        step: String,
+    },
+    /// A step failed.
+    Failed {
+        /// The step.
+        step: String,
+        /// Why, with its causes.
+        message: String,
+    },
+    /// The machine is about to be restarted.
+    Rebooting {
+        /// The upgrade that it belongs to.
+        attempt: String,
+        /// The boot that ends.
+        boot_id: String,
+    },
+    /// The run ended.
+    Finished {
+        /// How.
+        exit: Exit,
+    },
+}
+
+/// The journal, open for a run.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    run: String,
+    clock: Clock,
+    records: Vec<Record>,
+}
+
+impl Journal {
+    /// Opens the journal for `run` and cuts off what a killed run left of its last line.
+    ///
+    /// # Errors
+    /// [`LinesError`] when it cannot be read or is damaged.
+    pub fn open(path: &Path, run: &str, clock: Clock) -> Result<Self, LinesError> {
+        Ok(Self {
+            path: path.to_owned(),
+            run: run.to_owned(),
+            clock,
+            records: jsonl::open(path)?,
+        })
+    }
+
+    /// Writes `act` and flushes it to the disk.
+    ///
+    /// # Errors
+    /// [`LinesError`]; the act must then not be done.
+    pub fn record(&mut self, act: Act) -> Result<(), LinesError> {
+        failpoint::hit("journal.before");
+        let record = Record {
+            schema: SCHEMA,
+            seq: self.records.last().map_or(1, |last| last.seq + 1),
+            time: self.clock.now(),
+            run: self.run.clone(),
+            act,
+        };
+        jsonl::append(&self.path, &record)?;
+        self.records.push(record);
+        failpoint::hit("journal.appended");
+        Ok(())
+    }
+
+    /// The boot in which the last restart of the machine for `attempt` was asked for.
+    pub fn rebooted_in(&self, attempt: &str) -> Option<&str> {
+        self.records.iter().rev().find_map(|record| match &record.act {
+            Act::Rebooting { attempt: of, boot_id } if of == attempt => Some(boot_id.as_str()),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_continues_the_numbers_of_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let clock = Clock::held_at(Timestamp::UNIX_EPOCH);
+        let step = || "backup".to_owned();
+        Journal::open(&path, "r1", clock.clone())
+            .unwrap()
+            .record(Act::Intent { step: step() })
+            .unwrap();
+        let mut again = Journal::open(&path, "r2", clock).unwrap();
+        again.record(Act::Done { step: step() }).unwrap();
+        let (records, _) = jsonl::read::<Record>(&path).unwrap();
+        assert_eq!(
+            records.iter().map(|r| (r.seq, r.run.as_str())).collect::<Vec<_>>(),
+            [(1, "r1"), (2, "r2")]
+        );
+        let line = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            line.starts_with(r#"{"schema":1,"seq":1,"time":"1970-01-01T00:00:00Z","run":"r1","act":"intent","step":"backup"}"#),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn the_last_restart_of_an_upgrade_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let mut journal = Journal::open(&path, "r1", Clock::system()).unwrap();
+        for boot_id in ["b1", "b2"] {
+            journal
+                .record(Act::Rebooting {
+                    attempt: "a".into(),
+                    boot_id: boot_id.into(),
+                })
+                .unwrap();
+        }
+        assert_eq!(journal.rebooted_in("a"), Some("b2"));
+        assert_eq!(journal.rebooted_in("other"), None);
+    }
+}

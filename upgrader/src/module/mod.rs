@@ -1,0 +1,308 @@
+//! Installs modules: one file for each install policy.
+//!
+//! Flow of every policy: remove what a failed attempt left → unpack beside the destination → note what was unpacked →
+//! put it into place in one step (or, for `overlay`, file by file) → compare with what the release promises. The caller
+//! writes the latch after that. [`settle`] removes what is no longer needed once the whole upgrade is recorded.
+//!
+//! Invariants: nothing in the destination changes before the unpacked copy is complete, verified and flushed; every policy
+//! may be killed anywhere and started again.
+
+pub mod overlay;
+pub mod replace;
+pub mod tree;
+pub mod unpack;
+pub mod versioned;
+mod work;
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
+
+use kato_shared::{
+    durable::DurableError,
+    release::{Artifact, Install, Module, Release},
+};
+use tokio::time::Instant;
+
+use crate::{
+    attempt::Attempt,
+    document::DocumentError,
+    installed::InstalledModule,
+    paths::NodePaths,
+};
+pub use unpack::{Archive, UnpackError};
+pub use work::Work;
+
+/// A module that could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// Its archive cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// A durable operation failed.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// The note of what was unpacked cannot be read.
+    #[error(transparent)]
+    Note(#[from] DocumentError),
+    /// A file or folder cannot be read or removed.
+    #[error("{action} `{path}` failed")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The destination leads out of the node's root.
+    #[error("the destination `{dest}` is a symbolic link to `{target}`, outside the root `{root}`")]
+    OutsideRoot {
+        /// The destination.
+        dest: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// The node's root.
+        root: PathBuf,
+    },
+    /// Local changes do not allow it.
+    #[error("{count} local changes in `{dest}` do not allow the module: {first}")]
+    Conflict {
+        /// The destination.
+        dest: PathBuf,
+        /// How many.
+        count: usize,
+        /// The first ones.
+        first: String,
+    },
+    /// What is installed is not what the release promises.
+    #[error("`{path}` is not what the release installs: {problem}")]
+    Differs {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        problem: String,
+    },
+}
+
+impl ModuleError {
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        let is_full = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        };
+        match self {
+            Self::Unpack(UnpackError::Write { source, .. }) | Self::Io { source, .. } => is_full(source),
+            Self::Durable(error) => error.is_disk_full(),
+            Self::Unpack(_)
+            | Self::Note(_)
+            | Self::OutsideRoot { .. }
+            | Self::Conflict { .. }
+            | Self::Differs { .. } => false,
+        }
+    }
+
+    /// Whether the archive is not what was signed.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unpack(UnpackError::Altered { .. }))
+    }
+
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// One module of one upgrade on one node.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The module.
+    pub module: &'a Module,
+    /// Its artifact.
+    pub artifact: &'a Artifact,
+    /// The upgrade.
+    pub attempt: &'a Attempt,
+    /// The node.
+    pub paths: &'a NodePaths,
+    /// What the previous release installed for this module.
+    pub base: Option<&'a InstalledModule>,
+    /// When the installation must be done.
+    pub deadline: Instant,
+}
+
+/// What an operator should know of an installation.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What became of local changes, one line each.
+    pub lines: Vec<String>,
+}
+
+impl Job<'_> {
+    /// The release.
+    pub const fn release(&self) -> &Release {
+        &self.attempt.release
+    }
+
+    /// The first twelve digits of the artifact's digest, which name everything temporary of this module.
+    pub fn short(&self) -> String {
+        self.artifact.sha256.hex()[..12].to_owned()
+    }
+
+    /// The archive in the staging folder.
+    pub fn archive(&self) -> Archive {
+        Archive {
+            path: self.paths.staging().join(self.artifact.sha256.hex()),
+            sha256: self.artifact.sha256,
+            size: self.artifact.size,
+        }
+    }
+
+    /// The destination on this node. A symbolic link that an operator put there (to a larger disk) is followed.
+    ///
+    /// # Errors
+    /// [`ModuleError::OutsideRoot`].
+    pub fn dest(&self) -> Result<PathBuf, ModuleError> {
+        follow(self.paths, self.module.install.dest())
+    }
+
+    /// Where local files of this module are saved.
+    pub fn saved(&self) -> PathBuf {
+        self.paths
+            .backups()
+            .join(&self.attempt.id)
+            .join("saved")
+            .join(&self.module.name)
+    }
+
+    /// Whether `path`, a path of the release, is one that no module may touch.
+    pub fn is_safe_path(&self, path: &Path) -> bool {
+        self.release()
+            .safe_paths
+            .iter()
+            .filter_map(|pattern| glob::Pattern::new(pattern).ok())
+            .any(|pattern| path.ancestors().any(|path| pattern.matches_path(path)))
+    }
+}
+
+/// Installs the module.
+///
+/// # Errors
+/// [`ModuleError`]; the destination is then as before, or for `overlay` partly changed, and the same call may be made again.
+pub fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
+    match &job.module.install {
+        Install::Versioned { .. } => versioned::install(job),
+        Install::Replace { .. } => replace::install(job),
+        Install::Overlay { conflict, .. } => overlay::install(job, *conflict),
+    }
+}
+
+/// Compares what is installed with what the release promises.
+///
+/// # Errors
+/// [`ModuleError::Differs`] with the first difference.
+pub fn check(job: &Job<'_>) -> Result<(), ModuleError> {
+    match &job.module.install {
+        Install::Versioned { .. } => versioned::check(job),
+        Install::Replace { .. } => same_files(job, &job.dest()?),
+        Install::Overlay { conflict, .. } => overlay::check(job, *conflict),
+    }
+}
+
+/// Removes what the module kept for the case of a failure: called when the upgrade is recorded as complete.
+///
+/// # Errors
+/// [`ModuleError::Io`].
+pub fn settle(job: &Job<'_>) -> Result<(), ModuleError> {
+    match &job.module.install {
+        Install::Versioned { keep, .. } => versioned::settle(job, *keep),
+        Install::Replace { .. } | Install::Overlay { .. } => sweep(&job.dest()?),
+    }
+}
+
+/// Resolves a path of the release to the place on this node that is changed.
+pub(crate) fn follow(paths: &NodePaths, path: &Path) -> Result<PathBuf, ModuleError> {
+    let dest = paths.on_node(path);
+    if !dest.is_symlink() || !dest.is_dir() {
+        return Ok(dest);
+    }
+    let target = dest.canonicalize().map_err(ModuleError::io("following", &dest))?;
+    let root = paths
+        .root()
+        .canonicalize()
+        .map_err(ModuleError::io("following", paths.root()))?;
+    if target.starts_with(&root) {
+        Ok(target)
+    } else {
+        Err(ModuleError::OutsideRoot { dest, target, root })
+    }
+}
+
+/// `<path><suffix>`, beside `path`.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// Every file of the release's list is in `folder` with its content.
+pub(crate) fn same_files(job: &Job<'_>, folder: &Path) -> Result<(), ModuleError> {
+    for file in &job.module.files {
+        let path = folder.join(&file.path);
+        let found = tree::look(&path).map_err(ModuleError::io("reading", &path))?;
+        let problem = match found {
+            Some(tree::Kind::File { sha256, .. }) if sha256 == file.sha256 => continue,
+            Some(tree::Kind::File { sha256, .. }) => format!("expected {}, found {sha256}", file.sha256),
+            Some(_) => "expected a file".into(),
+            None => "it is missing".into(),
+        };
+        return Err(ModuleError::Differs { path, problem });
+    }
+    Ok(())
+}
+
+/// Removes what upgrades left beside `dest`: `<dest>.new-<12 digits>` and `<dest>.old-<attempt>`.
+pub(crate) fn sweep(dest: &Path) -> Result<(), ModuleError> {
+    let (Some(folder), Some(name)) = (dest.parent(), dest.file_name().and_then(|name| name.to_str())) else {
+        return Ok(());
+    };
+    let Ok(listing) = std::fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for item in listing.flatten() {
+        let other = item.file_name();
+        if other
+            .to_str()
+            .and_then(|other| other.strip_prefix(name))
+            .is_some_and(is_ours)
+        {
+            tree::remove(&item.path()).map_err(ModuleError::io("removing", &item.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a suffix is one that only an upgrade makes.
+fn is_ours(suffix: &str) -> bool {
+    let new = suffix.strip_prefix(".new-").is_some_and(is_short_digest);
+    let old = suffix
+        .strip_prefix(".old-")
+        .and_then(|attempt| attempt.split_once("-to-"))
+        .is_some_and(|(_, to)| to.contains('T'));
+    new || old
+}
+
+pub(crate) fn is_short_digest(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests;

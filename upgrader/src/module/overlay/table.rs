@@ -1,0 +1,199 @@
+//! The three-way table: what becomes of a file, from its pristine state (B), the local one (L) and the new one (N).
+//!
+//! | B, L, N | becomes |
+//! |---|---|
+//! | L = N | nothing to do |
+//! | L = B, N differs | N |
+//! | N = B, L differs | L stays |
+//! | all differ, or no B is known | the module's conflict rule |
+//! | L deleted, N differs from B | N, and the operator is told |
+//! | N gone, L = B | removed |
+//! | N gone, L differs | L stays |
+//! | a file on one side and a folder on the other | refused |
+
+use kato_shared::release::OnConflict;
+
+use super::Kind;
+
+/// What becomes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is as it should be.
+    Nothing,
+    /// The new one is installed.
+    Install,
+    /// The new one is installed although the file was deleted here.
+    InstallDeleted,
+    /// The local one is saved, then the new one is installed.
+    SaveAndInstall,
+    /// The local one stays.
+    KeepLocal,
+    /// It was deleted here and the release does not change it.
+    StayDeleted,
+    /// The local one stays and the new one is put beside it.
+    Beside,
+    /// The release has it no more, and it was not changed here.
+    Remove,
+    /// The module must not be installed; why.
+    Refuse(&'static str),
+}
+
+/// Decides for one file; `None` is "not there".
+pub fn decide(base: Option<&Kind>, local: Option<&Kind>, new: Option<&Kind>, conflict: OnConflict) -> Action {
+    let Some(new) = new else {
+        return without_new(base, local);
+    };
+    let Some(local) = local else {
+        return match base {
+            Some(base) if base.same_content(new) && !new.is_folder() => Action::StayDeleted,
+            Some(_) if !new.is_folder() => Action::InstallDeleted,
+            _ => Action::Install,
+        };
+    };
+    if local.is_folder() != new.is_folder() {
+        return Action::Refuse(if new.is_folder() {
+            "a folder in the release, not one here"
+        } else {
+            "a folder here, not one in the release"
+        });
+    }
+    if matches!(local, Kind::Special) {
+        return Action::Refuse("a device, socket or pipe here");
+    }
+    if local.same_content(new) {
+        return same_content(base, local, new);
+    }
+    match base {
+        Some(base) if base.same_content(local) => Action::Install,
+        Some(base) if base.same_content(new) => Action::KeepLocal,
+        _ => match conflict {
+            OnConflict::VendorSave => Action::SaveAndInstall,
+            OnConflict::Keep => Action::Beside,
+            OnConflict::Fail => Action::Refuse("changed here and in the release"),
+        },
+    }
+}
+
+fn without_new(base: Option<&Kind>, local: Option<&Kind>) -> Action {
+    match (base, local) {
+        (Some(base), Some(local)) if base.same_content(local) => Action::Remove,
+        (_, Some(_)) => Action::KeepLocal,
+        (_, None) => Action::Nothing,
+    }
+}
+
+/// Equal content: only permission bits may have to follow the release, unless they were changed here.
+fn same_content(base: Option<&Kind>, local: &Kind, new: &Kind) -> Action {
+    match (base, local, new) {
+        (
+            Some(Kind::File { mode: base, .. }),
+            Kind::File { mode: local, .. },
+            Kind::File { mode: new, .. },
+        ) if base == local && local != new => Action::Install,
+        _ => Action::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kato_shared::Digest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(content: &str) -> Option<Kind> {
+        Some(Kind::File {
+            sha256: Digest::of(content.as_bytes()),
+            mode: 0o644,
+        })
+    }
+
+    fn with(base: Option<Kind>, local: Option<Kind>, new: Option<Kind>) -> Action {
+        decide(base.as_ref(), local.as_ref(), new.as_ref(), OnConflict::VendorSave)
+    }
+
+    #[test]
+    fn c19_every_row_of_the_table() {
+        let (b, l, n) = (|| file("b"), || file("l"), || file("n"));
+        assert_eq!(with(b(), b(), n()), Action::Install);
+        assert_eq!(with(b(), l(), b()), Action::KeepLocal);
+        assert_eq!(with(b(), n(), n()), Action::Nothing);
+        assert_eq!(with(b(), l(), n()), Action::SaveAndInstall);
+        assert_eq!(with(None, l(), n()), Action::SaveAndInstall);
+        assert_eq!(with(None, None, n()), Action::Install);
+        assert_eq!(with(b(), None, n()), Action::InstallDeleted);
+        assert_eq!(with(b(), None, b()), Action::StayDeleted);
+        assert_eq!(with(b(), b(), None), Action::Remove);
+        assert_eq!(with(b(), l(), None), Action::KeepLocal);
+        assert_eq!(with(b(), None, None), Action::Nothing);
+    }
+
+    #[test]
+    fn r45_the_conflict_rule_decides_when_both_sides_changed() {
+        let decide = |rule| decide(file("b").as_ref(), file("l").as_ref(), file("n").as_ref(), rule);
+        assert_eq!(decide(OnConflict::Keep), Action::Beside);
+        assert!(matches!(decide(OnConflict::Fail), Action::Refuse(_)));
+    }
+
+    #[test]
+    fn a_change_between_file_and_folder_is_refused() {
+        assert!(matches!(with(file("b"), Some(Kind::Folder), file("n")), Action::Refuse(_)));
+        assert!(matches!(with(file("b"), file("b"), Some(Kind::Folder)), Action::Refuse(_)));
+        assert_eq!(with(None, None, Some(Kind::Folder)), Action::Install);
+    }
+
+    #[test]
+    fn permission_bits_follow_the_release_unless_they_were_changed_here() {
+        let mode = |mode| {
+            Some(Kind::File {
+                sha256: Digest::of(b"x"),
+                mode,
+            })
+        };
+        assert_eq!(with(mode(0o644), mode(0o644), mode(0o600)), Action::Install);
+        assert_eq!(with(mode(0o644), mode(0o640), mode(0o600)), Action::Nothing);
+        assert_eq!(with(mode(0o644), mode(0o600), mode(0o600)), Action::Nothing);
+    }
+
+    fn kind() -> impl Strategy<Value = Option<Kind>> {
+        prop_oneof![
+            Just(None),
+            (0_u8..3).prop_map(|n| Some(Kind::File {
+                sha256: Digest::of(&[n]),
+                mode: 0o644
+            })),
+            (0_u8..2).prop_map(|n| Some(Kind::Link {
+                to: n.to_string().into()
+            })),
+            Just(Some(Kind::Folder)),
+        ]
+    }
+
+    proptest! {
+        /// Once applied, the decision made again changes nothing: a killed run may start over.
+        #[test]
+        fn deciding_again_after_applying_changes_nothing(base in kind(), local in kind(), new in kind()) {
+            let after = match with(base.clone(), local.clone(), new.clone()) {
+                Action::Install | Action::InstallDeleted | Action::SaveAndInstall => new.clone(),
+                Action::Remove => None,
+                _ => local,
+            };
+            let again = with(base, after, new);
+            prop_assert!(
+                matches!(again, Action::Nothing | Action::KeepLocal | Action::StayDeleted | Action::Refuse(_)),
+                "{again:?}"
+            );
+        }
+
+        /// A local file that is neither pristine nor the new one is never overwritten without being saved.
+        #[test]
+        fn a_local_change_is_never_lost(base in kind(), local in kind(), new in kind()) {
+            let Some(found) = &local else { return Ok(()) };
+            let pristine = base.as_ref().is_some_and(|base| base.same_content(found));
+            let action = with(base, local.clone(), new);
+            if !pristine {
+                prop_assert!(!matches!(action, Action::Install | Action::Remove | Action::InstallDeleted), "{action:?}");
+            }
+        }
+    }
+}

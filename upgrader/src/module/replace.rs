@@ -1,0 +1,101 @@
+//! `replace`: the whole folder is exchanged for a new one.
+//!
+//! The new folder is unpacked as `<dest>.new-<digest>` and exchanged with the old one in a single rename. What was there
+//! stays as `<dest>.old-<attempt>` until the upgrade is recorded. Local changes go with it; the backup has them.
+
+use std::path::Path;
+
+use kato_shared::durable;
+
+use super::{Job, ModuleError, Report, Work, beside, tree, unpack};
+use crate::failpoint;
+
+pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
+    let dest = job.dest()?;
+    let fresh = beside(&dest, &format!(".new-{}", job.short()));
+    let mut report = Report::default();
+    if !Work::stands_at(job, &dest)? {
+        tree::remove(&fresh).map_err(ModuleError::io("removing", &fresh))?;
+        failpoint::hit("module.cleaned");
+        unpack::unpack(&job.archive(), &fresh, job.deadline)?;
+        failpoint::hit("module.unpacked");
+        let entries = tree::scan(&fresh).map_err(ModuleError::io("reading", &fresh))?;
+        carry_over(job, &dest, &fresh, &mut report)?;
+        Work::save(job, entries, &fresh)?;
+        if dest.symlink_metadata().is_ok() {
+            durable::exchange(&fresh, &dest)?;
+        } else {
+            durable::rename(&fresh, &dest)?;
+        }
+        failpoint::hit("module.exchanged");
+    }
+    set_aside(job, &fresh, &beside(&dest, &format!(".old-{}", job.attempt.id)))?;
+    report_changes(job, &mut report);
+    Ok(report)
+}
+
+/// After the exchange the old folder has the new one's temporary name; it gets a name that says what it is.
+pub(super) fn set_aside(job: &Job<'_>, fresh: &Path, old: &Path) -> Result<(), ModuleError> {
+    if fresh.symlink_metadata().is_ok() {
+        if old.symlink_metadata().is_ok() {
+            // The module was installed twice in this upgrade; the first one's predecessor is the one to keep.
+            tree::remove(fresh).map_err(ModuleError::io("removing", fresh))?;
+        } else {
+            durable::rename(fresh, old)?;
+        }
+        failpoint::hit("module.set_aside");
+    }
+    tracing::debug!(module = job.module.name, old = %old.display(), "set aside");
+    Ok(())
+}
+
+/// Files that no module may touch move into the new folder.
+fn carry_over(job: &Job<'_>, dest: &Path, fresh: &Path, report: &mut Report) -> Result<(), ModuleError> {
+    if job.release().safe_paths.is_empty() {
+        return Ok(());
+    }
+    for entry in tree::scan(dest).map_err(ModuleError::io("reading", dest))? {
+        let (from, to) = (dest.join(&entry.path), fresh.join(&entry.path));
+        if !job.is_safe_path(&job.module.install.dest().join(&entry.path)) || to.symlink_metadata().is_ok() {
+            continue;
+        }
+        if let Some(folder) = to.parent() {
+            durable::create_folder(folder)?;
+        }
+        match entry.kind {
+            tree::Kind::File { mode, .. } => durable::copy(&from, &to, mode, overlay_owner(&from))?,
+            tree::Kind::Link { to: target } => durable::symlink(&target, &to)?,
+            tree::Kind::Folder => durable::create_folder(&to)?,
+            tree::Kind::Special => continue,
+        }
+        report.lines.push(format!("{} was carried over", to.display()));
+    }
+    Ok(())
+}
+
+fn overlay_owner(path: &Path) -> Option<(u32, u32)> {
+    super::overlay::owner(path)
+}
+
+/// Names what was changed here since the last upgrade: it is gone from the folder and in the backup.
+fn report_changes(job: &Job<'_>, report: &mut Report) {
+    let Some(base) = job.base else { return };
+    let Ok(dest) = job.dest() else { return };
+    let old = beside(&dest, &format!(".old-{}", job.attempt.id));
+    let Ok(found) = tree::scan(&old) else { return };
+    let changed = found
+        .iter()
+        .filter(|entry| !entry.kind.is_folder())
+        .filter(|entry| {
+            let pristine = base.entries.iter().find(|pristine| pristine.path == entry.path);
+            pristine.is_none_or(|pristine| !pristine.kind.same_content(&entry.kind))
+        })
+        .count();
+    if changed > 0 {
+        report.lines.push(format!(
+            "{changed} files in {} were changed here; they are in the backup {}",
+            dest.display(),
+            job.paths.backups().join(&job.attempt.id).display()
+        ));
+    }
+}

@@ -1,0 +1,230 @@
+//! Unpacks a module's archive (tar, compressed with zstd) into a new folder.
+//!
+//! Every access goes through `cap-std`, which resolves paths below the folder and nowhere else: no `..`, absolute name or
+//! symbolic link in the archive leads out of it. The archive's bytes are verified again on the way, and what was unpacked
+//! is flushed to the disk before this returns.
+//!
+//! Deliberately absent: owners, extended attributes, devices. A module's files belong to whoever runs the upgrade.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::PermissionsExt as _,
+    path::{Component, Path, PathBuf},
+};
+
+use cap_std::{ambient_authority, fs::Dir};
+use kato_shared::{
+    Digest,
+    verify::{Verifier, VerifyError},
+};
+use tar::EntryType;
+use tokio::time::Instant;
+
+/// An archive that cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The archive cannot be read.
+    #[error("reading the archive `{path}` failed")]
+    Read {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive is not what the release promises.
+    #[error("the archive `{path}` was altered after its download")]
+    Altered {
+        /// The archive.
+        path: PathBuf,
+        /// How it differs.
+        #[source]
+        source: VerifyError,
+    },
+    /// An entry may not be in a module.
+    #[error("the archive has the entry `{entry}`, {problem}")]
+    Entry {
+        /// The entry.
+        entry: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// An entry cannot be written.
+    #[error("unpacking `{entry}` into `{into}` failed")]
+    Write {
+        /// The folder.
+        into: PathBuf,
+        /// The entry.
+        entry: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It took longer than the module may take.
+    #[error("unpacking into `{into}` took longer than the module's timeout")]
+    Timeout {
+        /// The folder.
+        into: PathBuf,
+    },
+}
+
+/// An archive with what the release says about it.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    /// The file.
+    pub path: PathBuf,
+    /// Its digest.
+    pub sha256: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Counts and hashes what is read, so that the archive is verified in the same pass.
+struct Verified<R> {
+    inner: R,
+    verifier: Verifier,
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.verifier.update(&buffer[..read]).map_err(io::Error::other)?;
+        Ok(read)
+    }
+}
+
+/// Unpacks `archive` into the folder `into`, which must not exist.
+///
+/// # Errors
+/// [`UnpackError`]; the folder is then incomplete and must be removed by the caller.
+pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), UnpackError> {
+    let unreadable = |source| UnpackError::Read {
+        path: archive.path.clone(),
+        source,
+    };
+    let unwritable = |entry: &Path| {
+        let (into, entry) = (into.to_owned(), entry.to_owned());
+        move |source| UnpackError::Write { into, entry, source }
+    };
+    fs::create_dir_all(into).map_err(unwritable(Path::new(".")))?;
+    let dir = Dir::open_ambient_dir(into, ambient_authority()).map_err(unwritable(Path::new(".")))?;
+    let file = File::open(&archive.path).map_err(unreadable)?;
+    let mut verified = Verified {
+        inner: file,
+        verifier: Verifier::new(archive.size, archive.sha256),
+    };
+    {
+        let plain = zstd::stream::read::Decoder::new(&mut verified).map_err(unreadable)?;
+        let mut tar = tar::Archive::new(plain);
+        for entry in tar.entries().map_err(unreadable)? {
+            if Instant::now() > deadline {
+                return Err(UnpackError::Timeout { into: into.to_owned() });
+            }
+            let mut entry = entry.map_err(unreadable)?;
+            let name = entry.path().map_err(unreadable)?.into_owned();
+            let path = plain_relative(&name)?;
+            put(&dir, &mut entry, &path).map_err(|error| error.located(into, &path))?;
+        }
+    }
+    // The decoder stops at the end of its frame; what follows must be nothing, and the verifier must see it.
+    io::copy(&mut verified, &mut io::sink()).map_err(unreadable)?;
+    verified.verifier.finish().map_err(|source| UnpackError::Altered {
+        path: archive.path.clone(),
+        source,
+    })?;
+    flush_folders(into).map_err(unwritable(Path::new(".")))
+}
+
+enum PutError {
+    Refused(&'static str),
+    Io(io::Error),
+}
+
+impl PutError {
+    fn located(self, into: &Path, entry: &Path) -> UnpackError {
+        let entry = entry.to_owned();
+        match self {
+            Self::Refused(problem) => UnpackError::Entry { entry, problem },
+            Self::Io(source) => UnpackError::Write {
+                into: into.to_owned(),
+                entry,
+                source,
+            },
+        }
+    }
+}
+
+impl From<io::Error> for PutError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn put(dir: &Dir, entry: &mut tar::Entry<'_, impl Read>, path: &Path) -> Result<(), PutError> {
+    let kind = entry.header().entry_type();
+    if path.as_os_str().is_empty() {
+        // The folder itself, written as `./` by some archivers.
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        dir.create_dir_all(parent)?;
+    }
+    match kind {
+        EntryType::Directory => Ok(dir.create_dir_all(path)?),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            let mode = entry.header().mode()? & 0o7777;
+            let mut options = cap_std::fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            let mut file = dir.open_with(path, &options)?.into_std();
+            io::copy(entry, &mut file)?;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            Ok(file.sync_all()?)
+        }
+        EntryType::Symlink => {
+            let target = entry
+                .link_name()?
+                .ok_or(PutError::Refused("a symbolic link without a target"))?;
+            // The target is content; nothing is resolved through it while unpacking, because cap-std checks each step.
+            Ok(dir.symlink_contents(target, path)?)
+        }
+        EntryType::Link => {
+            let target = entry
+                .link_name()?
+                .ok_or(PutError::Refused("a hard link without a target"))?;
+            Ok(dir.hard_link(&target, dir, path)?)
+        }
+        _ => Err(PutError::Refused("expected files, folders and links only")),
+    }
+}
+
+fn plain_relative(name: &Path) -> Result<PathBuf, UnpackError> {
+    let mut path = PathBuf::new();
+    for part in name.components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(UnpackError::Entry {
+                    entry: name.to_owned(),
+                    problem: "expected a relative path without `..`",
+                });
+            }
+        }
+    }
+    Ok(path)
+}
+
+/// Files were flushed one by one; their names are durable only when their folders are.
+fn flush_folders(folder: &Path) -> io::Result<()> {
+    for item in fs::read_dir(folder)? {
+        let item = item?;
+        if item.file_type()?.is_dir() {
+            flush_folders(&item.path())?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

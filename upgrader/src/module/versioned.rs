@@ -1,0 +1,147 @@
+//! `versioned`: every version has a folder of its own, and a symbolic link says which one is used.
+//!
+//! Moving the link is one rename, forward and back. The folder is `<dest>/<version>-<digest>`; it is unpacked as
+//! `<dest>/.new-<digest>` first.
+
+use std::{
+    fs,
+    path::PathBuf,
+};
+
+use kato_shared::{durable, release::Install};
+
+use super::{Job, ModuleError, Report, Work, beside, is_short_digest, replace, same_files, tree, unpack};
+use crate::{failpoint, paths, recover};
+
+/// The paths of a versioned module on this node.
+struct Places {
+    /// The folder of all versions.
+    dest: PathBuf,
+    /// The folder of this version.
+    folder: PathBuf,
+    /// Where it is unpacked.
+    fresh: PathBuf,
+    /// The link.
+    link: PathBuf,
+    /// What the link points to.
+    target: PathBuf,
+}
+
+fn places(job: &Job<'_>) -> Result<Places, ModuleError> {
+    let dest = job.dest()?;
+    let version = job
+        .module
+        .version
+        .clone()
+        .unwrap_or_else(|| job.release().version.to_string());
+    let folder = dest.join(format!("{version}-{}", job.short()));
+    let (link, below) = match &job.module.install {
+        Install::Versioned { link, link_to, .. } => (link.as_deref(), link_to.as_deref()),
+        Install::Replace { .. } | Install::Overlay { .. } => (None, None),
+    };
+    Ok(Places {
+        link: link.map_or_else(|| dest.join("current"), |link| job.paths.on_node(link)),
+        target: below.map_or_else(|| folder.clone(), |below| folder.join(below)),
+        fresh: dest.join(format!(".new-{}", job.short())),
+        folder,
+        dest,
+    })
+}
+
+pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
+    let at = places(job)?;
+    durable::create_folder(&at.dest)?;
+    if !Work::stands_at(job, &at.folder)? {
+        tree::remove(&at.fresh).map_err(ModuleError::io("removing", &at.fresh))?;
+        failpoint::hit("module.cleaned");
+        unpack::unpack(&job.archive(), &at.fresh, job.deadline)?;
+        failpoint::hit("module.unpacked");
+        let entries = tree::scan(&at.fresh).map_err(ModuleError::io("reading", &at.fresh))?;
+        Work::save(job, entries, &at.fresh)?;
+        if at.folder.symlink_metadata().is_ok() {
+            durable::exchange(&at.fresh, &at.folder)?;
+        } else {
+            durable::rename(&at.fresh, &at.folder)?;
+        }
+        failpoint::hit("module.placed");
+    }
+    // After an exchange this is the earlier copy of the same version.
+    tree::remove(&at.fresh).map_err(ModuleError::io("removing", &at.fresh))?;
+    if job.module.recovery && at.target.is_file() {
+        let sha256 = tree::digest(&at.target).map_err(ModuleError::io("reading", &at.target))?;
+        recover::write(job.paths, &at.target, &at.target, &sha256, &at.link)?;
+    }
+    move_link(job, &at)?;
+    Ok(Report::default())
+}
+
+fn move_link(job: &Job<'_>, at: &Places) -> Result<(), ModuleError> {
+    if let Some(folder) = at.link.parent() {
+        durable::create_folder(folder)?;
+    }
+    let target = paths::relative(&at.link, &at.target).map_err(ModuleError::io("following", &at.target))?;
+    if !at.link.is_symlink() && at.link.is_dir() {
+        // The first adoption of a folder that was not versioned: a link cannot be renamed over it.
+        let fresh = beside(&at.link, &format!(".new-{}", job.short()));
+        durable::symlink(&target, &fresh)?;
+        durable::exchange(&fresh, &at.link)?;
+        replace::set_aside(job, &fresh, &beside(&at.link, &format!(".old-{}", job.attempt.id)))?;
+    } else if fs::read_link(&at.link).ok().as_deref() != Some(&target) {
+        durable::symlink(&target, &at.link)?;
+    }
+    failpoint::hit("module.linked");
+    Ok(())
+}
+
+pub(super) fn check(job: &Job<'_>) -> Result<(), ModuleError> {
+    let at = places(job)?;
+    let found = at
+        .link
+        .canonicalize()
+        .map_err(ModuleError::io("following", &at.link))?;
+    let expected = at
+        .target
+        .canonicalize()
+        .map_err(ModuleError::io("following", &at.target))?;
+    if found != expected {
+        return Err(ModuleError::Differs {
+            path: at.link,
+            problem: format!("expected a link to {}, found {}", expected.display(), found.display()),
+        });
+    }
+    same_files(job, &at.folder)
+}
+
+/// Keeps the current version and the newest others up to `keep`; removes older ones and what was set aside.
+pub(super) fn settle(job: &Job<'_>, keep: u32) -> Result<(), ModuleError> {
+    let at = places(job)?;
+    super::sweep(&at.link)?;
+    tree::remove(&at.fresh).map_err(ModuleError::io("removing", &at.fresh))?;
+    let mut others = Vec::new();
+    for item in fs::read_dir(&at.dest).map_err(ModuleError::io("reading", &at.dest))? {
+        let item = item.map_err(ModuleError::io("reading", &at.dest))?;
+        let is_version = item
+            .file_name()
+            .to_str()
+            .and_then(|name| name.rsplit_once('-'))
+            .is_some_and(|(_, digest)| is_short_digest(digest));
+        if !is_version || item.path() == at.folder {
+            continue;
+        }
+        if item.file_name().as_encoded_bytes().starts_with(b".new-") {
+            tree::remove(&item.path()).map_err(ModuleError::io("removing", &item.path()))?;
+            continue;
+        }
+        let modified = item
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .map_err(ModuleError::io("reading", &item.path()))?;
+        others.push((modified, item.path()));
+    }
+    others.sort_unstable();
+    let kept = usize::try_from(keep.max(2)).unwrap_or(2) - 1;
+    for (_, old) in others.iter().rev().skip(kept) {
+        tree::remove(old).map_err(ModuleError::io("removing", old))?;
+    }
+    Ok(())
+}

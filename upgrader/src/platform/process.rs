@@ -1,0 +1,182 @@
+//! Runs one child process: program and arguments, never a shell line; no input; a deadline; output kept for errors.
+//!
+//! Output goes to unnamed files instead of pipes, so that a service which the child starts and which keeps its output open
+//! does not hold the run back. At the deadline the child's whole process group is killed.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal};
+
+/// How many of the last lines of output an error shows.
+const SHOWN_LINES: usize = 50;
+
+/// How much of the output is read back, from its end, in bytes.
+const SHOWN_BYTES: u64 = 256 * 1024;
+
+/// A child process that did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There is no program to run.
+    #[error("the command is empty, expected a program and its arguments")]
+    Empty,
+    /// It could not be started.
+    #[error("starting `{program}` failed")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended with another status than 0.
+    #[error("`{command}` ended with {status}{}", shown(output))]
+    Status {
+        /// The command.
+        command: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// The last lines of what it wrote.
+        output: String,
+    },
+    /// It did not end in time.
+    #[error("`{command}` was stopped after {}{}", humantime::format_duration(*limit), shown(output))]
+    Timeout {
+        /// The command.
+        command: String,
+        /// How long it might take.
+        limit: Duration,
+        /// The last lines of what it wrote.
+        output: String,
+    },
+}
+
+fn shown(output: &str) -> String {
+    if output.is_empty() {
+        ", without a word".into()
+    } else {
+        format!("; it wrote:\n{output}")
+    }
+}
+
+/// Runs `argv` in `folder` and gives what it wrote to stdout.
+///
+/// # Errors
+/// [`ProcessError`].
+///
+/// # Cancel safety
+/// Dropping it kills the child.
+pub async fn run(argv: &[String], folder: Option<&Path>, limit: Duration) -> Result<String, ProcessError> {
+    let (program, arguments) = argv.split_first().ok_or(ProcessError::Empty)?;
+    let start = |source| ProcessError::Start {
+        program: program.clone(),
+        source,
+    };
+    let (mut out, mut err) = (unnamed().map_err(start)?, unnamed().map_err(start)?);
+    #[expect(clippy::disallowed_methods, reason = "the owner of the node's child processes")]
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(out.try_clone().map_err(start)?)
+        .stderr(err.try_clone().map_err(start)?)
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
+    let mut child = command.spawn().map_err(start)?;
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    let waited = tokio::time::timeout(limit, child.wait()).await;
+    let Ok(ended) = waited else {
+        if let Some(group) = group {
+            let _gone_already = rustix::process::kill_process_group(group, Signal::KILL);
+        }
+        let _reaped = child.wait().await;
+        return Err(ProcessError::Timeout {
+            command: argv.join(" "),
+            limit,
+            output: last_lines(&mut out, &mut err),
+        });
+    };
+    let status = ended.map_err(start)?;
+    if status.success() {
+        return Ok(tail(&mut out));
+    }
+    Err(ProcessError::Status {
+        command: argv.join(" "),
+        status,
+        output: last_lines(&mut out, &mut err),
+    })
+}
+
+fn unnamed() -> io::Result<File> {
+    tempfile::tempfile()
+}
+
+fn tail(file: &mut File) -> String {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut bytes = Vec::new();
+    let read = file
+        .seek(io::SeekFrom::Start(length.saturating_sub(SHOWN_BYTES)))
+        .and_then(|_| file.take(SHOWN_BYTES).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => format!("(its output cannot be read: {error})"),
+    }
+}
+
+fn last_lines(out: &mut File, err: &mut File) -> String {
+    let text = format!("{}{}", tail(out), tail(err));
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Vec<String> {
+        ["sh", "-c", script].map(Into::into).into()
+    }
+
+    async fn run_for(script: &str, limit: Duration) -> Result<String, ProcessError> {
+        run(&sh(script), None, limit).await
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn output_is_given_and_input_is_closed() {
+        assert_eq!(run_for("echo hello; cat", LONG).await.unwrap(), "hello\n");
+    }
+
+    #[tokio::test]
+    async fn c11_a_failure_shows_the_status_and_the_last_fifty_lines() {
+        let error = run_for("seq 1 60; echo why >&2; exit 3", LONG).await.unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.ends_with("60\nwhy"), "{error}");
+        assert!(error.contains("\n12\n") && !error.contains("\n11\n"), "{error}");
+        let error = run(&["/nonexistent/program".into()], None, LONG).await.unwrap_err();
+        assert!(matches!(error, ProcessError::Start { .. }));
+    }
+
+    #[tokio::test]
+    async fn c20_a_command_that_hangs_is_stopped_with_all_its_children() {
+        let error = run_for("echo waiting; sleep 600 & wait", Duration::from_millis(300)).await.unwrap_err();
+        assert!(matches!(&error, ProcessError::Timeout { output, .. } if output == "waiting"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_keeps_its_output_open_does_not_hold_the_run_back() {
+        let output = run_for("sleep 5 & echo started", Duration::from_secs(4)).await.unwrap();
+        assert_eq!(output, "started\n");
+    }
+}

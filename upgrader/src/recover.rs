@@ -1,0 +1,95 @@
+//! `fix-kato.sh`: brings `kato` back when an upgrade was cut off while it replaced `kato` itself.
+//!
+//! It is a POSIX shell script that needs neither the network nor `kato`: it checks the staged copy's digest, puts it into
+//! place and points the link to it. It is written before anything of `kato` is changed and removed when the upgrade is
+//! recorded. Running it twice is the same as running it once.
+
+use std::path::Path;
+
+use kato_shared::{
+    Digest,
+    durable::{self, DurableError},
+};
+
+use crate::{failpoint, paths::NodePaths};
+
+/// Writes the script: `copy` with `digest` becomes `program`, and `link` points to it.
+///
+/// # Errors
+/// [`DurableError`].
+pub fn write(
+    paths: &NodePaths,
+    copy: &Path,
+    program: &Path,
+    digest: &Digest,
+    link: &Path,
+) -> Result<(), DurableError> {
+    let script = script(copy, program, digest, link);
+    durable::create_folder(paths.state_dir())?;
+    durable::write(&paths.fix_kato(), script.as_bytes(), 0o755)?;
+    failpoint::hit("recover.written");
+    Ok(())
+}
+
+/// Removes the script.
+///
+/// # Errors
+/// [`DurableError`].
+pub fn clear(paths: &NodePaths) -> Result<(), DurableError> {
+    durable::remove(&paths.fix_kato())
+}
+
+fn script(copy: &Path, program: &Path, digest: &Digest, link: &Path) -> String {
+    format!(
+        r#"#!/bin/sh
+# Brings kato back after an upgrade was cut off, e.g. when the shell says
+#   -bash: {shown}: No such file or directory
+#   -bash: kato: command not found
+# Needs neither the network nor kato. Then run the upgrade again: kato node upgrade
+set -eu
+copy={copy}
+program={program}
+link={link}
+digest={digest}
+
+whole() {{ [ -f "$1" ] && [ "$(sha256sum < "$1" | cut -d ' ' -f 1)" = "$digest" ]; }}
+
+if ! whole "$program"; then
+    if ! whole "$copy"; then
+        echo "fix-kato: $copy is not the program that was verified (sha256 $digest)" >&2
+        exit 1
+    fi
+    mkdir -p "$(dirname "$program")"
+    cp "$copy" "$program.fix"
+    chmod 755 "$program.fix"
+    mv -f "$program.fix" "$program"
+fi
+mkdir -p "$(dirname "$link")"
+rm -f "$link.fix"
+ln -s "$program" "$link.fix"
+mv -f "$link.fix" "$link"
+sync
+echo "fix-kato: $link is back; run the upgrade again: kato node upgrade"
+"#,
+        shown = link.display(),
+        copy = quote(copy),
+        program = quote(program),
+        link = quote(link),
+        digest = digest.hex(),
+    )
+}
+
+/// A path as one word of a POSIX shell.
+fn quote(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_one_word_each_whatever_they_are() {
+        assert_eq!(quote(Path::new("/a b/$c'd")), r"'/a b/$c'\''d'");
+    }
+}

@@ -1,0 +1,259 @@
+//! `kato` updates itself before it upgrades anything: into the slot that is not in use, tested, then one rename of the link.
+//!
+//! There are two slots, `bin/a/kato` and `bin/b/kato`; the program that runs is never written to, and the one before stays.
+//! `fix-kato.sh` is written first. After the link was moved the new program is executed once, in the place of this one; a
+//! guard that it carries keeps it from doing so again.
+
+use std::{
+    io,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use kato_shared::{
+    Digest,
+    durable::{self, DurableError},
+    release::{Release, Upgrader, Version},
+};
+
+use crate::{
+    failpoint,
+    module::tree,
+    paths::{self, NodePaths},
+    platform::{ProcessError, process},
+    recover,
+};
+
+/// The variable that tells the new program which digest it was started as.
+pub const GUARD: &str = "KATO_SELF_UPDATED";
+/// The variable that carries the run's id into the new program.
+pub const RUN: &str = "KATO_RUN";
+
+/// How long a new program may take to show that it works.
+const SELF_TEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// A self-update that failed. The old program is in place and goes on, unless the release needs a newer one.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfUpdateError {
+    /// This program is too old for the release, and the release has no newer one for this machine.
+    #[error("release {release} needs kato {needed} or newer, this is {own} and the release has none for {triple}")]
+    TooOld {
+        /// The release.
+        release: Version,
+        /// The version that it needs.
+        needed: Version,
+        /// The version of this program.
+        own: Version,
+        /// The target triple of this program.
+        triple: String,
+    },
+    /// The program that runs cannot be read.
+    #[error("{action} `{path}` failed")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A durable operation failed.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// The new program does not work here.
+    #[error("the new kato does not work on this node")]
+    SelfTest {
+        /// How it failed.
+        #[source]
+        source: ProcessError,
+    },
+    /// The file in the slot is not the one that was staged.
+    #[error("`{path}` has {found}, expected {expected}")]
+    Altered {
+        /// The file.
+        path: PathBuf,
+        /// The signed digest.
+        expected: Digest,
+        /// The digest of the file.
+        found: Digest,
+    },
+    /// The new program was started and still is not the release's.
+    #[error("kato was updated to {expected} and started again as {running}")]
+    Loop {
+        /// The digest that was installed.
+        expected: Digest,
+        /// The digest of the program that runs.
+        running: Digest,
+    },
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> SelfUpdateError + 'a {
+    move |source| SelfUpdateError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The version of this program.
+pub fn own_version() -> Version {
+    // Cargo refuses a package version that is none.
+    Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(Version::new(0, 0, 0))
+}
+
+/// The target triple that this program was built for.
+pub fn triple() -> String {
+    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    format!("{}-unknown-linux-{libc}", std::env::consts::ARCH)
+}
+
+/// The digest of the program that runs.
+///
+/// # Errors
+/// [`SelfUpdateError::Io`].
+pub fn running_digest() -> Result<Digest, SelfUpdateError> {
+    // Not the path of the program: that file may have been replaced since.
+    let path = Path::new("/proc/self/exe");
+    tree::digest(path).map_err(failed("reading", path))
+}
+
+/// The program of `release` to update to; `None` when this one is right.
+///
+/// # Errors
+/// [`SelfUpdateError::TooOld`].
+pub fn decide<'a>(
+    release: &'a Release,
+    triple: &str,
+    own: &Version,
+    running: &Digest,
+) -> Result<Option<&'a Upgrader>, SelfUpdateError> {
+    let offered = release
+        .upgrader
+        .get(triple)
+        .filter(|offered| offered.version >= *own && offered.sha256 != *running);
+    let version_then = offered.map_or(own, |offered| &offered.version);
+    match &release.min_upgrader {
+        Some(needed) if version_then < needed => Err(SelfUpdateError::TooOld {
+            release: release.version.clone(),
+            needed: needed.clone(),
+            own: own.clone(),
+            triple: triple.to_owned(),
+        }),
+        _ => Ok(offered),
+    }
+}
+
+/// Installs the staged program `copy` and points `link` to it; gives the program's path.
+///
+/// # Errors
+/// [`SelfUpdateError`]; the link then still points to the old program.
+pub async fn install(
+    paths: &NodePaths,
+    copy: &Path,
+    digest: &Digest,
+    link: &Path,
+) -> Result<PathBuf, SelfUpdateError> {
+    let program = free_slot(paths, link);
+    let link_folder = link.parent().unwrap_or(Path::new("/"));
+    let slot = program.parent().unwrap_or(Path::new("/"));
+    durable::create_folder(slot)?;
+    durable::create_folder(link_folder)?;
+    recover::write(paths, copy, &program, digest, link)?;
+    durable::copy(copy, &program, 0o755, None)?;
+    failpoint::hit("self_update.slot");
+    let found = tree::digest(&program).map_err(failed("reading", &program))?;
+    if found != *digest {
+        return Err(SelfUpdateError::Altered {
+            path: program,
+            expected: *digest,
+            found,
+        });
+    }
+    if let Err(source) = self_test(paths, &program).await {
+        // A program that does not work here must not be what the script brings back.
+        recover::clear(paths)?;
+        durable::remove(&program)?;
+        return Err(SelfUpdateError::SelfTest { source });
+    }
+    let target = paths::relative(link, &program).map_err(failed("following", &program))?;
+    durable::symlink(&target, link)?;
+    failpoint::hit("self_update.linked");
+    Ok(program)
+}
+
+/// The new program must start, and must read the journal of this node.
+async fn self_test(paths: &NodePaths, program: &Path) -> Result<(), ProcessError> {
+    let program = program.display().to_string();
+    process::run(&[program.clone(), "--version".into()], None, SELF_TEST_LIMIT).await?;
+    let journal = paths.journal().display().to_string();
+    let test = ["node", "self-test", "--journal"].map(Into::into);
+    let argv: Vec<String> = [program].into_iter().chain(test).chain([journal]).collect();
+    process::run(&argv, None, SELF_TEST_LIMIT).await.map(drop)
+}
+
+/// The slot that neither the link nor this process uses.
+fn free_slot(paths: &NodePaths, link: &Path) -> PathBuf {
+    let slot = |name: &str| paths.slots().join(name).join("kato");
+    let (a, b) = (slot("a"), slot("b"));
+    let in_use = |program: &Path| {
+        let Ok(program) = program.canonicalize() else { return false };
+        let running = std::env::current_exe().ok();
+        link.canonicalize().ok().as_ref() == Some(&program) || running.as_ref() == Some(&program)
+    };
+    if in_use(&a) { b } else { a }
+}
+
+/// Executes `program` in the place of this process, with the same arguments. Returns only when that fails.
+pub fn restart_as(program: &Path, digest: &Digest, run: &str) -> io::Error {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the program replaces itself; no child is left to wait for"
+    )]
+    std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(GUARD, digest.to_string())
+        .env(RUN, run)
+        .exec()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn release(offered: &str, min: Option<&str>) -> Release {
+        let document = json!({
+            "schema": 1, "product": "demo", "version": "2.0.0", "published": "2026-01-01T00:00:00Z",
+            "min_upgrader": min, "modules": [],
+            "upgrader": {"t": {"target": "self/x", "version": offered, "sha256": Digest::of(b"new"), "size": 3}},
+        });
+        Release::from_json("r", &serde_json::to_vec(&document).unwrap()).unwrap()
+    }
+
+    fn updates(offered: &str, min: Option<&str>, running: &[u8]) -> Result<bool, String> {
+        decide(&release(offered, min), "t", &Version::new(1, 2, 0), &Digest::of(running))
+            .map(|offered| offered.is_some())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn r34_another_program_of_the_same_or_a_newer_version_is_taken_and_never_an_older_one() {
+        assert_eq!(updates("1.2.0", None, b"old"), Ok(true));
+        assert_eq!(updates("1.3.0", None, b"old"), Ok(true));
+        assert_eq!(updates("1.1.9", None, b"old"), Ok(false));
+        assert_eq!(updates("1.3.0", None, b"new"), Ok(false));
+    }
+
+    #[test]
+    fn r34_a_release_that_needs_a_newer_program_than_there_is_is_refused() {
+        assert_eq!(updates("1.3.0", Some("1.3.0"), b"old"), Ok(true));
+        let error = updates("1.1.0", Some("1.3.0"), b"old").unwrap_err();
+        assert_eq!(
+            error,
+            "release 2.0.0 needs kato 1.3.0 or newer, this is 1.2.0 and the release has none for t"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! Free space, per mount: what an upgrade needs where, against what there is.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use kato_shared::settings::byte_size::human;
+use serde::Serialize;
+
+/// Bytes that are needed somewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// The path that is written to.
+    pub path: PathBuf,
+    /// How many bytes.
+    pub bytes: u64,
+    /// What for.
+    pub purpose: &'static str,
+}
+
+/// A mount without enough space.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not enough space on `{mount}`: need {} ({need} bytes: {purposes}), have {} ({have} bytes), {} short",
+    human(*need), human(*have), human(need.saturating_sub(*have))
+)]
+pub struct Shortfall {
+    /// The mount point.
+    pub mount: PathBuf,
+    /// Bytes that are needed.
+    pub need: u64,
+    /// Bytes that are free.
+    pub have: u64,
+    /// What for.
+    pub purposes: String,
+}
+
+/// One mount's free space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Its device number, which tells mounts apart.
+    pub device: u64,
+    /// The mount point.
+    pub point: PathBuf,
+    /// Bytes that are free for this user.
+    pub free: u64,
+}
+
+/// The mount that `path` is on or, where it does not exist yet, will be on.
+///
+/// # Errors
+/// When not even the root can be read.
+pub fn mount_of(path: &Path) -> std::io::Result<Mount> {
+    let mut existing = path;
+    let metadata = loop {
+        match (fs::metadata(existing), existing.parent()) {
+            (Ok(metadata), _) => break metadata,
+            (Err(_), Some(parent)) => existing = parent,
+            (Err(error), None) => return Err(error),
+        }
+    };
+    let device = metadata.dev();
+    let mut point = existing.canonicalize()?;
+    while let Some(parent) = point.parent() {
+        if fs::metadata(parent)?.dev() != device {
+            break;
+        }
+        point = parent.to_owned();
+    }
+    let space = rustix::fs::statvfs(existing)?;
+    Ok(Mount {
+        device,
+        point,
+        free: space.f_bavail.saturating_mul(space.f_frsize),
+    })
+}
+
+/// Adds the needs up per mount and compares them with what is free; the first mount that is short is the error.
+///
+/// # Errors
+/// [`Shortfall`].
+pub fn judge<'a>(needs: impl IntoIterator<Item = (&'a Need, Mount)>) -> Result<(), Shortfall> {
+    let mut mounts: BTreeMap<u64, (Mount, u64, Vec<&str>)> = BTreeMap::new();
+    for (need, mount) in needs {
+        let (_, sum, purposes) = mounts
+            .entry(mount.device)
+            .or_insert_with(|| (mount, 0, Vec::new()));
+        *sum = sum.saturating_add(need.bytes);
+        if need.bytes > 0 && !purposes.contains(&need.purpose) {
+            purposes.push(need.purpose);
+        }
+    }
+    for (mount, need, purposes) in mounts.into_values() {
+        if need > mount.free {
+            return Err(Shortfall {
+                mount: mount.point,
+                need,
+                have: mount.free,
+                purposes: purposes.join(", "),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(bytes: u64, purpose: &'static str) -> Need {
+        Need {
+            path: "/x".into(),
+            bytes,
+            purpose,
+        }
+    }
+
+    fn mount(device: u64, free: u64) -> Mount {
+        Mount {
+            device,
+            point: format!("/m{device}").into(),
+            free,
+        }
+    }
+
+    #[test]
+    fn c13_needs_on_one_mount_add_up_and_the_shortfall_is_named() {
+        let (one, two) = (need(600, "downloads"), need(600, "backup"));
+        assert_eq!(judge([(&one, mount(1, 1000)), (&two, mount(2, 1000))]), Ok(()));
+        let short = judge([(&one, mount(1, 1000)), (&two, mount(1, 1000))]).unwrap_err();
+        assert_eq!(
+            short.to_string(),
+            "not enough space on `/m1`: need 1.2 KiB (1200 bytes: downloads, backup), have 1000 B (1000 bytes), 200 B short"
+        );
+    }
+
+    #[test]
+    fn a_path_that_does_not_exist_yet_is_on_the_mount_of_its_nearest_parent() {
+        let found = mount_of(Path::new("/proc/none/of/this")).unwrap();
+        assert_eq!(found.point, Path::new("/proc"));
+    }
+}

@@ -1,0 +1,124 @@
+//! The Debian packages of `tests/packages.txt`: installed by root, named to everybody else.
+
+use std::{collections::BTreeSet, fs, thread, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{Stop, process::Tool, workspace};
+
+/// Mirrors hiccup: that many tries of one apt command, with [`PAUSE`] between them.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Installs what is missing.
+///
+/// # Errors
+/// [`Stop::Operator`] with the one command, for a user who is not root.
+pub(crate) fn ensure() -> Result<(), Stop> {
+    let path = workspace().join("tests/packages.txt");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let wanted = parse(&text)?;
+    let missing = missing(&wanted)?;
+    if missing.is_empty() {
+        println!("all {} are installed", wanted.len());
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    if !is_root()? {
+        return Err(Stop::Operator(format!(
+            "{} packages are missing. As root:\n\n    apt-get update && apt-get install -y --no-install-recommends {names}\n",
+            missing.len()
+        )));
+    }
+    println!("installing {names}");
+    apt(&["update"])?;
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(missing.iter().map(String::as_str));
+    apt(&install)?;
+    Ok(())
+}
+
+/// Whether we run as root.
+///
+/// # Errors
+/// When `id` fails.
+pub(crate) fn is_root() -> Result<bool> {
+    Ok(Tool::new("id").args(["-u"]).stdout()?.trim() == "0")
+}
+
+/// One package a line; `#` begins a comment.
+fn parse(text: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let name = line.split('#').next().unwrap_or_default().trim();
+        let valid = name
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
+        ensure!(
+            valid,
+            "tests/packages.txt:{}: `{name}` is not the name of a Debian package",
+            number + 1
+        );
+        if !name.is_empty() {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn missing(wanted: &[String]) -> Result<Vec<String>> {
+    // Ends with 1 when it does not know one of the names, and still lists the others.
+    let output = Tool::new("dpkg-query")
+        .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+        .args(wanted)
+        .output()
+        .context("the tests run on Debian 12")?;
+    let listed = String::from_utf8_lossy(&output.stdout);
+    let installed: BTreeSet<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .collect();
+    Ok(wanted
+        .iter()
+        .filter(|name| !installed.contains(name.as_str()))
+        .cloned()
+        .collect())
+}
+
+fn apt(args: &[&str]) -> Result<()> {
+    for attempt in 1..=TRIES {
+        let status = Tool::new("apt-get")
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .status()?;
+        if status.success() {
+            return Ok(());
+        }
+        if attempt < TRIES {
+            println!(
+                "apt-get {} ended with {status}; try {} of {TRIES}",
+                args[0],
+                attempt + 1
+            );
+            thread::sleep(PAUSE * attempt);
+        }
+    }
+    bail!("`apt-get {}` failed {TRIES} times", args.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_blank_lines_are_not_packages() {
+        let text = "# for the lab\nopenssh-server\n\niproute2  # links\nlibstdc++6\n";
+        assert_eq!(parse(text).unwrap(), ["openssh-server", "iproute2", "libstdc++6"]);
+    }
+
+    #[test]
+    fn an_option_cannot_slip_in_as_a_package() {
+        let error = parse("ok\nnginx; reboot\n").unwrap_err().to_string();
+        assert!(error.contains("tests/packages.txt:2"), "{error}");
+    }
+}
