@@ -155,7 +155,13 @@ impl Pipeline {
                     Err(_gone) => Round::Again,
                 }
             }
-            Joined::Follow(joiner) => match joiner.outcome().await {
+            Joined::Follow(mut joiner) => match joiner.outcome().await {
+                // Received, and only not stored yet: from here on it is a stored response, and one that may not be sent
+                // without validation is not sent to those who came after its end.
+                State::Shared(shared) if !self.is_joinable(ask, &shared, overrides) => {
+                    joiner.ended().await;
+                    Round::Again
+                }
                 State::Shared(shared) => self.follow(ask, selected, why, overrides, &shared).await,
                 State::Private => Round::Alone(why),
                 State::Abandoned | State::Waiting => Round::Again,
@@ -202,6 +208,26 @@ impl Pipeline {
                 done(response, status.detail(reason), Outcome::Miss, version)
             }
         }
+    }
+
+    /// Whether a request that comes now may still have what the flight brings.
+    fn is_joinable(&self, ask: &Ask, shared: &Shared, overrides: &Overrides) -> bool {
+        let Shared::Filling(filling) = shared else {
+            return true;
+        };
+        if filling.fill.progress().end.is_none() || !filling.head.selecting.matches(&ask.headers) {
+            return true;
+        }
+        let request = Request {
+            method: &ask.method,
+            headers: &ask.headers,
+        };
+        let found = Lookup::Found {
+            index: 0,
+            stored: &filling.head,
+        };
+        let verdict = policy::decide(&request, found, overrides, self.0.clock.now());
+        matches!(verdict.decision, Decision::Fresh(_))
     }
 
     /// What a request gets that joined somebody else's download.
