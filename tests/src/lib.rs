@@ -9,6 +9,8 @@
 //! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
 //! | [`proxy`] | the built `kato-proxy` as a child process |
 //! | [`toxics`] | a bad network between two programs, by a seed |
+//! | [`releases`] | small signed repositories of releases, made in milliseconds |
+//! | [`static_server`] | an upgrade host: static files, counted, with faults to switch on |
 //! | [`wait`] | waiting for a state, with a deadline |
 //!
 //! Areas stand in `tests/<area>/main.rs`, one binary each. Tests that need root stand in a module `as_root`; `cargo xtask test` lists
@@ -22,5 +24,7 @@ pub mod command;
 pub mod lab;
 pub mod origin;
 pub mod proxy;
+pub mod releases;
+pub mod static_server;
 pub mod toxics;
 pub mod wait;

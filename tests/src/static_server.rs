@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -19,7 +20,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use kato_shared::Digest;
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
@@ -68,6 +69,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct StaticServer {
     address: SocketAddr,
+    url: Url,
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
     _stop: DropGuard,
@@ -98,6 +100,7 @@ impl StaticServer {
         tasks.spawn(accept(listener, Arc::clone(&shared), stop.clone()));
         Ok(Self {
             address,
+            url: Url::parse(&format!("http://{address}/")).map_err(std::io::Error::other)?,
             shared,
             _tasks: tasks,
             _stop: stop.drop_guard(),
@@ -111,11 +114,7 @@ impl StaticServer {
 
     /// Its URL with a final slash, e.g. `http://127.0.0.1:40123/`.
     pub fn url(&self) -> Url {
-        let mut url = Url::parse("http://127.0.0.1/").expect("a constant URL");
-        // An http URL with a host takes a port and an IP address.
-        let _taken = url.set_port(Some(self.address.port()));
-        let _taken = url.set_ip_host(self.address.ip());
-        url
+        self.url.clone()
     }
 
     /// How often each path was asked for, with any outcome. Paths begin with a slash.
@@ -208,10 +207,9 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Body> {
     if let Some(Fault::Status(code)) = fault {
         return empty(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     }
-    let Some(bytes) = read(&shared.folder, &path) else {
+    let Some((bytes, etag)) = read(&shared.folder, &path) else {
         return empty(StatusCode::NOT_FOUND);
     };
-    let etag = format!("\"{}\"", Digest::of(&bytes).hex());
     let mut headers = HeaderMap::new();
     insert(&mut headers, header::ETAG, &etag);
     insert(&mut headers, header::ACCEPT_RANGES, "bytes");
@@ -300,7 +298,7 @@ fn respond_with(
         }
         Some(Fault::Endless) => {
             let stream = futures_util::stream::unfold(Some(part), |next| async move {
-                let piece = next.unwrap_or_else(|| Bytes::from_static(&[0; 64 * 1024]));
+                let piece = next.unwrap_or_else(|| Bytes::from_static(&ZEROS));
                 Some((Ok(Frame::data(piece)), None))
             });
             respond(status, headers, into_body(stream))
@@ -308,6 +306,8 @@ fn respond_with(
         Some(Fault::Status(_) | Fault::IgnoreRange) | None => respond(status, headers, full(part)),
     }
 }
+
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
 /// A stream of any kind as a body; `boxed` needs `Sync`, which a channel has.
 fn into_body(
@@ -342,14 +342,21 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, text: &str) {
     }
 }
 
-/// A file below `folder`; a path that leads out of it is not there.
-fn read(folder: &Path, path: &str) -> Option<Bytes> {
+/// A file below `folder` with its entity tag (of time and size, as web servers do); a path out of it is not there.
+fn read(folder: &Path, path: &str) -> Option<(Bytes, String)> {
     let relative = Path::new(path.strip_prefix('/')?);
     let is_plain = relative
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
-    let bytes = is_plain.then(|| std::fs::read(folder.join(relative)).ok())?;
-    bytes.map(Bytes::from)
+    let path = is_plain.then(|| folder.join(relative))?;
+    let facts = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file)?;
+    let etag = format!(
+        "\"{:x}-{:x}-{:x}\"",
+        facts.mtime(),
+        facts.mtime_nsec(),
+        facts.len()
+    );
+    Some((std::fs::read(path).ok()?.into(), etag))
 }
 
 fn slice(bytes: &Bytes, start: u64, end: u64) -> Bytes {
