@@ -31,18 +31,25 @@ pub(super) async fn outcome(site: &Site, release: &Release, host: &UpgradeHost) 
     let nodes = nodes.into_iter().map(|(_, node)| node).collect();
     let cached = cache_requests(site).await?;
     let asked = host.counts();
-    let named = |target: &str, path: &str| path.ends_with(target);
-    let artifacts = release.artifacts.iter().map(|(name, artifact)| Artifact {
-        name: name.clone(),
-        bytes: artifact.size,
+    let shipped = release
+        .artifacts
+        .iter()
+        .map(|(name, file)| (name.clone(), file.target.as_str(), file.size));
+    let programs = release
+        .upgrader
+        .iter()
+        .map(|(triple, file)| (format!("upgrader {triple}"), file.target.as_str(), file.size));
+    let artifacts = shipped.chain(programs).map(|(name, target, bytes)| Artifact {
+        name,
+        bytes,
         origin_requests: asked
             .iter()
-            .filter(|(path, _)| named(&artifact.target, path))
+            .filter(|(path, _)| path.ends_with(target))
             .map(|(_, count)| count.requests)
             .sum(),
         cache_requests: cached
             .iter()
-            .filter(|(url, _)| named(&artifact.target, url))
+            .filter(|(url, _)| url.ends_with(target))
             .map(|(_, requests)| requests)
             .sum(),
     });
