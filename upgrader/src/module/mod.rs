@@ -26,12 +26,7 @@ use kato_shared::{
 };
 use tokio::time::Instant;
 
-use crate::{
-    attempt::Attempt,
-    document::DocumentError,
-    installed::InstalledModule,
-    paths::NodePaths,
-};
+use crate::{attempt::Attempt, document::DocumentError, installed::InstalledModule, paths::NodePaths};
 pub use unpack::{Archive, UnpackError};
 pub use work::Work;
 
