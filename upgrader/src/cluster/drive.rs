@@ -71,6 +71,7 @@ pub struct NodeFailure {
 }
 
 /// One node on its way.
+#[derive(Debug)]
 pub struct Drive<'a> {
     node: &'a RemoteNode,
     errand: &'a Errand,
@@ -217,10 +218,14 @@ impl<'a> Drive<'a> {
         }
         // The run that we followed has spoken: success is believed only with the version read back.
         if let Some(finished) = &self.finished {
-            return match finished.exit {
-                Exit::Done if status.is_settled_at(target) => Next::Done(target.clone()),
-                Exit::Done => Next::Fail(Exit::Failed, not_there(status, target)),
-                exit => Next::Fail(exit, finished.error.clone().unwrap_or_else(|| silent_end(exit))),
+            let exit = finished.exit;
+            if exit != Exit::Done {
+                return Next::Fail(exit, finished.error.clone().unwrap_or_else(|| silent_end(exit)));
+            }
+            return if status.is_settled_at(target) {
+                Next::Done(target.clone())
+            } else {
+                Next::Fail(Exit::Failed, not_there(status, target))
             };
         }
         if status.is_settled_at(target) && !(self.errand.force && self.starts == 0) {

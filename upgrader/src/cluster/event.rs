@@ -138,7 +138,7 @@ pub enum Outcome {
 }
 
 /// Watches a rollout: a terminal, a program that reads JSON, a test.
-pub trait Watcher: Send + Sync {
+pub trait Watcher: Send + Sync + std::fmt::Debug {
     /// Something happened.
     fn on(&self, line: &Line);
 }

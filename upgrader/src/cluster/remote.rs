@@ -117,13 +117,14 @@ impl RemoteNode {
 
     fn no_status(&self, output: Output) -> Problem {
         let program = self.shown();
-        match output.ended {
-            Ended::Exit(code) if NOT_THERE.contains(&code) => Problem::NoKato { program },
-            ended => Problem::NoStatus {
-                program,
-                ended,
-                stderr: output.stderr,
-            },
+        let is_missing = matches!(output.ended, Ended::Exit(code) if NOT_THERE.contains(&code));
+        if is_missing {
+            return Problem::NoKato { program };
+        }
+        Problem::NoStatus {
+            program,
+            ended: output.ended,
+            stderr: output.stderr,
         }
     }
 
@@ -185,7 +186,7 @@ impl RemoteNode {
         words.join(" ")
     }
 
-    fn command(&self, args: &[&str], deadline: Option<Duration>) -> RemoteCommand {
+    fn command(&self, arguments: &[&str], deadline: Option<Duration>) -> RemoteCommand {
         let mut argv = self.prefix.clone();
         let mut env = self.env.clone();
         if !self.prefix.is_empty() {
@@ -195,7 +196,7 @@ impl RemoteNode {
         }
         argv.push(self.program.display().to_string());
         argv.extend(["--config".to_owned(), self.node.config.display().to_string()]);
-        argv.extend(args.iter().map(|argument| (*argument).to_owned()));
+        argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         RemoteCommand { argv, env, deadline }
     }
 }

@@ -59,12 +59,16 @@ pub async fn roll_out(
     let mut failure: Option<(String, NodeFailure)> = None;
     for planned in &plan.nodes {
         if failure.is_some() {
-            results.push(untouched(planned, Outcome::NotReached));
+            results.push(untouched(planned, planned.from.clone(), Outcome::NotReached));
             continue;
         }
         if planned.action == Action::None {
             watcher.on(&skipped(planned, &plan.target).into());
-            results.push(untouched(planned, Outcome::AlreadyThere));
+            results.push(untouched(
+                planned,
+                Some(plan.target.clone()),
+                Outcome::AlreadyThere,
+            ));
             continue;
         }
         let began = Instant::now();
@@ -118,11 +122,11 @@ fn result(planned: &PlannedNode, to: Option<Version>, began: Instant, outcome: O
     }
 }
 
-fn untouched(planned: &PlannedNode, outcome: Outcome) -> NodeResult {
+fn untouched(planned: &PlannedNode, to: Option<Version>, outcome: Outcome) -> NodeResult {
     NodeResult {
         node: planned.id.clone(),
         from: planned.from.clone(),
-        to: planned.from.clone(),
+        to,
         millis: 0,
         outcome,
     }

@@ -110,7 +110,9 @@ pub fn plan(
         })
         .collect();
     let mut rules = target.rules.clone();
+    // What this cluster calls its special roles is the inventory's word, not the release's.
     rules.core_role.clone_from(&inventory.core_role);
+    rules.implicit_role.clone_from(&inventory.implicit_role);
     if let Some(asked) = &wishes.role_order {
         let known: Vec<String> = rules.list.iter().chain(&target.roles).cloned().collect();
         rules.list = order::read_role_order(asked, &to_order, &known)?;
@@ -175,6 +177,17 @@ impl ClusterPlan {
             && earlier.nodes.iter().zip(&self.nodes).all(|(a, b)| b.from >= a.from)
             // A finished plan is not continued: what is to be done now is new.
             && self.upgrades().all(|now| earlier.upgrades().any(|then| then.id == now.id))
+    }
+
+    /// This plan as the continuation of `earlier`: its name, and the versions that the nodes had when it began.
+    #[must_use]
+    pub fn continuing(mut self, earlier: &Self) -> Self {
+        self.id.clone_from(&earlier.id);
+        self.created = earlier.created;
+        for (node, before) in self.nodes.iter_mut().zip(&earlier.nodes) {
+            node.from.clone_from(&before.from);
+        }
+        self
     }
 
     /// The time, for people, and a few digits that tell plans of the same second apart.
@@ -287,7 +300,12 @@ mod tests {
     #[test]
     fn r56_a_second_call_continues_the_plan_of_the_first() {
         let first = make(&facts(OLD), &Wishes::default(), 0);
-        assert!(make(&facts(HALF), &Wishes::default(), 9).continues(&first));
+        let second = make(&facts(HALF), &Wishes::default(), 9);
+        assert!(second.continues(&first));
+        let continued = second.clone().continuing(&first);
+        assert_eq!(continued.id, first.id);
+        assert_eq!(continued.nodes[0].from, Some(Version::new(1, 0, 0)));
+        assert_eq!(continued.nodes[0].action, Action::None);
         // Another order, a forced run, and a node that went back are other plans.
         let other_order = Wishes {
             role_order: Some(vec!["controller".into()]),
@@ -299,7 +317,6 @@ mod tests {
             ..Wishes::default()
         };
         assert!(!make(&facts(HALF), &force, 9).continues(&first));
-        let second = make(&facts(HALF), &Wishes::default(), 9);
         assert!(!make(&facts(OLD), &Wishes::default(), 10).continues(&second));
     }
 

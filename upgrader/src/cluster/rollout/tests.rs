@@ -39,7 +39,7 @@ const INVENTORY: &str = r#"
 "#;
 
 /// Everything that was told.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Told(Mutex<Vec<Line>>);
 
 impl Watcher for Told {
@@ -70,7 +70,7 @@ impl Told {
             Line::Node(event) if matches!(event.kind, EventKind::RunFinished { .. }) => {
                 Some(event.node.clone())
             }
-            _ => None,
+            Line::Node(_) | Line::Cluster { .. } => None,
         };
         self.0.lock().unwrap().iter().filter_map(finished).collect()
     }
