@@ -338,7 +338,7 @@ impl Metrics {
 
     fn render_upstreams(&self, page: &mut Page) {
         let stats = self.upstreams();
-        let families: [(&str, &str, fn(&UpstreamStats) -> u64); 3] = [
+        let families: [(&str, &str, Reading); 3] = [
             (
                 "kato_proxy_upstream_requests_total",
                 "Requests sent to upstreams.",
@@ -384,6 +384,9 @@ impl Metrics {
         }
     }
 }
+
+/// One counter of an upstream.
+type Reading = fn(&UpstreamStats) -> u64;
 
 /// The page being written. Writing to a `String` cannot fail.
 struct Page(String);

@@ -200,11 +200,19 @@ impl<S> Joiner<S> {
     ///
     /// # Cancel safety
     /// Dropping it leaves the flight.
-    pub async fn outcome(mut self) -> State<S> {
+    pub async fn outcome(&mut self) -> State<S> {
         match self.0.wait_for(|state| !matches!(state, State::Waiting)).await {
             Ok(state) => state.clone(),
             Err(_sender_gone) => State::Abandoned,
         }
+    }
+
+    /// Waits until the flight is over and what it brought is stored, or not.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the flight.
+    pub async fn ended(mut self) {
+        while self.0.changed().await.is_ok() {}
     }
 }
 
@@ -243,7 +251,7 @@ mod tests {
     async fn all_who_match_share_one_flight_and_others_fly_on_their_own() {
         let collapse = Collapse::default();
         let permit = lead(&collapse, "a");
-        let waiting = follow(&collapse, "b");
+        let mut waiting = follow(&collapse, "b");
         permit.share(Arc::new(Head("a")));
         assert!(matches!(waiting.outcome().await, State::Shared(head) if !head.answers(&accept("b"))));
         assert!(matches!(follow(&collapse, "a").outcome().await, State::Shared(_)));
@@ -257,8 +265,8 @@ mod tests {
     async fn a_permit_that_is_dropped_elects_the_next() {
         let collapse = Collapse::default();
         let permit = lead(&collapse, "a");
-        let first = follow(&collapse, "a");
-        let second = follow(&collapse, "a");
+        let mut first = follow(&collapse, "a");
+        let mut second = follow(&collapse, "a");
         drop(permit);
         assert!(matches!(first.outcome().await, State::Abandoned));
         let _elected = lead(&collapse, "a");
@@ -281,7 +289,7 @@ mod tests {
     async fn what_is_private_is_not_shared() {
         let collapse = Collapse::default();
         let permit = lead(&collapse, "a");
-        let waiting = follow(&collapse, "a");
+        let mut waiting = follow(&collapse, "a");
         permit.keep_private();
         assert!(matches!(waiting.outcome().await, State::Private));
         assert!(collapse.is_empty());

@@ -80,7 +80,8 @@ pub(super) struct Led {
 /// See [`Led`].
 pub(super) enum LedOutcome {
     /// What all get; a reader of the content from its beginning, where there is one.
-    Shared(Arc<Shared>, Option<Reader>),
+    /// The head has the fields that are meant for this client alone, too.
+    Shared(Arc<Shared>, Option<Reader>, Option<Box<Stored>>),
     /// For this request alone.
     Private(Box<Passing>, NoStoreReason),
 }
@@ -161,12 +162,9 @@ impl Pipeline {
         }
         match answered {
             Ok(response) => self.received(flight, response).await,
-            Err(error) => flight.share(
-                Shared::Failed {
-                    error: Arc::new(error),
-                },
-                None,
-            ),
+            Err(error) => flight.share(Shared::Failed {
+                error: Arc::new(error),
+            }),
         }
     }
 
@@ -215,7 +213,7 @@ impl Pipeline {
             tracing::warn!(error = %Chain(&error), "a validated response could not be brought up to date");
         }
         let head = Box::new(head);
-        flight.share(Shared::Validated { head, content }, None);
+        flight.share(Shared::Validated { head, content });
     }
 
     /// A response with content.
@@ -230,16 +228,17 @@ impl Pipeline {
             let verdict = policy::on_failure(&request, selected.head(), failure, (&flight.overrides, now));
             if matches!(verdict, FailureAnswer::ServeStale(_)) {
                 let status = response.status;
-                return flight.share(Shared::Overloaded { status }, None);
+                return flight.share(Shared::Overloaded { status });
             }
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, false, &flight.overrides);
         let stored = Stored::new(&request, head, times(&response), &flight.overrides);
+        let for_first = Stored::for_first_client(&request, head, times(&response));
         match storability {
             Storability::NoStore(reason) => {
                 let passing = Passing {
-                    head: stored,
+                    head: for_first,
                     body: response.body,
                     version: response.version,
                 };
@@ -248,14 +247,14 @@ impl Pipeline {
             }
             Storability::StoreDespite(reason) => {
                 tracing::debug!(url = flight.ask.target.key.uri(), %reason, "stored although the response forbids it");
-                self.fill(flight, response, stored).await;
+                self.fill(flight, response, stored, for_first).await;
             }
-            Storability::Store => self.fill(flight, response, stored).await,
+            Storability::Store => self.fill(flight, response, stored, for_first).await,
         }
     }
 
     /// Lets everybody have the content while it comes, and stores it when it is whole.
-    async fn fill(&self, mut flight: Flight, response: OriginResponse, head: Stored) {
+    async fn fill(&self, mut flight: Flight, response: OriginResponse, head: Stored, for_first: Stored) {
         let announced = announced_length(&response);
         let room = self.room(announced).await;
         let is_stored = room.is_ok();
@@ -269,7 +268,10 @@ impl Pipeline {
         };
         let shared = Arc::new(Shared::Filling(Box::new(filling)));
         flight.permit.share(Arc::clone(&shared));
-        tell(flight.tell.take(), LedOutcome::Shared(shared, reader));
+        tell(
+            flight.tell.take(),
+            LedOutcome::Shared(shared, reader, Some(Box::new(for_first))),
+        );
         match pump.run(response.body).await {
             Received::InFile(body, content) => {
                 if flight.permit.is_tainted() {
@@ -303,10 +305,10 @@ impl Pipeline {
 }
 
 impl Flight {
-    fn share(self, shared: Shared, reader: Option<Reader>) {
+    fn share(self, shared: Shared) {
         let shared = Arc::new(shared);
         self.permit.share(Arc::clone(&shared));
-        tell(self.tell, LedOutcome::Shared(shared, reader));
+        tell(self.tell, LedOutcome::Shared(shared, None, None));
     }
 }
 

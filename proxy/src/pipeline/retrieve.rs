@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Answer, Ask, Pipeline, Shared,
     fetch::{Led, LedOutcome},
-    present::Source,
+    present::{Source, present},
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
@@ -124,7 +124,7 @@ impl Pipeline {
         if let Some(detail) = detail {
             status = status.detail(detail);
         }
-        let response = self.present(ask, selected.head(), Source::Stored(content), Some(aged.age));
+        let response = present(ask, selected.head(), Source::Stored(content), Some(aged.age));
         Round::Done(Box::new(Answer {
             response,
             status,
@@ -142,7 +142,10 @@ impl Pipeline {
         overrides: &Overrides,
     ) -> Round {
         // A HEAD has no content that could fill the store: it is asked as it is, for this client.
-        if ask.method == Method::HEAD || self.0.private_keys.contains(key, Instant::now()) {
+        if ask.method == Method::HEAD {
+            return self.head(ask, selected, why, overrides).await;
+        }
+        if self.0.private_keys.contains(key, Instant::now()) {
             return Round::Alone(why);
         }
         match self.0.collapse.join(key, &ask.headers) {
@@ -155,12 +158,46 @@ impl Pipeline {
                     Err(_gone) => Round::Again,
                 }
             }
-            Joined::Follow(joiner) => match joiner.outcome().await {
+            Joined::Follow(mut joiner) => match joiner.outcome().await {
+                // Received, and only not stored yet: from here on it is a stored response, and one that may not be sent
+                // without validation is not sent to those who came after its end.
+                State::Shared(shared) if !self.is_joinable(ask, &shared, overrides) => {
+                    joiner.ended().await;
+                    Round::Again
+                }
                 State::Shared(shared) => self.follow(ask, selected, why, overrides, &shared).await,
                 State::Private => Round::Alone(why),
                 State::Abandoned | State::Waiting => Round::Again,
             },
         }
+    }
+
+    /// A HEAD that the store cannot answer; what is stored stands in where the origin cannot.
+    async fn head(
+        &self,
+        ask: &Ask,
+        selected: Option<&Selected>,
+        why: Forward,
+        overrides: &Overrides,
+    ) -> Round {
+        let error = match self.try_alone(ask, why).await {
+            Ok(answer) => return Round::Done(Box::new(answer)),
+            Err(error) => error,
+        };
+        if let Some(round) = self
+            .stand_in(ask, selected, Failure::Unreachable, overrides)
+            .await
+        {
+            return round;
+        }
+        let problem = respond::upstream_failed(ask.target.key.uri(), &error);
+        let status = CacheStatus::forwarded(why).detail(&error);
+        done(
+            respond::problem(&problem),
+            status,
+            Outcome::Failed,
+            Version::HTTP_11,
+        )
     }
 
     /// What the request that began a download gets.
@@ -174,11 +211,15 @@ impl Pipeline {
     ) -> Round {
         let status = CacheStatus::forwarded(why);
         match led.outcome {
-            LedOutcome::Shared(shared, reader) => match &*shared {
+            LedOutcome::Shared(shared, reader, for_first) => match &*shared {
                 Shared::Filling(filling) => {
                     let origin_status = filling.head.status;
-                    let response =
-                        self.present(ask, &filling.head, Source::Filling(&filling.fill, reader), None);
+                    let response = present(
+                        ask,
+                        for_first.as_deref().unwrap_or(&filling.head),
+                        Source::Filling(&filling.fill, reader),
+                        None,
+                    );
                     let outcome = if selected.is_some() {
                         Outcome::Stale
                     } else {
@@ -191,17 +232,39 @@ impl Pipeline {
                         filling.version,
                     )
                 }
-                other => self.follow_other(ask, selected, status, overrides, other).await,
+                other @ (Shared::Validated { .. } | Shared::Failed { .. } | Shared::Overloaded { .. }) => {
+                    self.follow_other(ask, selected, status, overrides, other).await
+                }
             },
             LedOutcome::Private(passing, reason) => {
                 self.0
                     .private_keys
                     .insert(&ask.target.key.to_string(), Instant::now());
                 let (head, version) = (passing.head, passing.version);
-                let response = self.present(ask, &head, Source::Passing(passing.body), None);
+                let response = present(ask, &head, Source::Passing(Box::new(passing.body)), None);
                 done(response, status.detail(reason), Outcome::Miss, version)
             }
         }
+    }
+
+    /// Whether a request that comes now may still have what the flight brings.
+    fn is_joinable(&self, ask: &Ask, shared: &Shared, overrides: &Overrides) -> bool {
+        let Shared::Filling(filling) = shared else {
+            return true;
+        };
+        if filling.fill.progress().end.is_none() || !filling.head.selecting.matches(&ask.headers) {
+            return true;
+        }
+        let request = Request {
+            method: &ask.method,
+            headers: &ask.headers,
+        };
+        let found = Lookup::Found {
+            index: 0,
+            stored: &filling.head,
+        };
+        let verdict = policy::decide(&request, found, overrides, self.0.clock.now());
+        matches!(verdict.decision, Decision::Fresh(_))
     }
 
     /// What a request gets that joined somebody else's download.
@@ -221,7 +284,7 @@ impl Pipeline {
                     return Round::Alone(why);
                 };
                 let age = policy::age::current_age(&filling.head, self.0.clock.now());
-                let response = self.present(
+                let response = present(
                     ask,
                     &filling.head,
                     Source::Filling(&filling.fill, Some(reader)),
@@ -229,7 +292,9 @@ impl Pipeline {
                 );
                 done(response, status, Outcome::Collapsed, filling.version)
             }
-            other => self.follow_other(ask, selected, status, overrides, other).await,
+            other @ (Shared::Validated { .. } | Shared::Failed { .. } | Shared::Overloaded { .. }) => {
+                self.follow_other(ask, selected, status, overrides, other).await
+            }
         }
     }
 
@@ -252,7 +317,7 @@ impl Pipeline {
                     return Round::Again;
                 };
                 let age = policy::age::current_age(head, self.0.clock.now());
-                let response = self.present(ask, head, Source::Stored(content), Some(age));
+                let response = present(ask, head, Source::Stored(content), Some(age));
                 let status = status.fwd_status(http::StatusCode::NOT_MODIFIED);
                 done(response, status, Outcome::Hit, Version::HTTP_11)
             }

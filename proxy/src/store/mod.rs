@@ -43,8 +43,6 @@ pub use error::{OpenError, StoreError};
 pub use gc::Verification;
 pub use hot::Responses;
 pub use index::Totals;
-#[cfg(test)]
-pub(crate) use stored::sample;
 pub use stored::{ContentRef, Entry, StoredResponse};
 
 use content::InUseCounts;
@@ -214,13 +212,13 @@ impl Store {
         response: StoredResponse,
     ) -> Result<(), StoreError> {
         let store = self.clone();
-        blocking(move || store.commit_blocking(body, key, response)).await
+        blocking(move || store.commit_blocking(body, &key, response)).await
     }
 
     fn commit_blocking(
         &self,
         body: Temporary,
-        key: String,
+        key: &str,
         response: StoredResponse,
     ) -> Result<(), StoreError> {
         let digest = response.content.digest;
@@ -248,10 +246,10 @@ impl Store {
             body.place(&path)?;
         }
         let outcome = self.0.index.submit_blocking(vec![Change::Put {
-            key: key.clone(),
+            key: key.to_owned(),
             response: Box::new(response),
         }]);
-        self.0.hot.forget([key.as_str()]);
+        self.0.hot.forget([key]);
         // After a failed commit the marker stays in memory only as long as this process; the next start looks at it.
         if outcome.is_ok() {
             drop(marker);

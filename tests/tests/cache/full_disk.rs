@@ -62,6 +62,9 @@ mod as_root {
         // What fits is still stored.
         origin.serve("/small", Resource::cacheable("fits"));
         proxy.client().fetch("/files/small").await?;
+        proxy
+            .wait_until_stored(&proxy.client().get("/files/small"))
+            .await?;
         let (response, got) = proxy.client().fetch("/files/small").await?;
         assert_eq!(got, b"fits");
         assert!(
