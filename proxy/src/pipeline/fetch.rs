@@ -3,7 +3,7 @@
 //! It holds the permit of its flight until what it fetched is in the store: whoever asks meanwhile joins, whoever asks
 //! afterwards finds it stored, and nobody falls in between.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU32};
 
 use http::{HeaderMap, StatusCode, Version, header};
 use kato_shared::chain::Chain;
@@ -22,7 +22,7 @@ use crate::{
         headers as fields,
         validation::{Freshened, freshen, has_validator, origin_request_headers},
     },
-    store::{ContentRef, NoRoom, Responses, StoredResponse},
+    store::{ContentRef, NoRoom, Responses, StoredResponse, Temporary},
 };
 
 /// What a flight makes known.
@@ -60,6 +60,8 @@ pub struct Filling {
     pub version: Version,
     /// Whether there is room for it.
     pub is_stored: bool,
+    /// Ranges that were fetched beside it, see [`super::side_trip`].
+    pub side_trips: AtomicU32,
 }
 
 impl Answers for Shared {
@@ -69,6 +71,10 @@ impl Answers for Shared {
             Self::Validated { head, .. } => head.selecting.matches(request),
             Self::Failed { .. } | Self::Overloaded { .. } => true,
         }
+    }
+
+    fn is_received(&self) -> bool {
+        matches!(self, Self::Filling(filling) if filling.fill.progress().end.is_some())
     }
 }
 
@@ -265,6 +271,7 @@ impl Pipeline {
             fill,
             version: response.version,
             is_stored,
+            side_trips: AtomicU32::new(0),
         };
         let shared = Arc::new(Shared::Filling(Box::new(filling)));
         flight.permit.share(Arc::clone(&shared));
@@ -282,14 +289,7 @@ impl Pipeline {
                     content,
                     upstream: flight.ask.target.upstream.name.to_string(),
                 };
-                let key = flight.ask.target.key.to_string();
-                match self.0.store.commit(*body, key, stored).await {
-                    Ok(()) => self.0.metrics.note(Event::Stored),
-                    Err(error) => {
-                        self.0.metrics.note(Event::PassedThrough);
-                        tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
-                    }
-                }
+                self.commit(&flight, *body, stored).await;
             }
             Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
             Received::Failed(error) => {
@@ -299,7 +299,24 @@ impl Pipeline {
         }
     }
 
-    async fn room(&self, announced: Option<u64>) -> Result<crate::store::Temporary, NoRoom> {
+    async fn commit(&self, flight: &Flight, body: Temporary, stored: StoredResponse) {
+        let key = flight.ask.target.key.to_string();
+        match self.0.store.commit(body, key.clone(), stored).await {
+            Ok(()) => self.0.metrics.note(Event::Stored),
+            Err(error) => {
+                self.0.metrics.note(Event::PassedThrough);
+                tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
+            }
+        }
+        // An unsafe request that came while the index was being written found nothing to invalidate there.
+        if flight.permit.is_tainted()
+            && let Err(error) = self.0.store.invalidate(key).await
+        {
+            tracing::warn!(error = %Chain(&error), "a response could not be invalidated");
+        }
+    }
+
+    async fn room(&self, announced: Option<u64>) -> Result<Temporary, NoRoom> {
         self.0.store.begin(announced.unwrap_or(0)).await
     }
 }

@@ -1,10 +1,11 @@
 //! What the upgrade host, the cache and the nodes say after the upgrade, brought into one [`Outcome`].
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use kato_shared::release::Release;
+use serde::Deserialize;
 
 use super::{
     host::UpgradeHost,
@@ -12,6 +13,8 @@ use super::{
     site::{self, Site},
 };
 use crate::{
+    fetch::probe,
+    prepare::place::http_url,
     report::terminal,
     run::event::{Event, EventKind},
 };
@@ -28,18 +31,25 @@ pub(super) async fn outcome(site: &Site, release: &Release, host: &UpgradeHost) 
     let nodes = nodes.into_iter().map(|(_, node)| node).collect();
     let cached = cache_requests(site).await?;
     let asked = host.counts();
-    let named = |target: &str, path: &str| path.ends_with(target);
-    let artifacts = release.artifacts.iter().map(|(name, artifact)| Artifact {
-        name: name.clone(),
-        bytes: artifact.size,
+    let shipped = release
+        .artifacts
+        .iter()
+        .map(|(name, file)| (name.clone(), file.target.as_str(), file.size));
+    let programs = release
+        .upgrader
+        .iter()
+        .map(|(triple, file)| (format!("upgrader {triple}"), file.target.as_str(), file.size));
+    let artifacts = shipped.chain(programs).map(|(name, target, bytes)| Artifact {
+        name,
+        bytes,
         origin_requests: asked
             .iter()
-            .filter(|(path, _)| named(&artifact.target, path))
+            .filter(|(path, _)| path.ends_with(target))
             .map(|(_, count)| count.requests)
             .sum(),
         cache_requests: cached
             .iter()
-            .filter(|(url, _)| named(&artifact.target, url))
+            .filter(|(url, _)| url.ends_with(target))
             .map(|(_, requests)| requests)
             .sum(),
     });
@@ -121,7 +131,84 @@ fn direct_bytes(site: &Site, release: &Release) -> u64 {
     site.nodes.iter().map(|node| needed(node.roles())).sum()
 }
 
-/// Requests at the cache by URL.
-async fn cache_requests(_site: &Site) -> anyhow::Result<BTreeMap<String, u64>> {
-    Ok(BTreeMap::new())
+/// The part of `GET /-/api/requests` that is shown.
+#[derive(Deserialize)]
+struct RequestsPage {
+    requests: Vec<UrlRequests>,
+}
+
+#[derive(Deserialize)]
+struct UrlRequests {
+    url: String,
+    requests: u64,
+}
+
+/// Requests at the cache by URL, as its admin listener counts them.
+async fn cache_requests(site: &Site) -> anyhow::Result<BTreeMap<String, u64>> {
+    let port = site.core().settings.cache.admin_port;
+    let mut url = http_url((Ipv4Addr::LOCALHOST, port).into());
+    url.set_path("-/api/requests");
+    let page: RequestsPage = probe::json(&url)
+        .await
+        .context("asking the cache for its requests failed")?;
+    Ok(page
+        .requests
+        .into_iter()
+        .map(|counted| (counted.url, counted.requests))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    fn event(seq: u64, second: i64, kind: EventKind) -> String {
+        let event = Event {
+            schema: 1,
+            seq,
+            time: Timestamp::from_second(second).unwrap(),
+            node: "dea".into(),
+            run: format!("r{seq}"),
+            kind,
+        };
+        serde_json::to_string(&event).unwrap()
+    }
+
+    fn started(seq: u64, second: i64, to: &str) -> String {
+        let from = Some("1.0.0".to_owned());
+        event(
+            seq,
+            second,
+            EventKind::RunStarted {
+                from,
+                to: to.to_owned(),
+            },
+        )
+    }
+
+    fn finished(seq: u64, second: i64, version: &str) -> String {
+        let kind = EventKind::RunFinished {
+            exit: Exit::Done,
+            version: Some(version.to_owned()),
+            error: None,
+        };
+        event(seq, second, kind)
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_upgrade_and_not_of_the_set_up() {
+        let lines = [
+            started(1, 10, "1.0.0"),
+            finished(2, 20, "1.0.0"),
+            started(3, 100, "2.0.0"),
+            finished(4, 107, "2.0.0"),
+            "{\"torn".to_owned(),
+        ];
+        let (began, node) = upgrade("dea", &lines.join("\n"), "2.0.0").unwrap();
+        assert_eq!(began.as_second(), 100);
+        assert_eq!((node.to.as_str(), node.seconds), ("2.0.0", 7.0));
+        assert!(upgrade("dea", &lines[..3].join("\n"), "2.0.0").is_err());
+        assert!(upgrade("dea", &lines[..2].join("\n"), "2.0.0").is_err());
+    }
 }

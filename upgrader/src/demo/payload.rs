@@ -232,7 +232,7 @@ fn program(from: &Path, to: &Path, edition: Edition) -> Result<(), DurableError>
     durable::write(to, &bytes, 0o755)
 }
 
-/// What there is to read: the manuals of the commands and the commented settings.
+/// What there is to read: the project's pages, the manuals of the commands and a commented inventory.
 fn documents() -> Vec<(String, String)> {
     let mut command = Cli::command();
     command.build();
@@ -240,6 +240,14 @@ fn documents() -> Vec<(String, String)> {
         (
             "kato.txt".to_owned(),
             command.clone().render_long_help().to_string(),
+        ),
+        (
+            "README.md".to_owned(),
+            include_str!("../../../README.md").to_owned(),
+        ),
+        (
+            "ARCHITECTURE.md".to_owned(),
+            include_str!("../../../ARCHITECTURE.md").to_owned(),
         ),
         (
             "cluster.toml".to_owned(),

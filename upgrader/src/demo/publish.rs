@@ -3,14 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use kato_shared::{clock::Clock, durable, release::Release};
+use kato_shared::{
+    clock::Clock,
+    durable,
+    release::{Release, layout},
+    settings::byte_size::human,
+};
 
 use super::payload::{self, Edition, Programs};
 use crate::{
-    publish::{self, BuildOptions, InitOptions, Lifetimes},
+    publish::{self, BuildOptions, InitOptions, Lifetimes, UpgraderFile},
     report::terminal,
 };
-use kato_shared::settings::byte_size::human;
+
+/// The largest program that is shipped, in bytes: one with debug symbols would be most of what crosses the WAN.
+const MAX_UPGRADER: u64 = 48 << 20;
 
 /// A publisher with a repository below a folder.
 #[derive(Debug)]
@@ -65,10 +72,10 @@ impl Publisher {
         );
         let made = {
             let (source, build, programs) = (source.clone(), build.clone(), self.programs.clone());
-            let now = self.clock.now();
+            let (options, now) = (self.options(edition)?, self.clock.now());
             tokio::task::spawn_blocking(move || {
                 payload::write(&source, edition, &programs)?;
-                publish::build(&source, &build, &BuildOptions::default(), now).map_err(anyhow::Error::from)
+                publish::build(&source, &build, &options, now).map_err(anyhow::Error::from)
             })
             .await?
             .with_context(|| format!("building release {version} failed"))?
@@ -80,9 +87,7 @@ impl Publisher {
         publish::publish(&build, &self.repository, &self.keys, lifetimes, now)
             .await
             .context("publishing failed")?;
-        let document = build
-            .join("targets")
-            .join(kato_shared::release::layout::release(&version));
+        let document = build.join("targets").join(layout::release(&version));
         let release = Release::from_json("release.json", &std::fs::read(document)?)?;
         let bytes = made.artifacts.values().map(|artifact| artifact.size).sum();
         terminal::say(&format!(
@@ -96,5 +101,26 @@ impl Publisher {
         }
         durable::sync_folder(&self.folder)?;
         Ok(release)
+    }
+
+    /// The new release ships the running program as its upgrader, unless debug symbols make it larger than the modules.
+    fn options(&self, edition: Edition) -> anyhow::Result<BuildOptions> {
+        let size = std::fs::metadata(&self.programs.kato)?.len();
+        if edition == Edition::New && size > MAX_UPGRADER {
+            terminal::say(&format!(
+                "this build of kato has {} and is not published as the release's upgrader",
+                human(size)
+            ));
+        }
+        let upgrader = UpgraderFile {
+            file: self.programs.kato.clone(),
+            triple: layout::HOST_TRIPLE.to_owned(),
+            version: env!("CARGO_PKG_VERSION").parse()?,
+        };
+        let ships = edition == Edition::New && size <= MAX_UPGRADER;
+        Ok(BuildOptions {
+            upgraders: ships.then_some(upgrader).into_iter().collect(),
+            ..BuildOptions::default()
+        })
     }
 }

@@ -234,7 +234,7 @@ fn platform() -> PlatformSettings {
         resident: command(&["echo", "{\"count\": 0, \"blockers\": []}"]),
         rejoin: command(&["rm", "-rf", "{root}/run/retired"]),
         restart: command(&["touch", "{root}/run/restarted"]),
-        health: command(&["test", "-e", "{root}/run/restarted"]),
+        health: command(&["test", "-d", "{root}/run"]),
         version: command(&["cat", &format!("{{root}}/{VERSION_FILE}")]),
         ..PlatformSettings::default()
     }

@@ -107,7 +107,12 @@ pub async fn fill(
     let version = versions.into_iter().next_back();
     let version =
         version.ok_or_else(|| Failure::new(Exit::Bug, anyhow::anyhow!("a closure of no release")))?;
-    Ok(sort(version, &settings.release.url, &answers, &files))
+    Ok(sort(
+        version,
+        &settings.release.url,
+        &answers,
+        &repository.targets(),
+    ))
 }
 
 /// The repository as Core trusts it, loaded through the cache: so its metadata are in the cache as well.
