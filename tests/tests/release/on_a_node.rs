@@ -150,7 +150,7 @@ async fn a_pinned_root_that_is_no_root_is_refused_by_its_name() -> Result<()> {
     overwrite(&site.repository.root(), b"{}")?;
     let said = site.refuses()?;
     assert!(
-        said.contains("1.root.json") || said.contains("pinned root"),
+        said.contains("1.root.json") && said.contains("the pinned root is not valid root metadata"),
         "{said}"
     );
     overwrite(&site.repository.root(), &root)?;

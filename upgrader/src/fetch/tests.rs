@@ -18,6 +18,7 @@ use tough::{Transport as _, TransportErrorKind};
 use url::Url;
 
 use super::*;
+use crate::exit::Exit;
 
 /// What the server does with one connection.
 enum Reply {
