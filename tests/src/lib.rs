@@ -5,10 +5,13 @@
 //! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
 //! | [`command`] | child processes with a deadline and their whole output |
 //! | [`binaries`] | the programs that this workspace builds |
+//! | [`node`] | a node below a folder, and `kato` run on it |
 //! | [`origin`] | an origin server that counts what it is asked for and misbehaves as told |
 //! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
 //! | [`proxy`] | the built `kato-proxy` as a child process |
 //! | [`toxics`] | a bad network between two programs, by a seed |
+//! | [`releases`] | small signed repositories of releases, made in milliseconds |
+//! | [`static_server`] | an upgrade host: static files, counted, with faults to switch on |
 //! | [`wait`] | waiting for a state, with a deadline |
 //!
 //! Areas stand in `tests/<area>/main.rs`, one binary each. Tests that need root stand in a module `as_root`; `cargo xtask test` lists
@@ -20,7 +23,10 @@ pub mod binaries;
 pub mod client;
 pub mod command;
 pub mod lab;
+pub mod node;
 pub mod origin;
 pub mod proxy;
+pub mod releases;
+pub mod static_server;
 pub mod toxics;
 pub mod wait;

@@ -47,7 +47,11 @@ impl Attempt {
         let source = from.as_ref().map_or_else(|| "none".into(), Version::to_string);
         Self {
             schema: SCHEMA,
-            id: format!("{source}-to-{}-{}", release.version, now.strftime("%Y%m%dT%H%M%S%3f")),
+            id: format!(
+                "{source}-to-{}-{}",
+                release.version,
+                now.strftime("%Y%m%dT%H%M%S%3f")
+            ),
             from,
             started: now,
             release_digest,

@@ -292,7 +292,11 @@ mod tests {
         let manifest = take(&paths, "one", 1);
         let archive = folder(&paths, "one").join("files.tar.zst");
         assert_eq!(tree::digest(&archive).unwrap(), manifest.archive);
-        let names: Vec<_> = manifest.entries.iter().map(|entry| entry.path.to_str().unwrap()).collect();
+        let names: Vec<_> = manifest
+            .entries
+            .iter()
+            .map(|entry| entry.path.to_str().unwrap())
+            .collect();
         assert_eq!(names, ["s/etc", "s/etc/d", "s/etc/d/a", "s/link"]);
         let restored = tempfile::tempdir().unwrap();
         tar::Archive::new(zstd::Decoder::new(File::open(&archive).unwrap()).unwrap())

@@ -78,9 +78,12 @@ mod armed {
             // A trace that cannot be written shows up as a place that is never visited.
             let _untraced = kato_shared::durable::append_line(Path::new(&trace), &format!("{name}:{visit}"));
         }
-        let Some(wanted) = variable("KATO_KILL_AT") else { return };
+        let Some(wanted) = variable("KATO_KILL_AT") else {
+            return;
+        };
         if wanted == name || wanted == format!("{name}:{visit}") {
-            let _dead = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let _dead =
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }
 }

@@ -146,7 +146,10 @@ mod tests {
         again.record(Act::Done { step: step() }).unwrap();
         let (records, _) = jsonl::read::<Record>(&path).unwrap();
         assert_eq!(
-            records.iter().map(|r| (r.seq, r.run.as_str())).collect::<Vec<_>>(),
+            records
+                .iter()
+                .map(|r| (r.seq, r.run.as_str()))
+                .collect::<Vec<_>>(),
             [(1, "r1"), (2, "r2")]
         );
         let line = std::fs::read_to_string(&path).unwrap();

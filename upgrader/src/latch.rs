@@ -4,10 +4,7 @@
 //! person made with `touch` is taken by its name, with a warning. Deleting a latch has the module installed again, also
 //! in the middle of a run: latches are read again for every module.
 
-use std::{
-    fs, io,
-    path::PathBuf,
-};
+use std::{fs, io, path::PathBuf};
 
 use jiff::Timestamp;
 use kato_shared::{

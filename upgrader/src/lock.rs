@@ -61,7 +61,9 @@ pub enum LockError {
 fn describe(holder: Option<&Holder>) -> String {
     holder.map_or_else(
         || "it has not said who it is yet".into(),
-        |Holder { run, pid, started, .. }| format!("run {run}, process {pid}, since {started}"),
+        |Holder {
+             run, pid, started, ..
+         }| format!("run {run}, process {pid}, since {started}"),
     )
 }
 
@@ -164,7 +166,10 @@ mod tests {
         let first = Lock::take(&path, &me("r1")).await.unwrap();
         assert_eq!(holder(&path), Some(me("r1")));
         let error = Lock::take(&path, &me("r2")).await.unwrap_err().to_string();
-        assert!(error.contains("run r1, process 1, since 1970-01-01T00:00:00Z"), "{error}");
+        assert!(
+            error.contains("run r1, process 1, since 1970-01-01T00:00:00Z"),
+            "{error}"
+        );
         drop(first);
         assert_eq!(holder(&path), None);
         let _second = Lock::take(&path, &me("r2")).await.unwrap();

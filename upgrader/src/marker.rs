@@ -6,11 +6,7 @@ use jiff::Timestamp;
 use kato_shared::durable::{self, DurableError};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    failpoint,
-    paths::NodePaths,
-    run::event::ErrorReport,
-};
+use crate::{failpoint, paths::NodePaths, run::event::ErrorReport};
 
 /// The content of the marker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

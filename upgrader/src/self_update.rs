@@ -37,7 +37,9 @@ const SELF_TEST_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum SelfUpdateError {
     /// This program is too old for the release, and the release has no newer one for this machine.
-    #[error("release {release} needs kato {needed} or newer, this is {own} and the release has none for {triple}")]
+    #[error(
+        "release {release} needs kato {needed} or newer, this is {own} and the release has none for {triple}"
+    )]
     TooOld {
         /// The release.
         release: Version,
@@ -101,12 +103,6 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
 pub fn own_version() -> Version {
     // Cargo refuses a package version that is none.
     Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(Version::new(0, 0, 0))
-}
-
-/// The target triple that this program was built for.
-pub fn triple() -> String {
-    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
-    format!("{}-unknown-linux-{libc}", std::env::consts::ARCH)
 }
 
 /// The digest of the program that runs.
@@ -198,7 +194,9 @@ fn free_slot(paths: &NodePaths, link: &Path) -> PathBuf {
     let slot = |name: &str| paths.slots().join(name).join("kato");
     let (a, b) = (slot("a"), slot("b"));
     let in_use = |program: &Path| {
-        let Ok(program) = program.canonicalize() else { return false };
+        let Ok(program) = program.canonicalize() else {
+            return false;
+        };
         let running = std::env::current_exe().ok();
         link.canonicalize().ok().as_ref() == Some(&program) || running.as_ref() == Some(&program)
     };
@@ -234,9 +232,14 @@ mod tests {
     }
 
     fn updates(offered: &str, min: Option<&str>, running: &[u8]) -> Result<bool, String> {
-        decide(&release(offered, min), "t", &Version::new(1, 2, 0), &Digest::of(running))
-            .map(|offered| offered.is_some())
-            .map_err(|error| error.to_string())
+        decide(
+            &release(offered, min),
+            "t",
+            &Version::new(1, 2, 0),
+            &Digest::of(running),
+        )
+        .map(|offered| offered.is_some())
+        .map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,14 +1,23 @@
 //! `kato node …`: the arguments of everything that concerns nodes.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use kato_shared::release::Version;
+use kato_shared::{Digest, release::Version};
 use url::Url;
 
 use super::Context;
 use crate::{
     exit::{Exit, Failure},
+    failpoint,
+    installed::Installed,
+    journal::Record,
+    jsonl,
+    report::terminal,
+    run::{
+        Node, by_hand, detach, follow, status,
+        upgrade::{self, Start},
+    },
     settings::Settings,
 };
 
@@ -25,6 +34,32 @@ pub struct NodeArgs {
 pub enum NodeCommand {
     /// Upgrade this node, or with `--cluster` all nodes; the same command again resumes.
     Upgrade(Box<UpgradeArgs>),
+    /// Print the release that this node has.
+    Version,
+    /// Take this node out of service.
+    Retire,
+    /// Put this node back into service.
+    Rejoin,
+    /// Print the events of this node as JSON lines.
+    #[command(hide = true)]
+    Events {
+        /// Only those with a larger number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Go on until the run ends.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Check that this program works on this node.
+    #[command(hide = true)]
+    SelfTest {
+        /// The journal that it must be able to read.
+        #[arg(long)]
+        journal: PathBuf,
+    },
+    /// List the places where a test may kill the program.
+    #[command(hide = true)]
+    KillPoints,
 }
 
 /// Arguments of `kato node upgrade`.
@@ -53,7 +88,7 @@ pub struct UpgradeArgs {
     /// Print the state of the upgrade on this node.
     #[arg(long)]
     pub status: bool,
-    /// Continue the interrupted run; refuses when there is none.
+    /// Continue the interrupted upgrade, and do nothing when there is none.
     #[arg(long)]
     pub resume: bool,
     /// Install the installed version once more; never relaxes a check.
@@ -84,8 +119,19 @@ pub struct UpgradeArgs {
     #[arg(long, hide = true)]
     pub detach: bool,
     /// The id of the run.
-    #[arg(long, hide = true, value_name = "ID")]
+    #[arg(long, hide = true, value_name = "ID", env = "KATO_RUN")]
     pub run: Option<String>,
+    /// The digest that a self-update started this program as.
+    #[arg(long, hide = true, value_name = "DIGEST", env = "KATO_SELF_UPDATED")]
+    pub self_updated: Option<Digest>,
+    /// Any value: download without the cache.
+    #[arg(
+        long,
+        hide = true,
+        value_name = "ANY",
+        env = "STACKATO_UPGRADE_SKIP_PROXY_CACHE"
+    )]
+    pub skip_cache: Option<String>,
 }
 
 /// What an operator asked of an upgrade, of this node or of the cluster.
@@ -119,6 +165,8 @@ pub struct UpgradeRequest {
     pub offline: bool,
     /// Take releases of the channel `development`.
     pub development: bool,
+    /// The value of `STACKATO_UPGRADE_SKIP_PROXY_CACHE`: any that is not empty skips the cache.
+    pub skip_cache: Option<String>,
 }
 
 impl UpgradeArgs {
@@ -137,6 +185,7 @@ impl UpgradeArgs {
             cache_url: self.cache_url.clone(),
             offline: self.offline,
             development: self.development,
+            skip_cache: self.skip_cache.clone().filter(|value| !value.is_empty()),
         }
     }
 }
@@ -148,18 +197,107 @@ impl UpgradeArgs {
 pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
     match args.command {
         NodeCommand::Upgrade(args) => upgrade(&args, context).await,
+        NodeCommand::Version => version(&node(context)?, context.json),
+        NodeCommand::Retire => by_hand::retire(&node(context)?).await,
+        NodeCommand::Rejoin => by_hand::rejoin(&node(context)?).await,
+        NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
+        NodeCommand::SelfTest { journal } => {
+            jsonl::read::<Record>(&journal)?;
+            Ok(Exit::Done)
+        }
+        NodeCommand::KillPoints => {
+            failpoint::POINTS.iter().for_each(|name| terminal::data(name));
+            Ok(Exit::Done)
+        }
     }
 }
 
 async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure> {
     let settings = load(context)?;
     let request = args.request(context);
-    // MERGE POINT cluster:  if args.cluster { return crate::cluster::run(request, &settings, &context.config).await; }
+    if args.cluster {
+        return crate::cluster::run(request, &settings, &context.config).await;
+    }
     if args.prepare {
         return crate::prepare::run(request, &settings, &context.config).await;
     }
-    std::future::ready(drop((request, settings))).await;
+    let node = Node::new(settings);
+    if args.status {
+        let status = status::read(&node)?;
+        if context.json {
+            terminal::json(&status);
+        } else {
+            terminal::data(&status::text(&status));
+        }
+        return Ok(Exit::Done);
+    }
+    if args.detach {
+        let run = args.run.clone().ok_or_else(|| {
+            Failure::new(Exit::Usage, anyhow::anyhow!("`--detach` needs the id of the run"))
+                .hint("add `--run ID`")
+        })?;
+        return detach::start(&node, &run, &args.attached(context, &run)).await;
+    }
+    let start = Start {
+        run: args.run.clone(),
+        kato_alone: args.update_kato,
+        updated_to: args.self_updated,
+    };
+    upgrade::upgrade(request, start, node).await
+}
+
+impl UpgradeArgs {
+    /// The same command without `--detach`, for the detached program.
+    fn attached(&self, context: &Context, run: &str) -> Vec<String> {
+        let mut words = vec![
+            "--config".into(),
+            context.config.display().to_string(),
+            "node".into(),
+            "upgrade".into(),
+            "--run".into(),
+            run.to_owned(),
+            // Nobody can be asked over there.
+            "--skip-confirmation".into(),
+        ];
+        let mut with = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                words.extend([format!("--{name}"), value]);
+            }
+        };
+        with("version", self.version.as_ref().map(ToString::to_string));
+        with("cache-ip", self.cache_ip.map(|ip| ip.to_string()));
+        with("cache-url", self.cache_url.as_ref().map(ToString::to_string));
+        with("skip-cache", self.skip_cache.clone());
+        let flags = [
+            ("download-only", self.download_only),
+            ("resume", self.resume),
+            ("force", self.force),
+            ("update-kato", self.update_kato),
+            ("offline", self.offline),
+            ("development", self.development),
+        ];
+        words.extend(
+            flags
+                .into_iter()
+                .filter(|(_, set)| *set)
+                .map(|(name, _)| format!("--{name}")),
+        );
+        words
+    }
+}
+
+fn version(node: &Node, json: bool) -> Result<Exit, Failure> {
+    let version = Installed::load(&node.paths)?.map(|installed| installed.version);
+    if json {
+        terminal::json(&serde_json::json!({"schema": 1, "node": node.id, "version": version}));
+    } else {
+        terminal::data(&version.map_or_else(|| "none".into(), |version| version.to_string()));
+    }
     Ok(Exit::Done)
+}
+
+fn node(context: &Context) -> Result<Node, Failure> {
+    load(context).map(Node::new)
 }
 
 pub(super) fn load(context: &Context) -> Result<Settings, Failure> {

@@ -162,7 +162,10 @@ fn apply(
         Action::Beside => {
             let new = beside(&to, ".new");
             put(row, &from, &new)?;
-            say(report, &format!("was changed here and stays; the release's is {}", new.display()));
+            say(
+                report,
+                &format!("was changed here and stays; the release's is {}", new.display()),
+            );
         }
         Action::Install => put(row, &from, &to)?,
     }
@@ -186,7 +189,9 @@ fn put(row: &Row, from: &Path, to: &Path) -> Result<(), ModuleError> {
 /// Permission bits that were changed here stay: a file that an operator closed is not opened by an upgrade.
 fn kept_mode(row: &Row, new: u32) -> u32 {
     match (&row.base, &row.local) {
-        (Some(Kind::File { mode: base, .. }), Some(Kind::File { mode: local, .. })) if base != local => *local,
+        (Some(Kind::File { mode: base, .. }), Some(Kind::File { mode: local, .. })) if base != local => {
+            *local
+        }
         _ => new,
     }
 }
@@ -241,13 +246,7 @@ fn remove_temporary_files(dest: &Path, rows: &[Row]) -> Result<(), ModuleError> 
         .iter()
         .filter_map(|row| dest.join(&row.path).parent().map(Path::to_owned))
         .collect();
-    for folder in folders {
-        let Ok(listing) = fs::read_dir(&folder) else { continue };
-        for item in listing.flatten() {
-            if durable::is_temporary(&item.file_name()) {
-                durable::remove(&item.path())?;
-            }
-        }
-    }
-    Ok(())
+    folders
+        .iter()
+        .try_for_each(|folder| super::remove_temporary_files(folder))
 }

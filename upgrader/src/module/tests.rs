@@ -104,14 +104,21 @@ fn replace_exchanges_the_folder_keeps_the_old_one_until_the_end_and_carries_safe
     let node = Node::new();
     node.put("s/web/index", "old");
     node.put("s/web/custom/logo", "mine");
-    let attempt = node.attempt("2.0.0", &json!({"policy": "replace", "dest": "/s/web"}), &[("index", "new")]);
+    let attempt = node.attempt(
+        "2.0.0",
+        &json!({"policy": "replace", "dest": "/s/web"}),
+        &[("index", "new")],
+    );
     let job = node.job(&attempt, None);
     for _again in 0..2 {
         install(&job).unwrap();
         check(&job).unwrap();
         assert_eq!(node.text("s/web/index").as_deref(), Some("new"));
         assert_eq!(node.text("s/web/custom/logo").as_deref(), Some("mine"));
-        assert_eq!(node.text(&format!("s/web.old-{}/index", attempt.id)).as_deref(), Some("old"));
+        assert_eq!(
+            node.text(&format!("s/web.old-{}/index", attempt.id)).as_deref(),
+            Some("old")
+        );
         // A deleted latch has it unpacked and exchanged once more.
         Work::close(&node.paths, "m").unwrap();
     }
@@ -122,7 +129,8 @@ fn replace_exchanges_the_folder_keeps_the_old_one_until_the_end_and_carries_safe
 #[test]
 fn versioned_moves_the_link_and_keeps_the_version_before() {
     let node = Node::new();
-    let policy = json!({"policy": "versioned", "dest": "/s/kato", "link": "/home/bin/kato", "link_to": "bin/kato"});
+    let policy =
+        json!({"policy": "versioned", "dest": "/s/kato", "link": "/home/bin/kato", "link_to": "bin/kato"});
     for (version, content) in [("1.0.0", "one"), ("2.0.0", "two"), ("3.0.0", "three")] {
         let attempt = node.attempt(version, &policy, &[("bin/kato", content)]);
         let job = node.job(&attempt, None);
@@ -130,11 +138,18 @@ fn versioned_moves_the_link_and_keeps_the_version_before() {
         check(&job).unwrap();
         settle(&job).unwrap();
         assert_eq!(node.text("home/bin/kato").as_deref(), Some(content));
-        assert!(fs::read_link(node.root.join("home/bin/kato")).unwrap().starts_with("../../s/kato"));
+        assert!(
+            fs::read_link(node.root.join("home/bin/kato"))
+                .unwrap()
+                .starts_with("../../s/kato")
+        );
     }
     let kept = node.names("s/kato");
     assert_eq!(kept.len(), 2, "{kept:?}");
-    assert!(kept[0].starts_with("2.0.0-") && kept[1].starts_with("3.0.0-"), "{kept:?}");
+    assert!(
+        kept[0].starts_with("2.0.0-") && kept[1].starts_with("3.0.0-"),
+        "{kept:?}"
+    );
 }
 
 #[test]
@@ -147,7 +162,10 @@ fn versioned_takes_over_a_folder_that_was_not_versioned() {
     install(&job).unwrap();
     check(&job).unwrap();
     assert_eq!(node.text("s/app/file").as_deref(), Some("new"));
-    assert_eq!(node.text(&format!("s/app.old-{}/file", attempt.id)).as_deref(), Some("old"));
+    assert_eq!(
+        node.text(&format!("s/app.old-{}/file", attempt.id)).as_deref(),
+        Some("old")
+    );
     settle(&job).unwrap();
     assert_eq!(node.names("s"), ["app", "apps"]);
 }
@@ -156,7 +174,17 @@ fn versioned_takes_over_a_folder_that_was_not_versioned() {
 fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
     let node = Node::new();
     let policy = json!({"policy": "overlay", "dest": "/s/etc"});
-    let one = node.attempt("1.0.0", &policy, &[("a", "a1"), ("b", "b1"), ("d/c", "c1"), ("gone", "g1"), ("custom", "v1")]);
+    let one = node.attempt(
+        "1.0.0",
+        &policy,
+        &[
+            ("a", "a1"),
+            ("b", "b1"),
+            ("d/c", "c1"),
+            ("gone", "g1"),
+            ("custom", "v1"),
+        ],
+    );
     let job = node.job(&one, None);
     install(&job).unwrap();
     let base = node.installed(&job);
@@ -165,7 +193,17 @@ fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
     node.put("s/etc/new", "mine too");
     node.put("s/etc/custom", "never touched");
 
-    let two = node.attempt("2.0.0", &policy, &[("a", "a2"), ("b", "b2"), ("d/c", "c1"), ("new", "n2"), ("custom", "v2")]);
+    let two = node.attempt(
+        "2.0.0",
+        &policy,
+        &[
+            ("a", "a2"),
+            ("b", "b2"),
+            ("d/c", "c1"),
+            ("new", "n2"),
+            ("custom", "v2"),
+        ],
+    );
     let job = node.job(&two, Some(&base));
     for _again in 0..2 {
         let report = install(&job).unwrap();
@@ -194,7 +232,10 @@ fn an_overlay_that_must_not_be_installed_changes_nothing() {
     let job = node.job(&attempt, None);
     let before = tree::scan(&node.root.join("s/etc")).unwrap();
     let error = install(&job).unwrap_err().to_string();
-    assert!(error.contains("a (changed here and in the release)") && error.contains("d (a folder in the release"), "{error}");
+    assert!(
+        error.contains("a (changed here and in the release)") && error.contains("d (a folder in the release"),
+        "{error}"
+    );
     assert_eq!(tree::scan(&node.root.join("s/etc")).unwrap(), before);
 }
 

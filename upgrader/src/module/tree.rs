@@ -82,7 +82,12 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
 pub fn look(path: &Path) -> io::Result<Option<Kind>> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
             return Ok(None);
         }
         Err(error) => return Err(error),
@@ -114,13 +119,17 @@ pub fn scan(folder: &Path) -> io::Result<Vec<Entry>> {
     while let Some(below) = folders.pop() {
         let listing = match fs::read_dir(folder.join(&below)) {
             Ok(listing) => listing,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound && below.as_os_str().is_empty() => break,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound && below.as_os_str().is_empty() => {
+                break;
+            }
             Err(error) => return Err(error),
         };
         for item in listing {
             let path = below.join(item?.file_name());
             // A file that goes away while we look was not there.
-            let Some(kind) = look(&folder.join(&path))? else { continue };
+            let Some(kind) = look(&folder.join(&path))? else {
+                continue;
+            };
             if kind.is_folder() {
                 folders.push(path.clone());
             }
@@ -139,7 +148,9 @@ pub fn size(path: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     let mut left = vec![path.to_owned()];
     while let Some(path) = left.pop() {
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         if metadata.is_dir() {
             for item in fs::read_dir(&path)? {
                 left.push(item?.path());
@@ -190,7 +201,10 @@ mod tests {
                 mode: 0o755
             }
         );
-        assert_eq!(size(root).unwrap() - fs::symlink_metadata(root.join("a")).unwrap().size(), 1);
+        assert_eq!(
+            size(root).unwrap() - fs::symlink_metadata(root.join("a")).unwrap().size(),
+            1
+        );
         remove(&root.join("a")).unwrap();
         assert!(Path::new("/etc").exists());
         assert!(scan(&root.join("none")).unwrap().is_empty());

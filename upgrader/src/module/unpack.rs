@@ -119,7 +119,9 @@ pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), U
         let mut tar = tar::Archive::new(plain);
         for entry in tar.entries().map_err(unreadable)? {
             if Instant::now() > deadline {
-                return Err(UnpackError::Timeout { into: into.to_owned() });
+                return Err(UnpackError::Timeout {
+                    into: into.to_owned(),
+                });
             }
             let mut entry = entry.map_err(unreadable)?;
             let name = entry.path().map_err(unreadable)?.into_owned();
@@ -129,10 +131,13 @@ pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), U
     }
     // The decoder stops at the end of its frame; what follows must be nothing, and the verifier must see it.
     io::copy(&mut verified, &mut io::sink()).map_err(unreadable)?;
-    verified.verifier.finish().map_err(|source| UnpackError::Altered {
-        path: archive.path.clone(),
-        source,
-    })?;
+    verified
+        .verifier
+        .finish()
+        .map_err(|source| UnpackError::Altered {
+            path: archive.path.clone(),
+            source,
+        })?;
     flush_folders(into).map_err(unwritable(Path::new(".")))
 }
 

@@ -3,10 +3,7 @@
 //! Moving the link is one rename, forward and back. The folder is `<dest>/<version>-<digest>`; it is unpacked as
 //! `<dest>/.new-<digest>` first.
 
-use std::{
-    fs,
-    path::PathBuf,
-};
+use std::{fs, path::PathBuf};
 
 use kato_shared::{durable, release::Install};
 
@@ -85,7 +82,11 @@ fn move_link(job: &Job<'_>, at: &Places) -> Result<(), ModuleError> {
         let fresh = beside(&at.link, &format!(".new-{}", job.short()));
         durable::symlink(&target, &fresh)?;
         durable::exchange(&fresh, &at.link)?;
-        replace::set_aside(job, &fresh, &beside(&at.link, &format!(".old-{}", job.attempt.id)))?;
+        replace::set_aside(
+            job,
+            &fresh,
+            &beside(&at.link, &format!(".old-{}", job.attempt.id)),
+        )?;
     } else if fs::read_link(&at.link).ok().as_deref() != Some(&target) {
         durable::symlink(&target, &at.link)?;
     }
@@ -106,7 +107,11 @@ pub(super) fn check(job: &Job<'_>) -> Result<(), ModuleError> {
     if found != expected {
         return Err(ModuleError::Differs {
             path: at.link,
-            problem: format!("expected a link to {}, found {}", expected.display(), found.display()),
+            problem: format!(
+                "expected a link to {}, found {}",
+                expected.display(),
+                found.display()
+            ),
         });
     }
     same_files(job, &at.folder)
@@ -116,6 +121,7 @@ pub(super) fn check(job: &Job<'_>) -> Result<(), ModuleError> {
 pub(super) fn settle(job: &Job<'_>, keep: u32) -> Result<(), ModuleError> {
     let at = places(job)?;
     super::sweep(&at.link)?;
+    super::remove_temporary_files(at.link.parent().unwrap_or(&at.dest))?;
     tree::remove(&at.fresh).map_err(ModuleError::io("removing", &at.fresh))?;
     let mut others = Vec::new();
     for item in fs::read_dir(&at.dest).map_err(ModuleError::io("reading", &at.dest))? {

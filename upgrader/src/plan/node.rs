@@ -131,8 +131,7 @@ pub fn backup_paths(release: &Release, roles: &[String]) -> BTreeSet<PathBuf> {
             Install::Replace { dest } | Install::Overlay { dest, .. } => dest.clone(),
         });
     let all: BTreeSet<PathBuf> = release.backup.iter().cloned().chain(replaced).collect();
-    let is_outermost =
-        |path: &&PathBuf| !path.ancestors().skip(1).any(|above| all.contains(above));
+    let is_outermost = |path: &&PathBuf| !path.ancestors().skip(1).any(|above| all.contains(above));
     all.iter().filter(is_outermost).cloned().collect()
 }
 
@@ -201,7 +200,10 @@ fn module_plan(facts: &NodeFacts, release: &Release, module: &Module) -> Option<
         dest: module.install.dest().to_owned(),
         sha256: artifact.sha256,
         bytes: artifact.size,
-        skip: facts.latches.get(&module.name).and_then(|verdict| skip_reason(*verdict)),
+        skip: facts
+            .latches
+            .get(&module.name)
+            .and_then(|verdict| skip_reason(*verdict)),
     })
 }
 
@@ -261,7 +263,11 @@ fn space(
             .map_or(0, |module| module.unpacked_size);
         // An overlay is unpacked beside its folder and then copied into it.
         let copies = if planned.policy == "overlay" { 2 } else { 1 };
-        needs.push(need(&planned.dest, unpacked.saturating_mul(copies), "unpacked modules"));
+        needs.push(need(
+            &planned.dest,
+            unpacked.saturating_mul(copies),
+            "unpacked modules",
+        ));
     }
     needs
 }
@@ -327,7 +333,10 @@ mod tests {
         let plan = made(&dea);
         assert_eq!(plan.retire.as_deref(), Some("DEA"));
         let order = plan.steps.join(" ");
-        assert!(order.contains("preflight retire backup") && order.contains("verify rejoin record"), "{order}");
+        assert!(
+            order.contains("preflight retire backup") && order.contains("verify rejoin record"),
+            "{order}"
+        );
         dea.can_retire = false;
         assert_eq!(made(&dea).retire, None);
     }
@@ -344,7 +353,8 @@ mod tests {
     #[test]
     fn c13_space_counts_what_is_missing_what_is_saved_and_what_is_unpacked() {
         let mut facts = facts(&["controller"]);
-        let bytes = |facts: &NodeFacts| -> Vec<u64> { made(facts).space.iter().map(|need| need.bytes).collect() };
+        let bytes =
+            |facts: &NodeFacts| -> Vec<u64> { made(facts).space.iter().map(|need| need.bytes).collect() };
         assert_eq!(bytes(&facts), [110, 1050, 300, 60]);
         facts.staged.insert(Digest::of(&[1]));
         facts.is_backed_up = true;

@@ -78,7 +78,10 @@ pub async fn run(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
         source,
     };
     let (mut out, mut err) = (unnamed().map_err(start)?, unnamed().map_err(start)?);
-    #[expect(clippy::disallowed_methods, reason = "the owner of the node's child processes")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the owner of the node's child processes"
+    )]
     let mut command = tokio::process::Command::new(program);
     command
         .args(arguments)
@@ -161,22 +164,37 @@ mod tests {
 
     #[tokio::test]
     async fn c11_a_failure_shows_the_status_and_the_last_fifty_lines() {
-        let error = run_for("seq 1 60; echo why >&2; exit 3", LONG).await.unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.ends_with("60\nwhy"), "{error}");
+        let error = run_for("seq 1 60; echo why >&2; exit 3", LONG)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("exit status: 3") && error.ends_with("60\nwhy"),
+            "{error}"
+        );
         assert!(error.contains("\n12\n") && !error.contains("\n11\n"), "{error}");
-        let error = run(&["/nonexistent/program".into()], None, LONG).await.unwrap_err();
+        let error = run(&["/nonexistent/program".into()], None, LONG)
+            .await
+            .unwrap_err();
         assert!(matches!(error, ProcessError::Start { .. }));
     }
 
     #[tokio::test]
     async fn c20_a_command_that_hangs_is_stopped_with_all_its_children() {
-        let error = run_for("echo waiting; sleep 600 & wait", Duration::from_millis(300)).await.unwrap_err();
-        assert!(matches!(&error, ProcessError::Timeout { output, .. } if output == "waiting"), "{error}");
+        let error = run_for("echo waiting; sleep 600 & wait", Duration::from_millis(300))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, ProcessError::Timeout { output, .. } if output == "waiting"),
+            "{error}"
+        );
     }
 
     #[tokio::test]
     async fn a_service_that_keeps_its_output_open_does_not_hold_the_run_back() {
-        let output = run_for("sleep 5 & echo started", Duration::from_secs(4)).await.unwrap();
+        let output = run_for("sleep 5 & echo started", Duration::from_secs(4))
+            .await
+            .unwrap();
         assert_eq!(output, "started\n");
     }
 }

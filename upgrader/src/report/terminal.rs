@@ -44,6 +44,12 @@ pub fn describe(failure: &Failure) -> String {
     }
 }
 
+/// An error with all its causes in one line.
+pub fn chain(error: &anyhow::Error) -> String {
+    let error: &(dyn std::error::Error + 'static) = error.as_ref();
+    Chain(error).to_string()
+}
+
 /// Whether a person can be asked: both sides of the conversation are a terminal.
 pub fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()

@@ -1,3 +1,20 @@
-//! Runs a plan on this node: journalled steps, and the events that tell of them.
+//! Runs an upgrade on this node: journalled steps, and the events that tell of them.
+//!
+//! Flow: [`upgrade`] takes the lock, chooses the release, makes the plan, asks → [`engine`] takes the [`steps`] → the run's
+//! last event. The state that decides what is left to do is on the node, so that the same command after a kill goes on.
 
+pub mod by_hand;
+pub mod context;
+pub mod detach;
+pub mod engine;
 pub mod event;
+mod failure;
+pub mod follow;
+pub mod goal;
+pub mod status;
+pub mod step;
+pub mod steps;
+pub mod stream;
+pub mod upgrade;
+
+pub use context::{Node, Run};

@@ -109,7 +109,12 @@ mod tests {
     }
 
     fn with(base: Option<Kind>, local: Option<Kind>, new: Option<Kind>) -> Action {
-        decide(base.as_ref(), local.as_ref(), new.as_ref(), OnConflict::VendorSave)
+        decide(
+            base.as_ref(),
+            local.as_ref(),
+            new.as_ref(),
+            OnConflict::VendorSave,
+        )
     }
 
     #[test]
@@ -137,8 +142,14 @@ mod tests {
 
     #[test]
     fn a_change_between_file_and_folder_is_refused() {
-        assert!(matches!(with(file("b"), Some(Kind::Folder), file("n")), Action::Refuse(_)));
-        assert!(matches!(with(file("b"), file("b"), Some(Kind::Folder)), Action::Refuse(_)));
+        assert!(matches!(
+            with(file("b"), Some(Kind::Folder), file("n")),
+            Action::Refuse(_)
+        ));
+        assert!(matches!(
+            with(file("b"), file("b"), Some(Kind::Folder)),
+            Action::Refuse(_)
+        ));
         assert_eq!(with(None, None, Some(Kind::Folder)), Action::Install);
     }
 

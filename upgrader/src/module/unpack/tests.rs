@@ -84,8 +84,14 @@ fn files_modes_links_and_folders_arrive() {
 fn no_entry_leaves_the_folder() {
     for (label, entries) in [
         ("parent", vec![raw(EntryType::Regular, "../escaped", None, b"x")]),
-        ("absolute", vec![raw(EntryType::Regular, "/tmp/escaped", None, b"x")]),
-        ("inner parent", vec![raw(EntryType::Regular, "a/../../escaped", None, b"x")]),
+        (
+            "absolute",
+            vec![raw(EntryType::Regular, "/tmp/escaped", None, b"x")],
+        ),
+        (
+            "inner parent",
+            vec![raw(EntryType::Regular, "a/../../escaped", None, b"x")],
+        ),
         (
             "through a link",
             vec![
@@ -100,7 +106,10 @@ fn no_entry_leaves_the_folder() {
                 raw(EntryType::Regular, "out/escaped", None, b"x"),
             ],
         ),
-        ("hard link", vec![raw(EntryType::Link, "shadow", Some("../../a.tar.zst"), b"")]),
+        (
+            "hard link",
+            vec![raw(EntryType::Link, "shadow", Some("../../a.tar.zst"), b"")],
+        ),
         ("device", vec![raw(EntryType::Char, "null", None, b"")]),
     ] {
         let fixture = Fixture::new(&entries);
@@ -111,7 +120,10 @@ fn no_entry_leaves_the_folder() {
             .filter(|entry| entry.path.ends_with("escaped") || entry.path.ends_with("shadow"))
             .collect();
         assert!(outside.is_empty(), "{label}: {outside:?}");
-        assert!(!Path::new("/tmp/escaped").exists() && !Path::new("/escaped").exists(), "{label}");
+        assert!(
+            !Path::new("/tmp/escaped").exists() && !Path::new("/escaped").exists(),
+            "{label}"
+        );
     }
 }
 

@@ -1,0 +1,62 @@
+//! A node's plan as a person reads it before saying yes.
+
+use std::fmt::Write as _;
+
+use kato_shared::settings::byte_size::human as bytes;
+
+use crate::plan::node::NodePlan;
+
+/// The plan as text, without a final newline.
+pub fn text(plan: &NodePlan) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _infallible = write(&mut text, plan);
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
+    match &plan.from {
+        Some(from) => writeln!(text, "{}: {from} → {}", plan.node, plan.to)?,
+        None => writeln!(text, "{}: installs {}", plan.node, plan.to)?,
+    }
+    writeln!(text, "  roles      {}", plan.roles.join(", "))?;
+    writeln!(text, "  download   {}", bytes(plan.download_bytes))?;
+    if let Some(role) = &plan.retire {
+        writeln!(text, "  retire     yes, for its role {role}; put back afterwards")?;
+    }
+    for path in &plan.backup {
+        writeln!(text, "  back up    {}", path.display())?;
+    }
+    for module in &plan.modules {
+        let version = module.version.as_deref().unwrap_or("");
+        let what = module.skip.map_or_else(
+            || format!("{} at {}", module.policy, module.dest.display()),
+            |reason| format!("skipped: {reason}"),
+        );
+        writeln!(text, "  module     {} {version}  {what}", module.name)?;
+    }
+    for name in &plan.dropped {
+        writeln!(text, "  stays      {name}, which the release has no more")?;
+    }
+    writeln!(text, "  restart    {}", restart(plan))?;
+    if plan.is_tolerant {
+        writeln!(
+            text,
+            "  tolerant   the last run failed: missing services and paths are warnings"
+        )?;
+    }
+    for notice in &plan.notices {
+        writeln!(text, "  note       {notice}")?;
+    }
+    Ok(())
+}
+
+const fn restart(plan: &NodePlan) -> &'static str {
+    use kato_shared::release::RestartScope;
+    match plan.restart {
+        RestartScope::Services => "services",
+        RestartScope::Reboot => "the machine",
+        RestartScope::None => "nothing",
+    }
+}

@@ -1,0 +1,187 @@
+//! What every step of a run has at hand.
+
+use std::{path::PathBuf, sync::Arc};
+
+use kato_shared::{clock::Clock, release::Module};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{event::EventKind, stream::Stream};
+use crate::{
+    attempt::Attempt,
+    cli::node::UpgradeRequest,
+    exit::{Exit, Failure},
+    installed::Installed,
+    journal::Journal,
+    latch::Latches,
+    module::Job,
+    ownership::Ownership,
+    paths::NodePaths,
+    plan::node::NodePlan,
+    platform::{ExecPlatform, Platform, Words},
+    settings::Settings,
+    source::Source,
+};
+
+/// This node.
+pub struct Node {
+    /// Its id.
+    pub id: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// Its folders.
+    pub paths: NodePaths,
+    /// Its platform.
+    pub platform: Box<dyn Platform>,
+    /// Its clock.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.id)
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// The node that `settings` describe.
+    pub fn new(settings: Settings) -> Self {
+        let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
+        let id = if settings.node.id.is_empty() {
+            host_name()
+        } else {
+            settings.node.id.clone()
+        };
+        let platform = ExecPlatform::new(settings.platform.clone(), &id, &paths);
+        Self {
+            id,
+            paths,
+            platform: Box::new(platform),
+            clock: Clock::system(),
+            settings,
+        }
+    }
+
+    /// The node's roles.
+    pub fn roles(&self) -> &[String] {
+        &self.settings.node.roles
+    }
+
+    /// Where operators call `kato` on this node.
+    pub fn kato_link(&self) -> PathBuf {
+        self.paths.on_node(&self.settings.node.kato_link)
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// One run: an upgrade to one release, and what it needs.
+pub struct Run {
+    /// The node.
+    pub node: Arc<Node>,
+    /// What was asked for.
+    pub request: UpgradeRequest,
+    /// The run's id.
+    pub id: String,
+    /// The upgrade; it outlives runs.
+    pub attempt: Attempt,
+    /// The installed release.
+    pub installed: Option<Installed>,
+    /// What will be done.
+    pub plan: NodePlan,
+    /// Where files come from; `None` when everything is staged and the network is not used.
+    pub source: Option<Arc<dyn Source>>,
+    /// The journal.
+    pub journal: Journal,
+    /// The event stream.
+    pub stream: Stream,
+    /// Cancelled when the operator stops the run.
+    pub stop: CancellationToken,
+    /// The digest that this program was started as by a self-update.
+    pub updated_to: Option<kato_shared::Digest>,
+    /// The version that was read back from the node.
+    pub seen_version: Option<String>,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run")
+            .field("id", &self.id)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Run {
+    /// Tells the operator something to read.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.stream.tell(EventKind::Warning { text: text.into() });
+    }
+
+    /// The node's latches.
+    pub fn latches(&self) -> Latches {
+        Latches::in_folder(self.node.paths.latches())
+    }
+
+    /// The job of installing `module` in this upgrade.
+    ///
+    /// # Errors
+    /// [`Exit::Bug`] when the release does not list the module's artifact, which was checked when it was read.
+    pub fn job<'a>(&'a self, module: &'a Module) -> Result<Job<'a>, Failure> {
+        let artifact = self
+            .attempt
+            .release
+            .artifacts
+            .get(&module.artifact)
+            .ok_or_else(|| {
+                Failure::new(
+                    Exit::Bug,
+                    anyhow::anyhow!("the artifact `{}` is not listed", module.artifact),
+                )
+            })?;
+        Ok(Job {
+            module,
+            artifact,
+            attempt: &self.attempt,
+            paths: &self.node.paths,
+            base: self
+                .installed
+                .as_ref()
+                .and_then(|installed| installed.modules.get(&module.name)),
+            deadline: Instant::now() + module.timeout.get(),
+        })
+    }
+
+    /// The words for the platform's commands.
+    pub fn words(&self) -> Words {
+        Words {
+            version: self.attempt.release.version.to_string(),
+            ..Words::default()
+        }
+    }
+
+    /// Writes down that the upgrade changes the node from now on.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be written.
+    pub fn begin(&mut self) -> Result<(), Failure> {
+        if !self.attempt.begun {
+            self.attempt.begun = true;
+            self.attempt.save(&self.node.paths)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the node is out of service by our hand.
+    ///
+    /// # Errors
+    /// [`Failure`] when the record cannot be read.
+    pub fn ownership(&self) -> Result<Option<Ownership>, Failure> {
+        Ok(Ownership::load(&self.node.paths)?)
+    }
+}

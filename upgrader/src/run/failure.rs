@@ -1,0 +1,126 @@
+//! How each error of a run ends the command, and what its operator should do next.
+
+use kato_shared::durable::DurableError;
+
+use crate::{
+    backup::BackupError,
+    document::DocumentError,
+    exit::{Exit, Failure},
+    jsonl::LinesError,
+    latch::LatchError,
+    lock::LockError,
+    module::ModuleError,
+    platform::PlatformError,
+    self_update::SelfUpdateError,
+};
+
+const AGAIN: &str = "run the same command again; modules that are done are skipped";
+const FREE_SPACE: &str = "free space there, then run the same command again";
+
+impl From<DurableError> for Failure {
+    fn from(error: DurableError) -> Self {
+        let hint = if error.is_disk_full() {
+            FREE_SPACE
+        } else {
+            "check the permissions of the folder and the file system, then run the same command again"
+        };
+        Self::new(Exit::Failed, error).hint(hint)
+    }
+}
+
+impl From<LinesError> for Failure {
+    fn from(error: LinesError) -> Self {
+        let hint = match &error {
+            LinesError::Damaged { .. } => "look at the file; moved out of the way, a new one is begun",
+            LinesError::Io { .. } | LinesError::Append(_) => {
+                "check free space and the permissions of the state folder, then run the same command again"
+            }
+        };
+        Self::new(Exit::Failed, error).hint(hint)
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        Self::new(Exit::Failed, error)
+            .hint("look at the file; it was written by kato and should not have been changed")
+    }
+}
+
+impl From<LatchError> for Failure {
+    fn from(error: LatchError) -> Self {
+        Self::new(Exit::Failed, error).hint("check the permissions of the latch folder")
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        match &error {
+            LockError::Held { .. } => Self::new(Exit::LockHeld, error)
+                .hint("wait for it, or follow it with `kato node upgrade --status`"),
+            LockError::Io { .. } | LockError::Folder(_) => Self::new(Exit::Preflight, error)
+                .hint("kato needs to write to its state folder; run it as root"),
+        }
+    }
+}
+
+impl From<ModuleError> for Failure {
+    fn from(error: ModuleError) -> Self {
+        let (exit, hint) = match &error {
+            _ if error.is_refusal() => (
+                Exit::Trust,
+                "delete the file from the staging folder and run the same command again".to_owned(),
+            ),
+            _ if error.is_disk_full() => (Exit::Failed, FREE_SPACE.to_owned()),
+            ModuleError::Conflict { dest, .. } => (
+                Exit::Failed,
+                format!(
+                    "move your changes out of {} and run the same command again",
+                    dest.display()
+                ),
+            ),
+            ModuleError::OutsideRoot { .. } => (
+                Exit::Failed,
+                "let the link point to a folder below the root".to_owned(),
+            ),
+            _ => (Exit::Failed, AGAIN.to_owned()),
+        };
+        Self::new(exit, error).hint(hint)
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let hint = if error.is_disk_full() { FREE_SPACE } else { AGAIN };
+        // Nothing of the node was changed before its backup is whole.
+        Self::new(Exit::Preflight, error).hint(hint)
+    }
+}
+
+impl From<PlatformError> for Failure {
+    fn from(error: PlatformError) -> Self {
+        let verb = match &error {
+            PlatformError::Command { verb, .. } | PlatformError::Output { verb, .. } => *verb,
+        };
+        Self::new(Exit::Failed, error).hint(format!(
+            "try the command of `[platform].{verb}` by hand, then run the same command again"
+        ))
+    }
+}
+
+impl From<SelfUpdateError> for Failure {
+    fn from(error: SelfUpdateError) -> Self {
+        let (exit, hint) = match &error {
+            SelfUpdateError::TooOld { .. } => (
+                Exit::Preflight,
+                "install a newer kato on this node by hand, then run the same command again",
+            ),
+            SelfUpdateError::Loop { .. } => (Exit::Bug, "look at what the link of kato points to"),
+            _ => (
+                Exit::Failed,
+                "kato itself is unchanged; run the same command again",
+            ),
+        };
+        Self::new(exit, error).hint(hint)
+    }
+}

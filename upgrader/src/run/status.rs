@@ -1,0 +1,161 @@
+//! The state of the upgrade on this node, read from its files: for `--status`, and for the orchestrator.
+
+use serde::Serialize;
+
+use super::{
+    Node,
+    event::{ErrorReport, Event, EventKind},
+};
+use crate::{exit::Failure, installed::Installed, jsonl, lock, marker, ownership::Ownership, self_update};
+
+/// The version of the status's JSON form.
+pub const SCHEMA: u32 = 1;
+
+/// The state of the upgrade on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The version of this format; see [`SCHEMA`].
+    pub schema: u32,
+    /// The node.
+    pub node: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// The installed release.
+    pub version: Option<String>,
+    /// The version of `kato`.
+    pub kato: String,
+    /// What is going on.
+    pub state: State,
+    /// The last run.
+    pub run: Option<String>,
+    /// The release that it is or was about.
+    pub to: Option<String>,
+    /// Its last step.
+    pub step: Option<String>,
+    /// The number of the last event.
+    pub last_seq: u64,
+    /// Whether we have taken the node out of service.
+    pub out_of_service: bool,
+    /// What failed.
+    pub error: Option<ErrorReport>,
+}
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing.
+    Idle,
+    /// A run is at work.
+    Running,
+    /// The last run failed.
+    Failed,
+    /// The last run was cut off.
+    Interrupted,
+}
+
+/// Reads the status.
+///
+/// # Errors
+/// [`Failure`] when a file of the node cannot be read.
+pub fn read(node: &Node) -> Result<Status, Failure> {
+    let paths = &node.paths;
+    let holder = lock::holder(&paths.lock());
+    let (events, _) = jsonl::read::<Event>(&paths.events())?;
+    let last = Last::of(&events);
+    let marker = marker::read(paths);
+    let state = if holder.is_some() {
+        State::Running
+    } else if last.run.is_some() && !last.is_finished {
+        State::Interrupted
+    } else if last.error.is_some() || marker::is_set(paths) {
+        State::Failed
+    } else {
+        State::Idle
+    };
+    Ok(Status {
+        schema: SCHEMA,
+        node: node.id.clone(),
+        roles: node.roles().to_vec(),
+        version: Installed::load(paths)?.map(|installed| installed.version.to_string()),
+        kato: self_update::own_version().to_string(),
+        state,
+        run: holder.map(|holder| holder.run).or(last.run),
+        to: last.to,
+        step: last.step,
+        last_seq: events.last().map_or(0, |event| event.seq),
+        out_of_service: Ownership::load(paths)?.is_some(),
+        error: last.error.or_else(|| marker.map(|marker| marker.error)),
+    })
+}
+
+/// What the events say of the last run.
+#[derive(Default)]
+struct Last {
+    run: Option<String>,
+    to: Option<String>,
+    step: Option<String>,
+    is_finished: bool,
+    error: Option<ErrorReport>,
+}
+
+impl Last {
+    fn of(events: &[Event]) -> Self {
+        let mut last = Self::default();
+        for event in events {
+            if last.run.as_ref() != Some(&event.run) {
+                last = Self {
+                    run: Some(event.run.clone()),
+                    ..Self::default()
+                };
+            }
+            match &event.kind {
+                EventKind::RunStarted { to, .. } => last.to = Some(to.clone()),
+                EventKind::StepStarted { step } => last.step = Some(step.clone()),
+                EventKind::RunFinished { error, .. } => {
+                    last.is_finished = true;
+                    last.error.clone_from(error);
+                }
+                EventKind::StepSkipped { .. }
+                | EventKind::StepFinished { .. }
+                | EventKind::Progress { .. }
+                | EventKind::Warning { .. }
+                | EventKind::Notice { .. } => {}
+            }
+        }
+        last
+    }
+}
+
+/// The status as a person reads it.
+pub fn text(status: &Status) -> String {
+    let version = status.version.as_deref().unwrap_or("no release");
+    let mut lines = vec![format!("{}: {version}", status.node)];
+    let mut add = |name: &str, value: &str| lines.push(format!("  {name:<9} {value}"));
+    add("roles", &status.roles.join(", "));
+    add("kato", &status.kato);
+    add(
+        "state",
+        match status.state {
+            State::Idle => "idle",
+            State::Running => "an upgrade is running",
+            State::Failed => "the last run failed; run `kato node upgrade` again",
+            State::Interrupted => "the last run was cut off; run `kato node upgrade` again",
+        },
+    );
+    if status.state != State::Idle {
+        add("run", status.run.as_deref().unwrap_or(""));
+        add("to", status.to.as_deref().unwrap_or(""));
+        add("step", status.step.as_deref().unwrap_or(""));
+    }
+    if status.out_of_service {
+        add("service", "out of service by an upgrade");
+    }
+    if let Some(error) = &status.error {
+        add("error", &format!("{}: {}", error.step, error.message));
+        if let Some(hint) = &error.hint {
+            add("hint", hint);
+        }
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,140 @@
+//! `record`: the upgrade is complete. The record is the commit point; everything after it only cleans up.
+//!
+//! Order: record (flushed) → failure marker → latches → what modules kept → staging, notes, script → the upgrade itself.
+//! A run that finds the record of the upgrade it is in the middle of has only to go on from there.
+
+use std::{collections::BTreeMap, fs};
+
+use async_trait::async_trait;
+use kato_shared::{durable, release::Module};
+
+use crate::{
+    attempt::Attempt,
+    backup,
+    exit::Failure,
+    failpoint,
+    installed::{self, Installed, InstalledModule},
+    latch::Latches,
+    marker,
+    module::{self, Job, ModuleError, Work, tree},
+    plan::node::modules_for,
+    recover,
+    run::{
+        Run,
+        context::Node,
+        step::{Acted, Step},
+    },
+};
+
+pub(super) struct Record;
+
+#[async_trait]
+impl Step for Record {
+    fn name(&self) -> String {
+        "record".into()
+    }
+
+    fn changes_node(&self) -> bool {
+        true
+    }
+
+    async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        let release = &run.attempt.release;
+        let mut modules = BTreeMap::new();
+        for module in modules_for(release, run.node.roles()) {
+            modules.insert(module.name.clone(), installed_module(run, module)?);
+        }
+        let record = Installed {
+            schema: installed::SCHEMA,
+            version: release.version.clone(),
+            release_digest: run.attempt.release_digest,
+            attempt: run.attempt.id.clone(),
+            time: run.node.clock.now(),
+            modules,
+        };
+        durable::write_json(&run.node.paths.installed(), &record, 0o644)?;
+        failpoint::hit("record.installed");
+        run.installed = Some(record);
+        settle(&run.node, &run.attempt)?;
+        Ok(Acted::Done)
+    }
+}
+
+/// What was unpacked is the pristine state; for a module latched by hand the release's own list has to do.
+fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failure> {
+    let job = run.job(module)?;
+    let noted = Work::load(&run.node.paths, &module.name)?.filter(|work| work.sha256 == job.artifact.sha256);
+    let listed = || {
+        let entry = |file: &kato_shared::release::FileEntry| tree::Entry {
+            path: file.path.clone(),
+            kind: tree::Kind::File {
+                sha256: file.sha256,
+                mode: file.mode,
+            },
+        };
+        module.files.iter().map(entry).collect()
+    };
+    Ok(InstalledModule {
+        version: module.version.clone(),
+        sha256: job.artifact.sha256,
+        dest: module.install.dest().to_owned(),
+        entries: noted.map_or_else(listed, |work| work.entries),
+    })
+}
+
+/// Cleans up after a recorded upgrade. May be killed anywhere and called again.
+///
+/// # Errors
+/// [`Failure`] with the first thing that cannot be removed.
+pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
+    marker::clear(&node.paths)?;
+    Latches::in_folder(node.paths.latches()).clear()?;
+    for module in modules_for(&attempt.release, node.roles()) {
+        if let Some(artifact) = attempt.release.artifacts.get(&module.artifact) {
+            module::settle(&Job {
+                module,
+                artifact,
+                attempt,
+                paths: &node.paths,
+                base: None,
+                deadline: tokio::time::Instant::now(),
+            })?;
+        }
+    }
+    recover::clear(&node.paths)?;
+    backup::retain(&node.paths, node.settings.upgrade.backup_keep)?;
+    clean_state(node)?;
+    failpoint::hit("record.settled");
+    durable::remove(&node.paths.attempt())?;
+    failpoint::hit("record.attempt");
+    Ok(())
+}
+
+/// Downloads and notes of the upgrade, and temporary files that killed runs left.
+fn clean_state(node: &Node) -> Result<(), Failure> {
+    let paths = &node.paths;
+    let remove = |path: &std::path::Path| tree::remove(path).map_err(ModuleError::io("removing", path));
+    remove(&paths.work())?;
+    for folder in [paths.staging(), paths.state_dir().to_owned()] {
+        let is_staging = folder == paths.staging();
+        let Ok(listing) = fs::read_dir(&folder) else {
+            continue;
+        };
+        for item in listing.flatten() {
+            if is_staging || durable::is_temporary(&item.file_name()) {
+                remove(&item.path())?;
+            }
+        }
+    }
+    for file in [paths.installed(), paths.failure_marker(), node.kato_link()] {
+        let Some(Ok(listing)) = file.parent().map(fs::read_dir) else {
+            continue;
+        };
+        for item in listing.flatten() {
+            if durable::is_temporary(&item.file_name()) {
+                remove(&item.path())?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `restart`: what the release asks for: services, the machine, or nothing.
+//!
+//! A restart of the machine ends the run; the boot that ends is journalled first. A later run of the same upgrade goes on
+//! when it sees another boot, and asks again when it does not.
+
+use async_trait::async_trait;
+use kato_shared::release::RestartScope;
+
+use crate::{
+    exit::{Exit, Failure},
+    failpoint,
+    journal::Act,
+    lock,
+    plan::node::modules_for,
+    platform::{Verb, Words},
+    run::{
+        Run,
+        step::{Acted, Need, Step},
+    },
+};
+
+pub(super) struct Restart;
+
+#[async_trait]
+impl Step for Restart {
+    fn name(&self) -> String {
+        "restart".into()
+    }
+
+    fn changes_node(&self) -> bool {
+        true
+    }
+
+    async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
+        let skip = |reason: &str| Ok(Need::Skip(reason.into()));
+        match run.plan.restart {
+            RestartScope::Reboot => {
+                let now = lock::boot_id(run.node.paths.root());
+                match run.journal.rebooted_in(&run.attempt.id) {
+                    Some(ended) if ended != now => skip("the machine was restarted"),
+                    _ => Ok(Need::Act),
+                }
+            }
+            RestartScope::None if services(run).is_empty() => skip("the release restarts nothing"),
+            RestartScope::None | RestartScope::Services if !run.node.platform.knows(Verb::Restart) => {
+                skip("the platform has no command for it")
+            }
+            RestartScope::None | RestartScope::Services => Ok(Need::Act),
+        }
+    }
+
+    async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        if run.plan.restart == RestartScope::Reboot {
+            return reboot(run).await;
+        }
+        let words = Words {
+            // The node's services all together, or those that modules name.
+            services: if run.plan.restart == RestartScope::None {
+                services(run).join(",")
+            } else {
+                String::new()
+            },
+            ..run.words()
+        };
+        run.node.platform.call(Verb::Restart, &words).await?;
+        failpoint::hit("restart.acted");
+        Ok(Acted::Done)
+    }
+}
+
+/// The services that the node's modules ask to be restarted.
+fn services(run: &Run) -> Vec<String> {
+    let mut services: Vec<String> = modules_for(&run.attempt.release, run.node.roles())
+        .into_iter()
+        .flat_map(|module| module.restart.clone())
+        .collect();
+    services.sort_unstable();
+    services.dedup();
+    services
+}
+
+async fn reboot(run: &mut Run) -> Result<Acted, Failure> {
+    if !run.node.platform.knows(Verb::Reboot) {
+        return Err(Failure::new(
+            Exit::Failed,
+            anyhow::anyhow!("the release restarts the machine, and `[platform].reboot` is not set"),
+        )
+        .hint(
+            "restart the machine by hand after setting the command, then run `kato node upgrade --resume`",
+        ));
+    }
+    run.journal.record(Act::Rebooting {
+        attempt: run.attempt.id.clone(),
+        boot_id: lock::boot_id(run.node.paths.root()),
+    })?;
+    let words = run.words();
+    run.node.platform.call(Verb::Reboot, &words).await?;
+    failpoint::hit("restart.acted");
+    Ok(Acted::Rebooting)
+}

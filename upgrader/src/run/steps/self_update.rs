@@ -1,0 +1,90 @@
+//! `self-update`: this program first; see [`crate::self_update`].
+
+use async_trait::async_trait;
+use kato_shared::release::{Upgrader, layout};
+
+use crate::{
+    exit::{Exit, Failure},
+    report::terminal,
+    run::{
+        Run,
+        step::{Acted, Need, Step},
+    },
+    self_update::{self, SelfUpdateError},
+    source::Wanted,
+};
+
+pub(super) struct SelfUpdate;
+
+#[async_trait]
+impl Step for SelfUpdate {
+    fn name(&self) -> String {
+        "self-update".into()
+    }
+
+    async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
+        let running = self_update::running_digest()?;
+        if let Some(expected) = run.updated_to.filter(|expected| *expected != running) {
+            return Err(SelfUpdateError::Loop { expected, running }.into());
+        }
+        Ok(match offered(run, &running)? {
+            None => Need::Skip("this is the release's kato".into()),
+            Some(_) if run.updated_to.is_some() => Need::Skip("kato was updated by this run".into()),
+            Some(_) => Need::Act,
+        })
+    }
+
+    async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        let running = self_update::running_digest()?;
+        let Some(offered) = offered(run, &running)? else {
+            return Ok(Acted::Done);
+        };
+        match replace(run, &offered).await {
+            Ok(()) => Ok(Acted::Done),
+            Err(failure) if failure.exit == Exit::Trust => Err(failure),
+            // The release can be installed by this program; kato is not worth more than the upgrade.
+            Err(failure) if suffices(run) => {
+                run.warn(format!(
+                    "kato was not updated, the upgrade goes on with this one: {}",
+                    terminal::describe(&failure)
+                ));
+                Ok(Acted::Done)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+fn offered(run: &Run, running: &kato_shared::Digest) -> Result<Option<Upgrader>, Failure> {
+    let own = self_update::own_version();
+    Ok(self_update::decide(&run.attempt.release, layout::HOST_TRIPLE, &own, running)?.cloned())
+}
+
+/// Whether the release can be installed by this program.
+fn suffices(run: &Run) -> bool {
+    let own = self_update::own_version();
+    run.attempt
+        .release
+        .min_upgrader
+        .as_ref()
+        .is_none_or(|needed| own >= *needed)
+}
+
+/// Downloads and installs the program, and becomes it; returns only when that fails.
+async fn replace(run: &mut Run, offered: &Upgrader) -> Result<(), Failure> {
+    let wanted = Wanted {
+        target: offered.target.clone(),
+        sha256: offered.sha256,
+        size: offered.size,
+    };
+    let copy = super::stage::fetch(run, &wanted, "self-update", "kato").await?;
+    let link = run.node.kato_link();
+    let program = self_update::install(&run.node.paths, &copy, &offered.sha256, &link).await?;
+    let error = self_update::restart_as(&program, &offered.sha256, &run.id);
+    Err(SelfUpdateError::Io {
+        action: "starting",
+        path: program,
+        source: error,
+    }
+    .into())
+}

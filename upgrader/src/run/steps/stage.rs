@@ -1,0 +1,161 @@
+//! `stage`: everything that the upgrade needs is on the node, verified, before anything of the node is changed.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Mutex, time::Duration};
+
+use async_trait::async_trait;
+use kato_shared::Digest;
+use tokio::time::Instant;
+
+use crate::{
+    exit::{Exit, Failure},
+    failpoint,
+    plan::node::modules_for,
+    run::{
+        Run,
+        engine::stopped,
+        event::EventKind,
+        step::{Acted, Step},
+    },
+    source::Wanted,
+    space,
+};
+
+/// How often the operator is told how far a download is.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+pub(super) struct Stage;
+
+#[async_trait]
+impl Step for Stage {
+    fn name(&self) -> String {
+        "stage".into()
+    }
+
+    async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        check_space(run)?;
+        for (name, wanted) in wanted(run) {
+            fetch(run, &wanted, "stage", &name).await?;
+            failpoint::hit("stage.file");
+        }
+        run.attempt.staged = true;
+        run.attempt.save(&run.node.paths)?;
+        Ok(Acted::Done)
+    }
+}
+
+/// The artifacts of the node's modules, latched ones included: a latch may be deleted in the middle of the run.
+fn wanted(run: &Run) -> Vec<(String, Wanted)> {
+    let release = &run.attempt.release;
+    let mut files: BTreeMap<Digest, (String, Wanted)> = BTreeMap::new();
+    let mut order = Vec::new();
+    for module in modules_for(release, run.node.roles()) {
+        if let Some(artifact) = release.artifacts.get(&module.artifact) {
+            let wanted = Wanted {
+                target: artifact.target.clone(),
+                sha256: artifact.sha256,
+                size: artifact.size,
+            };
+            if files
+                .insert(artifact.sha256, (module.artifact.clone(), wanted))
+                .is_none()
+            {
+                order.push(artifact.sha256);
+            }
+        }
+    }
+    order
+        .into_iter()
+        .filter_map(|digest| files.remove(&digest))
+        .collect()
+}
+
+fn check_space(run: &Run) -> Result<(), Failure> {
+    let unreadable = |source: std::io::Error| {
+        Failure::new(
+            Exit::Preflight,
+            anyhow::Error::new(source).context("asking for free space failed"),
+        )
+    };
+    let mut needs = Vec::with_capacity(run.plan.space.len());
+    for need in &run.plan.space {
+        // Downloads and backups are named by their real place, modules by the release's.
+        let path = if need.path.starts_with(run.node.paths.state_dir()) {
+            need.path.clone()
+        } else {
+            run.node.paths.on_node(&need.path)
+        };
+        needs.push((need, space::mount_of(&path).map_err(unreadable)?));
+    }
+    space::judge(needs).map_err(|short| {
+        let hint = format!(
+            "nothing was changed; free space on {}, or move `[node].state_dir` to a larger file system, then run the same command again",
+            short.mount.display()
+        );
+        Failure::new(Exit::Preflight, short).hint(hint)
+    })
+}
+
+/// Puts one file into the staging folder, and tells how far it is.
+pub(super) async fn fetch(
+    run: &mut Run,
+    wanted: &Wanted,
+    step: &str,
+    name: &str,
+) -> Result<PathBuf, Failure> {
+    let staging = run.node.paths.staging();
+    let Some(source) = run.source.clone() else {
+        return staged(&staging.join(wanted.sha256.hex()), wanted, name);
+    };
+    let state = Mutex::new((0_u64, 0_u64));
+    let progress = |done: u64, total: u64| {
+        if let Ok(mut state) = state.lock() {
+            *state = (done, total);
+        }
+    };
+    let download = source.fetch(wanted, &staging, &progress);
+    tokio::pin!(download);
+    let mut tick = tokio::time::interval_at(Instant::now() + TELL_EVERY, TELL_EVERY);
+    let tell = |run: &mut Run, (done, total): (u64, u64)| {
+        run.stream.tell(EventKind::Progress {
+            step: step.to_owned(),
+            subject: name.to_owned(),
+            done,
+            total,
+        });
+    };
+    let stop = run.stop.clone();
+    loop {
+        tokio::select! {
+            path = &mut download => {
+                let path = path?;
+                tell(run, (wanted.size, wanted.size));
+                return Ok(path);
+            }
+            _ = tick.tick() => {
+                let now = state.lock().map(|state| *state).unwrap_or_default();
+                tell(run, now);
+            }
+            () = stop.cancelled() => return Err(stopped()),
+        }
+    }
+}
+
+/// Without the network: what was downloaded before, verified again.
+fn staged(path: &std::path::Path, wanted: &Wanted, name: &str) -> Result<PathBuf, Failure> {
+    let missing = |problem: anyhow::Error| {
+        Failure::new(Exit::TryAgain, problem)
+            .hint("run the same command again without `--offline`, when the upgrade host or the cache can be reached")
+    };
+    match crate::module::tree::digest(path) {
+        Ok(found) if found == wanted.sha256 => Ok(path.to_owned()),
+        Ok(found) => Err(missing(anyhow::anyhow!(
+            "{} ({name}) is not what the release lists: expected {}, found {found}",
+            path.display(),
+            wanted.sha256
+        ))),
+        Err(error) => Err(missing(
+            anyhow::Error::new(error)
+                .context(format!("{} ({name}) was not downloaded before", path.display())),
+        )),
+    }
+}
