@@ -17,6 +17,7 @@ mod outcome;
 mod present;
 mod private_keys;
 mod retrieve;
+mod shared;
 mod side_trip;
 mod tunnel;
 
@@ -42,8 +43,8 @@ use crate::{
     store::Store,
 };
 
-pub use fetch::Shared;
 use private_keys::PrivateKeys;
+pub use shared::{Filling, Shared};
 
 /// Everything that answering a request needs; clones share it.
 #[derive(Debug, Clone)]

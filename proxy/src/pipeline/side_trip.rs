@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use http::{StatusCode, Version, header};
 
-use super::{Answer, Ask, Pipeline, fetch::Filling, forward::pass};
+use super::{Answer, Ask, Pipeline, forward::pass, shared::Filling};
 use crate::{
     cache_status::{CacheStatus, Forward},
     conditional::{self, Length},
