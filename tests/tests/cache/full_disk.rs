@@ -58,7 +58,7 @@ mod as_root {
         origin.serve("/small", Resource::cacheable("fits"));
         proxy.client().fetch("/files/small").await?;
         proxy
-            .wait_until_stored(&proxy.client().get("/files/small"))
+            .wait_until_stored(&proxy.client().get("/files/small"), b"fits")
             .await?;
         let (response, got) = proxy.client().fetch("/files/small").await?;
         assert_eq!(got, b"fits");
