@@ -1,6 +1,6 @@
 //! Logs by `tracing`, on stderr: lines for people or JSON for machines. Data goes to stdout and never through here.
 
-use std::str::FromStr;
+use std::{io::IsTerminal, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, fmt};
@@ -46,7 +46,11 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
         filter: filter.to_owned(),
         source,
     })?;
-    let builder = fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    // Colours are for a terminal: a file or a journal shall not hold escape sequences.
+    let builder = fmt()
+        .with_env_filter(parsed)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let _already_started = match format {
         LogFormat::Human => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

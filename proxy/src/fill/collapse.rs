@@ -48,6 +48,9 @@ impl<S> Clone for State<S> {
 pub trait Answers {
     /// Whether a request with these fields is answered, too.
     fn answers(&self, request: &HeaderMap) -> bool;
+
+    /// Whether everything has been received, and only storing it is left.
+    fn is_received(&self) -> bool;
 }
 
 /// All flights of the process.
@@ -125,6 +128,15 @@ impl<S: Answers> Collapse<S> {
         }
     }
 
+    /// A flight for `key` that has received everything and is being stored.
+    pub fn settling(&self, key: &str) -> Option<Joiner<S>> {
+        let flights = self.lock();
+        let settling = flights.get(key)?.iter().find(
+            |flight| matches!(&*flight.state.borrow(), State::Shared(shared) if shared.is_received()),
+        )?;
+        Some(Joiner(settling.state.clone()))
+    }
+
     /// Flights under way.
     pub fn len(&self) -> usize {
         self.lock().values().map(Vec::len).sum()
@@ -200,11 +212,19 @@ impl<S> Joiner<S> {
     ///
     /// # Cancel safety
     /// Dropping it leaves the flight.
-    pub async fn outcome(mut self) -> State<S> {
+    pub async fn outcome(&mut self) -> State<S> {
         match self.0.wait_for(|state| !matches!(state, State::Waiting)).await {
             Ok(state) => state.clone(),
             Err(_sender_gone) => State::Abandoned,
         }
+    }
+
+    /// Waits until the flight is over and what it brought is stored, or not.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the flight.
+    pub async fn ended(mut self) {
+        while self.0.changed().await.is_ok() {}
     }
 }
 
@@ -218,6 +238,10 @@ mod tests {
     impl Answers for Head {
         fn answers(&self, request: &HeaderMap) -> bool {
             request.get("accept").is_some_and(|value| value == self.0)
+        }
+
+        fn is_received(&self) -> bool {
+            self.0 == "received"
         }
     }
 
@@ -243,7 +267,7 @@ mod tests {
     async fn all_who_match_share_one_flight_and_others_fly_on_their_own() {
         let collapse = Collapse::default();
         let permit = lead(&collapse, "a");
-        let waiting = follow(&collapse, "b");
+        let mut waiting = follow(&collapse, "b");
         permit.share(Arc::new(Head("a")));
         assert!(matches!(waiting.outcome().await, State::Shared(head) if !head.answers(&accept("b"))));
         assert!(matches!(follow(&collapse, "a").outcome().await, State::Shared(_)));
@@ -257,8 +281,8 @@ mod tests {
     async fn a_permit_that_is_dropped_elects_the_next() {
         let collapse = Collapse::default();
         let permit = lead(&collapse, "a");
-        let first = follow(&collapse, "a");
-        let second = follow(&collapse, "a");
+        let mut first = follow(&collapse, "a");
+        let mut second = follow(&collapse, "a");
         drop(permit);
         assert!(matches!(first.outcome().await, State::Abandoned));
         let _elected = lead(&collapse, "a");
@@ -278,10 +302,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_flight_that_only_has_to_be_stored_is_found_until_it_is() {
+        let collapse = Collapse::default();
+        let permit = lead(&collapse, "received");
+        assert!(collapse.settling("k").is_none());
+        permit.share(Arc::new(Head("received")));
+        let settling = collapse.settling("k").unwrap();
+        drop(permit);
+        settling.ended().await;
+        assert!(collapse.settling("k").is_none());
+    }
+
+    #[tokio::test]
     async fn what_is_private_is_not_shared() {
         let collapse = Collapse::default();
         let permit = lead(&collapse, "a");
-        let waiting = follow(&collapse, "a");
+        let mut waiting = follow(&collapse, "a");
         permit.keep_private();
         assert!(matches!(waiting.outcome().await, State::Private));
         assert!(collapse.is_empty());

@@ -32,7 +32,7 @@ impl Inside {
         command
             .args(&TIED[1..])
             .args([
-                "nsenter", "--target", &target, "--net", "--mount", "--pid", "--wd=/", "--",
+                "nsenter", "--target", &target, "--net", "--mount", "--pid", "--root", "--wd", "--",
             ])
             .args(TIED)
             .args(argv);

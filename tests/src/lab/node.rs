@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{Background, Ended, Lab, PATIENCE, inside::Order, keys, plan::Place};
 use crate::{command, wait};
@@ -240,15 +240,21 @@ impl<'lab> Node<'lab> {
     /// # Errors
     /// When it does not within a minute.
     pub fn wait_reachable(&self) -> Result<()> {
-        self.lab
-            .watch
-            .wait_for(self.name(), "is up", BOOT, |state| state.pid.is_some())?;
-        wait::until(&format!("{} answers over ssh", self.name()), BOOT, || {
-            self.ssh(&["true"])
-                .ok()
-                .filter(|output| output.status.success())
-                .map(drop)
-        })
+        let mut said = String::new();
+        let answers = wait::until(&format!("{} answers over ssh", self.name()), BOOT, || {
+            match self.ssh(&["true"]) {
+                Ok(output) if output.status.success() => return Some(Ok(())),
+                Ok(output) => said = String::from_utf8_lossy(&output.stderr).into_owned(),
+                Err(error) => said = format!("{error:#}"),
+            }
+            // Its init does not end by itself unless something is wrong; waiting longer would not help.
+            let state = self.lab.watch.node(self.name());
+            let broken = state.pid.is_none() && state.ended == Some(Ended::Exited);
+            broken.then(|| Err(anyhow!("{} has ended by itself", self.name())))
+        });
+        answers
+            .and_then(|answer| answer)
+            .with_context(|| format!("ssh said: {}", said.trim_end()))
     }
 
     // === inside ===

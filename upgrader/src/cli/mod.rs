@@ -13,6 +13,7 @@ use crate::{
     report::terminal,
 };
 
+pub mod demo;
 pub mod node;
 pub mod prepare;
 pub mod release;
@@ -56,6 +57,8 @@ pub enum Command {
     Cache(prepare::CacheArgs),
     /// Make and publish releases.
     Release(Box<release::ReleaseArgs>),
+    /// Show an upgrade of a throw-away cluster on this machine.
+    Demo(demo::DemoArgs),
     /// Print the completions of a shell.
     Completions(CompletionsArgs),
 }
@@ -110,6 +113,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Node(args) => node::run(args, context).await,
         Command::Cache(args) => prepare::run(args, context).await,
         Command::Release(args) => release::run(*args, context).await,
+        Command::Demo(args) => demo::run(args, context).await,
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "kato", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -217,7 +217,9 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
 async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure> {
     let settings = load(context)?;
     let request = args.request(context);
-    // MERGE POINT cluster:  if args.cluster { return crate::cluster::run(request, &settings, &context.config).await; }
+    if args.cluster {
+        return crate::cluster::run(request, &settings, &context.config).await;
+    }
     if args.prepare {
         return crate::prepare::run(request, &settings, &context.config).await;
     }

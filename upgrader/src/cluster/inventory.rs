@@ -23,6 +23,8 @@ pub struct Inventory {
     pub name: String,
     /// The role of the Core node, `primary` by default.
     pub core_role: String,
+    /// The role that every node has and that therefore says nothing, `base` by default.
+    pub implicit_role: String,
     /// How nodes are reached.
     pub ssh: SshSettings,
     /// The nodes, in the order of the file.
@@ -168,6 +170,7 @@ struct Fragment {
 struct ClusterFragment {
     name: String,
     core_role: String,
+    implicit_role: String,
 }
 
 impl Default for ClusterFragment {
@@ -175,6 +178,7 @@ impl Default for ClusterFragment {
         Self {
             name: String::new(),
             core_role: "primary".into(),
+            implicit_role: "base".into(),
         }
     }
 }
@@ -261,6 +265,7 @@ impl Inventory {
         let mut inventory = Self {
             name: fragment.cluster.name,
             core_role: fragment.cluster.core_role.to_lowercase(),
+            implicit_role: fragment.cluster.implicit_role.to_lowercase(),
             ssh: fragment.ssh,
             nodes: fragment.node.into_iter().map(InventoryNode::from).collect(),
             core: 0,

@@ -190,19 +190,16 @@ impl Shared {
             return built(response.status(StatusCode::NOT_MODIFIED), none());
         }
         let continues = asked(header::IF_RANGE).is_none_or(|known| known == etag);
-        let wanted = asked(header::RANGE)
-            .filter(|_| continues)
-            .and_then(|range| range_of(range, about.len()));
-        let range = match wanted {
-            None => 0..about.len(),
-            Some(Some(range)) => {
+        let range = match wanted(asked(header::RANGE).filter(|_| continues), about.len()) {
+            Wanted::Whole => 0..about.len(),
+            Wanted::Part(range) => {
                 let shown = format!("bytes {}-{}/{}", range.start, range.end - 1, about.len());
                 response = response
                     .status(StatusCode::PARTIAL_CONTENT)
                     .header(header::CONTENT_RANGE, shown);
                 range
             }
-            Some(None) => {
+            Wanted::Unsatisfiable => {
                 let shown = format!("bytes */{}", about.len());
                 response = response.header(header::CONTENT_RANGE, shown);
                 return built(response.status(StatusCode::RANGE_NOT_SATISFIABLE), none());
@@ -291,22 +288,37 @@ fn below(path: &str) -> io::Result<PathBuf> {
         .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// One byte range (RFC 9110 §14.1.2) of a representation of `size` bytes. `None`: not one range of bytes, so the field is
-/// ignored. `Some(None)`: it cannot be satisfied.
-fn range_of(field: &str, size: u64) -> Option<Option<Range<u64>>> {
+/// What a `Range` field asks for (RFC 9110 §14.1.2).
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// All of it: the field is absent, or not one range of bytes, and then ignored.
+    Whole,
+    Part(Range<u64>),
+    Unsatisfiable,
+}
+
+/// What `field` asks of a representation of `size` bytes.
+fn wanted(field: Option<&str>, size: u64) -> Wanted {
+    match field.and_then(|field| range_of(field, size)) {
+        None => Wanted::Whole,
+        Some(range) if range.start < range.end => Wanted::Part(range),
+        Some(_empty) => Wanted::Unsatisfiable,
+    }
+}
+
+/// One byte range; an empty one when it is outside of the representation.
+fn range_of(field: &str, size: u64) -> Option<Range<u64>> {
     let (first, last) = field.strip_prefix("bytes=")?.split_once('-')?;
-    let range = if first.is_empty() {
+    if first.is_empty() {
         let suffix: u64 = last.parse().ok()?;
-        size.saturating_sub(suffix)..size
+        return Some(size.saturating_sub(suffix)..size);
+    }
+    let end = if last.is_empty() {
+        size
     } else {
-        let end = if last.is_empty() {
-            size
-        } else {
-            last.parse::<u64>().ok()?.saturating_add(1)
-        };
-        first.parse().ok()?..end.min(size)
+        last.parse::<u64>().ok()?.saturating_add(1)
     };
-    Some((range.start < range.end).then_some(range))
+    Some(first.parse().ok()?..end.min(size))
 }
 
 #[cfg(test)]
@@ -315,15 +327,17 @@ mod tests {
 
     #[test]
     fn rfc9110_s14_1_2_one_range_is_understood() {
-        assert_eq!(range_of("bytes=0-3", 10), Some(Some(0..4)));
-        assert_eq!(range_of("bytes=4-", 10), Some(Some(4..10)));
-        assert_eq!(range_of("bytes=8-99", 10), Some(Some(8..10)));
-        assert_eq!(range_of("bytes=-3", 10), Some(Some(7..10)));
-        assert_eq!(range_of("bytes=10-", 10), Some(None));
-        assert_eq!(range_of("bytes=-0", 10), Some(None));
+        let of = |field| wanted(Some(field), 10);
+        assert_eq!(of("bytes=0-3"), Wanted::Part(0..4));
+        assert_eq!(of("bytes=4-"), Wanted::Part(4..10));
+        assert_eq!(of("bytes=8-99"), Wanted::Part(8..10));
+        assert_eq!(of("bytes=-3"), Wanted::Part(7..10));
+        assert_eq!(of("bytes=10-"), Wanted::Unsatisfiable);
+        assert_eq!(of("bytes=-0"), Wanted::Unsatisfiable);
         for ignored in ["bytes=0-1,3-4", "items=0-1", "bytes=a-b", "bytes=-"] {
-            assert_eq!(range_of(ignored, 10), None, "{ignored}");
+            assert_eq!(of(ignored), Wanted::Whole, "{ignored}");
         }
+        assert_eq!(wanted(None, 10), Wanted::Whole);
     }
 
     #[test]

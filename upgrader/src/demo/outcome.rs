@@ -25,6 +25,9 @@ pub(super) struct Outcome {
     pub(super) wan_bytes: u64,
     /// Bytes that it would have sent if every node had downloaded what its roles need.
     pub(super) direct_bytes: u64,
+    /// What else was not as promised.
+    #[serde(skip)]
+    problems: Vec<String>,
 }
 
 /// One node's upgrade.
@@ -52,6 +55,7 @@ impl Outcome {
         nodes: Vec<Node>,
         mut artifacts: Vec<Artifact>,
         (wan_bytes, direct_bytes): (u64, u64),
+        problems: Vec<String>,
     ) -> Self {
         artifacts.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
         let mut outcome = Self {
@@ -63,6 +67,7 @@ impl Outcome {
             artifacts,
             wan_bytes,
             direct_bytes,
+            problems,
         };
         outcome.ok = outcome.broken().is_empty();
         outcome
@@ -70,7 +75,7 @@ impl Outcome {
 
     /// The promises that were not kept.
     pub(super) fn broken(&self) -> Vec<String> {
-        let mut broken = Vec::new();
+        let mut broken = self.problems.clone();
         if self.order.last() != Some(&self.core) {
             broken.push(format!(
                 "Core ({}) was not last: {}",
@@ -198,6 +203,7 @@ mod tests {
             nodes,
             vec![artifact("a", 1024, 1), artifact("b", 4096, 1)],
             (100, 201),
+            vec![],
         )
     }
 
@@ -222,17 +228,24 @@ mod tests {
     #[test]
     fn a_promise_that_was_not_kept_is_named() {
         let nodes = vec![node("core"), node("dea")];
-        let outcome = Outcome::new("core", nodes, vec![artifact("a", 1, 2)], (100, 200));
+        let outcome = Outcome::new(
+            "core",
+            nodes,
+            vec![artifact("a", 1, 2)],
+            (100, 200),
+            vec!["router.conf was lost".into()],
+        );
         assert!(!outcome.ok);
         assert_eq!(
             outcome.broken(),
             [
+                "router.conf was lost",
                 "Core (core) was not last: core, dea",
                 "a was asked for 2 times at the upgrade host, expected once",
                 "100 bytes crossed the WAN, expected less than half of the 200 of direct upgrades",
             ]
         );
-        assert!(!Outcome::new("core", vec![node("core")], vec![], (1, 9)).ok);
+        assert!(!Outcome::new("core", vec![node("core")], vec![], (1, 9), vec![]).ok);
     }
 
     #[test]

@@ -198,23 +198,24 @@ pub(super) fn write(folder: &Path, edition: Edition, programs: &Programs) -> Res
 }
 
 fn description(edition: Edition) -> String {
-    let mut text = format!(
+    let head = format!(
         "product = \"demo\"\nversion = \"{}\"\n\n[from]\nmin = \"1.0.0\"\n",
         edition.version()
     );
-    for Plan {
-        name,
-        roles,
-        after,
-        install,
-        ..
-    } in &MODULES
-    {
-        text += &format!(
+    let module = |plan: &Plan| {
+        let Plan {
+            name,
+            roles,
+            after,
+            install,
+            mib: _,
+        } = plan;
+        format!(
             "\n[[module]]\nname = \"{name}\"\nroles = {roles}\nafter = {after}\ninstall = {{ {install} }}\n"
-        );
-    }
-    text
+        )
+    };
+    let modules: Vec<_> = MODULES.iter().map(module).collect();
+    head + &modules.concat()
 }
 
 /// A program as it is; the old release has only a word in its place, so that it is not downloaded twice.
@@ -231,7 +232,7 @@ fn program(from: &Path, to: &Path, edition: Edition) -> Result<(), DurableError>
     durable::write(to, &bytes, 0o755)
 }
 
-/// What there is to read: the manuals of the commands and the commented settings.
+/// What there is to read: the project's pages, the manuals of the commands and a commented inventory.
 fn documents() -> Vec<(String, String)> {
     let mut command = Cli::command();
     command.build();
@@ -239,6 +240,14 @@ fn documents() -> Vec<(String, String)> {
         (
             "kato.txt".to_owned(),
             command.clone().render_long_help().to_string(),
+        ),
+        (
+            "README.md".to_owned(),
+            include_str!("../../../README.md").to_owned(),
+        ),
+        (
+            "ARCHITECTURE.md".to_owned(),
+            include_str!("../../../ARCHITECTURE.md").to_owned(),
         ),
         (
             "cluster.toml".to_owned(),

@@ -18,6 +18,7 @@ use tough::{Transport as _, TransportErrorKind};
 use url::Url;
 
 use super::*;
+use crate::exit::Exit;
 
 /// What the server does with one connection.
 enum Reply {
@@ -172,7 +173,7 @@ async fn get(fetcher: &Fetcher, file: &TargetFile, staging: &Path) -> Result<Vec
 }
 
 #[tokio::test]
-async fn c15_a_download_that_breaks_off_is_continued_where_it_stopped() {
+async fn r42_a_download_that_breaks_off_is_continued_where_it_stopped() {
     let body = body();
     let staging = tempfile::tempdir().unwrap();
     let server = Server::start(vec![Reply::Close(ok(&body, 150_000)), partial(&body, 150_000)]).await;
@@ -258,7 +259,7 @@ async fn a_file_that_is_there_and_good_costs_no_request_and_a_bad_one_is_replace
 }
 
 #[tokio::test]
-async fn c15_a_line_that_falls_silent_is_given_up_and_continued() {
+async fn r42_a_line_that_falls_silent_is_given_up_and_continued() {
     let body = body();
     let staging = tempfile::tempdir().unwrap();
     let server = Server::start(vec![Reply::Silence(ok(&body, 200_000)), partial(&body, 200_000)]).await;
@@ -269,7 +270,7 @@ async fn c15_a_line_that_falls_silent_is_given_up_and_continued() {
 }
 
 #[tokio::test]
-async fn c16_wrong_bytes_from_the_cache_name_both_digests_the_url_and_the_remedy() {
+async fn r55_wrong_bytes_from_the_cache_name_both_digests_the_url_and_the_remedy() {
     let (body, mut wrong) = (body(), body());
     wrong[0] ^= 1;
     let staging = tempfile::tempdir().unwrap();
@@ -315,7 +316,7 @@ async fn more_bytes_than_promised_are_refused_announced_or_not() {
 }
 
 #[tokio::test]
-async fn no_means_no_and_not_now_means_again() {
+async fn r42_no_means_no_and_not_now_means_again() {
     let body = body();
     let staging = tempfile::tempdir().unwrap();
     let empty =
@@ -338,18 +339,18 @@ async fn no_means_no_and_not_now_means_again() {
 }
 
 #[tokio::test]
-async fn a_dead_cache_a_cache_that_may_not_ask_and_a_dead_upstream_are_three_errors() {
+async fn r55_a_dead_cache_a_cache_that_may_not_ask_and_a_dead_upstream_are_three_errors() {
     let body = body();
     let origin: Url = "https://h.example/x".parse().unwrap();
     let staging = tempfile::tempdir().unwrap();
-    let server = Server::start(vec![problem("504 Gateway Timeout", Problem::NOT_STORED)]).await;
+    let server = Server::start(vec![problem("504 Gateway Timeout", Problem::OFFLINE)]).await;
     let not_held = get(&server.as_cache(), &file(origin.clone(), &body), staging.path())
         .await
         .unwrap_err();
     assert!(matches!(not_held, FetchError::NotInCache { .. }), "{not_held}");
     assert!(not_held.hint().contains("--prepare"));
 
-    let replies = (0..5).map(|_| problem("502 Bad Gateway", Problem::UPSTREAM_UNREACHABLE));
+    let replies = (0..5).map(|_| problem("502 Bad Gateway", "urn:kato:problem:upstream-unreachable"));
     let server = Server::start(replies.collect()).await;
     let upstream = get(&server.as_cache(), &file(origin.clone(), &body), staging.path())
         .await

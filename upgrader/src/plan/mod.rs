@@ -1,5 +1,8 @@
 //! Plans: pure functions from facts and the time to what will be done. No I/O, so that every decision can be printed before
 //! it is carried out and tested without a machine.
 
+pub mod cluster;
+pub mod facts;
 pub mod node;
 pub mod order;
+pub mod preflight;

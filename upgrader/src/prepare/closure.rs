@@ -22,7 +22,7 @@ use super::report::Report;
 use crate::{
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    fetch::{Answers, FetchError, Fetcher, Route, Source, trust_failure},
+    fetch::{self, Answers, FetchError, Fetcher, Route, Source, trust_failure},
     paths::NodePaths,
     settings::Settings,
 };
@@ -107,22 +107,18 @@ pub async fn fill(
     let version = versions.into_iter().next_back();
     let version =
         version.ok_or_else(|| Failure::new(Exit::Bug, anyhow::anyhow!("a closure of no release")))?;
-    Ok(sort(version, &settings.release.url, &answers, &files))
+    Ok(sort(
+        version,
+        &settings.release.url,
+        &answers,
+        &repository.targets(),
+    ))
 }
 
 /// The repository as Core trusts it, loaded through the cache: so its metadata are in the cache as well.
 async fn trusted(settings: &Settings, fetcher: &Fetcher) -> Result<TrustedRepository, Failure> {
-    let path = &settings.release.trusted_root;
-    let root = std::fs::read(path).map_err(|error| {
-        let what = anyhow::Error::new(error).context(format!("reading the trusted root `{}` failed", path.display()));
-        Failure::new(Exit::Preflight, what)
-            .hint("install the publisher's `root.json` from a trusted source, or name it in kato.toml: [release] trusted_root")
-    })?;
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
-    let loaded = fetcher
-        .repository(&root, &settings.release.url, &paths.trust())
-        .await;
-    loaded.map_err(trust_failure)
+    fetch::trusted(fetcher, &settings.release, &paths.trust()).await
 }
 
 /// The version on Core; `None` when it never had a release.

@@ -60,11 +60,7 @@ pub enum CacheDecision {
 /// [`Failure`]: 20 when this is not Core or the cache cannot run, 26 when the release is refused, 75 when the upgrade host
 /// cannot be reached. No node is changed by any of them.
 pub async fn run(request: UpgradeRequest, settings: &Settings, config: &Path) -> Result<Exit, Failure> {
-    let path = Inventory::path_beside(config);
-    let inventory = Inventory::load(&path).map_err(|error| {
-        Failure::new(Exit::Usage, error)
-            .hint("every key of the inventory is explained in config/cluster.toml")
-    })?;
+    let inventory = inventory(settings, config)?;
     let prepared = prepare(settings, &inventory, &request, &Lines::default()).await?;
     if request.json {
         terminal::json(&prepared.document());
@@ -72,6 +68,28 @@ pub async fn run(request: UpgradeRequest, settings: &Settings, config: &Path) ->
         filled.lines().iter().for_each(|line| terminal::data(line));
     }
     Ok(Exit::Done)
+}
+
+/// The inventory of the cluster, which only Core has.
+fn inventory(settings: &Settings, config: &Path) -> Result<Inventory, Failure> {
+    let path = Inventory::path_beside(config);
+    if !path.exists() {
+        let what = anyhow!(
+            "`{}` has no inventory `{}`, so it is not Core",
+            node_id(settings),
+            path.display()
+        );
+        let core = settings.cache.url.as_ref().and_then(Url::host_str);
+        let core = core.map_or_else(String::new, |host| format!(" ({host}, by [cache] url)"));
+        let hint = format!(
+            "run it on the Core node{core}; if this is Core, write the inventory as in config/cluster.toml"
+        );
+        return Err(Failure::new(Exit::Preflight, what).hint(hint));
+    }
+    Inventory::load(&path).map_err(|error| {
+        Failure::new(Exit::Usage, error)
+            .hint("every key of the inventory is explained in config/cluster.toml")
+    })
 }
 
 /// Makes the cache ready for an upgrade: it runs, is healthy, and holds everything that the release needs.

@@ -135,11 +135,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Whether an argument names `folder` or something in it.
+    /// Whether an argument contains the path `folder`.
     pub fn names(&self, folder: &Path) -> bool {
-        self.arguments
-            .iter()
-            .any(|argument| Path::new(argument).starts_with(folder))
+        let folder = folder.to_string_lossy();
+        self.arguments.iter().any(|argument| argument.contains(&*folder))
     }
 }
 

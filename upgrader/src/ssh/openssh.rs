@@ -15,6 +15,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,6 +36,9 @@ const IDLE_SECS: u32 = 60;
 /// How many missed answers make a connection lost; ssh asks three times within [`SshSettings::keep_alive`].
 const MISSED_ANSWERS: u32 = 3;
 
+/// How long a person may take to answer ssh.
+const TYPING: Duration = Duration::from_secs(300);
+
 /// The end of the ssh client itself: no connection, or a broken one.
 const SSH_FAILED: Ended = Ended::Exit(255);
 
@@ -46,8 +50,9 @@ const REMOTE_SHELL: [&str; 4] = ["sh", "-c", r#""$@"; exit $?"#, "kato-command"]
 pub struct SshOptions {
     /// The cluster's settings.
     pub settings: SshSettings,
-    /// Whether a person is at the terminal whom ssh may ask.
-    pub interactive: bool,
+    /// With a person at the terminal: held while ssh asks for a password or about a key, one node after the other.
+    /// `None`: nobody is asked.
+    pub asking: Option<Arc<Mutex<()>>>,
     /// The ssh program, a name in `PATH` or a path.
     pub program: PathBuf,
 }
@@ -99,18 +104,28 @@ impl SshHost {
         if self.socket().exists() {
             return Ok(());
         }
+        let silent = self.launch_master(false).await;
+        match (&self.options.asking, silent) {
+            (Some(asking), Err(_)) => {
+                let _one_question_at_a_time = asking.lock().await;
+                self.launch_master(true).await
+            }
+            (_, silent) => silent,
+        }
+    }
+
+    /// Starts the master; with `ask`, ssh may ask the person at the terminal.
+    async fn launch_master(&self, ask: bool) -> Result<(), HostError> {
         let log = self.folder.path().join("log");
-        let timeout = self.options.settings.connect_timeout.get();
-        // Interactive: the person's typing takes time of its own.
-        let deadline = if self.options.interactive {
-            Duration::from_secs(300)
+        let deadline = if ask {
+            TYPING
         } else {
             // Names that resolve to several addresses are tried one after the other.
-            timeout.saturating_mul(3)
+            self.options.settings.connect_timeout.get().saturating_mul(3)
         };
         let ended = self
             .ssh()
-            .args(master_args(&self.options, &log))
+            .args(master_args(&self.options.settings, ask, &log))
             .args(["--", &self.address])
             // The master stays in the background and would hold our pipes open; its words go to the log file.
             .silent()
@@ -232,8 +247,7 @@ const CLIENT_ARGS: [&str; 9] = [
     "ProxyCommand=false",
 ];
 
-fn master_args(options: &SshOptions, log: &Path) -> Vec<String> {
-    let settings = &options.settings;
+fn master_args(settings: &SshSettings, ask: bool, log: &Path) -> Vec<String> {
     let keep_alive = settings.keep_alive.get().as_secs();
     let mut args: Vec<String> = ["-M", "-f", "-N", "-T", "-E"].map(String::from).to_vec();
     args.push(log.display().to_string());
@@ -248,7 +262,7 @@ fn master_args(options: &SshOptions, log: &Path) -> Vec<String> {
         (keep_alive / u64::from(MISSED_ANSWERS)).max(1)
     ));
     option(format!("ServerAliveCountMax={MISSED_ANSWERS}"));
-    if !options.interactive {
+    if !ask {
         option("BatchMode=yes".into());
         // Nobody is there to compare an unknown key, so only known ones will do.
         option("StrictHostKeyChecking=yes".into());

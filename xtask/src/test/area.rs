@@ -46,6 +46,11 @@ const AREAS: &[Area] = &[
         units: None,
     },
     Area {
+        name: "demo",
+        binaries: &["demo"],
+        units: Some("(package(kato-upgrader) & test(/demo|prepare/))"),
+    },
+    Area {
         name: "apt",
         binaries: &["apt"],
         units: None,

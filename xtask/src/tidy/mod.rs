@@ -14,6 +14,8 @@
 //! | `edge` | which member may depend on which, and what `shared` must not know |
 //! | `host` | no public package registry is named: tests and examples use `*.example` |
 //! | `whitespace` | no byte order mark, tab, carriage return or trailing blank; one newline at the end |
+//! | `link` | a relative link of a page leads to a file |
+//! | `exit-codes` | README's table of exit codes is that of `upgrader/src/exit.rs` |
 //! | `behaviour` | each row of `docs/behaviour.md` that is said to be done names a test that exists |
 //!
 //! Deliberately absent: a Rust parser. The scanner of [`source`] tells code, comments, strings and test modules apart, which is
@@ -22,6 +24,7 @@
 mod behaviour;
 mod edges;
 mod owners;
+mod pages;
 mod prose;
 mod shape;
 mod source;
@@ -89,6 +92,8 @@ pub(crate) fn check() -> Result<()> {
     let mut found: Vec<Violation> = sources.iter().flat_map(of_one_file).collect();
     found.extend(edges::check(&metadata()?, &sources));
     found.extend(behaviour::check(&sources));
+    found.extend(pages::links(&sources, |path| workspace().join(path).exists()));
+    found.extend(pages::exit_codes(&sources));
     found.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     for violation in &found {
         println!("{violation}");

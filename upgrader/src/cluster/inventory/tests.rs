@@ -16,6 +16,7 @@ fn the_example_in_config_is_an_inventory() {
     // What stands there as default is the default.
     assert_eq!(inventory.ssh, SshSettings::default());
     assert_eq!(inventory.core_role, ClusterFragment::default().core_role);
+    assert_eq!(inventory.implicit_role, ClusterFragment::default().implicit_role);
     for node in &inventory.nodes {
         assert_eq!(node.config, default_config());
         assert_eq!(node.transport, Transport::Ssh);

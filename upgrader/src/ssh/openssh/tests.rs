@@ -94,11 +94,11 @@ impl Server {
             ),
         );
         let server = Self { folder, process };
-        server.wait(port);
+        Self::wait(port);
         server
     }
 
-    fn wait(&self, port: u16) {
+    fn wait(port: u16) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(tokio::time::Instant::now() < deadline, "sshd does not answer");
@@ -116,7 +116,7 @@ impl Server {
         };
         let options = SshOptions {
             settings,
-            interactive: false,
+            asking: None,
             program: "/usr/bin/ssh".into(),
         };
         SshHost::new("w1", "node", options).unwrap()

@@ -1,0 +1,315 @@
+//! One call of the command, from the lock to the table. Each step is a few lines here and a module of its own.
+
+use std::collections::BTreeMap;
+
+use anyhow::anyhow;
+use kato_shared::{chain::Chain, clock::Clock, durable};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    AGAIN,
+    drive::Errand,
+    event::{ClusterEvent, Watcher},
+    facts,
+    inventory::Inventory,
+    remote::RemoteNode,
+    report,
+    rollout::{self, Rolled},
+    target::{self, Found},
+};
+use crate::{
+    cli::node::UpgradeRequest,
+    document,
+    exit::{Exit, Failure},
+    lock::{self, Holder, Lock, LockError},
+    paths::NodePaths,
+    plan::{
+        cluster::{self as planning, ClusterPlan, Wishes},
+        facts::NodeStatus,
+        preflight::{self, NodeProblem},
+    },
+    prepare::{self, CacheDecision, profile, report::Report},
+    report::terminal,
+    settings::Settings,
+};
+
+/// Reports a rollout and its preparation.
+trait Reporter: Watcher + Report {}
+impl<T: Watcher + Report> Reporter for T {}
+
+/// One call of `kato node upgrade --cluster`.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) request: UpgradeRequest,
+    pub(super) settings: &'a Settings,
+    pub(super) inventory: Inventory,
+    pub(super) clock: Clock,
+}
+
+impl Call<'_> {
+    /// From the lock to the table.
+    pub(super) async fn upgrade(&self, nodes: BTreeMap<String, RemoteNode>) -> Result<Exit, Failure> {
+        // Only a call that changes nothing may run beside another.
+        let _lock = if self.request.plan_only {
+            None
+        } else {
+            Some(self.lock().await?)
+        };
+        let facts = self.facts(&nodes).await?;
+        let found = target::find(self.settings, &self.request, &facts).await?;
+        self.check_ways(&facts, &found)?;
+        let plan = self.plan(&facts, &found)?;
+        if self.request.plan_only {
+            self.print_plan(&plan);
+            return Ok(Exit::Done);
+        }
+        if plan.upgrades().next().is_none() {
+            terminal::say(&format!("every node is at {} already", plan.target));
+            return Ok(Exit::Done);
+        }
+        self.confirm(&plan)?;
+        let reporter: Box<dyn Reporter> = if self.request.json {
+            Box::new(report::Json)
+        } else {
+            Box::new(report::Human::default())
+        };
+        let (nodes, cache_url) = self.cache(nodes, &plan, reporter.as_ref()).await?;
+        let plan = self.keep(plan, reporter.as_ref())?;
+        let errand = Errand {
+            plan: plan.id.clone(),
+            target: plan.target.clone(),
+            force: plan.force,
+            cache_url,
+            patience: self.inventory.ssh.patience.get(),
+            implicit_role: self.inventory.implicit_role.clone(),
+        };
+        let staged = rollout::stage(&plan, &nodes, &errand, reporter.as_ref());
+        if let Err((node, failure)) = interruptible(staged).await? {
+            let what = anyhow!(
+                "{node} cannot get what it needs: {}: {}; nothing was changed on any node",
+                failure.error.step,
+                failure.error.message
+            );
+            return Err(Failure::new(failure.exit, what).hint(again(failure.error.hint)));
+        }
+        if self.request.download_only {
+            reporter.say("every node has what it needs");
+            return Ok(Exit::Done);
+        }
+        let rolled = interruptible(rollout::roll_out(&plan, &nodes, &errand, reporter.as_ref())).await?;
+        self.conclude(rolled, reporter.as_ref())
+    }
+
+    fn paths(&self) -> NodePaths {
+        NodePaths::new(&self.settings.node.root, &self.settings.node.state_dir)
+    }
+
+    async fn lock(&self) -> Result<Lock, Failure> {
+        let path = self.paths().state_dir().join("state/cluster.lock");
+        let holder = Holder {
+            run: "of the cluster".into(),
+            pid: std::process::id(),
+            boot_id: lock::boot_id(&self.settings.node.root),
+            started: self.clock.now(),
+        };
+        Lock::take(&path, &holder).await.map_err(|error| match error {
+            LockError::Held { .. } => Failure::new(Exit::LockHeld, error)
+                .hint("wait for it; `kato status` shows how far it is. A run that was killed holds no lock"),
+            LockError::Io { .. } | LockError::Folder(_) => {
+                Failure::new(Exit::Preflight, error).hint("run it as root, on the Core node")
+            }
+        })
+    }
+
+    /// The status of every node, or all that is in the way.
+    async fn facts(
+        &self,
+        nodes: &BTreeMap<String, RemoteNode>,
+    ) -> Result<BTreeMap<String, NodeStatus>, Failure> {
+        let answers = facts::gather(nodes.values()).await;
+        let mut problems = answers.problems;
+        for (id, status) in &answers.facts {
+            let Some(node) = self.inventory.node(id) else {
+                continue;
+            };
+            let found = preflight::identity(node, &self.inventory.implicit_role, status);
+            problems.extend(of(id, found));
+        }
+        self.refuse(&problems)?;
+        Ok(answers.facts)
+    }
+
+    fn check_ways(&self, facts: &BTreeMap<String, NodeStatus>, found: &Found) -> Result<(), Failure> {
+        let problems: Vec<NodeProblem> = facts
+            .iter()
+            .flat_map(|(id, status)| of(id, preflight::way(status, &found.target.version, &found.graph)))
+            .collect();
+        self.refuse(&problems)
+    }
+
+    fn refuse(&self, problems: &[NodeProblem]) -> Result<(), Failure> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        for line in report::problem_lines(problems, &self.inventory) {
+            terminal::say(&line);
+        }
+        let mut ids: Vec<&str> = problems.iter().map(|problem| problem.node.as_str()).collect();
+        ids.dedup();
+        let what = anyhow!(
+            "not ready to be upgraded: {}; nothing was changed on any node",
+            ids.join(", ")
+        );
+        Err(Failure::new(Exit::Preflight, what).hint("do as said above, then run the same command again"))
+    }
+
+    fn plan(&self, facts: &BTreeMap<String, NodeStatus>, found: &Found) -> Result<ClusterPlan, Failure> {
+        let wishes = Wishes {
+            role_order: self.request.role_order.clone(),
+            force: self.request.force,
+        };
+        planning::plan(&self.inventory, facts, &found.target, &wishes, self.clock.now())
+            .map_err(|error| Failure::new(Exit::Usage, error))
+    }
+
+    fn print_plan(&self, plan: &ClusterPlan) {
+        if self.request.json {
+            terminal::json(plan);
+        } else {
+            for line in report::plan_lines(plan) {
+                terminal::data(&line);
+            }
+        }
+    }
+
+    fn confirm(&self, plan: &ClusterPlan) -> Result<(), Failure> {
+        if !self.request.json {
+            for line in report::plan_lines(plan) {
+                terminal::say(&line);
+            }
+        }
+        if self.request.skip_confirmation {
+            return Ok(());
+        }
+        if !terminal::is_interactive() {
+            let what = anyhow!(
+                "nobody is here to confirm the upgrade of the cluster to {}",
+                plan.target
+            );
+            return Err(Failure::new(Exit::Usage, what).hint(format!(
+                "look at the plan with `{AGAIN} --plan`, then add `--skip-confirmation`"
+            )));
+        }
+        let count = plan.upgrades().count();
+        if terminal::confirm(&format!("upgrade {count} nodes to {}?", plan.target)) {
+            Ok(())
+        } else {
+            Err(Failure::new(
+                Exit::Usage,
+                anyhow!("not confirmed; nothing was changed on any node"),
+            ))
+        }
+    }
+
+    /// Makes the cache ready, and tells the nodes to do without where the site has a proxy of its own.
+    async fn cache(
+        &self,
+        nodes: BTreeMap<String, RemoteNode>,
+        plan: &ClusterPlan,
+        report: &dyn Reporter,
+    ) -> Result<(BTreeMap<String, RemoteNode>, Option<url::Url>), Failure> {
+        let request = UpgradeRequest {
+            version: Some(plan.target.clone()),
+            ..self.request.clone()
+        };
+        match prepare::ensure(self.settings, &self.inventory, &request, report).await? {
+            CacheDecision::Use(url) => Ok((nodes, Some(url))),
+            CacheDecision::Skip { reason } => {
+                report.say(&format!("nodes download without a cache: {reason}"));
+                let skip = vec![(profile::SKIP.to_owned(), "1".to_owned())];
+                let nodes = nodes
+                    .into_iter()
+                    .map(|(id, node)| (id, node.with_env(skip.clone())));
+                Ok((nodes.collect(), None))
+            }
+        }
+    }
+
+    /// Writes the plan before the first node is touched, or takes up the one that an earlier call wrote.
+    fn keep(&self, plan: ClusterPlan, watcher: &dyn Watcher) -> Result<ClusterPlan, Failure> {
+        let path = self.paths().state_dir().join("state/plan.json");
+        let earlier = document::read::<ClusterPlan>(&path, "the plan of an upgrade of the cluster");
+        let earlier = earlier.unwrap_or_else(|damaged| {
+            tracing::warn!(error = %Chain(&damaged), "the earlier plan is replaced");
+            None
+        });
+        let (plan, continued) = match earlier {
+            Some(earlier) if plan.continues(&earlier) => (plan.continuing(&earlier), true),
+            _ => {
+                durable::write_json(&path, &plan, 0o644)
+                    .map_err(|error| Failure::new(Exit::Preflight, error))?;
+                (plan, false)
+            }
+        };
+        watcher.on(&ClusterEvent::ClusterStarted {
+            plan: plan.clone(),
+            continued,
+        }
+        .into());
+        Ok(plan)
+    }
+
+    /// The table, and for a failure what to do next.
+    fn conclude(&self, rolled: Rolled, watcher: &dyn Watcher) -> Result<Exit, Failure> {
+        let exit = rolled.exit();
+        watcher.on(&ClusterEvent::ClusterFinished {
+            exit,
+            nodes: rolled.nodes.clone(),
+            time: self.clock.now(),
+        }
+        .into());
+        if !self.request.json {
+            for line in report::result_lines(&rolled.nodes) {
+                terminal::data(&line);
+            }
+        }
+        let Some((node, failure)) = rolled.failure else {
+            return Ok(Exit::Done);
+        };
+        let what = anyhow!(
+            "{node} failed at {}: {}",
+            failure.error.step,
+            failure.error.message
+        );
+        Err(Failure::new(exit, what).hint(again(failure.error.hint)))
+    }
+}
+
+/// What to do next: what the node says, then the same command.
+fn again(hint: Option<String>) -> String {
+    let first = hint.map(|hint| format!("{hint}; then ")).unwrap_or_default();
+    format!("{first}run the same command again: nodes that are done are skipped, the others are resumed")
+}
+
+fn of(id: &str, problems: Vec<preflight::Problem>) -> impl Iterator<Item = NodeProblem> {
+    problems.into_iter().map(move |problem| NodeProblem {
+        node: id.to_owned(),
+        problem,
+    })
+}
+
+/// Runs `work` until it ends or the operator interrupts it; what the nodes do goes on.
+async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let token = CancellationToken::new();
+    let signalled = async {
+        tokio::select! {
+            _twice = kato_shared::shutdown::on_signals(token.clone()) => {}
+            () = token.cancelled() => {}
+        }
+    };
+    tokio::select! {
+        done = work => Ok(done),
+        () = signalled => Err(Failure::new(Exit::TryAgain, anyhow!("interrupted; a node that was started goes on by itself"))
+            .hint(format!("`{AGAIN}` follows it and goes on from there"))),
+    }
+}

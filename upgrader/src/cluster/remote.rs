@@ -1,0 +1,260 @@
+//! `kato` on a node, as Core calls it: three commands, their arguments, and what they answer.
+//!
+//! | Call | Command on the node |
+//! |---|---|
+//! | [`RemoteNode::status`] | `kato node upgrade --status --json` |
+//! | [`RemoteNode::start`] | `kato node upgrade --skip-confirmation --detach --run ID --version V` |
+//! | [`RemoteNode::follow`] | `kato node events --after N --follow` |
+//!
+//! A started run belongs to the node: it outlives the connection and Core's own `kato`.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use kato_shared::release::Version;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::inventory::InventoryNode;
+use crate::{
+    exit::Exit,
+    plan::{facts::NodeStatus, preflight::Problem},
+    ssh::{Ended, Host, HostError, Output, RemoteCommand},
+};
+
+/// How long a node may take to say how it is; it reads a few small files.
+const STATUS_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a node may take until its run has begun; it reads the release metadata on the way.
+const START_DEADLINE: Duration = Duration::from_secs(180);
+/// A shell's exit code for a program that is not there, and for one that is not a program.
+const NOT_THERE: [i32; 2] = [127, 126];
+
+/// Runs `kato` of one node.
+#[derive(Debug, Clone)]
+pub struct RemoteNode {
+    /// The node.
+    pub node: InventoryNode,
+    host: Arc<dyn Host>,
+    prefix: Vec<String>,
+    program: PathBuf,
+    /// Variables for every call, passed as arguments: sudo and sshd do not let them through by themselves.
+    env: Vec<(String, String)>,
+}
+
+/// What the first look at a starting run says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// It runs; its events have greater numbers.
+    Started {
+        /// The number of the last event before it.
+        after_seq: u64,
+    },
+    /// Another run is at work.
+    Held,
+    /// It did not begin.
+    Refused {
+        /// How the call ended.
+        ended: Ended,
+        /// Its last words.
+        stderr: String,
+    },
+}
+
+/// A run to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartRequest {
+    /// The id of the run.
+    pub run: String,
+    /// Where it leads.
+    pub version: Version,
+    /// Whether an installed release is installed once more.
+    pub force: bool,
+    /// Whether everything is only put on the node, verified, and nothing else is changed.
+    pub download_only: bool,
+    /// The cache to download through.
+    pub cache_url: Option<Url>,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    after_seq: u64,
+}
+
+impl RemoteNode {
+    /// `kato` at `program` on `node`, reached by `host`, run by `sudo -n` when `sudo`.
+    pub fn new(node: InventoryNode, host: Arc<dyn Host>, program: PathBuf, sudo: bool) -> Self {
+        let prefix = if sudo {
+            vec!["sudo".into(), "-n".into()]
+        } else {
+            Vec::new()
+        };
+        Self {
+            node,
+            host,
+            prefix,
+            program,
+            env: Vec::new(),
+        }
+    }
+
+    /// The same node with variables for every call.
+    #[must_use]
+    pub fn with_env(mut self, env: Vec<(String, String)>) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Asks how the node is.
+    ///
+    /// # Errors
+    /// The [`Problem`] of not getting an answer.
+    pub async fn status(&self) -> Result<NodeStatus, Problem> {
+        let command = self.command(&["node", "upgrade", "--status", "--json"], Some(STATUS_DEADLINE));
+        let unreachable = |error: HostError| Problem::Unreachable {
+            detail: error.to_string(),
+        };
+        let output = self.host.run(&command).await.map_err(unreachable)?;
+        serde_json::from_str(output.stdout.trim()).map_err(|_no_status| self.no_status(output))
+    }
+
+    fn no_status(&self, output: Output) -> Problem {
+        let program = self.shown();
+        let is_missing = matches!(output.ended, Ended::Exit(code) if NOT_THERE.contains(&code));
+        if is_missing {
+            return Problem::NoKato { program };
+        }
+        Problem::NoStatus {
+            program,
+            ended: output.ended,
+            stderr: output.stderr,
+        }
+    }
+
+    /// Starts a detached run.
+    ///
+    /// # Errors
+    /// [`HostError`]: whether it was started must then be asked.
+    pub async fn start(&self, request: &StartRequest) -> Result<Start, HostError> {
+        let version = request.version.to_string();
+        let mut args = vec![
+            "node",
+            "upgrade",
+            "--skip-confirmation",
+            "--detach",
+            "--run",
+            &request.run,
+            "--version",
+            &version,
+        ];
+        if request.force {
+            args.push("--force");
+        }
+        if request.download_only {
+            args.push("--download-only");
+        }
+        if let Some(url) = &request.cache_url {
+            args.extend(["--cache-url", url.as_str()]);
+        }
+        let output = self.host.run(&self.command(&args, Some(START_DEADLINE))).await?;
+        let line = output.stdout.lines().next_back().unwrap_or_default();
+        Ok(match (output.ended, serde_json::from_str::<Started>(line)) {
+            (Ended::Exit(0), Ok(started)) => Start::Started {
+                after_seq: started.after_seq,
+            },
+            (Ended::Exit(code), _) if Exit::from_code(code) == Some(Exit::LockHeld) => Start::Held,
+            (ended, _) => Start::Refused {
+                ended,
+                stderr: output.stderr,
+            },
+        })
+    }
+
+    /// Sends the lines of all events after `after` to `lines`, until the run ends or nothing runs.
+    ///
+    /// # Errors
+    /// [`HostError`] when the connection broke.
+    pub async fn follow(&self, after: u64, lines: mpsc::Sender<String>) -> Result<Output, HostError> {
+        let after = after.to_string();
+        let command = self.command(&["node", "events", "--after", &after, "--follow"], None);
+        self.host.lines(&command, lines).await
+    }
+
+    /// Ends the connection.
+    pub async fn close(&self) {
+        self.host.close().await;
+    }
+
+    /// What is run, for people.
+    fn shown(&self) -> String {
+        let mut words = self.prefix.clone();
+        words.push(self.program.display().to_string());
+        words.join(" ")
+    }
+
+    fn command(&self, arguments: &[&str], deadline: Option<Duration>) -> RemoteCommand {
+        let mut argv = self.prefix.clone();
+        let mut env = self.env.clone();
+        if !self.prefix.is_empty() {
+            // Behind `sudo` a variable is its argument: sudo starts with a clean environment. `env` in between would need
+            // a sudo rule for every program.
+            argv.extend(env.drain(..).map(|(name, value)| format!("{name}={value}")));
+        }
+        argv.push(self.program.display().to_string());
+        argv.extend(["--config".to_owned(), self.node.config.display().to_string()]);
+        argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        RemoteCommand { argv, env, deadline }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cluster::inventory::Transport, ssh::fake::FakeNode};
+
+    fn node(sudo: bool) -> RemoteNode {
+        let node = InventoryNode {
+            id: "w1".into(),
+            address: "10.0.0.3".into(),
+            roles: vec![],
+            transport: Transport::Ssh,
+            kato: None,
+            config: "/etc/kato/kato.toml".into(),
+        };
+        let fake = FakeNode::new("w1", &["dea"], "1.0.0");
+        RemoteNode::new(node, fake.host(), "/home/stackato/bin/kato".into(), sudo)
+    }
+
+    #[test]
+    fn r13_variables_are_arguments_and_never_inherited() {
+        let skip = vec![("SKIP".to_owned(), "1".to_owned())];
+        let by_sudo = node(true).with_env(skip.clone()).command(&["x"], None);
+        assert_eq!(
+            by_sudo.argv.join(" "),
+            "sudo -n SKIP=1 /home/stackato/bin/kato --config /etc/kato/kato.toml x"
+        );
+        assert_eq!(by_sudo.env, []);
+        let direct = node(false).with_env(skip.clone()).command(&["x"], None);
+        assert_eq!(
+            direct.argv.join(" "),
+            "/home/stackato/bin/kato --config /etc/kato/kato.toml x"
+        );
+        assert_eq!(direct.env, skip);
+    }
+
+    #[test]
+    fn a_missing_program_and_a_failing_one_are_two_problems() {
+        let output = |code| Output {
+            ended: Ended::Exit(code),
+            stdout: String::new(),
+            stderr: "sudo: a password is required".into(),
+        };
+        assert!(matches!(
+            node(true).no_status(output(127)),
+            Problem::NoKato { .. }
+        ));
+        assert!(matches!(
+            node(true).no_status(output(1)),
+            Problem::NoStatus { .. }
+        ));
+    }
+}

@@ -1,0 +1,64 @@
+//! What a node says about itself: the document of `kato node upgrade --status --json`, schema 1.
+//!
+//! The node may run another version of `kato` than Core, so unknown keys are ignored and later additions have defaults.
+
+use kato_shared::release::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::run::event::ErrorReport;
+
+/// The state of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The version of this document.
+    pub schema: u32,
+    /// The node's id by its own settings.
+    pub node: String,
+    /// Its roles by its own settings.
+    pub roles: Vec<String>,
+    /// The installed version; `None` on a node that never had a release.
+    pub version: Option<Version>,
+    /// The version of its `kato`.
+    pub kato: String,
+    /// What its upgrade is doing.
+    pub state: RunState,
+    /// The last run.
+    #[serde(default)]
+    pub run: Option<String>,
+    /// The version that the last run leads to.
+    #[serde(default)]
+    pub to: Option<Version>,
+    /// The step of the last run.
+    #[serde(default)]
+    pub step: Option<String>,
+    /// The number of the newest event.
+    #[serde(default)]
+    pub last_seq: u64,
+    /// Whether the node was taken out of service by its upgrade and not put back yet.
+    #[serde(default)]
+    pub out_of_service: bool,
+    /// Why the last run failed.
+    #[serde(default)]
+    pub error: Option<ErrorReport>,
+}
+
+/// What a node's upgrade is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Nothing; the last run, if any, ended well.
+    Idle,
+    /// A run is at work.
+    Running,
+    /// The last run ended with an error.
+    Failed,
+    /// The last run was killed, or the machine went down under it.
+    Interrupted,
+}
+
+impl NodeStatus {
+    /// Whether the node runs `version` and has nothing left to do for it.
+    pub fn is_settled_at(&self, version: &Version) -> bool {
+        self.state == RunState::Idle && self.version.as_ref() == Some(version)
+    }
+}

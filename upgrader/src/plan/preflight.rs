@@ -1,0 +1,299 @@
+//! What must hold before anything is changed on any node; every violation is found before the first is reported.
+//!
+//! Pure: from the inventory, the nodes' answers and the graph of releases to a list of problems with their remedies.
+
+use kato_shared::release::{Graph, HopError, Version};
+
+use super::facts::{NodeStatus, RunState};
+use crate::{
+    cluster::inventory::{InventoryNode, SshSettings, Transport},
+    ssh::Ended,
+};
+
+/// The newest status document that this build understands.
+const STATUS_SCHEMA: u32 = 1;
+
+/// A problem of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeProblem {
+    /// The node's id.
+    pub node: String,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a node before its upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It cannot be reached, or the connection broke.
+    #[error("{detail}")]
+    Unreachable {
+        /// The words of the transport.
+        detail: String,
+    },
+    /// There is no `kato`.
+    #[error("`{program}` is not there")]
+    NoKato {
+        /// Where it was looked for.
+        program: String,
+    },
+    /// `kato`, or what stands before it, gave no status.
+    #[error("asking `{program}` for its status ended with {ended}{}", words(stderr))]
+    NoStatus {
+        /// What was run.
+        program: String,
+        /// How it ended.
+        ended: Ended,
+        /// Its last words.
+        stderr: String,
+    },
+    /// The status is of a schema that this build does not know.
+    #[error("its kato {kato} speaks status schema {schema}, this one up to {STATUS_SCHEMA}")]
+    Schema {
+        /// The schema.
+        schema: u32,
+        /// The version of its `kato`.
+        kato: String,
+    },
+    /// Another node answers at the address.
+    #[error("at its address answers the node `{answered}`")]
+    OtherNode {
+        /// Who answers.
+        answered: String,
+    },
+    /// Its settings and the inventory name different roles.
+    #[error("its settings say roles [{}], the inventory says [{}]", node.join(", "), inventory.join(", "))]
+    RolesDiffer {
+        /// By its settings.
+        node: Vec<String>,
+        /// By the inventory.
+        inventory: Vec<String>,
+    },
+    /// A run that leads further than wanted is at work or was begun.
+    #[error("a run to {to} is {}", if *running { "at work" } else { "not finished" })]
+    Busy {
+        /// Where that run leads.
+        to: Version,
+        /// Whether it is at work now.
+        running: bool,
+    },
+    /// There is no way from its version to the wanted one.
+    #[error("{0}")]
+    NoWay(HopError),
+}
+
+fn words(stderr: &str) -> String {
+    match stderr.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(line) => format!(": {}", line.trim()),
+        None => String::new(),
+    }
+}
+
+impl Problem {
+    /// What the operator does about it.
+    pub fn remedy(&self, node: &InventoryNode, ssh: &SshSettings) -> String {
+        match self {
+            Self::Unreachable { .. } if node.transport == Transport::Local => {
+                "look at `kato` and `config` of the node in the inventory".into()
+            }
+            Self::Unreachable { .. } => format!("make `{}` work without a question", try_ssh(node, ssh)),
+            Self::NoKato { .. } => {
+                "install kato there, or correct `kato` of the node in the inventory".into()
+            }
+            Self::NoStatus { .. } if ssh.sudo && node.transport == Transport::Ssh => format!(
+                "see why with `{} sudo -n true`; kato is run by `sudo -n`, which needs a NOPASSWD rule",
+                try_ssh(node, ssh)
+            ),
+            Self::NoStatus { .. } => "run `kato node upgrade --status` on the node".into(),
+            Self::Schema { .. } => "bring Core's kato up to date: `kato node upgrade --update-kato`".into(),
+            Self::OtherNode { .. } => "correct `address` or `id` of the node in the inventory".into(),
+            Self::RolesDiffer { .. } => {
+                "make `roles` of the inventory and `[node] roles` of the node's settings agree".into()
+            }
+            Self::Busy { to, running: true } => {
+                format!("wait for it, or follow it with `kato node upgrade --cluster --version {to}`")
+            }
+            Self::Busy { to, running: false } => {
+                format!("finish it first: `kato node upgrade --cluster --version {to}`")
+            }
+            Self::NoWay(_) => "choose a release that leads on from there with `--version`".into(),
+        }
+    }
+}
+
+fn try_ssh(node: &InventoryNode, ssh: &SshSettings) -> String {
+    let config = ssh
+        .config
+        .as_ref()
+        .map(|path| format!("-F {} ", path.display()))
+        .unwrap_or_default();
+    let user = if ssh.user.is_empty() {
+        String::new()
+    } else {
+        format!("{}@", ssh.user)
+    };
+    format!("ssh {config}{user}{}", node.address)
+}
+
+/// The problems of one node that do not depend on the wanted release.
+pub fn identity(node: &InventoryNode, implicit_role: &str, status: &NodeStatus) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if status.schema > STATUS_SCHEMA {
+        problems.push(Problem::Schema {
+            schema: status.schema,
+            kato: status.kato.clone(),
+        });
+    }
+    if status.node != node.id {
+        problems.push(Problem::OtherNode {
+            answered: status.node.clone(),
+        });
+    }
+    let (by_node, by_inventory) = (
+        roles(&status.roles, implicit_role),
+        roles(&node.roles, implicit_role),
+    );
+    if by_node != by_inventory {
+        problems.push(Problem::RolesDiffer {
+            node: by_node,
+            inventory: by_inventory,
+        });
+    }
+    problems
+}
+
+/// The problems of one node on its way to `target`.
+pub fn way(status: &NodeStatus, target: &Version, graph: &Graph) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    // A run to an older release is on the way, or can be finished on it; one that leads further cannot be undone.
+    if let Some(to) = status
+        .to
+        .as_ref()
+        .filter(|to| status.state != RunState::Idle && *to > target)
+    {
+        problems.push(Problem::Busy {
+            to: to.clone(),
+            running: status.state == RunState::Running,
+        });
+    }
+    if let Some(Err(error)) = status.version.as_ref().map(|version| graph.hops(version, target)) {
+        problems.push(Problem::NoWay(error));
+    }
+    problems
+}
+
+/// Roles as they compare: lower case, sorted, without the one that everybody has.
+fn roles(given: &[String], implicit_role: &str) -> Vec<String> {
+    let mut roles: Vec<String> = given
+        .iter()
+        .map(|role| role.to_lowercase())
+        .filter(|role| !role.eq_ignore_ascii_case(implicit_role))
+        .collect();
+    roles.sort_unstable();
+    roles.dedup();
+    roles
+}
+
+#[cfg(test)]
+mod tests {
+    use kato_shared::release::{GraphEntry, graph::Graph};
+
+    use super::*;
+
+    fn node() -> InventoryNode {
+        InventoryNode {
+            id: "w1".into(),
+            address: "10.0.0.3".into(),
+            roles: vec!["dea".into()],
+            transport: Transport::Ssh,
+            kato: None,
+            config: "/etc/kato/kato.toml".into(),
+        }
+    }
+
+    fn status() -> NodeStatus {
+        serde_json::from_value(serde_json::json!({
+            "schema": 1, "node": "w1", "roles": ["DEA", "base"], "version": "1.0.0", "kato": "0.1.0", "state": "idle",
+            "added_later": true
+        }))
+        .unwrap()
+    }
+
+    fn graph() -> Graph {
+        let entry = |version: &str| GraphEntry {
+            version: version.parse().unwrap(),
+            channel: "stable".into(),
+            from: kato_shared::release::Sources::default(),
+            floor: false,
+        };
+        Graph {
+            schema: 1,
+            product: "demo".into(),
+            releases: vec![entry("1.0.0"), entry("2.0.0")],
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_as_the_inventory_says_has_no_problem() {
+        assert_eq!(identity(&node(), "base", &status()), []);
+        assert_eq!(way(&status(), &Version::new(2, 0, 0), &graph()), []);
+    }
+
+    #[test]
+    fn r26_roles_that_changed_since_the_inventory_was_written_are_a_problem() {
+        let mut status = status();
+        status.roles = vec!["controller".into(), "dea".into()];
+        let problems = identity(&node(), "base", &status);
+        assert_eq!(
+            problems[0].to_string(),
+            "its settings say roles [controller, dea], the inventory says [dea]"
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_not_the_one_of_the_inventory_is_a_problem() {
+        let mut status = status();
+        status.node = "w2".into();
+        status.schema = 2;
+        let problems: Vec<_> = identity(&node(), "base", &status)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            problems,
+            [
+                "its kato 0.1.0 speaks status schema 2, this one up to 1",
+                "at its address answers the node `w2`"
+            ]
+        );
+    }
+
+    #[test]
+    fn r35_a_downgrade_and_a_run_to_elsewhere_are_problems() {
+        let mut status = status();
+        status.version = Some(Version::new(2, 0, 0));
+        status.to = Some(Version::new(2, 0, 0));
+        status.state = RunState::Failed;
+        let problems = way(&status, &Version::new(1, 0, 0), &graph());
+        assert_eq!(problems[0].to_string(), "a run to 2.0.0 is not finished");
+        assert!(matches!(problems[1], Problem::NoWay(HopError::Downgrade { .. })));
+    }
+
+    #[test]
+    fn r17_a_refusing_sudo_is_named_with_its_remedy() {
+        let problem = Problem::NoStatus {
+            program: "sudo -n kato".into(),
+            ended: Ended::Exit(1),
+            stderr: "sudo: a password is required\n".into(),
+        };
+        assert_eq!(
+            problem.to_string(),
+            "asking `sudo -n kato` for its status ended with exit code 1: sudo: a password is required"
+        );
+        let remedy = problem.remedy(&node(), &SshSettings::default());
+        assert!(
+            remedy.contains("ssh stackato@10.0.0.3 sudo -n true") && remedy.contains("NOPASSWD"),
+            "{remedy}"
+        );
+    }
+}
