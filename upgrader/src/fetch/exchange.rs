@@ -108,7 +108,8 @@ pub(super) async fn send(
     }
 }
 
-fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) -> Failed {
+/// The failure of a request that got no answer.
+pub(super) fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) -> Failed {
     let retry = if source.is_builder() || source.is_redirect() {
         Retry::Never
     } else {
