@@ -168,20 +168,20 @@ pub fn bad_content(detail: String) -> Problem {
 
 /// The end of a tunnel cannot be reached.
 pub fn tunnel_failed(authority: &str, error: &std::io::Error) -> Problem {
-    let (kind, title, status) = match error.kind() {
-        std::io::ErrorKind::TimedOut => (
+    let (kind, title, status) = if error.kind() == std::io::ErrorKind::TimedOut {
+        (
             "upstream-timeout",
             "upstream too slow",
             StatusCode::GATEWAY_TIMEOUT,
-        ),
-        std::io::ErrorKind::PermissionDenied => {
-            ("address-refused", "address not allowed", StatusCode::FORBIDDEN)
-        }
-        _ => (
+        )
+    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+        ("address-refused", "address not allowed", StatusCode::FORBIDDEN)
+    } else {
+        (
             "upstream-unreachable",
             "upstream not reached",
             StatusCode::BAD_GATEWAY,
-        ),
+        )
     };
     describe(kind, title, status, format!("{authority}: {error}"), None)
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use kato_shared::api::Stats;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::{
@@ -22,7 +23,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{binaries, client::Client};
+use crate::{
+    binaries,
+    client::{Client, Request},
+};
 
 /// Long beside a start or an end on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -210,6 +214,46 @@ impl Proxy {
     /// A client of the admin listener.
     pub fn admin_client(&self) -> Client {
         Client::new(self.admin)
+    }
+
+    /// The statistics that it gives to operators.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn stats(&self) -> Result<Stats> {
+        let (_, body) = self.admin_client().fetch("/-/api/stats").await?;
+        serde_json::from_slice(&body).context("the statistics")
+    }
+
+    /// Waits until the statistics are as wanted.
+    ///
+    /// # Errors
+    /// When that does not come soon.
+    pub async fn wait_for_stats(&self, wanted: impl Fn(&Stats) -> bool) -> Result<()> {
+        let reached = async {
+            while !wanted(&self.stats().await?) {}
+            Ok(())
+        };
+        timeout(SOON, reached)
+            .await
+            .context("the statistics stay otherwise")?
+    }
+
+    /// Waits until the store alone answers `request` with `content`, however stale: a client's body ends a moment before that.
+    ///
+    /// # Errors
+    /// When that does not come soon; never for what may not be stale, such as `must-revalidate`.
+    pub async fn wait_until_stored(&self, request: &Request, content: &[u8]) -> Result<()> {
+        let request = request
+            .clone()
+            .header("cache-control", "only-if-cached, max-stale");
+        let stored = async {
+            while request.fetch().await?.1 != content {}
+            Ok(())
+        };
+        timeout(SOON, stored)
+            .await
+            .with_context(|| format!("not stored in time: {request:?}"))?
     }
 
     /// What it wrote to stderr so far.

@@ -136,7 +136,7 @@ impl Admin {
         }
     }
 
-    pub(super) async fn entries(&self, query: &Query) -> Result<EntryPage, Box<Problem>> {
+    pub(super) async fn entries(&self, query: &Query) -> Result<EntryPage, Problem> {
         let limit = query.get("limit").parse().unwrap_or(PAGE).clamp(1, PAGE);
         let prefix = format!("GET {}", query.get("prefix"));
         let after = Some(query.get("after")).filter(|after| !after.is_empty());
@@ -146,7 +146,7 @@ impl Admin {
             .store()
             .list(prefix, after, limit)
             .await
-            .map_err(store_failed)?;
+            .map_err(|error| store_failed(&error))?;
         let url = |key: &str| key.strip_prefix("GET ").unwrap_or(key).to_owned();
         let next = (rows.len() == limit)
             .then(|| rows.last().map(|(key, _)| url(key)))
@@ -166,16 +166,16 @@ impl Admin {
         })
     }
 
-    pub(super) async fn purge(&self, query: &Query) -> Result<PurgeReport, Box<Problem>> {
+    pub(super) async fn purge(&self, query: &Query) -> Result<PurgeReport, Problem> {
         let prefix = query.get("prefix");
         if prefix.is_empty() {
-            return Err(Box::new(respond::describe(
+            return Err(respond::describe(
                 "bad-query",
                 "what to purge?",
                 StatusCode::BAD_REQUEST,
                 "purge needs a prefix".into(),
                 Some("?prefix=http purges everything".into()),
-            )));
+            ));
         }
         let mut purged = 0;
         loop {
@@ -185,7 +185,7 @@ impl Admin {
                 .list(format!("GET {prefix}"), String::new(), PAGE)
                 .await;
             let keys: Vec<String> = page
-                .map_err(store_failed)?
+                .map_err(|error| store_failed(&error))?
                 .into_iter()
                 .map(|(key, _)| key)
                 .collect();
@@ -193,16 +193,20 @@ impl Admin {
                 return Ok(PurgeReport { schema: 1, purged });
             }
             purged += keys.len() as u64;
-            self.pipeline.store().remove(keys).await.map_err(store_failed)?;
+            self.pipeline
+                .store()
+                .remove(keys)
+                .await
+                .map_err(|error| store_failed(&error))?;
         }
     }
 
-    pub(super) async fn verify(&self) -> Result<VerifyReport, Box<Problem>> {
+    pub(super) async fn verify(&self) -> Result<VerifyReport, Problem> {
         let store = self.pipeline.store().clone();
         let found = spawn_blocking(move || store.verify())
             .await
             .unwrap_or(Err(StoreError::Closing));
-        let found = found.map_err(store_failed)?;
+        let found = found.map_err(|error| store_failed(&error))?;
         Ok(VerifyReport {
             schema: 1,
             checked: found.checked,
@@ -214,12 +218,12 @@ impl Admin {
 }
 
 /// The operator's own listener: here the cause is told.
-fn store_failed(error: StoreError) -> Box<Problem> {
-    Box::new(respond::describe(
+fn store_failed(error: &StoreError) -> Problem {
+    respond::describe(
         "store",
         "store not usable",
         StatusCode::INTERNAL_SERVER_ERROR,
-        Chain(&error).to_string(),
+        Chain(error).to_string(),
         None,
-    ))
+    )
 }

@@ -164,7 +164,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Payload> {
     response
 }
 
-fn reply<T: Serialize>(outcome: Result<T, Box<Problem>>) -> Response<Payload> {
+fn reply<T: Serialize>(outcome: Result<T, Problem>) -> Response<Payload> {
     match outcome {
         Ok(value) => json(StatusCode::OK, &value),
         Err(problem) => respond::problem(&problem),

@@ -13,7 +13,7 @@ use crate::{
 
 /// `stats`.
 pub(super) fn stats(args: &AdminArgs) -> u8 {
-    call(args, Method::GET, "/-/api/stats", &[], |stats: Stats| {
+    call(args, &Method::GET, "/-/api/stats", &[], |stats: Stats| {
         let requests = &stats.requests;
         print(&format!(
             "from upstreams   {:>12}   {} requests\nto clients       {:>12}\nstored           {:>12}   {} URLs\n\
@@ -41,7 +41,7 @@ pub(super) fn ls(prefix: &str, args: &AdminArgs) -> u8 {
     loop {
         let mut next = None;
         let query = [("prefix", prefix), ("after", &after)];
-        let code = call(args, Method::GET, "/-/api/entries", &query, |page: EntryPage| {
+        let code = call(args, &Method::GET, "/-/api/entries", &query, |page: EntryPage| {
             for entry in &page.entries {
                 print(&format!(
                     "{:>12}  {}  {}\n",
@@ -64,7 +64,7 @@ pub(super) fn ls(prefix: &str, args: &AdminArgs) -> u8 {
 pub(super) fn show(url: &str, args: &AdminArgs) -> u8 {
     call(
         args,
-        Method::GET,
+        &Method::GET,
         "/-/api/entries",
         &[("prefix", url), ("limit", "1")],
         |page: EntryPage| {
@@ -103,7 +103,7 @@ pub(super) fn show(url: &str, args: &AdminArgs) -> u8 {
 pub(super) fn purge(prefix: &str, args: &AdminArgs) -> u8 {
     call(
         args,
-        Method::POST,
+        &Method::POST,
         "/-/api/purge",
         &[("prefix", prefix)],
         |report: PurgeReport| {
@@ -117,7 +117,7 @@ pub(super) fn purge(prefix: &str, args: &AdminArgs) -> u8 {
 pub(super) fn verify(args: &AdminArgs) -> u8 {
     call(
         args,
-        Method::POST,
+        &Method::POST,
         "/-/api/verify",
         &[],
         |report: VerifyReport| {
@@ -141,12 +141,12 @@ pub(super) fn verify(args: &AdminArgs) -> u8 {
 /// Asks the API and hands the answer to `show`, or prints it as it came.
 fn call<T: DeserializeOwned>(
     args: &AdminArgs,
-    method: Method,
+    method: &Method,
     path: &str,
     query: &[(&str, &str)],
     show: impl FnOnce(T) -> u8,
 ) -> u8 {
-    let document = match admin_call(args.admin, &method, path, query) {
+    let document = match admin_call(args.admin, method, path, query) {
         Ok(document) => document,
         Err(error) => return fail(exit::TRY_AGAIN, &error),
     };

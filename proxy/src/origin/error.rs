@@ -112,7 +112,7 @@ fn guard_refused(error: &reqwest::Error) -> bool {
             && error.kind() == io::ErrorKind::PermissionDenied
             && error
                 .get_ref()
-                .is_some_and(|inner| inner.is::<super::guard::Refused>())
+                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<super::guard::Refused>)
         {
             return true;
         }

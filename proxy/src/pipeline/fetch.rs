@@ -3,7 +3,7 @@
 //! It holds the permit of its flight until what it fetched is in the store: whoever asks meanwhile joins, whoever asks
 //! afterwards finds it stored, and nobody falls in between.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU32};
 
 use http::{HeaderMap, StatusCode, Version, header};
 use kato_shared::chain::Chain;
@@ -22,7 +22,7 @@ use crate::{
         headers as fields,
         validation::{Freshened, freshen, has_validator, origin_request_headers},
     },
-    store::{ContentRef, NoRoom, Responses, StoredResponse},
+    store::{ContentRef, NoRoom, Responses, StoredResponse, Temporary},
 };
 
 /// What a flight makes known.
@@ -60,6 +60,8 @@ pub struct Filling {
     pub version: Version,
     /// Whether there is room for it.
     pub is_stored: bool,
+    /// Ranges that were fetched beside it, see [`super::side_trip`].
+    pub side_trips: AtomicU32,
 }
 
 impl Answers for Shared {
@@ -69,6 +71,10 @@ impl Answers for Shared {
             Self::Validated { head, .. } => head.selecting.matches(request),
             Self::Failed { .. } | Self::Overloaded { .. } => true,
         }
+    }
+
+    fn is_received(&self) -> bool {
+        matches!(self, Self::Filling(filling) if filling.fill.progress().end.is_some())
     }
 }
 
@@ -80,7 +86,8 @@ pub(super) struct Led {
 /// See [`Led`].
 pub(super) enum LedOutcome {
     /// What all get; a reader of the content from its beginning, where there is one.
-    Shared(Arc<Shared>, Option<Reader>),
+    /// The head has the fields that are meant for this client alone, too.
+    Shared(Arc<Shared>, Option<Reader>, Option<Box<Stored>>),
     /// For this request alone.
     Private(Box<Passing>, NoStoreReason),
 }
@@ -161,12 +168,9 @@ impl Pipeline {
         }
         match answered {
             Ok(response) => self.received(flight, response).await,
-            Err(error) => flight.share(
-                Shared::Failed {
-                    error: Arc::new(error),
-                },
-                None,
-            ),
+            Err(error) => flight.share(Shared::Failed {
+                error: Arc::new(error),
+            }),
         }
     }
 
@@ -215,7 +219,7 @@ impl Pipeline {
             tracing::warn!(error = %Chain(&error), "a validated response could not be brought up to date");
         }
         let head = Box::new(head);
-        flight.share(Shared::Validated { head, content }, None);
+        flight.share(Shared::Validated { head, content });
     }
 
     /// A response with content.
@@ -230,16 +234,17 @@ impl Pipeline {
             let verdict = policy::on_failure(&request, selected.head(), failure, (&flight.overrides, now));
             if matches!(verdict, FailureAnswer::ServeStale(_)) {
                 let status = response.status;
-                return flight.share(Shared::Overloaded { status }, None);
+                return flight.share(Shared::Overloaded { status });
             }
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, false, &flight.overrides);
         let stored = Stored::new(&request, head, times(&response), &flight.overrides);
+        let for_first = Stored::for_first_client(&request, head, times(&response));
         match storability {
             Storability::NoStore(reason) => {
                 let passing = Passing {
-                    head: stored,
+                    head: for_first,
                     body: response.body,
                     version: response.version,
                 };
@@ -248,14 +253,14 @@ impl Pipeline {
             }
             Storability::StoreDespite(reason) => {
                 tracing::debug!(url = flight.ask.target.key.uri(), %reason, "stored although the response forbids it");
-                self.fill(flight, response, stored).await;
+                self.fill(flight, response, stored, for_first).await;
             }
-            Storability::Store => self.fill(flight, response, stored).await,
+            Storability::Store => self.fill(flight, response, stored, for_first).await,
         }
     }
 
     /// Lets everybody have the content while it comes, and stores it when it is whole.
-    async fn fill(&self, mut flight: Flight, response: OriginResponse, head: Stored) {
+    async fn fill(&self, mut flight: Flight, response: OriginResponse, head: Stored, for_first: Stored) {
         let announced = announced_length(&response);
         let room = self.room(announced).await;
         let is_stored = room.is_ok();
@@ -266,10 +271,14 @@ impl Pipeline {
             fill,
             version: response.version,
             is_stored,
+            side_trips: AtomicU32::new(0),
         };
         let shared = Arc::new(Shared::Filling(Box::new(filling)));
         flight.permit.share(Arc::clone(&shared));
-        tell(flight.tell.take(), LedOutcome::Shared(shared, reader));
+        tell(
+            flight.tell.take(),
+            LedOutcome::Shared(shared, reader, Some(Box::new(for_first))),
+        );
         match pump.run(response.body).await {
             Received::InFile(body, content) => {
                 if flight.permit.is_tainted() {
@@ -280,14 +289,7 @@ impl Pipeline {
                     content,
                     upstream: flight.ask.target.upstream.name.to_string(),
                 };
-                let key = flight.ask.target.key.to_string();
-                match self.0.store.commit(*body, key, stored).await {
-                    Ok(()) => self.0.metrics.note(Event::Stored),
-                    Err(error) => {
-                        self.0.metrics.note(Event::PassedThrough);
-                        tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
-                    }
-                }
+                self.commit(&flight, *body, stored).await;
             }
             Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
             Received::Failed(error) => {
@@ -297,16 +299,33 @@ impl Pipeline {
         }
     }
 
-    async fn room(&self, announced: Option<u64>) -> Result<crate::store::Temporary, NoRoom> {
+    async fn commit(&self, flight: &Flight, body: Temporary, stored: StoredResponse) {
+        let key = flight.ask.target.key.to_string();
+        match self.0.store.commit(body, key.clone(), stored).await {
+            Ok(()) => self.0.metrics.note(Event::Stored),
+            Err(error) => {
+                self.0.metrics.note(Event::PassedThrough);
+                tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
+            }
+        }
+        // An unsafe request that came while the index was being written found nothing to invalidate there.
+        if flight.permit.is_tainted()
+            && let Err(error) = self.0.store.invalidate(key).await
+        {
+            tracing::warn!(error = %Chain(&error), "a response could not be invalidated");
+        }
+    }
+
+    async fn room(&self, announced: Option<u64>) -> Result<Temporary, NoRoom> {
         self.0.store.begin(announced.unwrap_or(0)).await
     }
 }
 
 impl Flight {
-    fn share(self, shared: Shared, reader: Option<Reader>) {
+    fn share(self, shared: Shared) {
         let shared = Arc::new(shared);
         self.permit.share(Arc::clone(&shared));
-        tell(self.tell, LedOutcome::Shared(shared, reader));
+        tell(self.tell, LedOutcome::Shared(shared, None, None));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     deliver::Payload,
     key::CacheKey,
     metrics::Outcome,
-    origin::{OriginRequest, OriginResponse},
+    origin::{OriginError, OriginRequest, OriginResponse},
     policy::{
         self, Lookup, Times, headers as fields,
         invalidation::invalidated_targets,
@@ -70,6 +70,14 @@ impl Pipeline {
 
     /// Forwards a retrieval for one client: its own conditions and ranges go along, nothing is stored.
     pub(super) async fn alone(&self, ask: &Ask, why: Forward) -> Answer {
+        match self.try_alone(ask, why).await {
+            Ok(answer) => answer,
+            Err(error) => failed(ask.target.key.uri(), CacheStatus::forwarded(why), &error),
+        }
+    }
+
+    /// [`Self::alone`], for those who know what to do when the origin does not answer.
+    pub(super) async fn try_alone(&self, ask: &Ask, why: Forward) -> Result<Answer, OriginError> {
         let mut headers = ask.headers.clone();
         fields::strip_hop_by_hop(&mut headers);
         self.complete_request(&mut headers, Version::HTTP_11);
@@ -81,16 +89,11 @@ impl Pipeline {
             headers,
             body: bytes::Bytes::new(),
         };
-        let status = CacheStatus::forwarded(why);
-        match self.0.origin.send(&request).await {
-            Ok(response) => {
-                if ask.method == Method::HEAD {
-                    self.learn_from_head(ask, &response).await;
-                }
-                pass(response, status, Outcome::Bypass)
-            }
-            Err(error) => failed(ask.target.key.uri(), status, &error),
+        let response = self.0.origin.send(&request).await?;
+        if ask.method == Method::HEAD {
+            self.learn_from_head(ask, &response).await;
         }
+        Ok(pass(response, CacheStatus::forwarded(why), Outcome::Bypass))
     }
 
     /// "A cache MUST invalidate the target URI … when it receives a non-error status code in response to an unsafe request
@@ -140,7 +143,7 @@ impl Pipeline {
 }
 
 /// An origin's response for one client.
-fn pass(response: OriginResponse, status: CacheStatus, outcome: Outcome) -> Answer {
+pub(super) fn pass(response: OriginResponse, status: CacheStatus, outcome: Outcome) -> Answer {
     let mut headers: HeaderMap = response.headers;
     fields::strip_hop_by_hop(&mut headers);
     let announced = headers
@@ -161,7 +164,7 @@ fn pass(response: OriginResponse, status: CacheStatus, outcome: Outcome) -> Answ
     }
 }
 
-fn failed(url: &str, status: CacheStatus, error: &crate::origin::OriginError) -> Answer {
+fn failed(url: &str, status: CacheStatus, error: &OriginError) -> Answer {
     Answer {
         response: respond::problem(&respond::upstream_failed(url, error)),
         status: status.detail(error),

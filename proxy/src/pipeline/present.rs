@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use jiff::SignedDuration;
 
-use super::{Ask, Pipeline};
+use super::Ask;
 use crate::{
     conditional::{self, Length},
     deliver::{Payload, Span},
@@ -24,7 +24,7 @@ pub(super) enum Source<'f> {
     /// On its way into the store; the reader stands at its beginning.
     Filling(&'f Fill, Option<Reader>),
     /// On its way to this client alone.
-    Passing(OriginBody),
+    Passing(Box<OriginBody>),
 }
 
 impl Source<'_> {
@@ -44,52 +44,49 @@ impl Source<'_> {
     }
 }
 
-impl Pipeline {
-    /// The answer to `ask` from `head` and its content; `age` where the answer comes from before this request.
-    pub(super) fn present(
-        &self,
-        ask: &Ask,
-        head: &Stored,
-        source: Source<'_>,
-        age: Option<SignedDuration>,
-    ) -> Response<Payload> {
-        let request = Request {
-            method: &ask.method,
-            headers: &ask.headers,
-        };
-        let length = source.length(head);
-        let outcome = conditional::evaluate(&request, head, length);
-        let mut headers = head.headers.clone();
-        if let Some(age) = age {
-            fields::set_age(&mut headers, age);
+/// The answer to `ask` from `head` and its content; `age` where the answer comes from before this request.
+pub(super) fn present(
+    ask: &Ask,
+    head: &Stored,
+    source: Source<'_>,
+    age: Option<SignedDuration>,
+) -> Response<Payload> {
+    let request = Request {
+        method: &ask.method,
+        headers: &ask.headers,
+    };
+    let length = source.length(head);
+    let outcome = conditional::evaluate(&request, head, length);
+    let mut headers = head.headers.clone();
+    if let Some(age) = age {
+        fields::set_age(&mut headers, age);
+    }
+    match outcome {
+        conditional::Outcome::Whole | conditional::Outcome::RangeNeedsLength => {
+            let payload = source.whole(length);
+            set_length(&mut headers, length, &ask.method);
+            answer(head.status, headers, payload)
         }
-        match outcome {
-            conditional::Outcome::Whole | conditional::Outcome::RangeNeedsLength => {
-                let payload = source.whole(length);
-                set_length(&mut headers, length, &ask.method);
-                answer(head.status, headers, payload)
-            }
-            conditional::Outcome::Partial(parts) => partial(headers, source, &parts, length),
-            conditional::Outcome::PartialOfGrowing(_) => {
-                // Where the end is not known, a 206 could promise bytes that never come: the whole is right, too.
-                let payload = source.whole(length);
-                answer(head.status, headers, payload)
-            }
-            conditional::Outcome::NotModified => {
-                let headers = conditional::not_modified_headers(&headers);
-                answer(StatusCode::NOT_MODIFIED, headers, Payload::Empty)
-            }
-            conditional::Outcome::PreconditionFailed => {
-                let mut headers = conditional::not_modified_headers(&headers);
-                headers.remove(header::CACHE_CONTROL);
-                answer(StatusCode::PRECONDITION_FAILED, headers, Payload::Empty)
-            }
-            conditional::Outcome::RangeNotSatisfiable { length } => {
-                let mut headers = conditional::not_modified_headers(&headers);
-                headers.remove(header::CACHE_CONTROL);
-                headers.insert(header::CONTENT_RANGE, range::unsatisfied_content_range(length));
-                answer(StatusCode::RANGE_NOT_SATISFIABLE, headers, Payload::Empty)
-            }
+        conditional::Outcome::Partial(parts) => partial(headers, source, &parts, length),
+        conditional::Outcome::PartialOfGrowing(_) => {
+            // Where the end is not known, a 206 could promise bytes that never come: the whole is right, too.
+            let payload = source.whole(length);
+            answer(head.status, headers, payload)
+        }
+        conditional::Outcome::NotModified => {
+            let headers = conditional::not_modified_headers(&headers);
+            answer(StatusCode::NOT_MODIFIED, headers, Payload::Empty)
+        }
+        conditional::Outcome::PreconditionFailed => {
+            let mut headers = conditional::not_modified_headers(&headers);
+            headers.remove(header::CACHE_CONTROL);
+            answer(StatusCode::PRECONDITION_FAILED, headers, Payload::Empty)
+        }
+        conditional::Outcome::RangeNotSatisfiable { length } => {
+            let mut headers = conditional::not_modified_headers(&headers);
+            headers.remove(header::CACHE_CONTROL);
+            headers.insert(header::CONTENT_RANGE, range::unsatisfied_content_range(length));
+            answer(StatusCode::RANGE_NOT_SATISFIABLE, headers, Payload::Empty)
         }
     }
 }
@@ -111,11 +108,7 @@ impl Source<'_> {
                         left,
                     })
             }
-            Self::Passing(body) => Payload::Passing {
-                body: Box::new(body),
-                skip: 0,
-                left,
-            },
+            Self::Passing(body) => Payload::Passing { body, skip: 0, left },
         }
     }
 
@@ -153,7 +146,7 @@ fn partial(
     if let [one] = parts {
         let payload = match source {
             Source::Passing(body) => Some(Payload::Passing {
-                body: Box::new(body),
+                body,
                 skip: one.first(),
                 left: Some(one.size()),
             }),

@@ -32,13 +32,6 @@ async fn a_stock_cacache_reader_reads_and_verifies_what_the_fill_wrote() -> Resu
     let setup = Setup::start().await?;
     let body = content(3 * MIB + 17, 41);
     setup.stored(Resource::cacheable(body.clone())).await?;
-    // The second answer comes from the store: the first fill has been committed.
-    let (response, _) = setup.client().fetch("/files/a").await?;
-    assert!(
-        response.cache_status().contains("hit"),
-        "{}",
-        response.cache_status()
-    );
     let digest = IntegrityOpts::new()
         .algorithm(Algorithm::Sha256)
         .chain(&body)
@@ -57,12 +50,6 @@ async fn c05_what_was_stored_is_served_by_the_next_process_without_the_origin() 
     let mut setup = Setup::start().await?;
     let body = content(2 * MIB, 42);
     setup.stored(Resource::cacheable(body.clone())).await?;
-    let (response, _) = setup.client().fetch("/files/a").await?;
-    assert!(
-        response.cache_status().contains("hit"),
-        "{}",
-        response.cache_status()
-    );
     setup.proxy.kill().await?;
     setup.start_again().await?;
     let (response, got) = setup.client().fetch("/files/a").await?;
@@ -80,7 +67,6 @@ async fn c05_what_was_stored_is_served_by_the_next_process_without_the_origin() 
 async fn p09_the_proxy_starts_and_serves_hits_while_the_origin_is_down() -> Result<()> {
     let mut setup = Setup::start().await?;
     setup.stored(Resource::cacheable("content")).await?;
-    setup.client().fetch("/files/a").await?;
     setup.proxy.kill().await?;
     setup.origin.stop().await;
     setup.start_again().await?;
@@ -129,7 +115,6 @@ async fn a_damaged_file_in_the_store_costs_a_download_and_nothing_else() -> Resu
     let mut setup = Setup::start().await?;
     let body = content(2 * MIB, 44);
     setup.stored(Resource::cacheable(body.clone())).await?;
-    setup.client().fetch("/files/a").await?;
     setup.proxy.kill().await?;
     let stored = files(&setup.cache.path().join("content-v2"))?;
     let (path, size) = stored.first().context("no content file")?;

@@ -21,6 +21,10 @@ async fn p24_rfc9211_every_answer_says_how_it_came_about() -> Result<()> {
         "{}",
         response.cache_status()
     );
+    setup
+        .proxy
+        .wait_until_stored(&client.get("/files/a"), b"content")
+        .await?;
     for request in [
         client.get("/files/a"),
         client.get("/files/a").header("range", "bytes=0-1"),
@@ -172,9 +176,18 @@ async fn p24_the_admin_listener_says_that_it_is_healthy_and_counts() -> Result<(
         assert_eq!(response.status, 200, "{path}");
         assert!(!body.is_empty(), "{path}");
     }
-    let (_, stats) = setup.proxy.admin_client().fetch("/-/api/stats").await?;
-    let stats: serde_json::Value = serde_json::from_slice(&stats)?;
-    assert!(stats.is_object(), "{stats}");
+    let stats = setup.proxy.stats().await?;
+    assert_eq!(
+        (stats.schema, stats.requests.miss, stats.upstream_requests),
+        (1, 1, 1),
+        "{stats:?}"
+    );
+    assert_eq!(
+        (stats.stored_responses, stats.stored_bytes, stats.wan_bytes),
+        (1, 7, 7),
+        "{stats:?}"
+    );
+    assert!(stats.requests.hit >= 1 && stats.lan_bytes >= 14, "{stats:?}");
     Ok(())
 }
 

@@ -25,9 +25,9 @@ async fn row_e_a_connection_lost_half_way_is_resumed_out_of_the_clients_sight() 
         let setup = Setup::start().await?;
         let body = content(4 * MIB, 11);
         let what = format!("{fault:?}");
-        setup
-            .origin
-            .serve("/a", Resource::cacheable(body.clone()).fault(fault));
+        // Throttled, so that what was sent has arrived when a reset throws the buffers away.
+        let resource = Resource::cacheable(body.clone()).bytes_per_second(16 * MIB as u64);
+        setup.origin.serve("/a", resource.fault(fault));
         let (_, got) = setup.client().fetch("/files/a").await?;
         assert_same(&got, &body, &what);
         let requests = setup.origin.requests("/a");
@@ -43,6 +43,10 @@ async fn row_e_a_connection_lost_half_way_is_resumed_out_of_the_clients_sight() 
             fetched_twice <= MIB as u64,
             "{what}: {fetched_twice} bytes crossed the WAN again"
         );
+        setup
+            .proxy
+            .wait_until_stored(&setup.client().get("/files/a"), &body)
+            .await?;
         let (hit, again) = setup.client().fetch("/files/a").await?;
         assert!(
             hit.cache_status().contains("hit"),

@@ -3,6 +3,8 @@
 //!
 //! `kato release verify` takes the same way as a node (the same fetcher, trust and exit codes) and reads every byte.
 
+mod caching;
+mod on_a_node;
 mod publishing;
 mod refusing;
 

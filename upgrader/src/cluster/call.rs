@@ -74,9 +74,6 @@ impl Call<'_> {
             Box::new(report::Human::default())
         };
         let (nodes, cache_url) = self.cache(nodes, &plan, reporter.as_ref()).await?;
-        if self.request.download_only {
-            return Ok(Exit::Done);
-        }
         let plan = self.keep(plan, reporter.as_ref())?;
         let errand = Errand {
             plan: plan.id.clone(),
@@ -86,6 +83,19 @@ impl Call<'_> {
             patience: self.inventory.ssh.patience.get(),
             implicit_role: self.inventory.implicit_role.clone(),
         };
+        let staged = rollout::stage(&plan, &nodes, &errand, reporter.as_ref());
+        if let Err((node, failure)) = interruptible(staged).await? {
+            let what = anyhow!(
+                "{node} cannot get what it needs: {}: {}; nothing was changed on any node",
+                failure.error.step,
+                failure.error.message
+            );
+            return Err(Failure::new(failure.exit, what).hint(again(failure.error.hint)));
+        }
+        if self.request.download_only {
+            reporter.say("every node has what it needs");
+            return Ok(Exit::Done);
+        }
         let rolled = interruptible(rollout::roll_out(&plan, &nodes, &errand, reporter.as_ref())).await?;
         self.conclude(rolled, reporter.as_ref())
     }
@@ -271,15 +281,14 @@ impl Call<'_> {
             failure.error.step,
             failure.error.message
         );
-        let first = failure
-            .error
-            .hint
-            .map(|hint| format!("{hint}; then "))
-            .unwrap_or_default();
-        Err(Failure::new(exit, what).hint(format!(
-            "{first}run the same command again: nodes that are done are skipped, {node} is resumed"
-        )))
+        Err(Failure::new(exit, what).hint(again(failure.error.hint)))
     }
+}
+
+/// What to do next: what the node says, then the same command.
+fn again(hint: Option<String>) -> String {
+    let first = hint.map(|hint| format!("{hint}; then ")).unwrap_or_default();
+    format!("{first}run the same command again: nodes that are done are skipped, the others are resumed")
 }
 
 fn of(id: &str, problems: Vec<preflight::Problem>) -> impl Iterator<Item = NodeProblem> {
@@ -290,7 +299,7 @@ fn of(id: &str, problems: Vec<preflight::Problem>) -> impl Iterator<Item = NodeP
 }
 
 /// Runs `work` until it ends or the operator interrupts it; what the nodes do goes on.
-async fn interruptible(work: impl Future<Output = Rolled>) -> Result<Rolled, Failure> {
+async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let token = CancellationToken::new();
     let signalled = async {
         tokio::select! {
@@ -299,7 +308,7 @@ async fn interruptible(work: impl Future<Output = Rolled>) -> Result<Rolled, Fai
         }
     };
     tokio::select! {
-        rolled = work => Ok(rolled),
+        done = work => Ok(done),
         () = signalled => Err(Failure::new(Exit::TryAgain, anyhow!("interrupted; a node that was started goes on by itself"))
             .hint(format!("`{AGAIN}` follows it and goes on from there"))),
     }

@@ -9,7 +9,7 @@
 //!                        └ connection lost ──────►┘
 //! ```
 //!
-//! The loop keeps nothing that it needs: after a kill the same loop begins with `status` and finds the run, its end, or the
+//! What a look means is decided in [`super::next`]. The loop keeps nothing that it needs: after a kill the same loop begins with `status` and finds the run, its end, or the
 //! place to resume. What is kept (the last event's number, the starts) only spares questions and bounds repetition.
 
 use std::time::Duration;
@@ -19,22 +19,19 @@ use tokio::{sync::mpsc, time::Instant};
 use url::Url;
 
 use super::{
-    event::{ClusterEvent, Watcher},
+    event::{ClusterEvent, Line, Watcher},
+    next::{Finished, Goal, Memory, Next, Seen, Why, report},
     remote::{RemoteNode, Start, StartRequest},
 };
 use crate::{
     exit::Exit,
     plan::{
-        facts::{NodeStatus, RunState},
+        facts::NodeStatus,
         preflight::{self, Problem},
     },
     run::event::{ErrorReport, Event, EventKind},
     ssh::Ended,
 };
-
-/// How often an upgrade of one node is started in one rollout: once, and once more when it was killed. A second kill is no
-/// accident, and a person should look.
-const MAX_STARTS: u32 = 2;
 
 /// How often a node may say "another run is at work" when asked to start and "nothing is at work" when asked how it is.
 const MAX_CONTRADICTIONS: u32 = 20;
@@ -74,31 +71,18 @@ pub struct NodeFailure {
 #[derive(Debug)]
 pub struct Drive<'a> {
     node: &'a RemoteNode,
+    goal: Goal,
     errand: &'a Errand,
     watcher: &'a dyn Watcher,
-    starts: u32,
     /// Whether the answer to the last start was lost.
     unsure: bool,
     /// How often in a row there was nothing to do but to look again.
     idle_looks: u32,
-    /// The number of the last event that was passed on, and the run that it belongs to.
-    seen: Option<Seen>,
-    /// What the run said at its end.
-    finished: Option<Finished>,
+    /// How often its run ended to restart the machine.
+    restarts: u32,
+    memory: Memory,
     version: Option<Version>,
     silence: Silence,
-}
-
-#[derive(Debug, Clone)]
-struct Seen {
-    run: String,
-    seq: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Finished {
-    exit: Exit,
-    error: Option<ErrorReport>,
 }
 
 /// Since when a node has not answered.
@@ -108,76 +92,101 @@ struct Silence {
     calls: u32,
 }
 
-/// What to do after a look at a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Next {
-    Done(Version),
-    Attach { run: String, after: u64 },
-    Start { interrupted: Option<String> },
-    Fail(Exit, ErrorReport),
-}
-
 impl<'a> Drive<'a> {
-    /// The way of `node`; nothing is asked yet.
-    pub fn new(node: &'a RemoteNode, errand: &'a Errand, watcher: &'a dyn Watcher) -> Self {
+    /// The way of `node` to `goal`; nothing is asked yet.
+    pub fn new(node: &'a RemoteNode, goal: Goal, errand: &'a Errand, watcher: &'a dyn Watcher) -> Self {
         Self {
             node,
+            goal,
             errand,
             watcher,
-            starts: 0,
             unsure: false,
             idle_looks: 0,
-            seen: None,
-            finished: None,
+            restarts: 0,
+            memory: Memory::default(),
             version: None,
             silence: Silence::default(),
         }
     }
 
-    /// Brings the node to the target; returns the version that was read back.
+    /// Brings the node to the goal; returns the version that was read back.
     ///
     /// # Errors
     /// [`NodeFailure`] when its run failed, was killed twice, or the node was silent for longer than the patience.
     ///
     /// # Cancel safety
     /// Dropping it leaves the node's run at work; a new `Drive` finds it.
-    pub async fn run(mut self) -> Result<Version, NodeFailure> {
+    pub async fn run(mut self) -> Result<Option<Version>, NodeFailure> {
+        let errand = self.errand;
         loop {
             let status = self.ask().await?;
             self.version.clone_from(&status.version);
+            self.refuse_drift(&status)?;
             self.settle_doubt(&status);
-            match self.decide(&status) {
-                Next::Done(version) => return Ok(version),
+            match self.memory.next(&status, self.goal, &errand.target, errand.force) {
+                Next::Done => return Ok(status.version),
                 Next::Fail(exit, error) => return Err(self.failure(exit, error)),
-                Next::Attach { run, after } => {
-                    if !self.knows(&run) {
-                        self.finished = None;
-                        self.seen = Some(Seen {
-                            run: run.clone(),
-                            seq: after,
-                        });
-                        self.tell(ClusterEvent::NodeAttached { node: self.id(), run });
-                    }
-                    self.follow().await;
+                Next::Follow { run, after } => self.attach(run, after).await,
+                Next::Start(why) => {
+                    self.say_why(&why).await?;
+                    self.start(&status).await?;
                 }
-                Next::Start { interrupted } => self.start(&status, interrupted).await?,
             }
         }
+    }
+
+    /// Roles that changed since the plan was made are another node to us (R26).
+    fn refuse_drift(&self, status: &NodeStatus) -> Result<(), NodeFailure> {
+        let drift = preflight::identity(&self.node.node, &self.errand.implicit_role, status);
+        match drift.first() {
+            None => Ok(()),
+            Some(problem) => Err(self.failure(Exit::Preflight, report("status", &problem.to_string(), None))),
+        }
+    }
+
+    async fn attach(&mut self, run: String, after: u64) {
+        if !self.memory.knows(&run) {
+            self.memory.finished = None;
+            self.memory.seen = Some(Seen {
+                run: run.clone(),
+                seq: after,
+            });
+            self.tell(ClusterEvent::NodeAttached { node: self.id(), run });
+        }
+        self.follow().await;
+    }
+
+    /// A start that is not the first needs a word, and a machine that restarts needs time.
+    async fn say_why(&mut self, why: &Why) -> Result<(), NodeFailure> {
+        match why {
+            Why::Turn => {}
+            Why::Interrupted { run } => self.tell(ClusterEvent::NodeInterrupted {
+                node: self.id(),
+                run: run.clone(),
+            }),
+            Why::Restarted if self.restarts >= MAX_CONTRADICTIONS => {
+                let text = "the machine was to restart, and the upgrade is still not complete";
+                let hint = "look at the machine's console";
+                return Err(self.failure(Exit::TryAgain, report("restart", text, Some(hint))));
+            }
+            Why::Restarted => {
+                // Not a start of ours that failed; what ended it was wanted.
+                self.memory.starts = self.memory.starts.saturating_sub(1);
+                tokio::time::sleep(Backoff::NETWORK.wait_jittered(self.restarts)).await;
+                self.restarts += 1;
+            }
+        }
+        Ok(())
     }
 
     /// A start whose answer was lost: the node's last run tells whether it began.
     fn settle_doubt(&mut self, status: &NodeStatus) {
         if std::mem::take(&mut self.unsure) {
             match &status.run {
-                Some(run) if self.knows(run) => self.starts += 1,
-                _ => self.seen = None,
+                Some(run) if self.memory.knows(run) => self.memory.starts += 1,
+                _ => self.memory.seen = None,
             }
         }
-    }
-
-    /// Whether `run` is the one whose events we have.
-    fn knows(&self, run: &str) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.run == run)
     }
 
     /// The node's status, asked again and again within the patience when the node is silent.
@@ -196,95 +205,26 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// What a look at the node says to do.
-    fn decide(&self, status: &NodeStatus) -> Next {
-        let target = &self.errand.target;
-        let drift = preflight::identity(&self.node.node, &self.errand.implicit_role, status);
-        if let Some(problem) = drift.first() {
-            return Next::Fail(Exit::Preflight, report("status", &problem.to_string(), None));
-        }
-        if status.state == RunState::Running {
-            return self.join(status);
-        }
-        // The connection was lost and the run has ended since: its last words first.
-        if let (Some(seen), Some(run)) = (&self.seen, &status.run)
-            && seen.run == *run
-            && status.last_seq > seen.seq
-        {
-            return Next::Attach {
-                run: run.clone(),
-                after: seen.seq,
-            };
-        }
-        // The run that we followed has spoken: success is believed only with the version read back.
-        if let Some(finished) = &self.finished {
-            let exit = finished.exit;
-            if exit != Exit::Done {
-                return Next::Fail(exit, finished.error.clone().unwrap_or_else(|| silent_end(exit)));
-            }
-            return if status.is_settled_at(target) {
-                Next::Done(target.clone())
-            } else {
-                Next::Fail(Exit::Failed, not_there(status, target))
-            };
-        }
-        if status.is_settled_at(target) && !(self.errand.force && self.starts == 0) {
-            return Next::Done(target.clone());
-        }
-        match status.state {
-            _ if self.starts == 0 => Next::Start { interrupted: None },
-            RunState::Interrupted if self.starts < MAX_STARTS => Next::Start {
-                interrupted: Some(status.run.clone().unwrap_or_default()),
-            },
-            RunState::Interrupted => Next::Fail(Exit::Failed, killed_again(status)),
-            // Its end was missed, and with it the exit code; what it left on the node is what is known.
-            RunState::Failed | RunState::Idle | RunState::Running => {
-                let error = status.error.clone();
-                Next::Fail(Exit::Failed, error.unwrap_or_else(|| not_there(status, target)))
-            }
-        }
-    }
-
-    /// A run is at work: ours, or one that leads to the same place; anything else is in the way.
-    fn join(&self, status: &NodeStatus) -> Next {
-        let elsewhere = status.to.as_ref().filter(|to| **to != self.errand.target);
-        if let Some(to) = elsewhere {
-            let problem = Problem::Busy {
-                to: to.clone(),
-                running: true,
-            };
-            return Next::Fail(Exit::LockHeld, report("start", &problem.to_string(), None));
-        }
-        let run = status.run.clone().unwrap_or_default();
-        let after = match &self.seen {
-            Some(seen) if seen.run == run => seen.seq,
-            _ => status.last_seq,
-        };
-        Next::Attach { run, after }
-    }
-
-    async fn start(&mut self, status: &NodeStatus, interrupted: Option<String>) -> Result<(), NodeFailure> {
-        if let Some(run) = interrupted {
-            self.tell(ClusterEvent::NodeInterrupted { node: self.id(), run });
-        }
+    async fn start(&mut self, status: &NodeStatus) -> Result<(), NodeFailure> {
         // The event's number makes the name new for each start on the node, and the same for a start that is repeated
         // because its answer was lost.
         let request = StartRequest {
             run: format!("{}.{}", self.errand.plan, status.last_seq),
             version: self.errand.target.clone(),
             force: self.errand.force,
+            download_only: self.goal == Goal::Stage,
             cache_url: self.errand.cache_url.clone(),
         };
-        self.finished = None;
-        self.seen = Some(Seen {
+        self.memory.finished = None;
+        self.memory.seen = Some(Seen {
             run: request.run.clone(),
             seq: status.last_seq,
         });
         match self.node.start(&request).await {
             Ok(Start::Started { after_seq }) => {
                 self.heard();
-                self.starts += 1;
-                if let Some(seen) = &mut self.seen {
+                self.memory.starts += 1;
+                if let Some(seen) = &mut self.memory.seen {
                     seen.seq = after_seq;
                 }
                 self.tell(ClusterEvent::NodeStarted {
@@ -315,7 +255,7 @@ impl<'a> Drive<'a> {
 
     /// Another run began between our look and our start.
     async fn held(&mut self) -> Result<(), NodeFailure> {
-        self.seen = None;
+        self.memory.seen = None;
         if self.idle_looks >= MAX_CONTRADICTIONS {
             let text = "the node refuses to start because a run is at work, and shows none";
             return Err(self.failure(Exit::LockHeld, report("start", text, None)));
@@ -332,7 +272,7 @@ impl<'a> Drive<'a> {
 
     /// Passes the events of the run on until it ends or the connection breaks; the next look decides what that means.
     async fn follow(&mut self) {
-        let after = self.seen.as_ref().map_or(0, |seen| seen.seq);
+        let after = self.memory.seen.as_ref().map_or(0, |seen| seen.seq);
         let (send, mut receive) = mpsc::channel::<String>(EVENTS_IN_FLIGHT);
         let node = self.node;
         let read = async {
@@ -343,7 +283,7 @@ impl<'a> Drive<'a> {
         };
         let (ended, ()) = tokio::join!(node.follow(after, send), read);
         tracing::debug!(node = node.node.id, ?ended, "no longer followed");
-        if self.seen.as_ref().map_or(0, |seen| seen.seq) > after {
+        if self.memory.seen.as_ref().map_or(0, |seen| seen.seq) > after {
             self.idle_looks = 0;
         } else {
             self.pause().await;
@@ -354,22 +294,22 @@ impl<'a> Drive<'a> {
     fn take(&mut self, line: &str) {
         let Ok(event) = serde_json::from_str::<Event>(line) else {
             // A newer kato may tell what this one has no words for; its number must not be asked for again.
-            if let (Ok(Numbered { seq }), Some(seen)) = (serde_json::from_str(line), &mut self.seen) {
+            if let (Ok(Numbered { seq }), Some(seen)) = (serde_json::from_str(line), &mut self.memory.seen) {
                 seen.seq = seen.seq.max(seq);
             }
             return;
         };
-        let Some(seen) = self.seen.as_mut().filter(|seen| event.seq > seen.seq) else {
+        let Some(seen) = self.memory.seen.as_mut().filter(|seen| event.seq > seen.seq) else {
             return;
         };
         seen.seq = event.seq;
         if let EventKind::RunFinished { exit, error, .. } = &event.kind {
-            self.finished = Some(Finished {
+            self.memory.finished = Some(Finished {
                 exit: *exit,
                 error: error.clone(),
             });
         }
-        self.watcher.on(&super::event::Line::Node(event));
+        self.watcher.on(&Line::Node(event));
     }
 
     fn heard(&mut self) {
@@ -421,44 +361,4 @@ impl<'a> Drive<'a> {
 #[derive(serde::Deserialize)]
 struct Numbered {
     seq: u64,
-}
-
-fn report(step: &str, message: &str, hint: Option<&str>) -> ErrorReport {
-    ErrorReport {
-        step: step.into(),
-        message: message.into(),
-        hint: hint.map(String::from),
-    }
-}
-
-/// The run said that all is well, the node does not show it.
-fn not_there(status: &NodeStatus, target: &Version) -> ErrorReport {
-    let has = status
-        .version
-        .as_ref()
-        .map_or_else(|| "no release".into(), Version::to_string);
-    let text = format!("the run ended, but the node has {has} instead of {target}");
-    report(
-        "verify",
-        &text,
-        Some("look at `kato node upgrade --status` on the node"),
-    )
-}
-
-fn silent_end(exit: Exit) -> ErrorReport {
-    report(
-        "run",
-        &format!("the run ended with exit code {}", exit.code()),
-        None,
-    )
-}
-
-fn killed_again(status: &NodeStatus) -> ErrorReport {
-    let step = status.step.as_deref().unwrap_or("run");
-    let hint = "find out what kills it (memory, power, an operator), then run the same command again";
-    report(
-        step,
-        "the run was killed, was resumed, and was killed again",
-        Some(hint),
-    )
 }

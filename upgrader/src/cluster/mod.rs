@@ -1,7 +1,7 @@
 //! The whole cluster, upgraded from Core: one node at a time, Core last, by the same node upgrade that a person would run there.
 //!
 //! Flow: [`inventory`] → [`facts`] from all nodes → preflight ([`crate::plan::preflight`]) → [`target`] → plan
-//! ([`crate::plan::cluster`]) → the operator's yes → the cache ([`crate::prepare`]) → [`rollout`] → table.
+//! ([`crate::plan::cluster`]) → the operator's yes → the cache ([`crate::prepare`]) → every node fetches → [`rollout`] → table.
 //!
 //! What holds it together: nodes do their work by themselves, detached, and know what they have. Core starts, watches and
 //! decides about the next one. It may be killed or cut off at any time; the same command again asks the nodes and goes on.
@@ -9,7 +9,7 @@
 //! Deliberately absent: a record of progress on Core (the plan says what was decided, the nodes say what is done), and
 //! parallel upgrades.
 //!
-//! Invariants: nothing is changed on any node before all nodes passed preflight and the cache holds the release; after the
+//! Invariants: nothing is changed on any node before all nodes passed preflight and hold all that they need, verified; after the
 //! first failure no further node is touched; a node counts as upgraded only when it was asked and said so.
 
 mod call;
@@ -18,6 +18,7 @@ pub mod drive;
 pub mod event;
 pub mod facts;
 pub mod inventory;
+pub mod next;
 pub mod remote;
 pub mod report;
 pub mod rollout;

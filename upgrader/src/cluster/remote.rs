@@ -69,6 +69,8 @@ pub struct StartRequest {
     pub version: Version,
     /// Whether an installed release is installed once more.
     pub force: bool,
+    /// Whether everything is only put on the node, verified, and nothing else is changed.
+    pub download_only: bool,
     /// The cache to download through.
     pub cache_url: Option<Url>,
 }
@@ -146,6 +148,9 @@ impl RemoteNode {
         ];
         if request.force {
             args.push("--force");
+        }
+        if request.download_only {
+            args.push("--download-only");
         }
         if let Some(url) = &request.cache_url {
             args.extend(["--cache-url", url.as_str()]);

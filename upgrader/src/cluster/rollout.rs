@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::{TryStreamExt as _, stream};
 use kato_shared::release::Version;
 use tokio::time::Instant;
 
 use super::{
     drive::{Drive, Errand, NodeFailure},
     event::{ClusterEvent, NodeResult, Outcome, Watcher},
+    next::Goal,
     remote::RemoteNode,
 };
 use crate::{
@@ -45,6 +47,31 @@ impl Rolled {
     }
 }
 
+/// How many nodes fetch at a time: they fetch from the cache on Core, whose disk and line they share.
+const STAGE_AT_ONCE: usize = 8;
+
+/// Puts everything that the nodes need on them, verified, before the first of them is changed. A node whose upgrade was begun
+/// earlier has it already and finds that out by itself.
+///
+/// # Errors
+/// The first node that failed, and why; nothing was changed on any node.
+///
+/// # Cancel safety
+/// As [`roll_out`].
+pub async fn stage(
+    plan: &ClusterPlan,
+    nodes: &BTreeMap<String, RemoteNode>,
+    errand: &Errand,
+    watcher: &dyn Watcher,
+) -> Result<(), (String, NodeFailure)> {
+    stream::iter(plan.upgrades().map(Ok))
+        .try_for_each_concurrent(STAGE_AT_ONCE, |planned| async move {
+            let staged = drive(planned, Goal::Stage, nodes, errand, watcher).await;
+            staged.map(drop).map_err(|failure| (planned.id.clone(), failure))
+        })
+        .await
+}
+
 /// Brings every node of `plan` to the target. `nodes` has every node of the plan.
 ///
 /// # Cancel safety
@@ -72,8 +99,8 @@ pub async fn roll_out(
             continue;
         }
         let began = Instant::now();
-        let (result, failed) = match drive(planned, nodes, errand, watcher).await {
-            Ok(version) => (result(planned, Some(version), began, Outcome::Upgraded), None),
+        let (result, failed) = match drive(planned, Goal::Upgrade, nodes, errand, watcher).await {
+            Ok(version) => (result(planned, version, began, Outcome::Upgraded), None),
             Err(failed) => (
                 result(planned, failed.version.clone(), began, Outcome::Failed),
                 Some(failed),
@@ -91,12 +118,13 @@ pub async fn roll_out(
 
 async fn drive(
     planned: &PlannedNode,
+    goal: Goal,
     nodes: &BTreeMap<String, RemoteNode>,
     errand: &Errand,
     watcher: &dyn Watcher,
-) -> Result<Version, NodeFailure> {
+) -> Result<Option<Version>, NodeFailure> {
     match nodes.get(&planned.id) {
-        Some(node) => Drive::new(node, errand, watcher).run().await,
+        Some(node) => Drive::new(node, goal, errand, watcher).run().await,
         None => Err(NodeFailure {
             exit: Exit::Bug,
             error: ErrorReport {

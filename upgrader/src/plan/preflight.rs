@@ -69,7 +69,7 @@ pub enum Problem {
         /// By the inventory.
         inventory: Vec<String>,
     },
-    /// A run to another version is at work or was begun.
+    /// A run that leads further than wanted is at work or was begun.
     #[error("a run to {to} is {}", if *running { "at work" } else { "not finished" })]
     Busy {
         /// Where that run leads.
@@ -165,10 +165,11 @@ pub fn identity(node: &InventoryNode, implicit_role: &str, status: &NodeStatus) 
 /// The problems of one node on its way to `target`.
 pub fn way(status: &NodeStatus, target: &Version, graph: &Graph) -> Vec<Problem> {
     let mut problems = Vec::new();
+    // A run to an older release is on the way, or can be finished on it; one that leads further cannot be undone.
     if let Some(to) = status
         .to
         .as_ref()
-        .filter(|to| status.state != RunState::Idle && *to != target)
+        .filter(|to| status.state != RunState::Idle && *to > target)
     {
         problems.push(Problem::Busy {
             to: to.clone(),

@@ -27,7 +27,7 @@ use super::report::Report;
 use crate::{
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    fetch::{Answers, FetchError, Fetcher, Route, Source, trust_failure},
+    fetch::{self, Answers, FetchError, Fetcher, Route, Source, trust_failure},
     installed::Installed,
     paths::NodePaths,
     settings::Settings,
@@ -127,17 +127,8 @@ pub async fn fill(
 
 /// The repository as Core trusts it, loaded through the cache: so its metadata are in the cache as well.
 async fn trusted(settings: &Settings, fetcher: &Fetcher) -> Result<TrustedRepository, Failure> {
-    let path = &settings.release.trusted_root;
-    let root = std::fs::read(path).map_err(|error| {
-        let what = anyhow::Error::new(error).context(format!("reading the trusted root `{}` failed", path.display()));
-        Failure::new(Exit::Preflight, what)
-            .hint("install the publisher's `root.json` from a trusted source, or name it in kato.toml: [release] trusted_root")
-    })?;
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
-    let loaded = fetcher
-        .repository(&root, &settings.release.url, &paths.trust())
-        .await;
-    loaded.map_err(trust_failure)
+    fetch::trusted(fetcher, &settings.release, &paths.trust()).await
 }
 
 /// The releases whose files are needed, in the order of their installation; the last is the wanted one.

@@ -50,6 +50,8 @@ struct State {
     faults: VecDeque<Fault>,
     starts: Vec<String>,
     calls: usize,
+    /// Whether the run only fetches.
+    stages: bool,
 }
 
 /// The node; clones are the same node.
@@ -76,6 +78,7 @@ impl FakeNode {
             faults: VecDeque::new(),
             starts: Vec::new(),
             calls: 0,
+            stages: false,
         };
         Self {
             id: id.to_owned(),
@@ -132,13 +135,14 @@ impl FakeNode {
                 run,
                 "--version",
                 version,
-                ..,
+                rest @ ..,
             ] => {
                 state.starts.push(args.join(" "));
                 if state.state == "running" {
                     return Ok(output(Exit::LockHeld.code().into(), "{}"));
                 }
                 let after = state.events.len();
+                state.stages = rest.contains(&"--download-only");
                 state.begin(run, version.parse().unwrap());
                 if state.take_fault(&Fault::LoseStart) {
                     state.run_out(&self.id);
@@ -240,7 +244,7 @@ impl State {
 
     fn finish(&mut self) -> EventKind {
         self.state = "idle";
-        if !self.take_fault(&Fault::Lie) {
+        if !self.stages && !self.take_fault(&Fault::Lie) {
             self.version = self.to.clone();
         }
         self.error = None;

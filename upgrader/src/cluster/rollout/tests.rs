@@ -391,3 +391,48 @@ async fn r56_an_orchestrator_killed_at_any_point_is_followed_by_one_that_finishe
     }
     assert!((30..1999).contains(&points), "{points} points were tried");
 }
+
+#[tokio::test(start_paused = true)]
+async fn r37_every_node_has_what_it_needs_before_the_first_is_changed() {
+    let cluster = Cluster::new(&[]);
+    let answers = facts::gather(cluster.nodes.values()).await;
+    let planned = plan(
+        &inventory(),
+        &answers.facts,
+        &Target {
+            version: Version::new(2, 0, 0),
+            digest: Digest::of(b"release"),
+            rules: OrderRules::default(),
+            roles: vec![],
+        },
+        &Wishes::default(),
+        Timestamp::UNIX_EPOCH,
+    )
+    .unwrap();
+    let told = Told::default();
+    stage(&planned, &cluster.nodes, &errand(&planned.id), &told)
+        .await
+        .unwrap();
+    assert!(cluster.all_at("1.0.0"));
+    for fake in &cluster.fakes {
+        assert!(
+            fake.starts()[0].contains("--download-only"),
+            "{:?}",
+            fake.starts()
+        );
+    }
+    assert_eq!(
+        roll_out(&planned, &cluster.nodes, &errand(&planned.id), &told)
+            .await
+            .exit(),
+        Exit::Done
+    );
+    assert!(cluster.all_at("2.0.0"));
+
+    let cluster = Cluster::new(&[Fault::FailStep("stage")]);
+    let (node, failure) = stage(&planned, &cluster.nodes, &errand(&planned.id), &told)
+        .await
+        .unwrap_err();
+    assert_eq!((node.as_str(), failure.error.step.as_str()), ("w1", "stage"));
+    assert!(cluster.all_at("1.0.0"));
+}

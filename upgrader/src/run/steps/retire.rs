@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How often the count is asked for.
-const POLL: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(250);
 /// How many times in a row the count must be zero.
 const CONFIRMATIONS: u32 = 2;
 

@@ -1,0 +1,113 @@
+//! A module that fails: the marker, the next run, and what is never relaxed.
+
+use std::fs;
+
+use anyhow::Result;
+use integration_tests::releases::{TestModule, TestRelease};
+use serde_json::Value;
+
+use crate::setup::Site;
+
+/// 2.0.0 with an overlay that refuses local changes.
+fn strict(version: &str) -> TestRelease {
+    let mut release = TestRelease::standard(version);
+    let text = format!("version {version}\n");
+    release.modules.push(TestModule::new(
+        "strict",
+        "policy = \"overlay\"\ndest = \"/s/strict\"\nconflict = \"fail\"",
+        &[("one", &text), ("two", &text)],
+    ));
+    release
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r52_r54_a_module_that_fails_stops_the_run_and_leaves_the_marker() -> Result<()> {
+    let site = Site::with(&[strict("1.0.0"), strict("2.0.0")]).await?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    site.node.put("s/strict/two", "changed here")?;
+    let said = site.node.upgrade_ends(21, &[])?;
+    assert!(
+        said.contains("two (changed here and in the release)") && said.contains("hint: move your changes"),
+        "{said}"
+    );
+    assert_eq!(site.node.text("s/strict/one").as_deref(), Some("version 1.0.0\n"));
+    let marker: Value = serde_json::from_slice(&fs::read(site.node.state("tmp/upgrade-failed"))?)?;
+    assert_eq!(
+        (&marker["step"], &marker["target"]),
+        (&"module:strict".into(), &"2.0.0".into())
+    );
+    assert_eq!(site.node.latches(), ["app", "console", "etc", "runner"]);
+    // C01: the node is back in service although the upgrade failed.
+    assert!(!site.node.path("platform/retired").exists());
+
+    site.node.put("s/strict/two", "version 1.0.0\n")?;
+    site.node.upgrade_ends(0, &[])?;
+    assert_eq!(site.node.text("s/strict/two").as_deref(), Some("version 2.0.0\n"));
+    assert_eq!(site.node.leftovers()?, Vec::<std::path::PathBuf>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r53_after_a_failure_missing_services_and_paths_are_warnings() -> Result<()> {
+    let mut two = TestRelease::standard("2.0.0");
+    two.head = "backup = [\"/s/state\"]\nrestart = \"none\"\n".into();
+    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    let before = site.node.product()?;
+    let said = site.node.upgrade_ends(20, &[])?;
+    assert!(
+        said.contains("s/state` saved, and it is not on this node"),
+        "{said}"
+    );
+    assert_eq!(site.node.product()?, before);
+    assert!(
+        !site.node.state("tmp/upgrade-failed").exists(),
+        "nothing was changed, so nothing is inconsistent"
+    );
+
+    site.node.put("var/stackato/upgrade/tmp/upgrade-failed", "")?;
+    let said = site.node.upgrade_ends(0, &[])?;
+    assert!(said.contains("warning: the release wants"), "{said}");
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert!(!site.node.state("tmp/upgrade-failed").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r53_an_altered_download_is_refused_also_after_a_failure() -> Result<()> {
+    let site = Site::at_one().await?;
+    site.node.put("var/stackato/upgrade/tmp/upgrade-failed", "")?;
+    let artifact = site.repository.target("console-2.0.0.tar.zst")?;
+    let mut bytes = fs::read(&artifact)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    kato_shared::durable::write(&artifact, &bytes, 0o644)?;
+    let before = site.node.product()?;
+    let said = site.node.upgrade_ends(26, &[])?;
+    assert!(said.contains("digest mismatch"), "{said}");
+    assert_eq!(site.node.product()?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unhealthy_node_is_not_upgraded() -> Result<()> {
+    let site = Site::at_one().await?;
+    site.node.put("platform/fail-health", "")?;
+    let before = site.node.product()?;
+    let said = site.node.upgrade_ends(20, &[])?;
+    assert!(said.contains("health does not work today"), "{said}");
+    assert_eq!(site.node.product()?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_settings_file_is_refused_with_its_line() -> Result<()> {
+    let mut site = Site::at_one().await?;
+    site.node.add_settings("[upgrad]\n")?;
+    let said = site.node.upgrade_ends(2, &[])?;
+    assert!(
+        said.contains("kato.toml:") && said.contains("did you mean `upgrade`?"),
+        "{said}"
+    );
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! The network goes away: nothing is lost, and the same command goes on.
+
+use anyhow::Result;
+use integration_tests::{
+    releases::TestRelease,
+    static_server::{Fault, StaticServer},
+};
+
+use crate::setup::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r42_an_upgrade_host_that_is_gone_is_try_again_later_and_the_same_command_goes_on() -> Result<()> {
+    let mut site = Site::at_one().await?;
+    let before = site.node.product()?;
+    site.host.fail("console-2.0.0.tar.zst", Fault::Status(404));
+    let said = site.node.upgrade_ends(75, &[])?;
+    assert!(said.contains("hint:"), "{said}");
+    assert_eq!(site.node.product()?, before);
+
+    let Site { host, repository, .. } = site;
+    let address = host.address();
+    drop(host);
+    let said = site.node.upgrade_ends(75, &[])?;
+    assert!(said.contains("does not answer"), "{said}");
+    assert_eq!(site.node.product()?, before);
+
+    let host = StaticServer::start(&repository.dir()).await?;
+    assert_ne!(host.address(), address);
+    site.node.take_from(&host.url())?;
+    site.node.upgrade_ends(0, &[])?;
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    // R42: what was there before the host went away was not fetched again.
+    assert_eq!(host.count("app-2.0.0.tar.zst"), 0);
+    assert_eq!(host.count("console-2.0.0.tar.zst"), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c17_an_upgrade_that_has_everything_is_finished_without_the_network() -> Result<()> {
+    let mut two = TestRelease::standard("2.0.0");
+    two.tail
+        .push_str("[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"go-on\"]\ndeadline = \"0s\"\n");
+    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    site.node.upgrade_ends(21, &[])?;
+    site.node.put("go-on", "")?;
+    let Site {
+        host, node, folder, ..
+    } = site;
+    drop(host);
+    let said = node.upgrade_ends(0, &[])?;
+    assert!(said.contains("goes on without the network"), "{said}");
+    assert_eq!(node.installed().as_deref(), Some("2.0.0"));
+    drop(folder);
+    Ok(())
+}
