@@ -50,7 +50,7 @@ mod as_root {
 
         // Four modules; three nodes; one request each.
         let requests = site.artifact_requests();
-        assert_eq!(requests.len(), 4, "{requests:?}");
+        assert_eq!(requests.len(), 4, "{:?}", site.host.requests());
         assert!(requests.values().all(|count| *count == 1), "{requests:?}");
 
         // Again: nothing to do, and no node is started.

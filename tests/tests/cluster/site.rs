@@ -206,12 +206,12 @@ impl Site {
         })
     }
 
-    /// How often each file of the repository below `targets/artifacts/` was asked for.
+    /// How often each module's archive was asked for.
     pub(crate) fn artifact_requests(&self) -> BTreeMap<String, u64> {
         let requests = self.host.requests();
         requests
             .into_iter()
-            .filter(|(path, _)| path.starts_with("/targets/artifacts/"))
+            .filter(|(path, _)| path.contains("artifacts"))
             .collect()
     }
 }
