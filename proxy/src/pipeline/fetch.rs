@@ -74,7 +74,7 @@ impl Answers for Shared {
     }
 
     fn is_received(&self) -> bool {
-        matches!(self, Self::Filling(filling) if filling.fill.progress().end.is_some())
+        matches!(self, Self::Filling(filling) if filling.fill.is_received())
     }
 }
 

@@ -188,7 +188,7 @@ impl Pipeline {
         let Shared::Filling(filling) = shared else {
             return true;
         };
-        if filling.fill.progress().end.is_none() || !filling.head.selecting.matches(&ask.headers) {
+        if !filling.fill.is_received() || !filling.head.selecting.matches(&ask.headers) {
             return true;
         }
         let request = Request {

@@ -25,7 +25,7 @@ mod stored;
 mod tables;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -33,7 +33,7 @@ use std::{
     },
 };
 
-use kato_shared::{Digest, clock::Clock, durable};
+use kato_shared::{Digest, chain::Chain, clock::Clock, durable};
 use tokio::task::spawn_blocking;
 
 pub use content::{Content, InUse, NoRoom, Temporary};
@@ -95,7 +95,8 @@ impl Store {
                 "removed what an interrupted process left"
             );
         }
-        Ok(Self(Arc::new(Inner {
+        let is_new = index.is_new;
+        let store = Self(Arc::new(Inner {
             index,
             layout,
             quota: Quota {
@@ -109,7 +110,12 @@ impl Store {
             reserved: AtomicU64::new(0),
             written: AtomicU64::new(0),
             moving: RwLock::new(()),
-        })))
+        }));
+        // Beside a new index lies content only where the old index was damaged.
+        if is_new && let Err(error) = store.sweep(&HashSet::new()) {
+            tracing::warn!(error = %Chain(&error), "content without a name could not be removed");
+        }
+        Ok(store)
     }
 
     /// The store's folder.
@@ -296,6 +302,3 @@ async fn blocking<T: Send + 'static>(
     // The work ends with an error only when the runtime is going down.
     spawn_blocking(work).await.unwrap_or(Err(StoreError::Closing))
 }
-
-#[cfg(test)]
-mod tests;

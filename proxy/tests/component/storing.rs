@@ -213,3 +213,28 @@ async fn purging_forgets_names_and_the_next_request_fetches_again() {
     body(proxy.get("/b").await).await;
     assert_eq!((origin.count("/a/1"), origin.count("/b")), (2, 1));
 }
+
+#[tokio::test]
+async fn a_damaged_index_is_set_aside_and_the_cache_begins_anew() {
+    let origin = by_path(300_000).await;
+    for damage in ["cut", "overwritten"] {
+        let proxy = Proxy::start(origin.address).await;
+        let whole = body(proxy.get("/a").await).await;
+        stored(&proxy, 1).await;
+        let dir = proxy.stop().await;
+        let index = dir.path().join("index.redb");
+        let length = fs::metadata(&index).unwrap().len();
+        let file = fs::File::options().write(true).open(&index).unwrap();
+        if damage == "cut" {
+            file.set_len(length / 2).unwrap();
+        } else {
+            std::os::unix::fs::FileExt::write_all_at(&file, &[0xA5; 4096], 64).unwrap();
+        }
+        drop(file);
+        let proxy = Proxy::in_folder(dir, origin.address, |_| {}).await;
+        assert!(proxy.dir.path().join("index.redb.damaged").exists(), "{damage}");
+        assert!(content_files(&proxy).is_empty(), "{damage}");
+        assert!(body(proxy.get("/a").await).await == whole, "{damage}");
+        stored(&proxy, 1).await;
+    }
+}
