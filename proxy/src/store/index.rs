@@ -207,6 +207,15 @@ impl Index {
         })
     }
 
+    /// A key whose responses name `digest`.
+    pub(super) fn key_of(&self, digest: &Digest) -> Result<Option<String>, StoreError> {
+        self.database.read("look for a name of content", |transaction| {
+            let references = transaction.open_multimap_table(tables::REFERENCES)?;
+            let mut keys = redb::ReadableMultimapTable::get(&references, digest.as_bytes())?;
+            Ok(keys.next().transpose()?.map(|key| key.value().to_owned()))
+        })
+    }
+
     /// The size of `digest`, if the index knows it.
     pub(super) fn content_length(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         self.database.read("look for content", |transaction| {
