@@ -83,8 +83,21 @@ impl StaticServer {
     ///
     /// # Errors
     /// When it cannot be bound.
+    #[expect(
+        clippy::unused_async,
+        reason = "it needs the runtime, which a caller that awaits has"
+    )]
     pub async fn start_on(folder: &Path, address: SocketAddr) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::start_with(folder, std::net::TcpListener::bind(address)?)
+    }
+
+    /// Serves `folder` on a listener that was made elsewhere, e.g. inside the lab.
+    ///
+    /// # Errors
+    /// When the listener cannot be used.
+    pub fn start_with(folder: &Path, listener: std::net::TcpListener) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),

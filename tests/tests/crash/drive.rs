@@ -65,11 +65,13 @@ pub(crate) async fn kill_everywhere(group: Group) -> Result<()> {
 fn undisturbed(site: &Site) -> Result<Undisturbed> {
     let node = site.copy("undisturbed")?;
     let trace = site.place("trace");
+    let began = Instant::now();
     let output = command::run(
         run(&node, &[("KATO_KILL_TRACE", &trace.display().to_string())])?,
         LONG,
         &[],
     )?;
+    let took = began.elapsed();
     ensure!(
         output.status.success(),
         "{}",

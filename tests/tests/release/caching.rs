@@ -8,7 +8,7 @@ use integration_tests::{
 };
 use tempfile::TempDir;
 
-use super::{TRUST, TRY_AGAIN, document, refused, text};
+use super::{TRUST, TRY_AGAIN, document, kato_in, refused, text};
 
 /// An upgrade host with two releases.
 struct Site {
@@ -119,5 +119,35 @@ async fn a_target_that_was_tampered_with_before_the_cache_is_refused_behind_it()
     let stderr = refused(&words(&arguments), TRUST)?;
     assert!(stderr.contains("digest mismatch: expected sha256:"), "{stderr}");
     assert!(stderr.contains("kato-proxy purge"), "{stderr}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_of_the_system_is_used_without_a_cache_and_never_with_one() -> Result<()> {
+    let site = Site::new().await?;
+    let (host, dead) = (site.host.url(), "http://127.0.0.1:1/");
+    let ends = |variables: &[(&str, &str)], arguments: &[&str]| -> Result<Option<i32>> {
+        Ok(kato_in(variables, arguments)?.status.code())
+    };
+    // A name that only the proxy can know; it gets the absolute form and answers from its own files.
+    let elsewhere = [
+        "release",
+        "verify",
+        "--root",
+        &site.root,
+        "--url",
+        "http://releases.example/",
+    ];
+    assert_eq!(ends(&[("http_proxy", host.as_str())], &elsewhere)?, Some(0));
+    assert!(site.host.total() > 10);
+    // A proxy that is dead is in the way, unless the host is excepted from it.
+    let direct = ["release", "verify", "--root", &site.root, "--url", host.as_str()];
+    assert_eq!(ends(&[("http_proxy", dead)], &direct)?, Some(TRY_AGAIN));
+    let excepted = [("http_proxy", dead), ("no_proxy", "127.0.0.1")];
+    assert_eq!(ends(&excepted, &direct)?, Some(0));
+    // The cache is on the cluster's own network: no proxy on the way to it.
+    let cache = site.cache(&[]).await?;
+    let through = verify(&site.root, host.as_str(), &cache);
+    assert_eq!(ends(&[("http_proxy", dead)], &words(&through))?, Some(0));
     Ok(())
 }

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod node;
 pub mod prepare;
 pub mod release;
+pub mod status;
 
 /// Upgrades this node, or from the Core node the whole cluster.
 #[derive(Debug, Parser)]
@@ -53,6 +54,8 @@ pub struct Cli {
 pub enum Command {
     /// Upgrade nodes and look at them.
     Node(node::NodeArgs),
+    /// Show how the cluster is and what its upgrade is doing; run it on Core.
+    Status(status::StatusArgs),
     /// The cache on Core.
     Cache(prepare::CacheArgs),
     /// Make and publish releases.
@@ -111,6 +114,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Node(args) => node::run(args, context).await,
+        Command::Status(args) => status::run(args, context).await,
         Command::Cache(args) => prepare::run(args, context).await,
         Command::Release(args) => release::run(*args, context).await,
         Command::Demo(args) => demo::run(args, context).await,

@@ -34,6 +34,8 @@ pub struct NodeArgs {
 pub enum NodeCommand {
     /// Upgrade this node, or with `--cluster` all nodes; the same command again resumes.
     Upgrade(Box<UpgradeArgs>),
+    /// List the nodes of the cluster with their versions; run it on Core.
+    List,
     /// Print the release that this node has.
     Version,
     /// Take this node out of service.
@@ -197,6 +199,9 @@ impl UpgradeArgs {
 pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
     match args.command {
         NodeCommand::Upgrade(args) => upgrade(&args, context).await,
+        NodeCommand::List => {
+            crate::cluster::overview::list(&load(context)?, &context.config, context.json).await
+        }
         NodeCommand::Version => version(&node(context)?, context.json),
         NodeCommand::Retire => by_hand::retire(&node(context)?).await,
         NodeCommand::Rejoin => by_hand::rejoin(&node(context)?).await,
@@ -206,7 +211,9 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         NodeCommand::KillPoints => {
-            failpoint::POINTS.iter().for_each(|name| terminal::data(name));
+            for name in failpoint::POINTS {
+                terminal::data(name);
+            }
             Ok(Exit::Done)
         }
     }

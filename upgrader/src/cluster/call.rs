@@ -90,7 +90,7 @@ impl Call<'_> {
                 failure.error.step,
                 failure.error.message
             );
-            return Err(Failure::new(failure.exit, what).hint(again(failure.error.hint)));
+            return Err(Failure::new(failure.exit, what).hint(again(&node, failure.error.hint.as_deref())));
         }
         if self.request.download_only {
             reporter.say("every node has what it needs");
@@ -281,14 +281,18 @@ impl Call<'_> {
             failure.error.step,
             failure.error.message
         );
-        Err(Failure::new(exit, what).hint(again(failure.error.hint)))
+        Err(Failure::new(exit, what).hint(again(&node, failure.error.hint.as_deref())))
     }
 }
 
 /// What to do next: what the node says, then the same command.
-fn again(hint: Option<String>) -> String {
-    let first = hint.map(|hint| format!("{hint}; then ")).unwrap_or_default();
-    format!("{first}run the same command again: nodes that are done are skipped, the others are resumed")
+fn again(node: &str, hint: Option<&str>) -> String {
+    let first = hint
+        .map(|hint| format!("{node} says: {hint}. "))
+        .unwrap_or_default();
+    format!(
+        "{first}On Core, the same command goes on: nodes that are done are skipped, the others are resumed"
+    )
 }
 
 fn of(id: &str, problems: Vec<preflight::Problem>) -> impl Iterator<Item = NodeProblem> {

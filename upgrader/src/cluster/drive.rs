@@ -230,6 +230,7 @@ impl<'a> Drive<'a> {
                 self.tell(ClusterEvent::NodeStarted {
                     node: self.id(),
                     run: request.run,
+                    goal: self.goal,
                 });
                 self.follow().await;
                 Ok(())

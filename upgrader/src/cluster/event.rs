@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use kato_shared::release::Version;
 use serde::{Deserialize, Serialize};
 
+use super::next::Goal;
 use crate::{
     exit::Exit,
     plan::cluster::ClusterPlan,
@@ -54,6 +55,8 @@ pub enum ClusterEvent {
         node: String,
         /// The run.
         run: String,
+        /// What it is to reach.
+        goal: Goal,
     },
     /// A run that was at work already is followed.
     NodeAttached {

@@ -19,6 +19,7 @@ pub mod event;
 pub mod facts;
 pub mod inventory;
 pub mod next;
+pub mod overview;
 pub mod remote;
 pub mod report;
 pub mod rollout;

@@ -1,6 +1,7 @@
 //! What to do with a node after a look at it: a pure function of what the node says and of what was seen of its run.
 
 use kato_shared::release::Version;
+use serde::Serialize;
 
 use crate::{
     exit::Exit,
@@ -16,7 +17,8 @@ use crate::{
 pub(super) const MAX_STARTS: u32 = 2;
 
 /// What is wanted of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// Everything that it needs is on it, verified; nothing else changes.
     Stage,

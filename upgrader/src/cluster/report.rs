@@ -9,6 +9,7 @@ use kato_shared::{release::Version, settings::byte_size::human};
 use super::{
     event::{ClusterEvent, Line, NodeResult, Outcome, Watcher},
     inventory::Inventory,
+    next::Goal,
 };
 use crate::{
     plan::{
@@ -43,6 +44,9 @@ impl fmt::Debug for Human {
         f.debug_struct("Human").finish_non_exhaustive()
     }
 }
+
+/// The step whose progress is in bytes; others count something, and name it with its number.
+const DOWNLOADS: &str = "stage";
 
 /// What a line means to a person.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,8 +108,13 @@ impl Human {
             .last_tenth
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (is_new, is_whole) = (last.0 != text, done == total);
         if *last != (text.to_owned(), tenth) {
             *last = (text.to_owned(), tenth);
+            // What is whole at the first look was there already.
+            if is_new && is_whole {
+                return;
+            }
             terminal::say(&format!("{text}: {amount}"));
         }
     }
@@ -174,11 +183,12 @@ fn of_node(event: &Event) -> Option<Said> {
             subject,
             done,
             total,
-        } => Some(Said::Progress {
-            text: format!("{node}: {step} {subject}"),
+        } if step == DOWNLOADS => Some(Said::Progress {
+            text: format!("{node}: {subject}"),
             done: *done,
             total: *total,
         }),
+        EventKind::Progress { step, subject, .. } => Some(Said::Now(format!("{node}: {step}: {subject}"))),
         EventKind::Warning { text } => Some(Said::Stays(format!("{node}: warning: {text}"))),
         EventKind::Notice { text } => Some(Said::Stays(format!("{node}: notice: {text}"))),
         // The rollout's own events say it better.
@@ -193,7 +203,12 @@ fn of_cluster(event: &ClusterEvent) -> Option<Said> {
             format!("{verb} plan {} to {}", plan.id, plan.target)
         }
         ClusterEvent::NodeSkipped { node, version } => format!("{node}: at {version} already"),
-        ClusterEvent::NodeStarted { node, run } => format!("{node}: started (run {run})"),
+        ClusterEvent::NodeStarted {
+            node,
+            goal: Goal::Stage,
+            ..
+        } => format!("{node}: fetching what it needs"),
+        ClusterEvent::NodeStarted { node, run, .. } => format!("{node}: upgrading (run {run})"),
         ClusterEvent::NodeAttached { node, run } => format!("{node}: run {run} is at work; following it"),
         ClusterEvent::NodeLost { node, detail } => {
             format!("{node}: {detail}; its work goes on, calling again")

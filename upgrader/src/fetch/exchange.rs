@@ -120,7 +120,8 @@ fn is_pinned(target: &Url) -> bool {
     !matches!(name, "timestamp.json" | "snapshot.json" | "targets.json") && !name.ends_with(".root.json")
 }
 
-fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) -> Failed {
+/// The failure of a request that got no answer.
+pub(super) fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) -> Failed {
     let retry = if source.is_builder() || source.is_redirect() {
         Retry::Never
     } else {

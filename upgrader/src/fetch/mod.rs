@@ -134,4 +134,13 @@ impl Fetcher {
     ) -> Result<Source, FetchError> {
         warm::run(self, file, progress).await
     }
+
+    /// Whether the cache on the way has `file` in its store. A body is sent to its clients before it is on the disk, so a
+    /// cache that has just received it is given until `end`; one that could only pass it on (its disk is full) has not.
+    ///
+    /// # Errors
+    /// [`FetchError::Unreachable`] when the cache does not answer.
+    pub async fn is_kept(&self, file: &TargetFile, end: tokio::time::Instant) -> Result<bool, FetchError> {
+        warm::is_kept(self, file, end).await
+    }
 }

@@ -119,9 +119,9 @@ fn rows(job: &Job<'_>, dest: &Path, new: &[Entry], conflict: OnConflict) -> Resu
 fn refuse(dest: &Path, rows: &[Row]) -> Result<(), ModuleError> {
     let refused: Vec<String> = rows
         .iter()
-        .filter_map(|row| match row.action {
-            Action::Refuse(why) => Some(format!("{} ({why})", row.path.display())),
-            _ => None,
+        .filter_map(|row| {
+            let why = row.action.refusal()?;
+            Some(format!("{} ({why})", row.path.display()))
         })
         .collect();
     if refused.is_empty() {

@@ -150,8 +150,30 @@ pub fn plan(
         nodes,
         warnings: ordered.warnings,
     };
+    plan.warnings.extend(outages(inventory, &plan));
     plan.id = plan.derive_id();
     Ok(plan)
+}
+
+/// Roles that one node alone has: while that node is upgraded, nobody stands in for it.
+fn outages(inventory: &Inventory, plan: &ClusterPlan) -> Option<String> {
+    let is_alone = |role: &&String| {
+        **role != inventory.implicit_role
+            && inventory.nodes.iter().filter(|node| node.has_role(role)).count() == 1
+    };
+    let alone: Vec<String> = plan
+        .upgrades()
+        .flat_map(|node| {
+            let roles = node.roles.iter().filter(is_alone);
+            roles.map(|role| format!("{role} ({})", node.id))
+        })
+        .collect();
+    (!alone.is_empty()).then(|| {
+        format!(
+            "nobody stands in for a node that is upgraded and alone has a role: {}",
+            alone.join(", ")
+        )
+    })
 }
 
 impl ClusterPlan {
@@ -286,6 +308,17 @@ mod tests {
         assert_eq!(
             actions(&make(&interrupted, &Wishes::default(), 0)),
             ["w1", "c1", "core"]
+        );
+    }
+
+    #[test]
+    fn c07_roles_without_a_second_node_are_named() {
+        let plan = make(&facts(HALF), &Wishes::default(), 0);
+        assert_eq!(
+            plan.warnings,
+            [
+                "nobody stands in for a node that is upgraded and alone has a role: controller (c1), primary (core)"
+            ]
         );
     }
 

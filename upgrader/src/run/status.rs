@@ -62,7 +62,14 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
     let paths = &node.paths;
     let holder = lock::holder(&paths.lock());
     let (events, _) = jsonl::read::<Event>(&paths.events())?;
-    let last = Last::of(&events);
+    let mut last = Last::of(&events);
+    if holder
+        .as_ref()
+        .is_some_and(|holder| last.run.as_ref() != Some(&holder.run))
+    {
+        // A run that has not told anything yet: what the one before it told is not about it.
+        last = Last::default();
+    }
     let marker = marker::read(paths);
     let state = if holder.is_some() {
         State::Running

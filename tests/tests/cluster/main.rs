@@ -1,0 +1,153 @@
+//! A cluster of three machines, upgraded from Core over ssh by the one command that an operator types.
+
+mod site;
+
+/// Needs root and namespaces.
+mod as_root {
+    use anyhow::Result;
+    use integration_tests::releases::TestRelease;
+    use serde_json::Value;
+
+    use crate::site::{self, Site, text, wait_event};
+
+    fn two() -> TestRelease {
+        TestRelease::standard("2.0.0").with_payload(2 << 20)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn r24_r30_the_whole_cluster_in_order_with_every_file_fetched_once() -> Result<()> {
+        let site = Site::at_one(&[two()]).await?;
+
+        // Off Core it is refused with Core's address, and nothing happens.
+        let refused = site.node("w1")?.exec(&site::CLUSTER)?;
+        assert_eq!(refused.status.code(), Some(20), "{}", text(&refused));
+        let core = site.node("core")?.address().to_string();
+        assert!(text(&refused).contains(&core), "{}", text(&refused));
+
+        // A plan changes nothing.
+        let plan = site.upgrade(&["--plan"])?;
+        assert_eq!(plan.status.code(), Some(0), "{}", text(&plan));
+        assert!(text(&plan).contains("Core, always last"), "{}", text(&plan));
+        assert_eq!(site.versions()?, ["1.0.0", "1.0.0", "1.0.0"]);
+
+        let done = site.upgrade(&["--json"])?;
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+        let lines: Vec<Value> = String::from_utf8(done.stdout)?
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?;
+        let finished: Vec<&str> = lines
+            .iter()
+            .filter(|line| line["event"] == "node_finished")
+            .filter_map(|line| line["node"].as_str())
+            .collect();
+        assert_eq!(finished, ["w1", "c1", "core"]);
+        assert_eq!(
+            lines.last().map(|line| &line["event"]),
+            Some(&"cluster_finished".into())
+        );
+        assert_eq!(site.versions()?, ["2.0.0", "2.0.0", "2.0.0"]);
+
+        // Four modules; three nodes; one request each.
+        let requests = site.artifact_requests();
+        assert_eq!(requests.len(), 4, "{:?}", site.host.requests());
+        assert!(requests.values().all(|count| *count == 1), "{requests:?}");
+
+        // Again: nothing to do, and no node is started.
+        let again = site.upgrade(&[])?;
+        assert_eq!(again.status.code(), Some(0), "{}", text(&again));
+        assert!(
+            text(&again).contains("every node is at 2.0.0 already"),
+            "{}",
+            text(&again)
+        );
+        assert_eq!(site.upgrades_of("w1")?.len(), 2);
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c21_a_connection_that_is_lost_in_the_middle_is_taken_up_again() -> Result<()> {
+        let site = Site::at_one(&[two()]).await?;
+        site.hold_worker()?;
+        let run = site.begin()?;
+        site.wait_held()?;
+
+        site.node("w1")?.cut()?;
+        assert_eq!(wait_event(&run, "node_lost")?["node"], "w1");
+        // The node goes on alone, to its end.
+        site.release_worker()?;
+        site.wait_idle()?;
+        site.node("w1")?.heal()?;
+
+        assert_eq!(wait_event(&run, "node_back")?["node"], "w1");
+        let finished = wait_event(&run, "cluster_finished")?;
+        assert_eq!(finished["exit"], "done", "{finished}");
+        assert_eq!(site.versions()?, ["2.0.0", "2.0.0", "2.0.0"]);
+        assert_eq!(site.upgrades_of("w1")?.len(), 2, "one for 1.0.0, one for 2.0.0");
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn r56_a_killed_orchestrator_is_followed_by_the_same_command() -> Result<()> {
+        let site = Site::at_one(&[two()]).await?;
+        site.hold_worker()?;
+        let first = site.begin()?;
+        site.wait_held()?;
+        let begun = site.status("w1")?["run"].clone();
+        // SIGKILL.
+        drop(first);
+
+        let second = site.begin()?;
+        assert_eq!(wait_event(&second, "node_attached")?["run"], begun);
+        site.release_worker()?;
+        let finished = wait_event(&second, "cluster_finished")?;
+        assert_eq!(finished["exit"], "done", "{finished}");
+        assert_eq!(site.versions()?, ["2.0.0", "2.0.0", "2.0.0"]);
+        assert_eq!(site.upgrades_of("w1")?.len(), 2, "one for 1.0.0, one for 2.0.0");
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn r54_a_failing_node_stops_the_run_and_the_same_command_resumes() -> Result<()> {
+        let site = Site::at_one(&[two()]).await?;
+        // Something stands where the controller's module goes that is no folder and cannot be moved away.
+        let c1 = site.node("c1")?;
+        c1.ok(&["rm", "-rf", "/s/code/console"])?;
+        c1.ok(&["mkdir", "/s/code/console"])?;
+        c1.ok(&["mount", "-t", "tmpfs", "tmpfs", "/s/code/console"])?;
+
+        let failed = site.upgrade(&[])?;
+        assert_eq!(failed.status.code(), Some(24), "{}", text(&failed));
+        assert!(text(&failed).contains("c1 failed at"), "{}", text(&failed));
+        assert_eq!(site.versions()?, ["1.0.0", "1.0.0", "2.0.0"]);
+        assert_eq!(site.upgrades_of("core")?.len(), 1, "Core was touched");
+
+        c1.ok(&["umount", "/s/code/console"])?;
+        let resumed = site.upgrade(&["--json"])?;
+        assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed));
+        assert!(text(&resumed).contains("\"node_skipped\""), "{}", text(&resumed));
+        assert_eq!(site.versions()?, ["2.0.0", "2.0.0", "2.0.0"]);
+        assert_eq!(site.upgrades_of("w1")?.len(), 2, "w1 was done twice");
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c25_everything_that_is_in_the_way_is_said_at_once_and_nothing_is_changed() -> Result<()> {
+        let site = Site::at_one(&[two()]).await?;
+        site.node("c1")?.ok(&["rm", "/etc/sudoers.d/kato"])?;
+        site.node("w1")?.cut()?;
+        let refused = site.upgrade(&[])?;
+        assert_eq!(refused.status.code(), Some(20), "{}", text(&refused));
+        let said = text(&refused);
+        assert!(
+            said.contains("c1: asking `sudo -n /home/stackato/bin/kato`"),
+            "{said}"
+        );
+        assert!(said.contains("w1: no connection to w1"), "{said}");
+        assert!(said.contains("not ready to be upgraded: c1, w1"), "{said}");
+        site.node("w1")?.heal()?;
+        assert_eq!(site.versions()?, ["1.0.0", "1.0.0", "1.0.0"]);
+        assert!(site.artifact_requests().is_empty());
+        Ok(())
+    }
+}
