@@ -133,8 +133,22 @@ impl Pipeline {
             method: http::Method::GET,
             headers,
             body: bytes::Bytes::new(),
+            has_stand_in: self.has_stand_in(flight),
         };
         self.0.origin.send(&request).await
+    }
+
+    /// Whether a stored response may stand in if the origin does not answer.
+    fn has_stand_in(&self, flight: &Flight) -> bool {
+        let request = Request {
+            method: &flight.ask.method,
+            headers: &flight.ask.headers,
+        };
+        let at = (&flight.overrides, self.0.clock.now());
+        flight.selected.as_ref().is_some_and(|selected| {
+            let verdict = policy::on_failure(&request, selected.head(), Failure::Unreachable, at);
+            matches!(verdict, FailureAnswer::ServeStale(_))
+        })
     }
 
     /// `Host` follows from the URL that is asked; `Via` says who asks.
