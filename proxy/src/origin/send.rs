@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 use kato_shared::{backoff::Backoff, clock::Clock, redact};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{OriginBody, OriginError, guard::Guard, resume::Progressing};
+use super::{OriginBody, OriginError, breaker::Breaker, guard::Guard, resume::Progressing};
 use crate::{metrics::Metrics, settings::Settings};
 
 /// Redirects followed for one request; browsers stop at 20, caches at 5 to 10.
@@ -24,6 +24,7 @@ const IDLE_PER_HOST: usize = 8;
 pub struct Origin {
     client: reqwest::Client,
     guard: Guard,
+    breaker: Breaker,
     clock: Clock,
     metrics: Metrics,
     progress_timeout: Duration,
@@ -42,6 +43,8 @@ pub struct OriginRequest {
     pub headers: HeaderMap,
     /// The content.
     pub body: Bytes,
+    /// Whether a stored response can stand in, so that waiting for a dead origin gains nothing.
+    pub has_stand_in: bool,
 }
 
 /// What came back.
@@ -82,6 +85,7 @@ impl Origin {
         Ok(Self {
             client,
             guard,
+            breaker: Breaker::default(),
             clock,
             metrics,
             progress_timeout: settings.limits.progress_timeout.get(),
@@ -94,7 +98,11 @@ impl Origin {
     /// # Errors
     /// [`OriginError`] of the last candidate.
     pub async fn send(&self, request: &OriginRequest) -> Result<OriginResponse, OriginError> {
-        let rounds = if request.method.is_safe() { ROUNDS } else { 1 };
+        let rounds = if request.method.is_safe() && !request.has_stand_in {
+            ROUNDS
+        } else {
+            1
+        };
         let mut failure = None;
         for round in 0..rounds {
             if round > 0 {
@@ -167,6 +175,11 @@ impl Origin {
                 url: redact::url(url),
             });
         }
+        if request.has_stand_in && self.breaker.is_open(url, Instant::now()) {
+            return Err(OriginError::Down {
+                url: redact::url(url),
+            });
+        }
         self.metrics.upstream_request(&request.upstream);
         let sending = self
             .client
@@ -185,8 +198,12 @@ impl Origin {
             }),
         };
         if let Err(error) = &outcome {
+            self.breaker.failed(url, Instant::now());
             self.metrics.upstream_failure(&request.upstream);
             tracing::info!(upstream = request.upstream, error = %kato_shared::chain::Chain(error), "no answer from the upstream");
+        }
+        if outcome.is_ok() {
+            self.breaker.answered(url);
         }
         outcome
     }
