@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::deliver::ResponseBody;
+use crate::deliver::{ResponseBody, ZeroCopyStream};
 
 /// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -89,7 +89,9 @@ impl Serving {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "TCP_NODELAY refused");
         }
-        let service = service_fn(|request| {
+        let (stream, queue) = ZeroCopyStream::new(stream);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(queue.clone());
             let answering = answer(request, peer);
             async move { Ok::<_, Infallible>(answering.await) }
         });

@@ -23,11 +23,24 @@ impl Problem {
     /// The media type of a problem detail.
     pub const MEDIA_TYPE: &'static str = "application/problem+json";
 
-    /// The [`Problem::kind`] of a cache that does not hold what was asked for and was told not to ask any upstream.
-    pub const NOT_STORED: &'static str = "urn:kato:problem:not-stored";
+    /// How the [`Problem::kind`] of every problem of the cache itself begins; an origin's own problems begin otherwise.
+    pub const OWN: &'static str = "urn:kato:problem:";
 
-    /// The [`Problem::kind`] of a cache whose upstream does not answer, or not sensibly.
-    pub const UPSTREAM_UNREACHABLE: &'static str = "urn:kato:problem:upstream-unreachable";
+    /// The [`Problem::kind`] of a cache that runs without upstreams and does not hold what was asked for.
+    pub const OFFLINE: &'static str = "urn:kato:problem:offline";
+
+    /// The [`Problem::kind`] when the request asked for a stored response only and there is none.
+    pub const ONLY_IF_CACHED: &'static str = "urn:kato:problem:only-if-cached";
+
+    /// Whether the cache itself says it, and not an origin through it.
+    pub fn is_own(&self) -> bool {
+        self.kind.starts_with(Self::OWN)
+    }
+
+    /// Whether the cache does not hold what was asked for and did not ask any upstream.
+    pub fn is_not_stored(&self) -> bool {
+        [Self::OFFLINE, Self::ONLY_IF_CACHED].contains(&self.kind.as_str())
+    }
 }
 
 /// The answer of `GET /-/api/stats` on the proxy's admin listener.

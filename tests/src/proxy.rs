@@ -225,16 +225,30 @@ impl Proxy {
         serde_json::from_slice(&body).context("the statistics")
     }
 
-    /// Waits until `request` is answered from the store alone, however stale: a client's body ends a moment before that.
+    /// Waits until the statistics are as wanted.
+    ///
+    /// # Errors
+    /// When that does not come soon.
+    pub async fn wait_for_stats(&self, wanted: impl Fn(&Stats) -> bool) -> Result<()> {
+        let reached = async {
+            while !wanted(&self.stats().await?) {}
+            Ok(())
+        };
+        timeout(SOON, reached)
+            .await
+            .context("the statistics stay otherwise")?
+    }
+
+    /// Waits until the store alone answers `request` with `content`, however stale: a client's body ends a moment before that.
     ///
     /// # Errors
     /// When that does not come soon; never for what may not be stale, such as `must-revalidate`.
-    pub async fn wait_until_stored(&self, request: &Request) -> Result<()> {
+    pub async fn wait_until_stored(&self, request: &Request, content: &[u8]) -> Result<()> {
         let request = request
             .clone()
             .header("cache-control", "only-if-cached, max-stale");
         let stored = async {
-            while request.fetch().await?.0.status == 504 {}
+            while request.fetch().await?.1 != content {}
             Ok(())
         };
         timeout(SOON, stored)

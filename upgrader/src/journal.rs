@@ -123,7 +123,12 @@ impl Journal {
     pub fn rebooted_in(&self, attempt: &str) -> Option<&str> {
         self.records.iter().rev().find_map(|record| match &record.act {
             Act::Rebooting { attempt: of, boot_id } if of == attempt => Some(boot_id.as_str()),
-            _ => None,
+            Act::Rebooting { .. }
+            | Act::Started { .. }
+            | Act::Intent { .. }
+            | Act::Done { .. }
+            | Act::Failed { .. }
+            | Act::Finished { .. } => None,
         })
     }
 }

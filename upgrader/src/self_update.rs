@@ -38,15 +38,12 @@ const SELF_TEST_LIMIT: Duration = Duration::from_secs(60);
 pub enum SelfUpdateError {
     /// This program is too old for the release, and the release has no newer one for this machine.
     #[error(
-        "release {release} needs kato {needed} or newer, this is {own} and the release has none for {triple}"
+        "release {} needs kato {} or newer, this is {} and the release has none for {triple}",
+        versions[0], versions[1], versions[2]
     )]
     TooOld {
-        /// The release.
-        release: Version,
-        /// The version that it needs.
-        needed: Version,
-        /// The version of this program.
-        own: Version,
+        /// The release, the version that it needs, and the version of this program.
+        versions: Box<[Version; 3]>,
         /// The target triple of this program.
         triple: String,
     },
@@ -132,9 +129,7 @@ pub fn decide<'a>(
     let version_then = offered.map_or(own, |offered| &offered.version);
     match &release.min_upgrader {
         Some(needed) if version_then < needed => Err(SelfUpdateError::TooOld {
-            release: release.version.clone(),
-            needed: needed.clone(),
-            own: own.clone(),
+            versions: Box::new([release.version.clone(), needed.clone(), own.clone()]),
             triple: triple.to_owned(),
         }),
         _ => Ok(offered),

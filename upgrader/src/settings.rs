@@ -150,7 +150,7 @@ pub struct PlatformSettings {
     pub backup: Option<PlatformCommand>,
 }
 
-/// A command of the platform. `{node}`, `{root}`, `{version}` and `{dir}` in an argument are replaced.
+/// A command of the platform. `{node}`, `{root}`, `{version}`, `{dir}` and `{services}` in an argument are replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformCommand {
@@ -183,5 +183,66 @@ mod tests {
     fn an_empty_file_gives_the_defaults() {
         let settings: Settings = kato_shared::settings::parse(Path::new("kato.toml"), "").unwrap();
         assert_eq!(settings, Settings::default());
+    }
+
+    fn shipped(name: &str) -> (PathBuf, String) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path, text)
+    }
+
+    #[test]
+    fn the_shipped_file_shows_every_key_with_its_default() {
+        let (path, text) = shipped("kato.toml");
+        let settings: Settings = kato_shared::settings::parse(&path, &text).unwrap();
+        assert_eq!(settings, Settings::default());
+        // Every key of the defaults, and every verb, is a key or a commented key of the file.
+        let document = serde_json::to_value(Settings::default()).unwrap();
+        for (table, keys) in document.as_object().unwrap() {
+            let (_, section) = text.split_once(&format!("\n[{table}]\n")).unwrap();
+            let section = section.split("\n[").next().unwrap();
+            for key in keys.as_object().unwrap().keys() {
+                let is_shown = section
+                    .lines()
+                    .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+                assert!(is_shown, "[{table}] {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn commented_keys_of_the_shipped_file_are_valid_when_they_are_taken_in() {
+        let (path, text) = shipped("kato.toml");
+        let is_key = |line: &str| {
+            line.strip_prefix("# ")
+                .and_then(|rest| rest.split_once(" = "))
+                .is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let opened: Vec<_> = text
+            .lines()
+            .map(|line| if is_key(line) { &line[2..] } else { line })
+            .collect();
+        let settings: Settings = kato_shared::settings::parse(&path, &opened.join("\n")).unwrap();
+        assert!(settings.cache.url.is_some());
+        assert_eq!(settings.platform.reboot.unwrap().argv, ["systemctl", "reboot"]);
+        assert!(settings.platform.backup.is_some());
+    }
+
+    #[test]
+    fn the_preset_is_valid_and_its_commands_are_shipped_and_never_call_kato() {
+        let (path, text) = shipped("presets/stackato.toml");
+        let settings: Settings = kato_shared::settings::parse(&path, &text).unwrap();
+        let platform = serde_json::to_value(&settings.platform).unwrap();
+        for (verb, command) in platform.as_object().unwrap() {
+            let Some(program) = command["argv"][0].as_str() else {
+                continue;
+            };
+            if let Some(script) = program.strip_prefix("/usr/local/lib/kato/") {
+                let (_, text) = shipped(&format!("presets/{script}"));
+                assert!(text.starts_with("#!/bin/sh\n"), "{verb}");
+                let code = text.lines().filter(|line| !line.starts_with('#'));
+                assert!(code.clone().all(|line| !line.contains("kato")), "{verb}");
+            }
+        }
     }
 }

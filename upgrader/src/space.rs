@@ -68,7 +68,7 @@ pub fn mount_of(path: &Path) -> std::io::Result<Mount> {
         if fs::metadata(parent)?.dev() != device {
             break;
         }
-        point = parent.to_owned();
+        point = parent.to_path_buf();
     }
     let space = rustix::fs::statvfs(existing)?;
     Ok(Mount {

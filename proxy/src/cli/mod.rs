@@ -7,6 +7,7 @@ mod client;
 mod serve;
 
 use std::{
+    error::Error,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -149,7 +150,7 @@ impl SettingsArgs {
             .as_deref()
             .or_else(|| default.exists().then_some(default));
         let mut settings = match file {
-            Some(path) => Settings::load(path).map_err(|error| Chain(&error).to_string())?,
+            Some(path) => Settings::load(path).map_err(|error| explain(&error))?,
             None => Settings::default(),
         };
         if let Some(address) = self.listen {
@@ -199,9 +200,77 @@ fn print(text: &str) {
     let _reader_left = std::io::Write::flush(&mut std::io::stdout());
 }
 
+/// What failed, why, and then what to do: hints that stand in the middle of a chain of causes go to its end.
+fn explain(error: &(dyn Error + 'static)) -> String {
+    let chain = Chain(error).to_string();
+    let mut texts = Vec::new();
+    let mut hints = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if let Some((said, hint)) = text.split_once("\nhint: ") {
+            texts.push((text.clone(), said.to_owned()));
+            hints.push(format!("\nhint: {hint}"));
+        }
+        next = error.source();
+    }
+    let said = texts
+        .iter()
+        .fold(chain, |chain, (whole, said)| chain.replacen(whole, said, 1));
+    said + &hints.concat()
+}
+
 /// Tells the user why there is nothing more to do.
 #[expect(clippy::print_stderr, reason = "the owner of stderr beside the log")]
 fn fail(code: u8, message: &str) -> u8 {
     eprintln!("kato-proxy: {message}");
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_comes_after_every_cause() {
+        let error = crate::StartError::Listen {
+            listener: "data",
+            flag: "listen",
+            address: SocketAddr::from(([127, 0, 0, 1], 80)),
+            source: std::io::ErrorKind::AddrInUse.into(),
+        };
+        assert_eq!(
+            explain(&error),
+            "the data address 127.0.0.1:80 cannot be listened on: address in use\n\
+             hint: stop what uses it, or choose another with --listen"
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_and_flags_win_over_the_file() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("proxy.toml");
+        let text = "[listen]\ndata = \"127.0.0.1:1\"\n[[upstream]]\nname = \"a\"\nkind = \"release\"\nurls = [\"http://a/\"]\n";
+        kato_shared::durable::write(&file, text.as_bytes(), 0o600).unwrap();
+        let file = file.display().to_string();
+        let line = [
+            "kato-proxy",
+            "serve",
+            "--config",
+            &file,
+            "--listen",
+            "127.0.0.1:2",
+            "--upstream",
+            "a=http://b/",
+        ];
+        let Verb::Serve(args) = Cli::parse_from(line).verb else {
+            panic!("another verb")
+        };
+        let settings = args.settle().unwrap();
+        assert_eq!(settings.listen.data.port(), 2);
+        assert_eq!(settings.upstreams[0].urls[0].url().as_str(), "http://b/");
+        assert_eq!(settings.upstreams[0].kind, crate::settings::Kind::Release);
+    }
 }

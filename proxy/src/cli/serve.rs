@@ -2,16 +2,16 @@
 
 use std::net::SocketAddr;
 
-use kato_shared::{chain::Chain, clock::Clock, shutdown, telemetry};
+use kato_shared::{clock::Clock, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
-use super::{fail, print};
+use super::{explain, fail, print};
 use crate::{App, StartError, exit, settings::Settings};
 
 /// Serves until stopped; returns the exit code.
 pub(super) fn serve(settings: Settings) -> u8 {
     if let Err(error) = telemetry::start(settings.log.format, &settings.log.filter) {
-        return fail(exit::USAGE, &Chain(&error).to_string());
+        return fail(exit::USAGE, &explain(&error));
     }
     // Somebody installed one already: then TLS works with that one.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -38,7 +38,7 @@ async fn run(settings: Settings) -> u8 {
                 StartError::Settings(_) => exit::USAGE,
                 StartError::Listen { .. } | StartError::Store(_) | StartError::Origin(_) => exit::REFUSED,
             };
-            return fail(code, &Chain(&error).to_string());
+            return fail(code, &explain(&error));
         }
     };
     print(&listening("data", app.data_address));

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{BodyError, Payload, Record};
+use super::{BodyError, Payload, Record, SpanQueue};
 
 type Step = Pin<Box<dyn Future<Output = (Payload, Result<Option<Bytes>, BodyError>)> + Send>>;
 
@@ -18,6 +18,8 @@ pub struct ResponseBody {
     state: State,
     left: Option<u64>,
     record: Option<Record>,
+    /// Of the connection that sends this body, where that can send files.
+    queue: Option<SpanQueue>,
 }
 
 enum State {
@@ -43,9 +45,17 @@ impl ResponseBody {
             state: State::Idle(payload),
             left,
             record,
+            queue: None,
         };
         body.finish_if_empty();
         body
+    }
+
+    /// Sends parts of files by way of the connection's queue.
+    #[must_use]
+    pub fn by_way_of(mut self, queue: Option<SpanQueue>) -> Self {
+        self.queue = queue;
+        self
     }
 
     /// hyper does not ask a body that says it is at its end: the record must be told here.
@@ -84,10 +94,13 @@ impl Body for ResponseBody {
         let mut step = match std::mem::replace(&mut self.state, State::Done) {
             State::Done => return Poll::Ready(None),
             State::Waiting(step) => step,
-            State::Idle(mut payload) => Box::pin(async move {
-                let next = payload.next().await;
-                (payload, next)
-            }),
+            State::Idle(mut payload) => {
+                let queue = self.queue.clone();
+                Box::pin(async move {
+                    let next = payload.next(queue.as_ref()).await;
+                    (payload, next)
+                })
+            }
         };
         match step.as_mut().poll(cx) {
             Poll::Pending => {

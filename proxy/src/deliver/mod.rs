@@ -4,12 +4,16 @@
 //! that only this client gets. [`ResponseBody`] turns it into what hyper sends, counts it, and writes the access log when the
 //! body ends or breaks.
 //!
+//! On connections without TLS, parts of files are sent by `sendfile(2)` (`zero_copy`): their bytes never enter this process.
+//!
 //! Invariant: a payload that cannot deliver all its bytes ends with an error, never early.
 
 mod body;
 mod payload;
 mod record;
+mod zero_copy;
 
 pub use body::ResponseBody;
 pub use payload::{BodyError, Payload, Span};
 pub use record::Record;
+pub use zero_copy::{SpanQueue, ZeroCopyStream};

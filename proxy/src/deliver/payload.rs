@@ -5,8 +5,9 @@ use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, sync::Arc}
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
+use super::zero_copy::{MIN_SPAN, SpanQueue};
 use crate::{
-    fill::{ReadError, Reader},
+    fill::{Available, ReadError, Reader},
     origin::{OriginBody, OriginError},
     store::InUse,
 };
@@ -94,11 +95,11 @@ impl Payload {
         }
     }
 
-    /// The next bytes, never empty; `None` at the end.
+    /// The next bytes, never empty; `None` at the end. With a `queue`, parts of files may be placeholders for it.
     ///
     /// # Errors
     /// [`BodyError`] when not all bytes can be had.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+    pub async fn next(&mut self, queue: Option<&SpanQueue>) -> Result<Option<Bytes>, BodyError> {
         match self {
             Self::Empty => Ok(None),
             Self::Memory(bytes) => {
@@ -106,13 +107,15 @@ impl Payload {
                 *self = Self::Empty;
                 Ok((!bytes.is_empty()).then_some(bytes))
             }
-            Self::Stored(span) => span.read().await,
+            Self::Stored(span) => span.read(queue).await,
             Self::Filling { reader, left } => {
                 let limit = left.unwrap_or(u64::MAX);
                 if limit == 0 {
                     return Ok(None);
                 }
-                let next = reader.next(limit).await.map_err(BodyError::Fill)?;
+                let next = next_of_fill(reader, limit, queue)
+                    .await
+                    .map_err(BodyError::Fill)?;
                 settle(next, left)
             }
             Self::Passing { body, skip, left } => loop {
@@ -135,13 +138,31 @@ impl Payload {
                 let Some(first) = parts.front_mut() else {
                     return Ok(None);
                 };
-                if let Some(bytes) = Box::pin(first.next()).await? {
+                if let Some(bytes) = Box::pin(first.next(queue)).await? {
                     return Ok(Some(bytes));
                 }
                 parts.pop_front();
             },
         }
     }
+}
+
+/// The next bytes of a download under way, up to its frontier.
+async fn next_of_fill(
+    reader: &mut Reader,
+    limit: u64,
+    queue: Option<&SpanQueue>,
+) -> Result<Option<Bytes>, ReadError> {
+    if let Some(queue) = queue
+        && let Available::InFile(readable) = reader.available().await?
+        && let Some(file) = reader.file()
+        && readable.min(limit) >= MIN_SPAN
+    {
+        let yielded = queue.push(file, reader.position(), readable.min(limit), None);
+        reader.advance(yielded.len() as u64);
+        return Ok(Some(yielded));
+    }
+    reader.next(limit).await
 }
 
 /// Counts what is left down; an end before that is an error.
@@ -155,9 +176,15 @@ fn settle(next: Option<Bytes>, left: &mut Option<u64>) -> Result<Option<Bytes>, 
 }
 
 impl Span {
-    async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {
-        if self.next >= self.end {
+    async fn read(&mut self, queue: Option<&SpanQueue>) -> Result<Option<Bytes>, BodyError> {
+        let left = self.end.saturating_sub(self.next);
+        if left == 0 {
             return Ok(None);
+        }
+        if let Some(queue) = queue.filter(|_| left >= MIN_SPAN) {
+            let yielded = queue.push(&self.file, self.next, left, self.in_use.clone());
+            self.next += yielded.len() as u64;
+            return Ok(Some(yielded));
         }
         let (file, position) = (Arc::clone(&self.file), self.next);
         let size = usize::try_from((self.end - self.next).min(CHUNK)).unwrap_or(0);

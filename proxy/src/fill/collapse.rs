@@ -48,6 +48,9 @@ impl<S> Clone for State<S> {
 pub trait Answers {
     /// Whether a request with these fields is answered, too.
     fn answers(&self, request: &HeaderMap) -> bool;
+
+    /// Whether everything has been received, and only storing it is left.
+    fn is_received(&self) -> bool;
 }
 
 /// All flights of the process.
@@ -123,6 +126,15 @@ impl<S: Answers> Collapse<S> {
         for flight in self.lock().remove(key).unwrap_or_default() {
             flight.tainted.store(true, Ordering::Release);
         }
+    }
+
+    /// A flight for `key` that has received everything and is being stored.
+    pub fn settling(&self, key: &str) -> Option<Joiner<S>> {
+        let flights = self.lock();
+        let settling = flights.get(key)?.iter().find(
+            |flight| matches!(&*flight.state.borrow(), State::Shared(shared) if shared.is_received()),
+        )?;
+        Some(Joiner(settling.state.clone()))
     }
 
     /// Flights under way.
@@ -227,6 +239,10 @@ mod tests {
         fn answers(&self, request: &HeaderMap) -> bool {
             request.get("accept").is_some_and(|value| value == self.0)
         }
+
+        fn is_received(&self) -> bool {
+            self.0 == "received"
+        }
     }
 
     fn accept(value: &'static str) -> HeaderMap {
@@ -283,6 +299,18 @@ mod tests {
         assert!(before.is_tainted() && !after.is_tainted());
         drop(before);
         let _joined = follow(&collapse, "a");
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_only_has_to_be_stored_is_found_until_it_is() {
+        let collapse = Collapse::default();
+        let permit = lead(&collapse, "received");
+        assert!(collapse.settling("k").is_none());
+        permit.share(Arc::new(Head("received")));
+        let settling = collapse.settling("k").unwrap();
+        drop(permit);
+        settling.ended().await;
+        assert!(collapse.settling("k").is_none());
     }
 
     #[tokio::test]

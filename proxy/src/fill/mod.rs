@@ -106,6 +106,12 @@ impl Fill {
         self.progress.borrow().clone()
     }
 
+    /// Whether all bytes are there: a client may have the whole body, even where the verdict is still being reached.
+    pub fn is_received(&self) -> bool {
+        let progress = self.progress.borrow();
+        progress.end.is_some() || self.announced == Some(progress.frontier)
+    }
+
     /// A reader from `start`. `None` when the bytes from there on are no longer all at hand.
     pub fn reader(&self, start: u64) -> Option<Reader> {
         Reader::attach(self, start)

@@ -5,7 +5,10 @@ use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{End, Fill, FillError, Progress, window::Window};
+use super::{
+    End, Fill, FillError, Progress,
+    window::{Held, Window},
+};
 
 /// The most bytes read at once: large enough that a system call costs nothing beside the copy, small enough that a
 /// thousand slow clients cost 256 MiB at most.
@@ -27,6 +30,9 @@ pub enum ReadError {
     /// The fill failed.
     #[error("the download failed")]
     Fill(#[source] Arc<FillError>),
+    /// The disk takes no more, and the other clients would wait for this one no longer.
+    #[error("too slow for a download that the store has no room for")]
+    LeftBehind,
     /// The file cannot be read back.
     #[error("reading the temporary file failed")]
     File(#[source] io::Error),
@@ -81,10 +87,14 @@ impl Reader {
                     return Ok(Available::InFile(progress.in_file - self.position));
                 }
                 if self.position < progress.frontier {
-                    if let Some(mut bytes) = self.window.get(self.position) {
-                        let shown = progress.frontier - self.position;
-                        bytes.truncate(usize::try_from(shown).unwrap_or(usize::MAX));
-                        return Ok(Available::Bytes(bytes));
+                    match self.window.get(self.position) {
+                        Held::Bytes(mut bytes) => {
+                            let shown = progress.frontier - self.position;
+                            bytes.truncate(usize::try_from(shown).unwrap_or(usize::MAX));
+                            return Ok(Available::Bytes(bytes));
+                        }
+                        Held::LeftBehind => return Err(ReadError::LeftBehind),
+                        Held::NotYet => {}
                     }
                 } else {
                     match &progress.end {

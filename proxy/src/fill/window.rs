@@ -3,18 +3,23 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 /// The most bytes held; then the fill waits for the slowest reader. Two of these and the socket buffers are what a
 /// pass-through costs in memory.
 const LIMIT: u64 = 8 << 20;
 
+/// A reader that takes nothing for this long while the others wait for it is left behind.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The window of one fill, and where its readers are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Window {
+    patience: Duration,
     state: Mutex<State>,
     /// A reader moved on or left.
     moved: Notify,
@@ -30,11 +35,36 @@ struct State {
     next_reader: u64,
 }
 
+/// What the window has for a reader.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// These bytes.
+    Bytes(Bytes),
+    /// Nothing yet.
+    NotYet,
+    /// Nothing any more: the reader was left behind.
+    LeftBehind,
+}
+
 /// Nobody reads any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NobodyReads;
 
+impl Default for Window {
+    fn default() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+}
+
 impl Window {
+    fn with_patience(patience: Duration) -> Self {
+        Self {
+            patience,
+            state: Mutex::default(),
+            moved: Notify::new(),
+        }
+    }
+
     /// Adds a reader at `position`, unless bytes from there on have been let go.
     pub(super) fn attach(&self, position: u64, in_file: u64) -> Option<u64> {
         let mut state = self.lock();
@@ -50,7 +80,10 @@ impl Window {
     /// Notes that reader `id` has everything before `position`.
     pub(super) fn advance(&self, id: u64, position: u64) {
         let mut state = self.lock();
-        state.readers.insert(id, position);
+        // One that was left behind is not waited for again.
+        if let Some(known) = state.readers.get_mut(&id) {
+            *known = position;
+        }
         // Without chunks there is nobody to wake: the disk takes everything.
         if !state.chunks.is_empty() {
             drop(state);
@@ -64,12 +97,21 @@ impl Window {
         self.moved.notify_one();
     }
 
-    /// The bytes at `position`, if they are held.
-    pub(super) fn get(&self, position: u64) -> Option<Bytes> {
+    /// The bytes at `position`.
+    pub(super) fn get(&self, position: u64) -> Held {
         let state = self.lock();
-        let (start, chunk) = state.chunks.range(..=position).next_back()?;
-        let skip = usize::try_from(position - start).ok()?;
-        (skip < chunk.len()).then(|| chunk.slice(skip..))
+        if position < state.start {
+            return Held::LeftBehind;
+        }
+        let Some((start, chunk)) = state.chunks.range(..=position).next_back() else {
+            return Held::NotYet;
+        };
+        let skip = usize::try_from(position - start).unwrap_or(usize::MAX);
+        if skip < chunk.len() {
+            Held::Bytes(chunk.slice(skip..))
+        } else {
+            Held::NotYet
+        }
     }
 
     /// Holds `chunk`, which begins at `position`, after waiting until there is room.
@@ -91,7 +133,9 @@ impl Window {
                     return Ok(());
                 }
             }
-            moved.await;
+            if timeout(self.patience, moved).await.is_err() {
+                self.lock().leave_slowest_behind();
+            }
         }
     }
 
@@ -101,6 +145,12 @@ impl Window {
 }
 
 impl State {
+    /// Stops waiting for the readers that are furthest behind.
+    fn leave_slowest_behind(&mut self) {
+        let slowest = self.readers.values().copied().min().unwrap_or(0);
+        self.readers.retain(|_, position| *position > slowest);
+    }
+
     /// Lets go of what every reader has.
     fn let_go(&mut self) {
         let slowest = self.readers.values().copied().min().unwrap_or(0);
@@ -112,5 +162,55 @@ impl State {
             self.held -= first.remove().len() as u64;
             self.start = end;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(bytes: u64) -> Bytes {
+        vec![7; usize::try_from(bytes).unwrap()].into()
+    }
+
+    #[tokio::test]
+    async fn the_slowest_reader_is_waited_for_and_at_last_left_behind() {
+        let window = Window::with_patience(Duration::from_millis(10));
+        let slow = window.attach(0, 0).unwrap();
+        let fast = window.attach(0, 0).unwrap();
+        window.push(0, chunk(LIMIT)).await.unwrap();
+        window.advance(fast, LIMIT);
+        window.push(LIMIT, chunk(1)).await.unwrap();
+        assert_eq!(window.get(0), Held::LeftBehind);
+        assert_eq!(window.get(LIMIT), Held::Bytes(chunk(1)));
+        window.advance(slow, 1);
+        assert_eq!(window.lock().readers.len(), 1);
+        assert!(window.attach(0, 0).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_window_that_nobody_reads_takes_nothing() {
+        let window = Window::default();
+        let reader = window.attach(0, 0).unwrap();
+        window.detach(reader);
+        assert_eq!(window.push(0, chunk(1)).await, Err(NobodyReads));
+    }
+
+    #[tokio::test]
+    async fn room_is_made_when_every_reader_has_moved_on() {
+        let window = Window::default();
+        let one = window.attach(0, 0).unwrap();
+        window.push(0, chunk(LIMIT)).await.unwrap();
+        let next = window.push(LIMIT, chunk(1));
+        tokio::pin!(next);
+        let waiting = tokio::select! {
+            biased;
+            _ = next.as_mut() => false,
+            () = std::future::ready(()) => true,
+        };
+        assert!(waiting);
+        window.advance(one, LIMIT);
+        next.await.unwrap();
+        assert_eq!(window.get(LIMIT - 1), Held::LeftBehind);
     }
 }

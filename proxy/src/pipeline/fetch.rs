@@ -3,18 +3,19 @@
 //! It holds the permit of its flight until what it fetched is in the store: whoever asks meanwhile joins, whoever asks
 //! afterwards finds it stored, and nobody falls in between.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU32};
 
 use http::{HeaderMap, StatusCode, Version, header};
 use kato_shared::chain::Chain;
 use tokio::sync::oneshot;
 
-use super::{Ask, Pipeline, retrieve::Selected};
+use super::{
+    Ask, Pipeline,
+    retrieve::Selected,
+    shared::{Filling, Shared},
+};
 use crate::{
-    fill::{
-        Fill, Pump, Reader, Received,
-        collapse::{Answers, FillPermit},
-    },
+    fill::{Pump, Reader, Received, collapse::FillPermit},
     metrics::Event,
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
@@ -22,55 +23,8 @@ use crate::{
         headers as fields,
         validation::{Freshened, freshen, has_validator, origin_request_headers},
     },
-    store::{ContentRef, NoRoom, Responses, StoredResponse},
+    store::{NoRoom, Responses, StoredResponse, Temporary},
 };
-
-/// What a flight makes known.
-#[derive(Debug)]
-pub enum Shared {
-    /// A response that may be stored, on its way.
-    Filling(Box<Filling>),
-    /// The stored response is good again.
-    Validated {
-        /// Its new head.
-        head: Box<Stored>,
-        /// Its content.
-        content: ContentRef,
-    },
-    /// No answer from the origin.
-    Failed {
-        /// Why.
-        error: Arc<OriginError>,
-    },
-    /// A 5xx, for which a stored response stands in.
-    Overloaded {
-        /// Its status code.
-        status: StatusCode,
-    },
-}
-
-/// A response on its way into the store.
-#[derive(Debug)]
-pub struct Filling {
-    /// Its head, as it will be stored.
-    pub head: Stored,
-    /// Its content.
-    pub fill: Fill,
-    /// The HTTP version it came in.
-    pub version: Version,
-    /// Whether there is room for it.
-    pub is_stored: bool,
-}
-
-impl Answers for Shared {
-    fn answers(&self, request: &HeaderMap) -> bool {
-        match self {
-            Self::Filling(filling) => filling.head.selecting.matches(request),
-            Self::Validated { head, .. } => head.selecting.matches(request),
-            Self::Failed { .. } | Self::Overloaded { .. } => true,
-        }
-    }
-}
 
 /// What the request that began the flight gets.
 pub(super) struct Led {
@@ -265,6 +219,7 @@ impl Pipeline {
             fill,
             version: response.version,
             is_stored,
+            side_trips: AtomicU32::new(0),
         };
         let shared = Arc::new(Shared::Filling(Box::new(filling)));
         flight.permit.share(Arc::clone(&shared));
@@ -282,14 +237,7 @@ impl Pipeline {
                     content,
                     upstream: flight.ask.target.upstream.name.to_string(),
                 };
-                let key = flight.ask.target.key.to_string();
-                match self.0.store.commit(*body, key, stored).await {
-                    Ok(()) => self.0.metrics.note(Event::Stored),
-                    Err(error) => {
-                        self.0.metrics.note(Event::PassedThrough);
-                        tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
-                    }
-                }
+                self.commit(&flight, *body, stored).await;
             }
             Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
             Received::Failed(error) => {
@@ -299,7 +247,24 @@ impl Pipeline {
         }
     }
 
-    async fn room(&self, announced: Option<u64>) -> Result<crate::store::Temporary, NoRoom> {
+    async fn commit(&self, flight: &Flight, body: Temporary, stored: StoredResponse) {
+        let key = flight.ask.target.key.to_string();
+        match self.0.store.commit(body, key.clone(), stored).await {
+            Ok(()) => self.0.metrics.note(Event::Stored),
+            Err(error) => {
+                self.0.metrics.note(Event::PassedThrough);
+                tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
+            }
+        }
+        // An unsafe request that came while the index was being written found nothing to invalidate there.
+        if flight.permit.is_tainted()
+            && let Err(error) = self.0.store.invalidate(key).await
+        {
+            tracing::warn!(error = %Chain(&error), "a response could not be invalidated");
+        }
+    }
+
+    async fn room(&self, announced: Option<u64>) -> Result<Temporary, NoRoom> {
         self.0.store.begin(announced.unwrap_or(0)).await
     }
 }

@@ -143,7 +143,7 @@ impl Pipeline {
 }
 
 /// An origin's response for one client.
-fn pass(response: OriginResponse, status: CacheStatus, outcome: Outcome) -> Answer {
+pub(super) fn pass(response: OriginResponse, status: CacheStatus, outcome: Outcome) -> Answer {
     let mut headers: HeaderMap = response.headers;
     fields::strip_hop_by_hop(&mut headers);
     let announced = headers

@@ -13,8 +13,12 @@
 
 mod fetch;
 mod forward;
+mod outcome;
 mod present;
+mod private_keys;
 mod retrieve;
+mod shared;
+mod side_trip;
 mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
@@ -28,7 +32,7 @@ use url::Url;
 
 use crate::{
     cache_status::CacheStatus,
-    deliver::{Payload, Record, ResponseBody},
+    deliver::{Payload, Record, ResponseBody, SpanQueue},
     fill::collapse::Collapse,
     metrics::{Metrics, Outcome},
     origin::Origin,
@@ -39,8 +43,8 @@ use crate::{
     store::Store,
 };
 
-pub use fetch::Shared;
-use retrieve::PrivateKeys;
+use private_keys::PrivateKeys;
+pub use shared::{Filling, Shared};
 
 /// Everything that answering a request needs; clones share it.
 #[derive(Debug, Clone)]
@@ -111,6 +115,7 @@ impl Pipeline {
     /// Answers one request of a client at `client`.
     pub async fn handle(&self, request: Request<Incoming>, client: IpAddr) -> Response<ResponseBody> {
         let started = Instant::now();
+        let queue = request.extensions().get::<SpanQueue>().cloned();
         let (method, shown) = (request.method().clone(), shown_target(request.uri()));
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
         let (answer, url, shown) = if self.0.settings.access.allows(client) {
@@ -137,7 +142,7 @@ impl Pipeline {
             is_complete: false,
             metrics: self.0.metrics.clone(),
         };
-        self.finish(answer, record)
+        self.finish(answer, record).map(|body| body.by_way_of(queue))
     }
 
     /// Waits until downloads and tunnels have ended.

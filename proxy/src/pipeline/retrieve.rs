@@ -1,26 +1,23 @@
 //! GET and HEAD: what the store has, whether it may be sent, and who asks the origin if not.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, Version};
-use tokio::{sync::oneshot, time::Instant};
+use jiff::SignedDuration;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
     Answer, Ask, Pipeline, Shared,
-    fetch::{Led, LedOutcome},
     present::{Source, present},
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
     fill::collapse::{Joined, State},
     metrics::{Event, Outcome},
-    policy::{
-        self, Aged, Decision, Failure, FailureAnswer, Lookup, Overrides, Request, StalePermission, Stored,
-    },
+    policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored},
     respond,
     store::{ContentRef, Responses},
 };
@@ -28,6 +25,10 @@ use crate::{
 /// How often a request joins again after a flight that it could not use. Each round means that somebody else's
 /// download ended in between; then the request goes alone.
 const ROUNDS: usize = 4;
+
+/// How long a request waits for a download that has ended to be stored. Flushing takes milliseconds; on a disk that takes
+/// longer, waiting would make the answer worse, and the request joins the download instead.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// The stored response that a request selects.
 #[derive(Debug, Clone)]
@@ -47,7 +48,7 @@ impl Selected {
 }
 
 /// What a round came to.
-enum Round {
+pub(super) enum Round {
     Done(Box<Answer>),
     Again,
     Alone(Forward),
@@ -59,6 +60,10 @@ impl Pipeline {
         let overrides = ask.target.upstream.overrides(&ask.target.path);
         let mut why = Forward::UriMiss;
         for _ in 0..ROUNDS {
+            // What was whole before this request came is a stored response to it, with all that follows from that.
+            if let Some(joiner) = self.0.collapse.settling(&key) {
+                let _stored_or_slow = timeout(SETTLING, joiner.ended()).await;
+            }
             let entry = self.0.store.lookup(&key).await;
             match self.round(&ask, &key, entry, &overrides).await {
                 Round::Done(answer) => return *answer,
@@ -115,12 +120,18 @@ impl Pipeline {
     }
 
     /// Answers from the store; content that turns out to be missing is a miss, and the index has forgotten it by then.
-    async fn hit(&self, ask: &Ask, selected: &Selected, aged: Aged, detail: Option<&str>) -> Round {
+    pub(super) async fn hit(
+        &self,
+        ask: &Ask,
+        selected: &Selected,
+        aged: Aged,
+        detail: Option<&str>,
+    ) -> Round {
         let Some(content) = self.0.store.content(selected.content()).await else {
             self.0.metrics.note(Event::Healed);
             return Round::Again;
         };
-        let mut status = CacheStatus::hit().ttl(aged.ttl());
+        let mut status = CacheStatus::hit().ttl(whole_seconds(aged.ttl()));
         if let Some(detail) = detail {
             status = status.detail(detail);
         }
@@ -172,87 +183,12 @@ impl Pipeline {
         }
     }
 
-    /// A HEAD that the store cannot answer; what is stored stands in where the origin cannot.
-    async fn head(
-        &self,
-        ask: &Ask,
-        selected: Option<&Selected>,
-        why: Forward,
-        overrides: &Overrides,
-    ) -> Round {
-        let error = match self.try_alone(ask, why).await {
-            Ok(answer) => return Round::Done(Box::new(answer)),
-            Err(error) => error,
-        };
-        if let Some(round) = self
-            .stand_in(ask, selected, Failure::Unreachable, overrides)
-            .await
-        {
-            return round;
-        }
-        let problem = respond::upstream_failed(ask.target.key.uri(), &error);
-        let status = CacheStatus::forwarded(why).detail(&error);
-        done(
-            respond::problem(&problem),
-            status,
-            Outcome::Failed,
-            Version::HTTP_11,
-        )
-    }
-
-    /// What the request that began a download gets.
-    async fn led(
-        &self,
-        ask: &Ask,
-        selected: Option<&Selected>,
-        why: Forward,
-        overrides: &Overrides,
-        led: Led,
-    ) -> Round {
-        let status = CacheStatus::forwarded(why);
-        match led.outcome {
-            LedOutcome::Shared(shared, reader, for_first) => match &*shared {
-                Shared::Filling(filling) => {
-                    let origin_status = filling.head.status;
-                    let response = present(
-                        ask,
-                        for_first.as_deref().unwrap_or(&filling.head),
-                        Source::Filling(&filling.fill, reader),
-                        None,
-                    );
-                    let outcome = if selected.is_some() {
-                        Outcome::Stale
-                    } else {
-                        Outcome::Miss
-                    };
-                    done(
-                        response,
-                        status.stored(filling.is_stored).fwd_status_if(origin_status),
-                        outcome,
-                        filling.version,
-                    )
-                }
-                other @ (Shared::Validated { .. } | Shared::Failed { .. } | Shared::Overloaded { .. }) => {
-                    self.follow_other(ask, selected, status, overrides, other).await
-                }
-            },
-            LedOutcome::Private(passing, reason) => {
-                self.0
-                    .private_keys
-                    .insert(&ask.target.key.to_string(), Instant::now());
-                let (head, version) = (passing.head, passing.version);
-                let response = present(ask, &head, Source::Passing(Box::new(passing.body)), None);
-                done(response, status.detail(reason), Outcome::Miss, version)
-            }
-        }
-    }
-
     /// Whether a request that comes now may still have what the flight brings.
     fn is_joinable(&self, ask: &Ask, shared: &Shared, overrides: &Overrides) -> bool {
         let Shared::Filling(filling) = shared else {
             return true;
         };
-        if filling.fill.progress().end.is_none() || !filling.head.selecting.matches(&ask.headers) {
+        if !filling.fill.is_received() || !filling.head.selecting.matches(&ask.headers) {
             return true;
         }
         let request = Request {
@@ -265,125 +201,6 @@ impl Pipeline {
         };
         let verdict = policy::decide(&request, found, overrides, self.0.clock.now());
         matches!(verdict.decision, Decision::Fresh(_))
-    }
-
-    /// What a request gets that joined somebody else's download.
-    async fn follow(
-        &self,
-        ask: &Ask,
-        selected: Option<&Selected>,
-        why: Forward,
-        overrides: &Overrides,
-        shared: &Arc<Shared>,
-    ) -> Round {
-        let status = CacheStatus::forwarded(why).collapsed(true);
-        match &**shared {
-            Shared::Filling(filling) if !filling.head.selecting.matches(&ask.headers) => Round::Again,
-            Shared::Filling(filling) => {
-                let Some(reader) = filling.fill.reader(0) else {
-                    return Round::Alone(why);
-                };
-                let age = policy::age::current_age(&filling.head, self.0.clock.now());
-                let response = present(
-                    ask,
-                    &filling.head,
-                    Source::Filling(&filling.fill, Some(reader)),
-                    Some(age),
-                );
-                done(response, status, Outcome::Collapsed, filling.version)
-            }
-            other @ (Shared::Validated { .. } | Shared::Failed { .. } | Shared::Overloaded { .. }) => {
-                self.follow_other(ask, selected, status, overrides, other).await
-            }
-        }
-    }
-
-    async fn follow_other(
-        &self,
-        ask: &Ask,
-        selected: Option<&Selected>,
-        status: CacheStatus,
-        overrides: &Overrides,
-        shared: &Shared,
-    ) -> Round {
-        match shared {
-            Shared::Filling(_) => Round::Again,
-            Shared::Validated { head, content } => {
-                if !head.selecting.matches(&ask.headers) {
-                    return Round::Again;
-                }
-                let Some(content) = self.0.store.content(*content).await else {
-                    self.0.metrics.note(Event::Healed);
-                    return Round::Again;
-                };
-                let age = policy::age::current_age(head, self.0.clock.now());
-                let response = present(ask, head, Source::Stored(content), Some(age));
-                let status = status.fwd_status(http::StatusCode::NOT_MODIFIED);
-                done(response, status, Outcome::Hit, Version::HTTP_11)
-            }
-            Shared::Failed { error } => {
-                if let Some(round) = self
-                    .stand_in(ask, selected, Failure::Unreachable, overrides)
-                    .await
-                {
-                    return round;
-                }
-                let problem = respond::upstream_failed(ask.target.key.uri(), error);
-                let response = respond::problem(&problem);
-                done(response, status.detail(error), Outcome::Failed, Version::HTTP_11)
-            }
-            Shared::Overloaded { status: code } => {
-                match self
-                    .stand_in(ask, selected, Failure::Status(*code), overrides)
-                    .await
-                {
-                    Some(round) => round,
-                    None => Round::Alone(Forward::Stale),
-                }
-            }
-        }
-    }
-
-    /// Offline: what is stored, if it may stand in, else 504.
-    async fn unreachable(&self, ask: &Ask, selected: Option<&Selected>, overrides: &Overrides) -> Round {
-        if let Some(round) = self
-            .stand_in(ask, selected, Failure::Unreachable, overrides)
-            .await
-        {
-            return round;
-        }
-        let response = respond::problem(&respond::offline(ask.target.key.uri()));
-        Round::Done(Box::new(Answer::generated(response, Outcome::Failed, "offline")))
-    }
-
-    /// The stored response, if it may stand in for an origin that fails.
-    async fn stand_in(
-        &self,
-        ask: &Ask,
-        selected: Option<&Selected>,
-        failure: Failure,
-        overrides: &Overrides,
-    ) -> Option<Round> {
-        let selected = selected?;
-        let request = Request {
-            method: &ask.method,
-            headers: &ask.headers,
-        };
-        let now = self.0.clock.now();
-        match policy::on_failure(&request, selected.head(), failure, (overrides, now)) {
-            FailureAnswer::ServeStale(aged) => {
-                self.0.metrics.note(Event::StaleServed);
-                Some(self.hit(ask, selected, aged, Some("stale-if-error")).await)
-            }
-            FailureAnswer::PassFailure(refusal) => {
-                tracing::debug!(
-                    url = ask.target.key.uri(),
-                    ?refusal,
-                    "the stored response may not stand in"
-                );
-                None
-            }
-        }
     }
 
     fn validate_in_background(
@@ -399,57 +216,7 @@ impl Pipeline {
     }
 }
 
-fn done(
-    response: http::Response<crate::deliver::Payload>,
-    status: CacheStatus,
-    outcome: Outcome,
-    received: Version,
-) -> Round {
-    Round::Done(Box::new(Answer {
-        response,
-        status,
-        outcome,
-        received,
-    }))
-}
-
-/// `fwd-status` is for a status that differs from the one sent; 200 is what one expects.
-trait FwdStatusIf {
-    fn fwd_status_if(self, status: http::StatusCode) -> Self;
-}
-
-impl FwdStatusIf for CacheStatus {
-    fn fwd_status_if(self, status: http::StatusCode) -> Self {
-        if status == http::StatusCode::OK {
-            self
-        } else {
-            self.fwd_status(status)
-        }
-    }
-}
-
-/// Keys whose last response was not to be shared: their requests do not wait for one another.
-#[derive(Debug, Default)]
-pub(super) struct PrivateKeys(Mutex<HashMap<String, Instant>>);
-
-impl PrivateKeys {
-    /// How long a key is remembered. Short: while it is, a response that may be stored is not.
-    const LIFETIME: Duration = Duration::from_secs(10);
-    /// The most keys remembered.
-    const LIMIT: usize = 10_000;
-
-    fn contains(&self, key: &str, now: Instant) -> bool {
-        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.get(key).is_some_and(|since| now < *since + Self::LIFETIME)
-    }
-
-    fn insert(&self, key: &str, now: Instant) {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= Self::LIMIT {
-            keys.retain(|_, since| now < *since + Self::LIFETIME);
-        }
-        if keys.len() < Self::LIMIT {
-            keys.insert(key.to_owned(), now);
-        }
-    }
+/// Rounded down, so that what has been stale for half a second shows a negative number.
+fn whole_seconds(ttl: SignedDuration) -> SignedDuration {
+    SignedDuration::from_secs(ttl.as_secs() - i64::from(ttl.subsec_nanos() < 0))
 }

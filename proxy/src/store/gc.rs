@@ -119,6 +119,13 @@ impl Store {
                 found.damaged.push(row.digest);
             }
         }
+        found.unnamed = self.sweep(&named)?;
+        Ok(found)
+    }
+
+    /// Removes content files that the index does not name; `named` are known to be named already.
+    pub(super) fn sweep(&self, named: &HashSet<Digest>) -> Result<Vec<Digest>, StoreError> {
+        let mut unnamed = Vec::new();
         let files = self.0.layout.content_files().map_err(|source| StoreError::Read {
             path: self.0.layout.content_folder(),
             source: source.into(),
@@ -127,10 +134,10 @@ impl Store {
             let _no_commit = self.0.moving.write().unwrap_or_else(PoisonError::into_inner);
             if !named.contains(&digest) && self.0.index.content_length(&digest)?.is_none() {
                 self.discard(&[digest])?;
-                found.unnamed.push(digest);
+                unnamed.push(digest);
             }
         }
-        Ok(found)
+        Ok(unnamed)
     }
 
     /// The caller holds `moving` for itself.

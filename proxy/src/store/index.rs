@@ -9,6 +9,7 @@
 //! Invariants: whoever gets `Ok` has a durable change. Content is durable before the change that names it is sent.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
@@ -17,7 +18,7 @@ use std::{
     thread,
 };
 
-use kato_shared::{Digest, chain::Chain};
+use kato_shared::{Digest, chain::Chain, durable};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
@@ -38,6 +39,8 @@ type Job = (Vec<Change>, Reply);
 #[derive(Debug)]
 pub(super) struct Index {
     database: Arc<Handle>,
+    /// Whether this index was founded just now.
+    pub(super) is_new: bool,
     jobs: Option<SyncSender<Job>>,
     writer: Option<thread::JoinHandle<()>>,
 }
@@ -75,9 +78,19 @@ impl Index {
             path: path.to_owned(),
             source: Box::new(source),
         };
-        let database = open_file(path).map_err(unopened)?;
+        let database = match open_file(path) {
+            Err(error) if is_damage(&error) => {
+                set_aside(path, &error).map_err(|source| OpenError::Unusable {
+                    path: folder.to_owned(),
+                    source,
+                })?;
+                open_file(path).map_err(unopened)?
+            }
+            opened => opened.map_err(unopened)?,
+        };
         // A process that was killed while it founded the index left a file without any table.
-        if is_empty(&database).map_err(unopened)? {
+        let is_new = is_empty(&database).map_err(unopened)?;
+        if is_new {
             found(&database).map_err(unopened)?;
         }
         let schema = read_meta(&database, "schema").map_err(unopened)?;
@@ -112,6 +125,7 @@ impl Index {
             })?;
         Ok(Self {
             database,
+            is_new,
             jobs: Some(jobs),
             writer: Some(writer),
         })
@@ -294,6 +308,25 @@ fn write_all(database: &Handle, queue: &Receiver<Job>) {
 
 fn open_file(path: &Path) -> Result<Database, redb::Error> {
     Ok(Database::builder().set_cache_size(PAGE_CACHE).create(path)?)
+}
+
+/// Whether the file is an index that cannot be read, rather than one that is not to be read now.
+fn is_damage(error: &redb::Error) -> bool {
+    if let redb::Error::Io(cause) = error {
+        return matches!(
+            cause.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        );
+    }
+    matches!(error, redb::Error::Corrupted(_))
+}
+
+/// Moves a damaged index out of the way. Without it the content has no names: the cache begins anew, which is slow, but
+/// better than none.
+fn set_aside(path: &Path, error: &redb::Error) -> io::Result<()> {
+    let aside = path.with_extension("redb.damaged");
+    tracing::error!(index = %path.display(), kept_as = %aside.display(), error = %Chain(error), "the index is damaged; beginning anew");
+    durable::rename(path, &aside).map_err(|failed| failed.source)
 }
 
 fn is_empty(database: &Database) -> Result<bool, redb::Error> {

@@ -27,9 +27,10 @@ use rustix::fs::{FlockOperation, flock};
 use super::OpenError;
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "lock",
     "index.redb",
+    "index.redb.damaged",
     "content-v2",
     "tmp",
     "lost+found",

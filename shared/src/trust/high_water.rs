@@ -7,10 +7,12 @@
 //! contact.
 
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tough::{Repository, schema::RoleType};
 
@@ -110,6 +112,27 @@ impl HighWater {
 
     pub(super) fn write(&self, datastore: &Path) -> Result<(), TrustError> {
         Ok(durable::write_json(&datastore.join(FILE), self, 0o644)?)
+    }
+}
+
+/// Waits until no other process loads from `datastore`, and keeps others waiting until the file is dropped.
+///
+/// # Errors
+/// [`TrustError::State`] when the folder cannot be opened or locked.
+pub(super) async fn lock(datastore: &Path) -> Result<File, TrustError> {
+    let path = datastore.to_owned();
+    let locked = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || {
+            let folder = File::open(path)?;
+            flock(&folder, FlockOperation::LockExclusive)?;
+            Ok(folder)
+        }
+    });
+    let failed = |source| TrustError::State { path, source };
+    match locked.await {
+        Ok(result) => result.map_err(failed),
+        Err(lost) => Err(failed(io::Error::other(lost))),
     }
 }
 
@@ -213,6 +236,17 @@ mod tests {
         durable::write(&folder.path().join(FILE), b"{\"schema\":", 0o644).unwrap();
         let error = HighWater::read(folder.path()).unwrap_err();
         assert!(error.to_string().contains(FILE), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_second_process_waits_for_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = lock(folder.path()).await.unwrap();
+        let second = lock(folder.path());
+        tokio::pin!(second);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        second.await.unwrap();
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct RepositorySource<'a> {
     pub trusted_root: &'a [u8],
     /// The repository: `metadata/` and `targets/` are below it.
     pub base: &'a Url,
-    /// The folder of this node's memory of the repository; created when absent. One process at a time.
+    /// The folder of this node's memory of the repository; created when absent. Locked while it is loaded.
     pub datastore: &'a Path,
 }
 
@@ -82,6 +82,8 @@ impl TrustedRepository {
         transport: T,
     ) -> Result<Self, TrustError> {
         durable::create_folder(source.datastore)?;
+        // On Core the orchestrator and the node's own run may come at the same time.
+        let _held = high_water::lock(source.datastore).await?;
         high_water::quarantine_torn(source.datastore)?;
         let remembered = HighWater::read(source.datastore)?;
         let targets = below(source.base, "targets/");

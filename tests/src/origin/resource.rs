@@ -143,6 +143,11 @@ impl Resource {
         self
     }
 
+    /// The content.
+    pub fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
     pub(super) fn header_value(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()

@@ -85,6 +85,10 @@ async fn rfc9111_s4_3_3_a_changed_representation_replaces_the_stored_one() -> Re
     for _ in 0..2 {
         let (_, got) = setup.client().fetch("/files/a").await?;
         assert_eq!(got, b"new");
+        setup
+            .proxy
+            .wait_until_stored(&setup.client().get("/files/a"), b"new")
+            .await?;
     }
     let requests = setup.origin.requests("/a");
     assert_eq!(requests.len(), 3);
@@ -179,7 +183,7 @@ async fn rfc9111_s4_1_variants_are_told_apart_by_the_fields_that_vary_names() ->
     let flavour = |value: &str| setup.client().get("/files/a").header("x-flavour", value);
     setup.origin.serve("/a", variant("plain", "\"p\""));
     assert_eq!(flavour("plain").fetch().await?.1, b"plain");
-    setup.proxy.wait_until_stored(&flavour("plain")).await?;
+    setup.proxy.wait_until_stored(&flavour("plain"), b"plain").await?;
     setup.origin.serve("/a", variant("lemon", "\"l\""));
     let (response, got) = flavour("lemon").fetch().await?;
     assert_eq!(got, b"lemon");
@@ -188,7 +192,7 @@ async fn rfc9111_s4_1_variants_are_told_apart_by_the_fields_that_vary_names() ->
         "{}",
         response.cache_status()
     );
-    setup.proxy.wait_until_stored(&flavour("lemon")).await?;
+    setup.proxy.wait_until_stored(&flavour("lemon"), b"lemon").await?;
     for (value, body) in [("plain", b"plain"), ("lemon", b"lemon")] {
         let (response, got) = flavour(value).fetch().await?;
         assert_eq!(got, body);
@@ -239,6 +243,10 @@ async fn rfc9111_s5_2_2_2_must_revalidate_forbids_standing_in() -> Result<()> {
             .header("etag", "\"v1\""),
     );
     setup.client().fetch("/files/a").await?;
+    setup
+        .proxy
+        .wait_for_stats(|stats| stats.stored_responses == 1)
+        .await?;
     setup.origin.stop().await;
     let (response, _) = setup.client().fetch("/files/a").await?;
     assert!(
@@ -254,6 +262,10 @@ async fn p10_a_404_from_the_origin_is_passed_on_and_does_not_poison_the_name() -
     let setup = Setup::start().await?;
     let (response, _) = setup.client().fetch("/files/later").await?;
     assert_eq!(response.status, 404);
+    setup
+        .proxy
+        .wait_for_stats(|stats| stats.stored_responses == 1)
+        .await?;
     setup.origin.serve("/later", Resource::cacheable("now there"));
     let (response, got) = setup.client().fetch("/files/later").await?;
     assert_eq!((response.status, got.as_slice()), (200, b"now there".as_slice()));

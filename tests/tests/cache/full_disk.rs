@@ -4,47 +4,42 @@
 mod as_root {
     use std::path::Path;
 
-    use anyhow::{Result, ensure};
-    use integration_tests::origin::{Framing, Origin, Resource};
+    use anyhow::Result;
+    use integration_tests::{
+        command,
+        origin::{Framing, Origin, Resource},
+    };
     use tempfile::TempDir;
-    use tokio::process::Command;
 
     use crate::{MIB, assert_same, content, settings};
 
-    /// A folder of 16 MiB, unmounted when dropped.
+    /// A file system of 16 MiB, unmounted when dropped.
     struct SmallDisk(TempDir);
 
-    #[expect(clippy::disallowed_methods, reason = "mount and umount are this test's own")]
-    async fn run(argv: &[&str]) -> Result<()> {
-        let status = Command::new(argv[0]).args(&argv[1..]).status().await?;
-        ensure!(status.success(), "{argv:?} ended with {status}");
-        Ok(())
-    }
-
     impl SmallDisk {
-        async fn mount() -> Result<Self> {
+        fn mount() -> Result<Self> {
             let folder = tempfile::tempdir()?;
             let path = folder.path().display().to_string();
-            run(&["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", &path]).await?;
+            command::ok(&["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", &path])?;
             Ok(Self(folder))
         }
 
         fn path(&self) -> &Path {
             self.0.path()
         }
+    }
 
-        /// Lazily, since the proxy that is killed beside it may hold it for a moment longer.
-        async fn unmount(self) -> Result<()> {
-            run(&["umount", "--lazy", &self.path().display().to_string()]).await
+    impl Drop for SmallDisk {
+        /// Lazily, since a proxy that was killed may hold it for a moment longer.
+        fn drop(&mut self) {
+            command::ok(&["umount", "--lazy", &self.path().display().to_string()]).ok();
         }
     }
 
     #[tokio::test]
     async fn p15_a_full_disk_costs_no_client_its_body_and_the_proxy_goes_on() -> Result<()> {
-        let disk = SmallDisk::mount().await?;
-        let outcome = bodies_are_whole(disk.path()).await;
-        disk.unmount().await?;
-        outcome
+        let disk = SmallDisk::mount()?;
+        bodies_are_whole(disk.path()).await
     }
 
     async fn bodies_are_whole(cache: &Path) -> Result<()> {
@@ -63,7 +58,7 @@ mod as_root {
         origin.serve("/small", Resource::cacheable("fits"));
         proxy.client().fetch("/files/small").await?;
         proxy
-            .wait_until_stored(&proxy.client().get("/files/small"))
+            .wait_until_stored(&proxy.client().get("/files/small"), b"fits")
             .await?;
         let (response, got) = proxy.client().fetch("/files/small").await?;
         assert_eq!(got, b"fits");

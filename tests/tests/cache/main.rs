@@ -68,10 +68,11 @@ impl Setup {
 
     /// Serves `resource` at `/a`, fetches it once through the mirror path and waits until it is stored.
     async fn stored(&self, resource: Resource) -> Result<()> {
+        let body = resource.body();
         self.origin.serve("/a", resource);
         self.client().fetch("/files/a").await?;
         self.proxy
-            .wait_until_stored(&self.client().get("/files/a"))
+            .wait_until_stored(&self.client().get("/files/a"), &body)
             .await?;
         assert_eq!(self.asked("/a"), 1);
         Ok(())

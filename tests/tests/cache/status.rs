@@ -21,7 +21,10 @@ async fn p24_rfc9211_every_answer_says_how_it_came_about() -> Result<()> {
         "{}",
         response.cache_status()
     );
-    setup.proxy.wait_until_stored(&client.get("/files/a")).await?;
+    setup
+        .proxy
+        .wait_until_stored(&client.get("/files/a"), b"content")
+        .await?;
     for request in [
         client.get("/files/a"),
         client.get("/files/a").header("range", "bytes=0-1"),

@@ -45,7 +45,7 @@ async fn row_e_a_connection_lost_half_way_is_resumed_out_of_the_clients_sight() 
         );
         setup
             .proxy
-            .wait_until_stored(&setup.client().get("/files/a"))
+            .wait_until_stored(&setup.client().get("/files/a"), &body)
             .await?;
         let (hit, again) = setup.client().fetch("/files/a").await?;
         assert!(

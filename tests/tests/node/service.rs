@@ -1,9 +1,14 @@
 //! Out of service and back: retire, rejoin, restart, one run at a time, detached runs.
 
-use std::{fs, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
-use anyhow::Result;
-use integration_tests::{command, releases::TestRelease, wait};
+use anyhow::{Context as _, Result};
+use integration_tests::{command, releases::TestRelease, static_server::StaticServer, wait};
 use serde_json::Value;
 
 use crate::setup::Site;
@@ -106,74 +111,55 @@ async fn waiting() -> Result<Site> {
     Ok(site)
 }
 
-fn json(output: &std::process::Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+fn json(output: &Output) -> Result<Value> {
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))
+}
+
+fn run(site: &Site, arguments: &[&str]) -> Result<Output> {
+    command::run(site.node.kato(arguments)?, LONG, &[])
+}
+
+/// Starts the run `id` detached, and gives the number after which its events begin.
+fn detached(site: &Site, id: &str) -> Result<Output> {
+    run(
+        site,
+        &["node", "upgrade", "--skip-confirmation", "--detach", "--run", id],
+    )
+}
+
+/// Waits until the run is in its health check.
+fn in_its_check(site: &Site) -> Result<()> {
+    wait::until("the health check of the run", LONG, || {
+        let events = fs::read_to_string(site.node.state("state/events.jsonl")).unwrap_or_default();
+        events.contains("waiting for test -e go-on").then_some(())
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c21_a_detached_run_outlives_its_session_and_its_events_can_be_followed() -> Result<()> {
     let site = waiting().await?;
-    let detach = [
-        "node",
-        "upgrade",
-        "--skip-confirmation",
-        "--detach",
-        "--run",
-        "r-1",
-    ];
-    let started = command::run(site.node.kato(&detach)?, LONG, &[])?;
-    let started = json(&started);
+    let started = json(&detached(&site, "r-1")?)?;
     assert_eq!((&started["schema"], &started["run"]), (&1.into(), &"r-1".into()));
-    let after = started["after_seq"].as_u64().expect("a number");
-
-    wait::until("the health check of the run", LONG, || {
-        let events = fs::read_to_string(site.node.state("state/events.jsonl")).unwrap_or_default();
-        events.contains("waiting for test -e go-on").then_some(())
-    })?;
-    let status = command::run(
-        site.node.kato(&["node", "upgrade", "--status", "--json"])?,
-        LONG,
-        &[],
-    )?;
-    let status = json(&status);
+    let after = started["after_seq"].to_string();
+    in_its_check(&site)?;
+    let status = json(&run(&site, &["node", "upgrade", "--status", "--json"])?)?;
     assert_eq!(
         (&status["state"], &status["run"], &status["step"]),
         (&"running".into(), &"r-1".into(), &"verify".into())
     );
     assert_eq!(status["out_of_service"], true);
 
-    // A second run is refused with the first one's name, in the foreground and detached.
-    let said = site.node.upgrade_ends(25, &[])?;
-    assert!(said.contains("run r-1, process "), "{said}");
-    let other = [
-        "node",
-        "upgrade",
-        "--skip-confirmation",
-        "--detach",
-        "--run",
-        "r-2",
-    ];
-    let refused = command::run(site.node.kato(&other)?, LONG, &[])?;
-    assert_eq!(refused.status.code(), Some(25));
-    assert_eq!(json(&refused)["holder"]["run"], "r-1");
-
     site.node.put("go-on", "")?;
-    let after = after.to_string();
-    let follow = command::run(
-        site.node
-            .kato(&["node", "events", "--after", &after, "--follow"])?,
-        LONG,
-        &[],
-    )?;
+    let follow = run(&site, &["node", "events", "--after", &after, "--follow"])?;
     let text = String::from_utf8(follow.stdout)?;
     let events: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let names: Vec<_> = events
+        .iter()
+        .filter_map(|event| event["event"].as_str())
+        .collect();
     assert_eq!(
-        events.first().map(|event| event["event"].clone()),
-        Some("run_started".into())
-    );
-    assert_eq!(
-        events.last().map(|event| event["event"].clone()),
-        Some("run_finished".into())
+        (names.first(), names.last()),
+        (Some(&"run_started"), Some(&"run_finished"))
     );
     assert!(events.iter().all(|event| event["run"] == "r-1"));
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
@@ -181,14 +167,50 @@ async fn c21_a_detached_run_outlives_its_session_and_its_events_can_be_followed(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c03_a_second_run_is_refused_with_the_name_of_the_first() -> Result<()> {
+    let site = waiting().await?;
+    detached(&site, "r-1")?;
+    in_its_check(&site)?;
+    let said = site.node.upgrade_ends(25, &[])?;
+    assert!(said.contains("run r-1, process "), "{said}");
+    let refused = detached(&site, "r-2")?;
+    assert_eq!(refused.status.code(), Some(25));
+    assert_eq!(json(&refused)?["holder"]["run"], "r-1");
+    site.node.put("go-on", "")?;
+    run(&site, &["node", "events", "--follow"])?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detached_run_that_is_cut_off_is_seen_as_interrupted() -> Result<()> {
+    let site = waiting().await?;
+    detached(&site, "r-1")?;
+    in_its_check(&site)?;
+    let holder: Value = serde_json::from_slice(&fs::read(site.node.state("state/lock"))?)?;
+    let pid = holder["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    let pid = pid
+        .and_then(rustix::process::Pid::from_raw)
+        .context("a process id")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    let follow = run(&site, &["node", "events", "--follow"])?;
+    assert_eq!(follow.status.code(), Some(75));
+    let status = json(&run(&site, &["node", "upgrade", "--status", "--json"])?)?;
+    assert_eq!(
+        (&status["state"], &status["out_of_service"]),
+        (&"interrupted".into(), &true.into())
+    );
+    site.node.put("go-on", "")?;
+    site.node.upgrade_ends(0, &[])?;
+    assert!(!site.node.path("platform/retired").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn c01_a_run_that_is_stopped_puts_the_node_back_into_service() -> Result<()> {
     let site = waiting().await?;
-    let mut child = site.node.kato(&["node", "upgrade", "--skip-confirmation"])?;
-    let mut child = child.stderr(std::process::Stdio::null()).spawn()?;
-    wait::until("the health check of the run", LONG, || {
-        let events = fs::read_to_string(site.node.state("state/events.jsonl")).unwrap_or_default();
-        events.contains("waiting for test -e go-on").then_some(())
-    })?;
+    let mut kato = site.node.kato(&["node", "upgrade", "--skip-confirmation"])?;
+    let mut child = kato.stderr(Stdio::null()).spawn()?;
+    in_its_check(&site)?;
     assert!(site.node.path("platform/retired").exists());
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
@@ -198,5 +220,28 @@ async fn c01_a_run_that_is_stopped_puts_the_node_back_into_service() -> Result<(
     site.node.put("go-on", "")?;
     site.node.upgrade_ends(0, &[])?;
     assert_eq!(site.node.leftovers()?, Vec::<std::path::PathBuf>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_a_service_must_answer_and_go_on_answering() -> Result<()> {
+    let service = tempfile::tempdir()?;
+    let host = StaticServer::start(service.path()).await?;
+    let mut two = TestRelease::standard("2.0.0");
+    write!(
+        two.tail,
+        "[[check]]\nid = \"http\"\nurl = \"{}info\"\nmin_healthy = \"1s\"\ndeadline = \"2s\"\n",
+        host.url()
+    )?;
+    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    let said = site.node.upgrade_ends(21, &[])?;
+    assert!(said.contains("answers with status 404, expected 200"), "{said}");
+    assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
+    kato_shared::durable::write(&service.path().join("info"), b"fine", 0o644)?;
+    host.reset();
+    site.node.upgrade_ends(0, &[])?;
+    // Good from the first moment to the end of its second: more than two looks.
+    assert!(host.count("/info") > 2, "{}", host.count("/info"));
     Ok(())
 }

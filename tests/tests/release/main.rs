@@ -3,6 +3,8 @@
 //!
 //! `kato release verify` takes the same way as a node (the same fetcher, trust and exit codes) and reads every byte.
 
+mod caching;
+mod on_a_node;
 mod publishing;
 mod refusing;
 
@@ -28,8 +30,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs `kato` and returns how it ended.
 fn kato<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> Result<Output> {
+    kato_in(&[], arguments)
+}
+
+/// Runs `kato` with more variables in its environment.
+fn kato_in<A: AsRef<std::ffi::OsStr>>(variables: &[(&str, &str)], arguments: &[A]) -> Result<Output> {
     let mut command = command::new(binaries::built("kato")?);
-    command.args(arguments);
+    command.args(arguments).envs(variables.iter().copied());
     command::run(command, DEADLINE, &[])
 }
 

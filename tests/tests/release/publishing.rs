@@ -42,8 +42,8 @@ async fn a_release_is_built_signed_published_and_verified_by_the_commands() -> R
     let mut served: Vec<(std::path::PathBuf, Vec<u8>)> = Vec::new();
     for (count, version) in [(1, "1.0.0"), (2, "2.0.0")] {
         let (description, build) = described(folder.path(), version)?;
-        let built = document(&["release", "build", &description, "--out", &build, "--no-upgrader"])?;
-        assert_eq!(built["version"], version);
+        let said = document(&["release", "build", &description, "--out", &build, "--no-upgrader"])?;
+        assert_eq!(said["version"], version);
         let signed = document(&["release", "sign", &build, "--dir", repo, "--keys", keys])?;
         assert_eq!(signed["targets_version"], count);
         let published = document(&["release", "publish", &build, "--dir", repo, "--keys", keys])?;
@@ -106,10 +106,10 @@ fn the_same_description_gives_the_same_bytes() -> Result<()> {
 fn the_upgrader_itself_is_shipped_by_default() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (description, build) = described(folder.path(), "1.0.0")?;
-    let built = document(&["release", "build", &description, "--out", &build])?;
+    let said = document(&["release", "build", &description, "--out", &build])?;
     let triple = kato_shared::release::layout::HOST_TRIPLE;
     let program = fs::metadata(integration_tests::binaries::built("kato")?)?;
-    assert_eq!(built["upgrader"][triple]["size"], program.len());
+    assert_eq!(said["upgrader"][triple]["size"], program.len());
     Ok(())
 }
 

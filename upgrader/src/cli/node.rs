@@ -211,7 +211,9 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         NodeCommand::KillPoints => {
-            failpoint::POINTS.iter().for_each(|name| terminal::data(name));
+            for name in failpoint::POINTS {
+                terminal::data(name);
+            }
             Ok(Exit::Done)
         }
     }

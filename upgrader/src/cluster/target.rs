@@ -8,7 +8,7 @@ use kato_shared::release::{Graph, Release, Version};
 use crate::{
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    fetch::{Fetcher, Route, trust_failure},
+    fetch::{self, Fetcher, Route},
     paths::NodePaths,
     plan::{cluster::Target, facts::NodeStatus, order::OrderRules},
     settings::Settings,
@@ -34,24 +34,13 @@ pub async fn find(
     request: &UpgradeRequest,
     facts: &BTreeMap<String, NodeStatus>,
 ) -> Result<Found, Failure> {
-    let path = &settings.release.trusted_root;
-    let root = std::fs::read(path)
-        .with_context(|| format!("reading the trusted root `{}` failed", path.display()))
-        .map_err(|error| {
-            Failure::new(Exit::Preflight, error).hint(
-                "install the publisher's `root.json` from a trusted source, or name it in kato.toml: [release] trusted_root",
-            )
-        })?;
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
     let route = match &request.cache_url {
         Some(cache) => Route::Cache(cache.clone()),
         None => Route::Direct,
     };
     let fetcher = Fetcher::new(route)?;
-    let repository = fetcher
-        .repository(&root, &settings.release.url, &paths.trust())
-        .await
-        .map_err(trust_failure)?;
+    let repository = fetch::trusted(&fetcher, &settings.release, &paths.trust()).await?;
     let source = TrustedSource::new(repository, fetcher);
     let graph = source.graph().await?;
     let channel = if request.development {

@@ -66,6 +66,10 @@ pub(super) async fn send(
         .client
         .get(url.clone())
         .header(header::ACCEPT_ENCODING, "identity");
+    if is_pinned(target) {
+        // Stale is as good as fresh where signed metadata give the digest: no cache needs to ask its upstream again.
+        request = request.header(header::CACHE_CONTROL, "max-stale");
+    }
     if let Some(resume) = resume {
         request = request.header(header::RANGE, format!("bytes={}-", resume.offset));
         if let Some(etag) = resume.etag {
@@ -108,7 +112,16 @@ pub(super) async fn send(
     }
 }
 
-fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) -> Failed {
+/// Whether the content behind a URL of a repository can never change, because its name holds a version or a digest
+/// (consistent snapshots, TUF §6.2) and what refers to it gives its digest. Only the timestamp and the question for
+/// the next root, whose answer is "not found" until there is one, are open.
+fn is_pinned(target: &Url) -> bool {
+    let name = target.path().rsplit('/').next().unwrap_or_default();
+    !matches!(name, "timestamp.json" | "snapshot.json" | "targets.json") && !name.ends_with(".root.json")
+}
+
+/// The failure of a request that got no answer.
+pub(super) fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) -> Failed {
     let retry = if source.is_builder() || source.is_redirect() {
         Retry::Never
     } else {
@@ -135,7 +148,7 @@ async fn refused(fetcher: &Fetcher, url: &Url, response: reqwest::Response) -> F
     let url = error::shown(url);
     let again = Retry::Again(after);
     let (error, retry) = match problem {
-        Some(problem) if fetcher.route.is_cache() && problem.kind == Problem::NOT_STORED => (
+        Some(problem) if fetcher.route.is_cache() && problem.is_not_stored() => (
             FetchError::NotInCache {
                 url,
                 detail: problem.detail,
@@ -144,8 +157,7 @@ async fn refused(fetcher: &Fetcher, url: &Url, response: reqwest::Response) -> F
         ),
         Some(problem)
             if fetcher.route.is_cache()
-                && (problem.kind == Problem::UPSTREAM_UNREACHABLE
-                    || matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)) =>
+                && matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) =>
         {
             (
                 FetchError::Upstream {
@@ -187,6 +199,7 @@ fn may_pass(status: StatusCode) -> bool {
 /// The longest problem detail that is read, in bytes.
 const MAX_PROBLEM: usize = 16 * 1024;
 
+/// What a cache says about itself; an origin's own problem details mean nothing to us.
 async fn problem(mut response: reqwest::Response) -> Option<Problem> {
     let media_type = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
     if !media_type.starts_with(Problem::MEDIA_TYPE) {
@@ -199,7 +212,7 @@ async fn problem(mut response: reqwest::Response) -> Option<Problem> {
             return None;
         }
     }
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_slice(&bytes).ok().filter(Problem::is_own)
 }
 
 fn strong_etag(headers: &HeaderMap) -> Option<String> {
@@ -237,6 +250,17 @@ fn delay(value: &HeaderValue, now: jiff::Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rfc9111_s5_2_1_2_stale_answers_are_welcome_where_the_digest_is_known() {
+        let is = |path: &str| is_pinned(&Url::parse(&format!("https://h.example/{path}")).unwrap());
+        assert!(
+            is("metadata/2.snapshot.json") && is("metadata/12.targets.json") && is("targets/aa.graph.json")
+        );
+        assert!(
+            !is("metadata/timestamp.json") && !is("metadata/2.root.json") && !is("metadata/snapshot.json")
+        );
+    }
 
     #[test]
     fn rfc9110_s10_2_3_retry_after_is_seconds_or_a_date() {

@@ -22,6 +22,7 @@ mod retry;
 mod route;
 mod space;
 mod transport;
+mod trusted;
 mod warm;
 
 #[cfg(test)]
@@ -29,15 +30,15 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use kato_shared::trust::{RepositorySource, TargetFile, TrustError, TrustKind, TrustedRepository};
+use kato_shared::trust::{RepositorySource, TargetFile, TrustError, TrustedRepository};
 use url::Url;
 
 pub use answers::{Answers, Seen, Source};
 pub use client::Timeouts;
 pub use error::FetchError;
 pub use route::Route;
+pub use trusted::{trust_exit, trust_failure, trusted};
 
-use crate::exit::{Exit, Failure};
 
 /// Downloads by one route. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -133,23 +134,13 @@ impl Fetcher {
     ) -> Result<Source, FetchError> {
         warm::run(self, file, progress).await
     }
-}
 
-/// How a command ends with a [`TrustError`]: 26 for a refusal, 75 for what may pass, 20 for a release that is not for
-/// this node.
-pub fn trust_exit(error: &TrustError) -> Exit {
-    match error.kind() {
-        TrustKind::Refused => Exit::Trust,
-        TrustKind::Unreachable | TrustKind::Local => Exit::TryAgain,
-        TrustKind::Unusable => Exit::Preflight,
+    /// Whether the cache on the way has `file` in its store. A body is sent to its clients before it is on the disk, so a
+    /// cache that has just received it is given until `end`; one that could only pass it on (its disk is full) has not.
+    ///
+    /// # Errors
+    /// [`FetchError::Unreachable`] when the cache does not answer.
+    pub async fn is_kept(&self, file: &TargetFile, end: tokio::time::Instant) -> Result<bool, FetchError> {
+        warm::is_kept(self, file, end).await
     }
-}
-
-/// [`trust_exit`] with the error's own hint, ready to be returned by a command.
-///
-/// A failure of the way carries the fetcher's error inside; that one knows cache and proxy, so its hint wins.
-pub fn trust_failure(error: TrustError) -> Failure {
-    let exit = trust_exit(&error);
-    let hint = error::inside(&error).map_or_else(|| error.hint().to_owned(), FetchError::hint);
-    Failure::new(exit, error).hint(hint)
 }

@@ -289,3 +289,34 @@ async fn blocking<T: Send + 'static>(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn c13_a_disk_that_fills_up_during_the_download_is_named_with_what_is_missing() {
+        let (size, digest) = (3 * PIECE as u64, Digest::of(b""));
+        // The device that is always full: writes fail with ENOSPC like on a full disk.
+        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let verifier = Verifier::new(size, digest);
+        let folder = tempfile::tempdir().unwrap();
+        let mut part = Part {
+            path: folder.path().join("x.part"),
+            size,
+            digest,
+            etag: None,
+            received: 0,
+            is_spliced: false,
+            buffer: BytesMut::new(),
+            written: Arc::new(Mutex::new(Written { file, verifier })),
+        };
+        part.push("u", &vec![0; PIECE - 1]).await.unwrap();
+        let error = part.push("u", &[0; 2]).await.unwrap_err();
+        assert!(
+            matches!(&error, FetchError::DiskFull { need, mount, .. } if *need == size && folder.path().starts_with(mount)),
+            "{error}"
+        );
+        assert_eq!(error.exit(), crate::exit::Exit::Preflight);
+    }
+}

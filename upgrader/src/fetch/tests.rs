@@ -18,6 +18,7 @@ use tough::{Transport as _, TransportErrorKind};
 use url::Url;
 
 use super::*;
+use crate::exit::Exit;
 
 /// What the server does with one connection.
 enum Reply {
@@ -342,14 +343,14 @@ async fn r55_a_dead_cache_a_cache_that_may_not_ask_and_a_dead_upstream_are_three
     let body = body();
     let origin: Url = "https://h.example/x".parse().unwrap();
     let staging = tempfile::tempdir().unwrap();
-    let server = Server::start(vec![problem("504 Gateway Timeout", Problem::NOT_STORED)]).await;
+    let server = Server::start(vec![problem("504 Gateway Timeout", Problem::OFFLINE)]).await;
     let not_held = get(&server.as_cache(), &file(origin.clone(), &body), staging.path())
         .await
         .unwrap_err();
     assert!(matches!(not_held, FetchError::NotInCache { .. }), "{not_held}");
     assert!(not_held.hint().contains("--prepare"));
 
-    let replies = (0..5).map(|_| problem("502 Bad Gateway", Problem::UPSTREAM_UNREACHABLE));
+    let replies = (0..5).map(|_| problem("502 Bad Gateway", "urn:kato:problem:upstream-unreachable"));
     let server = Server::start(replies.collect()).await;
     let upstream = get(&server.as_cache(), &file(origin.clone(), &body), staging.path())
         .await

@@ -123,10 +123,7 @@ fn lift(url: &Url, error: FetchError) -> TransportError {
     let is_absent = matches!(
         error,
         FetchError::Status {
-            status: 404 | 410,
-            ..
-        } | FetchError::Status {
-            status: 403,
+            status: 403 | 404 | 410,
             detail: None,
             ..
         }

@@ -1,6 +1,10 @@
-//! A file through the cache and away: the cache keeps it, this process only checks it.
+//! A file through the cache and away: the cache keeps it, this process only checks it, and later that it was kept.
 
+use std::time::Duration;
+
+use http::header;
 use kato_shared::{trust::TargetFile, verify::Verifier};
+use tokio::time::{Instant, sleep};
 
 use super::{
     FetchError, Fetcher,
@@ -68,4 +72,30 @@ async fn receive(
         .finish()
         .map_err(|verdict| wrong_bytes(fetcher, file, verdict))?;
     Ok(source)
+}
+
+/// How often it is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(25);
+
+/// See [`Fetcher::is_kept`].
+pub(super) async fn is_kept(fetcher: &Fetcher, file: &TargetFile, end: Instant) -> Result<bool, FetchError> {
+    let url = fetcher.route.resolve(&file.url);
+    loop {
+        // "only-if-cached": a cache that has nothing answers 504 and asks nobody (RFC 9111 §5.2.1.7).
+        let request = fetcher
+            .client
+            .head(url.clone())
+            .header(header::CACHE_CONTROL, "only-if-cached");
+        let answer = request
+            .send()
+            .await
+            .map_err(|source| exchange::no_answer(fetcher, &url, source).error)?;
+        if answer.status().is_success() && answers::source(answer.headers()) == Source::Store {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        sleep(ASK_EVERY).await;
+    }
 }

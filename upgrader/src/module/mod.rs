@@ -21,7 +21,7 @@ use std::{
 };
 
 use kato_shared::{
-    durable::DurableError,
+    durable::{self, DurableError},
     release::{Artifact, Install, Module, Release},
 };
 use tokio::time::Instant;
@@ -280,6 +280,19 @@ pub(crate) fn sweep(dest: &Path) -> Result<(), ModuleError> {
             .is_some_and(is_ours)
         {
             tree::remove(&item.path()).map_err(ModuleError::io("removing", &item.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the temporary files that a killed run left in `folder`.
+pub(crate) fn remove_temporary_files(folder: &Path) -> Result<(), ModuleError> {
+    let Ok(listing) = std::fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for item in listing.flatten() {
+        if durable::is_temporary(&item.file_name()) {
+            durable::remove(&item.path())?;
         }
     }
     Ok(())

@@ -119,9 +119,9 @@ fn rows(job: &Job<'_>, dest: &Path, new: &[Entry], conflict: OnConflict) -> Resu
 fn refuse(dest: &Path, rows: &[Row]) -> Result<(), ModuleError> {
     let refused: Vec<String> = rows
         .iter()
-        .filter_map(|row| match row.action {
-            Action::Refuse(why) => Some(format!("{} ({why})", row.path.display())),
-            _ => None,
+        .filter_map(|row| {
+            let why = row.action.refusal()?;
+            Some(format!("{} ({why})", row.path.display()))
         })
         .collect();
     if refused.is_empty() {
@@ -246,15 +246,7 @@ fn remove_temporary_files(dest: &Path, rows: &[Row]) -> Result<(), ModuleError> 
         .iter()
         .filter_map(|row| dest.join(&row.path).parent().map(Path::to_owned))
         .collect();
-    for folder in folders {
-        let Ok(listing) = fs::read_dir(&folder) else {
-            continue;
-        };
-        for item in listing.flatten() {
-            if durable::is_temporary(&item.file_name()) {
-                durable::remove(&item.path())?;
-            }
-        }
-    }
-    Ok(())
+    folders
+        .iter()
+        .try_for_each(|folder| super::remove_temporary_files(folder))
 }

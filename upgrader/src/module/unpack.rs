@@ -18,7 +18,6 @@ use kato_shared::{
     Digest,
     verify::{Verifier, VerifyError},
 };
-use tar::EntryType;
 use tokio::time::Instant;
 
 /// An archive that cannot be unpacked.
@@ -175,30 +174,23 @@ fn put(dir: &Dir, entry: &mut tar::Entry<'_, impl Read>, path: &Path) -> Result<
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         dir.create_dir_all(parent)?;
     }
-    match kind {
-        EntryType::Directory => Ok(dir.create_dir_all(path)?),
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let mode = entry.header().mode()? & 0o7777;
-            let mut options = cap_std::fs::OpenOptions::new();
-            options.write(true).create_new(true);
-            let mut file = dir.open_with(path, &options)?.into_std();
-            io::copy(entry, &mut file)?;
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            Ok(file.sync_all()?)
-        }
-        EntryType::Symlink => {
-            let target = entry
-                .link_name()?
-                .ok_or(PutError::Refused("a symbolic link without a target"))?;
-            // The target is content; nothing is resolved through it while unpacking, because cap-std checks each step.
-            Ok(dir.symlink_contents(target, path)?)
-        }
-        EntryType::Link => {
-            let target = entry
-                .link_name()?
-                .ok_or(PutError::Refused("a hard link without a target"))?;
-            Ok(dir.hard_link(&target, dir, path)?)
-        }
+    if kind.is_dir() {
+        return Ok(dir.create_dir_all(path)?);
+    }
+    if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
+        let mode = entry.header().mode()? & 0o7777;
+        let mut options = cap_std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        let mut file = dir.open_with(path, &options)?.into_std();
+        io::copy(entry, &mut file)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        return Ok(file.sync_all()?);
+    }
+    let target = entry.link_name()?;
+    match target {
+        // The target is content; nothing is resolved through it while unpacking, because cap-std checks each step.
+        Some(target) if kind.is_symlink() => Ok(dir.symlink_contents(target, path)?),
+        Some(target) if kind.is_hard_link() => Ok(dir.hard_link(&target, dir, path)?),
         _ => Err(PutError::Refused("expected files, folders and links only")),
     }
 }

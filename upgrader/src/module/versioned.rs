@@ -121,6 +121,7 @@ pub(super) fn check(job: &Job<'_>) -> Result<(), ModuleError> {
 pub(super) fn settle(job: &Job<'_>, keep: u32) -> Result<(), ModuleError> {
     let at = places(job)?;
     super::sweep(&at.link)?;
+    super::remove_temporary_files(at.link.parent().unwrap_or(&at.dest))?;
     tree::remove(&at.fresh).map_err(ModuleError::io("removing", &at.fresh))?;
     let mut others = Vec::new();
     for item in fs::read_dir(&at.dest).map_err(ModuleError::io("reading", &at.dest))? {

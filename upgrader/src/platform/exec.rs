@@ -68,16 +68,10 @@ fn replace(argument: &str, words: &[(&str, &str)]) -> String {
                 .and_then(|rest| rest.strip_prefix('}'))
                 .map(|rest| (value, rest))
         });
-        match known {
-            Some((value, after)) => {
-                text.push_str(value);
-                rest = after;
-            }
-            None => {
-                text.push('{');
-                rest = &rest[1..];
-            }
-        }
+        // A brace that begins no known word stands for itself.
+        let (value, after) = known.unwrap_or((&"{", &rest[1..]));
+        text.push_str(value);
+        rest = after;
     }
     text + rest
 }

@@ -7,22 +7,28 @@
 //!
 //! Deliberately absent: staging on Core. Core is a node like the others and downloads its own part when its turn comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
-use futures_util::{TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kato_shared::{
     release::{Graph, HopError, Release, Version},
     settings::byte_size::human,
     trust::{TargetFile, TrustedRepository},
 };
 use serde::Serialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::report::Report;
 use crate::{
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    fetch::{Answers, FetchError, Fetcher, Route, Source, trust_failure},
+    fetch::{self, Answers, FetchError, Fetcher, Route, Source, trust_failure},
+    installed::Installed,
     paths::NodePaths,
     settings::Settings,
 };
@@ -30,6 +36,9 @@ use crate::{
 /// Files that are fetched at the same time. The line to the upgrade host is the limit, not we: a few keep it full while
 /// small files wait for their heads.
 const AT_ONCE: usize = 4;
+
+/// How long the cache may take to bring all bodies that it has sent to its disk and into its index.
+const KEPT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a cache holds after it was filled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,7 +97,7 @@ pub async fn fill(
     let repository = trusted(settings, &fetcher).await?;
     let graph = repository.graph().await.map_err(trust_failure)?;
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
-    let installed = installed(&paths);
+    let installed = Installed::load(&paths)?.map(|record| record.version);
     let channel = if request.development {
         "development"
     } else {
@@ -103,7 +112,8 @@ pub async fn fill(
         .iter()
         .map(|name| repository.target(name).map_err(trust_failure))
         .collect::<Result<Vec<_>, _>>()?;
-    fetch(&fetcher, &files, report).await?;
+    let new = fetch(&fetcher, &files, report).await?;
+    check_kept(&fetcher, new, report).await?;
     let version = versions.into_iter().next_back();
     let version =
         version.ok_or_else(|| Failure::new(Exit::Bug, anyhow::anyhow!("a closure of no release")))?;
@@ -117,27 +127,8 @@ pub async fn fill(
 
 /// The repository as Core trusts it, loaded through the cache: so its metadata are in the cache as well.
 async fn trusted(settings: &Settings, fetcher: &Fetcher) -> Result<TrustedRepository, Failure> {
-    let path = &settings.release.trusted_root;
-    let root = std::fs::read(path).map_err(|error| {
-        let what = anyhow::Error::new(error).context(format!("reading the trusted root `{}` failed", path.display()));
-        Failure::new(Exit::Preflight, what)
-            .hint("install the publisher's `root.json` from a trusted source, or name it in kato.toml: [release] trusted_root")
-    })?;
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
-    let loaded = fetcher
-        .repository(&root, &settings.release.url, &paths.trust())
-        .await;
-    loaded.map_err(trust_failure)
-}
-
-/// The version on Core; `None` when it never had a release.
-fn installed(paths: &NodePaths) -> Option<Version> {
-    #[derive(serde::Deserialize)]
-    struct Installed {
-        version: Version,
-    }
-    let record: Installed = serde_json::from_slice(&std::fs::read(paths.installed()).ok()?).ok()?;
-    Some(record.version)
+    fetch::trusted(fetcher, &settings.release, &paths.trust()).await
 }
 
 /// The releases whose files are needed, in the order of their installation; the last is the wanted one.
@@ -187,27 +178,64 @@ fn targets(releases: &[Release]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Fetches `files` through the cache, a few at a time; the first failure ends it.
-async fn fetch(fetcher: &Fetcher, files: &[TargetFile], report: &dyn Report) -> Result<(), FetchError> {
+/// Fetches `files` through the cache, a few at a time, and gives those that crossed the WAN; the first failure ends it.
+async fn fetch<'f>(
+    fetcher: &Fetcher,
+    files: &'f [TargetFile],
+    report: &dyn Report,
+) -> Result<Vec<&'f TargetFile>, FetchError> {
     let total = files.iter().map(|file| file.size).sum();
-    let received: Vec<_> = files
-        .iter()
-        .map(|_| std::sync::atomic::AtomicU64::new(0))
-        .collect();
-    let order = std::sync::atomic::Ordering::Relaxed;
-    stream::iter(files.iter().enumerate().map(Ok))
-        .try_for_each_concurrent(AT_ONCE, |(at, file)| {
-            let received = &received;
-            let progress = move |bytes| {
-                if let Some(own) = received.get(at) {
-                    own.store(bytes, order);
-                }
-                let done = received.iter().map(|own| own.load(order)).sum();
-                report.progress("filling the cache", done, total);
-            };
-            async move { fetcher.warm(file, &progress).await.map(drop) }
-        })
-        .await
+    let received: Vec<_> = files.iter().map(|_| AtomicU64::new(0)).collect();
+    let tell = || {
+        report.progress(
+            "filling the cache",
+            received.iter().map(|own| own.load(Relaxed)).sum(),
+            total,
+        );
+    };
+    let mut downloads = Vec::new();
+    for (file, received) in files.iter().zip(&received) {
+        downloads.push(warm(fetcher, file, received, &tell));
+    }
+    let new: Vec<_> = stream::iter(downloads)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(new.into_iter().flatten().collect())
+}
+
+/// One file through the cache; given back when it crossed the WAN.
+async fn warm<'f>(
+    fetcher: &Fetcher,
+    file: &'f TargetFile,
+    received: &AtomicU64,
+    tell: &(dyn Fn() + Sync),
+) -> Result<Option<&'f TargetFile>, FetchError> {
+    let progress = |bytes| {
+        received.store(bytes, Relaxed);
+        tell();
+    };
+    let source = fetcher.warm(file, &progress).await?;
+    Ok((source == Source::Upstream).then_some(file))
+}
+
+/// Warns of files that the cache passed on without keeping them: every node would fetch them again.
+async fn check_kept(
+    fetcher: &Fetcher,
+    files: Vec<&TargetFile>,
+    report: &dyn Report,
+) -> Result<(), FetchError> {
+    let end = Instant::now() + KEPT_WITHIN;
+    for file in files {
+        if !fetcher.is_kept(file, end).await? {
+            let size = human(file.size);
+            report.warn(&format!(
+                "the cache could not keep {} ({size}), so every node fetches it itself; is its disk full?",
+                file.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Everything that was answered, by name: what crossed the WAN and what was there. A file that was asked for twice

@@ -7,6 +7,7 @@
 //! Invariants: a variable that points to our own cache says nothing; an empty variable is not set; the file that a
 //! login shell reads last wins; the invoking environment, which is such a shell's, wins over files.
 
+mod lexer;
 mod shell;
 
 use std::{

@@ -6,9 +6,10 @@
 //!
 //! Invariants: asked twice, the cache is started once; nothing of somebody else is ever stopped.
 
+mod error;
+
 use std::{
     fs::{self, OpenOptions},
-    io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
@@ -23,17 +24,15 @@ use tokio::{
 use url::Url;
 
 use super::{
-    holder::{self, PortTaken},
+    holder,
     process::{self, Running},
     proxy_settings::Wanted,
     report::Report,
     supervise::{Files, STOP_GRACE},
-    systemd::{Systemd, SystemdError},
+    systemd::Systemd,
 };
-use crate::{
-    exit::Exit,
-    fetch::probe::{self, ProbeError},
-};
+use crate::fetch::probe;
+pub use error::StartError;
 
 /// How long a cache may take from its start until it is healthy. It opens its store without a scan, so that this is
 /// generous; a slower disk than that would not serve a cluster.
@@ -62,96 +61,6 @@ pub enum Started {
     Already,
     /// It was started.
     Now,
-}
-
-/// Why there is no cache.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Its program is not installed.
-    #[error(
-        "the program of the cache `{program}` was not found; looked in {}",
-        list(looked_in)
-    )]
-    NoProgram {
-        /// The program of the settings.
-        program: PathBuf,
-        /// Where it was looked for.
-        looked_in: Vec<PathBuf>,
-    },
-    /// Somebody else has its port.
-    #[error(transparent)]
-    PortTaken(#[from] PortTaken),
-    /// A folder or file of it cannot be written.
-    #[error("the cache's files cannot be written")]
-    Files(#[from] durable::DurableError),
-    /// Its settings cannot be written as TOML.
-    #[error("the settings of the cache cannot be written")]
-    Settings(#[from] toml::ser::Error),
-    /// The service manager refuses.
-    #[error("the cache cannot be started as a systemd unit")]
-    Systemd(#[from] SystemdError),
-    /// A process of it cannot be started, seen or stopped.
-    #[error("{what} failed")]
-    Process {
-        /// What was tried.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It ended at once.
-    #[error("the cache ended at once; the end of {log}:\n{tail}", log = log.display())]
-    Ended {
-        /// Its log.
-        log: PathBuf,
-        /// The last lines of the log.
-        tail: String,
-    },
-    /// It does not become healthy.
-    #[error("the cache is not healthy after {} s; see {log}", HEALTHY_WITHIN.as_secs(), log = log.display())]
-    Unhealthy {
-        /// Its log.
-        log: PathBuf,
-        /// The last answer.
-        #[source]
-        source: Box<ProbeError>,
-    },
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    let texts: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-    texts.join(", ")
-}
-
-impl StartError {
-    /// The exit code: nothing on any node was changed.
-    pub const fn exit(&self) -> Exit {
-        Exit::Preflight
-    }
-
-    /// What to do next.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::NoProgram { .. } => {
-                "install `kato-proxy` beside `kato`, or name it in kato.toml: [cache] program = \"/path/to/kato-proxy\"".into()
-            }
-            Self::PortTaken(_) => {
-                "stop that process, or choose other ports in kato.toml ([cache] port, admin_port); when it is a cache for this cluster, name it with [cache] url".into()
-            }
-            Self::Files(error) if error.is_disk_full() => "free disk space, or choose another folder in kato.toml: [cache] dir".into(),
-            Self::Files(_) => {
-                "run as the user that may write there (root on a real node), or choose another folder in kato.toml: [cache] dir".into()
-            }
-            Self::Settings(_) => "choose paths in kato.toml that are valid UTF-8".into(),
-            Self::Systemd(_) => format!("`systemctl status {}` says more", super::systemd::UNIT),
-            Self::Process { .. } => "run `kato cache stop` as the user that started the cache, then try again".into(),
-            Self::Ended { .. } | Self::Unhealthy { .. } => "mend what the log complains about, then run the same command again".into(),
-        }
-    }
-
-    fn process(what: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Process { what, source }
-    }
 }
 
 /// The program of the cache: a path is taken as it is, a name is looked for in `folders`, in order.

@@ -244,3 +244,60 @@ const fn yes() -> bool {
 fn every_role() -> Vec<String> {
     vec!["*".into()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example in the documentation.
+    fn documented() -> Description {
+        let page = include_str!("../../../docs/releases.md");
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let (example, _) = rest.split_once("```").unwrap();
+        kato_shared::settings::parse(Path::new(FILE), example).unwrap()
+    }
+
+    #[test]
+    fn the_documented_example_is_read_with_all_its_policies_and_checks() {
+        let text = documented();
+        let policies: Vec<_> = text
+            .modules
+            .iter()
+            .map(|module| module.install().unwrap())
+            .collect();
+        assert!(matches!(
+            policies.as_slice(),
+            [
+                Install::Replace { .. },
+                Install::Versioned { keep: 2, .. },
+                Install::Overlay { .. }
+            ]
+        ));
+        assert!(matches!(
+            text.checks().unwrap().as_slice(),
+            [Check::Http { status: 200, .. }]
+        ));
+        assert_eq!(text.sources().blocked.len(), 1);
+    }
+
+    #[test]
+    fn a_key_of_another_policy_is_refused_by_name() {
+        let mut text = documented();
+        text.modules[0].install.keep = Some(3);
+        assert_eq!(
+            text.modules[0].install().unwrap_err(),
+            "the module `console` sets `keep`, which is not a key of its policy"
+        );
+    }
+
+    #[test]
+    fn the_names_of_policies_and_checks_are_those_that_nodes_know() {
+        for policy in Install::POLICIES {
+            let toml = format!("policy = \"{policy}\"\ndest = \"/x\"\n");
+            kato_shared::settings::parse::<InstallText>(Path::new(FILE), &toml).unwrap();
+        }
+        for id in Check::IDS {
+            kato_shared::settings::parse::<CheckText>(Path::new(FILE), &format!("id = \"{id}\"\n")).unwrap();
+        }
+    }
+}

@@ -90,7 +90,6 @@ pub fn line(kind: &EventKind) -> Option<String> {
         EventKind::StepFinished { step, millis } if *millis >= 1000 => {
             format!("  {step}: done in {}.{} s", millis / 1000, millis % 1000 / 100)
         }
-        EventKind::StepFinished { .. } | EventKind::Progress { .. } => return None,
         EventKind::Warning { text } => format!("  warning: {text}"),
         EventKind::Notice { text } => format!("note: {text}"),
         EventKind::RunFinished {
@@ -101,8 +100,10 @@ pub fn line(kind: &EventKind) -> Option<String> {
             Some(version) => format!("done: this node runs {version}"),
             None => "done".into(),
         },
-        // The error itself is printed when the program ends.
-        EventKind::RunFinished { .. } => return None,
+        // What took no time needs no second line; an error is printed when the program ends.
+        EventKind::StepFinished { .. } | EventKind::Progress { .. } | EventKind::RunFinished { .. } => {
+            return None;
+        }
     })
 }
 

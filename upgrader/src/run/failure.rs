@@ -83,7 +83,11 @@ impl From<ModuleError> for Failure {
                 Exit::Failed,
                 "let the link point to a folder below the root".to_owned(),
             ),
-            _ => (Exit::Failed, AGAIN.to_owned()),
+            ModuleError::Unpack(_)
+            | ModuleError::Durable(_)
+            | ModuleError::Note(_)
+            | ModuleError::Io { .. }
+            | ModuleError::Differs { .. } => (Exit::Failed, AGAIN.to_owned()),
         };
         Self::new(exit, error).hint(hint)
     }
@@ -116,7 +120,10 @@ impl From<SelfUpdateError> for Failure {
                 "install a newer kato on this node by hand, then run the same command again",
             ),
             SelfUpdateError::Loop { .. } => (Exit::Bug, "look at what the link of kato points to"),
-            _ => (
+            SelfUpdateError::Io { .. }
+            | SelfUpdateError::Durable(_)
+            | SelfUpdateError::SelfTest { .. }
+            | SelfUpdateError::Altered { .. } => (
                 Exit::Failed,
                 "kato itself is unchanged; run the same command again",
             ),

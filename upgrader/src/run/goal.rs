@@ -13,7 +13,7 @@ use crate::{
     attempt::Attempt,
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    fetch::{Fetcher, Route, trust_failure},
+    fetch::{self, Fetcher, Route},
     source::{Source, TrustedSource},
 };
 
@@ -98,21 +98,8 @@ pub fn channel<'a>(node: &'a Node, request: &UpgradeRequest) -> &'a str {
 /// # Errors
 /// [`Failure`] with 26 for a refusal, 75 when it cannot be reached, 2 when the settings are wrong.
 pub async fn connect(node: &Node, request: &UpgradeRequest) -> Result<Arc<dyn Source>, Failure> {
-    let settings = &node.settings.release;
-    let root_file = &settings.trusted_root;
-    let trusted_root = std::fs::read(root_file).map_err(|source| {
-        let problem = anyhow::Error::new(source).context(format!(
-            "reading the trusted root `{}` failed",
-            root_file.display()
-        ));
-        Failure::new(Exit::Usage, problem)
-            .hint("it is given to a node at its installation; `[release].trusted_root` says where it is")
-    })?;
     let fetcher = Fetcher::new(route(node, request)?)?;
-    let repository = fetcher
-        .repository(&trusted_root, &settings.url, &node.paths.trust())
-        .await
-        .map_err(trust_failure)?;
+    let repository = fetch::trusted(&fetcher, &node.settings.release, &node.paths.trust()).await?;
     Ok(Arc::new(TrustedSource::new(repository, fetcher)))
 }
 

@@ -38,6 +38,17 @@ pub enum Action {
     Refuse(&'static str),
 }
 
+impl Action {
+    /// Why the module must not be installed.
+    pub const fn refusal(self) -> Option<&'static str> {
+        if let Self::Refuse(why) = self {
+            Some(why)
+        } else {
+            None
+        }
+    }
+}
+
 /// Decides for one file; `None` is "not there".
 pub fn decide(base: Option<&Kind>, local: Option<&Kind>, new: Option<&Kind>, conflict: OnConflict) -> Action {
     let Some(new) = new else {
@@ -101,69 +112,64 @@ mod tests {
 
     use super::*;
 
-    fn file(content: &str) -> Option<Kind> {
-        Some(Kind::File {
+    fn file(content: &str) -> Kind {
+        Kind::File {
             sha256: Digest::of(content.as_bytes()),
             mode: 0o644,
-        })
+        }
     }
 
-    fn with(base: Option<Kind>, local: Option<Kind>, new: Option<Kind>) -> Action {
-        decide(
-            base.as_ref(),
-            local.as_ref(),
-            new.as_ref(),
-            OnConflict::VendorSave,
-        )
+    fn with(base: Option<&Kind>, local: Option<&Kind>, new: Option<&Kind>) -> Action {
+        decide(base, local, new, OnConflict::VendorSave)
     }
 
     #[test]
     fn c19_every_row_of_the_table() {
-        let (b, l, n) = (|| file("b"), || file("l"), || file("n"));
-        assert_eq!(with(b(), b(), n()), Action::Install);
-        assert_eq!(with(b(), l(), b()), Action::KeepLocal);
-        assert_eq!(with(b(), n(), n()), Action::Nothing);
-        assert_eq!(with(b(), l(), n()), Action::SaveAndInstall);
-        assert_eq!(with(None, l(), n()), Action::SaveAndInstall);
-        assert_eq!(with(None, None, n()), Action::Install);
-        assert_eq!(with(b(), None, n()), Action::InstallDeleted);
-        assert_eq!(with(b(), None, b()), Action::StayDeleted);
-        assert_eq!(with(b(), b(), None), Action::Remove);
-        assert_eq!(with(b(), l(), None), Action::KeepLocal);
-        assert_eq!(with(b(), None, None), Action::Nothing);
+        let (b, l, n) = (&file("b"), &file("l"), &file("n"));
+        assert_eq!(with(Some(b), Some(b), Some(n)), Action::Install);
+        assert_eq!(with(Some(b), Some(l), Some(b)), Action::KeepLocal);
+        assert_eq!(with(Some(b), Some(n), Some(n)), Action::Nothing);
+        assert_eq!(with(Some(b), Some(l), Some(n)), Action::SaveAndInstall);
+        assert_eq!(with(None, Some(l), Some(n)), Action::SaveAndInstall);
+        assert_eq!(with(None, None, Some(n)), Action::Install);
+        assert_eq!(with(Some(b), None, Some(n)), Action::InstallDeleted);
+        assert_eq!(with(Some(b), None, Some(b)), Action::StayDeleted);
+        assert_eq!(with(Some(b), Some(b), None), Action::Remove);
+        assert_eq!(with(Some(b), Some(l), None), Action::KeepLocal);
+        assert_eq!(with(Some(b), None, None), Action::Nothing);
     }
 
     #[test]
     fn r45_the_conflict_rule_decides_when_both_sides_changed() {
-        let decide = |rule| decide(file("b").as_ref(), file("l").as_ref(), file("n").as_ref(), rule);
+        let decide = |rule| decide(Some(&file("b")), Some(&file("l")), Some(&file("n")), rule);
         assert_eq!(decide(OnConflict::Keep), Action::Beside);
         assert!(matches!(decide(OnConflict::Fail), Action::Refuse(_)));
     }
 
     #[test]
     fn a_change_between_file_and_folder_is_refused() {
-        assert!(matches!(
-            with(file("b"), Some(Kind::Folder), file("n")),
-            Action::Refuse(_)
-        ));
-        assert!(matches!(
-            with(file("b"), file("b"), Some(Kind::Folder)),
-            Action::Refuse(_)
-        ));
-        assert_eq!(with(None, None, Some(Kind::Folder)), Action::Install);
+        let (b, n, folder) = (&file("b"), &file("n"), &Kind::Folder);
+        assert!(with(Some(b), Some(folder), Some(n)).refusal().is_some());
+        assert!(with(Some(b), Some(b), Some(folder)).refusal().is_some());
+        assert_eq!(with(None, None, Some(folder)), Action::Install);
     }
 
     #[test]
     fn permission_bits_follow_the_release_unless_they_were_changed_here() {
-        let mode = |mode| {
-            Some(Kind::File {
+        let kinds = |modes: [u32; 3]| {
+            modes.map(|mode| Kind::File {
                 sha256: Digest::of(b"x"),
                 mode,
             })
         };
-        assert_eq!(with(mode(0o644), mode(0o644), mode(0o600)), Action::Install);
-        assert_eq!(with(mode(0o644), mode(0o640), mode(0o600)), Action::Nothing);
-        assert_eq!(with(mode(0o644), mode(0o600), mode(0o600)), Action::Nothing);
+        for (modes, expected) in [
+            ([0o644, 0o644, 0o600], Action::Install),
+            ([0o644, 0o640, 0o600], Action::Nothing),
+            ([0o644, 0o600, 0o600], Action::Nothing),
+        ] {
+            let [base, local, new] = kinds(modes);
+            assert_eq!(with(Some(&base), Some(&local), Some(&new)), expected, "{modes:?}");
+        }
     }
 
     fn kind() -> impl Strategy<Value = Option<Kind>> {
@@ -184,12 +190,16 @@ mod tests {
         /// Once applied, the decision made again changes nothing: a killed run may start over.
         #[test]
         fn deciding_again_after_applying_changes_nothing(base in kind(), local in kind(), new in kind()) {
-            let after = match with(base.clone(), local.clone(), new.clone()) {
+            let after = match with(base.as_ref(), local.as_ref(), new.as_ref()) {
                 Action::Install | Action::InstallDeleted | Action::SaveAndInstall => new.clone(),
                 Action::Remove => None,
-                _ => local,
+                Action::Nothing
+                | Action::KeepLocal
+                | Action::StayDeleted
+                | Action::Beside
+                | Action::Refuse(_) => local,
             };
-            let again = with(base, after, new);
+            let again = with(base.as_ref(), after.as_ref(), new.as_ref());
             prop_assert!(
                 matches!(again, Action::Nothing | Action::KeepLocal | Action::StayDeleted | Action::Refuse(_)),
                 "{again:?}"
@@ -201,7 +211,7 @@ mod tests {
         fn a_local_change_is_never_lost(base in kind(), local in kind(), new in kind()) {
             let Some(found) = &local else { return Ok(()) };
             let pristine = base.as_ref().is_some_and(|base| base.same_content(found));
-            let action = with(base, local.clone(), new);
+            let action = with(base.as_ref(), local.as_ref(), new.as_ref());
             if !pristine {
                 prop_assert!(!matches!(action, Action::Install | Action::Remove | Action::InstallDeleted), "{action:?}");
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kato_shared::durable;
+use tar::EntryType;
 
 use super::*;
 use crate::module::tree;

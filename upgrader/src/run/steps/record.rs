@@ -113,26 +113,22 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
 /// Downloads and notes of the upgrade, and temporary files that killed runs left.
 fn clean_state(node: &Node) -> Result<(), Failure> {
     let paths = &node.paths;
-    let remove = |path: &std::path::Path| tree::remove(path).map_err(ModuleError::io("removing", path));
-    remove(&paths.work())?;
-    for folder in [paths.staging(), paths.state_dir().to_owned()] {
-        let is_staging = folder == paths.staging();
+    for folder in [paths.work(), paths.staging()] {
+        tree::remove(&folder).map_err(ModuleError::io("removing", &folder))?;
+    }
+    durable::create_folder(&paths.staging())?;
+    if let Some(folder) = node.kato_link().parent() {
+        module::remove_temporary_files(folder)?;
+    }
+    let mut folders = vec![paths.state_dir().to_owned()];
+    while let Some(folder) = folders.pop() {
+        module::remove_temporary_files(&folder)?;
         let Ok(listing) = fs::read_dir(&folder) else {
             continue;
         };
         for item in listing.flatten() {
-            if is_staging || durable::is_temporary(&item.file_name()) {
-                remove(&item.path())?;
-            }
-        }
-    }
-    for file in [paths.installed(), paths.failure_marker(), node.kato_link()] {
-        let Some(Ok(listing)) = file.parent().map(fs::read_dir) else {
-            continue;
-        };
-        for item in listing.flatten() {
-            if durable::is_temporary(&item.file_name()) {
-                remove(&item.path())?;
+            if item.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(item.path());
             }
         }
     }

@@ -106,10 +106,10 @@ pub(super) async fn fetch(
     let Some(source) = run.source.clone() else {
         return staged(&staging.join(wanted.sha256.hex()), wanted, name);
     };
-    let state = Mutex::new((0_u64, 0_u64));
+    let latest = Mutex::new((0_u64, 0_u64));
     let progress = |done: u64, total: u64| {
-        if let Ok(mut state) = state.lock() {
-            *state = (done, total);
+        if let Ok(mut latest) = latest.lock() {
+            *latest = (done, total);
         }
     };
     let download = source.fetch(wanted, &staging, &progress);
@@ -123,7 +123,7 @@ pub(super) async fn fetch(
             total,
         });
     };
-    let stop = run.stop.clone();
+    let cancelled = run.stop.clone();
     loop {
         tokio::select! {
             path = &mut download => {
@@ -132,10 +132,10 @@ pub(super) async fn fetch(
                 return Ok(path);
             }
             _ = tick.tick() => {
-                let now = state.lock().map(|state| *state).unwrap_or_default();
+                let now = latest.lock().map(|latest| *latest).unwrap_or_default();
                 tell(run, now);
             }
-            () = stop.cancelled() => return Err(stopped()),
+            () = cancelled.cancelled() => return Err(stopped()),
         }
     }
 }

@@ -1,0 +1,89 @@
+//! Hits: from a key to the stored responses, and from a stored response to its bytes.
+
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+
+use bytes::Bytes;
+use kato_shared::{Digest, chain::Chain};
+
+use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY};
+
+impl Store {
+    /// The stored responses of `key`; an index that cannot be read is a miss, and logged.
+    pub async fn lookup(&self, key: &str) -> Responses {
+        let epoch = match self.0.hot.responses(key) {
+            Ok(responses) => return responses,
+            Err(epoch) => epoch,
+        };
+        let (store, owned) = (self.clone(), key.to_owned());
+        let read = blocking(move || store.0.index.responses(&owned)).await;
+        match read {
+            Ok(responses) => {
+                let responses: Responses = Arc::new(responses.into());
+                self.0.hot.remember(key, &responses, epoch);
+                responses
+            }
+            Err(error) => {
+                tracing::warn!(key, error = %Chain(&error), "the index could not be read; treated as a miss");
+                Responses::default()
+            }
+        }
+    }
+
+    /// Opens content for reading. `None` when it is missing or not of the size that the index says: the index
+    /// then forgets it, so that the next request fetches it anew.
+    pub async fn content(&self, content: ContentRef) -> Option<Content> {
+        self.touch(content.digest);
+        if let Some(body) = self.0.hot.body(&content.digest) {
+            return Some(Content::Memory(body));
+        }
+        let store = self.clone();
+        blocking(move || Ok(store.open_content(content)))
+            .await
+            .ok()
+            .flatten()
+    }
+
+    fn open_content(&self, content: ContentRef) -> Option<Content> {
+        let in_use = self.0.in_use.take(content.digest);
+        let path = self.0.layout.content(&content.digest);
+        let opened = File::open(&path).and_then(|file| {
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        });
+        match opened {
+            Ok((file, length)) if length == content.length => {
+                if length <= MAX_BODY
+                    && let Some(body) = read_verified(&file, content)
+                {
+                    self.0.hot.hold(content.digest, body.clone());
+                    return Some(Content::Memory(body));
+                }
+                Some(Content::File {
+                    file: Arc::new(file),
+                    length,
+                    in_use: Arc::new(in_use),
+                })
+            }
+            Ok((_, length)) => {
+                tracing::warn!(path = %path.display(), expected = content.length, length, "stored content has another size; forgotten");
+                self.forget_content(&content.digest);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "stored content cannot be opened; forgotten");
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    self.forget_content(&content.digest);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Reads a small file whole; `None` when it is not what its name says, which the caller then serves from the file so
+/// that the one who reads it sees what is wrong with it, never the memory tier.
+fn read_verified(file: &File, content: ContentRef) -> Option<Bytes> {
+    let mut body = vec![0; usize::try_from(content.length).ok()?];
+    file.read_exact_at(&mut body, 0).ok()?;
+    (Digest::of(&body) == content.digest).then(|| body.into())
+}

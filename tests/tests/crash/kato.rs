@@ -1,0 +1,171 @@
+//! `kato` killed while it updates itself: there is always one that works, or the script that brings it back.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::{
+    binaries, command,
+    node::{TestNode, is_program},
+    releases::{Repository, TestRelease},
+    static_server::StaticServer,
+};
+use kato_shared::durable;
+use kato_upgrader::module::tree;
+
+use crate::drive;
+
+const LONG: Duration = Duration::from_secs(120);
+
+/// A node whose next release brings another `kato`: the built one with a tail that changes its digest and nothing else.
+struct Site {
+    folder: tempfile::TempDir,
+    node: TestNode,
+    new: PathBuf,
+    _host: StaticServer,
+}
+
+impl Site {
+    async fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let new = folder.path().join("kato-new");
+        let mut program = fs::read(binaries::built("kato")?)?;
+        program.extend_from_slice(b"the next edition");
+        durable::write(&new, &program, 0o755)?;
+        let repository = Repository::empty(folder.path()).await?;
+        repository.publish(&TestRelease::standard("1.0.0")).await?;
+        let two = TestRelease::standard("2.0.0").with_upgrader(&new, env!("CARGO_PKG_VERSION"));
+        repository.publish(&two).await?;
+        let host = StaticServer::start(&repository.dir()).await?;
+        let node = TestNode::new(
+            &folder.path().join("node"),
+            &["dea"],
+            &host.url(),
+            &repository.root(),
+        )?;
+        node.upgrade_ends(0, &["--version", "1.0.0"])?;
+        Ok(Self {
+            folder,
+            node,
+            new,
+            _host: host,
+        })
+    }
+
+    fn link(&self) -> PathBuf {
+        self.node.path("home/stackato/bin/kato")
+    }
+
+    fn is_new(&self) -> Result<bool> {
+        Ok(is_program(&self.link()) && tree::digest(&self.link())? == tree::digest(&self.new)?)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r34_c22_kato_updates_itself_first_and_only_once() -> Result<()> {
+    let site = Site::new().await?;
+    let said = site.node.upgrade_ends(0, &[])?;
+    ensure!(site.is_new()?, "the link is not the release's program");
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert_eq!(said.matches("upgrading from 1.0.0 to 2.0.0").count(), 1, "{said}");
+    assert!(
+        said.contains("self-update: skipped, this is the release's kato"),
+        "{said}"
+    );
+    assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r59_killed_while_kato_is_replaced() -> Result<()> {
+    for place in crate::SELF_UPDATE.iter().chain(&["recover.written"]) {
+        let site = Site::new().await?;
+        drive::killed(&site.node, place).with_context(|| format!("killed at {place}"))?;
+        site.node.upgrade_ends(0, &[])?;
+        ensure!(
+            site.is_new()?,
+            "killed at {place}: the link is not the release's program"
+        );
+        assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new(), "killed at {place}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r61_the_script_brings_kato_back_without_network_and_without_kato() -> Result<()> {
+    let site = Site::new().await?;
+    drive::killed(&site.node, "self_update.linked")?;
+    // The worst case: link and slots are gone; all that is left is the staged copy.
+    fs::remove_file(site.link())?;
+    fs::remove_dir_all(site.node.state("bin"))?;
+    let script = site.node.state("fix-kato.sh");
+    let fix = || command::run(command::new(&script), LONG, &[]);
+    for _again in 0..2 {
+        let output = fix()?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        ensure!(site.is_new()?, "the link is not the release's program");
+    }
+    // R60: the text that an operator searches for is in it.
+    let text = fs::read_to_string(&script)?;
+    assert!(text.contains("No such file or directory") && text.contains("kato: command not found"));
+
+    // The program that the script brought back goes on.
+    let mut kato = command::new(site.link());
+    kato.arg("--config")
+        .arg(site.node.config())
+        .args(["node", "upgrade", "--skip-confirmation"]);
+    let output = command::run(kato, LONG, &[])?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
+    drop(site.folder);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r61_the_script_refuses_a_copy_that_is_not_the_one_that_was_verified() -> Result<()> {
+    let site = Site::new().await?;
+    drive::killed(&site.node, "recover.written")?;
+    let staging = site.node.state("staging");
+    for name in integration_tests::node::names(&staging) {
+        durable::write(&staging.join(name), b"altered", 0o644)?;
+    }
+    let output = command::run(command::new(site.node.state("fix-kato.sh")), LONG, &[])?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not the program that was verified"));
+    assert!(!site.link().exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r34_a_kato_that_does_not_work_here_is_not_taken() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broken = folder.path().join("kato-broken");
+    durable::write(&broken, b"#!/bin/sh\nexit 1\n", 0o755)?;
+    let repository = Repository::empty(folder.path()).await?;
+    let one = TestRelease::standard("1.0.0").with_upgrader(&broken, env!("CARGO_PKG_VERSION"));
+    repository.publish(&one).await?;
+    let host = StaticServer::start(&repository.dir()).await?;
+    let node = TestNode::new(
+        &folder.path().join("node"),
+        &["dea"],
+        &host.url(),
+        &repository.root(),
+    )?;
+    let said = node.upgrade_ends(0, &[])?;
+    assert!(
+        said.contains("kato was not updated") && said.contains("does not work on this node"),
+        "{said}"
+    );
+    assert_eq!(node.installed().as_deref(), Some("1.0.0"));
+    assert!(!node.path("home/stackato/bin/kato").exists());
+    assert_eq!(node.leftovers()?, Vec::<PathBuf>::new());
+    Ok(())
+}
