@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::Output,
     time::Duration,
@@ -140,9 +141,10 @@ impl Site {
             "[cluster]\nname = \"lab\"\n[ssh]\nuser = \"stackato\"\nconnect_timeout = \"2s\"\nkeep_alive = \"3s\"\n".to_owned();
         for (name, role) in NODES {
             let address = self.node(name)?.address();
-            text.push_str(&format!(
+            write!(
+                text,
                 "[[node]]\nid = \"{name}\"\naddress = \"{address}\"\nroles = [\"{role}\"]\n"
-            ));
+            )?;
         }
         Ok(text)
     }
@@ -175,10 +177,10 @@ impl Site {
     pub(crate) fn versions(&self) -> Result<[String; 3]> {
         let mut versions = [const { String::new() }; 3];
         for (version, (name, _)) in versions.iter_mut().zip(NODES) {
-            *version = self.status(name)?["version"]
+            self.status(name)?["version"]
                 .as_str()
                 .unwrap_or("none")
-                .to_owned();
+                .clone_into(version);
         }
         Ok(versions)
     }
