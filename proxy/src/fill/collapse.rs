@@ -122,10 +122,21 @@ impl<S: Answers> Collapse<S> {
 
     /// An unsafe request changed what `key` names: what is on its way may be from before. Nobody new joins it, and it is
     /// not to be stored.
-    pub fn taint(&self, key: &str) {
-        for flight in self.lock().remove(key).unwrap_or_default() {
-            flight.tainted.store(true, Ordering::Release);
-        }
+    ///
+    /// Returns the flights for which that may come too late, as they are being stored: once they have ended, what they
+    /// stored can be invalidated.
+    pub fn taint(&self, key: &str) -> Vec<Joiner<S>> {
+        let tainted = self.lock().remove(key).unwrap_or_default();
+        tainted
+            .into_iter()
+            .filter_map(|flight| {
+                // First the mark, then the look: a flight publishes its end before it looks for the mark.
+                flight.tainted.store(true, Ordering::SeqCst);
+                let is_settling =
+                    matches!(&*flight.state.borrow(), State::Shared(shared) if shared.is_received());
+                is_settling.then_some(Joiner(flight.state))
+            })
+            .collect()
     }
 
     /// A flight for `key` that has received everything and is being stored.
@@ -167,7 +178,7 @@ pub struct FillPermit<S> {
 impl<S> FillPermit<S> {
     /// Whether what this flight brings may be out of date already.
     pub fn is_tainted(&self) -> bool {
-        self.tainted.load(Ordering::Acquire)
+        self.tainted.load(Ordering::SeqCst)
     }
 
     /// Lets everyone who matches join. The flight stays joinable until the permit is dropped.
@@ -294,7 +305,7 @@ mod tests {
     async fn a_tainted_flight_is_joined_no_more_and_its_end_leaves_its_successor_alone() {
         let collapse = Collapse::default();
         let before = lead(&collapse, "a");
-        collapse.taint("k");
+        assert!(collapse.taint("k").is_empty());
         let after = lead(&collapse, "a");
         assert!(before.is_tainted() && !after.is_tainted());
         drop(before);
@@ -311,6 +322,23 @@ mod tests {
         drop(permit);
         settling.ended().await;
         assert!(collapse.settling("k").is_none());
+    }
+
+    #[tokio::test]
+    async fn whoever_taints_a_flight_that_is_being_stored_can_wait_for_its_end() {
+        let collapse = Collapse::default();
+        let permit = lead(&collapse, "received");
+        permit.share(Arc::new(Head("received")));
+        let mut settling = collapse.taint("k");
+        let ended = settling.pop().unwrap().ended();
+        tokio::pin!(ended);
+        assert!(
+            std::future::poll_fn(|cx| std::task::Poll::Ready(ended.as_mut().poll(cx)))
+                .await
+                .is_pending()
+        );
+        drop(permit);
+        ended.await;
     }
 
     #[tokio::test]

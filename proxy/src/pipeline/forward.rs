@@ -109,7 +109,10 @@ impl Pipeline {
                 continue;
             };
             let key = key.to_string();
-            self.0.collapse.taint(&key);
+            // A download that is being stored right now would come after the invalidation.
+            for settling in self.0.collapse.taint(&key) {
+                settling.ended().await;
+            }
             if let Err(error) = self.0.store.invalidate(key.clone()).await {
                 tracing::warn!(key, error = %kato_shared::chain::Chain(&error), "a response could not be invalidated");
             }

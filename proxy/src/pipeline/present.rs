@@ -161,6 +161,9 @@ fn partial(
     };
     let layout = multipart::Layout::new(parts, complete, headers.get(header::CONTENT_TYPE), super::nonce());
     headers.insert(header::CONTENT_TYPE, layout.content_type());
+    // "a server MUST NOT generate a Content-Range header field in the HTTP header section of a multiple part response"
+    // (RFC 9110 §15.3.7.2); what is stored may have one without meaning.
+    headers.remove(header::CONTENT_RANGE);
     let segments = layout.segments().iter().map(|segment| match segment {
         multipart::Segment::Text(text) => Some(Payload::bytes(text.clone())),
         multipart::Segment::Content(range) => source.part(*range),

@@ -2,12 +2,13 @@
 //!
 //! Also the two readings that many modules share: an HTTP date, and membership in a list over all lines of a field.
 
-use std::time::SystemTime;
-
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use jiff::{SignedDuration, Timestamp};
 
-use super::cache_control::{MAX_DELTA_SECONDS, split_list};
+use super::{
+    cache_control::{MAX_DELTA_SECONDS, split_list},
+    http_date,
+};
 
 /// Fields that end at the next hop even when `Connection` does not name them ([RFC 9110 §7.6.1]). `Trailer` is here since
 /// we pass on no trailer section.
@@ -120,14 +121,12 @@ pub fn ensure_date(headers: &mut HeaderMap, now: Timestamp) {
 
 /// `now` as an IMF-fixdate (`Sun, 06 Nov 1994 08:49:37 GMT`, RFC 9110 §5.6.7); a time before 1970 is written as 1970.
 pub fn http_date(now: Timestamp) -> HeaderValue {
-    let text = httpdate::fmt_http_date(SystemTime::from(now.max(Timestamp::UNIX_EPOCH)));
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+    http_date::write(now)
 }
 
 /// The time in a field value, in any of the three forms of RFC 9110 §5.6.7; `None` for anything else.
 pub fn parse_http_date(value: &HeaderValue) -> Option<Timestamp> {
-    let time = httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()?;
-    Timestamp::try_from(time).ok()
+    http_date::read(value)
 }
 
 /// The time in a field that must have one value: `None` where it is missing, broken, or repeated with other values.

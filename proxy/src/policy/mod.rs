@@ -40,6 +40,7 @@ pub mod decision;
 mod failure;
 pub mod freshness;
 pub mod headers;
+mod http_date;
 pub mod invalidation;
 mod overrides;
 pub mod storable;

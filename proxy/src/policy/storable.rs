@@ -40,7 +40,7 @@ pub enum NoStoreReason {
     NotFinal,
     /// A 304 updates a stored response; it is not one.
     NotModified,
-    /// A 206 or a `Content-Range`: part of a representation is never stored as the whole.
+    /// A 206 or 416: part of a representation is never stored as the whole.
     Partial,
     /// The request says `no-store`.
     RequestNoStore,
@@ -87,7 +87,7 @@ pub fn storability(
     known_digest: bool,
     overrides: &Overrides,
 ) -> Storability {
-    if let Some(reason) = unstorable_kind(request, status, response) {
+    if let Some(reason) = unstorable_kind(request, status) {
         return Storability::NoStore(reason);
     }
     match forbidden(request, status, response, overrides) {
@@ -113,7 +113,12 @@ fn unstorable_kind(request: &Request<'_>, status: StatusCode, response: &HeaderM
         return Some(NoStoreReason::NotModified);
     }
     // "A cache MUST NOT use an incomplete response to answer requests unless the response has been made complete" (§3.3).
-    if status == StatusCode::PARTIAL_CONTENT || response.contains_key(header::CONTENT_RANGE) {
+    // Elsewhere "the Content-Range header field has no meaning for status codes that do not explicitly describe its
+    // semantic" (RFC 9110 §14.4), and a 416 is about the range that one client asked for.
+    if matches!(
+        status,
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
+    ) {
         return Some(NoStoreReason::Partial);
     }
     RequestDirectives::of(request.headers)

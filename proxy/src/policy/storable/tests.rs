@@ -67,7 +67,9 @@ fn rfc9111_s3_what_a_shared_cache_may_store() {
             &[("content-range", "bytes 0-1/2"), (CC, "max-age=60")],
             NoStore(R::Partial),
         ),
-        (&[], 200, &[("content-range", "bytes 0-1/2")], NoStore(R::Partial)),
+        (&[], 416, &[(CC, "max-age=60")], NoStore(R::Partial)),
+        // RFC 9110 §14.4: no meaning for this status code.
+        (&[], 200, &[("content-range", "bytes 0-1/2")], Store),
         (&[], 304, &[(CC, "max-age=60")], NoStore(R::NotModified)),
         (&[], 103, &[(CC, "max-age=60")], NoStore(R::NotFinal)),
         (&[], 302, &[], NoStore(R::NotCacheableByDefault)),
