@@ -39,7 +39,6 @@ pub use error::FetchError;
 pub use route::Route;
 pub use trusted::{trust_exit, trust_failure, trusted};
 
-
 /// Downloads by one route. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
