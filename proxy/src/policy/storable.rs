@@ -100,7 +100,7 @@ pub fn storability(
 }
 
 /// What no knowledge about the content can outweigh.
-fn unstorable_kind(request: &Request<'_>, status: StatusCode, response: &HeaderMap) -> Option<NoStoreReason> {
+fn unstorable_kind(request: &Request<'_>, status: StatusCode) -> Option<NoStoreReason> {
     // "the request method is understood by the cache": we store what answers GET; a HEAD has no content to store.
     if request.method != Method::GET {
         return Some(NoStoreReason::Method);
