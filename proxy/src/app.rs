@@ -6,7 +6,7 @@ use kato_shared::{chain::Chain, clock::Clock};
 use tokio::{
     net::TcpListener,
     task::spawn_blocking,
-    time::{interval, timeout},
+    time::{Instant, interval, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -116,17 +116,21 @@ impl App {
         let pipeline = self.pipeline.clone();
         let metrics = pipeline.metrics().clone();
         let data = async {
-            serving
-                .run(self.data, {
+            let answer = {
+                let pipeline = pipeline.clone();
+                move |request, peer: SocketAddr| {
                     let pipeline = pipeline.clone();
-                    move |request, peer| {
-                        let pipeline = pipeline.clone();
-                        async move { pipeline.handle(request, peer.ip()).await }
-                    }
-                })
-                .await;
+                    async move { pipeline.handle(request, peer.ip()).await }
+                }
+            };
+            let stopping = async {
+                shutdown.cancelled().await;
+                Instant::now()
+            };
+            let ((), since) = tokio::join!(serving.run(self.data, answer), stopping);
             // Downloads whose clients have their bytes may still be on their way into the store.
-            if timeout(limits.shutdown_grace.get(), pipeline.drain())
+            // One grace period for both.
+            if timeout_at(since + limits.shutdown_grace.get(), pipeline.drain())
                 .await
                 .is_err()
             {

@@ -15,6 +15,7 @@ pub mod cache_status;
 pub mod cli;
 pub mod conditional;
 pub mod deliver;
+pub mod ecosystem;
 pub mod exit;
 pub mod fill;
 pub mod key;

@@ -79,6 +79,8 @@ pub enum Event {
     PassedThrough,
     /// A download failed.
     FillFailed,
+    /// A download was not what its digest promised.
+    VerificationFailed,
     /// A client's body was cut short.
     BodyBroken,
     /// A stale response stood in for a failing upstream.
@@ -88,10 +90,11 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Stored,
         Self::PassedThrough,
         Self::FillFailed,
+        Self::VerificationFailed,
         Self::BodyBroken,
         Self::StaleServed,
         Self::Healed,
@@ -102,6 +105,7 @@ impl Event {
             Self::Stored => "stored",
             Self::PassedThrough => "passed_through",
             Self::FillFailed => "fill_failed",
+            Self::VerificationFailed => "verification_failed",
             Self::BodyBroken => "body_broken",
             Self::StaleServed => "stale_served",
             Self::Healed => "healed",

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use kato_shared::{clock::Clock, shutdown, telemetry};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
 use super::{explain, fail, print};
@@ -13,6 +14,7 @@ pub(super) fn serve(settings: Settings) -> u8 {
     if let Err(error) = telemetry::start(settings.log.format, &settings.log.filter) {
         return fail(exit::USAGE, &explain(&error));
     }
+    raise_descriptor_limit();
     // Somebody installed one already: then TLS works with that one.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -28,6 +30,15 @@ pub(super) fn serve(settings: Settings) -> u8 {
     // What still runs on blocking threads after the grace period is not waited for.
     runtime.shutdown_background();
     code
+}
+
+/// The usual soft limit of 1024 descriptors is for programs that use `select`; the hard limit is what the host allows.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn run(settings: Settings) -> u8 {

@@ -14,6 +14,12 @@ pub enum OriginError {
         #[source]
         source: reqwest::Error,
     },
+    /// It did not answer a moment ago, and a stored response can stand in.
+    #[error("`{url}` did not answer a moment ago")]
+    Down {
+        /// The URL, redacted.
+        url: String,
+    },
     /// The origin sent nothing for too long.
     #[error("`{url}` sent nothing for {waited:?}")]
     Stalled {
@@ -90,7 +96,7 @@ impl OriginError {
             Self::Request { source, .. } if source.is_connect() => ErrorKind::Unreachable,
             Self::Stalled { .. } => ErrorKind::Timeout,
             Self::Guarded { .. } => ErrorKind::Guarded,
-            Self::Request { .. } | Self::Client(_) => ErrorKind::Unreachable,
+            Self::Request { .. } | Self::Client(_) | Self::Down { .. } => ErrorKind::Unreachable,
             Self::Body { .. }
             | Self::NotResumable { .. }
             | Self::TooManyRedirects { .. }

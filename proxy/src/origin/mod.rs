@@ -8,9 +8,12 @@
 //! proxy from the environment, no cookies. Addresses are guarded ([`guard`]): loopback, link-local and metadata
 //! addresses are contacted only where a configured upstream names them.
 //!
+//! An origin that did not answer a moment ago ([`breaker`]) is not waited for by requests that a stored response can answer.
+//!
 //! Deliberately absent: caching rules, and total time limits; only the lack of progress ends a transfer.
 
 mod admin_call;
+mod breaker;
 mod error;
 mod guard;
 mod resume;

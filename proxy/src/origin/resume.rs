@@ -111,6 +111,8 @@ impl OriginBody {
         headers.insert(header::IF_RANGE, validator);
         let request = OriginRequest {
             headers,
+            // Half a body is no stand-in for anything.
+            has_stand_in: false,
             ..self.request.clone()
         };
         // The URL that answered may be a redirect with a signature that has run out: the one asked first is asked again.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
-use kato_shared::{backoff::Backoff, clock::Clock, redact};
-use tokio::time::timeout;
+use kato_shared::{backoff::Backoff, chain::Chain, clock::Clock, redact};
+use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{OriginBody, OriginError, guard::Guard, resume::Progressing};
+use super::{OriginBody, OriginError, breaker::Breaker, guard::Guard, resume::Progressing};
 use crate::{metrics::Metrics, settings::Settings};
 
 /// Redirects followed for one request; browsers stop at 20, caches at 5 to 10.
@@ -24,6 +24,7 @@ const IDLE_PER_HOST: usize = 8;
 pub struct Origin {
     client: reqwest::Client,
     guard: Guard,
+    breaker: Breaker,
     clock: Clock,
     metrics: Metrics,
     progress_timeout: Duration,
@@ -42,6 +43,8 @@ pub struct OriginRequest {
     pub headers: HeaderMap,
     /// The content.
     pub body: Bytes,
+    /// Whether a stored response can stand in, so that waiting for a dead origin gains nothing.
+    pub has_stand_in: bool,
 }
 
 /// What came back.
@@ -69,19 +72,16 @@ impl Origin {
     pub fn new(settings: &Settings, clock: Clock, metrics: Metrics) -> Result<Self, OriginError> {
         let bases = settings.upstreams.iter().flat_map(|upstream| &upstream.urls);
         let guard = Guard::new(bases.map(crate::settings::BaseUrl::url));
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(settings.limits.connect_timeout.get())
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .tcp_nodelay(true)
-            .dns_resolver(guard.clone())
-            .build()
-            .map_err(OriginError::Client)?;
+        let client = builder(settings, &guard).build().or_else(|error| {
+            // Plain HTTP, and what is stored, need no certificates: a host without any is served all the same.
+            tracing::warn!(error = %Chain(&error), "no https upstream can be verified; install the ca-certificates of this host");
+            builder(settings, &guard).tls_certs_only([]).build()
+        });
+        let client = client.map_err(OriginError::Client)?;
         Ok(Self {
             client,
             guard,
+            breaker: Breaker::default(),
             clock,
             metrics,
             progress_timeout: settings.limits.progress_timeout.get(),
@@ -94,7 +94,11 @@ impl Origin {
     /// # Errors
     /// [`OriginError`] of the last candidate.
     pub async fn send(&self, request: &OriginRequest) -> Result<OriginResponse, OriginError> {
-        let rounds = if request.method.is_safe() { ROUNDS } else { 1 };
+        let rounds = if request.method.is_safe() && !request.has_stand_in {
+            ROUNDS
+        } else {
+            1
+        };
         let mut failure = None;
         for round in 0..rounds {
             if round > 0 {
@@ -167,6 +171,11 @@ impl Origin {
                 url: redact::url(url),
             });
         }
+        if request.has_stand_in && self.breaker.is_open(url, Instant::now()) {
+            return Err(OriginError::Down {
+                url: redact::url(url),
+            });
+        }
         self.metrics.upstream_request(&request.upstream);
         let sending = self
             .client
@@ -185,8 +194,12 @@ impl Origin {
             }),
         };
         if let Err(error) = &outcome {
+            self.breaker.failed(url, Instant::now());
             self.metrics.upstream_failure(&request.upstream);
-            tracing::info!(upstream = request.upstream, error = %kato_shared::chain::Chain(error), "no answer from the upstream");
+            tracing::info!(upstream = request.upstream, error = %Chain(error), "no answer from the upstream");
+        }
+        if outcome.is_ok() {
+            self.breaker.answered(url);
         }
         outcome
     }
@@ -206,6 +219,17 @@ impl Origin {
     pub(super) fn received(&self, upstream: &str, bytes: usize) {
         self.metrics.upstream_bytes(upstream, bytes as u64);
     }
+}
+
+fn builder(settings: &Settings, guard: &Guard) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(settings.limits.connect_timeout.get())
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .tcp_nodelay(true)
+        .dns_resolver(guard.clone())
 }
 
 /// Where `response` redirects a safe request to, if it does.

@@ -6,7 +6,7 @@
 use std::sync::{Arc, atomic::AtomicU32};
 
 use http::{HeaderMap, StatusCode, Version, header};
-use kato_shared::chain::Chain;
+use kato_shared::{Digest, chain::Chain};
 use tokio::sync::oneshot;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     shared::{Filling, Shared},
 };
 use crate::{
-    fill::{Pump, Reader, Received, collapse::FillPermit},
+    fill::{FillError, Pump, Reader, Received, collapse::FillPermit},
     metrics::Event,
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
@@ -133,8 +133,22 @@ impl Pipeline {
             method: http::Method::GET,
             headers,
             body: bytes::Bytes::new(),
+            has_stand_in: self.has_stand_in(flight),
         };
         self.0.origin.send(&request).await
+    }
+
+    /// Whether a stored response may stand in if the origin does not answer.
+    fn has_stand_in(&self, flight: &Flight) -> bool {
+        let request = Request {
+            method: &flight.ask.method,
+            headers: &flight.ask.headers,
+        };
+        let at = (&flight.overrides, self.0.clock.now());
+        flight.selected.as_ref().is_some_and(|selected| {
+            let verdict = policy::on_failure(&request, selected.head(), Failure::Unreachable, at);
+            matches!(verdict, FailureAnswer::ServeStale(_))
+        })
     }
 
     /// `Host` follows from the URL that is asked; `Via` says who asks.
@@ -186,8 +200,10 @@ impl Pipeline {
             }
         }
         let head = (response.status, &response.headers);
-        let storability = policy::storability(&request, head, false, &flight.overrides);
-        let stored = Stored::new(&request, head, times(&response), &flight.overrides);
+        let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
+        let mut stored = Stored::new(&request, head, times(&response), &flight.overrides);
+        // Only what is whole and verified enters the index, so this is true of everything that does.
+        stored.known_digest = response.status == StatusCode::OK && flight.digest().is_some();
         let for_first = Stored::for_first_client(&request, head, times(&response));
         match storability {
             Storability::NoStore(reason) => {
@@ -212,7 +228,8 @@ impl Pipeline {
         let announced = announced_length(&response);
         let room = self.room(announced).await;
         let is_stored = room.is_ok();
-        let (pump, fill) = Pump::new(room, announced, None);
+        let expected = flight.digest().filter(|_| head.known_digest);
+        let (pump, fill) = Pump::new(room, announced, expected);
         let reader = flight.tell.is_some().then(|| fill.reader(0)).flatten();
         let filling = Filling {
             head: head.clone(),
@@ -241,7 +258,12 @@ impl Pipeline {
             }
             Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
             Received::Failed(error) => {
-                self.0.metrics.note(Event::FillFailed);
+                let is_lie = matches!(*error, FillError::Digest { .. });
+                self.0.metrics.note(if is_lie {
+                    Event::VerificationFailed
+                } else {
+                    Event::FillFailed
+                });
                 tracing::warn!(url = flight.ask.target.key.uri(), error = %Chain(&*error), "a download failed");
             }
         }
@@ -270,6 +292,11 @@ impl Pipeline {
 }
 
 impl Flight {
+    /// The digest that the content must have.
+    fn digest(&self) -> Option<Digest> {
+        self.ask.target.digest
+    }
+
     fn share(self, shared: Shared) {
         let shared = Arc::new(shared);
         self.permit.share(Arc::clone(&shared));

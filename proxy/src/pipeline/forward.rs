@@ -57,6 +57,7 @@ impl Pipeline {
             method: parts.method.clone(),
             headers,
             body,
+            has_stand_in: false,
         };
         let status = CacheStatus::forwarded(Forward::Method);
         match self.0.origin.send(&request).await {
@@ -88,6 +89,7 @@ impl Pipeline {
             method: ask.method.clone(),
             headers,
             body: bytes::Bytes::new(),
+            has_stand_in: false,
         };
         let response = self.0.origin.send(&request).await?;
         if ask.method == Method::HEAD {

@@ -64,7 +64,12 @@ impl Pipeline {
             if let Some(joiner) = self.0.collapse.settling(&key) {
                 let _stored_or_slow = timeout(SETTLING, joiner.ended()).await;
             }
-            let entry = self.0.store.lookup(&key).await;
+            let mut entry = self.0.store.lookup(&key).await;
+            if entry.heads().is_empty()
+                && let Some(digest) = ask.target.digest
+            {
+                entry = self.0.store.lookup_content(&key, digest).await;
+            }
             match self.round(&ask, &key, entry, &overrides).await {
                 Round::Done(answer) => return *answer,
                 Round::Again => {}

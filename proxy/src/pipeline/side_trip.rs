@@ -59,6 +59,8 @@ impl Pipeline {
             method: http::Method::GET,
             headers,
             body: bytes::Bytes::new(),
+            // The download under way has the range in the end.
+            has_stand_in: true,
         };
         // Whatever goes wrong here, the download under way has the range in the end.
         let response = self.0.origin.send(&request).await.ok()?;

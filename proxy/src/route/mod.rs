@@ -14,9 +14,11 @@ mod mirror;
 use std::sync::Arc;
 
 use http::{Method, Uri, uri::Authority};
+use kato_shared::Digest;
 use url::Url;
 
 use crate::{
+    ecosystem::known_digest,
     key::CacheKey,
     settings::{Settings, Upstream},
 };
@@ -54,6 +56,8 @@ pub struct Target {
     pub path: String,
     /// The cache key for retrieval.
     pub key: CacheKey,
+    /// The digest of its content, where the URL tells.
+    pub digest: Option<Digest>,
 }
 
 /// Why a request has no route.
@@ -171,6 +175,7 @@ fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Resul
     Ok(Target {
         upstream: Arc::clone(upstream),
         candidates,
+        digest: known_digest(upstream.kind, &path),
         path,
         key,
     })

@@ -9,7 +9,6 @@
 //! Invariants: whoever gets `Ok` has a durable change. Content is durable before the change that names it is sent.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
@@ -18,19 +17,18 @@ use std::{
     thread,
 };
 
-use kato_shared::{Digest, chain::Chain, durable};
+use kato_shared::{Digest, chain::Chain};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::{
     OpenError, StoreError, StoredResponse,
+    index_file::{found, is_damage, is_empty, open_file, read_meta, set_aside},
     tables::{self, CONTENT, Change, META, RESPONSES, SCHEMA, Tables},
 };
 
 /// Changes that may wait for the writer; more would only queue up memory, so senders wait.
 const QUEUE: usize = 1024;
-/// Page cache of redb, in bytes; the memory tier holds what is hot.
-const PAGE_CACHE: usize = 16 << 20;
 
 type Reply = oneshot::Sender<Result<(), StoreError>>;
 type Job = (Vec<Change>, Reply);
@@ -207,6 +205,15 @@ impl Index {
         })
     }
 
+    /// A key whose responses name `digest`.
+    pub(super) fn key_of(&self, digest: &Digest) -> Result<Option<String>, StoreError> {
+        self.database.read("look for a name of content", |transaction| {
+            let references = transaction.open_multimap_table(tables::REFERENCES)?;
+            let mut keys = redb::ReadableMultimapTable::get(&references, digest.as_bytes())?;
+            Ok(keys.next().transpose()?.map(|key| key.value().to_owned()))
+        })
+    }
+
     /// The size of `digest`, if the index knows it.
     pub(super) fn content_length(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         self.database.read("look for content", |transaction| {
@@ -303,48 +310,5 @@ fn write_all(database: &Handle, queue: &Receiver<Job>) {
             // Whoever asked may have stopped waiting; the change is made either way.
             let _not_waiting = reply.send(outcome.clone());
         }
-    }
-}
-
-fn open_file(path: &Path) -> Result<Database, redb::Error> {
-    Ok(Database::builder().set_cache_size(PAGE_CACHE).create(path)?)
-}
-
-/// Whether the file is an index that cannot be read, rather than one that is not to be read now.
-fn is_damage(error: &redb::Error) -> bool {
-    if let redb::Error::Io(cause) = error {
-        return matches!(
-            cause.kind(),
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-        );
-    }
-    matches!(error, redb::Error::Corrupted(_))
-}
-
-/// Moves a damaged index out of the way. Without it the content has no names: the cache begins anew, which is slow, but
-/// better than none.
-fn set_aside(path: &Path, error: &redb::Error) -> io::Result<()> {
-    let aside = path.with_extension("redb.damaged");
-    tracing::error!(index = %path.display(), kept_as = %aside.display(), error = %Chain(error), "the index is damaged; beginning anew");
-    durable::rename(path, &aside).map_err(|failed| failed.source)
-}
-
-fn is_empty(database: &Database) -> Result<bool, redb::Error> {
-    Ok(database.begin_read()?.list_tables()?.next().is_none())
-}
-
-fn found(database: &Database) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    Tables::open(&transaction)?.found()?;
-    transaction.commit()?;
-    Ok(())
-}
-
-fn read_meta(database: &Database, name: &str) -> Result<Option<u64>, redb::Error> {
-    let transaction = database.begin_read()?;
-    match transaction.open_table(META) {
-        Ok(table) => Ok(table.get(name)?.map(|row| row.value())),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }

@@ -118,11 +118,12 @@ impl Layout {
     /// Marks that the content of `digest` may be there without the index knowing it.
     pub(super) fn mark(&self, digest: &Digest) -> Result<Marker, DurableError> {
         let path = self.temp_folder().join(format!("{}.moving", digest.hex()));
-        // Two fills of the same content may mark it at once; one marker serves both.
-        if !path.exists() {
-            durable::write(&path, b"", 0o644)?;
+        // Not flushed: the folder is, together with the rename that follows, and the two are in order. Two fills of the same
+        // content may mark it at once; one marker serves both.
+        match durable::create_new(&path) {
+            Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Ok(_) | Err(_) => Ok(Marker(path)),
         }
-        Ok(Marker(path))
     }
 
     /// Removes what a killed process left: unfinished bodies, and content that the index does not name.

@@ -18,6 +18,7 @@ mod error;
 mod gc;
 mod hot;
 mod index;
+mod index_file;
 mod layout;
 mod quota;
 mod read;

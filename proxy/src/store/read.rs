@@ -3,7 +3,10 @@
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
+use http::{StatusCode, header};
 use kato_shared::{Digest, chain::Chain};
+
+use crate::policy::Selecting;
 
 use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY};
 
@@ -27,6 +30,37 @@ impl Store {
                 Responses::default()
             }
         }
+    }
+
+    /// A 200 stored under another key whose content is `digest`, now stored under `key`, too: the same bytes under another
+    /// name. Empty when there is none.
+    pub async fn lookup_content(&self, key: &str, digest: Digest) -> Responses {
+        let store = self.clone();
+        let found = blocking(move || {
+            let Some(other) = store.0.index.key_of(&digest)? else {
+                return Ok(None);
+            };
+            let responses = store.0.index.responses(&other)?;
+            Ok(responses
+                .into_iter()
+                .find(|response| response.content.digest == digest && response.head.status == StatusCode::OK))
+        })
+        .await;
+        let mut response = match found {
+            Ok(Some(response)) => response,
+            Ok(None) => return Responses::default(),
+            Err(error) => {
+                tracing::warn!(key, error = %Chain(&error), "the index could not be read; treated as a miss");
+                return Responses::default();
+            }
+        };
+        response.head.known_digest = true;
+        response.head.selecting = Selecting::default();
+        response.head.headers.remove(header::VARY);
+        if let Err(error) = self.update(key.to_owned(), response.clone()).await {
+            tracing::warn!(key, error = %Chain(&error), "known content could not get another name");
+        }
+        Responses::new(vec![response].into())
     }
 
     /// Opens content for reading. `None` when it is missing or not of the size that the index says: the index

@@ -238,3 +238,55 @@ async fn a_damaged_index_is_set_aside_and_the_cache_begins_anew() {
         stored(&proxy, 1).await;
     }
 }
+
+/// An upstream of releases: consistent snapshots name their content.
+fn release(settings: &mut kato_proxy::settings::Settings) {
+    settings.upstreams[0].kind = kato_proxy::settings::Kind::Release;
+}
+
+#[tokio::test]
+async fn content_whose_digest_the_url_tells_is_verified_and_never_validated() {
+    let good = content(300_000);
+    let digest = kato_shared::Digest::of(&good).hex();
+    let served = good.clone();
+    let origin = Origin::start(move |asked| {
+        let rule = [("Cache-Control", "no-cache, max-age=0")];
+        if asked.path.contains("lie") {
+            return reply("200 OK", &rule, &content(300_001)[1..]);
+        }
+        reply("200 OK", &rule, &served)
+    })
+    .await;
+    let proxy = Proxy::with(origin.address, release).await;
+    for _ in 0..2 {
+        assert!(body(proxy.get(&format!("/targets/{digest}.module")).await).await == good);
+    }
+    // The same bytes under another name: no second download.
+    let other = proxy.get(&format!("/elsewhere/{digest}.renamed")).await;
+    assert!(field(&other, "cache-status").contains("hit"));
+    assert!(body(other).await == good);
+    assert_eq!(origin.asked().len(), 1);
+    let wanted = kato_shared::Digest::of(b"something else").hex();
+    let lie = proxy.get(&format!("/lie/{wanted}.module")).await;
+    assert!(
+        lie.bytes().await.is_err(),
+        "other content than the digest was passed off as whole"
+    );
+    assert_eq!(content_files(&proxy).len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_content_that_arrives_under_many_names_at_once_is_stored_under_each() {
+    let origin = Origin::start(|_| reply("200 OK", &[FRESH], b"the same")).await;
+    let proxy = std::sync::Arc::new(Proxy::start(origin.address).await);
+    let mut clients = tokio::task::JoinSet::new();
+    for nth in 0..32 {
+        let proxy = std::sync::Arc::clone(&proxy);
+        clients.spawn(async move { body(proxy.get(&format!("/{nth}")).await).await });
+    }
+    while let Some(got) = clients.join_next().await {
+        assert_eq!(got.unwrap(), b"the same");
+    }
+    stored(&proxy, 32).await;
+    assert_eq!(content_files(&proxy).len(), 1);
+}

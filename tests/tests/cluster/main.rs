@@ -24,6 +24,10 @@ mod as_root {
         let core = site.node("core")?.address().to_string();
         assert!(text(&refused).contains(&core), "{}", text(&refused));
 
+        // Without a terminal and without the flag nobody has said yes.
+        let unasked = site.node("core")?.exec(&site::CLUSTER[..4])?;
+        assert_eq!(unasked.status.code(), Some(2), "{}", text(&unasked));
+
         // A plan changes nothing.
         let plan = site.upgrade(&["--plan"])?;
         assert_eq!(plan.status.code(), Some(0), "{}", text(&plan));
@@ -94,6 +98,9 @@ mod as_root {
         let first = site.begin()?;
         site.wait_held()?;
         let begun = site.status("w1")?["run"].clone();
+        // Beside it there is no second one.
+        let beside = site.upgrade(&[])?;
+        assert_eq!(beside.status.code(), Some(25), "{}", text(&beside));
         // SIGKILL.
         drop(first);
 
@@ -104,6 +111,53 @@ mod as_root {
         assert_eq!(finished["exit"], "done", "{finished}");
         assert_eq!(site.versions()?, ["2.0.0", "2.0.0", "2.0.0"]);
         assert_eq!(site.upgrades_of("w1")?.len(), 2, "one for 1.0.0, one for 2.0.0");
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn r34_every_node_updates_its_kato_first_and_core_goes_on_watching() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let release = two().with_upgrader(&Site::other_kato(folder.path())?, env!("CARGO_PKG_VERSION"));
+        let site = Site::at_one(&[release]).await?;
+        let done = site.upgrade(&[])?;
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+        assert_eq!(site.versions()?, ["2.0.0", "2.0.0", "2.0.0"]);
+        for name in ["core", "c1", "w1"] {
+            let program = site.node(name)?.ok(&["readlink", "-f", site::KATO])?;
+            assert!(
+                program.starts_with("/var/stackato/upgrade/bin/"),
+                "{name} has {program}"
+            );
+        }
+        // Three nodes took it, one request brought it.
+        let requests = site.host.requests();
+        let of_kato: Vec<_> = requests
+            .iter()
+            .filter(|(path, _)| path.contains("upgrader-"))
+            .collect();
+        assert_eq!(of_kato.len(), 1, "{requests:?}");
+        assert_eq!(*of_kato[0].1, 1, "{requests:?}");
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn r41_machines_that_restart_are_waited_for_and_core_is_resumed_by_the_same_command() -> Result<()>
+    {
+        let mut release = two();
+        release.head = "restart = \"reboot\"\n".into();
+        let site = Site::at_one(&[release]).await?;
+        // Core restarts last, and this command with it.
+        let run = site.begin()?;
+        assert_eq!(wait_event(&run, "node_finished")?["node"], "w1");
+        assert_eq!(wait_event(&run, "node_finished")?["node"], "c1");
+        site.node("core")?.wait_boots(2)?;
+        drop(run);
+        assert_eq!((site.node("w1")?.boots(), site.node("c1")?.boots()), (2, 2));
+
+        let resumed = site.upgrade(&[])?;
+        assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed));
+        assert_eq!(site.versions()?, ["2.0.0", "2.0.0", "2.0.0"]);
+        assert_eq!(site.node("core")?.boots(), 2, "Core was restarted twice");
         Ok(())
     }
 

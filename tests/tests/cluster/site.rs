@@ -1,6 +1,12 @@
 //! Three machines in a lab, an upgrade host outside them, and what a test asks of both.
 
-use std::{collections::BTreeMap, process::Output, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::{
@@ -10,13 +16,14 @@ use integration_tests::{
     static_server::StaticServer,
     wait,
 };
+use kato_shared::durable;
 use serde_json::Value;
 
 /// The nodes with their roles; the first is Core.
 const NODES: [(&str, &str); 3] = [("core", "primary"), ("c1", "controller"), ("w1", "dea")];
 
 /// Where operators call `kato`.
-const KATO: &str = "/home/stackato/bin/kato";
+pub(crate) const KATO: &str = "/home/stackato/bin/kato";
 
 /// The command under test, on Core.
 pub(crate) const CLUSTER: [&str; 5] = [KATO, "node", "upgrade", "--cluster", "--skip-confirmation"];
@@ -37,6 +44,12 @@ case $1 in
     resident) echo "{\"count\": $(cat /var/platform/units 2>/dev/null || echo 0), \"blockers\": []}" ;;
 esac
 "#;
+
+/// All machines of a lab have one kernel and so one boot id; this gives each boot its own.
+const BOOT_SCRIPT: (&str, &str) = (
+    "/etc/lab/boot.d/10-boot-id",
+    "#!/bin/sh\nset -eu\ncat /proc/sys/kernel/random/uuid >/run/boot_id\nmount --bind /run/boot_id /proc/sys/kernel/random/boot_id\n",
+);
 
 /// A narrow rule: this program as root, and nothing else.
 const SUDOERS: &str = "stackato ALL = (root) NOPASSWD: /home/stackato/bin/kato\n";
@@ -80,6 +93,8 @@ impl Site {
         )?;
         node.put("/etc/kato/cluster.toml", self.inventory()?.as_bytes(), 0o644)?;
         node.put("/etc/kato/platform.sh", PLATFORM.as_bytes(), 0o755)?;
+        node.put(BOOT_SCRIPT.0, BOOT_SCRIPT.1.as_bytes(), 0o755)?;
+        node.ok(&[BOOT_SCRIPT.0])?;
         node.ok(&["useradd", "--create-home", "--password", "*", "stackato"])?;
         let program = binaries::built("kato")?.display().to_string();
         node.ok(&["mkdir", "-p", "/home/stackato/bin", "/home/stackato/.ssh"])?;
@@ -108,14 +123,15 @@ impl Site {
     }
 
     fn settings(&self, name: &str, role: &str) -> String {
-        let platform = if role == "dea" {
-            "[platform]\nretire = { argv = [\"/etc/kato/platform.sh\", \"retire\"] }\nrejoin = { argv = [\"/etc/kato/platform.sh\", \
+        let service = if role == "dea" {
+            "retire = { argv = [\"/etc/kato/platform.sh\", \"retire\"] }\nrejoin = { argv = [\"/etc/kato/platform.sh\", \
              \"rejoin\"] }\nresident = { argv = [\"/etc/kato/platform.sh\", \"resident\"] }\n"
         } else {
             ""
         };
         format!(
-            "[node]\nid = \"{name}\"\nroles = [\"{role}\"]\n[release]\nurl = \"{}\"\n{platform}",
+            "[node]\nid = \"{name}\"\nroles = [\"{role}\"]\n[release]\nurl = \"{}\"\n[platform]\nreboot = {{ argv = \
+             [\"reboot\"] }}\n{service}",
             self.host.url()
         )
     }
@@ -125,9 +141,10 @@ impl Site {
             "[cluster]\nname = \"lab\"\n[ssh]\nuser = \"stackato\"\nconnect_timeout = \"2s\"\nkeep_alive = \"3s\"\n".to_owned();
         for (name, role) in NODES {
             let address = self.node(name)?.address();
-            text.push_str(&format!(
+            write!(
+                text,
                 "[[node]]\nid = \"{name}\"\naddress = \"{address}\"\nroles = [\"{role}\"]\n"
-            ));
+            )?;
         }
         Ok(text)
     }
@@ -160,10 +177,10 @@ impl Site {
     pub(crate) fn versions(&self) -> Result<[String; 3]> {
         let mut versions = [const { String::new() }; 3];
         for (version, (name, _)) in versions.iter_mut().zip(NODES) {
-            *version = self.status(name)?["version"]
+            self.status(name)?["version"]
                 .as_str()
                 .unwrap_or("none")
-                .to_owned();
+                .clone_into(version);
         }
         Ok(versions)
     }
@@ -204,6 +221,16 @@ impl Site {
         wait::until("w1 at rest", SOON, || {
             (self.status("w1").ok()?["state"] == "idle").then_some(())
         })
+    }
+
+    /// A `kato` that differs from the built one in its digest alone.
+    pub(crate) fn other_kato(folder: &Path) -> Result<PathBuf> {
+        let mut program = std::fs::read(binaries::built("kato")?)?;
+        // A loader reads an ELF file by its headers; what follows the last section is nobody's.
+        program.extend_from_slice(b"another build");
+        let file = folder.join("kato-next");
+        durable::write(&file, &program, 0o755)?;
+        Ok(file)
     }
 
     /// How often each module's archive was asked for.

@@ -73,14 +73,15 @@ impl Core {
     fn write_settings(&self, id: &str, cache: &str) -> Result<()> {
         let program = binaries::built("kato-proxy")?;
         let text = format!(
-            "[node]\nid = {id:?}\nroles = [\"primary\"]\nroot = {:?}\n\
-             [release]\nurl = \"{}\"\ntrusted_root = {:?}\n\
-             [cache]\nport = {}\nadmin_port = {}\nprogram = {program:?}\n{cache}\n",
-            self.root(),
+            "[node]\nid = \"{id}\"\nroles = [\"primary\"]\nroot = \"{}\"\n\
+             [release]\nurl = \"{}\"\ntrusted_root = \"{}\"\n\
+             [cache]\nport = {}\nadmin_port = {}\nprogram = \"{}\"\n{cache}\n",
+            self.root().display(),
             self.host.url(),
-            self.repository.root(),
+            self.repository.root().display(),
             self.ports.0,
             self.ports.1,
+            program.display(),
         );
         durable::create_folder(&self.etc())?;
         durable::write(&self.config(), text.as_bytes(), 0o644)?;

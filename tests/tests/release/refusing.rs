@@ -3,6 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::Result;
+use aws_lc_rs::rand::SystemRandom;
 use integration_tests::{
     releases::{Repository, TestRelease},
     static_server::{Fault, StaticServer},
@@ -12,6 +13,11 @@ use kato_shared::{clock::Clock, release::Version, trust::TrustError};
 use kato_upgrader::fetch::{Fetcher, Route};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tough::{
+    editor::signed::SignedRole,
+    key_source::{KeySource, LocalKeySource},
+    schema::{KeyHolder, Root, Signed},
+};
 
 use super::{TRUST, TRY_AGAIN, copy_files, document, kato, overwrite, refused, text, verify_url};
 
@@ -300,5 +306,39 @@ async fn the_clock_that_went_back_is_named_with_both_times() -> Result<()> {
     overwrite(&file, &serde_json::to_vec(&later)?)?;
     let stderr = refused(&site.verify(), TRY_AGAIN)?;
     assert!(stderr.contains(&later.to_string()), "{stderr}");
+    Ok(())
+}
+
+/// Signs the next root of `repository`, with the same keys.
+async fn rotate_root(repository: &Repository) -> Result<std::path::PathBuf> {
+    let mut root: Signed<Root> = serde_json::from_slice(&fs::read(repository.root())?)?;
+    root.signed.version = root.signed.version.saturating_add(1);
+    let path = repository.keys().join("root-1.pk8");
+    let keys: [Box<dyn KeySource>; 1] = [Box::new(LocalKeySource { path })];
+    let holder = KeyHolder::Root(root.signed.clone());
+    let signed = SignedRole::new(root.signed, &holder, &keys, &SystemRandom::new()).await?;
+    let next = repository.dir().join("metadata/2.root.json");
+    overwrite(&next, signed.buffer())?;
+    Ok(next)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_root_is_followed_and_cannot_be_hidden_again() -> Result<()> {
+    let site = Site::new().await?;
+    document(&site.verify())?;
+    let next = rotate_root(&site.repository).await?;
+    document(&site.verify())?;
+    // Somebody who stole retired keys would hide the root that retired them.
+    fs::remove_file(&next)?;
+    let stderr = refused(&site.verify(), TRUST)?;
+    assert!(
+        stderr.contains("the root metadata went back from version 2 to 1"),
+        "{stderr}"
+    );
+    // A root that is not signed by the keys of the one before is none.
+    let other_folder = tempfile::tempdir()?;
+    let other = Repository::empty(other_folder.path()).await?;
+    fs::copy(rotate_root(&other).await?, &next)?;
+    assert!(refused(&site.verify(), TRUST)?.contains("the root metadata is not signed by enough"));
     Ok(())
 }

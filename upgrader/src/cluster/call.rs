@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AGAIN,
-    drive::Errand,
+    errand::Errand,
     event::{ClusterEvent, Watcher},
     facts,
     inventory::Inventory,
@@ -86,7 +86,7 @@ impl Call<'_> {
         let staged = rollout::stage(&plan, &nodes, &errand, reporter.as_ref());
         if let Err((node, failure)) = interruptible(staged).await? {
             let what = anyhow!(
-                "{node} cannot get what it needs: {}: {}; nothing was changed on any node",
+                "{node} failed at {}: {}; this call has changed nothing on any node",
                 failure.error.step,
                 failure.error.message
             );

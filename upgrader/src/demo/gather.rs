@@ -73,26 +73,29 @@ pub(super) async fn outcome(site: &Site, release: &Release, host: &UpgradeHost) 
     ))
 }
 
-/// When a node's upgrade to `to` began, and what became of it.
+/// When a node's upgrade to `to` began, and what became of it. Runs that only downloaded, ahead of all upgrades, end with
+/// the old version and are not it.
 fn upgrade(name: &str, events: &str, to: &str) -> anyhow::Result<(Timestamp, Node)> {
-    // A torn last line belongs to a run that was cut off; the counting below then finds no end.
+    // A torn last line belongs to a run that was cut off; no end is found then.
     let events = events
         .lines()
         .filter_map(|line| serde_json::from_str::<Event>(line).ok());
-    let (mut started, mut ended) = (None, None);
+    let mut starts = BTreeMap::new();
+    let mut found = None;
     for event in events {
         match event.kind {
-            EventKind::RunStarted { from, to: wanted } if wanted == to && started.is_none() => {
-                started = Some((event.time, from));
+            EventKind::RunStarted { from, .. } => {
+                starts.insert(event.run, (event.time, from));
             }
             EventKind::RunFinished {
                 version: Some(version),
                 ..
-            } if started.is_some() => {
-                ended = Some((event.time, version));
+            } if version == to => {
+                found = starts
+                    .remove(&event.run)
+                    .map(|(began, from)| (began, from, event.time));
             }
-            EventKind::RunStarted { .. }
-            | EventKind::RunFinished { .. }
+            EventKind::RunFinished { .. }
             | EventKind::StepStarted { .. }
             | EventKind::StepSkipped { .. }
             | EventKind::StepFinished { .. }
@@ -101,14 +104,12 @@ fn upgrade(name: &str, events: &str, to: &str) -> anyhow::Result<(Timestamp, Nod
             | EventKind::Notice { .. } => {}
         }
     }
-    let (began, from) =
-        started.ok_or_else(|| anyhow!("the node {name} has no upgrade to {to} in its events"))?;
-    let (ended, version) =
-        ended.ok_or_else(|| anyhow!("the upgrade of {name} to {to} has no end in its events"))?;
+    let (began, from, ended) =
+        found.ok_or_else(|| anyhow!("the node {name} has no finished upgrade to {to} in its events"))?;
     let node = Node {
         name: name.to_owned(),
         from: from.unwrap_or_else(|| "none".into()),
-        to: version,
+        to: to.to_owned(),
         seconds: ended.duration_since(began).as_secs_f64(),
     };
     Ok((began, node))
@@ -163,22 +164,22 @@ mod tests {
     use super::*;
     use crate::exit::Exit;
 
-    fn event(seq: u64, second: i64, kind: EventKind) -> String {
+    fn event(run: &str, second: i64, kind: EventKind) -> String {
         let event = Event {
             schema: 1,
-            seq,
+            seq: 1,
             time: Timestamp::from_second(second).unwrap(),
             node: "dea".into(),
-            run: format!("r{seq}"),
+            run: run.into(),
             kind,
         };
         serde_json::to_string(&event).unwrap()
     }
 
-    fn started(seq: u64, second: i64, to: &str) -> String {
+    fn started(run: &str, second: i64, to: &str) -> String {
         let from = Some("1.0.0".to_owned());
         event(
-            seq,
+            run,
             second,
             EventKind::RunStarted {
                 from,
@@ -187,28 +188,29 @@ mod tests {
         )
     }
 
-    fn finished(seq: u64, second: i64, version: &str) -> String {
+    fn finished(run: &str, second: i64, version: &str) -> String {
         let kind = EventKind::RunFinished {
             exit: Exit::Done,
             version: Some(version.to_owned()),
             error: None,
         };
-        event(seq, second, kind)
+        event(run, second, kind)
     }
 
     #[test]
-    fn the_time_is_that_of_the_upgrade_and_not_of_the_set_up() {
+    fn the_time_is_that_of_the_upgrade_and_not_of_the_set_up_or_the_download() {
         let lines = [
-            started(1, 10, "1.0.0"),
-            finished(2, 20, "1.0.0"),
-            started(3, 100, "2.0.0"),
-            finished(4, 107, "2.0.0"),
+            started("set-up", 10, "1.0.0"),
+            finished("set-up", 20, "1.0.0"),
+            started("download", 50, "2.0.0"),
+            finished("download", 60, "1.0.0"),
+            started("upgrade", 100, "2.0.0"),
+            finished("upgrade", 107, "2.0.0"),
             "{\"torn".to_owned(),
         ];
         let (began, node) = upgrade("dea", &lines.join("\n"), "2.0.0").unwrap();
         assert_eq!(began.as_second(), 100);
         assert_eq!((node.to.as_str(), node.seconds), ("2.0.0", 7.0));
-        assert!(upgrade("dea", &lines[..3].join("\n"), "2.0.0").is_err());
-        assert!(upgrade("dea", &lines[..2].join("\n"), "2.0.0").is_err());
+        assert!(upgrade("dea", &lines[..5].join("\n"), "2.0.0").is_err());
     }
 }

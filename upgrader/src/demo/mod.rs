@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use kato_shared::settings::byte_size::human;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     exit::{Exit, Failure},
@@ -59,10 +60,14 @@ pub async fn run(options: &Options) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(Exit::Preflight, error).hint("name another folder with `--dir`"))?
         // Removed by `clean`, after the processes in it.
         .keep();
+    let work = TaskTracker::new();
     let outcome = tokio::select! {
-        outcome = show(&folder, &programs) => outcome.map_err(|error| Failure::new(Exit::Failed, error)),
+        outcome = show(&folder, &programs, work.clone()) => outcome.map_err(|error| Failure::new(Exit::Failed, error)),
         stopped = interrupted() => Err(Failure::new(Exit::TryAgain, stopped)),
     };
+    // What was interrupted in the middle of a file must not write to a folder that is being removed.
+    work.close();
+    work.wait().await;
     if options.keep {
         keep(&folder);
     } else {
@@ -81,9 +86,9 @@ pub async fn run(options: &Options) -> Result<Exit, Failure> {
 }
 
 /// The demonstration itself.
-async fn show(folder: &Path, programs: &Programs) -> anyhow::Result<Outcome> {
+async fn show(folder: &Path, programs: &Programs, work: TaskTracker) -> anyhow::Result<Outcome> {
     stage(1, "keys, and release 1.0.0 with small files");
-    let mut publisher = publish::Publisher::create(folder, programs).await?;
+    let mut publisher = publish::Publisher::create(folder, programs, work).await?;
     publisher.publish(Edition::Old).await?;
     let host = UpgradeHost::start(publisher.repository().to_owned())
         .await

@@ -132,7 +132,7 @@ impl Outcome {
         let mut lines = aligned(&nodes);
         lines.push(String::new());
         lines.extend(aligned(&artifacts));
-        lines.push("(requests; the cache's own filling is one of them)".into());
+        lines.push("requests at the cache: of the nodes, and of filling and checking it".into());
         lines.push(String::new());
         lines.extend(aligned(&totals));
         lines
@@ -260,7 +260,7 @@ mod tests {
                 "artifact     size  upgrade host  cache",
                 "b         4.0 KiB             1      4",
                 "a         1.0 KiB             1      4",
-                "(requests; the cache's own filling is one of them)",
+                "requests at the cache: of the nodes, and of filling and checking it",
                 "",
                 "bytes over the WAN         100 B",
                 "three direct upgrades      201 B",

@@ -9,6 +9,7 @@ use kato_shared::{
     release::{Release, layout},
     settings::byte_size::human,
 };
+use tokio_util::task::TaskTracker;
 
 use super::payload::{self, Edition, Programs};
 use crate::{
@@ -28,11 +29,17 @@ pub(super) struct Publisher {
     root: PathBuf,
     programs: Programs,
     clock: Clock,
+    /// File work that goes on when the future that waits for it is dropped.
+    work: TaskTracker,
 }
 
 impl Publisher {
     /// Makes keys and an empty repository, with three root keys of which two must sign.
-    pub(super) async fn create(folder: &Path, programs: &Programs) -> anyhow::Result<Self> {
+    pub(super) async fn create(
+        folder: &Path,
+        programs: &Programs,
+        work: TaskTracker,
+    ) -> anyhow::Result<Self> {
         let (repository, keys) = (folder.join("upgrade-host"), folder.join("keys"));
         let clock = Clock::system();
         let options = InitOptions {
@@ -50,6 +57,7 @@ impl Publisher {
             root: made.root,
             programs: programs.clone(),
             clock,
+            work,
         })
     }
 
@@ -73,12 +81,14 @@ impl Publisher {
         let made = {
             let (source, build, programs) = (source.clone(), build.clone(), self.programs.clone());
             let (options, now) = (self.options(edition)?, self.clock.now());
-            tokio::task::spawn_blocking(move || {
+            let build = move || {
                 payload::write(&source, edition, &programs)?;
                 publish::build(&source, &build, &options, now).map_err(anyhow::Error::from)
-            })
-            .await?
-            .with_context(|| format!("building release {version} failed"))?
+            };
+            self.work
+                .spawn_blocking(build)
+                .await?
+                .with_context(|| format!("building release {version} failed"))?
         };
         let (lifetimes, now) = (Lifetimes::default(), self.clock.now());
         publish::sign(&build, &self.repository, &self.keys, lifetimes, now)

@@ -65,12 +65,19 @@ pub(super) struct Site {
 #[derive(Serialize)]
 struct InventoryFile {
     cluster: Cluster,
+    ssh: Ssh,
     node: Vec<InventoryNode>,
 }
 
 #[derive(Serialize)]
 struct Cluster {
     name: &'static str,
+}
+
+/// The nodes belong to whoever runs the demonstration.
+#[derive(Serialize)]
+struct Ssh {
+    sudo: bool,
 }
 
 #[derive(Serialize)]
@@ -139,6 +146,7 @@ impl Site {
         };
         let file = InventoryFile {
             cluster: Cluster { name: "demo" },
+            ssh: Ssh { sudo: false },
             node: self.nodes.iter().map(node).collect(),
         };
         let path = crate::cluster::inventory::Inventory::path_beside(&self.core().config);

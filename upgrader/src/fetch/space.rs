@@ -1,60 +1,33 @@
-//! How much room a file system has, and which one it is.
+//! Whether a download fits, before it starts and when it does not go on.
 
-use std::{
-    io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use super::FetchError;
+use crate::space::mount_of;
 
-/// Refuses when the file system of `path`'s folder has less than `need` bytes free for this user.
+/// Refuses when the file system of `path` has less than `need` bytes free for this user.
 ///
 /// # Errors
 /// [`FetchError::DiskFull`] with the mount point; [`FetchError::Io`] when it cannot be asked.
 pub(super) fn check(path: &Path, need: u64) -> Result<(), FetchError> {
-    let folder = path.parent().unwrap_or(path);
-    let have = free(folder).map_err(FetchError::io("asking for the free space of", folder))?;
-    if have < need {
-        return Err(full(path, need, have));
+    let mount = mount_of(path).map_err(FetchError::io("asking for the free space of", path))?;
+    if mount.free < need {
+        return Err(exhausted(path, need));
     }
     Ok(())
 }
 
-/// The error for a write that found no room.
+/// The error for a file that finds no room.
 pub(super) fn exhausted(path: &Path, need: u64) -> FetchError {
-    // A quota may be exhausted while the file system is not; what statvfs says is what the operator sees, too.
-    let have = free(path.parent().unwrap_or(path)).unwrap_or(0);
-    full(path, need, have)
-}
-
-fn full(path: &Path, need: u64, have: u64) -> FetchError {
+    // A quota may be exhausted while the file system is not; what the file system says is what the operator sees, too.
+    let (mount, have) =
+        mount_of(path).map_or_else(|_unknown| (path.to_owned(), 0), |mount| (mount.point, mount.free));
     FetchError::DiskFull {
         path: path.to_owned(),
-        mount: mount_point(path),
+        mount,
         need,
         have,
     }
-}
-
-fn free(folder: &Path) -> io::Result<u64> {
-    let facts = rustix::fs::statvfs(folder)?;
-    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
-}
-
-/// The topmost folder above `path` that is on the same device.
-fn mount_point(path: &Path) -> PathBuf {
-    let folder = path.parent().unwrap_or(path);
-    let Ok(folder) = folder.canonicalize() else {
-        return folder.to_owned();
-    };
-    let device = |path: &Path| path.metadata().ok().map(|facts| facts.dev());
-    let own = device(&folder);
-    folder
-        .ancestors()
-        .take_while(|above| device(above) == own)
-        .last()
-        .map_or_else(|| folder.clone(), Path::to_owned)
 }
 
 #[cfg(test)]

@@ -81,11 +81,12 @@ const ASK_EVERY: Duration = Duration::from_millis(25);
 pub(super) async fn is_kept(fetcher: &Fetcher, file: &TargetFile, end: Instant) -> Result<bool, FetchError> {
     let url = fetcher.route.resolve(&file.url);
     loop {
-        // "only-if-cached": a cache that has nothing answers 504 and asks nobody (RFC 9111 §5.2.1.7).
+        // "only-if-cached": a cache that has nothing answers 504 and asks nobody (RFC 9111 §5.2.1.7). A target's content is
+        // named by its digest, so that a stale answer is as good as a fresh one.
         let request = fetcher
             .client
             .head(url.clone())
-            .header(header::CACHE_CONTROL, "only-if-cached");
+            .header(header::CACHE_CONTROL, "only-if-cached, max-stale");
         let answer = request
             .send()
             .await

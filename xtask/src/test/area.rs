@@ -27,7 +27,7 @@ const AREAS: &[Area] = &[
     },
     Area {
         name: "node",
-        binaries: &["node"],
+        binaries: &["node", "release"],
         units: Some("(package(kato-upgrader) & not test(/cluster|ssh/))"),
     },
     Area {
@@ -37,7 +37,7 @@ const AREAS: &[Area] = &[
     },
     Area {
         name: "cluster",
-        binaries: &["cluster"],
+        binaries: &["cluster", "demo"],
         units: Some("(package(kato-upgrader) & test(/cluster|ssh/))"),
     },
     Area {
@@ -63,6 +63,11 @@ const AREAS: &[Area] = &[
     Area {
         name: "lab",
         binaries: &["lab"],
+        units: None,
+    },
+    Area {
+        name: "release",
+        binaries: &["release"],
         units: None,
     },
 ];

@@ -44,44 +44,51 @@ pub(crate) fn check(source: &Source) -> Vec<Violation> {
         return Vec::new();
     }
     let mut found = Vec::new();
+    let mut in_group = false;
     for (number, line) in source.numbered() {
+        let code = line.code.trim();
+        if in_group {
+            // The rest of `use some::path::{…};`: names of that path, not of crates.
+            in_group = !code.ends_with("};");
+            continue;
+        }
+        in_group = imported(code).is_some_and(|path| path.ends_with('{') && path != "{");
         for owner in OWNERS {
             let at_home = owner.allowed.iter().any(|home| source.path.starts_with(home));
             for name in owner
                 .names
                 .iter()
-                .filter(|name| !at_home && names_crate(&line.code, name))
+                .filter(|name| !at_home && names_crate(code, name))
             {
-                found.push(Violation::new(
-                    source,
-                    number,
-                    "owner",
-                    format!("names `{name}`: {}", owner.why),
-                ));
+                let what = format!("names `{name}`: {}", owner.why);
+                found.push(Violation::new(source, number, "owner", what));
             }
         }
         if !source.path.starts_with(SSH) && line.code.contains("new(\"") && starts_ssh(&line.raw) {
-            found.push(Violation::new(
-                source,
-                number,
-                "owner",
-                format!("starts ssh: only {SSH} does; ask it"),
-            ));
+            let what = format!("starts ssh: only {SSH} does; ask it");
+            found.push(Violation::new(source, number, "owner", what));
         }
     }
     found
 }
 
-/// Whether `code` uses the crate: `name::…`, `use name;`, `use name as …`.
+/// What stands behind `use` when the line begins an import.
+fn imported(code: &str) -> Option<&str> {
+    let (visibility, path) = code.split_once("use ")?;
+    (visibility.is_empty() || visibility.starts_with("pub")).then_some(path)
+}
+
+/// Whether `code` uses the crate: as the first part of an import or of a path.
 fn names_crate(code: &str, name: &str) -> bool {
+    if let Some(path) = imported(code) {
+        let rest = path.trim_start_matches([':', '{', ' ']).strip_prefix(name);
+        return rest.is_some_and(|rest| rest.starts_with([':', ';', ' ', ',']));
+    }
     code.match_indices(name).any(|(at, _)| {
         let before = &code[..at];
-        let after = &code[at + name.len()..];
-        let whole = !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.'))
-            || before.ends_with(" ::")
-            || before == "::";
-        let imported = before.trim_end().ends_with("use") && after.starts_with([';', ' ', '{']);
-        whole && (after.starts_with("::") || imported)
+        let part = before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.'));
+        let absolute = before.ends_with(" ::") || before == "::";
+        (!part || absolute) && code[at + name.len()..].starts_with("::")
     })
 }
 
@@ -122,6 +129,38 @@ mod tests {
                 "// cacache::x\nlet a = \"redb::x\"; my_redb::f(); store::redb::f();\n"
             ),
             0
+        );
+    }
+
+    #[test]
+    fn a_module_of_ours_with_the_name_of_a_crate_is_not_that_crate() {
+        let nested =
+            "use crate::{\n    ssh::{\n        openssh::{SshHost},\n    },\n};\nfn f() { openssh::g(); }\n";
+        assert_eq!(
+            at("upgrader/src/cluster/connect.rs", nested),
+            1,
+            "only the call behind the import"
+        );
+        assert_eq!(
+            at(
+                "upgrader/src/cluster/connect.rs",
+                "use crate::ssh::{openssh::SshHost, Host};\n"
+            ),
+            0
+        );
+        assert_eq!(
+            at(
+                "upgrader/src/cluster/connect.rs",
+                "pub(crate) use openssh as shell;\n"
+            ),
+            1
+        );
+        assert_eq!(
+            at(
+                "upgrader/src/cluster/connect.rs",
+                "use {\n    openssh::Session,\n};\n"
+            ),
+            1
         );
     }
 

@@ -14,7 +14,7 @@ use kato_shared::release::Version;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Ended, Host, HostError, Output, RemoteCommand};
+use crate::ssh::{Ended, Host, HostError, Output, RemoteCommand};
 use crate::{
     exit::Exit,
     run::event::{ErrorReport, Event, EventKind},
@@ -41,7 +41,7 @@ pub(crate) enum Fault {
 struct State {
     roles: Vec<String>,
     version: Option<Version>,
-    state: &'static str,
+    doing: &'static str,
     run: Option<String>,
     to: Option<Version>,
     events: Vec<Event>,
@@ -69,7 +69,7 @@ impl FakeNode {
         let state = State {
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             version: version.parse().ok(),
-            state: "idle",
+            doing: "idle",
             run: None,
             to: None,
             events: Vec::new(),
@@ -138,7 +138,7 @@ impl FakeNode {
                 rest @ ..,
             ] => {
                 state.starts.push(args.join(" "));
-                if state.state == "running" {
+                if state.doing == "running" {
                     return Ok(output(Exit::LockHeld.code().into(), "{}"));
                 }
                 let after = state.events.len();
@@ -180,7 +180,7 @@ impl FakeNode {
 
 impl State {
     fn begin(&mut self, run: &str, to: Version) {
-        self.state = "running";
+        self.doing = "running";
         self.run = Some(run.to_owned());
         self.pending.push_back(EventKind::RunStarted {
             from: self.version.as_ref().map(Version::to_string),
@@ -198,7 +198,7 @@ impl State {
 
     /// One step forward; `None` when nothing is at work.
     fn advance(&mut self, node: &str) -> Option<Event> {
-        if self.state != "running" {
+        if self.doing != "running" {
             return None;
         }
         let kind = match self.pending.pop_front() {
@@ -228,7 +228,7 @@ impl State {
 
     fn fail(&mut self, step: &str) -> EventKind {
         self.pending.clear();
-        self.state = "failed";
+        self.doing = "failed";
         let error = ErrorReport {
             step: step.to_owned(),
             message: "it broke".into(),
@@ -243,7 +243,7 @@ impl State {
     }
 
     fn finish(&mut self) -> EventKind {
-        self.state = "idle";
+        self.doing = "idle";
         if !self.stages && !self.take_fault(&Fault::Lie) {
             self.version = self.to.clone();
         }
@@ -270,7 +270,7 @@ impl State {
 
     fn status(&self, id: &str) -> String {
         json!({
-            "schema": 1, "node": id, "roles": self.roles, "version": self.version, "kato": "0.1.0", "state": self.state,
+            "schema": 1, "node": id, "roles": self.roles, "version": self.version, "kato": "0.1.0", "state": self.doing,
             "run": self.run, "to": self.to, "step": null, "last_seq": self.events.len(), "out_of_service": false,
             "error": self.error,
         })
@@ -333,7 +333,7 @@ impl Host for FakeNode {
                     Some(Fault::KillAfter(count)) if *count == read => {
                         state.faults.pop_front();
                         state.pending.clear();
-                        state.state = "interrupted";
+                        state.doing = "interrupted";
                     }
                     _ => {}
                 }
