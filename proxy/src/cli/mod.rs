@@ -8,6 +8,7 @@ mod serve;
 
 use std::{
     error::Error,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -194,10 +195,9 @@ fn print_settings(settings: &Settings) -> u8 {
 }
 
 /// Writes data to stdout; a reader that has closed it wants no more.
-#[expect(clippy::print_stdout, reason = "the owner of stdout")]
 fn print(text: &str) {
-    print!("{text}");
-    let _reader_left = std::io::Write::flush(&mut std::io::stdout());
+    let mut out = std::io::stdout().lock();
+    let _reader_left = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// What failed, why, and then what to do: hints that stand in the middle of a chain of causes go to its end.

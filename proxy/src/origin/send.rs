@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
-use kato_shared::{backoff::Backoff, clock::Clock, redact};
+use kato_shared::{backoff::Backoff, chain::Chain, clock::Clock, redact};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -72,16 +72,12 @@ impl Origin {
     pub fn new(settings: &Settings, clock: Clock, metrics: Metrics) -> Result<Self, OriginError> {
         let bases = settings.upstreams.iter().flat_map(|upstream| &upstream.urls);
         let guard = Guard::new(bases.map(crate::settings::BaseUrl::url));
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(settings.limits.connect_timeout.get())
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .tcp_nodelay(true)
-            .dns_resolver(guard.clone())
-            .build()
-            .map_err(OriginError::Client)?;
+        let client = builder(settings, &guard).build().or_else(|error| {
+            // Plain HTTP, and what is stored, need no certificates: a host without any is served all the same.
+            tracing::warn!(error = %Chain(&error), "no https upstream can be verified; install the ca-certificates of this host");
+            builder(settings, &guard).tls_certs_only([]).build()
+        });
+        let client = client.map_err(OriginError::Client)?;
         Ok(Self {
             client,
             guard,
@@ -200,7 +196,7 @@ impl Origin {
         if let Err(error) = &outcome {
             self.breaker.failed(url, Instant::now());
             self.metrics.upstream_failure(&request.upstream);
-            tracing::info!(upstream = request.upstream, error = %kato_shared::chain::Chain(error), "no answer from the upstream");
+            tracing::info!(upstream = request.upstream, error = %Chain(error), "no answer from the upstream");
         }
         if outcome.is_ok() {
             self.breaker.answered(url);
@@ -223,6 +219,17 @@ impl Origin {
     pub(super) fn received(&self, upstream: &str, bytes: usize) {
         self.metrics.upstream_bytes(upstream, bytes as u64);
     }
+}
+
+fn builder(settings: &Settings, guard: &Guard) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(settings.limits.connect_timeout.get())
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .tcp_nodelay(true)
+        .dns_resolver(guard.clone())
 }
 
 /// Where `response` redirects a safe request to, if it does.

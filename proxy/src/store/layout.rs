@@ -120,10 +120,10 @@ impl Layout {
         let path = self.temp_folder().join(format!("{}.moving", digest.hex()));
         // Not flushed: the folder is, together with the rename that follows, and the two are in order. Two fills of the same
         // content may mark it at once; one marker serves both.
-        if !path.exists() {
-            drop(durable::create_new(&path)?);
+        match durable::create_new(&path) {
+            Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Ok(_) | Err(_) => Ok(Marker(path)),
         }
-        Ok(Marker(path))
     }
 
     /// Removes what a killed process left: unfinished bodies, and content that the index does not name.

@@ -274,3 +274,19 @@ async fn content_whose_digest_the_url_tells_is_verified_and_never_validated() {
     );
     assert_eq!(content_files(&proxy).len(), 1);
 }
+
+#[tokio::test]
+async fn the_same_content_that_arrives_under_many_names_at_once_is_stored_under_each() {
+    let origin = Origin::start(|_| reply("200 OK", &[FRESH], b"the same")).await;
+    let proxy = std::sync::Arc::new(Proxy::start(origin.address).await);
+    let mut clients = tokio::task::JoinSet::new();
+    for nth in 0..32 {
+        let proxy = std::sync::Arc::clone(&proxy);
+        clients.spawn(async move { body(proxy.get(&format!("/{nth}")).await).await });
+    }
+    while let Some(got) = clients.join_next().await {
+        assert_eq!(got.unwrap(), b"the same");
+    }
+    stored(&proxy, 32).await;
+    assert_eq!(content_files(&proxy).len(), 1);
+}

@@ -76,6 +76,16 @@ async fn r34_c22_kato_updates_itself_first_and_only_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r64_kato_alone_is_updated_and_the_release_stays() -> Result<()> {
+    let site = Site::new().await?;
+    site.node.upgrade_ends(0, &["--update-kato"])?;
+    ensure!(site.is_new()?, "the link is not the release's program");
+    assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
+    assert!(!site.node.state("fix-kato.sh").exists() && !site.node.state("state/upgrade.json").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r59_killed_while_kato_is_replaced() -> Result<()> {
     for place in crate::SELF_UPDATE.iter().chain(&["recover.written"]) {
         let site = Site::new().await?;

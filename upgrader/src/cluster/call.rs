@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AGAIN,
-    drive::Errand,
+    errand::Errand,
     event::{ClusterEvent, Watcher},
     facts,
     inventory::Inventory,

@@ -18,11 +18,7 @@ use crate::{
     paths::NodePaths,
     report::terminal,
     settings::{NodeSettings, Settings},
-    ssh::{
-        Host,
-        local::LocalHost,
-        openssh::{SshHost, SshOptions},
-    },
+    ssh::{Host, LocalHost, SshHost, SshOptions},
 };
 
 /// What a login gives a command on this machine: ssh gives the same on another one.

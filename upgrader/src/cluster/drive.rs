@@ -12,13 +12,11 @@
 //! What a look means is decided in [`super::next`]. The loop keeps nothing that it needs: after a kill the same loop begins with `status` and finds the run, its end, or the
 //! place to resume. What is kept (the last event's number, the starts) only spares questions and bounds repetition.
 
-use std::time::Duration;
-
 use kato_shared::{backoff::Backoff, release::Version};
 use tokio::{sync::mpsc, time::Instant};
-use url::Url;
 
 use super::{
+    errand::{Errand, NodeFailure},
     event::{ClusterEvent, Line, Watcher},
     next::{Finished, Goal, Memory, Next, Seen, Why, report},
     remote::{RemoteNode, Start, StartRequest},
@@ -38,34 +36,6 @@ const MAX_CONTRADICTIONS: u32 = 20;
 
 /// How many events may wait for the screen before the node's stream is slowed down.
 const EVENTS_IN_FLIGHT: usize = 64;
-
-/// What a node is to become, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Errand {
-    /// The plan's id; runs are named after it.
-    pub plan: String,
-    /// The version.
-    pub target: Version,
-    /// Install it even where it is installed.
-    pub force: bool,
-    /// The cache to download through.
-    pub cache_url: Option<Url>,
-    /// How long a lost node is called again.
-    pub patience: Duration,
-    /// The role that says nothing about a node.
-    pub implicit_role: String,
-}
-
-/// Why a node is not at the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeFailure {
-    /// The exit code of the node's run, or of what kept it from running.
-    pub exit: Exit,
-    /// What failed.
-    pub error: ErrorReport,
-    /// The version that the node had when it was last asked.
-    pub version: Option<Version>,
-}
 
 /// One node on its way.
 #[derive(Debug)]

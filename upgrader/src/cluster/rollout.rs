@@ -12,7 +12,8 @@ use kato_shared::release::Version;
 use tokio::time::Instant;
 
 use super::{
-    drive::{Drive, Errand, NodeFailure},
+    drive::Drive,
+    errand::{Errand, NodeFailure},
     event::{ClusterEvent, NodeResult, Outcome, Watcher},
     next::Goal,
     remote::RemoteNode,

@@ -11,6 +11,8 @@ pub mod event;
 mod failure;
 pub mod follow;
 pub mod goal;
+mod look;
+mod session;
 pub mod status;
 pub mod step;
 pub mod steps;

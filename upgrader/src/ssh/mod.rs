@@ -14,9 +14,10 @@
 //! whose silence is limited.
 
 #[cfg(test)]
+#[path = "tests/fake.rs"]
 pub(crate) mod fake;
-pub mod local;
-pub mod openssh;
+mod local;
+mod openssh;
 mod process;
 pub mod quote;
 
@@ -24,6 +25,11 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+
+pub use self::{
+    local::LocalHost,
+    openssh::{SshHost, SshOptions},
+};
 
 /// A command for a node.
 #[derive(Debug, Clone, PartialEq, Eq)]

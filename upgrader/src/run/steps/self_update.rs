@@ -29,7 +29,6 @@ impl Step for SelfUpdate {
         }
         Ok(match offered(run, &running)? {
             None => Need::Skip("this is the release's kato".into()),
-            Some(_) if run.updated_to.is_some() => Need::Skip("kato was updated by this run".into()),
             Some(_) => Need::Act,
         })
     }

@@ -14,7 +14,7 @@ use kato_shared::release::Version;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Ended, Host, HostError, Output, RemoteCommand};
+use crate::ssh::{Ended, Host, HostError, Output, RemoteCommand};
 use crate::{
     exit::Exit,
     run::event::{ErrorReport, Event, EventKind},
