@@ -17,7 +17,7 @@ pub(crate) struct Area {
 const AREAS: &[Area] = &[
     Area {
         name: "cache",
-        binaries: &["cache", "apt"],
+        binaries: &["cache", "conformance", "apt"],
         units: Some("(package(kato-proxy) & not test(/oci|registry/))"),
     },
     Area {
@@ -53,6 +53,11 @@ const AREAS: &[Area] = &[
     Area {
         name: "apt",
         binaries: &["apt"],
+        units: None,
+    },
+    Area {
+        name: "conformance",
+        binaries: &["conformance"],
         units: None,
     },
     Area {
