@@ -61,7 +61,10 @@ pub enum CacheDecision {
 /// cannot be reached. No node is changed by any of them.
 pub async fn run(request: UpgradeRequest, settings: &Settings, config: &Path) -> Result<Exit, Failure> {
     let inventory = inventory(settings, config)?;
-    let prepared = prepare(settings, &inventory, &request, &Lines::default()).await?;
+    let report = Lines::default();
+    let prepared = prepare(settings, &inventory, &request, &report).await?;
+    // The moving line is gone before the data come.
+    drop(report);
     if request.json {
         terminal::json(&prepared.document());
     } else if let Some(filled) = &prepared.filled {

@@ -6,6 +6,7 @@
 pub mod by_hand;
 pub mod context;
 pub mod detach;
+mod ending;
 pub mod engine;
 pub mod event;
 mod failure;

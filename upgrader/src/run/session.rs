@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kato_shared::{
+    chain::Chain,
     durable,
     release::{NoticeWhen, Version},
 };
@@ -10,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Node, Run,
+    ending::{self, Ending, kato_is_new, report_of, show_plan},
     engine::{self, Stopped},
-    event::{ErrorReport, EventKind},
+    event::EventKind,
     goal::{self, Goal, Target},
     look::make_plan,
     step::{Acted, Step},
@@ -28,7 +30,6 @@ use crate::{
     marker,
     plan::node::NodePlan,
     platform::Words,
-    recover,
     report::{self, Output, terminal},
     source::Source,
 };
@@ -47,13 +48,6 @@ pub(super) struct Session {
     /// Where the run leads, once it has begun: it was confirmed, and its first event was told.
     begun: bool,
     to: String,
-}
-
-/// What the run comes to.
-pub(super) enum Ending {
-    Done,
-    Declined,
-    Rebooting,
 }
 
 impl Session {
@@ -349,40 +343,11 @@ impl Session {
         let version = self.version.take();
         self.tell(EventKind::RunFinished { exit, version, error });
         if let Some((journal, _)) = &mut self.desk {
-            journal.record(Act::Finished { exit })?;
+            // It must not hide how the run ended.
+            if let Err(error) = journal.record(Act::Finished { exit }) {
+                tracing::error!(error = %Chain(&error), "the end of the run could not be journalled");
+            }
         }
-        match outcome {
-            Err(stopped) => Err(stopped.failure),
-            Ok(Ending::Rebooting) => Err(Failure::new(
-                Exit::TryAgain,
-                anyhow::anyhow!("the machine restarts now; the upgrade is not complete"),
-            )
-            .hint("when it is up again, run `kato node upgrade --resume`")),
-            Ok(Ending::Done | Ending::Declined) => Ok(Exit::Done),
-        }
-    }
-}
-
-/// After `--update-kato`: the program that runs is the release's, so the way back is not needed any more.
-fn kato_is_new(run: &Run) -> Result<(), Stopped> {
-    recover::clear(&run.node.paths).map_err(|error| Stopped {
-        step: "self-update".into(),
-        failure: error.into(),
-    })
-}
-
-fn report_of(stopped: &Stopped) -> ErrorReport {
-    ErrorReport {
-        step: stopped.step.clone(),
-        message: terminal::describe(&stopped.failure),
-        hint: stopped.failure.hint.clone(),
-    }
-}
-
-fn show_plan(plan: &NodePlan, json: bool) {
-    if json {
-        terminal::json(plan);
-    } else {
-        terminal::data(&report::plan::text(plan));
+        ending::exit(outcome)
     }
 }

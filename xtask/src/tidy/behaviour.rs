@@ -144,4 +144,21 @@ mod tests {
             "{twice:?}"
         );
     }
+
+    /// The page is where people look who have nothing but the shell's message.
+    #[test]
+    fn r60_both_messages_of_a_missing_kato_lead_to_the_script() {
+        let page = std::fs::read_to_string(crate::workspace().join(FILE)).unwrap();
+        let section = page
+            .split("\n## ")
+            .find(|section| section.starts_with("When kato is not found"))
+            .unwrap();
+        for words in [
+            "-bash: /home/stackato/bin/kato: No such file or directory",
+            "-bash: kato: command not found",
+            "sh /var/stackato/upgrade/fix-kato.sh",
+        ] {
+            assert!(section.contains(words), "{words}");
+        }
+    }
 }
