@@ -28,7 +28,7 @@ async fn row_e_a_connection_lost_half_way_is_resumed_out_of_the_clients_sight() 
         let is_cut = matches!(fault, Fault::Cut(_));
         // Throttled, so that a reset finds something that has arrived.
         let resource = Resource::cacheable(body.clone()).bytes_per_second(16 * MIB as u64);
-        setup.origin.serve("/a", resource.fault(fault));
+        setup.origin.serve("/a", resource.fault(fault.clone()));
         let (_, got) = setup.client().fetch("/files/a").await?;
         assert_same(&got, &body, &what);
         let requests = setup.origin.requests("/a");
