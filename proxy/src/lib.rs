@@ -18,6 +18,7 @@ pub mod deliver;
 pub mod ecosystem;
 pub mod exit;
 pub mod fill;
+pub mod interim;
 pub mod key;
 pub mod listener;
 pub mod metrics;

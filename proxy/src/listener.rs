@@ -90,10 +90,21 @@ impl Serving {
             tracing::debug!(%peer, %error, "TCP_NODELAY refused");
         }
         let (stream, queue) = ZeroCopyStream::new(stream);
+        let waiting = stream.interim();
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(queue.clone());
+            let interim = waiting.begin(request.version());
+            if let Some(interim) = &interim {
+                request.extensions_mut().insert(interim.clone());
+            }
             let answering = answer(request, peer);
-            async move { Ok::<_, Infallible>(answering.await) }
+            async move {
+                let response = answering.await;
+                if let Some(interim) = interim {
+                    interim.close();
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -26,7 +26,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::store::InUse;
+use crate::{interim::Waiting, store::InUse};
 
 /// The most bytes of one span: what one wake-up of a connection may keep a worker thread busy with, and the most that is
 /// handed to a slow client ahead of time.
@@ -80,6 +80,7 @@ impl SpanQueue {
 pub struct ZeroCopyStream {
     stream: TcpStream,
     queue: SpanQueue,
+    interim: Waiting,
 }
 
 impl ZeroCopyStream {
@@ -87,7 +88,33 @@ impl ZeroCopyStream {
     pub fn new(stream: TcpStream) -> (Self, SpanQueue) {
         let queue = SpanQueue::default();
         let clone = queue.clone();
-        (Self { stream, queue }, clone)
+        let interim = Waiting::default();
+        (
+            Self {
+                stream,
+                queue,
+                interim,
+            },
+            clone,
+        )
+    }
+
+    /// Where interim responses wait for this connection.
+    pub fn interim(&self) -> Waiting {
+        self.interim.clone()
+    }
+
+    /// Writes the interim responses that wait: they come before anything that hyper writes.
+    fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let written = self.interim.drain(|bytes| self.stream.try_write(bytes));
+            match written {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.stream.poll_write_ready(cx))?;
+                }
+                ended => return Poll::Ready(ended),
+            }
+        }
     }
 
     /// Sends from the span that `slice` stands for.
@@ -157,6 +184,8 @@ impl AsyncRead for ZeroCopyStream {
 
 impl AsyncWrite for ZeroCopyStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
+        self.interim.writes();
         match Placeholder::of(bytes) {
             Some(slice) => self.poll_send_file(cx, slice),
             None => Pin::new(&mut self.stream).poll_write(cx, bytes),
@@ -168,6 +197,8 @@ impl AsyncWrite for ZeroCopyStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
+        self.interim.writes();
         let first = slices.iter().position(|slice| Placeholder::of(slice).is_some());
         match first {
             Some(0) => match Placeholder::of(&slices[0]) {
@@ -185,8 +216,12 @@ impl AsyncWrite for ZeroCopyStream {
         true
     }
 
+    /// hyper comes here only when it has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(self.poll_interim(cx))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.interim.flushed(cx.waker());
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,6 +2,8 @@
 
 use std::{io, time::Duration};
 
+use super::connections::{ExchangeError, causes, is_timeout};
+
 /// A request to an origin that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
@@ -12,7 +14,7 @@ pub enum OriginError {
         url: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: ExchangeError,
     },
     /// It did not answer a moment ago, and a stored response can stand in.
     #[error("`{url}` did not answer a moment ago")]
@@ -71,7 +73,7 @@ pub enum OriginError {
     },
     /// The client could not be built.
     #[error("the HTTP client cannot be started")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] rustls::Error),
 }
 
 /// The kinds of [`OriginError`], for metrics and status codes.
@@ -92,7 +94,7 @@ impl OriginError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request { source, .. } if guard_refused(source) => ErrorKind::Guarded,
-            Self::Request { source, .. } if source.is_timeout() => ErrorKind::Timeout,
+            Self::Request { source, .. } if is_timeout(source) => ErrorKind::Timeout,
             Self::Request { source, .. } if source.is_connect() => ErrorKind::Unreachable,
             Self::Stalled { .. } => ErrorKind::Timeout,
             Self::Guarded { .. } => ErrorKind::Guarded,
@@ -111,18 +113,11 @@ impl OriginError {
 }
 
 /// Whether the name resolved to guarded addresses alone: the resolver says so with this kind of error.
-fn guard_refused(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>()
-            && error.kind() == io::ErrorKind::PermissionDenied
-            && error
-                .get_ref()
-                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<super::guard::Refused>)
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+fn guard_refused(error: &ExchangeError) -> bool {
+    causes(error).any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<super::guard::Refused>)
+    })
 }

@@ -2,7 +2,8 @@
 //!
 //! Flow: [`Origin::send`] tries the candidates of a request in order (the mirrors of an upstream), follows redirects, and
 //! returns the response head and an [`OriginBody`]. A body that breaks off is taken up again where it stopped when its
-//! validator allows ([`resume`]); the reader of the body does not notice.
+//! validator allows ([`resume`]); the reader of the body does not notice. Interim responses (1xx) go to the client that
+//! waits ([`connections`]).
 //!
 //! Rules: no automatic redirects (each hop is checked), no decompression (the representation is stored as it came), no
 //! proxy from the environment, no cookies. Addresses are guarded ([`guard`]): loopback, link-local and metadata
@@ -14,6 +15,7 @@
 
 mod admin_call;
 mod breaker;
+mod connections;
 mod error;
 mod guard;
 mod resume;

@@ -2,27 +2,30 @@
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::Full;
 use jiff::Timestamp;
 use kato_shared::{backoff::Backoff, chain::Chain, clock::Clock, redact};
+use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{OriginBody, OriginError, breaker::Breaker, guard::Guard, resume::Progressing};
-use crate::{metrics::Metrics, settings::Settings};
+use super::{
+    OriginBody, OriginError, breaker::Breaker, connections::Connections, guard::Guard, resume::Progressing,
+};
+use crate::{interim::Interim, metrics::Metrics, settings::Settings};
 
 /// Redirects followed for one request; browsers stop at 20, caches at 5 to 10.
 const MAX_REDIRECTS: usize = 10;
 /// Rounds over all candidates for a request that may be repeated.
 const ROUNDS: u32 = 2;
-/// Idle connections kept per origin.
-const IDLE_PER_HOST: usize = 8;
 
 /// The way to all origins; clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    client: reqwest::Client,
+    connections: Connections,
     guard: Guard,
     breaker: Breaker,
     clock: Clock,
@@ -43,6 +46,8 @@ pub struct OriginRequest {
     pub headers: HeaderMap,
     /// The content.
     pub body: Bytes,
+    /// Where interim responses go.
+    pub interim: Option<Interim>,
     /// Whether a stored response can stand in, so that waiting for a dead origin gains nothing.
     pub has_stand_in: bool,
 }
@@ -72,14 +77,10 @@ impl Origin {
     pub fn new(settings: &Settings, clock: Clock, metrics: Metrics) -> Result<Self, OriginError> {
         let bases = settings.upstreams.iter().flat_map(|upstream| &upstream.urls);
         let guard = Guard::new(bases.map(crate::settings::BaseUrl::url));
-        let client = builder(settings, &guard).build().or_else(|error| {
-            // Plain HTTP, and what is stored, need no certificates: a host without any is served all the same.
-            tracing::warn!(error = %Chain(&error), "no https upstream can be verified; install the ca-certificates of this host");
-            builder(settings, &guard).tls_certs_only([]).build()
-        });
-        let client = client.map_err(OriginError::Client)?;
+        let connect_timeout = settings.limits.connect_timeout.get();
+        let connections = Connections::new(guard.clone(), connect_timeout).map_err(OriginError::Client)?;
         Ok(Self {
-            client,
+            connections,
             guard,
             breaker: Breaker::default(),
             clock,
@@ -177,16 +178,12 @@ impl Origin {
             });
         }
         self.metrics.upstream_request(&request.upstream);
-        let sending = self
-            .client
-            .request(request.method.clone(), url.clone())
-            .headers(headers)
-            .body(request.body.clone())
-            .send();
+        let exchange = exchange(request, url, headers)?;
+        let sending = self.connections.exchange(exchange, request.interim.clone());
         let outcome = match timeout(self.progress_timeout, sending).await {
-            Ok(sent) => sent.map_err(|error| OriginError::Request {
+            Ok(sent) => sent.map_err(|source| OriginError::Request {
                 url: redact::url(url),
-                source: error.without_url(),
+                source,
             }),
             Err(_elapsed) => Err(OriginError::Stalled {
                 url: redact::url(url),
@@ -221,15 +218,42 @@ impl Origin {
     }
 }
 
-fn builder(settings: &Settings, guard: &Guard) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .connect_timeout(settings.limits.connect_timeout.get())
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .tcp_nodelay(true)
-        .dns_resolver(guard.clone())
+/// The request as it is sent to `url`. Credentials in an upstream's URL become a field, unless the client sent its own.
+fn exchange(
+    request: &OriginRequest,
+    url: &Url,
+    mut headers: HeaderMap,
+) -> Result<Request<Full<Bytes>>, OriginError> {
+    if let Some(credentials) = credentials(url) {
+        headers.entry(header::AUTHORIZATION).or_insert(credentials);
+    }
+    let not_a_uri = |_: http::uri::InvalidUri| OriginError::BadRedirect {
+        url: redact::url(url),
+        location: redact::url(url),
+    };
+    let mut exchange = Request::new(Full::new(request.body.clone()));
+    *exchange.method_mut() = request.method.clone();
+    let (scheme, authority) = (
+        url.scheme(),
+        &url[url::Position::BeforeHost..url::Position::AfterPort],
+    );
+    let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let target = format!("{scheme}://{authority}{path}");
+    *exchange.uri_mut() = target.parse().map_err(not_a_uri)?;
+    *exchange.headers_mut() = headers;
+    Ok(exchange)
+}
+
+/// `user:password@` of a URL as the field that it stands for (RFC 7617).
+fn credentials(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let plain = |part: &str| percent_decode_str(part).collect::<Vec<_>>();
+    let pair = [plain(url.username()), plain(url.password().unwrap_or_default())].join(&b':');
+    let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Where `response` redirects a safe request to, if it does.
@@ -260,4 +284,32 @@ fn redirect(
 
 fn is_overloaded(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_an_upstream_are_a_field_and_not_part_of_the_target() {
+        let url = Url::parse("https://us%40er:p%3Aw@example.com:8443/a?b#c").unwrap();
+        let request = |headers: HeaderMap| {
+            let request = OriginRequest {
+                upstream: "u".into(),
+                candidates: Vec::new(),
+                method: Method::GET,
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+                interim: None,
+                has_stand_in: false,
+            };
+            exchange(&request, &url, headers).unwrap()
+        };
+        let sent = request(HeaderMap::new());
+        assert_eq!(sent.uri(), "https://example.com:8443/a?b");
+        assert_eq!(sent.headers()["authorization"], "Basic dXNAZXI6cDp3");
+        let own = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))]);
+        assert_eq!(request(own).headers()["authorization"], "Bearer x");
+        assert!(credentials(&Url::parse("https://example.com/").unwrap()).is_none());
+    }
 }

@@ -133,6 +133,7 @@ impl Pipeline {
             method: http::Method::GET,
             headers,
             body: bytes::Bytes::new(),
+            interim: flight.ask.interim.clone(),
             has_stand_in: self.has_stand_in(flight),
         };
         self.0.origin.send(&request).await

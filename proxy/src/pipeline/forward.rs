@@ -36,6 +36,7 @@ impl Pipeline {
                 "offline",
             );
         }
+        let interim = self.interim(&parts.extensions);
         let mut headers = parts.headers;
         if fields::count_forward(&parts.method, &mut headers) == fields::Forwarding::AnswerHere {
             let mut here = Response::new(Payload::Empty);
@@ -57,6 +58,7 @@ impl Pipeline {
             method: parts.method.clone(),
             headers,
             body,
+            interim,
             has_stand_in: false,
         };
         let status = CacheStatus::forwarded(Forward::Method);
@@ -89,6 +91,7 @@ impl Pipeline {
             method: ask.method.clone(),
             headers,
             body: bytes::Bytes::new(),
+            interim: ask.interim.clone(),
             has_stand_in: false,
         };
         let response = self.0.origin.send(&request).await?;

@@ -34,6 +34,7 @@ use crate::{
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
     fill::collapse::Collapse,
+    interim::Interim,
     metrics::{Metrics, Outcome},
     origin::Origin,
     policy::headers as fields,
@@ -72,6 +73,8 @@ struct Ask {
     method: Method,
     headers: HeaderMap,
     target: Target,
+    /// Where the client hears of interim responses, until it has its answer.
+    interim: Option<Interim>,
 }
 
 /// An answer and what is to be said about it.
@@ -145,6 +148,12 @@ impl Pipeline {
         self.finish(answer, record).map(|body| body.by_way_of(queue))
     }
 
+    /// Where the client of a request hears of interim responses.
+    fn interim(&self, request: &http::Extensions) -> Option<Interim> {
+        let interim = request.get::<Interim>()?.clone();
+        Some(interim.by_way_of(&self.0.pseudonym))
+    }
+
     /// Waits until downloads and tunnels have ended.
     pub async fn drain(&self) {
         self.0.tasks.close();
@@ -189,6 +198,7 @@ impl Pipeline {
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
                     let (parts, _no_content) = request.into_parts();
                     let ask = Ask {
+                        interim: self.interim(&parts.extensions),
                         method: parts.method,
                         headers: parts.headers,
                         target: *target,

@@ -59,6 +59,7 @@ impl Pipeline {
             method: http::Method::GET,
             headers,
             body: bytes::Bytes::new(),
+            interim: None,
             // The download under way has the range in the end.
             has_stand_in: true,
         };

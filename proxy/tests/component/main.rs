@@ -12,6 +12,7 @@ mod caching;
 mod collapse;
 mod doors;
 mod failures;
+mod interim;
 mod origin;
 mod storing;
 
