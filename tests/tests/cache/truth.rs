@@ -25,6 +25,7 @@ async fn row_e_a_connection_lost_half_way_is_resumed_out_of_the_clients_sight() 
         let setup = Setup::start().await?;
         let body = content(4 * MIB, 11);
         let what = format!("{fault:?}");
+        let is_cut = matches!(fault, Fault::Cut(_));
         // Throttled, so that a reset finds something that has arrived.
         let resource = Resource::cacheable(body.clone()).bytes_per_second(16 * MIB as u64);
         setup.origin.serve("/a", resource.fault(fault.clone()));
@@ -39,7 +40,7 @@ async fn row_e_a_connection_lost_half_way_is_resumed_out_of_the_clients_sight() 
         );
         assert_eq!(requests[1].header("if-range"), Some("\"v1\""), "{what}");
         // A reset throws away what is on its way in either machine's buffers: that is the network's loss, not counted here.
-        if matches!(fault, Fault::Cut(_)) {
+        if is_cut {
             let fetched_twice = setup.origin.body_bytes() - body.len() as u64;
             assert!(
                 fetched_twice <= MIB as u64,

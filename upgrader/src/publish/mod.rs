@@ -1,12 +1,12 @@
 //! Publishing: from a folder of modules to a TUF repository of static files that any web server can serve.
 //!
 //! Flow, each step a command and a function, each may run on another machine:
-//! 1. [`init`] makes keys and the root metadata of a new repository (all keys);
-//! 2. [`build`] turns a description (`release.toml` and module folders) into archives and `release.json` (no key);
-//! 3. [`sign`] adds them to the list of targets (the targets key);
+//! 1. [`init()`] makes keys and the root metadata of a new repository (all keys);
+//! 2. [`build()`] turns a description (`release.toml` and module folders) into archives and `release.json` (no key);
+//! 3. [`sign()`] adds them to the list of targets (the targets key);
 //! 4. [`publish`] puts files and metadata into the repository (the snapshot and timestamp keys);
 //! 5. [`refresh`] renews snapshot and timestamp before they expire (the same keys);
-//! 6. [`verify`] looks at the result as a node would (no key).
+//! 6. [`verify()`] looks at the result as a node would (no key).
 //!
 //! A *build folder* travels between the steps: `targets/<target name>` and, once signed, `targets.json`.
 //!
