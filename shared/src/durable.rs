@@ -202,7 +202,7 @@ pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
         .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// Creates `path` and its missing parents, and flushes the nearest folder that existed.
+/// Creates `path` and its missing parents, and flushes each folder that got a new entry.
 ///
 /// # Errors
 /// [`DurableError`] naming the folder.
@@ -210,8 +210,12 @@ pub fn create_folder(path: &Path) -> Result<(), DurableError> {
     if path.is_dir() {
         return Ok(());
     }
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        .collect();
     fs::create_dir_all(path).map_err(wrap("creating the folder", path))?;
-    path.parent().map_or(Ok(()), sync_folder)
+    missing.into_iter().map(parent).try_for_each(sync_folder)
 }
 
 /// Removes the file `path` if it is there, and flushes its folder.
@@ -301,6 +305,23 @@ mod tests {
         assert!(is_temporary(temp.path().file_name().unwrap()));
         assert!(!is_temporary(".kato-notes".as_ref()));
         assert!(!is_temporary(".katorc".as_ref()));
+    }
+
+    #[test]
+    fn folders_are_created_below_the_working_folder_and_deep_down() {
+        let here = std::env::current_dir().unwrap();
+        let folder = tempfile::Builder::new().tempdir_in(&here).unwrap();
+        let deep = folder.path().join("one/two");
+        create_folder(&deep).unwrap();
+        create_folder(&deep).unwrap();
+        assert!(deep.is_dir());
+        fs::remove_dir_all(folder.path()).unwrap();
+        // A bare name has an empty parent, which cannot be opened.
+        create_folder(Path::new(folder.path().file_name().unwrap())).unwrap();
+        assert!(folder.path().is_dir());
+        let file = folder.path().join("file");
+        write(&file, b"", 0o644).unwrap();
+        assert!(create_folder(&file.join("below")).is_err());
     }
 
     #[test]

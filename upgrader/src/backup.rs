@@ -3,11 +3,14 @@
 //!
 //! `backup/<attempt>/files.tar.zst`, `manifest.json`, `platform/`. It is written as `<attempt>.part` and renamed when it is
 //! whole. A second run of the same upgrade keeps the first one's backup: by then the node may be half new.
+//!
+//! Invariant: only the owner can look into a backup. What was readable by few on the node would else be readable by all here.
 
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read, Write},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -93,6 +96,8 @@ pub fn begin(paths: &NodePaths, attempt: &str) -> Result<PathBuf, BackupError> {
     let part = paths.backups().join(format!("{attempt}.part"));
     tree::remove(&part).map_err(failed("removing", &part))?;
     durable::create_folder(&part)?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o700))
+        .map_err(failed("setting the mode of", &part))?;
     Ok(part)
 }
 
@@ -160,8 +165,12 @@ fn write_archive(
     file: &Path,
 ) -> Result<(Digest, Vec<Entry>), BackupError> {
     let write = |source| failed("writing", file)(source);
+    let archive = durable::create_new(file)?;
+    archive
+        .set_permissions(fs::Permissions::from_mode(0o600))
+        .map_err(failed("setting the mode of", file))?;
     let out = Hashing {
-        inner: durable::create_new(file)?,
+        inner: archive,
         hasher: Hasher::new(),
     };
     let zstd = zstd::Encoder::new(out, 3).map_err(write)?;
@@ -292,6 +301,8 @@ mod tests {
         let manifest = take(&paths, "one", 1);
         let archive = folder(&paths, "one").join("files.tar.zst");
         assert_eq!(tree::digest(&archive).unwrap(), manifest.archive);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder(&paths, "one")), mode(&archive)), (0o700, 0o600));
         let names: Vec<_> = manifest
             .entries
             .iter()

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     SCHEMA,
-    document::{Check, Install, Release},
+    document::{Check, Install, Module, Release},
 };
 
 /// A release document that cannot be used. Signatures were checked before; this is about sense.
@@ -155,20 +155,7 @@ impl Release {
             if module.roles.is_empty() {
                 return problem(format!("the module `{name}` is for no role"));
             }
-            for path in module_paths(&module.install) {
-                if !is_plain_absolute(path) {
-                    return problem(format!(
-                        "the module `{name}` installs to `{}`, expected an absolute path without `..`",
-                        path.display()
-                    ));
-                }
-            }
-            if let Some(file) = module.files.iter().find(|file| !is_plain_relative(&file.path)) {
-                return problem(format!(
-                    "the module `{name}` lists the file `{}`, expected a relative path without `..`",
-                    file.path.display()
-                ));
-            }
+            names_and_paths(module).or_else(problem)?;
         }
         for module in &self.modules {
             if let Some(missing) = module.after.iter().find(|after| !names.contains(after.as_str())) {
@@ -178,6 +165,7 @@ impl Release {
                 ));
             }
         }
+        self.apart().or_else(problem)?;
         match self.backup.iter().find(|path| !is_plain_absolute(path)) {
             Some(path) => problem(format!(
                 "the backup path `{}` is not absolute without `..`",
@@ -187,13 +175,37 @@ impl Release {
         }
     }
 
+    /// That no module installs into what another one exchanges as a whole: it would be lost with the next exchange.
+    fn apart(&self) -> Result<(), String> {
+        for owner in &self.modules {
+            let owned = match owner.install {
+                Install::Versioned { .. } | Install::Replace { .. } => module_paths(&owner.install),
+                Install::Overlay { .. } => Vec::new(),
+            };
+            for guest in self.modules.iter().filter(|guest| guest.name != owner.name) {
+                for path in module_paths(&guest.install) {
+                    if let Some(whole) = owned.iter().find(|whole| path.starts_with(whole)) {
+                        return Err(format!(
+                            "the module `{}` installs to `{}`, and `{}` of the module `{}` is exchanged as a whole",
+                            guest.name,
+                            path.display(),
+                            whole.display(),
+                            owner.name
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The modules in an order that respects `after`; among equals the order of the document.
     ///
     /// # Errors
     /// A text naming the modules that wait for each other.
-    pub fn install_order(&self) -> Result<Vec<&super::Module>, String> {
+    pub fn install_order(&self) -> Result<Vec<&Module>, String> {
         let mut waiting: Vec<_> = self.modules.iter().collect();
-        let mut done: Vec<&super::Module> = Vec::with_capacity(waiting.len());
+        let mut done: Vec<&Module> = Vec::with_capacity(waiting.len());
         while !waiting.is_empty() {
             let ready = waiting.iter().position(|module| {
                 module
@@ -249,6 +261,44 @@ fn module_paths(install: &Install) -> Vec<&Path> {
         Install::Replace { .. } | Install::Overlay { .. } => None,
     };
     std::iter::once(install.dest()).chain(link).collect()
+}
+
+/// That what a module names stays where it belongs: below the node's root, and below the module's own folder.
+fn names_and_paths(module: &Module) -> Result<(), String> {
+    let name = &module.name;
+    for path in module_paths(&module.install) {
+        if !is_plain_absolute(path) {
+            return Err(format!(
+                "the module `{name}` installs to `{}`, expected an absolute path without `..`",
+                path.display()
+            ));
+        }
+    }
+    if let Some(version) = module.version.as_deref().filter(|version| !is_file_name(version)) {
+        return Err(format!(
+            "the version `{version}` of the module `{name}` cannot be a file name, and its folder needs one"
+        ));
+    }
+    if let Some(below) = link_to(&module.install).filter(|below| !is_plain_relative(below)) {
+        return Err(format!(
+            "the module `{name}` links to `{}`, expected a relative path without `..`",
+            below.display()
+        ));
+    }
+    if let Some(file) = module.files.iter().find(|file| !is_plain_relative(&file.path)) {
+        return Err(format!(
+            "the module `{name}` lists the file `{}`, expected a relative path without `..`",
+            file.path.display()
+        ));
+    }
+    Ok(())
+}
+
+fn link_to(install: &Install) -> Option<&Path> {
+    match install {
+        Install::Versioned { link_to, .. } => link_to.as_deref(),
+        Install::Replace { .. } | Install::Overlay { .. } => None,
+    }
 }
 
 fn is_plain_absolute(path: &Path) -> bool {

@@ -76,10 +76,10 @@ pub struct UpgradeArgs {
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub version: Option<Version>,
     /// Upgrade all nodes of the inventory, one at a time, Core last; run it on Core.
-    #[arg(long, conflicts_with_all = ["prepare", "status"])]
+    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato", "offline"])]
     pub cluster: bool,
     /// Start the cache on this Core node and fill it with everything that the release needs.
-    #[arg(long, conflicts_with = "status")]
+    #[arg(long, conflicts_with_all = ["status", "plan", "download_only", "resume", "force", "update_kato"])]
     pub prepare: bool,
     /// Print what would be done and change nothing.
     #[arg(long)]

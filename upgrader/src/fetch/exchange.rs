@@ -69,6 +69,9 @@ pub(super) async fn send(
     if is_pinned(target) {
         // Stale is as good as fresh where signed metadata give the digest: no cache needs to ask its upstream again.
         request = request.header(header::CACHE_CONTROL, "max-stale");
+    } else {
+        // What decides what is the newest must not be older than that, whatever a cache thinks fresh.
+        request = request.header(header::CACHE_CONTROL, format!("max-age={}", fetcher.max_age));
     }
     if let Some(resume) = resume {
         request = request.header(header::RANGE, format!("bytes={}-", resume.offset));

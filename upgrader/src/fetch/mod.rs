@@ -45,7 +45,13 @@ pub struct Fetcher {
     client: reqwest::Client,
     route: Route,
     answers: Option<Answers>,
+    /// How old an answer of a cache may be where it decides what is the newest, in seconds.
+    max_age: u32,
 }
+
+/// All nodes ask for the same `timestamp.json` and for the same next root within minutes, so one answer may serve them. Without this bound a cache
+/// may think an old file fresh for hours (RFC 9111 §4.2.2), and hide what was published since.
+const MAX_AGE: u32 = 60;
 
 impl Fetcher {
     /// A fetcher for `route` with the default [`Timeouts`].
@@ -66,6 +72,7 @@ impl Fetcher {
             client,
             route,
             answers: None,
+            max_age: MAX_AGE,
         })
     }
 
@@ -73,6 +80,14 @@ impl Fetcher {
     #[must_use]
     pub fn noting(mut self, answers: Answers) -> Self {
         self.answers = Some(answers);
+        self
+    }
+
+    /// The same fetcher, for whom no answer is new enough: caches ask their upstream for a newer timestamp or root, and give
+    /// what they have when it does not answer.
+    #[must_use]
+    pub const fn revalidating(mut self) -> Self {
+        self.max_age = 0;
         self
     }
 

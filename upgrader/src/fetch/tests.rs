@@ -408,6 +408,26 @@ async fn progress_never_goes_beyond_the_size_and_ends_there() {
 }
 
 #[tokio::test]
+async fn rfc9111_s5_2_1_1_timestamp_and_next_root_must_be_new_and_for_a_fill_the_newest() {
+    let answers = (0..4).map(|_| Reply::Close(ok(b"{}", 2)));
+    let server = Server::start(answers.collect()).await;
+    let at = |path: &str| Url::parse(&format!("http://{}/metadata/{path}", server.address)).unwrap();
+    let (node, fill) = (direct(), direct().revalidating());
+    for (fetcher, name) in [
+        (&node, "timestamp.json"),
+        (&fill, "timestamp.json"),
+        (&fill, "2.root.json"),
+        (&fill, "2.snapshot.json"),
+    ] {
+        drop(fetcher.fetch(at(name)).await.unwrap());
+    }
+    assert_eq!(
+        server.header("cache-control"),
+        ["max-age=60", "max-age=0", "max-age=0", "max-stale"]
+    );
+}
+
+#[tokio::test]
 async fn metadata_that_breaks_off_is_continued_and_absence_is_told_from_refusal() {
     let body = body();
     let server = Server::start(vec![Reply::Close(ok(&body, 150_000)), partial(&body, 150_000)]).await;

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use kato_shared::trust::{TrustError, TrustKind, TrustedRepository};
+use kato_shared::{
+    chain::Chain,
+    trust::{TrustError, TrustKind, TrustedRepository},
+};
 
-use super::{FetchError, Fetcher, error};
+use super::{Fetcher, error};
 use crate::{
     exit::{Exit, Failure},
     settings::ReleaseSettings,
@@ -50,9 +53,13 @@ pub fn trust_exit(error: &TrustError) -> Exit {
 
 /// [`trust_exit`] with the error's own hint, ready to be returned by a command.
 ///
-/// A failure of the way carries the fetcher's error inside; that one knows cache and proxy, so its hint wins.
+/// A failure of the way carries the fetcher's error inside; that one knows peer, cache and proxy, so its words win.
 pub fn trust_failure(error: TrustError) -> Failure {
     let exit = trust_exit(&error);
-    let hint = error::inside(&error).map_or_else(|| error.hint().to_owned(), FetchError::hint);
-    Failure::new(exit, error).hint(hint)
+    let Some(fetched) = error::inside(&error) else {
+        let hint = error.hint().to_owned();
+        return Failure::new(exit, error).hint(hint);
+    };
+    // It names peer and URL itself; what lies around it would only say them again.
+    Failure::new(exit, anyhow::Error::msg(Chain(fetched).to_string())).hint(fetched.hint())
 }

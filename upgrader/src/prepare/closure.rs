@@ -93,7 +93,11 @@ pub async fn fill(
     report: &dyn Report,
 ) -> Result<Filled, Failure> {
     let answers = Answers::default();
-    let fetcher = Fetcher::new(Route::Cache(cache.clone()))?.noting(answers.clone());
+    // What was published a moment ago must not be hidden by what the cache thinks fresh; the upgrade host may have told us
+    // of it directly already, and then the cache's older answer would look like a rollback.
+    let fetcher = Fetcher::new(Route::Cache(cache.clone()))?
+        .noting(answers.clone())
+        .revalidating();
     let repository = trusted(settings, &fetcher).await?;
     let graph = repository.graph().await.map_err(trust_failure)?;
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);

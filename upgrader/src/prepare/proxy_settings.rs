@@ -84,8 +84,8 @@ const CLIENTS: [(IpAddr, u8); 6] = [
 /// Names with a version or a digest in front: their content never changes (TUF 1.0, §6.2).
 const IMMUTABLE: [&str; 2] = ["targets/*", "metadata/[0-9]*.json"];
 
-/// All nodes ask for the same `timestamp.json` within minutes; one answer is good for all of them. Longer would hide
-/// a release that was published meanwhile from the next `--prepare`.
+/// All nodes ask for the same `timestamp.json` within minutes; one answer is good for all of them. `--prepare` itself
+/// has it validated each time.
 const MIN_FRESHNESS: &str = "1m";
 
 impl Wanted {

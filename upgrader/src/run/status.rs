@@ -48,7 +48,7 @@ pub enum State {
     Idle,
     /// A run is at work.
     Running,
-    /// The last run failed.
+    /// The last run failed after it had begun. One that was refused before leaves the node [`State::Idle`].
     Failed,
     /// The last run was cut off.
     Interrupted,
@@ -75,7 +75,7 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
         State::Running
     } else if last.run.is_some() && !last.is_finished {
         State::Interrupted
-    } else if last.error.is_some() || marker::is_set(paths) {
+    } else if (last.error.is_some() && last.to.is_some()) || marker::is_set(paths) {
         State::Failed
     } else {
         State::Idle
@@ -144,6 +144,7 @@ pub fn text(status: &Status) -> String {
     add(
         "state",
         match status.state {
+            State::Idle if status.error.is_some() => "idle; the last command was refused before it began",
             State::Idle => "idle",
             State::Running => "an upgrade is running",
             State::Failed => "the last run failed; run `kato node upgrade` again",
@@ -151,9 +152,12 @@ pub fn text(status: &Status) -> String {
         },
     );
     if status.state != State::Idle {
-        add("run", status.run.as_deref().unwrap_or(""));
-        add("to", status.to.as_deref().unwrap_or(""));
-        add("step", status.step.as_deref().unwrap_or(""));
+        let known = [("run", &status.run), ("to", &status.to), ("step", &status.step)];
+        for (name, value) in known {
+            if let Some(value) = value {
+                add(name, value);
+            }
+        }
     }
     if status.out_of_service {
         add("service", "out of service by an upgrade");

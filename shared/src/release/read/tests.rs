@@ -81,7 +81,7 @@ fn a_newer_schema_is_refused_before_anything_else_is_read() {
 #[test]
 fn contradictions_are_named() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 8] = [
+    let cases: [(Change, &str); 13] = [
         (
             |d| d["modules"][1]["name"] = json!("web"),
             "two modules are named `web`",
@@ -108,6 +108,26 @@ fn contradictions_are_named() {
             "cannot be a file name",
         ),
         (|d| d["backup"] = json!(["etc"]), "the backup path `etc`"),
+        (
+            |d| d["modules"][1]["version"] = json!("../../../etc/evil"),
+            "the version `../../../etc/evil` of the module `kato` cannot be a file name",
+        ),
+        (
+            |d| d["modules"][1]["install"]["link_to"] = json!("../../etc"),
+            "the module `kato` links to `../../etc`",
+        ),
+        (
+            |d| d["modules"][1]["install"]["dest"] = json!("/s/web/kato"),
+            "`kato` installs to `/s/web/kato`, and `/s/web` of the module `web` is exchanged as a whole",
+        ),
+        (
+            |d| d["modules"][0]["install"] = json!({"policy": "overlay", "dest": "/s/bin/kato/etc"}),
+            "`/s/bin/kato` of the module `kato` is exchanged as a whole",
+        ),
+        (
+            |d| d["modules"][0]["install"]["dest"] = json!("/s/kato"),
+            "`/s/kato` of the module",
+        ),
     ];
     for (change, expected) in cases {
         let mut changed = document();
