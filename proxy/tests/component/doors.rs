@@ -191,3 +191,13 @@ async fn a_request_head_that_is_too_large_is_refused_before_it_fills_the_memory(
         assert_eq!(answer.split(' ').nth(1), Some(status), "{length}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn a_web_page_can_purge_nothing() {
+    let origin = Origin::start(|_| reply("200 OK", &[FRESH], b"content")).await;
+    let proxy = Proxy::start(origin.address).await;
+    let url = format!("http://{}/-/api/purge?prefix=http", proxy.admin);
+    let by_page = proxy.client.post(&url).header("Origin", "http://page.example");
+    assert_eq!(by_page.send().await.unwrap().status(), 403);
+    assert_eq!(proxy.client.post(&url).send().await.unwrap().status(), 200);
+}
