@@ -21,6 +21,10 @@ use crate::deliver::{ResponseBody, ZeroCopyStream};
 /// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The most bytes of a request head; a larger one gets 431. Unfinished heads are what clients can fill our memory with, so
+/// this times the number of connections bounds it.
+const HEAD_LIMIT: usize = 128 << 10;
+
 /// How connections are served.
 #[derive(Debug, Clone)]
 pub struct Serving {
@@ -109,6 +113,7 @@ impl Serving {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
+            .max_buf_size(HEAD_LIMIT)
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();

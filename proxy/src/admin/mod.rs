@@ -52,7 +52,16 @@ impl Admin {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let query = Query::of(request.uri());
+        // Browsers send `Origin` with every POST: a page that an operator looks at must not reach in here.
+        let is_of_a_page = method == Method::POST && request.headers().contains_key(header::ORIGIN);
         let response = match (method, path.as_str()) {
+            _ if is_of_a_page => respond::problem(&respond::describe(
+                "page-refused",
+                "not for web pages",
+                StatusCode::FORBIDDEN,
+                "a request with an Origin field may change nothing".into(),
+                Some("use kato-proxy purge or kato-proxy verify".into()),
+            )),
             (Method::GET | Method::HEAD, "/-/healthz") => self.health(),
             (Method::GET | Method::HEAD, "/-/metrics") => self.metrics(),
             (Method::GET, "/-/api/stats") => json(StatusCode::OK, &self.stats()),

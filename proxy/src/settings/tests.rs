@@ -101,3 +101,13 @@ fn only_listed_networks_are_allowed() {
         assert_eq!(access.allows(address.parse().unwrap()), allowed, "{address}");
     }
 }
+
+#[test]
+fn a_password_in_a_base_url_is_read_and_not_printed() {
+    let text = "[[upstream]]\nname = \"inner\"\nurls = [\"http://user:pa55@inner.example/\"]\n";
+    let settings = parse(text).unwrap();
+    assert_eq!(settings.upstreams[0].urls[0].url().password(), Some("pa55"));
+    let printed = toml::to_string(&settings).unwrap();
+    assert!(printed.contains("http://user:***@inner.example/"), "{printed}");
+    assert!(!printed.contains("pa55"), "{printed}");
+}

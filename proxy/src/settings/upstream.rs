@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use jiff::SignedDuration;
-use kato_shared::settings::HumanDuration;
+use kato_shared::{redact, settings::HumanDuration};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -188,8 +188,9 @@ impl TryFrom<String> for BaseUrl {
 }
 
 impl From<BaseUrl> for String {
+    /// For printing: a password is hidden.
     fn from(base: BaseUrl) -> Self {
-        base.0.into()
+        redact::url(&base.0)
     }
 }
 

@@ -16,6 +16,9 @@ use super::{
     tables::Change,
 };
 
+/// Free bytes that the index needs to write a change down, generously.
+const INDEX_ROOM: u64 = 1 << 20;
+
 /// What [`Store::verify`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verification {
@@ -33,9 +36,13 @@ impl Store {
     /// Whether anything can be stored now.
     ///
     /// # Errors
-    /// [`NoRoom`] when the disk has less than the floor of free space, and nothing to evict for it.
+    /// [`NoRoom`] when the disk has less than the floor of free space, and nothing to evict for it, or too little even for the
+    /// index to write down what is evicted.
     pub fn check_room(&self) -> Result<(), NoRoom> {
         let usage = self.usage()?;
+        if usage.space.free < INDEX_ROOM {
+            return Err(NoRoom::Quota { needed: INDEX_ROOM });
+        }
         match self.0.quota.judge(1, usage) {
             Verdict::After(bytes) if bytes > usage.stored => Err(NoRoom::Quota { needed: bytes }),
             Verdict::Fits | Verdict::After(_) => Ok(()),

@@ -178,3 +178,26 @@ async fn a_client_that_stops_sending_its_content_is_given_up() {
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert!(origin.asked().is_empty());
 }
+
+#[tokio::test]
+async fn a_request_head_that_is_too_large_is_refused_before_it_fills_the_memory() {
+    let origin = Origin::start(|_| reply("200 OK", &[FRESH], b"content")).await;
+    let proxy = Proxy::start(origin.address).await;
+    // Of the larger one no more is sent than is taken, so that the answer is not lost in a reset.
+    for (length, status) in [(64 << 10, "200"), (128 << 10, "431")] {
+        let field = "a".repeat(length);
+        let request = format!("GET /o/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {field}\r\n\r\n");
+        let answer = answer(&proxy, &request[..request.len().min(128 << 10)]).await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{length}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_can_purge_nothing() {
+    let origin = Origin::start(|_| reply("200 OK", &[FRESH], b"content")).await;
+    let proxy = Proxy::start(origin.address).await;
+    let url = format!("http://{}/-/api/purge?prefix=http", proxy.admin);
+    let by_page = proxy.client.post(&url).header("Origin", "http://page.example");
+    assert_eq!(by_page.send().await.unwrap().status(), 403);
+    assert_eq!(proxy.client.post(&url).send().await.unwrap().status(), 200);
+}
