@@ -166,6 +166,17 @@ pub fn bad_content(detail: String) -> Problem {
     )
 }
 
+/// Not one valid `Host` field.
+pub fn bad_host() -> Problem {
+    describe(
+        "bad-host",
+        "host not usable",
+        StatusCode::BAD_REQUEST,
+        "expected one Host field with a host and perhaps a port (RFC 9112 §3.2)".into(),
+        None,
+    )
+}
+
 /// The end of a tunnel cannot be reached.
 pub fn tunnel_failed(authority: &str, error: &std::io::Error) -> Problem {
     let (kind, title, status) = if error.kind() == std::io::ErrorKind::TimedOut {

@@ -106,6 +106,11 @@ impl OriginError {
         }
     }
 
+    /// Whether the origin was reached and closed the connection instead of answering.
+    pub(super) fn is_cut_off(&self) -> bool {
+        matches!(self, Self::Request { source, .. } if !source.is_connect())
+    }
+
     /// Whether another mirror, or the same a little later, may do better.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Unreachable | ErrorKind::Timeout)

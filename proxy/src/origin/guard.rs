@@ -46,6 +46,13 @@ impl Guard {
         }
     }
 
+    /// Whether an upstream names `host` itself, an address or a local name, with `port`. A domain name that an upstream names
+    /// is no permission for whatever address it resolves to: who answers for the name would choose it.
+    fn names_address(&self, host: &str, port: u16) -> bool {
+        let is_literal = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        (is_literal || is_local_name(host)) && self.named.contains(&(host.to_ascii_lowercase(), port))
+    }
+
     fn allows_name(&self, name: &str) -> bool {
         is_local_name(name) && self.named.iter().any(|(host, _)| host == name)
     }
@@ -54,7 +61,7 @@ impl Guard {
 impl Guard {
     /// The addresses of `host` that may be contacted at `port`.
     pub(super) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let is_named = self.named.contains(&(host.to_ascii_lowercase(), port));
+        let is_named = self.names_address(host, port);
         let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?;
         let allowed: Vec<_> = found
             .filter(|address| is_named || !is_guarded(address.ip()))
@@ -145,6 +152,23 @@ mod tests {
         assert!(!allows("https://pkg.example/", "http://0.0.0.0/"));
         assert!(allows("https://pkg.example/", "https://cdn.example/"));
         assert!(allows("https://pkg.example/", "http://10.0.0.1/"));
+    }
+
+    #[test]
+    fn p19_the_name_of_an_upstream_is_no_permission_for_whatever_address_it_resolves_to() {
+        let upstreams = [
+            "https://pkg.example/",
+            "http://127.0.0.1:8000/",
+            "http://[::1]:8000/",
+            "http://localhost:1/",
+        ];
+        let upstreams = upstreams.map(|url| Url::parse(url).unwrap());
+        let guard = Guard::new(&upstreams);
+        assert!(!guard.names_address("pkg.example", 443));
+        assert!(guard.names_address("127.0.0.1", 8000));
+        assert!(guard.names_address("[::1]", 8000));
+        assert!(guard.names_address("localhost", 1));
+        assert!(!guard.names_address("127.0.0.1", 443));
     }
 
     #[tokio::test]

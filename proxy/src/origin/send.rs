@@ -191,7 +191,11 @@ impl Origin {
             }),
         };
         if let Err(error) = &outcome {
-            self.breaker.failed(url, Instant::now());
+            // Only an origin that cannot be reached is one that we are disconnected from (RFC 9111 §4.2.4): one that closed a
+            // connection has to be asked about everything else all the same.
+            if !error.is_cut_off() {
+                self.breaker.failed(url, Instant::now());
+            }
             self.metrics.upstream_failure(&request.upstream);
             tracing::info!(upstream = request.upstream, error = %Chain(error), "no answer from the upstream");
         }

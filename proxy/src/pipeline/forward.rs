@@ -1,8 +1,12 @@
 //! Requests that go to the origin for one client alone: unsafe methods, HEAD, and retrievals that cannot be shared.
 
+use std::{error::Error, time::Duration};
+
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use super::{Answer, Ask, Pipeline};
 use crate::{
@@ -43,8 +47,9 @@ impl Pipeline {
             *here.status_mut() = http::StatusCode::NO_CONTENT;
             return Answer::generated(here, Outcome::Bypass, "max-forwards");
         }
-        let body = match Limited::new(content, MAX_CONTENT).collect().await {
-            Ok(collected) => collected.to_bytes(),
+        let patience = self.0.settings.limits.progress_timeout.get();
+        let body = match collect(Limited::new(content, MAX_CONTENT), patience).await {
+            Ok(body) => body,
             Err(error) => {
                 let problem = respond::bad_content(format!("at most {MAX_CONTENT} bytes are taken: {error}"));
                 return Answer::generated(respond::problem(&problem), Outcome::Failed, "bad-content");
@@ -90,7 +95,7 @@ impl Pipeline {
             candidates: ask.target.candidates.clone(),
             method: ask.method.clone(),
             headers,
-            body: bytes::Bytes::new(),
+            body: Bytes::new(),
             interim: ask.interim.clone(),
             has_stand_in: false,
         };
@@ -148,6 +153,24 @@ impl Pipeline {
             tracing::warn!(error = %kato_shared::chain::Chain(&error), "a stored response could not be brought up to date");
         }
     }
+}
+
+/// The whole content of a request. A client that sends nothing of it for `patience` is given up: it holds one of the
+/// connections that others wait for.
+async fn collect(
+    mut content: Limited<Incoming>,
+    patience: Duration,
+) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+    let mut collected = BytesMut::new();
+    while let Some(frame) = timeout(patience, content.frame())
+        .await
+        .map_err(|_elapsed| format!("nothing came for {patience:?}"))?
+    {
+        if let Ok(data) = frame?.into_data() {
+            collected.extend_from_slice(&data);
+        }
+    }
+    Ok(collected.freeze())
 }
 
 /// An origin's response for one client.

@@ -3,6 +3,7 @@
 //! ```text
 //! access      a client that is not listed learns nothing but that
 //! record      from here on every answer is counted and logged
+//! host        a request that two readers could understand differently is refused
 //! route       which upstream, which target: deny by default
 //! loop        before anything is asked of an upstream
 //! tunnel      CONNECT has no target that could be stored
@@ -176,6 +177,10 @@ impl Pipeline {
     }
 
     async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
+        if !fields::has_valid_host(request.version(), request.headers()) {
+            let refusal = respond::problem(&respond::bad_host());
+            return (Answer::generated(refusal, Outcome::Refused, "bad-host"), None);
+        }
         let route = match self.0.router.route(request.method(), request.uri()) {
             Ok(route) => route,
             Err(error) => {

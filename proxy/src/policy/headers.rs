@@ -2,7 +2,7 @@
 //!
 //! Also the two readings that many modules share: an HTTP date, and membership in a list over all lines of a field.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, uri::Authority};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -61,6 +61,20 @@ pub fn append_via(headers: &mut HeaderMap, received: Version, pseudonym: &str) {
     };
     if let Ok(value) = HeaderValue::try_from(format!("{version} {pseudonym}")) {
         headers.append(header::VIA, value);
+    }
+}
+
+/// Whether `Host` is as RFC 9112 §3.2 demands: in HTTP/1.1 exactly one, before that at most one, and no more in it than a host
+/// and a port. It may be empty.
+pub fn has_valid_host(version: Version, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => version < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+        (Some(host), None) if host.is_empty() => true,
+        (Some(host), None) => {
+            Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
+        }
     }
 }
 

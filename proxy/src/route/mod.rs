@@ -169,6 +169,7 @@ fn below(upstream: &Arc<Upstream>, suffix: &str) -> Result<Target, RouteError> {
 fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Result<Target, RouteError> {
     let key = candidates
         .first()
+        .map(without_credentials)
         .and_then(|first| first.as_str().parse::<Uri>().ok())
         .and_then(|uri| CacheKey::new(&Method::GET, &uri).ok())
         .ok_or_else(|| RouteError::BadTarget { target: path.clone() })?;
@@ -179,6 +180,14 @@ fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Resul
         path,
         key,
     })
+}
+
+/// The URL as clients write it: credentials of the settings are for the upstream alone, and no part of the key.
+fn without_credentials(url: &Url) -> Url {
+    let mut plain = url.clone();
+    // Only URLs without a host refuse this; such are no base URLs.
+    let _host_is_there = plain.set_username("").and_then(|()| plain.set_password(None));
+    plain
 }
 
 fn bad(uri: &Uri) -> RouteError {

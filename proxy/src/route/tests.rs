@@ -48,6 +48,23 @@ fn all_doors_lead_to_one_key() {
 }
 
 #[test]
+fn credentials_of_an_upstream_are_asked_with_and_are_no_part_of_the_key() {
+    let settings = Settings {
+        upstreams: vec!["inner=http://user:secret@inner.example/".parse().unwrap()],
+        ..Settings::default()
+    };
+    let route = Router::new(&settings).route(&Method::GET, &"/inner/a".parse().unwrap());
+    let Ok(Route::Target(target)) = route else {
+        panic!("{route:?}")
+    };
+    assert_eq!(
+        target.candidates[0].as_str(),
+        "http://user:secret@inner.example/a"
+    );
+    assert_eq!(target.key.uri(), "http://inner.example/a");
+}
+
+#[test]
 fn a_target_has_a_candidate_at_every_mirror_in_order() {
     assert_eq!(
         candidates("/pkg/a?x"),

@@ -159,26 +159,20 @@ impl Store {
         let _no_eviction = self.0.moving.read().unwrap_or_else(PoisonError::into_inner);
         let marker = self.0.layout.mark(&digest)?;
         let path = self.0.layout.content(&digest);
-        let is_there = path
-            .metadata()
-            .is_ok_and(|known| known.len() == response.content.length);
-        if is_there {
-            tracing::debug!(%digest, "the content is there already");
-            drop(body);
-        } else {
-            // Two levels, one after the other: each new folder must be flushed into its parent.
-            for folder in path
-                .ancestors()
-                .skip(1)
-                .take(2)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-            {
-                durable::create_folder(folder)?;
-            }
-            body.place(&path)?;
+        // Two levels, one after the other: each new folder must be flushed into its parent.
+        for folder in path
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            durable::create_folder(folder)?;
         }
+        // Also over a file that is there already: this one was verified just now, and that one may have been damaged since.
+        // Who reads the old file keeps it.
+        body.place(&path)?;
         let outcome = self.0.index.submit_blocking(vec![Change::Put {
             key: key.to_owned(),
             response: Box::new(response),

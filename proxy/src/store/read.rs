@@ -63,8 +63,9 @@ impl Store {
         Responses::new(vec![response].into())
     }
 
-    /// Opens content for reading. `None` when it is missing or not of the size that the index says: the index
-    /// then forgets it, so that the next request fetches it anew.
+    /// Opens content for reading. `None` when it is missing, not of the size that the index says, or, for a body small enough
+    /// for memory, other than its digest: the index then forgets it, so that the next request fetches it anew. A large body
+    /// is not read here; damage in it is found by [`Store::verify`].
     pub async fn content(&self, content: ContentRef) -> Option<Content> {
         self.touch(content.digest);
         if let Some(body) = self.0.hot.body(&content.digest) {
@@ -86,9 +87,13 @@ impl Store {
         });
         match opened {
             Ok((file, length)) if length == content.length => {
-                if length <= MAX_BODY
-                    && let Some(body) = read_verified(&file, content)
-                {
+                if length <= MAX_BODY {
+                    let body = read_whole(&file, content)?;
+                    if Digest::of(&body) != content.digest {
+                        tracing::warn!(path = %path.display(), "stored content is not what its name says; forgotten");
+                        self.forget_content(&content.digest);
+                        return None;
+                    }
                     self.0.hot.hold(content.digest, body.clone());
                     return Some(Content::Memory(body));
                 }
@@ -114,10 +119,13 @@ impl Store {
     }
 }
 
-/// Reads a small file whole; `None` when it is not what its name says, which the caller then serves from the file so
-/// that the one who reads it sees what is wrong with it, never the memory tier.
-fn read_verified(file: &File, content: ContentRef) -> Option<Bytes> {
+/// Reads a small file whole; `None` when the disk does not give it.
+fn read_whole(file: &File, content: ContentRef) -> Option<Bytes> {
     let mut body = vec![0; usize::try_from(content.length).ok()?];
-    file.read_exact_at(&mut body, 0).ok()?;
-    (Digest::of(&body) == content.digest).then(|| body.into())
+    file.read_exact_at(&mut body, 0)
+        .inspect_err(
+            |error| tracing::warn!(digest = %content.digest, %error, "stored content cannot be read"),
+        )
+        .ok()?;
+    Some(body.into())
 }

@@ -130,3 +130,51 @@ async fn requests_per_url_and_entries_are_told_by_the_admin_api() {
     assert_eq!(entries["entries"].as_array().unwrap().len(), 1);
     assert_eq!(read("/-/healthz").await["status"], "ok");
 }
+
+/// What the proxy answers to `request` until it closes the connection.
+async fn answer(proxy: &Proxy, request: &str) -> String {
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(DEADLINE, client.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn rfc9112_s3_2_a_request_without_one_valid_host_is_refused() {
+    let origin = Origin::start(|_| reply("200 OK", &[FRESH], b"content")).await;
+    let proxy = Proxy::start(origin.address).await;
+    for (version, hosts, status) in [
+        ("1.1", "", "400"),
+        ("1.1", "Host: a\r\nHost: a\r\n", "400"),
+        ("1.1", "Host: a/b\r\n", "400"),
+        ("1.1", "Host: user@a\r\n", "400"),
+        ("1.1", "Host:\r\n", "200"),
+        ("1.1", "Host: a:80\r\n", "200"),
+        ("1.0", "", "200"),
+    ] {
+        let request = format!("GET /o/a HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+        let answer = answer(&proxy, &request).await;
+        assert_eq!(
+            answer.split(' ').nth(1),
+            Some(status),
+            "{version} {hosts:?}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_its_content_is_given_up() {
+    let origin = Origin::start(|_| reply("200 OK", &[], b"content")).await;
+    let proxy = Proxy::with(origin.address, |settings| {
+        settings.limits.progress_timeout = "200ms".parse().unwrap();
+    })
+    .await;
+    let request = "POST /o/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nbeginning";
+    let answer = answer(&proxy, request).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(origin.asked().is_empty());
+}

@@ -240,3 +240,25 @@ async fn an_origin_that_stops_sending_is_given_up_on_after_the_progress_timeout(
     // Without a validator there is nothing to resume with.
     assert_eq!(asked_again.load(Ordering::Relaxed), 1);
 }
+
+#[tokio::test]
+async fn rfc9111_s4_2_4_an_origin_that_closed_one_connection_is_asked_about_everything_else() {
+    const STALE: (&str, &str) = ("Cache-Control", "max-age=0");
+    let times = AtomicUsize::new(0);
+    let origin = Origin::start(move |asked| {
+        if asked.path == "/broken" && times.fetch_add(1, Ordering::Relaxed) > 0 {
+            return vec![Step::Break];
+        }
+        reply("200 OK", &[STALE, TAG], b"content")
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    for path in ["/broken", "/fine"] {
+        assert_eq!(body(proxy.get(path).await).await, b"content");
+    }
+    let stood_in = proxy.get("/broken").await;
+    assert!(field(&stood_in, "cache-status").contains("stale-if-error"));
+    let asked = proxy.get("/fine").await;
+    assert!(field(&asked, "cache-status").contains("fwd=stale"));
+    assert_eq!(origin.count("/fine"), 2);
+}

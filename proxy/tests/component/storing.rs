@@ -93,6 +93,46 @@ async fn content_that_was_damaged_on_disk_is_fetched_again_unnoticed() {
     assert_eq!(origin.count("/a"), 3);
 }
 
+/// Overwrites the beginning of the one content file; its size stays.
+fn damage(proxy: &Proxy) {
+    fs::File::options()
+        .write(true)
+        .open(&content_files(proxy)[0])
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"damage"))
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_small_body_that_was_damaged_without_changing_its_size_is_never_served() {
+    let origin = by_path(2000).await;
+    let proxy = Proxy::start(origin.address).await;
+    let whole = body(proxy.get("/a").await).await;
+    stored(&proxy, 1).await;
+    damage(&proxy);
+    for _ in 0..2 {
+        assert!(body(proxy.get("/a").await).await == whole);
+        stored(&proxy, 1).await;
+    }
+    assert_eq!(origin.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn damaged_content_is_healed_by_the_same_content_under_another_name() {
+    let origin = Origin::start(|_| reply("200 OK", &[FRESH], &content(300_000))).await;
+    let proxy = Proxy::start(origin.address).await;
+    body(proxy.get("/a").await).await;
+    stored(&proxy, 1).await;
+    damage(&proxy);
+    body(proxy.get("/b").await).await;
+    stored(&proxy, 2).await;
+    for path in ["/a", "/b"] {
+        let served = proxy.get(path).await;
+        assert!(field(&served, "cache-status").contains("hit"), "{path}");
+        assert!(body(served).await == content(300_000), "{path}");
+    }
+    assert_eq!(content_files(&proxy).len(), 1);
+}
+
 #[tokio::test]
 async fn verify_finds_damage_that_the_size_does_not_show() {
     let origin = by_path(300_000).await;
@@ -100,11 +140,7 @@ async fn verify_finds_damage_that_the_size_does_not_show() {
     body(proxy.get("/a").await).await;
     body(proxy.get("/b").await).await;
     stored(&proxy, 2).await;
-    fs::File::options()
-        .write(true)
-        .open(&content_files(&proxy)[0])
-        .and_then(|mut file| std::io::Write::write_all(&mut file, b"damage"))
-        .unwrap();
+    damage(&proxy);
     let url = format!("http://{}/-/api/verify", proxy.admin);
     let report = body(proxy.client.post(url).send().await.unwrap()).await;
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();

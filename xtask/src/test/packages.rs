@@ -1,6 +1,6 @@
 //! The Debian packages of `tests/packages.txt`: installed by root, named to everybody else.
 
-use std::{collections::BTreeSet, fs, thread, time::Duration};
+use std::{collections::BTreeSet, env, fs, thread, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn ensure() -> Result<(), Stop> {
     let path = workspace().join("tests/packages.txt");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let wanted = parse(&text)?;
+    let wanted = without_those_here(parse(&text)?);
     let missing = missing(&wanted)?;
     if missing.is_empty() {
         println!("all {} are installed", wanted.len());
@@ -46,11 +46,33 @@ pub(crate) fn is_root() -> Result<bool> {
     Ok(Tool::new("id").args(["-u"]).stdout()?.trim() == "0")
 }
 
-/// One package a line; `#` begins a comment.
-fn parse(text: &str) -> Result<Vec<String>> {
+/// A package, and the program for which alone it is wanted.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    name: String,
+    program: Option<String>,
+}
+
+/// Leaves out packages whose program is here already, whoever brought it: Debian's may not go together with another's.
+fn without_those_here(wanted: Vec<Wanted>) -> Vec<String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_here = |program: &String| env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    wanted
+        .into_iter()
+        .filter(|package| !package.program.as_ref().is_some_and(is_here))
+        .map(|package| package.name)
+        .collect()
+}
+
+/// One package a line, maybe with its program in brackets; `#` begins a comment.
+fn parse(text: &str) -> Result<Vec<Wanted>> {
     let mut names = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let name = line.split('#').next().unwrap_or_default().trim();
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let (name, program) = match line.strip_suffix(')').and_then(|line| line.split_once(" (")) {
+            Some((name, program)) => (name, Some(program.to_owned())),
+            None => (line, None),
+        };
         let valid = name
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
@@ -60,7 +82,10 @@ fn parse(text: &str) -> Result<Vec<String>> {
             number + 1
         );
         if !name.is_empty() {
-            names.push(name.to_owned());
+            names.push(Wanted {
+                name: name.to_owned(),
+                program,
+            });
         }
     }
     Ok(names)
@@ -113,7 +138,14 @@ mod tests {
     #[test]
     fn comments_and_blank_lines_are_not_packages() {
         let text = "# for the lab\nopenssh-server\n\niproute2  # links\nlibstdc++6\n";
-        assert_eq!(parse(text).unwrap(), ["openssh-server", "iproute2", "libstdc++6"]);
+        let parsed = without_those_here(parse(text).unwrap());
+        assert_eq!(parsed, ["openssh-server", "iproute2", "libstdc++6"]);
+    }
+
+    #[test]
+    fn a_package_is_not_wanted_where_its_program_is_here() {
+        let text = "one (sh)\ntwo (no-such-program)\n";
+        assert_eq!(without_those_here(parse(text).unwrap()), ["two"]);
     }
 
     #[test]
