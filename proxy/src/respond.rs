@@ -129,7 +129,7 @@ pub fn offline(url: &str) -> Problem {
         "not stored, and offline",
         StatusCode::GATEWAY_TIMEOUT,
         format!("{url} is not stored, and this proxy runs with --offline"),
-        Some("import a bundle that holds it, or serve without --offline".into()),
+        Some("fetch it once without --offline, while its upstream can be reached".into()),
     )
 }
 
