@@ -169,7 +169,7 @@ impl Call<'_> {
             force: self.request.force,
         };
         planning::plan(&self.inventory, facts, &found.target, &wishes, self.clock.now())
-            .map_err(|error| Failure::new(Exit::Usage, error))
+            .map_err(|error| Failure::new(Exit::Usage, error).hint("correct the list of `--role-order`"))
     }
 
     fn print_plan(&self, plan: &ClusterPlan) {

@@ -58,7 +58,7 @@ pub(super) async fn outcome(site: &Site, release: &Release, host: &UpgradeHost) 
     let mut problems = Vec::new();
     match site.check_customised() {
         Ok(saved) => terminal::say(&format!(
-            "the operator's edits on {} were kept; the one that the release overwrote is {}",
+            "the operator's edits on {} were kept; the one that the release overwrote is its {}",
             site::CUSTOMISED,
             saved.display()
         )),

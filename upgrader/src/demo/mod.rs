@@ -62,8 +62,11 @@ pub async fn run(options: &Options) -> Result<Exit, Failure> {
         .keep();
     let work = TaskTracker::new();
     let outcome = tokio::select! {
-        outcome = show(&folder, &programs, work.clone()) => outcome.map_err(|error| Failure::new(Exit::Failed, error)),
-        stopped = interrupted() => Err(Failure::new(Exit::TryAgain, stopped)),
+        outcome = show(&folder, &programs, work.clone()) => outcome.map_err(|error| {
+            Failure::new(Exit::Failed, error)
+                .hint("run it again with `--keep` and look at what the nodes and the cache have written")
+        }),
+        stopped = interrupted() => Err(Failure::new(Exit::TryAgain, stopped).hint("run the same command again")),
     };
     // What was interrupted in the middle of a file must not write to a folder that is being removed.
     work.close();

@@ -162,8 +162,8 @@ impl Site {
             .try_for_each(|(name, text)| durable::write(&etc.join(name), text.as_bytes(), 0o644))
     }
 
-    /// Whether the operator's edits are where they should be after the upgrade: the path of the saved copy, or what is
-    /// wrong.
+    /// Whether the operator's edits are where they should be after the upgrade: the path of the saved copy below the
+    /// node's root, or what is wrong.
     pub(super) fn check_customised(&self) -> Result<PathBuf, String> {
         let node = self.customised();
         for (name, expected) in EXPECTED {
@@ -190,7 +190,9 @@ impl Site {
                 backups.display()
             )
         };
-        saved.find(is_it).ok_or_else(missing)
+        let found = saved.find(is_it).ok_or_else(missing)?;
+        // The root itself is gone in a moment, unless it is kept.
+        Ok(found.strip_prefix(node.root()).unwrap_or(&found).to_owned())
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
 const AT_ONCE: usize = 4;
 
 /// How long the cache may take to bring all bodies that it has sent to its disk and into its index.
-const KEPT_WITHIN: Duration = Duration::from_secs(10);
+const KEPT_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a cache holds after it was filled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,7 +84,7 @@ impl Filled {
 /// Fetches the closure of the wanted release through `cache`.
 ///
 /// # Errors
-/// [`Failure`]: 26 when metadata or a file is refused, 75 when it cannot be fetched, 20 when there is no way to the
+/// [`Failure`]: 26 when metadata or a file is refused, 75 when it cannot be fetched, 20 when the cache cannot keep it or there is no way to the
 /// wanted release.
 pub async fn fill(
     settings: &Settings,
@@ -117,7 +117,7 @@ pub async fn fill(
         .map(|name| repository.target(name).map_err(trust_failure))
         .collect::<Result<Vec<_>, _>>()?;
     let new = fetch(&fetcher, &files, report).await?;
-    check_kept(&fetcher, new, report).await?;
+    check_kept(&fetcher, cache, new).await?;
     let version = versions.into_iter().next_back();
     let version =
         version.ok_or_else(|| Failure::new(Exit::Bug, anyhow::anyhow!("a closure of no release")))?;
@@ -223,23 +223,25 @@ async fn warm<'f>(
     Ok((source == Source::Upstream).then_some(file))
 }
 
-/// Warns of files that the cache passed on without keeping them: every node would fetch them again.
-async fn check_kept(
-    fetcher: &Fetcher,
-    files: Vec<&TargetFile>,
-    report: &dyn Report,
-) -> Result<(), FetchError> {
+/// Refuses a cache that passed files on without keeping them: every node would fetch them again.
+async fn check_kept(fetcher: &Fetcher, cache: &Url, files: Vec<&TargetFile>) -> Result<(), Failure> {
     let end = Instant::now() + KEPT_WITHIN;
+    let mut lost = Vec::new();
     for file in files {
         if !fetcher.is_kept(file, end).await? {
-            let size = human(file.size);
-            report.warn(&format!(
-                "the cache could not keep {} ({size}), so every node fetches it itself; is its disk full?",
-                file.name
-            ));
+            lost.push(format!("{} ({})", file.name, human(file.size)));
         }
     }
-    Ok(())
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let what = anyhow::anyhow!(
+        "the cache {cache} could not keep {}: is its disk full?",
+        lost.join(", ")
+    );
+    Err(Failure::new(Exit::Preflight, what).hint(
+        "nothing was changed on any node; free space for the cache, or name a folder on a larger file system in kato.toml ([cache] dir), then run the same command again",
+    ))
 }
 
 /// Everything that was answered, by name: what crossed the WAN and what was there. A file that was asked for twice

@@ -185,7 +185,7 @@ impl PublishError {
     /// What to do next, when that is not obvious from the error.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Description(_) => None,
+            Self::Description(_) => Some("docs/releases.md shows a whole release.toml"),
             Self::Contradiction { .. } | Self::Unusable(_) => Some("correct release.toml and build again"),
             Self::Io { .. } => Some("check the path, its permissions and the free space"),
             Self::Entry { .. } => Some("remove it from the module's folder"),
