@@ -84,8 +84,8 @@ impl Filled {
 /// Fetches the closure of the wanted release through `cache`.
 ///
 /// # Errors
-/// [`Failure`]: 26 when metadata or a file is refused, 75 when it cannot be fetched, 20 when the cache cannot keep it or there is no way to the
-/// wanted release.
+/// [`Failure`]: 26 when metadata or a file is refused, 75 when it cannot be fetched, 20 when the cache cannot
+/// keep it or there is no way to the wanted release.
 pub async fn fill(
     settings: &Settings,
     cache: &Url,
