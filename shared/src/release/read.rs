@@ -166,13 +166,30 @@ impl Release {
             }
         }
         self.apart().or_else(problem)?;
-        match self.backup.iter().find(|path| !is_plain_absolute(path)) {
-            Some(path) => problem(format!(
+        self.paths_beside_modules().or_else(problem)?;
+        self.install_order().map(|_order| ()).or_else(problem)
+    }
+
+    /// What is saved, and what is left alone: a pattern that matches nothing by mistake would protect nothing.
+    fn paths_beside_modules(&self) -> Result<(), String> {
+        if let Some(path) = self.backup.iter().find(|path| !is_plain_absolute(path)) {
+            return Err(format!(
                 "the backup path `{}` is not absolute without `..`",
                 path.display()
-            )),
-            None => self.install_order().map(|_order| ()).or_else(problem),
+            ));
         }
+        for pattern in &self.safe_paths {
+            glob::Pattern::new(pattern).map_err(|error| {
+                format!(
+                    "the safe path `{pattern}` is not a pattern: {} at {}",
+                    error.msg, error.pos
+                )
+            })?;
+            if !pattern.starts_with('/') {
+                return Err(format!("the safe path `{pattern}` is not absolute"));
+            }
+        }
+        Ok(())
     }
 
     /// That no module installs into what another one exchanges as a whole: it would be lost with the next exchange.

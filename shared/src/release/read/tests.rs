@@ -81,7 +81,7 @@ fn a_newer_schema_is_refused_before_anything_else_is_read() {
 #[test]
 fn contradictions_are_named() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 13] = [
+    let cases: [(Change, &str); 15] = [
         (
             |d| d["modules"][1]["name"] = json!("web"),
             "two modules are named `web`",
@@ -106,6 +106,14 @@ fn contradictions_are_named() {
         (
             |d| d["modules"][0]["name"] = json!("../evil"),
             "cannot be a file name",
+        ),
+        (
+            |d| d["safe_paths"] = json!(["/s/[a"]),
+            "the safe path `/s/[a` is not a pattern",
+        ),
+        (
+            |d| d["safe_paths"] = json!(["s/*"]),
+            "the safe path `s/*` is not absolute",
         ),
         (|d| d["backup"] = json!(["etc"]), "the backup path `etc`"),
         (
