@@ -52,16 +52,20 @@ async fn run(settings: Settings) -> u8 {
             return fail(code, &explain(&error));
         }
     };
+    // Whoever reads the addresses may stop us at once, and finds us ready for it.
+    let signals = match shutdown::Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return fail(exit::REFUSED, &format!("signals cannot be handled: {error}")),
+    };
     print(&listening("data", app.data_address));
     print(&listening("admin", app.admin_address));
     notify_ready();
     let stop = CancellationToken::new();
     tokio::select! {
         () = app.serve(stop.clone()) => exit::DONE,
-        signals = shutdown::on_signals(stop) => match signals {
-            Ok(()) => fail(exit::TRY_AGAIN, "stopped at once by a second signal; unfinished downloads were dropped"),
-            Err(error) => fail(exit::REFUSED, &format!("signals cannot be handled: {error}")),
-        },
+        () = signals.cancel(stop) => {
+            fail(exit::TRY_AGAIN, "stopped at once by a second signal; unfinished downloads were dropped")
+        }
     }
 }
 
