@@ -26,13 +26,18 @@ pub struct DurableError {
 }
 
 impl DurableError {
-    /// Whether the disk or the quota is full (`ENOSPC`, `EDQUOT`).
+    /// See [`is_disk_full`].
     pub fn is_disk_full(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
+        is_disk_full(&self.source)
     }
+}
+
+/// Whether the disk or the quota is full (`ENOSPC`, `EDQUOT`).
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 fn wrap<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> DurableError + 'a {

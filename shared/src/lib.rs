@@ -9,7 +9,6 @@ pub mod api;
 pub mod backoff;
 pub mod chain;
 pub mod clock;
-pub mod descriptor;
 pub mod digest;
 pub mod durable;
 pub mod redact;
@@ -20,5 +19,4 @@ pub mod telemetry;
 pub mod trust;
 pub mod verify;
 
-pub use descriptor::Descriptor;
 pub use digest::Digest;

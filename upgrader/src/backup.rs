@@ -55,10 +55,7 @@ impl BackupError {
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Io { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ),
+            Self::Io { source, .. } => durable::is_disk_full(source),
             Self::Durable(error) => error.is_disk_full(),
         }
     }

@@ -5,7 +5,7 @@
 use std::{io, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
-use kato_shared::digest::Hasher;
+use kato_shared::{digest::Hasher, durable};
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
@@ -77,10 +77,7 @@ fn write_chunk(temporary: &mut Temporary, chunk: &[u8], position: u64) -> Result
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                let is_full = matches!(
-                    error.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                );
+                let is_full = durable::is_disk_full(&error);
                 if made_room || !is_full || temporary.make_room(chunk.len() as u64).is_err() {
                     return Err((done, error.to_string()));
                 }

@@ -63,35 +63,33 @@ impl Guard {
     pub(super) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let is_named = self.names_address(host, port);
         let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?;
-        let allowed: Vec<_> = found
-            .filter(|address| is_named || !is_guarded(address.ip()))
-            .collect();
-        if allowed.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                Refused(host.to_owned()),
-            ));
-        }
-        Ok(allowed)
+        permitted(host, found, is_named)
     }
-}
 
-impl Guard {
     /// The addresses of the name `host` that may be contacted, with port 0.
     pub(super) async fn resolve(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         let is_named = self.allows_name(host);
-        let allowed: Vec<_> = tokio::net::lookup_host((host, 0))
-            .await?
-            .filter(|address| is_named || !is_guarded(address.ip()))
-            .collect();
-        if allowed.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                Refused(host.to_owned()),
-            ));
-        }
-        Ok(allowed)
+        let found = tokio::net::lookup_host((host, 0)).await?;
+        permitted(host, found, is_named)
     }
+}
+
+/// The addresses that `host` was found at and that may be contacted: all where an upstream names it, else those in no guarded range.
+fn permitted(
+    host: &str,
+    found: impl Iterator<Item = SocketAddr>,
+    is_named: bool,
+) -> io::Result<Vec<SocketAddr>> {
+    let allowed: Vec<_> = found
+        .filter(|address| is_named || !is_guarded(address.ip()))
+        .collect();
+    if allowed.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            Refused(host.to_owned()),
+        ));
+    }
+    Ok(allowed)
 }
 
 fn host_and_port(url: &Url) -> Option<(String, u16)> {

@@ -118,6 +118,12 @@ impl Graph {
             .cloned()
     }
 
+    /// The newest version in `channel`, for a node without a release; `None` when nothing is published there.
+    pub fn newest_in(&self, channel: &str) -> Option<Version> {
+        let in_channel = self.releases.iter().filter(|entry| entry.channel == channel);
+        in_channel.map(|entry| &entry.version).max().cloned()
+    }
+
     /// The versions to install one after the other to get from `installed` to `target`; empty when it is installed.
     ///
     /// The way with the fewest hops is taken; a release marked as floor between the two is never jumped over.
@@ -261,6 +267,8 @@ mod tests {
         assert_eq!(graph().newest(&v("1.0.0"), "stable"), Some(v("3.0.0")));
         assert_eq!(graph().newest(&v("3.0.0"), "stable"), None);
         assert_eq!(graph().newest(&v("1.0.0"), "development"), None);
+        assert_eq!(graph().newest_in("stable"), Some(v("3.0.0")));
+        assert_eq!(graph().newest_in("development"), None);
         assert_eq!(graph().hops(&v("3.0.0"), &v("3.0.0")), Ok(vec![]));
     }
 

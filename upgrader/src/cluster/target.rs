@@ -95,11 +95,6 @@ fn newest(graph: &Graph, facts: &BTreeMap<String, NodeStatus>, channel: &str) ->
         Some(oldest) => graph
             .newest(oldest, channel)
             .or_else(|| installed().max().cloned()),
-        None => graph
-            .releases
-            .iter()
-            .filter(|entry| entry.channel == channel)
-            .map(|entry| entry.version.clone())
-            .max(),
+        None => graph.newest_in(channel),
     }
 }

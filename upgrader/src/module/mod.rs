@@ -86,14 +86,10 @@ pub enum ModuleError {
 impl ModuleError {
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
-        let is_full = |error: &io::Error| {
-            matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            )
-        };
         match self {
-            Self::Unpack(UnpackError::Write { source, .. }) | Self::Io { source, .. } => is_full(source),
+            Self::Unpack(UnpackError::Write { source, .. }) | Self::Io { source, .. } => {
+                durable::is_disk_full(source)
+            }
             Self::Durable(error) => error.is_disk_full(),
             Self::Unpack(_)
             | Self::Note(_)

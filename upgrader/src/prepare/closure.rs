@@ -150,12 +150,7 @@ fn versions(
                 .newest(installed, channel)
                 .unwrap_or_else(|| installed.clone()),
         ),
-        None => graph
-            .releases
-            .iter()
-            .filter(|entry| entry.channel == channel)
-            .map(|entry| entry.version.clone())
-            .max(),
+        None => graph.newest_in(channel),
     };
     let target = wanted.cloned().or_else(newest).ok_or_else(|| {
         let what = anyhow::anyhow!("no release is published in the channel `{channel}`");

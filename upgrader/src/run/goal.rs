@@ -62,13 +62,11 @@ pub fn choose(
 
 /// The first release of a node: any that is published, the newest by default.
 fn first(graph: &Graph, wanted: Option<&Version>, channel: &str) -> Result<Version, HopError> {
-    let in_channel = graph.releases.iter().filter(|entry| entry.channel == channel);
-    let newest = in_channel.map(|entry| &entry.version).max();
     let published = graph.versions();
-    match wanted.or(newest) {
-        Some(version) if published.contains(version) => Ok(version.clone()),
+    match wanted.cloned().or_else(|| graph.newest_in(channel)) {
+        Some(version) if published.contains(&version) => Ok(version),
         other => Err(HopError::NotPublished {
-            version: other.cloned().unwrap_or(Version::new(0, 0, 0)),
+            version: other.unwrap_or(Version::new(0, 0, 0)),
             published,
         }),
     }
