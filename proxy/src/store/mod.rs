@@ -15,6 +15,7 @@
 
 mod content;
 mod error;
+pub mod eviction;
 mod gc;
 mod hot;
 mod index;
