@@ -20,7 +20,7 @@ use crate::{
     store::{OpenError, Store},
 };
 
-/// How often last-use times are written. A crash forgets at most this much about what was used.
+/// How often what eviction has learned is written down. A crash forgets at most this much of it.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 /// Admin connections at once; a scraper and an operator need few.
 const ADMIN_CONNECTIONS: u32 = 64;
@@ -146,14 +146,14 @@ impl App {
         tokio::join!(
             data,
             watching,
-            flush_uses(self.pipeline.store().clone(), over.clone())
+            upkeep(self.pipeline.store().clone(), over.clone())
         );
         tracing::info!(lan_bytes = metrics.lan_bytes(), "stopped");
     }
 }
 
 /// Writes last-use times now and then, and at the end.
-async fn flush_uses(store: Store, over: CancellationToken) {
+async fn upkeep(store: Store, over: CancellationToken) {
     let mut every = interval(FLUSH_EVERY);
     loop {
         let is_over = tokio::select! {
@@ -161,7 +161,7 @@ async fn flush_uses(store: Store, over: CancellationToken) {
             () = over.cancelled() => true,
         };
         let flushed = store.clone();
-        if let Ok(Err(error)) = spawn_blocking(move || flushed.flush_uses()).await {
+        if let Ok(Err(error)) = spawn_blocking(move || flushed.upkeep()).await {
             tracing::warn!(error = %Chain(&error), "last-use times could not be written");
         }
         if is_over {

@@ -13,6 +13,7 @@
 //! Deliberately absent: any knowledge of HTTP caching rules (see `policy/`), and of who is downloading (see `fill/`).
 //! cacache's own writer is not used: it neither flushes nor lets others read an unfinished entry.
 
+mod collect;
 mod content;
 mod error;
 pub mod eviction;
@@ -20,14 +21,19 @@ mod gc;
 mod hot;
 mod index;
 mod index_file;
+mod index_scan;
 mod layout;
+mod ledger;
+mod pinning;
+mod pins;
 mod quota;
 mod read;
+mod schema;
 mod stored;
 mod tables;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -38,11 +44,15 @@ use std::{
 use kato_shared::{Digest, chain::Chain, clock::Clock, durable};
 use tokio::task::spawn_blocking;
 
+pub use collect::{Collected, Removed};
 pub use content::{Content, InUse, NoRoom, Temporary};
 pub use error::{OpenError, StoreError};
 pub use gc::Verification;
 pub use hot::Responses;
 pub use index::Totals;
+pub use ledger::LedgerFigures;
+pub use pinning::{Pinned, PinnedTotal};
+pub use pins::Pin;
 pub use stored::{ContentRef, Entry, StoredResponse};
 
 use content::InUseCounts;
@@ -67,11 +77,11 @@ struct Inner {
     hot: Hot,
     clock: Clock,
     in_use: InUseCounts,
-    /// Content used since the last flush of last-use times, in seconds since 1970.
-    touched: Mutex<HashMap<Digest, i64>>,
     /// Bytes promised to fills under way, and the part of them that is written.
     reserved: AtomicU64,
     written: AtomicU64,
+    /// One pin or unpin at a time.
+    pinning: Mutex<()>,
     /// Commits share it, eviction takes it alone: content that a commit is about to name cannot be evicted.
     moving: RwLock<()>,
 }
@@ -104,13 +114,14 @@ impl Store {
             quota: Quota {
                 max_size: settings.max_size.bytes(),
                 min_free: settings.min_free.bytes(),
+                max_objects: settings.max_objects,
             },
             hot: Hot::new(settings.memory.bytes()),
             clock,
             in_use: InUseCounts::default(),
-            touched: Mutex::default(),
             reserved: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            pinning: Mutex::default(),
             moving: RwLock::new(()),
         }));
         // Beside a new index lies content only where the old index was damaged.
@@ -151,6 +162,20 @@ impl Store {
     }
 
     fn commit_blocking(
+        &self,
+        body: Temporary,
+        key: &str,
+        response: StoredResponse,
+    ) -> Result<(), StoreError> {
+        self.commit_untrimmed(body, key, response)?;
+        // It is stored; a quota that cannot be kept now is tried again with the next body.
+        if let Err(error) = self.trim() {
+            tracing::warn!(error = %Chain(&error), "the store is above its quota");
+        }
+        Ok(())
+    }
+
+    fn commit_untrimmed(
         &self,
         body: Temporary,
         key: &str,
@@ -210,22 +235,14 @@ impl Store {
         .await
     }
 
-    /// Forgets the responses of `keys`. Their content stays until its space is needed.
+    /// Forgets the responses of `keys`, and their content where no other key names it; content that is being read follows when
+    /// that ends. A pin does not keep it: whoever removes, means it.
     ///
     /// # Errors
     /// [`StoreError`] when the index cannot be changed.
-    pub async fn remove(&self, keys: Vec<String>) -> Result<(), StoreError> {
+    pub async fn remove(&self, keys: Vec<String>) -> Result<Removed, StoreError> {
         let store = self.clone();
-        blocking(move || {
-            let changes = keys
-                .iter()
-                .map(|key| Change::Remove { key: key.clone() })
-                .collect();
-            let outcome = store.0.index.submit_blocking(changes);
-            store.0.hot.forget(keys.iter().map(String::as_str));
-            outcome
-        })
-        .await
+        blocking(move || store.remove_blocking(&keys)).await
     }
 
     /// Marks the responses of `key` as not to be reused without validation (RFC 9111 §4.4).
@@ -272,6 +289,11 @@ impl Store {
         blocking(move || store.0.index.list(&prefix, &after, limit)).await
     }
 
+    /// Figures of eviction and pins, for metrics.
+    pub fn figures(&self) -> LedgerFigures {
+        self.0.index.ledger().figures()
+    }
+
     /// Totals for metrics.
     ///
     /// # Errors
@@ -281,9 +303,10 @@ impl Store {
     }
 
     fn touch(&self, digest: Digest) {
-        let now = self.0.clock.now().as_second();
-        let mut touched = self.0.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        touched.insert(digest, now);
+        self.0
+            .index
+            .ledger()
+            .used(&digest, self.0.clock.now().as_second());
     }
 
     fn reserve(&self, bytes: u64) {
