@@ -13,6 +13,7 @@
 //! ```
 
 mod fetch;
+mod fetch_small;
 mod forward;
 mod outcome;
 mod present;
