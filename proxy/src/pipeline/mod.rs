@@ -18,6 +18,7 @@
 
 mod current;
 mod fetch;
+mod fetch_small;
 mod forward;
 mod outcome;
 mod present;
