@@ -5,6 +5,7 @@ use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed, time::Duration};
 use kato_shared::api::UpstreamStats;
 
 use super::{BUCKETS, Event, Metrics, Outcome};
+use crate::store::Trouble;
 
 impl Metrics {
     /// The metrics page; `stored` are the store's responses and bytes.
@@ -32,6 +33,18 @@ impl Metrics {
                 "kato_proxy_events_total",
                 Some(("event", event.label())),
                 self.0.events[event as usize].load(Relaxed),
+            );
+        }
+        page.family(
+            "kato_proxy_not_stored_total",
+            "counter",
+            "Bodies that were passed through because of the store, by what ailed it.",
+        );
+        for trouble in Trouble::ALL {
+            page.sample(
+                "kato_proxy_not_stored_total",
+                Some(("reason", trouble.label())),
+                self.0.not_stored[trouble as usize].load(Relaxed),
             );
         }
         for (name, help, value) in [

@@ -52,6 +52,7 @@ impl Store {
         &self,
         is_expired: impl Fn(&str, &StoredResponse) -> bool,
     ) -> Result<Collected, StoreError> {
+        self.0.behind.settle_all();
         let mut collected = Collected::default();
         let mut expired = Vec::new();
         self.0.index.handle().for_each("", |key, responses| {
@@ -86,6 +87,8 @@ impl Store {
     /// Forgets `keys`, and the content that no other key names and nobody reads; content that is being read follows when that
     /// ends.
     pub(super) fn remove_blocking(&self, keys: &[String]) -> Result<Removed, StoreError> {
+        self.0.behind.settle(keys.iter().map(String::as_str), None);
+        self.make_index_room();
         let changes = keys
             .iter()
             .map(|key| Change::Remove { key: key.clone() })
@@ -106,6 +109,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the index cannot be changed.
     pub fn remove_content(&self, digest: &Digest) -> Result<Removed, StoreError> {
+        self.0.behind.settle([], Some(digest));
+        self.make_index_room();
         let _no_commit = self.0.moving.write().unwrap_or_else(PoisonError::into_inner);
         let keys = self.0.index.handle().keys_of(digest)?;
         let Some(bytes) = self.0.index.content_length(digest)? else {

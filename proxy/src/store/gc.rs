@@ -44,7 +44,7 @@ impl Store {
     /// index to write down what is evicted.
     pub fn check_room(&self) -> Result<(), NoRoom> {
         let usage = self.usage()?;
-        if usage.space.free < INDEX_ROOM {
+        if usage.space.free < INDEX_ROOM && !self.0.layout.reserve().exists() {
             return Err(NoRoom::Quota { needed: INDEX_ROOM });
         }
         let (pinned, _) = self.0.index.ledger().pinned();
@@ -58,10 +58,14 @@ impl Store {
 
     /// Makes sure that `needed` bytes may be written, evicting for them if it must.
     pub(super) fn make_room(&self, needed: u64) -> Result<(), NoRoom> {
-        let need = Need {
+        self.make_room_for(Need {
             bytes: needed,
             objects: 1,
-        };
+        })
+    }
+
+    /// [`Self::make_room`] for several bodies.
+    pub(super) fn make_room_for(&self, need: Need) -> Result<(), NoRoom> {
         match self.0.quota.judge(need, self.usage()?) {
             Verdict::Fits => Ok(()),
             // Just after a start what may go is not known yet: the quota waits a moment, and no client does.
@@ -86,6 +90,7 @@ impl Store {
     }
 
     fn evict(&self, excess: Excess) -> Result<(), NoRoom> {
+        self.make_index_room();
         let ledger = self.0.index.ledger();
         let _no_commit = self.0.moving.write().unwrap_or_else(PoisonError::into_inner);
         let taken = ledger
@@ -100,6 +105,7 @@ impl Store {
         match self.discard(&digests) {
             Ok(()) => {
                 ledger.note_evicted(&taken);
+                self.restore_reserve();
                 Ok(())
             }
             Err(error) => {
@@ -120,6 +126,22 @@ impl Store {
             }
         } else {
             NoRoom::Quota { needed }
+        }
+    }
+
+    /// Gives up the space that is held back when nothing else is left: a change that frees space, or that must not be lost, has to
+    /// be written down.
+    pub(super) fn make_index_room(&self) {
+        let is_full = self.0.layout.space().is_ok_and(|space| space.free < INDEX_ROOM);
+        if is_full && self.0.reserve.give_up() {
+            tracing::info!("the disk is full; the space that was held back is used to make room");
+        }
+    }
+
+    /// Holds space back again.
+    pub(super) fn restore_reserve(&self) {
+        if let Ok(space) = self.0.layout.space() {
+            self.0.reserve.make(space);
         }
     }
 
@@ -166,6 +188,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the index or the folder cannot be read.
     pub fn verify(&self) -> Result<Verification, StoreError> {
+        self.0.behind.settle_all();
         let mut found = Verification::default();
         let mut named = HashSet::new();
         for row in self.0.index.content()? {

@@ -41,6 +41,7 @@ impl Store {
     pub async fn pin(&self, pin: Pin) -> Result<Pinned, StoreError> {
         let store = self.clone();
         blocking(move || {
+            store.0.behind.settle_all();
             let _one_at_a_time = store.0.pinning.lock();
             let known = store.0.index.handle().pins()?;
             let since = known
@@ -66,6 +67,7 @@ impl Store {
     pub async fn unpin(&self, pin: Pin) -> Result<Option<Pinned>, StoreError> {
         let store = self.clone();
         blocking(move || {
+            store.0.behind.settle_all();
             let _one_at_a_time = store.0.pinning.lock();
             let known = store.0.index.handle().pins()?;
             let Some((_, since)) = known.into_iter().find(|(known, _)| *known == pin) else {
@@ -89,6 +91,7 @@ impl Store {
     pub async fn pins(&self) -> Result<(Vec<Pinned>, PinnedTotal), StoreError> {
         let store = self.clone();
         blocking(move || {
+            store.0.behind.settle_all();
             let known = store.0.index.handle().pins()?;
             let pins: Result<Vec<Pinned>, StoreError> = known
                 .into_iter()

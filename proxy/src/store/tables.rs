@@ -25,6 +25,7 @@ use super::{
     eviction::{Queue, Standing},
     pins::Pin,
     schema::SCHEMA,
+    stored::put_variant,
 };
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -36,9 +37,6 @@ pub(super) const REFERENCES: MultimapTableDefinition<'_, [u8; 32], &str> =
 
 /// Size, order, last use, queue and uses, as they are written.
 type Row = (u64, u64, u32, u8);
-
-/// The most `Vary` selectors kept per key; the oldest goes first, so that a hostile client cannot grow a row.
-const MAX_VARIANTS: usize = 16;
 
 /// The most keys that may name one content: an origin that answers every URL with the same page must not grow the index
 /// without bound. A further one takes the place of another.
@@ -204,11 +202,7 @@ impl<'t> Tables<'t> {
     fn put(&mut self, key: &str, response: &StoredResponse) -> Result<(), StoreError> {
         let mut variants = self.variants(key)?;
         let before = digests(&variants);
-        variants.retain(|variant| variant.head.selecting != response.head.selecting);
-        variants.push(response.clone());
-        if variants.len() > MAX_VARIANTS {
-            variants.remove(0);
-        }
+        put_variant(&mut variants, response.clone());
         let used = response.head.times.response.as_second();
         self.adopt(&response.content.digest, response.content.length, used)
             .map_err(failed("store a response"))?;
