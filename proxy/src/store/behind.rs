@@ -146,6 +146,19 @@ impl WriteBehind {
         self.lock().bodies.get(digest).map(|(body, _)| body.clone())
     }
 
+    /// How many responses are not durable yet.
+    pub(super) fn len(&self) -> u64 {
+        let state = self.lock();
+        state.queued - state.settled
+    }
+
+    /// Keys and bytes of distinct content that are queued.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        let state = self.lock();
+        let bytes = state.bodies.values().map(|(body, _)| body.len() as u64).sum();
+        (state.by_key.len() as u64, bytes)
+    }
+
     /// Waits until nothing that is queued now concerns one of `keys` or `digest`. Blocks.
     pub(super) fn settle<'k>(&self, keys: impl IntoIterator<Item = &'k str>, digest: Option<&Digest>) {
         let state = self.lock();

@@ -136,10 +136,11 @@ impl Layout {
     ) -> Result<Marker, DurableError> {
         let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
         let path = self.temp_folder().join(format!("{number}.batch"));
-        let list: String = digests
-            .into_iter()
-            .map(|digest| format!("{}\n", digest.hex()))
-            .collect();
+        let mut list = String::new();
+        for digest in digests {
+            list.push_str(&digest.hex());
+            list.push('\n');
+        }
         let mut file = durable::create_new(&path)?;
         let marker = Marker(path);
         file.write_all(list.as_bytes())
@@ -262,7 +263,7 @@ fn marked(path: &Path) -> io::Result<Vec<Digest>> {
     if let Some(hex) = name.strip_suffix(".moving") {
         return Ok(hex.parse().into_iter().collect());
     }
-    if name.ends_with(".batch") {
+    if name.strip_suffix(".batch").is_some() {
         // The last line may be torn: what it would have marked was not begun.
         let list = fs::read(path)?;
         let text = String::from_utf8_lossy(&list);

@@ -191,11 +191,16 @@ impl Store {
     }
 
     /// Stores `response` with its whole `body` under `key`: at once for everybody who asks, durably a moment later.
-    pub fn put_small(&self, key: String, response: StoredResponse, body: Bytes, place: Place) {
+    pub fn put_small(&self, key: &str, response: StoredResponse, body: Bytes, place: Place) {
         let digest = response.content.digest;
         self.0.hot.hold(digest, body.clone());
-        self.0.behind.push(key.clone(), response, body, place);
-        self.0.hot.forget([key.as_str()]);
+        self.0.behind.push(key.to_owned(), response, body, place);
+        self.0.hot.forget([key]);
+    }
+
+    /// Responses that are hits already and not durable yet.
+    pub fn queued(&self) -> u64 {
+        self.0.behind.len()
     }
 
     /// Makes durable what [`Store::put_small`] has taken, for the end of the process. Blocks.
@@ -357,12 +362,17 @@ impl Store {
         .await
     }
 
-    /// Totals for metrics.
+    /// Totals for metrics. What is not durable yet is counted, too: for that moment, one that takes another's place counts twice.
     ///
     /// # Errors
     /// [`StoreError`] when the index cannot be read.
     pub fn totals(&self) -> Result<Totals, StoreError> {
-        self.0.index.totals()
+        let (responses, bytes) = self.0.behind.totals();
+        let durable = self.0.index.totals()?;
+        Ok(Totals {
+            responses: durable.responses + responses,
+            bytes: durable.bytes + bytes,
+        })
     }
 
     fn touch(&self, digest: Digest) {
