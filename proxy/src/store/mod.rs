@@ -18,6 +18,7 @@ mod batch;
 mod behind;
 mod content;
 mod error;
+pub mod eviction;
 mod gc;
 mod health;
 mod hot;
