@@ -82,8 +82,12 @@ async fn what_is_queued_obeys_purge_invalidation_and_vary_like_what_is_stored() 
         response.cache_status()
     );
     // Variants come one by one, and stand beside each other.
-    let varying =
-        |language: &str| Resource::cacheable(format!("in {language}")).header("vary", "accept-language");
+    let varying = |language: &str| {
+        Resource::new(format!("in {language}"))
+            .header("cache-control", "max-age=3600")
+            .header("etag", &format!("\"{language}\""))
+            .header("vary", "accept-language")
+    };
     for language in ["de", "en"] {
         site.origin.serve("/v", varying(language));
         let asked = client.get("/files/v").header("accept-language", language);

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `behind` | small bodies: hits at once, durable soon, coherent in between |
 //! | `kills` | SIGKILL at random moments under mixed load |
-//! | `partial` | an origin that dies in the middle of a body |
 //!
 //! `KATO_KILLS=200 cargo xtask test -- store` kills two hundred times instead of forty.
 
@@ -19,7 +18,6 @@ use tempfile::TempDir;
 
 mod behind;
 mod kills;
-mod partial;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
