@@ -20,6 +20,7 @@ mod collect;
 mod content;
 mod error;
 pub mod eviction;
+mod frozen;
 mod gc;
 mod health;
 mod hot;
@@ -154,6 +155,9 @@ impl Store {
             pinning: Mutex::default(),
             moving: RwLock::new(()),
         }));
+        if store.0.layout.is_read_only() {
+            store.0.health.failed(&NoRoom::Disk(StoreError::ReadOnly));
+        }
         behind::start(&store).map_err(|source| OpenError::Unusable {
             path: settings.dir.clone(),
             source,

@@ -3,6 +3,7 @@
 //! | Module | What is held against the program |
 //! |---|---|
 //! | `behind` | small bodies: hits at once, durable soon, coherent in between |
+//! | `trouble` | disks that are full to the last byte, or cannot be written |
 //! | `kills` | SIGKILL at random moments under mixed load |
 //!
 //! `KATO_KILLS=200 cargo xtask test -- store` kills two hundred times instead of forty.
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 
 mod behind;
 mod kills;
+mod trouble;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
