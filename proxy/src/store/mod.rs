@@ -79,8 +79,8 @@ use crate::settings;
 /// How long a download waits for its file to be created. A disk that takes longer is passed by.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What background threads add to their nice value: a fifth of the share of a thread that serves.
-const NICE: i32 = 7;
+/// What background threads add to their nice value: a third of the share of a thread that serves.
+const NICE: i32 = 5;
 
 /// An open store; clones share it.
 #[derive(Debug, Clone)]
