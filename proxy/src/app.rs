@@ -192,7 +192,7 @@ impl App {
     }
 }
 
-/// Writes last-use times now and then, and at the end.
+/// Writes last-use times now and then; at the end also what is not durable yet.
 async fn flush_uses(store: Store, over: CancellationToken) {
     let mut every = interval(FLUSH_EVERY);
     loop {
@@ -201,7 +201,13 @@ async fn flush_uses(store: Store, over: CancellationToken) {
             () = over.cancelled() => true,
         };
         let flushed = store.clone();
-        if let Ok(Err(error)) = spawn_blocking(move || flushed.flush_uses()).await {
+        let writing = spawn_blocking(move || {
+            if is_over {
+                flushed.flush();
+            }
+            flushed.flush_uses()
+        });
+        if let Ok(Err(error)) = writing.await {
             tracing::warn!(error = %Chain(&error), "last-use times could not be written");
         }
         if is_over {

@@ -17,7 +17,7 @@ use std::{
 use kato_shared::api::{RequestStats, UpstreamStats};
 use serde::Serialize;
 
-use crate::settings::Settings;
+use crate::{settings::Settings, store::Trouble};
 
 /// URLs whose requests are counted one by one; later ones are only in the totals.
 const MAX_URLS: usize = 65_536;
@@ -121,6 +121,7 @@ pub struct Metrics(Arc<Counters>);
 struct Counters {
     requests: [AtomicU64; Outcome::ALL.len()],
     events: [AtomicU64; Event::ALL.len()],
+    not_stored: [AtomicU64; Trouble::ALL.len()],
     first_byte: [Histogram; Outcome::ALL.len()],
     lan_bytes: AtomicU64,
     tunnel_bytes: AtomicU64,
@@ -192,6 +193,11 @@ impl Metrics {
     /// Something happened.
     pub fn note(&self, event: Event) {
         self.0.events[event as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A body that could be stored is only passed through.
+    pub fn not_stored(&self, trouble: Trouble) {
+        self.0.not_stored[trouble as usize].fetch_add(1, Relaxed);
     }
 
     /// Body bytes were handed to a client's connection.

@@ -19,6 +19,7 @@
 mod authority;
 mod current;
 mod fetch;
+mod fetch_small;
 mod forward;
 mod outcome;
 mod present;
