@@ -392,6 +392,7 @@ impl Store {
         Ok(Totals {
             responses: durable.responses + responses,
             bytes: durable.bytes + bytes,
+            ..durable
         })
     }
 
