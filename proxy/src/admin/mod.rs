@@ -143,6 +143,7 @@ impl Admin {
             upstream_requests: upstreams.iter().map(|upstream| upstream.requests).sum(),
             stored_responses: totals.responses,
             stored_bytes: totals.bytes,
+            queued_responses: self.pipeline.store().queued(),
             upstreams,
         }
     }

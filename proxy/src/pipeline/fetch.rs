@@ -235,7 +235,7 @@ impl Pipeline {
     }
 
     /// Lets everybody have the content while it comes, and stores it when it is whole.
-    async fn fill(&self, mut flight: Flight, response: OriginResponse, head: Stored, for_first: Stored) {
+    async fn fill(&self, flight: Flight, response: OriginResponse, head: Stored, for_first: Stored) {
         let announced = announced_length(&response);
         let arrival = Arrival {
             head,
@@ -248,6 +248,11 @@ impl Pipeline {
         {
             return self.fill_small(flight, arrival, announced, place).await;
         }
+        // Apart, so that the task of a small body stays small.
+        Box::pin(self.fill_large(flight, arrival, announced)).await;
+    }
+
+    async fn fill_large(&self, mut flight: Flight, arrival: Arrival, announced: Option<u64>) {
         let room = self.room(announced).await;
         let not_stored = room.as_ref().err().map(NoRoom::trouble);
         let expected = flight.digest().filter(|_| arrival.head.known_digest);

@@ -2,8 +2,10 @@
 
 use kato_shared::chain::Chain;
 
-use super::Pipeline;
-use super::fetch::{Arrival, Flight};
+use super::{
+    Pipeline,
+    fetch::{Arrival, Flight},
+};
 use crate::{
     fill::{FillError, Small},
     metrics::Event,
@@ -35,7 +37,7 @@ impl Pipeline {
                 let key = flight.ask.target.key.to_string();
                 self.0
                     .store
-                    .put_small(key.clone(), stored, received.whole.clone(), place);
+                    .put_small(&key, stored, received.whole.clone(), place);
                 self.0.metrics.note(Event::Stored);
                 received.publish();
                 // An unsafe request that came in between found nothing to invalidate.

@@ -46,11 +46,13 @@ impl Trouble {
 
     /// What an error of the operating system means for the store.
     pub fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            _ if durable::is_disk_full(error) => Self::Full,
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly,
-            io::ErrorKind::TimedOut => Self::Slow,
-            _ => Self::Failing,
+        let kind = error.kind();
+        if durable::is_disk_full(error) {
+            Self::Full
+        } else if [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied].contains(&kind) {
+            Self::ReadOnly
+        } else {
+            Self::Failing
         }
     }
 }
@@ -61,10 +63,13 @@ impl StoreError {
         match self {
             Self::File(error) => Trouble::of(&error.source),
             Self::Read { source, .. } => Trouble::of(source),
-            Self::Index { source, .. } => match &**source {
-                redb::Error::Io(error) => Trouble::of(error),
-                _ => Trouble::Failing,
-            },
+            Self::Index { source, .. } => {
+                if let redb::Error::Io(error) = &**source {
+                    Trouble::of(error)
+                } else {
+                    Trouble::Failing
+                }
+            }
             Self::ReadOnly => Trouble::ReadOnly,
             Self::Row { .. } | Self::Closing => Trouble::Failing,
         }

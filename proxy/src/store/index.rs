@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -23,7 +24,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::{
-    OpenError, StoreError, StoredResponse,
+    OpenError, StoreError, StoredResponse, frozen,
     index_file::{is_worth_compacting, open_file, open_index},
     ledger::{Ledger, Loader},
     tables::{self, CONTENTS, Change, Effect, META, RESPONSES, Tables},
@@ -52,6 +53,8 @@ pub(super) struct Index {
 pub(super) struct Handle {
     path: PathBuf,
     open: RwLock<Option<Database>>,
+    /// Whether the file cannot be written; what is written to the open database is then lost.
+    is_frozen: AtomicBool,
 }
 
 /// Totals of the index.
@@ -79,6 +82,7 @@ impl Index {
         let database = Arc::new(Handle {
             path: path.to_owned(),
             open: RwLock::new(Some(database)),
+            is_frozen: AtomicBool::new(frozen::is_read_only(path)),
         });
         let pins = database.pins().map_err(|error| OpenError::Unusable {
             path: folder.to_owned(),
@@ -252,6 +256,9 @@ impl Handle {
     }
 
     fn write(&self, changes: &[Job]) -> Result<Vec<Effect>, StoreError> {
+        if self.is_frozen.load(Ordering::SeqCst) {
+            return Err(StoreError::ReadOnly);
+        }
         let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let database = guard.as_ref().ok_or(StoreError::Closing)?;
         let mut transaction = database
@@ -276,6 +283,9 @@ impl Handle {
     pub(super) fn compact(&self) -> Result<(u64, u64), StoreError> {
         let size = || std::fs::metadata(&self.path).map_or(0, |found| found.len());
         let before = size();
+        if self.is_frozen.load(Ordering::SeqCst) {
+            return Err(StoreError::ReadOnly);
+        }
         let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let database = guard.as_mut().ok_or(StoreError::Closing)?;
         if is_worth_compacting(database, before).map_err(StoreError::index("measure itself"))? {
@@ -286,8 +296,13 @@ impl Handle {
 
     /// Closes the file and opens it again, which repairs what a failed commit left.
     fn reopen(&self) {
+        let is_read_only = frozen::is_read_only(&self.path);
         let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some() && self.is_frozen.load(Ordering::SeqCst) && is_read_only {
+            return;
+        }
         *guard = None;
+        self.is_frozen.store(is_read_only, Ordering::SeqCst);
         match open_file(&self.path) {
             Ok(database) => *guard = Some(database),
             Err(error) => {
@@ -296,8 +311,9 @@ impl Handle {
         }
     }
 
-    fn is_open(&self) -> bool {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    fn can_be_written(&self) -> bool {
+        let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        guard.is_some() && !self.is_frozen.load(Ordering::SeqCst)
     }
 }
 
@@ -305,7 +321,7 @@ fn write_all(database: &Handle, ledger: &Ledger, queue: &Receiver<Job>) {
     while let Ok(first) = queue.recv() {
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(QUEUE));
-        if !database.is_open() {
+        if !database.can_be_written() {
             database.reopen();
         }
         // The memory is in line before anybody hears of the change.

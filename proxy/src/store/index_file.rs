@@ -7,6 +7,7 @@ use redb::{Database, ReadableDatabase};
 
 use super::{
     OpenError,
+    frozen::{self, Frozen},
     schema::{self, SCHEMA},
     tables::{META, Tables},
 };
@@ -67,9 +68,15 @@ pub(super) fn open_index(path: &Path, folder: &Path) -> Result<(Database, bool),
     Ok((database, is_new))
 }
 
-/// Opens the file, creating it when it is missing.
+/// Opens the file, creating it when it is missing. On a file system that cannot be written it is opened for reading; what is
+/// written then is lost.
 pub(super) fn open_file(path: &Path) -> Result<Database, redb::Error> {
-    Ok(Database::builder().set_cache_size(PAGE_CACHE).create(path)?)
+    let mut builder = Database::builder();
+    builder.set_cache_size(PAGE_CACHE);
+    if frozen::is_read_only(path) {
+        return Ok(builder.create_with_backend(Frozen::open(path)?)?);
+    }
+    Ok(builder.create(path)?)
 }
 
 /// Whether the file is an index that cannot be read, rather than one that is not to be read now.

@@ -20,6 +20,7 @@ mod collect;
 mod content;
 mod error;
 pub mod eviction;
+mod frozen;
 mod gc;
 mod health;
 mod hot;
@@ -79,8 +80,8 @@ use crate::settings;
 /// How long a download waits for its file to be created. A disk that takes longer is passed by.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What background threads add to their nice value: a fifth of the share of a thread that serves.
-const NICE: i32 = 7;
+/// What background threads add to their nice value: a third of the share of a thread that serves.
+const NICE: i32 = 5;
 
 /// An open store; clones share it.
 #[derive(Debug, Clone)]
@@ -154,6 +155,9 @@ impl Store {
             pinning: Mutex::default(),
             moving: RwLock::new(()),
         }));
+        if store.0.layout.is_read_only() {
+            store.0.health.failed(&NoRoom::Disk(StoreError::ReadOnly));
+        }
         behind::start(&store).map_err(|source| OpenError::Unusable {
             path: settings.dir.clone(),
             source,
@@ -202,11 +206,16 @@ impl Store {
     }
 
     /// Stores `response` with its whole `body` under `key`: at once for everybody who asks, durably a moment later.
-    pub fn put_small(&self, key: String, response: StoredResponse, body: Bytes, place: Place) {
+    pub fn put_small(&self, key: &str, response: StoredResponse, body: Bytes, place: Place) {
         let digest = response.content.digest;
         self.0.hot.hold(digest, body.clone());
-        self.0.behind.push(key.clone(), response, body, place);
-        self.0.hot.forget([key.as_str()]);
+        self.0.behind.push(key.to_owned(), response, body, place);
+        self.0.hot.forget([key]);
+    }
+
+    /// Responses that are hits already and not durable yet.
+    pub fn queued(&self) -> u64 {
+        self.0.behind.len()
     }
 
     /// Makes durable what [`Store::put_small`] has taken, for the end of the process. Blocks.
@@ -377,12 +386,18 @@ impl Store {
         self.0.index.ledger().figures()
     }
 
-    /// Totals for metrics.
+    /// Totals for metrics. What is not durable yet is counted, too: for that moment, one that takes another's place counts twice.
     ///
     /// # Errors
     /// [`StoreError`] when the index cannot be read.
     pub fn totals(&self) -> Result<Totals, StoreError> {
-        self.0.index.totals()
+        let (responses, bytes) = self.0.behind.totals();
+        let durable = self.0.index.totals()?;
+        Ok(Totals {
+            responses: durable.responses + responses,
+            bytes: durable.bytes + bytes,
+            ..durable
+        })
     }
 
     fn touch(&self, digest: Digest) {
