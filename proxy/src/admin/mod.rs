@@ -8,11 +8,15 @@
 //! | `GET /-/api/requests?prefix=` | requests per URL since the start |
 //! | `GET /-/api/entries?prefix=&after=&limit=` | stored responses, in pages |
 //! | `POST /-/api/purge?prefix=` | forgets the stored responses whose URL begins so |
+//! | `GET /-/api/pins` | what is pinned |
+//! | `POST /-/api/pin?target=`, `POST /-/api/unpin?target=` | keeps a URL, a prefix (`…*`) or a digest from eviction, or no longer |
+//! | `POST /-/api/gc` | removes what nobody can ask for, and compacts the index |
 //! | `POST /-/api/verify` | reads all content and removes what is damaged |
 //!
 //! Deliberately absent: authentication. The listener belongs on loopback.
 
 mod api;
+mod store_api;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -27,6 +31,7 @@ use crate::{
 };
 
 pub use api::{EntryPage, EntryView, PurgeReport, RequestsPage, UrlView, VerifyReport};
+pub use store_api::{GcReport, PinView, PinsPage};
 
 /// The admin API; clones share what it watches.
 #[derive(Debug, Clone)]
@@ -68,6 +73,10 @@ impl Admin {
             (Method::GET, "/-/api/requests") => json(StatusCode::OK, &self.requests(&query)),
             (Method::GET, "/-/api/entries") => reply(self.entries(&query).await),
             (Method::POST, "/-/api/purge") => reply(self.purge(&query).await),
+            (Method::GET, "/-/api/pins") => reply(self.pins().await),
+            (Method::POST, "/-/api/pin") => reply(self.pin(&query).await),
+            (Method::POST, "/-/api/unpin") => reply(self.unpin(&query).await),
+            (Method::POST, "/-/api/gc") => reply(self.gc().await),
             (Method::POST, "/-/api/verify") => reply(self.verify().await),
             (method, path) => respond::problem(&respond::describe(
                 "not-found",
@@ -122,7 +131,8 @@ impl Admin {
 
     fn metrics(&self) -> Response<Payload> {
         let totals = self.pipeline.store().totals().unwrap_or_default();
-        let page = self.pipeline.metrics().render((totals.responses, totals.bytes));
+        let mut page = self.pipeline.metrics().render((totals.responses, totals.bytes));
+        page += &store_api::metrics(&self.pipeline.store().figures(), totals);
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

@@ -139,7 +139,7 @@ pub(super) fn verify(args: &AdminArgs) -> u8 {
 }
 
 /// Asks the API and hands the answer to `show`, or prints it as it came.
-fn call<T: DeserializeOwned>(
+pub(super) fn call<T: DeserializeOwned>(
     args: &AdminArgs,
     method: &Method,
     path: &str,

@@ -5,6 +5,7 @@
 
 mod client;
 mod serve;
+mod store;
 
 use std::{
     error::Error,
@@ -43,6 +44,12 @@ enum Verb {
     Show(ShowArgs),
     /// Forget the stored responses whose URL begins so.
     Purge(PurgeArgs),
+    /// Keep a URL, a prefix or content from eviction; or list what is kept
+    Pin(store::PinArgs),
+    /// Let go of what is pinned
+    Unpin(store::UnpinArgs),
+    /// Remove what nobody can ask for, and compact the index
+    Gc(AdminArgs),
     /// Read all stored content and remove what is damaged.
     Verify(AdminArgs),
 }
@@ -140,6 +147,9 @@ pub fn run() -> u8 {
         Verb::Ls(args) => client::ls(&args.prefix, &args.admin),
         Verb::Show(args) => client::show(&args.url, &args.admin),
         Verb::Purge(args) => client::purge(&args.prefix, &args.admin),
+        Verb::Pin(args) => store::pin(&args),
+        Verb::Unpin(args) => store::unpin(&args),
+        Verb::Gc(args) => store::gc(&args),
         Verb::Verify(args) => client::verify(&args),
     }
 }
