@@ -23,7 +23,7 @@ use crate::{
     tls::{Certificates, PairError},
 };
 
-/// How often last-use times are written. A crash forgets at most this much about what was used.
+/// How often what eviction has learned is written down. A crash forgets at most this much of it.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 /// Admin connections at once; a scraper and an operator need few.
 const ADMIN_CONNECTIONS: u32 = 64;
@@ -186,14 +186,14 @@ impl App {
             data,
             certificates,
             watching,
-            flush_uses(first.store().clone(), over.clone())
+            upkeep(first.store().clone(), over.clone())
         );
         tracing::info!(lan_bytes = first.metrics().lan_bytes(), "stopped");
     }
 }
 
-/// Writes last-use times now and then; at the end also what is not durable yet.
-async fn flush_uses(store: Store, over: CancellationToken) {
+/// Looks after the store now and then; at the end makes durable what is not yet.
+async fn upkeep(store: Store, over: CancellationToken) {
     let mut every = interval(FLUSH_EVERY);
     loop {
         let is_over = tokio::select! {
@@ -205,10 +205,10 @@ async fn flush_uses(store: Store, over: CancellationToken) {
             if is_over {
                 flushed.flush();
             }
-            flushed.flush_uses()
+            flushed.upkeep()
         });
         if let Ok(Err(error)) = writing.await {
-            tracing::warn!(error = %Chain(&error), "last-use times could not be written");
+            tracing::warn!(error = %Chain(&error), "the store could not be looked after");
         }
         if is_over {
             return;

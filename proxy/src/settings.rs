@@ -61,6 +61,8 @@ pub struct Cache {
     pub max_size: ByteSize,
     /// Bytes to leave free on the file system, at most a tenth of its size.
     pub min_free: ByteSize,
+    /// The most stored responses, and distinct contents, to keep.
+    pub max_objects: u64,
     /// Bytes of memory for small bodies that are asked for often.
     pub memory: ByteSize,
 }
@@ -71,6 +73,7 @@ impl Default for Cache {
             dir: PathBuf::from("/var/cache/kato-proxy"),
             max_size: ByteSize::gib(50),
             min_free: ByteSize::gib(5),
+            max_objects: 1_000_000,
             memory: ByteSize::mib(64),
         }
     }
@@ -223,6 +226,9 @@ pub enum InvalidSettings {
     /// A proxy that may serve nobody at a time serves nobody.
     #[error("limits.connections is 0\nhint: allow at least one connection")]
     NoConnections,
+    /// A store that may hold nothing is no store.
+    #[error("cache.max_objects is 0\nhint: allow at least one stored response")]
+    NoObjects,
 }
 
 impl Settings {
@@ -268,6 +274,9 @@ impl Settings {
         self.tls.validate(&self.listen)?;
         if self.limits.connections == 0 {
             return Err(InvalidSettings::NoConnections);
+        }
+        if self.cache.max_objects == 0 {
+            return Err(InvalidSettings::NoObjects);
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -152,6 +152,7 @@ impl Pipeline {
         let started = Instant::now();
         let queue = request.extensions().get::<SpanQueue>().cloned();
         let (method, shown) = (request.method().clone(), shown_target(request.uri()));
+        let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
         let (answer, url, shown) = if self.0.settings.access.allows(client) {
             let (answer, url) = self.answer(request, client).await;
@@ -177,7 +178,14 @@ impl Pipeline {
             is_complete: false,
             metrics: self.0.metrics.clone(),
         };
-        self.finish(answer, record).map(|body| body.by_way_of(queue))
+        let mut response = self.finish(answer, record).map(|body| body.by_way_of(queue));
+        let is_tunnel = is_connect && response.status().is_success();
+        if is_last && !is_tunnel {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Where the client of a request hears of interim responses.
@@ -233,7 +241,8 @@ impl Pipeline {
             Route::Target(target) => {
                 let url = target.key.uri().to_owned();
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-                    let (parts, _no_content) = request.into_parts();
+                    let (mut parts, _no_content) = request.into_parts();
+                    fields::strip_unkeyed(&mut parts.headers);
                     let ask = Ask {
                         interim: self.interim(&parts.extensions),
                         method: parts.method,
@@ -268,6 +277,17 @@ impl Pipeline {
         let payload = if is_head { Payload::Empty } else { payload };
         Response::from_parts(parts, ResponseBody::new(payload, Some(record)))
     }
+}
+
+/// Whether what follows on the connection could be read as a request by one server and as content by another: after a transfer
+/// coding, which is what request smuggling is made with, and after a CONNECT, behind which clients send what is for the tunnel.
+/// "the server … ought to … close the connection after responding" ([RFC 9112 §6.1]).
+///
+/// [RFC 9112 §6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
+    request.version() <= Version::HTTP_11
+        && (request.method() == Method::CONNECT
+            || request.headers().contains_key(header::TRANSFER_ENCODING))
 }
 
 /// The target of a request line for logs.

@@ -103,7 +103,10 @@ impl Router {
     /// [`RouteError`].
     pub fn route(&self, method: &Method, uri: &Uri) -> Result<Route, RouteError> {
         if method == Method::CONNECT {
-            return self.tunnel(uri.authority().ok_or_else(|| bad(uri))?);
+            // "CONNECT uses … only the host and port number of the tunnel destination" (RFC 9112 §3.2.3).
+            let is_authority_form = uri.scheme().is_none() && uri.path_and_query().is_none();
+            let authority = uri.authority().filter(|_| is_authority_form);
+            return self.tunnel(authority.ok_or_else(|| bad(uri))?);
         }
         let target = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme), Some(authority)) => forward::target(&self.upstreams, scheme, authority, uri)?,
