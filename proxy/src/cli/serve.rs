@@ -55,7 +55,10 @@ async fn run(args: SettingsArgs, settings: Settings) -> u8 {
         Err(error) => {
             let code = match &error {
                 StartError::Settings(_) => exit::USAGE,
-                StartError::Listen { .. } | StartError::Store(_) | StartError::Origin(_) => exit::REFUSED,
+                StartError::Listen { .. }
+                | StartError::Token(_)
+                | StartError::Store(_)
+                | StartError::Origin(_) => exit::REFUSED,
             };
             return fail(code, &explain(&error));
         }
