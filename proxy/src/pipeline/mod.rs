@@ -16,6 +16,7 @@
 //! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
 //! replacing the settings is the next generation over the same store, flights and counters.
 
+mod authority;
 mod current;
 mod fetch;
 mod fetch_small;
@@ -224,8 +225,9 @@ impl Pipeline {
         &self.0.settings
     }
 
-    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
-        if !fields::has_valid_host(request.version(), request.headers()) {
+    async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
+        let is_ambiguous = authority::normalise(&mut request, &self.0.router).is_err();
+        if is_ambiguous || !fields::has_valid_host(request.version(), request.headers()) {
             let refusal = respond::problem(&respond::bad_host());
             return (Answer::generated(refusal, Outcome::Refused, "bad-host"), None);
         }

@@ -115,6 +115,12 @@ impl Router {
         Ok(Route::Target(Box::new(target)))
     }
 
+    /// Whether the host and port of `uri` are an upstream's.
+    pub fn names(&self, uri: &Uri) -> bool {
+        Url::parse(&uri.to_string())
+            .is_ok_and(|url| bases(&self.upstreams).any(|(_, base)| forward::is_same_host(base, &url)))
+    }
+
     fn tunnel(&self, authority: &Authority) -> Result<Route, RouteError> {
         let host = authority.host().to_ascii_lowercase();
         let port = authority.port_u16().unwrap_or(443);

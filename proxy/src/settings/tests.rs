@@ -20,6 +20,11 @@ fn the_shipped_file_names_every_key_with_its_default() {
         Settings {
             upstreams: vec![],
             admin: Admin::default(),
+            listen: Listen {
+                tls: None,
+                ..all_set.listen.clone()
+            },
+            tls: Tls::default(),
             ..all_set.clone()
         },
         Settings::default()
