@@ -18,10 +18,12 @@ use kato_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+mod admin;
 mod fixed;
 mod listen;
 mod upstream;
 
+pub use admin::{Admin, OpenPage};
 pub use listen::{Listen, Tls};
 pub use upstream::{BaseUrl, Kind, PathGlob, Upstream, UpstreamName};
 
@@ -40,6 +42,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Where and how much to store.
     pub cache: Cache,
+    /// Who may use the admin listener.
+    pub admin: Admin,
     /// Who may ask.
     pub access: Access,
     /// What is logged.

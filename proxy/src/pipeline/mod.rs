@@ -205,6 +205,16 @@ impl Pipeline {
         &self.0.store
     }
 
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Where requests may go.
+    pub(crate) fn router(&self) -> &Router {
+        &self.0.router
+    }
+
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
@@ -286,8 +296,7 @@ impl Pipeline {
 /// [RFC 9112 §6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
 fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
     request.version() <= Version::HTTP_11
-        && (request.method() == Method::CONNECT
-            || request.headers().contains_key(header::TRANSFER_ENCODING))
+        && (request.method() == Method::CONNECT || request.headers().contains_key(header::TRANSFER_ENCODING))
 }
 
 /// The target of a request line for logs.
