@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 mod upstream;
 
-pub use upstream::{BaseUrl, Kind, PathGlob, Upstream, UpstreamName};
+pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
 
 /// Where the settings are read from when no `--config` is given and the file exists.
 pub const DEFAULT_PATH: &str = "/etc/kato/proxy.toml";

@@ -12,11 +12,15 @@
 //! finish      Via, Cache-Status, Date: the same for every answer
 //! ```
 
+mod deviations;
 mod fetch;
 mod forward;
+mod landing;
+mod negatives;
 mod outcome;
 mod present;
 mod private_keys;
+mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
@@ -34,7 +38,7 @@ use url::Url;
 use crate::{
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
-    fill::collapse::Collapse,
+    fill::{collapse::Collapse, partial::Partials, tally::Lane},
     interim::Interim,
     metrics::{Metrics, Outcome},
     origin::Origin,
@@ -45,6 +49,8 @@ use crate::{
     store::Store,
 };
 
+use deviations::Deviations;
+use negatives::Negatives;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -60,6 +66,13 @@ struct Layers {
     origin: Origin,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
+    /// Downloads that broke off.
+    partials: Partials,
+    negatives: Negatives,
+    deviations: Deviations,
+    /// Where digests are computed: those that nobody waits for, and those that hold a client's last byte back.
+    digests: Lane,
+    urgent_digests: Lane,
     metrics: Metrics,
     clock: Clock,
     /// Downloads and tunnels: what outlives the request that began it.
@@ -77,6 +90,9 @@ struct Ask {
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
 }
+
+/// Downloads that broke off take at most one part in this many of the store's quota.
+const PARTIAL_SHARE: u64 = 8;
 
 /// An answer and what is to be said about it.
 struct Answer {
@@ -102,6 +118,7 @@ impl Answer {
 impl Pipeline {
     /// The layers, put together.
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
+        let partial_bytes = settings.cache.max_size.bytes() / PARTIAL_SHARE;
         Self(Arc::new(Layers {
             router: Router::new(&settings),
             settings,
@@ -109,6 +126,11 @@ impl Pipeline {
             origin,
             collapse: Collapse::default(),
             private_keys: PrivateKeys::default(),
+            partials: Partials::new(partial_bytes),
+            negatives: Negatives::default(),
+            deviations: Deviations::default(),
+            digests: Lane::default(),
+            urgent_digests: Lane::urgent(),
             metrics,
             clock,
             tasks: TaskTracker::new(),

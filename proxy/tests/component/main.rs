@@ -14,6 +14,8 @@ mod doors;
 mod failures;
 mod interim;
 mod origin;
+mod resuming;
+mod sharing;
 mod storing;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
