@@ -9,6 +9,8 @@
 //! When the disk refuses, the fill goes on in memory (`window`): the bytes that are not on the disk are held until every
 //! attached client has them, and only then do the slowest client and the origin wait for each other.
 //!
+//! A small body of known length takes neither file nor thread ([`Small`]).
+//!
 //! The end is [`End::Complete`] or [`End::Failed`]; a reader that meets `Failed` ends its body with an error, so that the
 //! connection breaks instead of looking finished.
 //!
@@ -21,6 +23,7 @@ pub mod partial;
 mod pump;
 mod reader;
 mod sink;
+mod small;
 mod source;
 pub mod tally;
 mod window;
@@ -34,6 +37,7 @@ pub use abort::{AbortRule, OnAbort};
 pub use partial::Partial;
 pub use pump::{Promise, Pump, Received};
 pub use reader::{Available, ReadError, Reader};
+pub use small::Small;
 pub use source::Source;
 
 use window::Window;

@@ -33,7 +33,7 @@ impl Pipeline {
     pub(super) fn deviates(&self, ask: &Ask, rule: &'static str, deviation: &dyn Display) {
         let upstream = ask.target.upstream.name.as_str();
         let url = ask.target.key.uri();
-        if self.0.deviations.is_first(upstream, rule) {
+        if self.0.fills.deviations.is_first(upstream, rule) {
             tracing::info!(
                 upstream,
                 rule,

@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Ask, Pipeline,
-    landing::{Arrival, past_caches},
+    landing::{Arrival, Heads, past_caches},
     resumption::Resumption,
     retrieve::Selected,
     shared::Shared,
@@ -95,7 +95,11 @@ impl Pipeline {
 
     async fn fly(&self, mut flight: Flight) {
         let key = flight.ask.target.key.to_string();
-        let kept = self.0.partials.take(&key, &flight.ask.headers, Instant::now());
+        let kept = self
+            .0
+            .fills
+            .partials
+            .take(&key, &flight.ask.headers, Instant::now());
         let mut answered = match kept {
             None => self.send(&flight).await,
             Some(kept) => {
@@ -251,11 +255,13 @@ impl Pipeline {
             Storability::Store => {}
         }
         let arrival = Arrival {
-            head: flight.stored_head(&response),
-            for_first,
+            heads: Heads {
+                head: flight.stored_head(&response),
+                for_first,
+                version: response.version,
+            },
             announced: announced_length(&response),
             body: response.body,
-            version: response.version,
             partial: None,
         };
         Box::pin(self.land(flight, arrival)).await;

@@ -1,97 +1,89 @@
 //! A response on its way into the store: everybody has the content while it comes, and the store has it when it is whole.
 //!
-//! A small body that came with its head needs no file, no writer and no frontier: it is shared as it is. Content that
-//! turns out to be other than its URL promises is fetched once more, from the next mirror and past every cache, and not
+//! Small bodies go another way (`landing_small`). Content that turns out to be other than its URL promises is fetched once more, from the next mirror and past every cache, and not
 //! shown to anybody before it is verified.
 
-use std::{
-    os::unix::fs::FileExt,
-    sync::{Arc, atomic::AtomicU32},
-};
+use std::sync::{Arc, atomic::AtomicU32};
 
-use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
-use kato_shared::{Digest, chain::Chain, durable::DurableError};
-use tokio::{task::spawn_blocking, time::Instant};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use kato_shared::{Digest, chain::Chain};
+use tokio::time::Instant;
 
 use super::{
     Pipeline,
     fetch::{Flight, LedOutcome, announced_length, tell},
-    shared::{Filling, Shared, Whole},
+    shared::{Filling, Shared},
 };
 use crate::{
-    fill::{FillError, OnAbort, Partial, Promise, Pump, Received, Source, partial::Kept},
+    fill::{Fill, FillError, OnAbort, Partial, Promise, Pump, Received, Source, partial::Kept},
     metrics::Event,
     origin::OriginBody,
     policy::{Stored, validation::strong_validator},
-    store::{ContentRef, NoRoom, StoredResponse, Temporary},
+    store::{ContentRef, NoRoom, StoredResponse, Temporary, Trouble},
 };
-
-/// Bodies up to this many bytes that came with their head go no way round by a file.
-const SMALL: u64 = 256 << 10;
 
 /// A response that may be stored, before its content has come.
 pub(super) struct Arrival {
-    /// As it will be stored.
-    pub(super) head: Stored,
-    /// As the client that caused it gets it.
-    pub(super) for_first: Stored,
+    pub(super) heads: Heads,
     pub(super) body: OriginBody,
-    pub(super) version: http::Version,
     /// The size of the whole.
     pub(super) announced: Option<u64>,
     /// What an earlier download left of it.
     pub(super) partial: Option<Partial>,
 }
 
+/// The head of a response, in its two forms.
+pub(super) struct Heads {
+    /// As it will be stored.
+    pub(super) head: Stored,
+    /// As the client that caused it gets it.
+    pub(super) for_first: Stored,
+    pub(super) version: http::Version,
+}
+
+impl Heads {
+    /// The digest that the content must have.
+    pub(super) fn expected(&self, flight: &Flight) -> Option<Digest> {
+        flight.digest().filter(|_| self.head.known_digest)
+    }
+}
+
 impl Pipeline {
     /// Shares and stores a response.
     pub(super) async fn land(&self, flight: Flight, arrival: Arrival) {
-        let mut source = Source::new(arrival.body);
-        if arrival.partial.is_none()
-            && let Some(length) = arrival.announced.filter(|length| *length <= SMALL)
-            && let Some(body) = source.whole_at_once(length).await
-        {
-            let (head, for_first) = (arrival.head, arrival.for_first);
-            return self
-                .land_whole(flight, (head, for_first, arrival.version), body)
-                .await;
-        }
+        let source = Source::new(arrival.body);
         let promise = Promise {
             announced: arrival.announced,
-            expected: flight.digest().filter(|_| arrival.head.known_digest),
+            expected: arrival.heads.expected(&flight),
         };
-        let room = match arrival.partial {
-            Some(partial) => Ok(partial),
-            None => self.room(promise).await,
-        };
-        let rest = (arrival.head, arrival.for_first, arrival.version);
-        Box::pin(self.stream(flight, rest, (room, promise), source)).await;
+        if arrival.partial.is_none()
+            && let Some(length) = arrival.announced
+            && let Some(place) = self.0.store.place(length)
+        {
+            let small = (length, place);
+            return self
+                .land_small(flight, arrival.heads, (source, promise), small)
+                .await;
+        }
+        // Apart, so that the task of a small body stays small.
+        Box::pin(self.stream(flight, arrival.heads, (source, promise), arrival.partial)).await;
     }
 
     /// Lets everybody have the content while it comes.
     async fn stream(
         &self,
         mut flight: Flight,
-        (head, for_first, version): (Stored, Stored, http::Version),
-        (room, promise): (Result<Partial, NoRoom>, Promise),
-        mut source: Source,
+        heads: Heads,
+        (mut source, promise): (Source, Promise),
+        partial: Option<Partial>,
     ) {
-        let is_stored = room.is_ok();
+        let room = match partial {
+            Some(partial) => Ok(partial),
+            None => self.room(promise).await,
+        };
+        let not_stored = room.as_ref().err().map(NoRoom::trouble);
         let (pump, fill) = Pump::new(room, promise, flight.ask.target.upstream.on_abort());
-        let reader = flight.tell.is_some().then(|| fill.reader(0)).flatten();
-        let shared = Arc::new(Shared::Filling(Box::new(Filling {
-            head: head.clone(),
-            fill,
-            version,
-            is_stored,
-            side_trips: AtomicU32::new(0),
-        })));
-        flight.permit.share(Arc::clone(&shared));
-        tell(
-            flight.tell.take(),
-            LedOutcome::Shared(shared, reader, Some(Box::new(for_first))),
-        );
+        let head = self.announce(&mut flight, heads, fill, not_stored);
         match pump.run(&mut source).await {
             Received::InFile(body, content) => self.commit(&flight, *body, (head, content)).await,
             Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
@@ -106,62 +98,35 @@ impl Pipeline {
         }
     }
 
-    /// A body that is at hand, whole.
-    async fn land_whole(
+    /// Tells everybody who waits, and the first client, that the content is on its way.
+    pub(super) fn announce(
         &self,
-        mut flight: Flight,
-        (head, for_first, version): (Stored, Stored, http::Version),
-        body: Bytes,
-    ) {
-        let content = ContentRef {
-            digest: Digest::of(&body),
-            length: body.len() as u64,
-        };
-        if head.known_digest
-            && let Some(expected) = flight.digest().filter(|known| *known != content.digest)
-        {
-            let received = content.digest;
-            self.note_failure(&flight, &FillError::Digest { expected, received });
-            return Box::pin(self.second_attempt(flight)).await;
+        flight: &mut Flight,
+        heads: Heads,
+        fill: Fill,
+        not_stored: Option<Trouble>,
+    ) -> Stored {
+        if let Some(trouble) = not_stored {
+            self.0.metrics.not_stored(trouble);
         }
-        let whole = Whole {
-            head: head.clone(),
-            body: body.clone(),
-            version,
+        let reader = flight.tell.is_some().then(|| fill.reader(0)).flatten();
+        let filling = Filling {
+            head: heads.head.clone(),
+            fill,
+            version: heads.version,
+            not_stored,
+            side_trips: AtomicU32::new(0),
         };
-        let shared = Arc::new(Shared::Whole(Box::new(whole)));
+        let shared = Arc::new(Shared::Filling(Box::new(filling)));
         flight.permit.share(Arc::clone(&shared));
-        tell(
-            flight.tell.take(),
-            LedOutcome::Shared(shared, None, Some(Box::new(for_first))),
-        );
-        match self.to_file(body).await {
-            Ok(file) => self.commit(&flight, file, (head, content)).await,
-            Err(error) => {
-                self.0.metrics.note(Event::PassedThrough);
-                tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
-            }
-        }
-    }
-
-    async fn to_file(&self, body: Bytes) -> Result<Temporary, NoRoom> {
-        let mut file = self.0.store.begin(body.len() as u64).await?;
-        let path = self.0.store.dir().to_owned();
-        let written = spawn_blocking(move || {
-            let write = file.file().write_all_at(&body, 0);
-            write.map_err(|source| {
-                let action = "writing a small body below";
-                NoRoom::Disk(DurableError { action, path, source }.into())
-            })?;
-            file.grow(body.len() as u64)?;
-            Ok(file)
-        });
-        written.await.unwrap_or(Err(NoRoom::Closing))
+        let told = LedOutcome::Shared(shared, reader, Some(Box::new(heads.for_first)));
+        tell(flight.tell.take(), told);
+        heads.head
     }
 
     /// Content that was not what its URL promises is asked for again, from the next mirror and past the caches in between.
     /// Whoever comes meanwhile waits, and gets what is right or learns what is wrong.
-    async fn second_attempt(&self, mut flight: Flight) {
+    pub(super) async fn second_attempt(&self, mut flight: Flight) {
         flight.permit.reopen();
         flight.validated.clear();
         flight.is_repeated = true;
@@ -203,7 +168,7 @@ impl Pipeline {
         drop(reader);
     }
 
-    fn note_failure(&self, flight: &Flight, error: &FillError) {
+    pub(super) fn note_failure(&self, flight: &Flight, error: &FillError) {
         let event = match error {
             FillError::Unwanted => {
                 tracing::info!(
@@ -236,7 +201,7 @@ impl Pipeline {
                 total,
             };
             let key = flight.ask.target.key.to_string();
-            self.0.partials.keep(key, kept, Instant::now());
+            self.0.fills.partials.keep(key, kept, Instant::now());
         }
     }
 
@@ -273,21 +238,21 @@ impl Pipeline {
     async fn room(&self, promise: Promise) -> Result<Partial, NoRoom> {
         let expected = promise.announced.unwrap_or(0);
         let begun = match self.0.store.begin(expected).await {
-            Err(NoRoom::Quota { .. } | NoRoom::Disk(_)) if self.0.partials.clear() => {
+            Err(NoRoom::Quota { .. } | NoRoom::Disk(_)) if self.0.fills.partials.clear() => {
                 self.0.store.begin(expected).await
             }
             begun => begun,
         };
         let lane = match promise.expected {
             // A client waits for the last byte until the digest is known.
-            Some(_) => &self.0.urgent_digests,
-            None => &self.0.digests,
+            Some(_) => &self.0.fills.urgent_digests,
+            None => &self.0.fills.digests,
         };
         begun.map(|temporary| Partial::new(temporary, lane))
     }
 }
 
 /// Asks past the caches in between.
-pub(super) fn past_caches(headers: &mut http::HeaderMap) {
+pub(super) fn past_caches(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
 }

@@ -11,11 +11,18 @@
 //! retrieve    GET and HEAD: store, policy, collapse, origin
 //! finish      Via, Cache-Status, Date: the same for every answer
 //! ```
+//!
+//! A [`Pipeline`] is one generation of the settings: what follows from them (router, access, limits, origins) never changes in it.
+//! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
+//! replacing the settings is the next generation over the same store, flights and counters.
 
+mod current;
 mod deviations;
 mod fetch;
+mod fills;
 mod forward;
 mod landing;
+mod landing_small;
 mod negatives;
 mod outcome;
 mod present;
@@ -38,10 +45,10 @@ use url::Url;
 use crate::{
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
-    fill::{collapse::Collapse, partial::Partials, tally::Lane},
+    fill::collapse::Collapse,
     interim::Interim,
     metrics::{Metrics, Outcome},
-    origin::Origin,
+    origin::{Origin, OriginError},
     policy::headers as fields,
     respond,
     route::{Route, Router, Target},
@@ -49,36 +56,32 @@ use crate::{
     store::Store,
 };
 
-use deviations::Deviations;
-use negatives::Negatives;
+pub use current::Current;
+use fills::Fills;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
-/// Everything that answering a request needs; clones share it.
+/// Everything that answering a request needs, under one generation of the settings; clones share it.
 #[derive(Debug, Clone)]
 pub struct Pipeline(Arc<Layers>);
 
 #[derive(Debug)]
 struct Layers {
+    // What follows from the settings.
     settings: Settings,
     router: Router,
-    store: Store,
     origin: Origin,
+    // What all generations share.
+    store: Store,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
-    /// Downloads that broke off.
-    partials: Partials,
-    negatives: Negatives,
-    deviations: Deviations,
-    /// Where digests are computed: those that nobody waits for, and those that hold a client's last byte back.
-    digests: Lane,
-    urgent_digests: Lane,
+    fills: Arc<Fills>,
     metrics: Metrics,
     clock: Clock,
     /// Downloads and tunnels: what outlives the request that began it.
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
-    pseudonym: String,
+    pseudonym: Arc<str>,
 }
 
 /// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
@@ -90,9 +93,6 @@ struct Ask {
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
 }
-
-/// Downloads that broke off take at most one part in this many of the store's quota.
-const PARTIAL_SHARE: u64 = 8;
 
 /// An answer and what is to be said about it.
 struct Answer {
@@ -118,24 +118,41 @@ impl Answer {
 impl Pipeline {
     /// The layers, put together.
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
-        let partial_bytes = settings.cache.max_size.bytes() / PARTIAL_SHARE;
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
             origin,
             collapse: Collapse::default(),
             private_keys: PrivateKeys::default(),
-            partials: Partials::new(partial_bytes),
-            negatives: Negatives::default(),
-            deviations: Deviations::default(),
-            digests: Lane::default(),
-            urgent_digests: Lane::urgent(),
             metrics,
             clock,
             tasks: TaskTracker::new(),
-            pseudonym: pseudonym(),
+            pseudonym: pseudonym().into(),
         }))
+    }
+
+    /// The next generation: `settings` over what this one shares.
+    ///
+    /// # Errors
+    /// [`OriginError`] when its origins cannot be set up; this generation is as it was.
+    pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
+        let layers = &*self.0;
+        layers.metrics.add_upstreams(&settings);
+        Ok(Self(Arc::new(Layers {
+            router: Router::new(&settings),
+            origin: layers.origin.under(&layers.settings, &settings)?,
+            settings,
+            store: layers.store.clone(),
+            collapse: layers.collapse.clone(),
+            private_keys: layers.private_keys.clone(),
+            fills: Arc::clone(&layers.fills),
+            metrics: layers.metrics.clone(),
+            clock: layers.clock.clone(),
+            tasks: layers.tasks.clone(),
+            pseudonym: Arc::clone(&layers.pseudonym),
+        })))
     }
 
     /// Answers one request of a client at `client`.

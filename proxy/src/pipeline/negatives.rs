@@ -29,7 +29,7 @@ impl Negatives {
 impl Pipeline {
     /// Notes that such an answer is stored under `key`, and forgets the oldest when there are too many.
     pub(super) async fn bound_negatives(&self, key: &str) {
-        let Some(oldest) = self.0.negatives.note(key) else {
+        let Some(oldest) = self.0.fills.negatives.note(key) else {
             return;
         };
         let entry = self.0.store.lookup(&oldest).await;

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::{
     Pipeline,
     fetch::{Flight, times},
-    landing::Arrival,
+    landing::{Arrival, Heads},
 };
 use crate::{
     fill::partial::Kept,
@@ -56,7 +56,7 @@ impl Pipeline {
                     .map_or(true, |response| response.status.is_server_error()) =>
             {
                 let key = flight.ask.target.key.to_string();
-                self.0.partials.keep(key, kept, tokio::time::Instant::now());
+                self.0.fills.partials.keep(key, kept, tokio::time::Instant::now());
                 return Resumption::Answered(Box::new(answered));
             }
             answered => return Resumption::Answered(Box::new(answered)),
@@ -65,10 +65,12 @@ impl Pipeline {
             Some(head) => {
                 self.0.metrics.note(Event::Resumed);
                 Resumption::Goes(Box::new(Arrival {
-                    for_first: head.clone(),
-                    head,
+                    heads: Heads {
+                        for_first: head.clone(),
+                        head,
+                        version: response.version,
+                    },
                     body: response.body,
-                    version: response.version,
                     announced: Some(kept.total),
                     partial: Some(kept.partial),
                 }))
