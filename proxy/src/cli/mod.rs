@@ -56,6 +56,15 @@ struct SettingsArgs {
     /// The address that clients use
     #[arg(long, value_name = "ADDR", env = "KATO_PROXY_LISTEN")]
     listen: Option<SocketAddr>,
+    /// The address that clients use with TLS
+    #[arg(long, value_name = "ADDR", env = "KATO_PROXY_LISTEN_TLS")]
+    listen_tls: Option<SocketAddr>,
+    /// The PEM file of the certificate for it
+    #[arg(long, value_name = "FILE", env = "KATO_PROXY_TLS_CERTIFICATE")]
+    tls_certificate: Option<PathBuf>,
+    /// The PEM file of the certificate's private key
+    #[arg(long, value_name = "FILE", env = "KATO_PROXY_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// The address of health, metrics and the API
     #[arg(long, value_name = "ADDR", env = "KATO_PROXY_ADMIN")]
     admin: Option<SocketAddr>,
@@ -156,6 +165,15 @@ impl SettingsArgs {
         };
         if let Some(address) = self.listen {
             settings.listen.data = address;
+        }
+        settings.listen.tls = self.listen_tls.or(settings.listen.tls);
+        for (flag, key) in [
+            (&self.tls_certificate, &mut settings.tls.certificate),
+            (&self.tls_key, &mut settings.tls.key),
+        ] {
+            if flag.is_some() {
+                key.clone_from(flag);
+            }
         }
         if let Some(address) = self.admin {
             settings.listen.admin = address;

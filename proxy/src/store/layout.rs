@@ -26,7 +26,7 @@ use kato_shared::{
 };
 use rustix::fs::{FlockOperation, flock};
 
-use super::OpenError;
+use super::{OpenError, collect::not_open};
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
 const OURS: [&str; 8] = [
@@ -167,6 +167,16 @@ impl Layout {
             leftovers.temporary += u64::from(remove_if_there(&path)?);
         }
         Ok(leftovers)
+    }
+
+    /// Unfinished bodies that nobody in this process has open.
+    pub(super) fn abandoned(&self) -> Vec<PathBuf> {
+        let there = folder(&self.temp_folder()).unwrap_or_default();
+        let bodies = there
+            .into_iter()
+            .map(|(_, path)| path)
+            .filter(|path| path.extension().is_some_and(|kind| kind == "part"));
+        not_open(bodies.collect())
     }
 
     /// Bytes that this user may still write, and the size of the file system.
