@@ -25,7 +25,7 @@ mod upstream;
 
 pub use admin::{Admin, OpenPage};
 pub use listen::{Listen, Tls};
-pub use upstream::{BaseUrl, Kind, PathGlob, Upstream, UpstreamName};
+pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
 
 /// Where the settings are read from when no `--config` is given and the file exists.
 pub const DEFAULT_PATH: &str = "/etc/kato/proxy.toml";
