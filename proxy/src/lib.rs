@@ -26,9 +26,11 @@ pub mod origin;
 pub mod pipeline;
 pub mod policy;
 pub mod range;
+pub mod reload;
 pub mod respond;
 pub mod route;
 pub mod settings;
 pub mod store;
+pub mod tls;
 
 pub use app::{App, StartError};

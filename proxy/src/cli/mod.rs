@@ -56,6 +56,15 @@ struct SettingsArgs {
     /// The address that clients use
     #[arg(long, value_name = "ADDR", env = "KATO_PROXY_LISTEN")]
     listen: Option<SocketAddr>,
+    /// The address that clients use with TLS
+    #[arg(long, value_name = "ADDR", env = "KATO_PROXY_LISTEN_TLS")]
+    listen_tls: Option<SocketAddr>,
+    /// The PEM file of the certificate for it
+    #[arg(long, value_name = "FILE", env = "KATO_PROXY_TLS_CERTIFICATE")]
+    tls_certificate: Option<PathBuf>,
+    /// The PEM file of the certificate's private key
+    #[arg(long, value_name = "FILE", env = "KATO_PROXY_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// The address of health, metrics and the API
     #[arg(long, value_name = "ADDR", env = "KATO_PROXY_ADMIN")]
     admin: Option<SocketAddr>,
@@ -125,8 +134,8 @@ struct PurgeArgs {
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
     match Cli::parse().verb {
-        Verb::Serve(args) => with_settings(&args, serve::serve),
-        Verb::CheckConfig(args) => with_settings(&args, |settings| print_settings(&settings)),
+        Verb::Serve(args) => serve::serve(args),
+        Verb::CheckConfig(args) => check_config(&args),
         Verb::Stats(args) => client::stats(&args),
         Verb::Ls(args) => client::ls(&args.prefix, &args.admin),
         Verb::Show(args) => client::show(&args.url, &args.admin),
@@ -135,15 +144,15 @@ pub fn run() -> u8 {
     }
 }
 
-fn with_settings(args: &SettingsArgs, run: impl FnOnce(Settings) -> u8) -> u8 {
+fn check_config(args: &SettingsArgs) -> u8 {
     match args.settle() {
-        Ok(settings) => run(settings),
+        Ok(settings) => print_settings(&settings),
         Err(message) => fail(exit::USAGE, &message),
     }
 }
 
 impl SettingsArgs {
-    /// The settings in force, or why there are none.
+    /// The settings that file, environment and flags make together now, or why there are none.
     fn settle(&self) -> Result<Settings, String> {
         let default = Path::new(DEFAULT_PATH);
         let file = self
@@ -156,6 +165,15 @@ impl SettingsArgs {
         };
         if let Some(address) = self.listen {
             settings.listen.data = address;
+        }
+        settings.listen.tls = self.listen_tls.or(settings.listen.tls);
+        for (flag, key) in [
+            (&self.tls_certificate, &mut settings.tls.certificate),
+            (&self.tls_key, &mut settings.tls.key),
+        ] {
+            if flag.is_some() {
+                key.clone_from(flag);
+            }
         }
         if let Some(address) = self.admin {
             settings.listen.admin = address;

@@ -11,8 +11,15 @@
 //! retrieve    GET and HEAD: store, policy, collapse, origin
 //! finish      Via, Cache-Status, Date: the same for every answer
 //! ```
+//!
+//! A [`Pipeline`] is one generation of the settings: what follows from them (router, access, limits, origins) never changes in it.
+//! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
+//! replacing the settings is the next generation over the same store, flights and counters.
 
+mod authority;
+mod current;
 mod fetch;
+mod fetch_small;
 mod forward;
 mod outcome;
 mod present;
@@ -24,7 +31,7 @@ mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -37,7 +44,7 @@ use crate::{
     fill::collapse::Collapse,
     interim::Interim,
     metrics::{Metrics, Outcome},
-    origin::Origin,
+    origin::{Origin, OriginError},
     policy::headers as fields,
     respond,
     route::{Route, Router, Target},
@@ -45,19 +52,22 @@ use crate::{
     store::Store,
 };
 
+pub use current::Current;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
-/// Everything that answering a request needs; clones share it.
+/// Everything that answering a request needs, under one generation of the settings; clones share it.
 #[derive(Debug, Clone)]
 pub struct Pipeline(Arc<Layers>);
 
 #[derive(Debug)]
 struct Layers {
+    // What follows from the settings.
     settings: Settings,
     router: Router,
-    store: Store,
     origin: Origin,
+    // What all generations share.
+    store: Store,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
     metrics: Metrics,
@@ -65,7 +75,7 @@ struct Layers {
     /// Downloads and tunnels: what outlives the request that began it.
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
-    pseudonym: String,
+    pseudonym: Arc<str>,
 }
 
 /// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
@@ -112,8 +122,29 @@ impl Pipeline {
             metrics,
             clock,
             tasks: TaskTracker::new(),
-            pseudonym: pseudonym(),
+            pseudonym: pseudonym().into(),
         }))
+    }
+
+    /// The next generation: `settings` over what this one shares.
+    ///
+    /// # Errors
+    /// [`OriginError`] when its origins cannot be set up; this generation is as it was.
+    pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
+        let layers = &*self.0;
+        layers.metrics.add_upstreams(&settings);
+        Ok(Self(Arc::new(Layers {
+            router: Router::new(&settings),
+            origin: layers.origin.under(&layers.settings, &settings)?,
+            settings,
+            store: layers.store.clone(),
+            collapse: layers.collapse.clone(),
+            private_keys: layers.private_keys.clone(),
+            metrics: layers.metrics.clone(),
+            clock: layers.clock.clone(),
+            tasks: layers.tasks.clone(),
+            pseudonym: Arc::clone(&layers.pseudonym),
+        })))
     }
 
     /// Answers one request of a client at `client`.
@@ -121,6 +152,7 @@ impl Pipeline {
         let started = Instant::now();
         let queue = request.extensions().get::<SpanQueue>().cloned();
         let (method, shown) = (request.method().clone(), shown_target(request.uri()));
+        let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
         let (answer, url, shown) = if self.0.settings.access.allows(client) {
             let (answer, url) = self.answer(request, client).await;
@@ -146,7 +178,14 @@ impl Pipeline {
             is_complete: false,
             metrics: self.0.metrics.clone(),
         };
-        self.finish(answer, record).map(|body| body.by_way_of(queue))
+        let mut response = self.finish(answer, record).map(|body| body.by_way_of(queue));
+        let is_tunnel = is_connect && response.status().is_success();
+        if is_last && !is_tunnel {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Where the client of a request hears of interim responses.
@@ -176,8 +215,9 @@ impl Pipeline {
         &self.0.settings
     }
 
-    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
-        if !fields::has_valid_host(request.version(), request.headers()) {
+    async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
+        let is_ambiguous = authority::normalise(&mut request, &self.0.router).is_err();
+        if is_ambiguous || !fields::has_valid_host(request.version(), request.headers()) {
             let refusal = respond::problem(&respond::bad_host());
             return (Answer::generated(refusal, Outcome::Refused, "bad-host"), None);
         }
@@ -201,7 +241,8 @@ impl Pipeline {
             Route::Target(target) => {
                 let url = target.key.uri().to_owned();
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-                    let (parts, _no_content) = request.into_parts();
+                    let (mut parts, _no_content) = request.into_parts();
+                    fields::strip_unkeyed(&mut parts.headers);
                     let ask = Ask {
                         interim: self.interim(&parts.extensions),
                         method: parts.method,
@@ -236,6 +277,17 @@ impl Pipeline {
         let payload = if is_head { Payload::Empty } else { payload };
         Response::from_parts(parts, ResponseBody::new(payload, Some(record)))
     }
+}
+
+/// Whether what follows on the connection could be read as a request by one server and as content by another: after a transfer
+/// coding, which is what request smuggling is made with, and after a CONNECT, behind which clients send what is for the tunnel.
+/// "the server … ought to … close the connection after responding" ([RFC 9112 §6.1]).
+///
+/// [RFC 9112 §6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
+    request.version() <= Version::HTTP_11
+        && (request.method() == Method::CONNECT
+            || request.headers().contains_key(header::TRANSFER_ENCODING))
 }
 
 /// The target of a request line for logs.

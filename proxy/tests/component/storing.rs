@@ -41,7 +41,8 @@ fn content_files(proxy: &Proxy) -> Vec<PathBuf> {
 
 async fn stored(proxy: &Proxy, responses: u64) {
     wait_until("the responses are stored", async || {
-        proxy.stats().await.stored_responses == responses
+        let stats = proxy.stats().await;
+        stats.stored_responses == responses && stats.queued_responses == 0
     })
     .await;
 }
@@ -105,7 +106,11 @@ fn damage(proxy: &Proxy) {
 #[tokio::test]
 async fn a_small_body_that_was_damaged_without_changing_its_size_is_never_served() {
     let origin = by_path(2000).await;
-    let proxy = Proxy::start(origin.address).await;
+    // Without a memory tier, which would not read the file at all.
+    let proxy = Proxy::with(origin.address, |settings| {
+        settings.cache.memory = ByteSize::new(0)
+    })
+    .await;
     let whole = body(proxy.get("/a").await).await;
     stored(&proxy, 1).await;
     damage(&proxy);

@@ -44,6 +44,12 @@ const MEMBERS: &[Member] = &[
         never: &["hyper", "reqwest", "tokio"],
     },
     Member {
+        name: "fuzz-targets",
+        folder: "tests/fuzz",
+        may: &["kato-shared", "kato-proxy"],
+        never: &[],
+    },
+    Member {
         name: "xtask",
         folder: "xtask",
         may: &[],
