@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 
-use http::{Method, StatusCode, Uri};
+use http::StatusCode;
 use jiff::Timestamp;
-use kato_shared::{api::Problem, chain::Chain};
+use kato_shared::api::Problem;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::{Admin, Query};
+use super::{Admin, Query, api::store_failed, selection::key_of};
 use crate::{
-    key::CacheKey,
     policy::{Overrides, is_fresh},
     respond,
+    route::Router,
     store::{LedgerFigures, Pin, Pinned, PinnedTotal, StoreError, StoredResponse, Totals},
 };
 
@@ -73,21 +73,21 @@ impl Admin {
             .store()
             .pins()
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| store_failed(&error))?;
         Ok(page(&pins, total))
     }
 
     pub(super) async fn pin(&self, query: &Query) -> Result<PinsPage, Problem> {
-        let pin = parse(query.get("target"))?;
+        let pin = parse(query.get("target"), self.pipeline.router())?;
         let store = self.pipeline.store();
-        let pinned = store.pin(pin).await.map_err(|error| failed(&error))?;
+        let pinned = store.pin(pin).await.map_err(|error| store_failed(&error))?;
         Ok(page(&[pinned], store.pinned_total()))
     }
 
     pub(super) async fn unpin(&self, query: &Query) -> Result<PinsPage, Problem> {
-        let pin = parse(query.get("target"))?;
+        let pin = parse(query.get("target"), self.pipeline.router())?;
         let store = self.pipeline.store();
-        match store.unpin(pin).await.map_err(|error| failed(&error))? {
+        match store.unpin(pin).await.map_err(|error| store_failed(&error))? {
             Some(unpinned) => Ok(page(&[unpinned], store.pinned_total())),
             None => Err(respond::describe(
                 "not-pinned",
@@ -117,7 +117,7 @@ impl Admin {
             pipeline.store().collect(is_expired)
         });
         let collected = collecting.await.unwrap_or(Err(StoreError::Closing));
-        let collected = collected.map_err(|error| failed(&error))?;
+        let collected = collected.map_err(|error| store_failed(&error))?;
         Ok(GcReport {
             schema: 1,
             contents: collected.contents,
@@ -132,7 +132,7 @@ impl Admin {
 }
 
 /// What an operator calls a pin: a digest, a URL, or a URL prefix with `*` behind it.
-fn parse(target: &str) -> Result<Pin, Problem> {
+fn parse(target: &str, router: &Router) -> Result<Pin, Problem> {
     if let Ok(digest) = target.parse() {
         return Ok(Pin::Content(digest));
     }
@@ -141,19 +141,7 @@ fn parse(target: &str) -> Result<Pin, Problem> {
     {
         return Ok(Pin::Prefix(format!("GET {prefix}")));
     }
-    let key = target
-        .parse::<Uri>()
-        .ok()
-        .and_then(|uri| CacheKey::new(&Method::GET, &uri).ok());
-    key.map(|key| Pin::Key(key.to_string())).ok_or_else(|| {
-        respond::describe(
-            "bad-query",
-            "what to pin?",
-            StatusCode::BAD_REQUEST,
-            format!("`{target}` is no URL and no digest"),
-            Some("name http://host/path, http://host/path/* or sha256:…".into()),
-        )
-    })
+    key_of(router, target).map(Pin::Key)
 }
 
 fn page(pins: &[Pinned], total: PinnedTotal) -> PinsPage {
@@ -186,17 +174,6 @@ fn view(pinned: &Pinned) -> PinView {
         contents: pinned.contents,
         bytes: pinned.bytes,
     }
-}
-
-/// The operator's own listener: here the cause is told.
-fn failed(error: &StoreError) -> Problem {
-    respond::describe(
-        "store",
-        "store not usable",
-        StatusCode::INTERNAL_SERVER_ERROR,
-        Chain(error).to_string(),
-        None,
-    )
 }
 
 /// The store's families of the metrics page.
@@ -268,6 +245,7 @@ mod tests {
 
     #[test]
     fn p23_a_pin_is_named_by_url_by_prefix_or_by_digest() {
+        let router = Router::new(&crate::settings::Settings::default());
         let digest = kato_shared::Digest::of(b"x");
         for (target, pin) in [
             ("HTTP://A.example:80/x", Pin::Key("GET http://a.example/x".into())),
@@ -277,17 +255,17 @@ mod tests {
             ),
             (&digest.to_string(), Pin::Content(digest)),
         ] {
-            assert_eq!(parse(target).unwrap(), pin);
+            assert_eq!(parse(target, &router).unwrap(), pin);
             let pinned = Pinned {
                 pin: pin.clone(),
                 since: 7,
                 contents: 0,
                 bytes: 0,
             };
-            assert_eq!(parse(&view(&pinned).target).unwrap(), pin);
+            assert_eq!(parse(&view(&pinned).target, &router).unwrap(), pin);
         }
         for target in ["", "*", "sha256:12", "a/b"] {
-            assert!(parse(target).is_err(), "{target}");
+            assert!(parse(target, &router).is_err(), "{target}");
         }
     }
 
