@@ -251,7 +251,7 @@ impl Random {
     }
 }
 
-/// Popularity falls as one over the rank; sizes are from 1 KiB to 64 MiB, whatever the rank; `scan` one-time objects are
+/// Popularity falls as one over the rank; sizes are from 1 KiB to 32 MiB, whatever the rank; `scan` one-time objects are
 /// asked for after each 20 000 requests, as a mirror run does.
 fn package_traffic(requests: u64, scan: u64) -> Vec<(u64, u64)> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
