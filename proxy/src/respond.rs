@@ -87,6 +87,16 @@ pub fn unrouted(error: &RouteError) -> Problem {
     }
 }
 
+/// The answer where the upstream gave none; with `Retry-After` where it told when to ask again.
+pub fn no_upstream(url: &str, error: &OriginError) -> Response<Payload> {
+    let mut response = problem(&upstream_failed(url, error));
+    if let Some(wait) = error.retry_after() {
+        let seconds = HeaderValue::from(wait.as_secs().max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
 /// The upstream gave no answer that could be used.
 pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
     let (kind, title, status) = match error.kind() {
@@ -106,9 +116,15 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
             StatusCode::BAD_GATEWAY,
         ),
         ErrorKind::Guarded => ("address-refused", "address not allowed", StatusCode::FORBIDDEN),
+        ErrorKind::Busy => (
+            "upstream-busy",
+            "upstream overloaded",
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
     };
     let hint = match error.kind() {
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
+        ErrorKind::Busy => "ask again later",
         ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::BadResponse => {
             "nothing usable is stored; ask again when the upstream answers"
         }
@@ -194,5 +210,11 @@ pub fn tunnel_failed(authority: &str, error: &std::io::Error) -> Problem {
             StatusCode::BAD_GATEWAY,
         )
     };
-    describe(kind, title, status, format!("{authority}: {error}"), None)
+    describe(
+        kind,
+        title,
+        status,
+        format!("{authority}: {}", Chain(error)),
+        None,
+    )
 }

@@ -1,0 +1,469 @@
+//! The connections to one origin: kept, bounded, shared.
+//!
+//! At most `limits.connections_per_origin` are open, idle ones included: a request takes a permit (in the order of arrival), then
+//! the idle connection used last, and makes a new one only when none is idle. An HTTP/2 connection is one connection, however many
+//! requests share it. A connection goes back when the body that it carried was read to its end; one that was left early is closed.
+//!
+//! The server may close an idle connection at the very moment when a request is sent over it. Then the request goes over a new one:
+//! at once where nothing of it was sent, and otherwise only if it is idempotent (RFC 9110 §9.2.2).
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Uri,
+    header::{self, InvalidHeaderValue},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+    ext::on_informational,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kato_shared::chain::Chain;
+use rustls::ClientConfig;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+use super::{
+    connect::{Connector, End, Stream, refusal},
+    error::{ConnectError, ExchangeError},
+    parent::Parent,
+};
+use crate::interim::Interim;
+
+/// How long an idle connection is kept: below the minute or more after which servers close them by themselves.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// HTTP/2: a connection that carries requests and says nothing is asked whether it lives, and then given this long.
+const PING_AFTER: Duration = Duration::from_secs(15);
+
+type Content = Full<Bytes>;
+
+/// Bounds on the connections of one origin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) connections: usize,
+    pub(super) wait: Duration,
+    /// A response head must come within this time.
+    pub(super) patience: Duration,
+}
+
+/// How an origin is reached.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) end: End,
+    /// For https targets.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) parent: Option<Arc<Parent>>,
+    /// TLS with the parent.
+    pub(super) parent_tls: Arc<ClientConfig>,
+}
+
+/// One request, as it is sent over whatever connection.
+#[derive(Debug)]
+pub(super) struct Outgoing<'r> {
+    pub(super) method: &'r Method,
+    pub(super) path: PathAndQuery,
+    /// Without `Host`.
+    pub(super) headers: &'r HeaderMap,
+    /// The credentials in the upstream's URL.
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) body: &'r Bytes,
+    pub(super) interim: Option<&'r Interim>,
+}
+
+/// Why no head came.
+#[derive(Debug)]
+pub(super) enum NoHead {
+    Failed(ExchangeError),
+    Stalled,
+}
+
+/// An origin with its connections.
+pub(super) struct Destination {
+    way: Way,
+    authority: Authority,
+    host: HeaderValue,
+    connector: Connector,
+    bounds: Bounds,
+    permits: Arc<Semaphore>,
+    state: Mutex<State>,
+    /// Held by the first connection while nobody knows which version the origin speaks.
+    first: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Idle>,
+    http2: Option<(http2::SendRequest<Content>, Instant)>,
+    /// ALPN chose HTTP/1.1 before.
+    speaks_http1: bool,
+}
+
+struct Idle {
+    sender: http1::SendRequest<Content>,
+    since: Instant,
+}
+
+/// The right to a connection until the body that it carries was read.
+pub(super) struct Lease {
+    destination: Arc<Destination>,
+    sender: http1::SendRequest<Content>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    /// The body was read to its end: the next request may use the connection.
+    pub(super) fn give_back(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        let idle = Idle {
+            sender: self.sender,
+            since: Instant::now(),
+        };
+        self.destination.lock().idle.push(idle);
+        // Whoever waits for the permit finds the connection.
+        drop(self.permit);
+    }
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Content>, OwnedSemaphorePermit),
+    Http2(http2::SendRequest<Content>),
+}
+
+/// A request that failed, and whether any of it was sent.
+struct Unanswered {
+    error: hyper::Error,
+    is_unsent: bool,
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Destination")
+            .field("end", &self.way.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Destination {
+    /// No connection yet; `authority` is what requests name.
+    ///
+    /// # Errors
+    /// When `authority` cannot be the value of `Host`.
+    pub(super) fn new(
+        way: Way,
+        authority: Authority,
+        connector: Connector,
+        bounds: Bounds,
+    ) -> Result<Self, InvalidHeaderValue> {
+        Ok(Self {
+            way,
+            host: HeaderValue::from_str(authority.as_str())?,
+            authority,
+            connector,
+            permits: Arc::new(Semaphore::new(bounds.connections)),
+            bounds,
+            state: Mutex::default(),
+            first: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// One exchange up to the head of the final response. Without a lease, the connection needs none.
+    ///
+    /// # Errors
+    /// [`NoHead`].
+    ///
+    /// # Cancel safety
+    /// Dropping it ends the exchange.
+    pub(super) async fn exchange(
+        self: &Arc<Self>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(Response<Incoming>, Option<Lease>), NoHead> {
+        let mut may_reuse = true;
+        loop {
+            let (sender, is_reused) = self.checkout(may_reuse).await.map_err(NoHead::Failed)?;
+            let sending = self.send(sender, outgoing);
+            let Ok(sent) = timeout(self.bounds.patience, sending).await else {
+                self.lock().http2 = None;
+                return Err(NoHead::Stalled);
+            };
+            match sent {
+                Ok((response, lease)) => {
+                    self.check_parent(&response).map_err(NoHead::Failed)?;
+                    return Ok((response, lease));
+                }
+                Err(failed) if is_reused && (failed.is_unsent || outgoing.method.is_idempotent()) => {
+                    // What was idle as long is as stale.
+                    let mut state = self.lock();
+                    state.idle.clear();
+                    state.http2 = None;
+                    may_reuse = false;
+                }
+                Err(failed) => return Err(NoHead::Failed(ExchangeError::Http(failed.error))),
+            }
+        }
+    }
+
+    /// Makes a connection and keeps it: the answer to whether the origin can be reached again.
+    ///
+    /// # Errors
+    /// [`ExchangeError`].
+    pub(super) async fn probe(self: &Arc<Self>) -> Result<(), ExchangeError> {
+        match self.checkout(false).await? {
+            (Sender::Http1(sender, permit), _) => Lease {
+                destination: Arc::clone(self),
+                sender,
+                permit,
+            }
+            .give_back(),
+            (Sender::Http2(_), _) => {}
+        }
+        Ok(())
+    }
+
+    /// Closes what has been idle for too long; tells whether anything is left.
+    pub(super) fn sweep(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        state
+            .idle
+            .retain(|idle| now < idle.since + IDLE_TIMEOUT && !idle.sender.is_closed());
+        if state
+            .http2
+            .as_ref()
+            .is_some_and(|(sender, used)| sender.is_closed() || now >= *used + IDLE_TIMEOUT)
+        {
+            state.http2 = None;
+        }
+        !state.idle.is_empty() || state.http2.is_some()
+    }
+
+    async fn checkout(self: &Arc<Self>, may_reuse: bool) -> Result<(Sender, bool), ExchangeError> {
+        if may_reuse && let Some(shared) = self.http2() {
+            return Ok((Sender::Http2(shared), true));
+        }
+        let permit = self.permit().await?;
+        while may_reuse && let Some(mut sender) = self.idle() {
+            // The body before was read to its end; the connection is ready, or closes, within the same moment.
+            if sender.ready().await.is_ok() {
+                return Ok((Sender::Http1(sender, permit), true));
+            }
+        }
+        let is_unknown = self.way.tls.is_some() && !self.lock().speaks_http1;
+        let _first = if is_unknown {
+            Some(self.first.lock().await)
+        } else {
+            None
+        };
+        if is_unknown && let Some(shared) = self.http2() {
+            return Ok((Sender::Http2(shared), true));
+        }
+        let (stream, is_http2) = self.connect().await?;
+        if is_http2 {
+            let sender = self.begin_http2(stream, permit).await?;
+            return Ok((Sender::Http2(sender), false));
+        }
+        let sender = self.begin_http1(stream).await?;
+        Ok((Sender::Http1(sender, permit), false))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, ExchangeError> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiting = Arc::clone(&self.permits).acquire_owned();
+        match timeout(self.bounds.wait, waiting).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(ExchangeError::NoConnectionFree {
+                to: self.way.end.to_string(),
+                limit: self.bounds.connections,
+                waited: self.bounds.wait,
+            }),
+        }
+    }
+
+    fn http2(&self) -> Option<http2::SendRequest<Content>> {
+        let mut state = self.lock();
+        let (sender, used) = state.http2.as_mut()?;
+        if sender.is_closed() {
+            state.http2 = None;
+            return None;
+        }
+        *used = Instant::now();
+        Some(sender.clone())
+    }
+
+    fn idle(&self) -> Option<http1::SendRequest<Content>> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        while let Some(idle) = state.idle.pop() {
+            if !idle.sender.is_closed() && now < idle.since + IDLE_TIMEOUT {
+                return Some(idle.sender);
+            }
+        }
+        None
+    }
+
+    async fn connect(&self) -> Result<(Stream, bool), ConnectError> {
+        let Way {
+            end,
+            tls,
+            parent,
+            parent_tls,
+        } = &self.way;
+        match (parent, tls) {
+            (None, tls) => self.connector.direct(end, tls.as_ref()).await,
+            (Some(parent), None) => Ok((self.connector.to_parent(parent, parent_tls).await?, false)),
+            (Some(parent), Some(tls)) => {
+                let tunnel = self.connector.tunnel(end, parent, parent_tls).await?;
+                self.connector.tls(tunnel, end, tls).await
+            }
+        }
+    }
+
+    async fn begin_http1(&self, stream: Stream) -> Result<http1::SendRequest<Content>, ConnectError> {
+        let begun = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = begun.map_err(|source| self.no_http(source))?;
+        self.lock().speaks_http1 = true;
+        self.connector.tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %Chain(&error), "a connection to an origin ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn begin_http2(
+        &self,
+        stream: Stream,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<http2::SendRequest<Content>, ConnectError> {
+        let begun = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PING_AFTER)
+            .handshake(TokioIo::new(stream))
+            .await;
+        let (sender, connection) = begun.map_err(|source| self.no_http(source))?;
+        self.lock().http2 = Some((sender.clone(), Instant::now()));
+        self.connector.tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %Chain(&error), "a connection to an origin ended");
+            }
+            drop(permit);
+        });
+        Ok(sender)
+    }
+
+    fn no_http(&self, source: hyper::Error) -> ConnectError {
+        ConnectError::Handshake {
+            to: self.way.end.to_string(),
+            source,
+        }
+    }
+
+    async fn send(
+        self: &Arc<Self>,
+        sender: Sender,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(Response<Incoming>, Option<Lease>), Unanswered> {
+        match sender {
+            Sender::Http1(mut sender, permit) => {
+                let request = self.request(outgoing, false);
+                let response = sender.try_send_request(request).await.map_err(unanswered)?;
+                let lease = Lease {
+                    destination: Arc::clone(self),
+                    sender,
+                    permit,
+                };
+                Ok((response, Some(lease)))
+            }
+            Sender::Http2(mut sender) => {
+                let request = self.request(outgoing, true);
+                let response = sender.try_send_request(request).await.map_err(unanswered)?;
+                Ok((response, None))
+            }
+        }
+    }
+
+    /// `outgoing` in the form that the connection wants: origin-form, or absolute-form for a parent (RFC 9112 §3.2).
+    fn request(&self, outgoing: &Outgoing<'_>, is_http2: bool) -> Request<Content> {
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        *request.headers_mut() = outgoing.headers.clone();
+        let headers = request.headers_mut();
+        if let Some(authorization) = &outgoing.authorization {
+            headers
+                .entry(header::AUTHORIZATION)
+                .or_insert_with(|| authorization.clone());
+        }
+        if !is_http2 {
+            headers.insert(header::HOST, self.host.clone());
+        }
+        let absolute = self.way.parent.as_ref().filter(|_| self.way.tls.is_none());
+        if let Some(authorization) = absolute.and_then(|parent| parent.authorization.as_ref()) {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+        *request.uri_mut() = self.target(outgoing.path.clone(), is_http2 || absolute.is_some());
+        if let Some(interim) = outgoing.interim.cloned() {
+            on_informational(&mut request, move |response| {
+                interim.send(response.status(), response.headers());
+            });
+        }
+        request
+    }
+
+    fn target(&self, path: PathAndQuery, is_absolute: bool) -> Uri {
+        if !is_absolute {
+            return Uri::from(path);
+        }
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(if self.way.tls.is_some() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        });
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path.clone());
+        // All three parts are there, so they fit together.
+        Uri::from_parts(parts).unwrap_or_else(|_incomplete| Uri::from(path))
+    }
+
+    /// A 407 in answer to an absolute-form request is the parent's, and meant for us.
+    fn check_parent(&self, response: &Response<Incoming>) -> Result<(), ExchangeError> {
+        let absolute = self.way.parent.as_ref().filter(|_| self.way.tls.is_none());
+        match absolute {
+            Some(parent) if response.status() == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Err(refusal(parent, None, response.status(), response.headers()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unanswered(mut failed: hyper::client::conn::TrySendError<Request<Content>>) -> Unanswered {
+    Unanswered {
+        is_unsent: failed.take_message().is_some(),
+        error: failed.into_error(),
+    }
+}
