@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use kato_shared::{chain::Chain, clock::Clock};
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::spawn_blocking,
     time::{Instant, interval, timeout_at},
 };
@@ -12,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
-    listener::Serving,
+    listener::{Bounds, Serving},
     metrics::Metrics,
     origin::{Origin, OriginError},
-    pipeline::Pipeline,
+    pipeline::{Current, Pipeline},
+    reload::Reloader,
     settings::{InvalidSettings, Settings},
     store::{OpenError, Store},
 };
@@ -63,7 +65,9 @@ pub struct App {
     pub data_address: SocketAddr,
     /// Where the admin API is.
     pub admin_address: SocketAddr,
-    pipeline: Pipeline,
+    current: Current,
+    bounds: watch::Receiver<Bounds>,
+    reloader: Reloader,
 }
 
 impl App {
@@ -87,39 +91,48 @@ impl App {
             local(&data, settings.listen.data),
             local(&admin, settings.listen.admin),
         );
+        let (bounds, watched) = watch::channel(Bounds::of(&settings.limits));
+        let current = Current::new(Pipeline::new(settings, store, origin, metrics, clock));
         Ok(Self {
             data,
             admin,
             data_address,
             admin_address,
-            pipeline: Pipeline::new(settings, store, origin, metrics, clock),
+            reloader: Reloader::new(current.clone(), bounds),
+            bounds: watched,
+            current,
         })
+    }
+
+    /// The way to replace the settings while serving.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Serves until `shutdown` is cancelled and the grace period is over or nothing is left to do.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let limits = self.pipeline.settings().limits.clone();
+        let over = CancellationToken::new();
         let serving = Serving {
-            connections: limits.connections,
-            header_timeout: limits.header_timeout.get(),
-            grace: limits.shutdown_grace.get(),
+            bounds: self.bounds.clone(),
             shutdown: shutdown.clone(),
         };
-        let over = CancellationToken::new();
-        let admin_serving = Serving {
+        // Health keeps answering until the end, whatever the settings say meanwhile.
+        let (_unchanging, admin_bounds) = watch::channel(Bounds {
             connections: ADMIN_CONNECTIONS,
             grace: Duration::from_secs(1),
-            // Health keeps answering until the end.
+            ..*self.bounds.borrow()
+        });
+        let admin_serving = Serving {
+            bounds: admin_bounds,
             shutdown: over.clone(),
-            ..serving.clone()
         };
-        let pipeline = self.pipeline.clone();
-        let metrics = pipeline.metrics().clone();
+        // Shared by all generations of the settings.
+        let first = self.current.load();
         let data = async {
             let answer = {
-                let pipeline = pipeline.clone();
+                let current = self.current.clone();
                 move |request, peer: SocketAddr| {
-                    let pipeline = pipeline.clone();
+                    let pipeline = current.load();
                     async move { pipeline.handle(request, peer.ip()).await }
                 }
             };
@@ -130,29 +143,25 @@ impl App {
             let ((), since) = tokio::join!(serving.run(self.data, answer), stopping);
             // Downloads whose clients have their bytes may still be on their way into the store.
             // One grace period for both.
-            if timeout_at(since + limits.shutdown_grace.get(), pipeline.drain())
-                .await
-                .is_err()
-            {
+            let grace = self.bounds.borrow().grace;
+            if timeout_at(since + grace, first.drain()).await.is_err() {
                 tracing::warn!("downloads were cut off by the end of the grace period");
             }
             over.cancel();
         };
-        let admin = Admin::new(self.pipeline.clone(), shutdown.clone());
-        let watching = admin_serving.run(self.admin, move |request, _peer| {
-            let admin = admin.clone();
-            async move { admin.handle(request).await }
-        });
-        tokio::join!(
-            data,
-            watching,
-            flush_uses(self.pipeline.store().clone(), over.clone())
-        );
-        tracing::info!(lan_bytes = metrics.lan_bytes(), "stopped");
+        let watching = {
+            let (current, shutdown) = (self.current.clone(), shutdown.clone());
+            admin_serving.run(self.admin, move |request, _peer| {
+                let admin = Admin::new(current.load(), shutdown.clone());
+                async move { admin.handle(request).await }
+            })
+        };
+        tokio::join!(data, watching, flush_uses(first.store().clone(), over.clone()));
+        tracing::info!(lan_bytes = first.metrics().lan_bytes(), "stopped");
     }
 }
 
-/// Writes last-use times now and then, and at the end.
+/// Writes last-use times now and then; at the end also what is not durable yet.
 async fn flush_uses(store: Store, over: CancellationToken) {
     let mut every = interval(FLUSH_EVERY);
     loop {
@@ -161,7 +170,13 @@ async fn flush_uses(store: Store, over: CancellationToken) {
             () = over.cancelled() => true,
         };
         let flushed = store.clone();
-        if let Ok(Err(error)) = spawn_blocking(move || flushed.flush_uses()).await {
+        let writing = spawn_blocking(move || {
+            if is_over {
+                flushed.flush();
+            }
+            flushed.flush_uses()
+        });
+        if let Ok(Err(error)) = writing.await {
             tracing::warn!(error = %Chain(&error), "last-use times could not be written");
         }
         if is_over {

@@ -26,6 +26,7 @@ pub mod origin;
 pub mod pipeline;
 pub mod policy;
 pub mod range;
+pub mod reload;
 pub mod respond;
 pub mod route;
 pub mod settings;

@@ -7,7 +7,7 @@
 //! Deliberately absent: reading flags and environment (the command line does, see [`crate::cli`]).
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -18,9 +18,12 @@ use kato_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+mod fixed;
+mod listen;
 mod origins;
 mod upstream;
 
+pub use listen::Listen;
 pub use origins::{NoProxy, Origins, ParentProxy, ParentUrl, ProxyEnvironment, TlsVersion};
 pub use upstream::{BaseUrl, Kind, PathGlob, Upstream, UpstreamName};
 
@@ -48,25 +51,6 @@ pub struct Settings {
     /// The origins that may be asked, in no particular order.
     #[serde(rename = "upstream")]
     pub upstreams: Vec<Upstream>,
-}
-
-/// Section `[listen]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listen {
-    /// The address that clients use.
-    pub data: SocketAddr,
-    /// The address of health, metrics and the API; keep it on loopback.
-    pub admin: SocketAddr,
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self {
-            data: SocketAddr::from(([0, 0, 0, 0], 3180)),
-            admin: SocketAddr::from(([127, 0, 0, 1], 3181)),
-        }
-    }
 }
 
 /// Section `[cache]`.

@@ -239,7 +239,8 @@ impl Proxy {
             .context("the statistics stay otherwise")?
     }
 
-    /// Waits until the store alone answers `request` with `content`, however stale: a client's body ends a moment before that.
+    /// Waits until the store alone answers `request` with `content`, however stale, and a kill would lose nothing: a client's body
+    /// ends a moment before that.
     ///
     /// # Errors
     /// When that does not come soon; never for what may not be stale, such as `must-revalidate`.
@@ -249,6 +250,7 @@ impl Proxy {
             .header("cache-control", "only-if-cached, max-stale");
         let stored = async {
             while request.fetch().await?.1 != content {}
+            while self.stats().await?.queued_responses > 0 {}
             Ok(())
         };
         timeout(SOON, stored)

@@ -5,6 +5,7 @@
 //! | `demo [-- ARGS…]` | release binaries, then `kato demo ARGS…` |
 //! | `test [-- AREA]` | Debian packages, build, unit + integration + doc tests; or one area |
 //! | `check` | fmt, clippy, rustdoc, cargo-deny, tidy |
+//! | `fuzz TARGET [--seconds N]` | a fuzz target under libFuzzer |
 //! | `tidy` | the rules of this workspace that no other tool knows |
 //!
 //! Each command prints headings with the time that has passed and ends with one summary line. Exit codes: 0 done, 1 something
@@ -19,6 +20,7 @@
 
 mod check;
 mod demo;
+mod fuzz;
 mod process;
 mod progress;
 mod test;
@@ -52,6 +54,17 @@ enum Task {
     },
     /// Formatting, lints, documentation, dependencies, tidy rules.
     Check,
+    /// Runs one fuzz target; the folders of `tests/fuzz/corpus` are the targets.
+    Fuzz {
+        /// The target.
+        target: String,
+        /// For how long.
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+        /// Bring what adds coverage into the corpus, instead of looking for more.
+        #[arg(long)]
+        minimise: bool,
+    },
     /// The rules of this workspace that no other tool knows.
     Tidy,
 }
@@ -76,6 +89,11 @@ fn main() -> ExitCode {
         Task::Demo { args } => return demo::run(&args),
         Task::Test { area } => test::run(area.as_deref()),
         Task::Check => check::run(),
+        Task::Fuzz {
+            target,
+            seconds,
+            minimise,
+        } => fuzz::run(&target, seconds, minimise),
         Task::Tidy => tidy::run(),
     };
     match outcome {

@@ -96,7 +96,9 @@ impl Admin {
         if let Err(error) = self.pipeline.store().totals() {
             reasons.push(format!("index: {}", kato_shared::chain::Chain(&error)));
         }
-        if let Err(error) = self.pipeline.store().check_room() {
+        if let Some((trouble, cause)) = self.pipeline.store().trouble() {
+            reasons.push(format!("store: {}: {cause}", trouble.label()));
+        } else if let Err(error) = self.pipeline.store().check_room() {
             reasons.push(format!("store: {}", kato_shared::chain::Chain(&error)));
         }
         if reasons.is_empty() {
@@ -141,6 +143,7 @@ impl Admin {
             upstream_requests: upstreams.iter().map(|upstream| upstream.requests).sum(),
             stored_responses: totals.responses,
             stored_bytes: totals.bytes,
+            queued_responses: self.pipeline.store().queued(),
             upstreams,
         }
     }

@@ -125,8 +125,8 @@ struct PurgeArgs {
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
     match Cli::parse().verb {
-        Verb::Serve(args) => with_settings(&args, serve::serve),
-        Verb::CheckConfig(args) => with_settings(&args, |settings| print_settings(&settings)),
+        Verb::Serve(args) => serve::serve(args),
+        Verb::CheckConfig(args) => check_config(&args),
         Verb::Stats(args) => client::stats(&args),
         Verb::Ls(args) => client::ls(&args.prefix, &args.admin),
         Verb::Show(args) => client::show(&args.url, &args.admin),
@@ -135,15 +135,15 @@ pub fn run() -> u8 {
     }
 }
 
-fn with_settings(args: &SettingsArgs, run: impl FnOnce(Settings) -> u8) -> u8 {
+fn check_config(args: &SettingsArgs) -> u8 {
     match args.settle() {
-        Ok(settings) => run(settings),
+        Ok(settings) => print_settings(&settings),
         Err(message) => fail(exit::USAGE, &message),
     }
 }
 
 impl SettingsArgs {
-    /// The settings in force, or why there are none.
+    /// The settings that file, environment and flags make together now, or why there are none.
     fn settle(&self) -> Result<Settings, String> {
         let default = Path::new(DEFAULT_PATH);
         let file = self

@@ -7,6 +7,8 @@
 //! When the disk refuses, the fill goes on in memory (`window`): the bytes that are not on the disk are held until every
 //! attached client has them, and only then do the slowest client and the origin wait for each other.
 //!
+//! A small body of known length takes neither file nor thread ([`Small`]).
+//!
 //! The end is [`End::Complete`] or [`End::Failed`]; a reader that meets `Failed` ends its body with an error, so that the
 //! connection breaks instead of looking finished.
 //!
@@ -17,6 +19,7 @@ pub mod collapse;
 mod pump;
 mod reader;
 mod sink;
+mod small;
 mod window;
 
 use std::{fs::File, sync::Arc};
@@ -26,6 +29,7 @@ use tokio::sync::watch;
 
 pub use pump::{Pump, Received};
 pub use reader::{Available, ReadError, Reader};
+pub use small::Small;
 
 use window::Window;
 

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Window {
     patience: Duration,
+    /// Whether everything is held to the end, whoever reads.
+    keeps: bool,
     state: Mutex<State>,
     /// A reader moved on or left.
     moved: Notify,
@@ -60,9 +62,23 @@ impl Window {
     fn with_patience(patience: Duration) -> Self {
         Self {
             patience,
+            keeps: false,
             state: Mutex::default(),
             moved: Notify::new(),
         }
+    }
+
+    /// A window for a small body, which is held as long as the window is.
+    pub(super) fn keeping() -> Self {
+        Self {
+            keeps: true,
+            ..Self::default()
+        }
+    }
+
+    /// Holds `chunk`, which begins at `position`, in a window that keeps everything.
+    pub(super) fn keep(&self, position: u64, chunk: Bytes) {
+        self.lock().chunks.insert(position, chunk);
     }
 
     /// Adds a reader at `position`, unless bytes from there on have been let go.
@@ -85,7 +101,7 @@ impl Window {
             *known = position;
         }
         // Without chunks there is nobody to wake: the disk takes everything.
-        if !state.chunks.is_empty() {
+        if !self.keeps && !state.chunks.is_empty() {
             drop(state);
             self.moved.notify_one();
         }

@@ -15,7 +15,7 @@ use super::{
     shared::{Filling, Shared},
 };
 use crate::{
-    fill::{FillError, Pump, Reader, Received, collapse::FillPermit},
+    fill::{Fill, Pump, Reader, Received, collapse::FillPermit},
     metrics::Event,
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
@@ -23,7 +23,7 @@ use crate::{
         headers as fields,
         validation::{Freshened, freshen, has_validator, origin_request_headers},
     },
-    store::{NoRoom, Responses, StoredResponse, Temporary},
+    store::{NoRoom, Responses, StoredResponse, Temporary, Trouble},
 };
 
 /// What the request that began the flight gets.
@@ -50,14 +50,24 @@ pub(super) struct Passing {
 type Tell = Option<oneshot::Sender<Led>>;
 
 /// A flight under way.
-struct Flight {
-    permit: FillPermit<Shared>,
-    ask: Arc<Ask>,
+pub(super) struct Flight {
+    pub(super) permit: FillPermit<Shared>,
+    pub(super) ask: Arc<Ask>,
     overrides: Overrides,
     /// The stored responses whose validators are sent.
     validated: Vec<StoredResponse>,
     selected: Option<Selected>,
     tell: Tell,
+}
+
+/// A response that may be stored, as it arrived.
+pub(super) struct Arrival {
+    /// As it will be stored.
+    pub(super) head: Stored,
+    /// With the fields that are meant for the first client alone.
+    for_first: Stored,
+    version: Version,
+    body: OriginBody,
 }
 
 impl Pipeline {
@@ -226,27 +236,30 @@ impl Pipeline {
     }
 
     /// Lets everybody have the content while it comes, and stores it when it is whole.
-    async fn fill(&self, mut flight: Flight, response: OriginResponse, head: Stored, for_first: Stored) {
+    async fn fill(&self, flight: Flight, response: OriginResponse, head: Stored, for_first: Stored) {
         let announced = announced_length(&response);
-        let room = self.room(announced).await;
-        let is_stored = room.is_ok();
-        let expected = flight.digest().filter(|_| head.known_digest);
-        let (pump, fill) = Pump::new(room, announced, expected);
-        let reader = flight.tell.is_some().then(|| fill.reader(0)).flatten();
-        let filling = Filling {
-            head: head.clone(),
-            fill,
+        let arrival = Arrival {
+            head,
+            for_first,
             version: response.version,
-            is_stored,
-            side_trips: AtomicU32::new(0),
+            body: response.body,
         };
-        let shared = Arc::new(Shared::Filling(Box::new(filling)));
-        flight.permit.share(Arc::clone(&shared));
-        tell(
-            flight.tell.take(),
-            LedOutcome::Shared(shared, reader, Some(Box::new(for_first))),
-        );
-        match pump.run(response.body).await {
+        if let Some(announced) = announced
+            && let Some(place) = self.0.store.place(announced)
+        {
+            return self.fill_small(flight, arrival, announced, place).await;
+        }
+        // Apart, so that the task of a small body stays small.
+        Box::pin(self.fill_large(flight, arrival, announced)).await;
+    }
+
+    async fn fill_large(&self, mut flight: Flight, arrival: Arrival, announced: Option<u64>) {
+        let room = self.room(announced).await;
+        let not_stored = room.as_ref().err().map(NoRoom::trouble);
+        let expected = flight.digest().filter(|_| arrival.head.known_digest);
+        let (pump, fill) = Pump::new(room, announced, expected);
+        let (head, body) = self.announce(&mut flight, arrival, fill, not_stored);
+        match pump.run(body).await {
             Received::InFile(body, content) => {
                 if flight.permit.is_tainted() {
                     return;
@@ -259,16 +272,36 @@ impl Pipeline {
                 self.commit(&flight, *body, stored).await;
             }
             Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
-            Received::Failed(error) => {
-                let is_lie = matches!(*error, FillError::Digest { .. });
-                self.0.metrics.note(if is_lie {
-                    Event::VerificationFailed
-                } else {
-                    Event::FillFailed
-                });
-                tracing::warn!(url = flight.ask.target.key.uri(), error = %Chain(&*error), "a download failed");
-            }
+            Received::Failed(error) => self.fill_failed(&flight, &error),
         }
+    }
+
+    /// Tells everybody who waits, and the first client, that the content is on its way.
+    pub(super) fn announce(
+        &self,
+        flight: &mut Flight,
+        arrival: Arrival,
+        fill: Fill,
+        not_stored: Option<Trouble>,
+    ) -> (Stored, OriginBody) {
+        if let Some(trouble) = not_stored {
+            self.0.metrics.not_stored(trouble);
+        }
+        let reader = flight.tell.is_some().then(|| fill.reader(0)).flatten();
+        let filling = Filling {
+            head: arrival.head.clone(),
+            fill,
+            version: arrival.version,
+            not_stored,
+            side_trips: AtomicU32::new(0),
+        };
+        let shared = Arc::new(Shared::Filling(Box::new(filling)));
+        flight.permit.share(Arc::clone(&shared));
+        tell(
+            flight.tell.take(),
+            LedOutcome::Shared(shared, reader, Some(Box::new(arrival.for_first))),
+        );
+        (arrival.head, arrival.body)
     }
 
     async fn commit(&self, flight: &Flight, body: Temporary, stored: StoredResponse) {
@@ -295,7 +328,7 @@ impl Pipeline {
 
 impl Flight {
     /// The digest that the content must have.
-    fn digest(&self) -> Option<Digest> {
+    pub(super) fn digest(&self) -> Option<Digest> {
         self.ask.target.digest
     }
 

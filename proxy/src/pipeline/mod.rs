@@ -11,8 +11,14 @@
 //! retrieve    GET and HEAD: store, policy, collapse, origin
 //! finish      Via, Cache-Status, Date: the same for every answer
 //! ```
+//!
+//! A [`Pipeline`] is one generation of the settings: what follows from them (router, access, limits, origins) never changes in it.
+//! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
+//! replacing the settings is the next generation over the same store, flights and counters.
 
+mod current;
 mod fetch;
+mod fetch_small;
 mod forward;
 mod outcome;
 mod present;
@@ -37,7 +43,7 @@ use crate::{
     fill::collapse::Collapse,
     interim::Interim,
     metrics::{Metrics, Outcome},
-    origin::Origin,
+    origin::{Origin, OriginError},
     policy::headers as fields,
     respond,
     route::{Route, Router, Target},
@@ -45,19 +51,22 @@ use crate::{
     store::Store,
 };
 
+pub use current::Current;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
-/// Everything that answering a request needs; clones share it.
+/// Everything that answering a request needs, under one generation of the settings; clones share it.
 #[derive(Debug, Clone)]
 pub struct Pipeline(Arc<Layers>);
 
 #[derive(Debug)]
 struct Layers {
+    // What follows from the settings.
     settings: Settings,
     router: Router,
-    store: Store,
     origin: Origin,
+    // What all generations share.
+    store: Store,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
     metrics: Metrics,
@@ -65,7 +74,7 @@ struct Layers {
     /// Downloads and tunnels: what outlives the request that began it.
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
-    pseudonym: String,
+    pseudonym: Arc<str>,
 }
 
 /// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
@@ -112,8 +121,29 @@ impl Pipeline {
             metrics,
             clock,
             tasks: TaskTracker::new(),
-            pseudonym: pseudonym(),
+            pseudonym: pseudonym().into(),
         }))
+    }
+
+    /// The next generation: `settings` over what this one shares.
+    ///
+    /// # Errors
+    /// [`OriginError`] when its origins cannot be set up; this generation is as it was.
+    pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
+        let layers = &*self.0;
+        layers.metrics.add_upstreams(&settings);
+        Ok(Self(Arc::new(Layers {
+            router: Router::new(&settings),
+            origin: layers.origin.under(&layers.settings, &settings)?,
+            settings,
+            store: layers.store.clone(),
+            collapse: layers.collapse.clone(),
+            private_keys: layers.private_keys.clone(),
+            metrics: layers.metrics.clone(),
+            clock: layers.clock.clone(),
+            tasks: layers.tasks.clone(),
+            pseudonym: Arc::clone(&layers.pseudonym),
+        })))
     }
 
     /// Answers one request of a client at `client`.

@@ -7,7 +7,7 @@ use http::Version;
 use tokio::time::Instant;
 
 use super::{
-    Answer, Ask, Pipeline, Shared,
+    Answer, Ask, Filling, Pipeline, Shared,
     fetch::{Led, LedOutcome},
     present::{Source, present},
     retrieve::{Round, Selected},
@@ -77,7 +77,7 @@ impl Pipeline {
                     };
                     done(
                         response,
-                        status.stored(filling.is_stored).fwd_status_if(origin_status),
+                        status.of_filling(filling).fwd_status_if(origin_status),
                         outcome,
                         filling.version,
                     )
@@ -123,6 +123,10 @@ impl Pipeline {
                     Source::Filling(&filling.fill, Some(reader)),
                     Some(age),
                 );
+                let status = match filling.not_stored {
+                    Some(trouble) => status.detail(trouble.label()),
+                    None => status,
+                };
                 done(response, status, Outcome::Collapsed, filling.version)
             }
             other @ (Shared::Validated { .. } | Shared::Failed { .. } | Shared::Overloaded { .. }) => {
@@ -236,6 +240,20 @@ fn done(
         outcome,
         received,
     }))
+}
+
+/// Whether what is on its way is stored, and why not.
+trait OfFilling {
+    fn of_filling(self, filling: &Filling) -> Self;
+}
+
+impl OfFilling for CacheStatus {
+    fn of_filling(self, filling: &Filling) -> Self {
+        match filling.not_stored {
+            Some(trouble) => self.bypassed().detail(trouble.label()),
+            None => self.stored(true),
+        }
+    }
 }
 
 /// `fwd-status` is for a status that differs from the one sent; 200 is what one expects.

@@ -8,7 +8,7 @@ use crate::{
     fill::{Fill, collapse::Answers},
     origin::OriginError,
     policy::Stored,
-    store::ContentRef,
+    store::{ContentRef, Trouble},
 };
 
 /// What a flight makes known.
@@ -44,8 +44,8 @@ pub struct Filling {
     pub fill: Fill,
     /// The HTTP version it came in.
     pub version: Version,
-    /// Whether there is room for it.
-    pub is_stored: bool,
+    /// Why it is not stored, when it is not.
+    pub not_stored: Option<Trouble>,
     /// Ranges that were fetched beside it, see `side_trip`.
     pub side_trips: AtomicU32,
 }

@@ -46,11 +46,9 @@ pub(super) fn target(
     let mut candidate = (*base).clone();
     candidate.set_path(url.path());
     candidate.set_query(url.query());
-    finish(
-        upstream,
-        vec![candidate],
-        url.path().trim_start_matches('/').to_owned(),
-    )
+    // With its slash: rules are about paths below the base URL, and this one is not.
+    let path = candidate.path().to_owned();
+    finish(upstream, vec![candidate], path)
 }
 
 fn is_same_host(base: &Url, asked: &Url) -> bool {

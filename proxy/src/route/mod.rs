@@ -155,15 +155,22 @@ fn below(upstream: &Arc<Upstream>, suffix: &str) -> Result<Target, RouteError> {
         .iter()
         .map(|base| {
             let base = base.url();
-            let joined = Url::parse(&format!("{base}{}", suffix.trim_start_matches('/'))).ok();
+            // Slashes at the front stay: `//a` and `/a` are two resources (RFC 3986 §6.2.2 does not make them one).
+            let joined = Url::parse(&format!("{base}{suffix}")).ok();
             joined
                 // Dot segments are resolved by now: what they leave must still lie below the base.
                 .filter(|url| url.path().starts_with(base.path()) && url.origin() == base.origin())
                 .ok_or_else(bad)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let path = suffix.split(['?', '#']).next().unwrap_or_default();
-    finish(upstream, candidates, path.trim_start_matches('/').to_owned())
+    // The path that is asked for, not the one that was written: `x.deb/../InRelease` gets the rules of `InRelease`.
+    let path = candidates
+        .first()
+        .zip(upstream.urls.first())
+        .and_then(|(first, base)| first.path().strip_prefix(base.url().path()))
+        .unwrap_or_default()
+        .to_owned();
+    finish(upstream, candidates, path)
 }
 
 fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Result<Target, RouteError> {

@@ -56,6 +56,9 @@ pub enum NoRoom {
     /// The disk refused.
     #[error("the store cannot be written")]
     Disk(#[source] StoreError),
+    /// Writing could not keep up a moment ago.
+    #[error("the disk is too slow")]
+    Slow,
     /// The store is being closed.
     #[error("the store is closing")]
     Closing,

@@ -40,7 +40,7 @@ impl Store {
     /// index to write down what is evicted.
     pub fn check_room(&self) -> Result<(), NoRoom> {
         let usage = self.usage()?;
-        if usage.space.free < INDEX_ROOM {
+        if usage.space.free < INDEX_ROOM && !self.0.layout.reserve().exists() {
             return Err(NoRoom::Quota { needed: INDEX_ROOM });
         }
         match self.0.quota.judge(1, usage) {
@@ -59,6 +59,7 @@ impl Store {
 
     /// Evicts at least `bytes` bytes of content, or nothing.
     pub(super) fn evict_for(&self, bytes: u64) -> Result<(), NoRoom> {
+        self.make_index_room();
         // Last-use times that only this process knows must count.
         self.flush_uses().map_err(NoRoom::Disk)?;
         let _no_commit = self.0.moving.write().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +72,25 @@ impl Store {
             bytes = freed,
             "evicting the least recently used content"
         );
-        self.discard(&digests).map_err(NoRoom::Disk)
+        self.discard(&digests).map_err(NoRoom::Disk)?;
+        self.restore_reserve();
+        Ok(())
+    }
+
+    /// Gives up the space that is held back when nothing else is left: a change that frees space, or that must not be lost, has to
+    /// be written down.
+    pub(super) fn make_index_room(&self) {
+        let is_full = self.0.layout.space().is_ok_and(|space| space.free < INDEX_ROOM);
+        if is_full && self.0.reserve.give_up() {
+            tracing::info!("the disk is full; the space that was held back is used to make room");
+        }
+    }
+
+    /// Holds space back again.
+    pub(super) fn restore_reserve(&self) {
+        if let Ok(space) = self.0.layout.space() {
+            self.0.reserve.make(space);
+        }
     }
 
     /// Forgets one content that turned out to be damaged or missing.
@@ -113,6 +132,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the index or the folder cannot be read.
     pub fn verify(&self) -> Result<Verification, StoreError> {
+        self.0.behind.settle_all();
         let mut found = Verification::default();
         let mut named = HashSet::new();
         for row in self.0.index.content()? {

@@ -17,7 +17,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{StoreError, StoredResponse};
+use super::{StoreError, StoredResponse, stored::put_variant};
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const RESPONSES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("responses");
@@ -27,9 +27,6 @@ pub(super) const REFERENCES: MultimapTableDefinition<'_, [u8; 32], &str> =
 
 /// The version of the tables above.
 pub(super) const SCHEMA: u64 = 1;
-
-/// The most `Vary` selectors kept per key; the oldest goes first, so that a hostile client cannot grow a row.
-const MAX_VARIANTS: usize = 16;
 
 /// One change to the index.
 #[derive(Debug)]
@@ -86,11 +83,7 @@ impl<'t> Tables<'t> {
     fn put(&mut self, key: &str, response: &StoredResponse) -> Result<(), StoreError> {
         let mut variants = self.variants(key)?;
         let before = digests(&variants);
-        variants.retain(|variant| variant.head.selecting != response.head.selecting);
-        variants.push(response.clone());
-        if variants.len() > MAX_VARIANTS {
-            variants.remove(0);
-        }
+        put_variant(&mut variants, response.clone());
         let used = response.head.times.response.as_second();
         self.adopt(&response.content.digest, response.content.length, used)
             .map_err(failed("store a response"))?;

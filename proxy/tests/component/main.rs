@@ -10,16 +10,20 @@
 
 mod caching;
 mod collapse;
+mod connections;
 mod doors;
 mod failures;
 mod interim;
 mod origin;
+mod raw;
+mod reload;
 mod storing;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use kato_proxy::{
     App,
+    reload::Reloader,
     settings::{Listen, Settings},
 };
 use kato_shared::{clock::Clock, settings::ByteSize};
@@ -35,6 +39,9 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub client: Client,
+    /// Replaces the settings, of which these were in force at the start.
+    pub reloader: Reloader,
+    pub settings: Settings,
     stop: CancellationToken,
     serving: JoinSet<()>,
     pub dir: tempfile::TempDir,
@@ -72,14 +79,17 @@ impl Proxy {
         let _installed_once = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut settings = settings(dir.path(), origin);
         change(&mut settings);
-        let app = App::build(settings, Clock::system()).await.unwrap();
+        let app = App::build(settings.clone(), Clock::system()).await.unwrap();
         let (address, admin) = (app.data_address, app.admin_address);
+        let reloader = app.reloader();
         let stop = CancellationToken::new();
         let mut serving = JoinSet::new();
         serving.spawn(app.serve(stop.clone()));
         Self {
             address,
             admin,
+            reloader,
+            settings,
             client: Client::builder()
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())

@@ -36,6 +36,11 @@ const AREAS: &[Area] = &[
         units: None,
     },
     Area {
+        name: "safety",
+        binaries: &["safety"],
+        units: Some("(package(fuzz-targets) | (package(kato-proxy) & test(/route|key|admin|metrics/)))"),
+    },
+    Area {
         name: "cluster",
         binaries: &["cluster", "demo"],
         units: Some("(package(kato-upgrader) & test(/cluster|ssh/))"),

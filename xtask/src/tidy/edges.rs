@@ -38,6 +38,12 @@ const MEMBERS: &[Member] = &[
         never: &[],
     },
     Member {
+        name: "fuzz-targets",
+        folder: "tests/fuzz",
+        may: &["kato-shared", "kato-proxy"],
+        never: &[],
+    },
+    Member {
         name: "xtask",
         folder: "xtask",
         may: &[],

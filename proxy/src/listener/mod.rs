@@ -3,7 +3,9 @@
 //! A permit is taken before `accept`: a connection that cannot be served yet waits in the kernel's queue, not in our memory.
 //! On shutdown no more are accepted, idle ones are closed, and answers under way get the grace period.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+mod permits;
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -11,12 +13,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use kato_shared::chain::Chain;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::watch,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::deliver::{ResponseBody, ZeroCopyStream};
+use crate::{
+    deliver::{ResponseBody, ZeroCopyStream},
+    settings::Limits,
+};
+
+use permits::{Permit, Permits};
 
 /// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,34 +32,54 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// this times the number of connections bounds it.
 const HEAD_LIMIT: usize = 128 << 10;
 
-/// How connections are served.
-#[derive(Debug, Clone)]
-pub struct Serving {
+/// Bounds on connections. They may change while serving: a connection has those that were in force when it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
     /// Connections at once.
     pub connections: u32,
     /// The time in which a request head must arrive.
     pub header_timeout: Duration,
     /// The time that answers under way get after the shutdown began.
     pub grace: Duration,
+}
+
+impl Bounds {
+    /// The bounds of the data listeners.
+    pub fn of(limits: &Limits) -> Self {
+        Self {
+            connections: limits.connections,
+            header_timeout: limits.header_timeout.get(),
+            grace: limits.shutdown_grace.get(),
+        }
+    }
+}
+
+/// How connections are served.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// The bounds in force.
+    pub bounds: watch::Receiver<Bounds>,
     /// Cancelled when the shutdown begins.
     pub shutdown: CancellationToken,
 }
 
 impl Serving {
     /// Serves `listener` until the shutdown and its grace are over; `answer` makes the response.
-    pub async fn run<A, F>(self, listener: TcpListener, answer: A)
+    pub async fn run<A, F>(mut self, listener: TcpListener, answer: A)
     where
         A: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<ResponseBody>> + Send + 'static,
     {
-        let permits = Arc::new(Semaphore::new(
-            usize::try_from(self.connections).unwrap_or(Semaphore::MAX_PERMITS),
-        ));
+        let permits = Permits::new(self.bounds.borrow_and_update().connections);
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
         loop {
             let accepted = tokio::select! {
                 () = self.shutdown.cancelled() => break,
+                Ok(()) = self.bounds.changed() => {
+                    permits.resize(self.bounds.borrow_and_update().connections);
+                    continue;
+                }
                 accepted = accept(&listener, &permits) => accepted,
             };
             let (stream, peer, permit) = match accepted {
@@ -74,7 +101,8 @@ impl Serving {
         }
         drop(listener);
         connections.close();
-        if timeout(self.grace, connections.wait()).await.is_err() {
+        let grace = self.bounds.borrow().grace;
+        if timeout(grace, connections.wait()).await.is_err() {
             tracing::warn!(
                 connections = connections.len(),
                 "the grace period is over; cutting connections"
@@ -110,9 +138,10 @@ impl Serving {
                 Ok::<_, Infallible>(response)
             }
         });
+        let bounds = *self.bounds.borrow();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.header_timeout)
+            .header_read_timeout(bounds.header_timeout)
             .max_buf_size(HEAD_LIMIT)
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
@@ -131,14 +160,11 @@ impl Serving {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits)
-        .acquire_owned()
+async fn accept(listener: &TcpListener, permits: &Permits) -> io::Result<(TcpStream, SocketAddr, Permit)> {
+    let permit = permits
+        .take()
         .await
-        .map_err(io::Error::other)?;
+        .ok_or_else(|| io::Error::other("no more permits"))?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, permit))
 }
