@@ -13,39 +13,28 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri,
-    header::{self, InvalidHeaderValue},
-    uri::{Authority, PathAndQuery, Scheme},
-};
-use http_body_util::Full;
+use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
-    ext::on_informational,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kato_shared::chain::Chain;
-use rustls::ClientConfig;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
 use super::{
-    connect::{Connector, End, Stream, refusal},
+    connect::{Connector, Stream},
     error::{ConnectError, ExchangeError},
-    parent::Parent,
+    outgoing::{Content, Outgoing, Way},
 };
-use crate::interim::Interim;
 
 /// How long an idle connection is kept: below the minute or more after which servers close them by themselves.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// HTTP/2: a connection that carries requests and says nothing is asked whether it lives, and then given this long.
 const PING_AFTER: Duration = Duration::from_secs(15);
-
-type Content = Full<Bytes>;
 
 /// Bounds on the connections of one origin.
 #[derive(Debug, Clone, Copy)]
@@ -54,30 +43,6 @@ pub(super) struct Bounds {
     pub(super) wait: Duration,
     /// A response head must come within this time.
     pub(super) patience: Duration,
-}
-
-/// How an origin is reached.
-#[derive(Debug)]
-pub(super) struct Way {
-    pub(super) end: End,
-    /// For https targets.
-    pub(super) tls: Option<Arc<ClientConfig>>,
-    pub(super) parent: Option<Arc<Parent>>,
-    /// TLS with the parent.
-    pub(super) parent_tls: Arc<ClientConfig>,
-}
-
-/// One request, as it is sent over whatever connection.
-#[derive(Debug)]
-pub(super) struct Outgoing<'r> {
-    pub(super) method: &'r Method,
-    pub(super) path: PathAndQuery,
-    /// Without `Host`.
-    pub(super) headers: &'r HeaderMap,
-    /// The credentials in the upstream's URL.
-    pub(super) authorization: Option<HeaderValue>,
-    pub(super) body: &'r Bytes,
-    pub(super) interim: Option<&'r Interim>,
 }
 
 /// Why no head came.
@@ -90,8 +55,6 @@ pub(super) enum NoHead {
 /// An origin with its connections.
 pub(super) struct Destination {
     way: Way,
-    authority: Authority,
-    host: HeaderValue,
     connector: Connector,
     bounds: Bounds,
     permits: Arc<Semaphore>,
@@ -162,26 +125,16 @@ impl fmt::Debug for Destination {
 }
 
 impl Destination {
-    /// No connection yet; `authority` is what requests name.
-    ///
-    /// # Errors
-    /// When `authority` cannot be the value of `Host`.
-    pub(super) fn new(
-        way: Way,
-        authority: Authority,
-        connector: Connector,
-        bounds: Bounds,
-    ) -> Result<Self, InvalidHeaderValue> {
-        Ok(Self {
+    /// No connection yet.
+    pub(super) fn new(way: Way, connector: Connector, bounds: Bounds) -> Self {
+        Self {
             way,
-            host: HeaderValue::from_str(authority.as_str())?,
-            authority,
             connector,
             permits: Arc::new(Semaphore::new(bounds.connections)),
             bounds,
             state: Mutex::default(),
             first: tokio::sync::Mutex::new(()),
-        })
+        }
     }
 
     /// One exchange up to the head of the final response. Without a lease, the connection needs none.
@@ -205,7 +158,7 @@ impl Destination {
             };
             match sent {
                 Ok((response, lease)) => {
-                    self.check_parent(&response).map_err(NoHead::Failed)?;
+                    self.way.check(&response).map_err(NoHead::Failed)?;
                     return Ok((response, lease));
                 }
                 Err(failed) if is_reused && (failed.is_unsent || outgoing.method.is_idempotent()) => {
@@ -326,6 +279,7 @@ impl Destination {
             tls,
             parent,
             parent_tls,
+            ..
         } = &self.way;
         match (parent, tls) {
             (None, tls) => self.connector.direct(end, tls.as_ref()).await,
@@ -385,7 +339,7 @@ impl Destination {
     ) -> Result<(Response<Incoming>, Option<Lease>), Unanswered> {
         match sender {
             Sender::Http1(mut sender, permit) => {
-                let request = self.request(outgoing, false);
+                let request = self.way.request(outgoing, false);
                 let response = sender.try_send_request(request).await.map_err(unanswered)?;
                 let lease = Lease {
                     destination: Arc::clone(self),
@@ -395,64 +349,10 @@ impl Destination {
                 Ok((response, Some(lease)))
             }
             Sender::Http2(mut sender) => {
-                let request = self.request(outgoing, true);
+                let request = self.way.request(outgoing, true);
                 let response = sender.try_send_request(request).await.map_err(unanswered)?;
                 Ok((response, None))
             }
-        }
-    }
-
-    /// `outgoing` in the form that the connection wants: origin-form, or absolute-form for a parent (RFC 9112 §3.2).
-    fn request(&self, outgoing: &Outgoing<'_>, is_http2: bool) -> Request<Content> {
-        let mut request = Request::new(Full::new(outgoing.body.clone()));
-        *request.method_mut() = outgoing.method.clone();
-        *request.headers_mut() = outgoing.headers.clone();
-        let headers = request.headers_mut();
-        if let Some(authorization) = &outgoing.authorization {
-            headers
-                .entry(header::AUTHORIZATION)
-                .or_insert_with(|| authorization.clone());
-        }
-        if !is_http2 {
-            headers.insert(header::HOST, self.host.clone());
-        }
-        let absolute = self.way.parent.as_ref().filter(|_| self.way.tls.is_none());
-        if let Some(authorization) = absolute.and_then(|parent| parent.authorization.as_ref()) {
-            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
-        }
-        *request.uri_mut() = self.target(outgoing.path.clone(), is_http2 || absolute.is_some());
-        if let Some(interim) = outgoing.interim.cloned() {
-            on_informational(&mut request, move |response| {
-                interim.send(response.status(), response.headers());
-            });
-        }
-        request
-    }
-
-    fn target(&self, path: PathAndQuery, is_absolute: bool) -> Uri {
-        if !is_absolute {
-            return Uri::from(path);
-        }
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(if self.way.tls.is_some() {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        });
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path.clone());
-        // All three parts are there, so they fit together.
-        Uri::from_parts(parts).unwrap_or_else(|_incomplete| Uri::from(path))
-    }
-
-    /// A 407 in answer to an absolute-form request is the parent's, and meant for us.
-    fn check_parent(&self, response: &Response<Incoming>) -> Result<(), ExchangeError> {
-        let absolute = self.way.parent.as_ref().filter(|_| self.way.tls.is_none());
-        match absolute {
-            Some(parent) if response.status() == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                Err(refusal(parent, None, response.status(), response.headers()).into())
-            }
-            _ => Ok(()),
         }
     }
 

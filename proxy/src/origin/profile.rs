@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::uri::Authority;
+use http::{HeaderValue, uri::Authority};
 use kato_shared::redact;
 use tokio::time::Instant;
 use url::{Position, Url};
@@ -13,8 +13,9 @@ use url::{Position, Url};
 use super::{
     OriginError,
     connect::{Connector, End},
+    outgoing::Way,
     parent::Parents,
-    pool::{Bounds, Destination, Way},
+    pool::{Bounds, Destination},
     tls::Tls,
 };
 
@@ -84,6 +85,8 @@ impl Profile {
             &self.tls.elsewhere
         };
         let way = Way {
+            host: HeaderValue::from_str(authority.as_str()).map_err(|_no_value| bad())?,
+            authority,
             end: End {
                 host: host.to_owned(),
                 port,
@@ -92,7 +95,7 @@ impl Profile {
             parent: self.parents.parent(is_tls, host, port).cloned(),
             parent_tls: Arc::clone(&self.tls.parent),
         };
-        Destination::new(way, authority, self.connector.clone(), self.bounds).map_err(|_no_value| bad())
+        Ok(Destination::new(way, self.connector.clone(), self.bounds))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Destination>>> {

@@ -5,27 +5,26 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, uri::PathAndQuery};
 use hyper::body::Incoming;
-use jiff::Timestamp;
 use kato_shared::{chain::Chain, clock::Clock, redact};
 use tokio::time::{Instant, interval, sleep};
 use url::{Position, Url};
 
 use super::{
-    OriginBody, OriginError,
-    connect::{Connector, End, Stream},
+    OriginBody, OriginError, OriginRequest, OriginResponse,
+    connect::Connector,
     health::{Health, Standing},
+    outgoing::Outgoing,
     parent::basic_of,
-    pool::{IDLE_TIMEOUT, Lease, NoHead, Outgoing},
+    pool::{IDLE_TIMEOUT, Lease, NoHead},
     profile::Profile,
     redirect::{self, MAX_REDIRECTS},
     resume::Current,
     retry::{Budget, Policy, is_asking_for_patience, is_overloaded},
     setup::Setup,
 };
-use crate::{interim::Interim, metrics::Metrics, settings::Settings};
+use crate::{metrics::Metrics, settings::Settings};
 
 /// The way to all origins; clones share the connections.
 #[derive(Debug, Clone)]
@@ -39,44 +38,6 @@ struct Inner {
     clock: Clock,
     metrics: Metrics,
     progress_timeout: Duration,
-}
-
-/// What to ask.
-#[derive(Debug, Clone)]
-pub struct OriginRequest {
-    /// The upstream's name.
-    pub upstream: String,
-    /// Its mirrors of the target, tried in this order. Never empty.
-    pub candidates: Vec<Url>,
-    /// The method.
-    pub method: Method,
-    /// The fields, without hop-by-hop ones.
-    pub headers: HeaderMap,
-    /// The content.
-    pub body: Bytes,
-    /// Where interim responses go.
-    pub interim: Option<Interim>,
-    /// Whether a stored response can stand in, so that waiting for a dead origin gains nothing.
-    pub has_stand_in: bool,
-    /// Whether the content's digest is known, so that bytes of whatever URL are verified in the end.
-    pub has_known_digest: bool,
-}
-
-/// What came back.
-#[derive(Debug)]
-pub struct OriginResponse {
-    /// The status code.
-    pub status: StatusCode,
-    /// The fields as received.
-    pub headers: HeaderMap,
-    /// The HTTP version of the answer.
-    pub version: http::Version,
-    /// When the request was sent, and when the head had arrived.
-    pub request_time: Timestamp,
-    /// See `request_time`.
-    pub response_time: Timestamp,
-    /// The content.
-    pub body: OriginBody,
 }
 
 /// What a round over all URLs came to, when not an answer.
@@ -138,7 +99,7 @@ impl Origin {
             progress_timeout: settings.limits.progress_timeout.get(),
         });
         let sweeping = sweep(Arc::downgrade(&inner));
-        inner.connector().tasks.spawn(sweeping);
+        inner.setup.connector().tasks.spawn(sweeping);
         Self(inner)
     }
 
@@ -238,7 +199,7 @@ impl Origin {
             && let Ok(destination) = self.profile(upstream).destination(url)
         {
             let (health, url) = (self.0.health.clone(), url.clone());
-            self.0.connector().tasks.spawn(async move {
+            self.connector().tasks.spawn(async move {
                 match destination.probe().await {
                     Ok(()) => health.connected(&url, Instant::now()),
                     Err(error) => {
@@ -325,7 +286,7 @@ impl Origin {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<(http::Response<Incoming>, Option<Lease>), OriginError> {
-        if !self.0.connector().guard.allows(url) {
+        if !self.connector().guard.allows(url) {
             return Err(OriginError::Guarded {
                 url: redact::url(url),
             });
@@ -375,32 +336,11 @@ impl Origin {
         error
     }
 
-    /// A tunnel for a client to `host` at `port`, guarded like requests, through the parent proxy where there is one.
-    ///
-    /// # Errors
-    /// When there is no connection; `PermissionDenied` for guarded addresses, `TimedOut` for slow ones.
-    pub async fn tunnel(&self, upstream: &str, host: &str, port: u16) -> std::io::Result<Stream> {
-        let profile = self.profile(upstream);
-        let connector = self.0.connector();
-        let end = End {
-            host: host.to_owned(),
-            port,
-        };
-        let made = match profile.parents.parent(true, host, port) {
-            None => connector.direct(&end, None).await.map(|(stream, _)| stream),
-            Some(parent) => {
-                let judged = Url::parse(&format!("https://{end}/"));
-                if !judged.is_ok_and(|url| connector.guard.allows(&url)) {
-                    let source = OriginError::Guarded { url: end.to_string() };
-                    return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, source));
-                }
-                connector.tunnel(&end, parent, &profile.tls.parent).await
-            }
-        };
-        made.map_err(super::ConnectError::into_io)
+    pub(super) fn connector(&self) -> &Connector {
+        self.0.setup.connector()
     }
 
-    fn profile(&self, upstream: &str) -> &Profile {
+    pub(super) fn profile(&self, upstream: &str) -> &Profile {
         self.0.setup.profile(upstream)
     }
 
@@ -410,43 +350,6 @@ impl Origin {
 
     pub(super) fn received(&self, upstream: &str, bytes: usize) {
         self.0.metrics.upstream_bytes(upstream, bytes as u64);
-    }
-}
-
-impl Inner {
-    fn connector(&self) -> &Connector {
-        self.setup.connector()
-    }
-}
-
-impl OriginRequest {
-    /// Why `url` is left out of a round, if it is.
-    fn not_worth_asking(&self, url: &Url, standing: Standing) -> Option<OriginError> {
-        match standing {
-            Standing::Down { .. } if self.has_stand_in => Some(OriginError::Down {
-                url: redact::url(url),
-            }),
-            Standing::Busy(retry_after) if self.method.is_safe() => Some(OriginError::Busy {
-                url: redact::url(url),
-                retry_after,
-            }),
-            Standing::Up | Standing::Down { .. } | Standing::Busy(_) => None,
-        }
-    }
-
-    /// The origin's own words, unless it asks for patience and a stored response can stand in.
-    fn passed_on(
-        &self,
-        response: OriginResponse,
-        wait: Option<Duration>,
-    ) -> Result<OriginResponse, OriginError> {
-        match wait {
-            Some(retry_after) if self.has_stand_in => Err(OriginError::Busy {
-                url: self.candidates.first().map(redact::url).unwrap_or_default(),
-                retry_after,
-            }),
-            _ => Ok(response),
-        }
     }
 }
 

@@ -18,6 +18,9 @@ mod origin;
 mod raw;
 mod reload;
 mod storing;
+mod tls;
+mod tls_origin;
+mod upstreams;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::atomic::AtomicUsize, time::Duration};
 
+use bytes::Bytes;
+use http::Method;
 use kato_shared::settings::HumanDuration;
 use tokio::net::TcpListener;
 
