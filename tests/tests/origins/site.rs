@@ -72,14 +72,14 @@ impl<'lab> Site<'lab> {
         })
     }
 
-    /// The same content on port 8080, at 4 MiB/s.
+    /// The same content on port 8080, at 2 MiB/s.
     ///
     /// # Errors
     /// When nginx does not come up.
     pub(crate) fn slow_mirror(&self) -> Result<Background> {
         let site = self.lab.folder().display();
         let server =
-            format!("server {{ listen {HOST}:8080; root {site}/site; limit_rate 4m; access_log off; }}\n");
+            format!("server {{ listen {HOST}:8080; root {site}/site; limit_rate 2m; access_log off; }}\n");
         nginx(self.lab, "slow", &server, 8080)
     }
 
@@ -180,13 +180,21 @@ fn nginx(lab: &Lab, name: &str, servers: &str, port: u16) -> Result<Background> 
     let config = folder.join(format!("{name}.conf"));
     let text = format!(
         "worker_processes 1;\npid {site}/{name}.pid;\nuser root;\nevents {{ worker_connections 256; }}\n\
-         http {{ sendfile on; client_body_temp_path {site}/{name}-body; proxy_temp_path {site}/{name}-proxy;\n\
+         http {{ sendfile on; add_header Cache-Control max-age=3600; client_body_temp_path {site}/{name}-body; proxy_temp_path {site}/{name}-proxy;\n\
          fastcgi_temp_path {site}/{name}-fcgi; uwsgi_temp_path {site}/{name}-uwsgi; scgi_temp_path {site}/{name}-scgi;\n{servers}}}\n",
         site = folder.display(),
     );
     durable::write(&config, text.as_bytes(), 0o644)?;
     let config = config.to_str().context("the temporary folder is not UTF-8")?;
-    let nginx = lab.spawn_on_host(&["nginx", "-c", config, "-e", "stderr", "-g", "daemon off;"])?;
+    let nginx = lab.spawn_on_host(&[
+        "nginx",
+        "-c",
+        config,
+        "-e",
+        "stderr",
+        "-g",
+        "daemon off; master_process off;",
+    ])?;
     listens(lab, port, &nginx)?;
     Ok(nginx)
 }
