@@ -90,8 +90,9 @@ pub fn unrouted(error: &RouteError) -> Problem {
 /// The answer where the upstream gave none; with `Retry-After` where it told when to ask again.
 pub fn no_upstream(url: &str, error: &OriginError) -> Response<Payload> {
     let mut response = problem(&upstream_failed(url, error));
-    if let Some(wait) = error.retry_after() {
-        let seconds = HeaderValue::from(wait.as_secs().max(1));
+    if error.kind() == ErrorKind::Busy {
+        let seconds = error.retry_after().map_or(1, |wait| wait.as_secs().max(1));
+        let seconds = HeaderValue::from(seconds);
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
     response

@@ -66,7 +66,7 @@ impl std::fmt::Debug for Resolver {
 struct Inner {
     lookup: Arc<dyn Lookup>,
     lifetimes: Lifetimes,
-    names: Mutex<HashMap<String, Known>>,
+    names: Arc<Mutex<HashMap<String, Known>>>,
     questions: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -90,9 +90,20 @@ impl Resolver {
         Self(Arc::new(Inner {
             lookup: Arc::new(lookup),
             lifetimes,
-            names: Mutex::default(),
+            names: Arc::default(),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// The same knowledge, under other lifetimes.
+    pub(super) fn with(&self, lifetimes: Lifetimes) -> Self {
+        Self(Arc::new(Inner {
+            lookup: Arc::clone(&self.0.lookup),
+            lifetimes,
+            names: Arc::clone(&self.0.names),
+            questions: Arc::clone(&self.0.questions),
+            tasks: self.0.tasks.clone(),
         }))
     }
 

@@ -23,6 +23,8 @@ mod error;
 mod guard;
 mod health;
 mod message;
+mod open;
+mod order;
 mod outgoing;
 mod parent;
 mod pool;

@@ -18,8 +18,6 @@ use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use kato_shared::chain::Chain;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -28,13 +26,14 @@ use tokio::{
 use super::{
     connect::{Connector, Stream},
     error::{ConnectError, ExchangeError},
+    open,
     outgoing::{Content, Outgoing, Way},
 };
 
 /// How long an idle connection is kept: below the minute or more after which servers close them by themselves.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// HTTP/2: a connection that carries requests and says nothing is asked whether it lives, and then given this long.
-const PING_AFTER: Duration = Duration::from_secs(15);
+/// A connection whose body was read to its end is ready at once, unless the server never read what was sent to it.
+const READY_WITHIN: Duration = Duration::from_millis(100);
 
 /// Bounds on the connections of one origin.
 #[derive(Debug, Clone, Copy)]
@@ -213,7 +212,7 @@ impl Destination {
         let permit = self.permit().await?;
         while may_reuse && let Some(mut sender) = self.idle() {
             // The body before was read to its end; the connection is ready, or closes, within the same moment.
-            if sender.ready().await.is_ok() {
+            if matches!(timeout(READY_WITHIN, sender.ready()).await, Ok(Ok(()))) {
                 return Ok((Sender::Http1(sender, permit), true));
             }
         }
@@ -228,10 +227,12 @@ impl Destination {
         }
         let (stream, is_http2) = self.connect().await?;
         if is_http2 {
-            let sender = self.begin_http2(stream, permit).await?;
+            let sender = open::http2(stream, &self.way.end, (&self.connector.tasks, permit)).await?;
+            self.lock().http2 = Some((sender.clone(), Instant::now()));
             return Ok((Sender::Http2(sender), false));
         }
-        let sender = self.begin_http1(stream).await?;
+        let sender = open::http1(stream, &self.way.end, &self.connector.tasks).await?;
+        self.lock().speaks_http1 = true;
         Ok((Sender::Http1(sender, permit), false))
     }
 
@@ -288,47 +289,6 @@ impl Destination {
                 let tunnel = self.connector.tunnel(end, parent, parent_tls).await?;
                 self.connector.tls(tunnel, end, tls).await
             }
-        }
-    }
-
-    async fn begin_http1(&self, stream: Stream) -> Result<http1::SendRequest<Content>, ConnectError> {
-        let begun = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = begun.map_err(|source| self.no_http(source))?;
-        self.lock().speaks_http1 = true;
-        self.connector.tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %Chain(&error), "a connection to an origin ended");
-            }
-        });
-        Ok(sender)
-    }
-
-    async fn begin_http2(
-        &self,
-        stream: Stream,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<http2::SendRequest<Content>, ConnectError> {
-        let begun = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_AFTER)
-            .keep_alive_timeout(PING_AFTER)
-            .handshake(TokioIo::new(stream))
-            .await;
-        let (sender, connection) = begun.map_err(|source| self.no_http(source))?;
-        self.lock().http2 = Some((sender.clone(), Instant::now()));
-        self.connector.tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %Chain(&error), "a connection to an origin ended");
-            }
-            drop(permit);
-        });
-        Ok(sender)
-    }
-
-    fn no_http(&self, source: hyper::Error) -> ConnectError {
-        ConnectError::Handshake {
-            to: self.way.end.to_string(),
-            source,
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
     profile::Profile,
     redirect::{self, MAX_REDIRECTS},
     resume::Current,
-    retry::{Budget, Policy, is_asking_for_patience, is_overloaded},
+    retry::{Budget, Policy, is_overloaded},
     setup::Setup,
 };
 use crate::{metrics::Metrics, settings::Settings};
@@ -77,7 +77,7 @@ impl Origin {
             health,
             ..
         } = &*self.0;
-        let setup = Setup::new(settings)?;
+        let setup = self.0.setup.next(settings)?;
         Ok(Self::with(
             (settings, setup),
             (clock.clone(), metrics.clone()),
@@ -176,53 +176,6 @@ impl Origin {
                 url: "no candidate".into(),
             })),
         }
-    }
-
-    /// The places of the request's URLs: those that failed of late last, else in their order.
-    fn ordered(&self, request: &OriginRequest) -> Vec<(usize, Standing)> {
-        let urls = request.candidates.iter().enumerate();
-        let mut ordered: Vec<_> = urls
-            .map(|(nth, url)| (nth, self.standing(&request.upstream, url)))
-            .collect();
-        ordered.sort_by_key(|(_, standing)| match standing {
-            Standing::Up => 0,
-            Standing::Down { .. } => 1,
-            Standing::Busy(_) => 2,
-        });
-        ordered
-    }
-
-    /// What is thought of `url`'s origin; a probe that is due is begun.
-    fn standing(&self, upstream: &str, url: &Url) -> Standing {
-        let standing = self.0.health.standing(url, Instant::now());
-        if standing == (Standing::Down { probe: true })
-            && let Ok(destination) = self.profile(upstream).destination(url)
-        {
-            let (health, url) = (self.0.health.clone(), url.clone());
-            self.connector().tasks.spawn(async move {
-                match destination.probe().await {
-                    Ok(()) => health.connected(&url, Instant::now()),
-                    Err(error) => {
-                        health.failed(&url, Instant::now());
-                        tracing::debug!(url = %redact::url(&url), error = %Chain(&error), "still not reached");
-                    }
-                }
-            });
-        }
-        standing
-    }
-
-    /// How long `response` asks to be left alone; remembered for all requests.
-    fn patience_asked(&self, url: &Url, response: &OriginResponse) -> Option<Duration> {
-        let wait = is_asking_for_patience(response.status)
-            .then(|| {
-                self.0
-                    .policy
-                    .retry_after(&response.headers, response.response_time)
-            })
-            .flatten()?;
-        self.0.health.busy(url, wait, Instant::now());
-        Some(wait)
     }
 
     /// Asks the URL at place `nth` and follows its redirects. The content stays bound to the URL asked first.
@@ -334,6 +287,14 @@ impl Origin {
             tracing::warn!(upstream = request.upstream, url = %origin_of(url), error = %Chain(&error), "the origin does not answer; others are asked first for a while");
         }
         error
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.0.policy
     }
 
     pub(super) fn connector(&self) -> &Connector {

@@ -33,14 +33,15 @@ impl Setup {
     /// # Errors
     /// [`OriginError::Tls`], [`OriginError::File`].
     pub(super) fn new(settings: &Settings) -> Result<Self, OriginError> {
-        let resolver = Resolver::new(
-            SystemLookup,
-            Lifetimes {
-                timeout: settings.origins.dns_timeout.get(),
-                fresh: settings.origins.dns_cache.get(),
-            },
-        );
-        Self::with(settings, resolver)
+        Self::with(settings, Resolver::new(SystemLookup, lifetimes(settings)))
+    }
+
+    /// The setup after this one: what is known about names stays known, since the name service may be dead.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn next(&self, settings: &Settings) -> Result<Self, OriginError> {
+        Self::with(settings, self.connector().resolver.with(lifetimes(settings)))
     }
 
     /// [`Self::new`], with a resolver.
@@ -111,5 +112,12 @@ impl Setup {
     /// Closes what has been idle for too long.
     pub(super) fn sweep(&self, now: Instant) {
         self.profiles.values().for_each(|profile| profile.sweep(now));
+    }
+}
+
+fn lifetimes(settings: &Settings) -> Lifetimes {
+    Lifetimes {
+        timeout: settings.origins.dns_timeout.get(),
+        fresh: settings.origins.dns_cache.get(),
     }
 }

@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -96,8 +96,9 @@ impl TlsOrigin {
                     let session = stream.get_ref().1;
                     let is_http2 = session.alpn_protocol() == Some(b"h2");
                     let has_certificate = session.peer_certificates().is_some();
-                    let service =
-                        service_fn(move |request| std::future::ready(answer(&request, has_certificate)));
+                    let service = service_fn(move |request| {
+                        std::future::ready(Ok::<_, Infallible>(answer(&request, has_certificate)))
+                    });
                     let io = TokioIo::new(stream);
                     let _client_left = if is_http2 {
                         http2::Builder::new(TokioExecutor::new())
@@ -143,16 +144,13 @@ fn config(authority: &Authority, protocols: &[&str], clients: Option<&Authority>
     config
 }
 
-fn answer(
-    request: &Request<Incoming>,
-    has_certificate: bool,
-) -> Result<Response<http_body_util::combinators::BoxBody<Bytes, Infallible>>, Infallible> {
+fn answer(request: &Request<Incoming>, has_certificate: bool) -> Response<BoxBody<Bytes, Infallible>> {
     let path = request.uri().path();
     if let Some(location) = request.uri().query().filter(|_| path == "/redirect") {
         let mut moved = Response::new(Full::default().boxed());
         *moved.status_mut() = http::StatusCode::FOUND;
         moved.headers_mut().insert("location", location.parse().unwrap());
-        return Ok(moved);
+        return moved;
     }
     let text = format!("{:?} {path} certificate={has_certificate}", request.version());
     let trailers = HeaderMap::from_iter([(
@@ -164,5 +162,5 @@ fn answer(
     response
         .headers_mut()
         .insert("cache-control", HeaderValue::from_static("max-age=3600"));
-    Ok(response)
+    response
 }

@@ -5,10 +5,11 @@ mod site;
 
 /// Needs root and namespaces.
 mod as_root {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use anyhow::{Context, Result};
     use integration_tests::lab::{HOST, Lab, NodeSpec};
+    use tokio::time::Instant;
 
     use crate::site::{DEAD, PARENT_PORT, Site};
 

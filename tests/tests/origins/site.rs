@@ -41,7 +41,7 @@ impl<'lab> Site<'lab> {
         let folder = lab.folder();
         durable::create_folder(&folder.join("site"))?;
         durable::write(&folder.join("site/small"), b"small content", 0o644)?;
-        let large: Vec<u8> = (0..LARGE).map(|nth| (nth * 31 % 251) as u8).collect();
+        let large: Vec<u8> = (0..=250_u8).cycle().take(LARGE).collect();
         durable::write(&folder.join("site/large"), &large, 0o644)?;
         certify(lab)?;
         // Each proxy on the way adds itself to Via; ours alone means that no parent was asked in absolute-form.
