@@ -31,5 +31,6 @@ pub mod respond;
 pub mod route;
 pub mod settings;
 pub mod store;
+pub mod tls;
 
 pub use app::{App, StartError};

@@ -8,13 +8,17 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    task::{JoinError, spawn_blocking},
+};
 
 use crate::{
     listener::Bounds,
     origin::OriginError,
     pipeline::Current,
     settings::{InvalidSettings, Settings},
+    tls::{Certificates, PairError},
 };
 
 /// Why settings were not put in force.
@@ -26,6 +30,12 @@ pub enum ReloadError {
     /// Their origins cannot be set up.
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// Their certificate cannot be used.
+    #[error("the certificate cannot be replaced")]
+    Certificate(#[from] PairError),
+    /// The process is going down.
+    #[error("the certificate was not read")]
+    Unread(#[from] JoinError),
 }
 
 /// The way to replace the settings of a running proxy; clones reach the same one.
@@ -33,16 +43,23 @@ pub enum ReloadError {
 pub struct Reloader {
     current: Current,
     bounds: Arc<watch::Sender<Bounds>>,
+    /// Where the proxy has TLS.
+    certificates: Option<Certificates>,
     /// One at a time.
     turn: Arc<Mutex<()>>,
 }
 
 impl Reloader {
     /// For what `current` serves, whose listeners watch `bounds`.
-    pub(crate) fn new(current: Current, bounds: watch::Sender<Bounds>) -> Self {
+    pub(crate) fn new(
+        current: Current,
+        bounds: watch::Sender<Bounds>,
+        certificates: Option<Certificates>,
+    ) -> Self {
         Self {
             current,
             bounds: Arc::new(bounds),
+            certificates,
             turn: Arc::default(),
         }
     }
@@ -56,7 +73,15 @@ impl Reloader {
         let _turn = self.turn.lock().await;
         let kept = settings.keep_fixed(self.current.load().settings());
         let bounds = Bounds::of(&settings.limits);
+        // Everything that can be refused comes before everything that changes.
+        let pair = match settings.tls.pair().filter(|_| self.certificates.is_some()) {
+            Some(files) => Some(spawn_blocking(move || files.load()).await??),
+            None => None,
+        };
         self.current.replace(settings)?;
+        if let Some((certificates, pair)) = self.certificates.as_ref().zip(pair) {
+            certificates.replace(pair);
+        }
         self.bounds.send_replace(bounds);
         Ok(kept)
     }

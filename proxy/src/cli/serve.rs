@@ -54,8 +54,12 @@ async fn run(args: SettingsArgs, settings: Settings) -> u8 {
         Ok(app) => app,
         Err(error) => {
             let code = match &error {
-                StartError::Settings(_) => exit::USAGE,
-                StartError::Listen { .. } | StartError::Store(_) | StartError::Origin(_) => exit::REFUSED,
+                StartError::Settings(_) | StartError::Certificate(_) => exit::USAGE,
+                StartError::Listen { .. }
+                | StartError::Token(_)
+                | StartError::Store(_)
+                | StartError::Origin(_)
+                | StartError::Tls(_) => exit::REFUSED,
             };
             return fail(code, &explain(&error));
         }
@@ -69,6 +73,9 @@ async fn run(args: SettingsArgs, settings: Settings) -> u8 {
     };
     let reloader = app.reloader();
     print(&listening("data", app.data_address));
+    if let Some(address) = app.tls_address {
+        print(&listening("tls", address));
+    }
     print(&listening("admin", app.admin_address));
     notify_ready();
     let stop = CancellationToken::new();

@@ -37,7 +37,7 @@ mod setup;
 mod tls;
 mod tunnel;
 
-pub use admin_call::admin_call;
+pub use admin_call::{AdminAddress, AdminFailure, admin_call};
 pub use connect::{Io, Stream};
 pub use error::{ConnectError, ErrorKind, ExchangeError, OriginError};
 pub use guard::Refused;

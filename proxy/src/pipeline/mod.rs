@@ -16,13 +16,19 @@
 //! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
 //! replacing the settings is the next generation over the same store, flights and counters.
 
+mod authority;
 mod current;
+mod deviations;
 mod fetch;
-mod fetch_small;
+mod fills;
 mod forward;
+mod landing;
+mod landing_small;
+mod negatives;
 mod outcome;
 mod present;
 mod private_keys;
+mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
@@ -30,7 +36,7 @@ mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -52,6 +58,7 @@ use crate::{
 };
 
 pub use current::Current;
+use fills::Fills;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -69,6 +76,7 @@ struct Layers {
     store: Store,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
+    fills: Arc<Fills>,
     metrics: Metrics,
     clock: Clock,
     /// Downloads and tunnels: what outlives the request that began it.
@@ -113,6 +121,7 @@ impl Pipeline {
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
             origin,
@@ -139,6 +148,7 @@ impl Pipeline {
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
             private_keys: layers.private_keys.clone(),
+            fills: Arc::clone(&layers.fills),
             metrics: layers.metrics.clone(),
             clock: layers.clock.clone(),
             tasks: layers.tasks.clone(),
@@ -151,6 +161,7 @@ impl Pipeline {
         let started = Instant::now();
         let queue = request.extensions().get::<SpanQueue>().cloned();
         let (method, shown) = (request.method().clone(), shown_target(request.uri()));
+        let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
         let (answer, url, shown) = if self.0.settings.access.allows(client) {
             let (answer, url) = self.answer(request, client).await;
@@ -176,7 +187,14 @@ impl Pipeline {
             is_complete: false,
             metrics: self.0.metrics.clone(),
         };
-        self.finish(answer, record).map(|body| body.by_way_of(queue))
+        let mut response = self.finish(answer, record).map(|body| body.by_way_of(queue));
+        let is_tunnel = is_connect && response.status().is_success();
+        if is_last && !is_tunnel {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Where the client of a request hears of interim responses.
@@ -196,6 +214,16 @@ impl Pipeline {
         &self.0.store
     }
 
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Where requests may go.
+    pub(crate) fn router(&self) -> &Router {
+        &self.0.router
+    }
+
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
@@ -206,8 +234,9 @@ impl Pipeline {
         &self.0.settings
     }
 
-    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
-        if !fields::has_valid_host(request.version(), request.headers()) {
+    async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
+        let is_ambiguous = authority::normalise(&mut request, &self.0.router).is_err();
+        if is_ambiguous || !fields::has_valid_host(request.version(), request.headers()) {
             let refusal = respond::problem(&respond::bad_host());
             return (Answer::generated(refusal, Outcome::Refused, "bad-host"), None);
         }
@@ -231,7 +260,8 @@ impl Pipeline {
             Route::Target(target) => {
                 let url = target.key.uri().to_owned();
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-                    let (parts, _no_content) = request.into_parts();
+                    let (mut parts, _no_content) = request.into_parts();
+                    fields::strip_unkeyed(&mut parts.headers);
                     let ask = Ask {
                         interim: self.interim(&parts.extensions),
                         method: parts.method,
@@ -266,6 +296,16 @@ impl Pipeline {
         let payload = if is_head { Payload::Empty } else { payload };
         Response::from_parts(parts, ResponseBody::new(payload, Some(record)))
     }
+}
+
+/// Whether what follows on the connection could be read as a request by one server and as content by another: after a transfer
+/// coding, which is what request smuggling is made with, and after a CONNECT, behind which clients send what is for the tunnel.
+/// "the server … ought to … close the connection after responding" ([RFC 9112 §6.1]).
+///
+/// [RFC 9112 §6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
+    request.version() <= Version::HTTP_11
+        && (request.method() == Method::CONNECT || request.headers().contains_key(header::TRANSFER_ENCODING))
 }
 
 /// The target of a request line for logs.

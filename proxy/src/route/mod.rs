@@ -103,13 +103,22 @@ impl Router {
     /// [`RouteError`].
     pub fn route(&self, method: &Method, uri: &Uri) -> Result<Route, RouteError> {
         if method == Method::CONNECT {
-            return self.tunnel(uri.authority().ok_or_else(|| bad(uri))?);
+            // "CONNECT uses … only the host and port number of the tunnel destination" (RFC 9112 §3.2.3).
+            let is_authority_form = uri.scheme().is_none() && uri.path_and_query().is_none();
+            let authority = uri.authority().filter(|_| is_authority_form);
+            return self.tunnel(authority.ok_or_else(|| bad(uri))?);
         }
         let target = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme), Some(authority)) => forward::target(&self.upstreams, scheme, authority, uri)?,
             _ => mirror::target(&self.upstreams, uri)?,
         };
         Ok(Route::Target(Box::new(target)))
+    }
+
+    /// Whether the host and port of `uri` are an upstream's.
+    pub fn names(&self, uri: &Uri) -> bool {
+        Url::parse(&uri.to_string())
+            .is_ok_and(|url| bases(&self.upstreams).any(|(_, base)| forward::is_same_host(base, &url)))
     }
 
     fn tunnel(&self, authority: &Authority) -> Result<Route, RouteError> {

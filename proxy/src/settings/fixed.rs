@@ -20,6 +20,7 @@ impl Settings {
     pub fn keep_fixed(&mut self, running: &Self) -> Vec<&'static str> {
         let mut kept = Vec::new();
         keep!(kept, running, self: listen.data);
+        keep!(kept, running, self: listen.tls);
         keep!(kept, running, self: listen.admin);
         keep!(kept, running, self: cache.dir);
         keep!(kept, running, self: cache.max_size);

@@ -18,7 +18,9 @@ use kato_shared::{
     durable::{self, DurableError},
 };
 
-use super::{Store, StoreError, behind::Item, content::NoRoom, layout::remove_if_there, tables::Change};
+use super::{
+    Store, StoreError, behind::Item, content::NoRoom, layout::remove_if_there, quota::Need, tables::Change,
+};
 
 /// Up to this many files are flushed one by one: what else is unwritten on the file system then does not matter.
 const FEW: usize = 4;
@@ -44,7 +46,10 @@ impl Store {
             .iter()
             .map(|item| (item.response.content.digest, &**item))
             .collect();
-        self.make_room(bodies.values().map(|item| item.body.len() as u64).sum())?;
+        self.make_room_for(Need {
+            bytes: bodies.values().map(|item| item.body.len() as u64).sum(),
+            objects: batch.len() as u64,
+        })?;
         let _no_eviction = self.0.moving.read().unwrap_or_else(PoisonError::into_inner);
         let marker = self
             .0

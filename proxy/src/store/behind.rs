@@ -30,7 +30,7 @@ use super::{Inner, Store, StoredResponse, hot::MAX_BODY};
 
 /// How long the thread waits for company of the first body. Short beside what an operator would call lost, long beside the
 /// distance of requests in a burst.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(100);
 
 /// The most bytes that are queued or promised.
 const LIMIT: u64 = 16 << 20;
@@ -39,7 +39,7 @@ const LIMIT: u64 = 16 << 20;
 const OVERHEAD: u64 = 1024;
 
 /// Queued bytes at which the thread stops gathering.
-const ENOUGH: u64 = LIMIT / 4;
+const ENOUGH: u64 = LIMIT / 2;
 
 /// The most responses of one batch: bounds the time of one transaction.
 const BATCH: usize = 2048;

@@ -53,6 +53,18 @@ pub enum NoRoom {
         /// What was asked for.
         needed: u64,
     },
+    /// What is pinned leaves too little of the quota.
+    #[error(
+        "the store has no room for {needed} bytes: pinned content takes {pinned} of {max_size} bytes\nhint: unpin something, or raise cache.max_size"
+    )]
+    Pinned {
+        /// What was asked for.
+        needed: u64,
+        /// Bytes of pinned content.
+        pinned: u64,
+        /// The quota in bytes.
+        max_size: u64,
+    },
     /// The disk refused.
     #[error("the store cannot be written")]
     Disk(#[source] StoreError),

@@ -80,7 +80,7 @@ impl NoRoom {
     /// What this means for the store.
     pub fn trouble(&self) -> Trouble {
         match self {
-            Self::Quota { .. } => Trouble::Full,
+            Self::Quota { .. } | Self::Pinned { .. } => Trouble::Full,
             Self::Disk(error) => error.trouble(),
             Self::Slow => Trouble::Slow,
             Self::Closing => Trouble::Failing,

@@ -26,7 +26,7 @@ use kato_shared::{
 };
 use rustix::fs::{FlockOperation, flock};
 
-use super::OpenError;
+use super::{OpenError, collect::not_open};
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
 const OURS: [&str; 8] = [
@@ -47,6 +47,7 @@ const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 pub(super) struct Layout {
     dir: PathBuf,
     next_temp: AtomicU64,
+    is_read_only: bool,
     /// Holds the lock until the store is dropped.
     _lock: File,
 }
@@ -60,12 +61,20 @@ impl Layout {
         };
         fs::create_dir_all(dir).map_err(unusable)?;
         refuse_foreign(dir)?;
-        let lock = File::options()
+        let lock = dir.join("lock");
+        let writable = File::options()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(dir.join("lock"))
-            .map_err(unusable)?;
+            .open(&lock);
+        let (lock, is_read_only) = match writable {
+            // What lies here can still be served.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                tracing::warn!(dir = %dir.display(), "the store can only be read: nothing new is kept");
+                (File::open(&lock).map_err(unusable)?, true)
+            }
+            opened => (opened.map_err(unusable)?, false),
+        };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::Locked { path: dir.to_owned() }),
@@ -73,9 +82,14 @@ impl Layout {
         }
         let layout = Self {
             dir: dir.to_owned(),
-            next_temp: AtomicU64::new(0),
+            // Beyond the names of what was not removed, should it become writable.
+            next_temp: AtomicU64::new(if is_read_only { 1 << 32 } else { 0 }),
+            is_read_only,
             _lock: lock,
         };
+        if is_read_only {
+            return Ok(layout);
+        }
         for folder in [layout.temp_folder(), layout.content_folder()] {
             durable::create_folder(&folder).map_err(|failed| unusable(failed.source))?;
         }
@@ -86,6 +100,11 @@ impl Layout {
             durable::write(&tag, text, 0o644).map_err(|failed| unusable(failed.source))?;
         }
         Ok(layout)
+    }
+
+    /// Whether the file system could only be read when the store was opened.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// The store's folder.
@@ -157,6 +176,9 @@ impl Layout {
     /// Removes what a killed process left: unfinished bodies, and content that the index does not name.
     pub(super) fn recover(&self, is_known: impl Fn(&Digest) -> bool) -> io::Result<Leftovers> {
         let mut leftovers = Leftovers::default();
+        if self.is_read_only {
+            return Ok(leftovers);
+        }
         for entry in fs::read_dir(self.temp_folder())? {
             let path = entry?.path();
             for digest in marked(&path)? {
@@ -167,6 +189,16 @@ impl Layout {
             leftovers.temporary += u64::from(remove_if_there(&path)?);
         }
         Ok(leftovers)
+    }
+
+    /// Unfinished bodies that nobody in this process has open.
+    pub(super) fn abandoned(&self) -> Vec<PathBuf> {
+        let there = folder(&self.temp_folder()).unwrap_or_default();
+        let bodies = there
+            .into_iter()
+            .map(|(_, path)| path)
+            .filter(|path| path.extension().is_some_and(|kind| kind == "part"));
+        not_open(bodies.collect())
     }
 
     /// Bytes that this user may still write, and the size of the file system.

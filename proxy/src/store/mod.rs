@@ -16,23 +16,30 @@
 
 mod batch;
 mod behind;
+mod collect;
 mod content;
 mod error;
 pub mod eviction;
+mod frozen;
 mod gc;
 mod health;
 mod hot;
 mod index;
 mod index_file;
+mod index_scan;
 mod layout;
+mod ledger;
+mod pinning;
+mod pins;
 mod quota;
 mod read;
 mod reserve;
+mod schema;
 mod stored;
 mod tables;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -46,12 +53,16 @@ use kato_shared::{Digest, chain::Chain, clock::Clock, durable};
 use tokio::{task::spawn_blocking, time::timeout};
 
 pub use behind::Place;
+pub use collect::{Collected, Removed};
 pub use content::{Content, InUse, NoRoom, Temporary};
 pub use error::{OpenError, StoreError};
 pub use gc::Verification;
 pub use health::Trouble;
 pub use hot::Responses;
 pub use index::Totals;
+pub use ledger::LedgerFigures;
+pub use pinning::{Pinned, PinnedTotal};
+pub use pins::Pin;
 pub use stored::{ContentRef, Entry, StoredResponse};
 
 use behind::WriteBehind;
@@ -69,8 +80,8 @@ use crate::settings;
 /// How long a download waits for its file to be created. A disk that takes longer is passed by.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What background threads add to their nice value: a fifth of the share of a thread that serves.
-const NICE: i32 = 7;
+/// What background threads add to their nice value: a third of the share of a thread that serves.
+const NICE: i32 = 5;
 
 /// An open store; clones share it.
 #[derive(Debug, Clone)]
@@ -88,11 +99,11 @@ struct Inner {
     behind: WriteBehind,
     health: Health,
     reserve: Reserve,
-    /// Content used since the last flush of last-use times, in seconds since 1970.
-    touched: Mutex<HashMap<Digest, i64>>,
     /// Bytes promised to fills under way, and the part of them that is written.
     reserved: AtomicU64,
     written: AtomicU64,
+    /// One pin or unpin at a time.
+    pinning: Mutex<()>,
     /// Commits share it, eviction takes it alone: content that a commit is about to name cannot be evicted.
     moving: RwLock<()>,
 }
@@ -131,6 +142,7 @@ impl Store {
             quota: Quota {
                 max_size: settings.max_size.bytes(),
                 min_free: settings.min_free.bytes(),
+                max_objects: settings.max_objects,
             },
             hot: Hot::new(settings.memory.bytes()),
             clock,
@@ -138,11 +150,14 @@ impl Store {
             behind: WriteBehind::default(),
             health: Health::default(),
             reserve,
-            touched: Mutex::default(),
             reserved: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            pinning: Mutex::default(),
             moving: RwLock::new(()),
         }));
+        if store.0.layout.is_read_only() {
+            store.0.health.failed(&NoRoom::Disk(StoreError::ReadOnly));
+        }
         behind::start(&store).map_err(|source| OpenError::Unusable {
             path: settings.dir.clone(),
             source,
@@ -233,6 +248,20 @@ impl Store {
         key: &str,
         response: StoredResponse,
     ) -> Result<(), StoreError> {
+        self.commit_untrimmed(body, key, response)?;
+        // It is stored; a quota that cannot be kept now is tried again with the next body.
+        if let Err(error) = self.trim() {
+            tracing::warn!(error = %Chain(&error), "the store is above its quota");
+        }
+        Ok(())
+    }
+
+    fn commit_untrimmed(
+        &self,
+        body: Temporary,
+        key: &str,
+        response: StoredResponse,
+    ) -> Result<(), StoreError> {
         let digest = response.content.digest;
         self.0.behind.settle([key], None);
         let _no_eviction = self.0.moving.read().unwrap_or_else(PoisonError::into_inner);
@@ -292,24 +321,14 @@ impl Store {
         .await
     }
 
-    /// Forgets the responses of `keys`. Their content stays until its space is needed.
+    /// Forgets the responses of `keys`, and their content where no other key names it; content that is being read follows when
+    /// that ends. A pin does not keep it: whoever removes, means it.
     ///
     /// # Errors
     /// [`StoreError`] when the index cannot be changed.
-    pub async fn remove(&self, keys: Vec<String>) -> Result<(), StoreError> {
+    pub async fn remove(&self, keys: Vec<String>) -> Result<Removed, StoreError> {
         let store = self.clone();
-        blocking(move || {
-            store.0.behind.settle(keys.iter().map(String::as_str), None);
-            store.make_index_room();
-            let changes = keys
-                .iter()
-                .map(|key| Change::Remove { key: key.clone() })
-                .collect();
-            let outcome = store.0.index.submit_blocking(changes);
-            store.0.hot.forget(keys.iter().map(String::as_str));
-            outcome
-        })
-        .await
+        blocking(move || store.remove_blocking(&keys)).await
     }
 
     /// Marks the responses of `key` as not to be reused without validation (RFC 9111 §4.4).
@@ -362,6 +381,11 @@ impl Store {
         .await
     }
 
+    /// Figures of eviction and pins, for metrics.
+    pub fn figures(&self) -> LedgerFigures {
+        self.0.index.ledger().figures()
+    }
+
     /// Totals for metrics. What is not durable yet is counted, too: for that moment, one that takes another's place counts twice.
     ///
     /// # Errors
@@ -372,13 +396,15 @@ impl Store {
         Ok(Totals {
             responses: durable.responses + responses,
             bytes: durable.bytes + bytes,
+            ..durable
         })
     }
 
     fn touch(&self, digest: Digest) {
-        let now = self.0.clock.now().as_second();
-        let mut touched = self.0.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        touched.insert(digest, now);
+        self.0
+            .index
+            .ledger()
+            .used(&digest, self.0.clock.now().as_second());
     }
 
     fn reserve(&self, bytes: u64) {

@@ -17,6 +17,8 @@ mod interim;
 mod origin;
 mod raw;
 mod reload;
+mod resuming;
+mod sharing;
 mod storing;
 mod tls;
 mod tls_origin;
@@ -40,6 +42,8 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// A running proxy with a store of its own.
 pub struct Proxy {
     pub address: SocketAddr,
+    /// Where TLS is, when the settings ask for it.
+    pub tls: Option<SocketAddr>,
     pub admin: SocketAddr,
     pub client: Client,
     /// Replaces the settings, of which these were in force at the start.
@@ -55,6 +59,7 @@ pub fn settings(dir: &Path, origin: SocketAddr) -> Settings {
     let mut settings = Settings {
         listen: Listen {
             data: ([127, 0, 0, 1], 0).into(),
+            tls: None,
             admin: ([127, 0, 0, 1], 0).into(),
         },
         upstreams: vec![format!("o=http://{origin}/").parse().unwrap()],
@@ -83,13 +88,14 @@ impl Proxy {
         let mut settings = settings(dir.path(), origin);
         change(&mut settings);
         let app = App::build(settings.clone(), Clock::system()).await.unwrap();
-        let (address, admin) = (app.data_address, app.admin_address);
+        let (address, tls, admin) = (app.data_address, app.tls_address, app.admin_address);
         let reloader = app.reloader();
         let stop = CancellationToken::new();
         let mut serving = JoinSet::new();
         serving.spawn(app.serve(stop.clone()));
         Self {
             address,
+            tls,
             admin,
             reloader,
             settings,

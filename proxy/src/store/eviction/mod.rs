@@ -36,7 +36,7 @@ impl<K: Copy + Eq + Hash> Key for K {}
 
 /// A policy over objects with a key and a size in bytes.
 pub trait Policy<K: Key> {
-    /// `key`, of `size` bytes, has come in. Known already: its size is brought in line, and that counts as a hit.
+    /// `key`, of `size` bytes, has come in. Known already: only its size is brought in line.
     fn insert(&mut self, key: K, size: u64);
 
     /// `key` was asked for; tells whether it is known.

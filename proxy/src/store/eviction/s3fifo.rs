@@ -112,6 +112,18 @@ impl<K: Key> S3Fifo<K> {
         }
     }
 
+    /// [`Policy::insert`], with the owner's note about the last use.
+    pub fn insert_at(&mut self, key: K, size: u64, at: u32) {
+        if let Some(slot) = self.lists.find(&key) {
+            self.lists.resize(slot, size);
+            return;
+        }
+        let came_back = self.ghosts.came_back(self.lists.fingerprint(&key));
+        let slot = self.lists.push(key, size, if came_back { MAIN } else { SMALL });
+        self.lists.node_mut(slot).at = at;
+        self.mark(slot);
+    }
+
     /// Notes a use at `at`; tells whether `key` is known.
     pub fn use_at(&mut self, key: &K, at: u32) -> bool {
         let Some(slot) = self.lists.find(key) else {
@@ -206,15 +218,7 @@ impl<K: Key> S3Fifo<K> {
 
 impl<K: Key> Policy<K> for S3Fifo<K> {
     fn insert(&mut self, key: K, size: u64) {
-        if let Some(slot) = self.lists.find(&key) {
-            self.lists.resize(slot, size);
-            let at = self.lists.node(slot).at;
-            self.use_at(&key, at);
-            return;
-        }
-        let came_back = self.ghosts.came_back(self.lists.fingerprint(&key));
-        let slot = self.lists.push(key, size, if came_back { MAIN } else { SMALL });
-        self.mark(slot);
+        self.insert_at(key, size, 0);
     }
 
     fn hit(&mut self, key: &K) -> bool {

@@ -39,7 +39,6 @@ impl Model {
             held.1 = size;
         } else if let Some(entry) = self.find(key) {
             entry.1 = size;
-            entry.2 = (entry.2 + 1).min(3);
         } else if let Some(place) = self.ghosts.iter().position(|ghost| *ghost == key) {
             self.ghosts.remove(place);
             self.main.push_back((key, size, 0));

@@ -26,7 +26,6 @@ impl<K: Key> Policy<K> for Lru<K> {
     fn insert(&mut self, key: K, size: u64) {
         if let Some(slot) = self.0.find(&key) {
             self.0.resize(slot, size);
-            self.0.move_to(slot, 0);
         } else {
             self.0.push(key, size, 0);
         }
