@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! access      a client that is not listed learns nothing but that
+//! admission   so many at once, in all and of one client; beyond that 503
 //! record      from here on every answer is counted and logged
 //! host        a request that two readers could understand differently is refused
 //! route       which upstream, which target: deny by default
@@ -21,6 +22,7 @@ mod current;
 mod fetch;
 mod fetch_small;
 mod forward;
+mod idle;
 mod outcome;
 mod present;
 mod private_keys;
@@ -39,6 +41,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::{
+    admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
     fill::collapse::Collapse,
@@ -68,6 +71,7 @@ struct Layers {
     origin: Origin,
     // What all generations share.
     store: Store,
+    admission: Admission,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
     metrics: Metrics,
@@ -114,6 +118,7 @@ impl Pipeline {
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            admission: Admission::new(&settings.limits),
             settings,
             store,
             origin,
@@ -133,10 +138,12 @@ impl Pipeline {
     pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
         let layers = &*self.0;
         layers.metrics.add_upstreams(&settings);
+        layers.admission.resize(&settings.limits);
         Ok(Self(Arc::new(Layers {
             router: Router::new(&settings),
             origin: layers.origin.under(&layers.settings, &settings)?,
             settings,
+            admission: layers.admission.clone(),
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
             private_keys: layers.private_keys.clone(),
@@ -154,16 +161,13 @@ impl Pipeline {
         let (method, shown) = (request.method().clone(), shown_target(request.uri()));
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
-        let (answer, url, shown) = if self.0.settings.access.allows(client) {
-            let (answer, url) = self.answer(request, client).await;
-            (answer, url, shown)
+        let (answer, url, shown, slot) = if self.0.settings.access.allows(client) {
+            let (answer, url, slot) = self.admitted(request, client).await;
+            (answer, url, shown, slot)
         } else {
             let refusal = respond::problem(&respond::client_refused(client));
-            (
-                Answer::generated(refusal, Outcome::Refused, "client-refused"),
-                None,
-                "-".into(),
-            )
+            let answer = Answer::generated(refusal, Outcome::Refused, "client-refused");
+            (answer, None, "-".into(), None)
         };
         self.0.metrics.answered(answer.outcome, started.elapsed());
         let record = Record {
@@ -178,7 +182,9 @@ impl Pipeline {
             is_complete: false,
             metrics: self.0.metrics.clone(),
         };
-        let mut response = self.finish(answer, record).map(|body| body.by_way_of(queue));
+        let mut response = self
+            .finish(answer, record)
+            .map(|body| body.by_way_of(queue).holding(slot));
         let is_tunnel = is_connect && response.status().is_success();
         if is_last && !is_tunnel {
             response
@@ -213,6 +219,25 @@ impl Pipeline {
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// Answers when there is a place for one more request; the place is held until the answer is sent.
+    async fn admitted(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+    ) -> (Answer, Option<String>, Option<Slot>) {
+        match self.0.admission.admit(client, &self.0.settings.limits).await {
+            Ok(slot) => {
+                let (answer, url) = self.answer(request, client).await;
+                (answer, url, Some(slot))
+            }
+            Err(overload) => {
+                let refusal = respond::overloaded(&overload);
+                let answer = Answer::generated(refusal, Outcome::Refused, "overloaded");
+                (answer, None, None)
+            }
+        }
     }
 
     async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
@@ -286,8 +311,7 @@ impl Pipeline {
 /// [RFC 9112 §6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
 fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
     request.version() <= Version::HTTP_11
-        && (request.method() == Method::CONNECT
-            || request.headers().contains_key(header::TRANSFER_ENCODING))
+        && (request.method() == Method::CONNECT || request.headers().contains_key(header::TRANSFER_ENCODING))
 }
 
 /// The target of a request line for logs.

@@ -1,14 +1,14 @@
 //! CONNECT: bytes both ways, counted, neither read nor stored.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, time::Duration};
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, upgrade};
 use hyper_util::rt::TokioIo;
 use kato_shared::chain::Chain;
-use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 
-use super::{Answer, Pipeline};
+use super::{Answer, Pipeline, idle::copy_until_idle};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
@@ -41,9 +41,10 @@ impl Pipeline {
             }
         };
         let metrics = self.0.metrics.clone();
+        let patience = self.0.settings.limits.tunnel_idle_timeout.get();
         self.0
             .tasks
-            .spawn(async move { carry(request, stream, &metrics, &authority).await });
+            .spawn(async move { carry(request, stream, patience, &metrics, &authority).await });
         let mut response = Response::new(Payload::Empty);
         *response.status_mut() = StatusCode::OK;
         Answer {
@@ -63,7 +64,13 @@ impl Pipeline {
     }
 }
 
-async fn carry(request: Request<Incoming>, mut origin: TcpStream, metrics: &Metrics, authority: &str) {
+async fn carry(
+    request: Request<Incoming>,
+    mut origin: TcpStream,
+    patience: Duration,
+    metrics: &Metrics,
+    authority: &str,
+) {
     let client = match upgrade::on(request).await {
         Ok(client) => client,
         Err(error) => {
@@ -71,7 +78,7 @@ async fn carry(request: Request<Incoming>, mut origin: TcpStream, metrics: &Metr
             return;
         }
     };
-    match copy_bidirectional(&mut TokioIo::new(client), &mut origin).await {
+    match copy_until_idle(TokioIo::new(client), &mut origin, patience).await {
         Ok((up, down)) => {
             metrics.tunnelled(up + down);
             tracing::info!(authority, up, down, "tunnel closed; its bytes were not cached");
