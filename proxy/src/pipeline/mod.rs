@@ -19,13 +19,18 @@
 
 mod authority;
 mod current;
+mod deviations;
 mod fetch;
-mod fetch_small;
+mod fills;
 mod forward;
 mod idle;
+mod landing;
+mod landing_small;
+mod negatives;
 mod outcome;
 mod present;
 mod private_keys;
+mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
@@ -56,6 +61,7 @@ use crate::{
 };
 
 pub use current::Current;
+use fills::Fills;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -74,6 +80,7 @@ struct Layers {
     admission: Admission,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
+    fills: Arc<Fills>,
     metrics: Metrics,
     clock: Clock,
     /// Downloads and tunnels: what outlives the request that began it.
@@ -119,6 +126,7 @@ impl Pipeline {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
             admission: Admission::new(&settings.limits),
+            fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
             origin,
@@ -147,6 +155,7 @@ impl Pipeline {
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
             private_keys: layers.private_keys.clone(),
+            fills: Arc::clone(&layers.fills),
             metrics: layers.metrics.clone(),
             clock: layers.clock.clone(),
             tasks: layers.tasks.clone(),
@@ -209,6 +218,16 @@ impl Pipeline {
     /// The store, for the admin API.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Where requests may go.
+    pub(crate) fn router(&self) -> &Router {
+        &self.0.router
     }
 
     /// The counters.

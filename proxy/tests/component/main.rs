@@ -19,6 +19,8 @@ mod limits;
 mod origin;
 mod raw;
 mod reload;
+mod resuming;
+mod sharing;
 mod storing;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
