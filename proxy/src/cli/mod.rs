@@ -22,7 +22,7 @@ use admin::{AdminArgs, ListArgs, SelectArgs, ShowArgs};
 
 use crate::{
     exit,
-    settings::{DEFAULT_PATH, Settings, Upstream},
+    settings::{DEFAULT_PATH, ProxyEnvironment, Settings, Upstream},
 };
 
 /// Caching proxy for clusters: each file crosses the WAN once.
@@ -163,6 +163,7 @@ impl SettingsArgs {
             settings.log.filter.clone_from(filter);
         }
         settings.offline |= self.offline;
+        settings.origins.environment = proxy_environment()?;
         for upstream in &self.upstream {
             settings.set_upstream(upstream.clone());
         }
@@ -172,6 +173,15 @@ impl SettingsArgs {
         })?;
         Ok(settings)
     }
+}
+
+/// `HTTP_PROXY` and its like.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment for the settings"
+)]
+fn proxy_environment() -> Result<ProxyEnvironment, String> {
+    ProxyEnvironment::read(|name| std::env::var(name).ok())
 }
 
 fn print_settings(settings: &Settings) -> u8 {
