@@ -22,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deliver::{Payload, ResponseBody},
+    metrics::render_store,
     pipeline::Pipeline,
     respond,
 };
 
-pub use api::{EntryPage, EntryView, PurgeReport, RequestsPage, UrlView, VerifyReport};
+pub use api::{DamageView, EntryPage, EntryView, PurgeReport, RequestsPage, UrlView, VerifyReport};
 
 /// The admin API; clones share what it watches.
 #[derive(Debug, Clone)]
@@ -122,7 +123,8 @@ impl Admin {
 
     fn metrics(&self) -> Response<Payload> {
         let totals = self.pipeline.store().totals().unwrap_or_default();
-        let page = self.pipeline.metrics().render((totals.responses, totals.bytes));
+        let mut page = self.pipeline.metrics().render((totals.responses, totals.bytes));
+        page.push_str(&render_store(self.pipeline.store()));
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -144,6 +146,7 @@ impl Admin {
             stored_responses: totals.responses,
             stored_bytes: totals.bytes,
             queued_responses: self.pipeline.store().queued(),
+            quarantined: self.pipeline.store().quarantined(),
             upstreams,
         }
     }
