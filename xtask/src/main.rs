@@ -22,8 +22,8 @@
 mod bench;
 mod check;
 mod demo;
-mod fuzz;
 mod packages;
+mod fuzz;
 mod process;
 mod progress;
 mod test;
