@@ -22,11 +22,8 @@
 mod bench;
 mod check;
 mod demo;
-<<<<<<< HEAD
-mod packages;
-=======
 mod fuzz;
->>>>>>> main
+mod packages;
 mod process;
 mod progress;
 mod test;

@@ -286,8 +286,7 @@ impl Pipeline {
 /// [RFC 9112 §6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
 fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
     request.version() <= Version::HTTP_11
-        && (request.method() == Method::CONNECT
-            || request.headers().contains_key(header::TRANSFER_ENCODING))
+        && (request.method() == Method::CONNECT || request.headers().contains_key(header::TRANSFER_ENCODING))
 }
 
 /// The target of a request line for logs.
