@@ -18,12 +18,14 @@ use kato_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+mod admin;
 mod fixed;
 mod listen;
 mod upstream;
 
+pub use admin::{Admin, OpenPage};
 pub use listen::{Listen, Tls};
-pub use upstream::{BaseUrl, Kind, PathGlob, Upstream, UpstreamName};
+pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
 
 /// Where the settings are read from when no `--config` is given and the file exists.
 pub const DEFAULT_PATH: &str = "/etc/kato/proxy.toml";
@@ -40,6 +42,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Where and how much to store.
     pub cache: Cache,
+    /// Who may use the admin listener.
+    pub admin: Admin,
     /// Who may ask.
     pub access: Access,
     /// What is logged.

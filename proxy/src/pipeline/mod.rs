@@ -18,12 +18,17 @@
 
 mod authority;
 mod current;
+mod deviations;
 mod fetch;
-mod fetch_small;
+mod fills;
 mod forward;
+mod landing;
+mod landing_small;
+mod negatives;
 mod outcome;
 mod present;
 mod private_keys;
+mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
@@ -53,6 +58,7 @@ use crate::{
 };
 
 pub use current::Current;
+use fills::Fills;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -70,6 +76,7 @@ struct Layers {
     store: Store,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
+    fills: Arc<Fills>,
     metrics: Metrics,
     clock: Clock,
     /// Downloads and tunnels: what outlives the request that began it.
@@ -114,6 +121,7 @@ impl Pipeline {
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
             origin,
@@ -140,6 +148,7 @@ impl Pipeline {
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
             private_keys: layers.private_keys.clone(),
+            fills: Arc::clone(&layers.fills),
             metrics: layers.metrics.clone(),
             clock: layers.clock.clone(),
             tasks: layers.tasks.clone(),
@@ -203,6 +212,16 @@ impl Pipeline {
     /// The store, for the admin API.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Where requests may go.
+    pub(crate) fn router(&self) -> &Router {
+        &self.0.router
     }
 
     /// The counters.

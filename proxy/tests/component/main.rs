@@ -17,6 +17,8 @@ mod interim;
 mod origin;
 mod raw;
 mod reload;
+mod resuming;
+mod sharing;
 mod storing;
 
 use std::{net::SocketAddr, path::Path, time::Duration};

@@ -76,6 +76,11 @@ const AREAS: &[Area] = &[
         units: None,
     },
     Area {
+        name: "serving",
+        binaries: &["serving"],
+        units: Some("(package(kato-proxy) & test(/listener|tls|reload|connections|settings/))"),
+    },
+    Area {
         name: "release",
         binaries: &["release"],
         units: None,
