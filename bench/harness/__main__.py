@@ -98,7 +98,7 @@ def main() -> int:
         return soak(machine, args.hours, (args.peers or "kato").split(",")[0])
     plan = "quick" if args.quick else args.plan
     name = args.out or plan
-    if args.again:
+    if args.again or (not args.scenarios and Run(name, machine).is_finished()):
         shutil.rmtree(RESULTS / name, ignore_errors=True)
     Run(name, machine, light=args.light or plan == "quick").all(jobs_of(args, plan), plan)
     import report
