@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="of each server; 1 when pinned")
     parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True, help="servers on CPU 0, everything else on CPU 1")
     parser.add_argument("--mtu", type=int, default=1500, help="of the private loopback; 0: stay in the network that is here")
+    parser.add_argument("--soak", action=argparse.BooleanOptionalAction, default=True, help="the full plan ends with a soak of five minutes")
     parser.add_argument("--hours", type=float, default=5 / 60, help="of a soak; five minutes if not given")
     parser.add_argument("--write", action="store_true", help="report: fill bench/results.json and docs/performance.md")
     return parser.parse_args()
@@ -101,8 +102,12 @@ def main() -> int:
     if args.again or (not args.scenarios and Run(name, machine).is_finished()):
         shutil.rmtree(RESULTS / name, ignore_errors=True)
     Run(name, machine, light=args.light or plan == "quick").all(jobs_of(args, plan), plan)
+    flat = 0
+    if args.soak and plan == "full" and not args.scenarios:
+        from soak import soak
+        flat = soak(machine, args.hours, "kato")
     import report
-    return report.main(name, args.write)
+    return report.main(name, args.write) or flat
 
 
 if __name__ == "__main__":

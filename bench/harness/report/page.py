@@ -4,6 +4,7 @@ import re
 
 from hits import table as hit_table
 from layout import RESULTS
+from report.goals import goals
 from report.summary import Summary
 from report.tables import number, row_table, table
 from scenarios import SCENARIOS
@@ -19,9 +20,11 @@ def fill(page: str, summary: Summary) -> str:
 
 
 def figures(name: str, summary: Summary) -> str:
-    """NAME: `machine`, `overview`, `hits`, `soak`, or scenarios."""
+    """NAME: `machine`, `goals`, `overview`, `hits`, `soak`, or scenarios."""
     if name == "machine":
         return machine(summary)
+    if name == "goals":
+        return goals(summary)
     if name == "overview":
         return overview(summary)
     if name in EXTRA:
