@@ -17,7 +17,7 @@ import sys
 import data
 import peer
 import procs
-from layout import RESULTS, Machine
+from layout import RESULTS, Machine, check_room
 from plans import PLANS, Job
 from runner import Run
 from scenarios import SCENARIOS
@@ -87,6 +87,7 @@ def main() -> int:
     data.make()
     if args.command == "data":
         return 0
+    check_room()
     private_network(args.mtu)
     procs.become_subreaper()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
