@@ -6,9 +6,10 @@
 //!
 //! On shutdown no more are accepted, idle ones are closed, and answers under way get the grace period.
 
+mod client;
 mod connection;
 mod opening;
-mod permits;
+mod refusal;
 mod socket;
 mod streams;
 
@@ -24,10 +25,13 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{deliver::ResponseBody, settings::Limits};
+use crate::{
+    deliver::ResponseBody,
+    permits::{Permit, Permits},
+    settings::Limits,
+};
 
 use connection::Connection;
-use permits::{Permit, Permits};
 
 /// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -13,13 +13,18 @@ mod collapse;
 mod connections;
 mod doors;
 mod failures;
+mod http2;
 mod interim;
+mod limits;
 mod origin;
 mod raw;
 mod reload;
 mod resuming;
 mod sharing;
 mod storing;
+mod tls;
+mod tls_origin;
+mod upstreams;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
