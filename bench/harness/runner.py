@@ -106,6 +106,7 @@ class Run:
             for scenario in todo:
                 self.save(name, scenario, round_, {"failed": f"start: {error}; {peer.last_words()}"})
             peer.stop()
+            peer.wipe()
             return
         try:
             ctx = Ctx(peer, origins, secs, self.light)
