@@ -227,6 +227,14 @@ pub enum InvalidSettings {
         /// The key that is missing.
         missing: &'static str,
     },
+    /// More connections than the memory of a download is bounded for, or none.
+    #[error("the upstream `{upstream}` has parallel = {parallel}\nhint: choose 1 to 8")]
+    Parallel {
+        /// Which.
+        upstream: UpstreamName,
+        /// What it says.
+        parallel: u8,
+    },
     /// A proxy that may serve nobody at a time serves nobody.
     #[error("limits.connections is 0\nhint: allow at least one connection")]
     NoConnections,
@@ -270,6 +278,10 @@ impl Settings {
             }
             if upstream.urls.is_empty() {
                 return Err(InvalidSettings::NoUrls(upstream.name.clone()));
+            }
+            if !(1..=upstream::MOST_PARALLEL).contains(&upstream.parallel) {
+                let (upstream, parallel) = (upstream.name.clone(), upstream.parallel);
+                return Err(InvalidSettings::Parallel { upstream, parallel });
             }
             if upstream.intercept {
                 return Err(InvalidSettings::Intercept(upstream.name.clone()));
