@@ -255,6 +255,14 @@ pub enum InvalidSettings {
         /// The key that is missing.
         missing: &'static str,
     },
+    /// More connections than the memory of a download is bounded for, or none.
+    #[error("the upstream `{upstream}` has parallel = {parallel}\nhint: choose 1 to 8")]
+    Parallel {
+        /// Which.
+        upstream: UpstreamName,
+        /// What it says.
+        parallel: u8,
+    },
     /// A proxy that may serve nobody at a time serves nobody.
     #[error("limits.{0} is 0\nhint: allow at least one, or leave it out")]
     Nothing(&'static str),
@@ -312,6 +320,10 @@ impl Settings {
             }
             if upstream.urls.is_empty() {
                 return Err(InvalidSettings::NoUrls(upstream.name.clone()));
+            }
+            if !(1..=upstream::MOST_PARALLEL).contains(&upstream.parallel) {
+                let (upstream, parallel) = (upstream.name.clone(), upstream.parallel);
+                return Err(InvalidSettings::Parallel { upstream, parallel });
             }
             if upstream.client_certificate.is_some() != upstream.client_key.is_some() {
                 return Err(InvalidSettings::HalfAnIdentity(upstream.name.clone()));

@@ -108,7 +108,10 @@ impl Segments {
             self.position += segment.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
             return Ok(NextSegment::Bytes(segment));
         }
-        tracing::info!(at = self.position, "a range was not answered as asked; the rest comes over one connection");
+        tracing::info!(
+            at = self.position,
+            "a range was not answered as asked; the rest comes over one connection"
+        );
         self.tasks.abort_all();
         match (self.fetch)(self.position, self.total).await? {
             Some(body) => Ok(NextSegment::Rest(body)),

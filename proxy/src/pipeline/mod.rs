@@ -28,6 +28,7 @@ mod landing;
 mod landing_small;
 mod negatives;
 mod outcome;
+mod parallel;
 mod present;
 mod private_keys;
 mod resumption;

@@ -31,7 +31,11 @@ impl Pipeline {
             return None;
         }
         let validator = strong_validator(&head.headers)?;
-        Some(Segments::new(self.fetch_range(flight, validator, total), (SEGMENT, total), width))
+        Some(Segments::new(
+            self.fetch_range(flight, validator, total),
+            (SEGMENT, total),
+            width,
+        ))
     }
 
     fn fetch_range(&self, flight: &Flight, validator: HeaderValue, total: u64) -> FetchRange {
