@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
+    front,
     listener::Serving,
     metrics::Metrics,
     origin::{Origin, OriginError},
@@ -104,6 +105,13 @@ impl App {
             header_timeout: limits.header_timeout.get(),
             grace: limits.shutdown_grace.get(),
             shutdown: shutdown.clone(),
+            front: Some((
+                self.pipeline.clone(),
+                front::Times {
+                    header: limits.header_timeout.get(),
+                    progress: limits.progress_timeout.get(),
+                },
+            )),
         };
         let over = CancellationToken::new();
         let admin_serving = Serving {
@@ -111,6 +119,7 @@ impl App {
             grace: Duration::from_secs(1),
             // Health keeps answering until the end.
             shutdown: over.clone(),
+            front: None,
             ..serving.clone()
         };
         let pipeline = self.pipeline.clone();

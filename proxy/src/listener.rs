@@ -5,6 +5,7 @@
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,7 +17,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::deliver::{ResponseBody, ZeroCopyStream};
+use crate::{
+    deliver::{ResponseBody, ZeroCopyStream},
+    front::{self, Rest},
+    pipeline::Pipeline,
+};
 
 /// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +41,8 @@ pub struct Serving {
     pub grace: Duration,
     /// Cancelled when the shutdown begins.
     pub shutdown: CancellationToken,
+    /// Who answers hits before hyper reads anything, and how long it waits.
+    pub front: Option<(Pipeline, front::Times)>,
 }
 
 impl Serving {
@@ -84,6 +91,15 @@ impl Serving {
         }
     }
 
+    /// Serves what can be served the short way; what is left is hyper's.
+    async fn front(&self, stream: TcpStream, peer: SocketAddr) -> Option<Rest<TcpStream>> {
+        let Some((pipeline, times)) = &self.front else {
+            let read = Bytes::new();
+            return Some(Rest { stream, read });
+        };
+        front::serve(stream, (|| pipeline.clone(), peer), *times, &self.shutdown).await
+    }
+
     async fn connection<A, F>(&self, stream: TcpStream, peer: SocketAddr, answer: A)
     where
         A: Fn(Request<Incoming>, SocketAddr) -> F,
@@ -93,7 +109,10 @@ impl Serving {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "TCP_NODELAY refused");
         }
-        let (stream, queue) = ZeroCopyStream::new(stream);
+        let Some(rest) = self.front(stream, peer).await else {
+            return;
+        };
+        let (stream, queue) = ZeroCopyStream::new(rest.stream, rest.read);
         let waiting = stream.interim();
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(queue.clone());

@@ -160,9 +160,9 @@ impl Pipeline {
     }
 
     pub(super) fn count_origin_request(&self, ask: &Ask) {
-        self.0
-            .metrics
-            .url(ask.target.key.uri(), |counts| counts.origin_requests += 1);
+        if let Some(url) = self.0.metrics.url(ask.target.key.uri()) {
+            url.asked_origin();
+        }
     }
 
     /// A 304: the stored response lives on under its new head.

@@ -12,6 +12,7 @@
 //! finish      Via, Cache-Status, Date: the same for every answer
 //! ```
 
+mod at_hand;
 mod fetch;
 mod forward;
 mod outcome;
@@ -24,7 +25,7 @@ mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -35,16 +36,18 @@ use crate::{
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
     fill::collapse::Collapse,
+    front::Prepared,
     interim::Interim,
-    metrics::{Metrics, Outcome},
+    metrics::{Metrics, Outcome, UrlCounters},
     origin::Origin,
-    policy::headers as fields,
+    policy::{self, headers as fields},
     respond,
     route::{Route, Router, Target},
     settings::Settings,
     store::Store,
 };
 
+pub use at_hand::{AtHand, Lasting};
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -62,6 +65,8 @@ struct Layers {
     private_keys: PrivateKeys,
     metrics: Metrics,
     clock: Clock,
+    /// Answers that requests with the same head get for the rest of the second.
+    prepared: Prepared,
     /// Downloads and tunnels: what outlives the request that began it.
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
@@ -73,9 +78,19 @@ struct Layers {
 struct Ask {
     method: Method,
     headers: HeaderMap,
-    target: Target,
+    target: Arc<Target>,
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
+}
+
+impl Ask {
+    /// As the policy sees it.
+    fn request(&self) -> policy::Request<'_> {
+        policy::Request {
+            method: &self.method,
+            headers: &self.headers,
+        }
+    }
 }
 
 /// An answer and what is to be said about it.
@@ -111,6 +126,7 @@ impl Pipeline {
             private_keys: PrivateKeys::default(),
             metrics,
             clock,
+            prepared: Prepared::default(),
             tasks: TaskTracker::new(),
             pseudonym: pseudonym(),
         }))
@@ -120,9 +136,10 @@ impl Pipeline {
     pub async fn handle(&self, request: Request<Incoming>, client: IpAddr) -> Response<ResponseBody> {
         let started = Instant::now();
         let queue = request.extensions().get::<SpanQueue>().cloned();
-        let (method, shown) = (request.method().clone(), shown_target(request.uri()));
+        let method = request.method().clone();
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
         let (answer, url, shown) = if self.0.settings.access.allows(client) {
+            let shown = shown_if_wanted(request.uri());
             let (answer, url) = self.answer(request, client).await;
             (answer, url, shown)
         } else {
@@ -133,10 +150,23 @@ impl Pipeline {
                 "-".into(),
             )
         };
+        let record = self.record(&answer, (method, client), (url, shown), started);
+        let (parts, payload, record) = self.finish(answer, record);
+        Response::from_parts(parts, ResponseBody::new(payload, Some(record)).by_way_of(queue))
+    }
+
+    /// Counts an answer whose head is ready, and begins its entry in the access log.
+    fn record(
+        &self,
+        answer: &Answer,
+        (method, client): (Method, IpAddr),
+        (url, target): (Option<Arc<UrlCounters>>, Arc<str>),
+        started: Instant,
+    ) -> Record {
         self.0.metrics.answered(answer.outcome, started.elapsed());
-        let record = Record {
+        Record {
             method,
-            target: shown,
+            target,
             client,
             url,
             started,
@@ -145,8 +175,7 @@ impl Pipeline {
             sent: 0,
             is_complete: false,
             metrics: self.0.metrics.clone(),
-        };
-        self.finish(answer, record).map(|body| body.by_way_of(queue))
+        }
     }
 
     /// Where the client of a request hears of interim responses.
@@ -176,48 +205,61 @@ impl Pipeline {
         &self.0.settings
     }
 
-    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
-        if !fields::has_valid_host(request.version(), request.headers()) {
-            let refusal = respond::problem(&respond::bad_host());
-            return (Answer::generated(refusal, Outcome::Refused, "bad-host"), None);
-        }
-        let route = match self.0.router.route(request.method(), request.uri()) {
-            Ok(route) => route,
-            Err(error) => {
-                let problem = respond::unrouted(&error);
-                let kind = problem.kind.rsplit(':').next().unwrap_or_default().to_owned();
-                let refusal = respond::problem(&problem);
-                return (Answer::generated(refusal, Outcome::Refused, &kind), None);
-            }
+    /// The layers before any target is looked at: where the request goes, or the answer that refuses it.
+    fn admit(
+        &self,
+        (method, uri, version): (&Method, &http::Uri, Version),
+        headers: &HeaderMap,
+    ) -> Result<Route, Box<Answer>> {
+        let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
+            let refusal = respond::problem(problem);
+            Box::new(Answer::generated(refusal, Outcome::Refused, detail))
         };
-        if fields::passed_us_before(request.headers(), &self.0.pseudonym) {
-            let refusal = respond::problem(&respond::loops(&shown_target(request.uri())));
-            return (Answer::generated(refusal, Outcome::Refused, "loop"), None);
+        if !fields::has_valid_host(version, headers) {
+            return Err(refuse(&respond::bad_host(), "bad-host"));
         }
+        let route = self.0.router.route(method, uri).map_err(|error| {
+            let problem = respond::unrouted(&error);
+            let kind = problem.kind.rsplit(':').next().unwrap_or_default();
+            refuse(&problem, kind)
+        })?;
+        if fields::passed_us_before(headers, &self.0.pseudonym) {
+            return Err(refuse(&respond::loops(&shown_target(uri)), "loop"));
+        }
+        Ok(route)
+    }
+
+    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Option<Arc<UrlCounters>>) {
+        let line = (request.method(), request.uri(), request.version());
+        let route = match self.admit(line, request.headers()) {
+            Ok(route) => route,
+            Err(refusal) => return (*refusal, None),
+        };
         match route {
             Route::Tunnel { host, port, upstream } => {
                 (self.tunnel(request, (host, port), &upstream, client).await, None)
             }
             Route::Target(target) => {
-                let url = target.key.uri().to_owned();
+                let url = self.0.metrics.url(target.key.uri());
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
                     let (parts, _no_content) = request.into_parts();
                     let ask = Ask {
                         interim: self.interim(&parts.extensions),
                         method: parts.method,
                         headers: parts.headers,
-                        target: *target,
+                        target,
                     };
                     self.retrieve(Arc::new(ask)).await
                 } else {
-                    self.forward(request, *target).await
+                    self.forward(request, &target).await
                 };
-                (answer, Some(url))
+                (answer, url)
             }
         }
     }
 
-    fn finish(&self, answer: Answer, record: Record) -> Response<ResponseBody> {
+    /// The head and the payload as they are sent.
+    fn finish(&self, answer: Answer, record: Record) -> (response::Parts, Payload, Record) {
         let (mut parts, payload) = answer.response.into_parts();
         fields::append_via(&mut parts.headers, answer.received, &self.0.pseudonym);
         answer.status.append_to(&mut parts.headers);
@@ -234,7 +276,16 @@ impl Pipeline {
             parts.headers.insert(header::CONTENT_LENGTH, length.into());
         }
         let payload = if is_head { Payload::Empty } else { payload };
-        Response::from_parts(parts, ResponseBody::new(payload, Some(record)))
+        (parts, payload, record)
+    }
+}
+
+/// The target for the access log, where somebody reads that.
+fn shown_if_wanted(uri: &http::Uri) -> Arc<str> {
+    if Record::is_wanted() {
+        shown_target(uri).into()
+    } else {
+        Arc::default()
     }
 }
 

@@ -66,7 +66,7 @@ impl Pipeline {
                     }
                     let origin_status = filling.head.status;
                     let response = present(
-                        ask,
+                        &ask.request(),
                         for_first.as_deref().unwrap_or(&filling.head),
                         Source::Filling(&filling.fill, reader),
                         None,
@@ -92,7 +92,12 @@ impl Pipeline {
                     .private_keys
                     .insert(&ask.target.key.to_string(), Instant::now());
                 let (head, version) = (passing.head, passing.version);
-                let response = present(ask, &head, Source::Passing(Box::new(passing.body)), None);
+                let response = present(
+                    &ask.request(),
+                    &head,
+                    Source::Passing(Box::new(passing.body)),
+                    None,
+                );
                 done(response, status.detail(reason), Outcome::Miss, version)
             }
         }
@@ -119,7 +124,7 @@ impl Pipeline {
                 };
                 let age = policy::age::current_age(&filling.head, self.0.clock.now());
                 let response = present(
-                    ask,
+                    &ask.request(),
                     &filling.head,
                     Source::Filling(&filling.fill, Some(reader)),
                     Some(age),
@@ -151,7 +156,7 @@ impl Pipeline {
                     return Round::Again;
                 };
                 let age = policy::age::current_age(head, self.0.clock.now());
-                let response = present(ask, head, Source::Stored(content), Some(age));
+                let response = present(&ask.request(), head, Source::Stored(content), Some(age));
                 let status = status.fwd_status(http::StatusCode::NOT_MODIFIED);
                 done(response, status, Outcome::Hit, Version::HTTP_11)
             }

@@ -14,6 +14,7 @@ use kato_shared::{
 };
 
 use super::{Store, StoreError, layout::remove_if_there};
+use crate::recent::Held;
 
 /// Room is asked for in steps of this many bytes when the size of a body is not known.
 const STEP: u64 = 16 << 20;
@@ -22,7 +23,7 @@ const STEP: u64 = 16 << 20;
 #[derive(Debug)]
 pub enum Content {
     /// A small body, held in memory.
-    Memory(Bytes),
+    Memory(Arc<Held<Bytes>>),
     /// A file; the guard keeps it from being evicted.
     File {
         /// The open file.

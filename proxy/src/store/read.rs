@@ -1,6 +1,10 @@
 //! Hits: from a key to the stored responses, and from a stored response to its bytes.
 
-use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    os::unix::fs::{FileExt, MetadataExt},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -68,14 +72,35 @@ impl Store {
     /// is not read here; damage in it is found by [`Store::verify`].
     pub async fn content(&self, content: ContentRef) -> Option<Content> {
         self.touch(content.digest);
-        if let Some(body) = self.0.hot.body(&content.digest) {
-            return Some(Content::Memory(body));
+        if let Some(content) = self.content_at_hand(content) {
+            return Some(content);
         }
         let store = self.clone();
         blocking(move || Ok(store.open_content(content)))
             .await
             .ok()
             .flatten()
+    }
+
+    /// Content that no disk has to be asked for: in memory, or in a file that is open and still what the index says.
+    fn content_at_hand(&self, content: ContentRef) -> Option<Content> {
+        let digest = &content.digest;
+        if let Some(body) = self.0.hot.body(digest) {
+            return Some(Content::Memory(body));
+        }
+        let file = self.0.hot.file(digest)?;
+        let in_use = self.0.in_use.take(*digest);
+        // Without a name it was removed or replaced.
+        let is_unchanged = |found: std::fs::Metadata| found.len() == content.length && found.nlink() > 0;
+        if file.metadata().is_ok_and(is_unchanged) {
+            return Some(Content::File {
+                file,
+                length: content.length,
+                in_use: Arc::new(in_use),
+            });
+        }
+        self.0.hot.release(digest);
+        None
     }
 
     fn open_content(&self, content: ContentRef) -> Option<Content> {
@@ -94,11 +119,12 @@ impl Store {
                         self.forget_content(&content.digest);
                         return None;
                     }
-                    self.0.hot.hold(content.digest, body.clone());
-                    return Some(Content::Memory(body));
+                    return Some(Content::Memory(self.0.hot.hold(content.digest, body)));
                 }
+                let file = Arc::new(file);
+                self.0.hot.keep_open(content.digest, &file);
                 Some(Content::File {
-                    file: Arc::new(file),
+                    file,
                     length,
                     in_use: Arc::new(in_use),
                 })

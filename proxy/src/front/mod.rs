@@ -1,0 +1,188 @@
+//! The short way of a hit: plain requests over HTTP/1.1 that the store can answer as it is, served without hyper.
+//!
+//! ```text
+//! read     bytes up to the end of a head
+//! prepared the same head was answered this second: the same bytes again
+//! at hand  the layers of the pipeline, as far as the store alone can answer
+//! send     head and body in one write; large files by sendfile(2)
+//! ```
+//!
+//! Anything else (another method, content, a condition of the connection, a miss, a refusal, any doubt about the head) hands
+//! the connection over to hyper with the bytes read so far, for good. So there is one implementation of everything difficult,
+//! and nothing here decides anything about caching: `Pipeline::at_hand` goes through the same functions as every request.
+//!
+//! Why: a hit of 1 KiB costs a read, a write and their share of an `epoll_wait`, about as much as hyper's way through tasks,
+//! body frames and its own buffers costs on top of them.
+//!
+//! Invariants:
+//! * Answers are sent in the order of their requests; the next head is looked at when the answer before is written whole.
+//! * A connection that makes no progress is dropped: a head must come within `header_timeout`, a client must take some byte
+//!   of its answer within `progress_timeout`.
+//! * After the shutdown began no request is answered here: hyper says `Connection: close`.
+
+mod head;
+mod patience;
+mod prepared;
+mod send;
+
+use std::{future::Future, future::poll_fn, net::SocketAddr, pin::Pin, task::Poll, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_util::{
+    io::poll_read_buf,
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+};
+
+pub use prepared::{Prepared, Ready};
+
+use crate::pipeline::Pipeline;
+use patience::Patience;
+
+/// Room for the bytes of requests: heads are a few hundred bytes, and a read that leaves room free tells that nothing more
+/// is there.
+const ROOM: usize = 4 << 10;
+
+/// A head that has not ended after this many bytes is left to hyper, which has a limit of its own.
+const MAX_HEAD: usize = 16 << 10;
+
+/// What the front can serve on.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+    /// The socket, where bytes may go past what this type does with them.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+/// How long the front waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// For the end of a head.
+    pub header: Duration,
+    /// For a client to take some byte of its answer.
+    pub progress: Duration,
+}
+
+/// What was read of a connection that hyper goes on with.
+#[derive(Debug)]
+pub struct Rest<S> {
+    /// The connection.
+    pub stream: S,
+    /// Bytes that come before those of the connection.
+    pub read: Bytes,
+}
+
+/// Serves `stream` until it ends, or until it is hyper's.
+pub async fn serve<S: Wire>(
+    stream: S,
+    (pipeline, peer): (impl Fn() -> Pipeline, SocketAddr),
+    times: Times,
+    shutdown: &CancellationToken,
+) -> Option<Rest<S>> {
+    let mut connection = Connection {
+        stream,
+        read: BytesMut::with_capacity(ROOM),
+        times,
+        patience: Patience::until(Instant::now() + times.header),
+        shutdown: Box::pin(shutdown.clone().cancelled_owned()),
+    };
+    loop {
+        let Some(length) = head::length(&connection.read) else {
+            match connection.fill().await {
+                Filled::More => continue,
+                Filled::End => return None,
+                Filled::NotOurs => break,
+            }
+        };
+        let started = Instant::now();
+        if shutdown.is_cancelled() {
+            break;
+        }
+        let pipeline = pipeline();
+        let asked = &connection.read[..length];
+        if let Some(ready) = pipeline.prepared(asked, peer.ip(), started) {
+            connection.send_ready(ready).await?;
+        } else {
+            let Some(request) = head::read(asked) else { break };
+            let Some(mut answer) = pipeline.at_hand(&request, peer.ip(), started).await else {
+                break;
+            };
+            let written = head::write(&answer.head);
+            if let Some(lasting) = answer.lasting.take() {
+                let asked = &connection.read[..length];
+                pipeline
+                    .to_prepare()
+                    .keep(asked, &written, lasting, &answer.record);
+            }
+            connection.send(&written, answer.payload, answer.record).await?;
+        }
+        connection.take(length);
+    }
+    Some(Rest {
+        stream: connection.stream,
+        read: connection.read.freeze(),
+    })
+}
+
+struct Connection<S> {
+    stream: S,
+    /// What was read and is not answered.
+    read: BytesMut,
+    times: Times,
+    patience: Patience,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What became of waiting for more of a head.
+enum Filled {
+    /// There is more.
+    More,
+    /// Nobody waits for anything here any more.
+    End,
+    /// hyper goes on.
+    NotOurs,
+}
+
+impl<S: Wire> Connection<S> {
+    /// The answer to the first `length` bytes is written.
+    fn take(&mut self, length: usize) {
+        self.patience.move_to(Instant::now() + self.times.header);
+        if length == self.read.len() {
+            self.read.clear();
+        } else {
+            self.read.advance(length);
+        }
+    }
+
+    /// Reads more of a head.
+    async fn fill(&mut self) -> Filled {
+        if self.read.len() >= MAX_HEAD {
+            return Filled::NotOurs;
+        }
+        self.read.reserve(ROOM / 4);
+        let was_idle = self.read.is_empty();
+        poll_fn(|cx| {
+            match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read) {
+                // A client that has no more to say may still wait for an answer to what it said.
+                Poll::Ready(Ok(0)) if was_idle => return Poll::Ready(Filled::End),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Filled::NotOurs),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Filled::More),
+                Poll::Ready(Err(_)) => return Poll::Ready(Filled::End),
+                Poll::Pending => {}
+            }
+            if self.shutdown.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(if was_idle { Filled::End } else { Filled::NotOurs });
+            }
+            self.patience.poll(cx).map(|()| Filled::End)
+        })
+        .await
+    }
+}
