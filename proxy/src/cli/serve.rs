@@ -1,9 +1,10 @@
 //! `kato-proxy serve`.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr, thread::available_parallelism};
 
 use kato_shared::{clock::Clock, shutdown, telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use super::{explain, fail, print};
@@ -17,7 +18,7 @@ pub(super) fn serve(settings: Settings) -> u8 {
     raise_descriptor_limit();
     // Somebody installed one already: then TLS works with that one.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             return fail(
@@ -30,6 +31,15 @@ pub(super) fn serve(settings: Settings) -> u8 {
     // What still runs on blocking threads after the grace period is not waited for.
     runtime.shutdown_background();
     code
+}
+
+/// With one CPU, one thread that never hands work to another one: a request then costs no switch between threads.
+fn runtime() -> io::Result<Runtime> {
+    let mut builder = match available_parallelism() {
+        Ok(one) if one.get() == 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 /// The usual soft limit of 1024 descriptors is for programs that use `select`; the hard limit is what the host allows.

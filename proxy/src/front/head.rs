@@ -3,9 +3,13 @@
 //! What is not plain beyond doubt is left to hyper, which also refuses what has to be refused: there is one place that
 //! judges ambiguous requests, and it is not here.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::ops::Range;
+
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request, response};
 use memchr::{memchr_iter, memmem};
+
+use crate::cache_status::CACHE_STATUS;
 
 /// More fields than any client of a package repository sends; with more, hyper decides.
 const MAX_FIELDS: usize = 64;
@@ -20,6 +24,9 @@ const NOT_PLAIN: [HeaderName; 7] = [
     header::TRAILER,
     HeaderName::from_static("http2-settings"),
 ];
+
+/// What stands before the time left in `Cache-Status`.
+const TTL: &[u8] = b"; ttl=";
 
 /// The length of the first head in `bytes`, with the empty line that ends it.
 pub(super) fn length(bytes: &[u8]) -> Option<usize> {
@@ -77,27 +84,100 @@ fn is_plain(headers: &HeaderMap) -> bool {
 }
 
 /// The head of an answer, as it goes over the connection.
-pub(super) fn write(head: &response::Parts) -> Bytes {
-    let fields: usize = head
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    let reason = head.status.canonical_reason().unwrap_or("<none>");
-    let mut bytes = BytesMut::with_capacity(fields + reason.len() + 17);
-    bytes.put(&b"HTTP/1.1 "[..]);
-    bytes.put(head.status.as_str().as_bytes());
-    bytes.put_u8(b' ');
-    bytes.put(reason.as_bytes());
-    bytes.put(&b"\r\n"[..]);
+pub(super) fn write(head: &response::Parts, into: &mut Vec<u8>) {
+    into.clear();
+    write_status(head, into);
     for (name, value) in &head.headers {
-        bytes.put(name.as_str().as_bytes());
-        bytes.put(&b": "[..]);
-        bytes.put(value.as_bytes());
-        bytes.put(&b"\r\n"[..]);
+        write_field(name, value, into);
     }
-    bytes.put(&b"\r\n"[..]);
-    bytes.freeze()
+    into.extend_from_slice(b"\r\n");
+}
+
+fn write_status(head: &response::Parts, into: &mut Vec<u8>) {
+    into.extend_from_slice(b"HTTP/1.1 ");
+    into.extend_from_slice(head.status.as_str().as_bytes());
+    into.push(b' ');
+    into.extend_from_slice(head.status.canonical_reason().unwrap_or("<none>").as_bytes());
+    into.extend_from_slice(b"\r\n");
+}
+
+fn write_field(name: &HeaderName, value: &HeaderValue, into: &mut Vec<u8>) {
+    into.extend_from_slice(name.as_str().as_bytes());
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(value.as_bytes());
+    into.extend_from_slice(b"\r\n");
+}
+
+/// The head of a hit with gaps for the two numbers that grow and shrink with time: `Age`, and the time left in the last line
+/// of `Cache-Status`, which is ours.
+#[derive(Debug)]
+pub(super) struct Template {
+    bytes: Box<[u8]>,
+    age: Range<usize>,
+    ttl: Range<usize>,
+}
+
+impl Template {
+    /// The template of `head`; `None` where a number is not where it is expected.
+    pub(super) fn of(head: &response::Parts) -> Option<Self> {
+        let ours = head.headers.get_all(CACHE_STATUS).iter().next_back()?;
+        let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let ttl_at = memmem::find(ours.as_bytes(), TTL)? + TTL.len();
+        let ttl_length = digits(&ours.as_bytes()[ttl_at..]);
+        let (mut age, mut ttl) = (None, None);
+        let mut bytes = Vec::new();
+        write_status(head, &mut bytes);
+        for (name, value) in &head.headers {
+            let value_at = bytes.len() + name.as_str().len() + 2;
+            if name == header::AGE {
+                age = Some(value_at..value_at + digits(value.as_bytes()));
+            } else if std::ptr::eq(value, ours) {
+                ttl = Some(value_at + ttl_at..value_at + ttl_at + ttl_length);
+            }
+            write_field(name, value, &mut bytes);
+        }
+        bytes.extend_from_slice(b"\r\n");
+        let template = Self {
+            bytes: bytes.into(),
+            age: age.filter(|age| !age.is_empty())?,
+            ttl: ttl.filter(|ttl| !ttl.is_empty())?,
+        };
+        Some(template)
+    }
+
+    /// How long the head is, about.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes the head with these seconds.
+    pub(super) fn write(&self, age: u64, ttl: u64, into: &mut Vec<u8>) {
+        let mut gaps = [(&self.age, age), (&self.ttl, ttl)];
+        gaps.sort_unstable_by_key(|(gap, _)| gap.start);
+        let mut from = 0;
+        for (gap, seconds) in gaps {
+            into.extend_from_slice(&self.bytes[from..gap.start]);
+            write_number(seconds, into);
+            from = gap.end;
+        }
+        into.extend_from_slice(&self.bytes[from..]);
+    }
+}
+
+/// Decimal digits.
+fn write_number(number: u64, into: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let (mut left, mut at) = (number, digits.len());
+    loop {
+        at -= 1;
+        // A remainder of ten is a digit.
+        digits[at] = b'0' + u8::try_from(left % 10).unwrap_or_default();
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    into.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -164,6 +244,36 @@ mod tests {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.headers.append("x-a", HeaderValue::from_static("1"));
         parts.headers.append("x-a", HeaderValue::from_static("2"));
-        assert_eq!(write(&parts), "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\n\r\n");
+        let mut written = Vec::new();
+        write(&parts, &mut written);
+        assert_eq!(written, b"HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\n\r\n");
+    }
+
+    #[test]
+    fn a_template_writes_the_head_with_other_numbers_and_leaves_what_others_said() {
+        let (mut parts, ()) = http::Response::new(()).into_parts();
+        for (name, value) in [
+            ("cache-status", "theirs; hit; ttl=1"),
+            ("x", "ttl=5"),
+            ("age", "9"),
+            ("cache-status", "kato; hit; ttl=51"),
+        ] {
+            parts.headers.append(name, HeaderValue::from_static(value));
+        }
+        let template = Template::of(&parts).unwrap();
+        for (age, ttl) in [(0, 60), (9, 51), (10, 50), (1_234_567_890, 0)] {
+            parts.headers.insert("age", age.into());
+            parts
+                .headers
+                .insert("cache-status", HeaderValue::from_static("theirs; hit; ttl=1"));
+            let ours = HeaderValue::try_from(format!("kato; hit; ttl={ttl}")).unwrap();
+            parts.headers.append("cache-status", ours);
+            let (mut again, mut anew) = (Vec::new(), Vec::new());
+            template.write(age, ttl, &mut again);
+            write(&parts, &mut anew);
+            assert_eq!(String::from_utf8(again), String::from_utf8(anew));
+        }
+        parts.headers.remove("age");
+        assert!(Template::of(&parts).is_none());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! read     bytes up to the end of a head
-//! prepared the same head was answered this second: the same bytes again
+//! prepared the same head was answered a moment ago: the same answer again
 //! at hand  the layers of the pipeline, as far as the store alone can answer
 //! send     head and body in one write; large files by sendfile(2)
 //! ```
@@ -94,6 +94,7 @@ pub async fn serve<S: Wire>(
         patience: Patience::until(Instant::now() + times.header),
         shutdown: Box::pin(shutdown.clone().cancelled_owned()),
     };
+    let mut head = Vec::new();
     loop {
         let Some(length) = head::length(&connection.read) else {
             match connection.fill().await {
@@ -108,21 +109,19 @@ pub async fn serve<S: Wire>(
         }
         let pipeline = pipeline();
         let asked = &connection.read[..length];
-        if let Some(ready) = pipeline.prepared(asked, peer.ip(), started) {
-            connection.send_ready(ready).await?;
+        if let Some(ready) = pipeline.prepared(asked, peer.ip(), started, &mut head) {
+            connection.send_ready(&head, ready).await?;
         } else {
             let Some(request) = head::read(asked) else { break };
             let Some(mut answer) = pipeline.at_hand(&request, peer.ip(), started).await else {
                 break;
             };
-            let written = head::write(&answer.head);
             if let Some(lasting) = answer.lasting.take() {
-                let asked = &connection.read[..length];
-                pipeline
-                    .to_prepare()
-                    .keep(asked, &written, lasting, &answer.record);
+                let kept = pipeline.to_prepare();
+                kept.keep(asked, &answer.head, lasting, &answer.record);
             }
-            connection.send(&written, answer.payload, answer.record).await?;
+            head::write(&answer.head, &mut head);
+            connection.send(&head, answer.payload, answer.record).await?;
         }
         connection.take(length);
     }
@@ -154,7 +153,6 @@ enum Filled {
 impl<S: Wire> Connection<S> {
     /// The answer to the first `length` bytes is written.
     fn take(&mut self, length: usize) {
-        self.patience.move_to(Instant::now() + self.times.header);
         if length == self.read.len() {
             self.read.clear();
         } else {
@@ -169,6 +167,9 @@ impl<S: Wire> Connection<S> {
         }
         self.read.reserve(ROOM / 4);
         let was_idle = self.read.is_empty();
+        if was_idle {
+            self.patience.move_to(Instant::now() + self.times.header);
+        }
         poll_fn(|cx| {
             match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read) {
                 // A client that has no more to say may still wait for an answer to what it said.

@@ -1,12 +1,13 @@
-//! Answers that are kept for the rest of a second: a request with the same bytes gets the same bytes.
+//! Answers that are kept for a while: a request with the same bytes gets the same answer.
 //!
-//! What a request means follows from its head, and what its answer says changes once a second (`Age`). So a fresh hit is
-//! worked out once for each different head and second, and is then one look-up. Clients of one kind that install the same
-//! things send the same heads; where all heads differ, this saves nothing and costs one insertion.
+//! What a request means follows from its head. A request without wishes about freshness gets a fresh stored response until that
+//! is fresh no longer, and all that changes in the answer are two numbers, `Age` and the time left. So a fresh hit is
+//! worked out once for each different head, and is then one look-up. Clients of one kind that install the same things send the
+//! same heads; where all heads differ, this saves nothing and costs one insertion.
 //!
 //! Invariants:
 //! * An answer is used only while the index says what it said (the entry is still held), so a change that somebody was told
-//!   of is never missed; only while its body is held; and only within the time for which every number in it is right.
+//!   of is never missed; only while its body is held; and only while the stored response is fresh.
 //! * Neither entry nor body is kept alive for longer than the memory tier keeps it: bodies are referred to weakly.
 //! * Each generation of the settings has answers of its own.
 
@@ -16,14 +17,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
-use jiff::Timestamp;
+use http::{Method, StatusCode, response};
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use super::head::Template;
 use crate::{
     deliver::Record,
     metrics::{Metrics, Outcome, UrlCounters},
     pipeline::Lasting,
+    policy::Aged,
     recent::{Held, Recent},
     route::Target,
     store::Responses,
@@ -43,10 +46,11 @@ pub struct Prepared(Mutex<Recent<Box<[u8]>, Again>>);
 pub struct Again {
     from: Timestamp,
     until: Timestamp,
+    aged: Aged,
     entry: Responses,
     body: Option<Weak<Held<Bytes>>>,
     target: Arc<Target>,
-    head: Bytes,
+    head: Template,
     about: About,
 }
 
@@ -60,11 +64,9 @@ struct About {
     url: Option<Arc<UrlCounters>>,
 }
 
-/// An answer that only has to be written.
+/// An answer that only has to be written; its head is where it was asked to be.
 #[derive(Debug)]
 pub struct Ready {
-    /// The head.
-    pub head: Bytes,
     /// The body, if there is one.
     pub body: Option<Arc<Held<Bytes>>>,
     /// Its entry in the access log.
@@ -79,18 +81,20 @@ impl Prepared {
     }
 
     /// Keeps `answer`, the head of what `record` is about.
-    pub fn keep(&self, asked: &[u8], answer: &Bytes, lasting: Lasting, record: &Record) {
-        let weight = OVERHEAD + asked.len() + answer.len();
+    pub fn keep(&self, asked: &[u8], answer: &response::Parts, lasting: Lasting, record: &Record) {
+        let Some(head) = Template::of(answer) else { return };
+        let weight = OVERHEAD + asked.len() + head.len();
         if weight > LIMIT / 64 {
             return;
         }
         let again = Again {
             from: lasting.from,
             until: lasting.until,
+            aged: lasting.aged,
             entry: lasting.entry,
             body: lasting.body.as_ref().map(Arc::downgrade),
             target: lasting.target,
-            head: answer.clone(),
+            head,
             about: About {
                 method: record.method.clone(),
                 status: record.status,
@@ -115,8 +119,13 @@ impl Again {
         self.target.key.as_str()
     }
 
-    /// The answer for `client`; `None` when its body is gone.
-    pub fn ready(&self, client: IpAddr, started: Instant, metrics: &Metrics) -> Option<Ready> {
+    /// The answer for `client` at `now`, with its head in `head`; `None` when its body is gone.
+    pub fn ready(
+        &self,
+        (client, metrics): (IpAddr, &Metrics),
+        (started, now): (Instant, Timestamp),
+        head: &mut Vec<u8>,
+    ) -> Option<Ready> {
         let body = match &self.body {
             Some(body) => Some(body.upgrade().filter(|body| body.is_held())?),
             None => None,
@@ -125,9 +134,15 @@ impl Again {
         if let Some(body) = &body {
             body.note_use();
         }
+        let aged = Aged {
+            age: self.aged.age.saturating_add(now.duration_since(self.from)),
+            ..self.aged
+        };
+        let whole = |time: SignedDuration| u64::try_from(time.as_secs()).unwrap_or_default();
+        head.clear();
+        self.head.write(whole(aged.age), whole(aged.ttl()), head);
         let about = self.about.clone();
         Some(Ready {
-            head: self.head.clone(),
             body,
             record: Record {
                 method: about.method,

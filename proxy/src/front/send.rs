@@ -25,9 +25,9 @@ type Sent = Option<()>;
 
 impl<S: Wire> Connection<S> {
     /// Sends an answer that is in memory.
-    pub(super) async fn send_ready(&mut self, ready: Ready) -> Sent {
+    pub(super) async fn send_ready(&mut self, head: &[u8], ready: Ready) -> Sent {
         let body = ready.body.as_deref().map_or(&[][..], |body| body);
-        self.send_bytes(&ready.head, body, ready.record).await
+        self.send_bytes(head, body, ready.record).await
     }
 
     /// Sends an answer.

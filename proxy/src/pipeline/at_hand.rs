@@ -6,7 +6,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{Method, request, response};
+use http::{Method, header, request, response};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -19,11 +19,15 @@ use crate::{
     deliver::{Payload, Record},
     front::{Prepared, Ready},
     metrics::Event,
-    policy::{Aged, Decision, Request, StalePermission},
+    policy::{Aged, Decision, Request, StalePermission, Stored, headers::single_date},
     recent::Held,
     route::{Route, Target},
     store::{Content, Responses},
 };
+
+/// The longest time for which an answer is prepared. It is the time by which the store may think that content was last used
+/// sooner than it was.
+const REMEMBERED: SignedDuration = SignedDuration::from_secs(10);
 
 /// An answer from the store, ready to be written.
 #[derive(Debug)]
@@ -38,13 +42,15 @@ pub struct AtHand {
     pub lasting: Option<Lasting>,
 }
 
-/// Why and until when an answer is good for another request with the same head.
+/// Why and until when an answer is good for another request with the same head, but for its `Age` and the time left.
 #[derive(Debug)]
 pub struct Lasting {
     /// It was made at this time, and is good from then on,
     pub(crate) from: Timestamp,
-    /// before this time, when `Age`, the time left or the decision itself changes,
+    /// before this time,
     pub(crate) until: Timestamp,
+    /// with this age at `from`,
+    pub(crate) aged: Aged,
     /// while this is what the index says,
     pub(crate) entry: Responses,
     /// and while this body is held, if it has one.
@@ -90,6 +96,7 @@ impl Pipeline {
             Content::Memory(held) => Some(Arc::clone(held)),
             Content::File { .. } => None,
         };
+        let lasts = lasts_until(&request, selected.head(), decision, now);
         let answer = found(&request, &selected, content, (aged, detail));
         let url = self.0.metrics.url(target.key.uri());
         let about = (url, shown_if_wanted(&asked.uri));
@@ -102,14 +109,13 @@ impl Pipeline {
                 None
             }
         };
-        let lasting = body.and_then(|body| {
-            Some(Lasting {
-                from: now,
-                until: same_until(aged, now)?,
-                entry,
-                body,
-                target,
-            })
+        let lasting = body.zip(lasts).map(|(body, until)| Lasting {
+            from: now,
+            until,
+            aged,
+            entry,
+            body,
+            target,
         });
         Some(AtHand {
             head,
@@ -119,16 +125,23 @@ impl Pipeline {
         })
     }
 
-    /// The answer that a request with exactly these bytes got a moment ago and would get again.
-    pub fn prepared(&self, head: &[u8], client: IpAddr, started: Instant) -> Option<Ready> {
+    /// The answer that a request with exactly these bytes got a moment ago and would get again; its head is left in `head`.
+    pub fn prepared(
+        &self,
+        asked: &[u8],
+        client: IpAddr,
+        started: Instant,
+        head: &mut Vec<u8>,
+    ) -> Option<Ready> {
         if !self.0.settings.access.allows(client) {
             return None;
         }
-        let prepared = self.0.prepared.get(head, self.0.clock.now())?;
+        let now = self.0.clock.now();
+        let prepared = self.0.prepared.get(asked, now)?;
         if self.0.collapse.settling(prepared.key()).is_some() {
             return None;
         }
-        let ready = prepared.ready(client, started, &self.0.metrics)?;
+        let ready = prepared.ready((client, &self.0.metrics), (started, now), head)?;
         self.0.metrics.answered(ready.record.outcome, started.elapsed());
         Some(ready)
     }
@@ -139,39 +152,89 @@ impl Pipeline {
     }
 }
 
-/// The time before which neither the whole seconds of age, of the time left and of the clock change. Every bound that a
-/// decision compares them with is in whole seconds, or is the lifetime itself.
-fn same_until(aged: Aged, now: Timestamp) -> Option<Timestamp> {
-    let second = 1_000_000_000_i32;
-    let to_next = |nanos: i32| second - nanos.rem_euclid(second);
-    let ttl = aged.ttl().subsec_nanos().rem_euclid(second);
-    let left = to_next(aged.age.subsec_nanos())
-        .min(ttl)
-        .min(to_next(now.subsec_nanosecond()));
-    let until = now.checked_add(SignedDuration::from_nanos(left.into())).ok()?;
-    (until > now).then_some(until)
+/// Until when a request with the same head gets the same decision about `stored`: a fresh response stays one until its
+/// lifetime is over, if the client has no wishes of its own about that. Sooner, so that last-use times come to be known in time.
+fn lasts_until(
+    request: &Request<'_>,
+    stored: &Stored,
+    decision: Decision,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let Decision::Fresh(aged) = decision else {
+        return None;
+    };
+    let has_wishes = [header::CACHE_CONTROL, header::PRAGMA]
+        .iter()
+        .any(|name| request.headers.contains_key(name));
+    // A Date of our own would be another one in the next second.
+    let has_date = single_date(&stored.headers, &header::DATE).is_some();
+    // A response from the future does not get older until then.
+    let is_of_the_past = stored.times.response <= now;
+    let until = now.checked_add(aged.ttl().min(REMEMBERED)).ok()?;
+    (!has_wishes && has_date && is_of_the_past && until > now).then_some(until)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::policy::{
+        Overrides, decide, select,
+        test_support::{at, date, headers, stored},
+    };
+
+    proptest! {
+        #[test]
+        fn while_an_answer_lasts_a_request_with_the_same_head_gets_the_same_decision(
+            directives in "(max-age=[0-9]{1,2}|s-maxage=[0-9]|no-cache|must-revalidate|immutable|stale-while-revalidate=9)(, max-age=[0-9]{1,2})?",
+            wish in prop::option::of("(max-age|min-fresh|max-stale)=[0-9]{1,2}|no-cache"),
+            (received, asked, later) in (0_i64..20, 0_i64..30_000, 0_i64..30_000),
+        ) {
+            let wishes = wish.map_or_else(HeaderMap::new, |wish| headers(&[("cache-control", wish)]));
+            let mut entry = stored(&[("date", date(0)), ("cache-control", directives)]);
+            entry.times.response = at(received);
+            let request = Request { method: &Method::GET, headers: &wishes };
+            let overrides = Overrides::default();
+            let decision_at = |now| {
+                let entries = std::slice::from_ref(&entry);
+                decide(&request, select(&request, entries), &overrides, now).decision
+            };
+            let now = at(0) + SignedDuration::from_millis(asked);
+            let then = now + SignedDuration::from_millis(later);
+            let first = decision_at(now);
+            let lasts = lasts_until(&request, &entry, first, now);
+            if let (Decision::Fresh(aged), Some(until)) = (first, lasts)
+                && then < until
+            {
+                let age = aged.age + then.duration_since(now);
+                prop_assert_eq!(decision_at(then), Decision::Fresh(Aged { age, ..aged }));
+            }
+        }
+    }
 
     #[test]
-    fn an_answer_lasts_until_the_next_whole_second_of_anything_it_says() {
-        let now = Timestamp::new(1_000, 250_000_000).unwrap();
-        let aged = |age: i64, lifetime: i64| Aged {
-            age: SignedDuration::from_millis(age),
-            lifetime: SignedDuration::from_millis(lifetime),
+    fn an_answer_lasts_while_it_is_fresh_but_not_for_long_and_not_for_a_client_with_wishes() {
+        let (none, wish) = (HeaderMap::new(), headers(&[("pragma", "x")]));
+        let fresh = |ttl: i64| {
+            Decision::Fresh(Aged {
+                age: SignedDuration::from_secs(5),
+                lifetime: SignedDuration::from_millis(5_000 + ttl),
+            })
         };
-        for (age, lifetime, lasts) in [
-            (10_600, 60_000, Some(400)), // the age is 11 s then
-            (10_100, 60_000, Some(750)), // the clock moves on, and with it a Date of ours
-            (10_100, 60_300, Some(200)), // 50 s are left until then
-            (60_100, 60_000, Some(750)), // stale, and permitted to be
-            (10_000, 60_000, None),      // at once
-        ] {
-            let until = lasts.map(|millis| now + SignedDuration::from_millis(millis));
-            assert_eq!(same_until(aged(age, lifetime), now), until, "{age} of {lifetime}");
-        }
+        let lasts = |headers, decision| {
+            let request = Request {
+                method: &Method::GET,
+                headers,
+            };
+            let entry = stored(&[("date", date(0))]);
+            lasts_until(&request, &entry, decision, at(0))
+                .map(|until| until.duration_since(at(0)).as_millis())
+        };
+        assert_eq!(lasts(&none, fresh(1_500)), Some(1_500));
+        assert_eq!(lasts(&none, fresh(3_600_000)), Some(REMEMBERED.as_millis()));
+        assert_eq!(lasts(&none, fresh(0)), None);
+        assert_eq!(lasts(&wish, fresh(1_500)), None);
     }
 }

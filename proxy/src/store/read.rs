@@ -14,6 +14,9 @@ use crate::policy::Selecting;
 
 use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY};
 
+/// From this many bytes on a body may begin anywhere in its page: at most an eighth more memory.
+const SCATTERED: usize = 32 << 10;
+
 impl Store {
     /// The stored responses of `key`; an index that cannot be read is a miss, and logged.
     pub async fn lookup(&self, key: &str) -> Responses {
@@ -146,12 +149,20 @@ impl Store {
 }
 
 /// Reads a small file whole; `None` when the disk does not give it.
+///
+/// Where it begins in its page follows from its digest, as if by chance. `rep movsb`, with which Linux copies to sockets,
+/// is five times slower on some processors (seen on AMD's Zen 4) while the offset in the page of what it writes is 1 to 15 bytes
+/// ahead of that of what it reads. Bodies of one size in a row in memory, sent one after the other, can keep that distance all
+/// the time: then 100 KiB took 62 µs in place of 30 µs.
 fn read_whole(file: &File, content: ContentRef) -> Option<Bytes> {
-    let mut body = vec![0; usize::try_from(content.length).ok()?];
-    file.read_exact_at(&mut body, 0)
+    let length = usize::try_from(content.length).ok()?;
+    let chance = usize::from(content.digest.as_bytes()[0]);
+    let before = if length < SCATTERED { 0 } else { chance * 16 };
+    let mut body = vec![0; before + length];
+    file.read_exact_at(&mut body[before..], 0)
         .inspect_err(
             |error| tracing::warn!(digest = %content.digest, %error, "stored content cannot be read"),
         )
         .ok()?;
-    Some(body.into())
+    Some(Bytes::from(body).slice(before..))
 }
