@@ -5,23 +5,28 @@ use std::{io, net::SocketAddr, time::Duration};
 use kato_shared::{chain::Chain, clock::Clock};
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::spawn_blocking,
     time::{Instant, interval, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::Admin,
-    front,
-    listener::Serving,
+    admin::{
+        Admin, Reach,
+        access::{TokenError, read_token},
+    },
+    listener::{Bounds, Door, Peer, Serving},
     metrics::Metrics,
     origin::{Origin, OriginError},
-    pipeline::Pipeline,
+    pipeline::{Current, Pipeline},
+    reload::Reloader,
     settings::{InvalidSettings, Settings},
     store::{OpenError, Store},
+    tls::{Certificates, PairError},
 };
 
-/// How often last-use times are written. A crash forgets at most this much about what was used.
+/// How often what eviction has learned is written down. A crash forgets at most this much of it.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 /// Admin connections at once; a scraper and an operator need few.
 const ADMIN_CONNECTIONS: u32 = 64;
@@ -47,24 +52,39 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The token of the admin API cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// No TLS.
+    /// No TLS to origins.
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// The certificate of the data listener cannot be used.
+    #[error("no TLS for clients")]
+    Certificate(#[from] PairError),
+    /// No TLS to clients.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
 }
 
 /// A proxy whose addresses are bound, and that serves when [`App::serve`] runs.
 #[derive(Debug)]
 pub struct App {
-    data: TcpListener,
+    /// Where clients come in; they share their permits.
+    doors: Vec<Door>,
     admin: TcpListener,
+    certificates: Option<Certificates>,
     /// Where clients connect.
     pub data_address: SocketAddr,
+    /// Where clients connect with TLS, if there is such a listener.
+    pub tls_address: Option<SocketAddr>,
     /// Where the admin API is.
     pub admin_address: SocketAddr,
-    pipeline: Pipeline,
+    current: Current,
+    bounds: watch::Receiver<Bounds>,
+    reloader: Reloader,
 }
 
 impl App {
@@ -76,59 +96,78 @@ impl App {
         settings.validate()?;
         // Addresses first: a second process with the same settings should hear of the port, and touch nothing.
         let data = bind("data", "listen", settings.listen.data).await?;
+        let tls = match settings.listen.tls {
+            Some(address) => Some(bind("TLS", "listen-tls", address).await?),
+            None => None,
+        };
         let admin = bind("admin", "admin", settings.listen.admin).await?;
+        if let Some(path) = settings.admin.token_file.clone() {
+            match spawn_blocking(move || read_token(&path)).await {
+                Ok(read) => drop(read?),
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            }
+        }
         let metrics = Metrics::new(&settings);
         let origin = Origin::new(&settings, clock.clone(), metrics.clone())?;
         let (cache, at) = (settings.cache.clone(), clock.clone());
-        let store = match spawn_blocking(move || Store::open(&cache, at)).await {
-            Ok(opened) => opened?,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        let store = blocking(move || Store::open(&cache, at)).await?;
+        let certificates = match settings.tls.pair() {
+            Some(files) => Some(Certificates::new(blocking(move || files.load()).await?)),
+            None => None,
         };
-        let (data_address, admin_address) = (
-            local(&data, settings.listen.data),
-            local(&admin, settings.listen.admin),
-        );
+        let data_address = local(&data, settings.listen.data);
+        let admin_address = local(&admin, settings.listen.admin);
+        let tls_address = tls.as_ref().and_then(|listener| listener.local_addr().ok());
+        let mut doors = vec![Door::Clear(data)];
+        if let Some((listener, certificates)) = tls.zip(certificates.as_ref()) {
+            doors.push(Door::Tls(listener, certificates.acceptor()?));
+        }
+        let (bounds, watched) = watch::channel(Bounds::of(&settings.limits));
+        let current = Current::new(Pipeline::new(settings, store, origin, metrics, clock));
         Ok(Self {
-            data,
+            doors,
             admin,
             data_address,
+            tls_address,
             admin_address,
-            pipeline: Pipeline::new(settings, store, origin, metrics, clock),
+            reloader: Reloader::new(current.clone(), bounds, certificates.clone()),
+            certificates,
+            bounds: watched,
+            current,
         })
+    }
+
+    /// The way to replace the settings while serving.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Serves until `shutdown` is cancelled and the grace period is over or nothing is left to do.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let limits = self.pipeline.settings().limits.clone();
-        let serving = Serving {
-            connections: limits.connections,
-            header_timeout: limits.header_timeout.get(),
-            grace: limits.shutdown_grace.get(),
-            shutdown: shutdown.clone(),
-            front: Some((
-                self.pipeline.clone(),
-                front::Times {
-                    header: limits.header_timeout.get(),
-                    progress: limits.progress_timeout.get(),
-                },
-            )),
-        };
         let over = CancellationToken::new();
-        let admin_serving = Serving {
+        let serving = Serving {
+            bounds: self.bounds.clone(),
+            shutdown: shutdown.clone(),
+            front: Some(self.current.clone()),
+        };
+        // Health keeps answering until the end, whatever the settings say meanwhile.
+        let (_unchanging, admin_bounds) = watch::channel(Bounds {
             connections: ADMIN_CONNECTIONS,
             grace: Duration::from_secs(1),
-            // Health keeps answering until the end.
+            ..*self.bounds.borrow()
+        });
+        let admin_serving = Serving {
+            bounds: admin_bounds,
             shutdown: over.clone(),
             front: None,
-            ..serving.clone()
         };
-        let pipeline = self.pipeline.clone();
-        let metrics = pipeline.metrics().clone();
+        // Shared by all generations of the settings.
+        let first = self.current.load();
         let data = async {
             let answer = {
-                let pipeline = pipeline.clone();
-                move |request, peer: SocketAddr| {
-                    let pipeline = pipeline.clone();
+                let current = self.current.clone();
+                move |request, peer: Peer| {
+                    let pipeline = current.load();
                     async move { pipeline.handle(request, peer.ip()).await }
                 }
             };
@@ -136,33 +175,40 @@ impl App {
                 shutdown.cancelled().await;
                 Instant::now()
             };
-            let ((), since) = tokio::join!(serving.run(self.data, answer), stopping);
+            let ((), since) = tokio::join!(serving.run(self.doors, answer), stopping);
             // Downloads whose clients have their bytes may still be on their way into the store.
             // One grace period for both.
-            if timeout_at(since + limits.shutdown_grace.get(), pipeline.drain())
-                .await
-                .is_err()
-            {
+            let grace = self.bounds.borrow().grace;
+            if timeout_at(since + grace, first.drain()).await.is_err() {
                 tracing::warn!("downloads were cut off by the end of the grace period");
             }
             over.cancel();
         };
-        let admin = Admin::new(self.pipeline.clone(), shutdown.clone());
-        let watching = admin_serving.run(self.admin, move |request, _peer| {
-            let admin = admin.clone();
-            async move { admin.handle(request).await }
-        });
+        let watching = {
+            let (current, shutdown) = (self.current.clone(), shutdown.clone());
+            let reach = Reach::of(self.admin_address.ip());
+            admin_serving.run(vec![Door::Clear(self.admin)], move |request, _peer| {
+                let admin = Admin::new(current.load(), shutdown.clone());
+                async move { admin.handle(request, reach).await }
+            })
+        };
+        let certificates = async {
+            if let Some(certificates) = self.certificates {
+                certificates.watch(over.clone()).await;
+            }
+        };
         tokio::join!(
             data,
+            certificates,
             watching,
-            flush_uses(self.pipeline.store().clone(), over.clone())
+            upkeep(first.store().clone(), over.clone())
         );
-        tracing::info!(lan_bytes = metrics.lan_bytes(), "stopped");
+        tracing::info!(lan_bytes = first.metrics().lan_bytes(), "stopped");
     }
 }
 
-/// Writes last-use times now and then, and at the end.
-async fn flush_uses(store: Store, over: CancellationToken) {
+/// Looks after the store now and then; at the end makes durable what is not yet.
+async fn upkeep(store: Store, over: CancellationToken) {
     let mut every = interval(FLUSH_EVERY);
     loop {
         let is_over = tokio::select! {
@@ -170,12 +216,26 @@ async fn flush_uses(store: Store, over: CancellationToken) {
             () = over.cancelled() => true,
         };
         let flushed = store.clone();
-        if let Ok(Err(error)) = spawn_blocking(move || flushed.flush_uses()).await {
-            tracing::warn!(error = %Chain(&error), "last-use times could not be written");
+        let writing = spawn_blocking(move || {
+            if is_over {
+                flushed.flush();
+            }
+            flushed.upkeep()
+        });
+        if let Ok(Err(error)) = writing.await {
+            tracing::warn!(error = %Chain(&error), "the store could not be looked after");
         }
         if is_over {
             return;
         }
+    }
+}
+
+/// Runs what blocks, away from the workers.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
 }
 

@@ -154,6 +154,16 @@ impl CacheStatus {
         self
     }
 
+    /// Says that the cache stood aside, whatever the reason to forward was. Only after [`CacheStatus::forwarded`];
+    /// elsewhere without effect.
+    #[must_use]
+    pub fn bypassed(mut self) -> Self {
+        if let Outcome::Forwarded { why, .. } = &mut self.outcome {
+            *why = Forward::Bypass;
+        }
+        self
+    }
+
     /// Says whether the request joined another one's fetch (§2.6). Only after [`CacheStatus::forwarded`].
     #[must_use]
     pub fn collapsed(mut self, is_collapsed: bool) -> Self {

@@ -28,9 +28,11 @@ pub mod pipeline;
 pub mod policy;
 pub mod range;
 mod recent;
+pub mod reload;
 pub mod respond;
 pub mod route;
 pub mod settings;
 pub mod store;
+pub mod tls;
 
 pub use app::{App, StartError};

@@ -8,7 +8,7 @@ mod render;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use std::{
 use kato_shared::api::{RequestStats, UpstreamStats};
 use serde::Serialize;
 
-use crate::settings::Settings;
+use crate::{settings::Settings, store::Trouble};
 
 /// URLs whose requests are counted one by one; later ones are only in the totals.
 const MAX_URLS: usize = 65_536;
@@ -87,10 +87,14 @@ pub enum Event {
     StaleServed,
     /// What was stored was missing or damaged, and fetched again.
     Healed,
+    /// A download went on where an earlier one had broken off.
+    Resumed,
+    /// A download was given up since nobody wanted it any more.
+    Deserted,
 }
 
 impl Event {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Stored,
         Self::PassedThrough,
         Self::FillFailed,
@@ -98,6 +102,8 @@ impl Event {
         Self::BodyBroken,
         Self::StaleServed,
         Self::Healed,
+        Self::Resumed,
+        Self::Deserted,
     ];
 
     const fn label(self) -> &'static str {
@@ -109,6 +115,8 @@ impl Event {
             Self::BodyBroken => "body_broken",
             Self::StaleServed => "stale_served",
             Self::Healed => "healed",
+            Self::Resumed => "resumed",
+            Self::Deserted => "deserted",
         }
     }
 }
@@ -121,11 +129,13 @@ pub struct Metrics(Arc<Counters>);
 struct Counters {
     requests: [AtomicU64; Outcome::ALL.len()],
     events: [AtomicU64; Event::ALL.len()],
+    not_stored: [AtomicU64; Trouble::ALL.len()],
     first_byte: [Histogram; Outcome::ALL.len()],
     lan_bytes: AtomicU64,
     tunnel_bytes: AtomicU64,
     connections: AtomicU64,
-    upstreams: Vec<(String, UpstreamCounters)>,
+    /// By name, in the order in which they were configured. A replaced upstream keeps its counts; none is ever removed.
+    upstreams: RwLock<Vec<(String, UpstreamCounters)>>,
     urls: Mutex<HashMap<String, Arc<UrlCounters>>>,
 }
 
@@ -187,15 +197,20 @@ pub struct UrlCounts {
 impl Metrics {
     /// Counters at zero, with one set for each upstream of `settings`.
     pub fn new(settings: &Settings) -> Self {
-        let upstreams = settings
-            .upstreams
-            .iter()
-            .map(|upstream| (upstream.name.to_string(), UpstreamCounters::default()))
-            .collect();
-        Self(Arc::new(Counters {
-            upstreams,
-            ..Counters::default()
-        }))
+        let metrics = Self(Arc::default());
+        metrics.add_upstreams(settings);
+        metrics
+    }
+
+    /// Counters at zero for the upstreams of `settings` that have none yet: the settings were replaced while serving.
+    pub fn add_upstreams(&self, settings: &Settings) {
+        let mut known = self.0.upstreams.write().unwrap_or_else(PoisonError::into_inner);
+        for upstream in &settings.upstreams {
+            let name = upstream.name.to_string();
+            if !known.iter().any(|(known, _)| *known == name) {
+                known.push((name, UpstreamCounters::default()));
+            }
+        }
     }
 
     /// A request was answered; `first_byte` is the time until its head was ready.
@@ -214,6 +229,11 @@ impl Metrics {
     /// Something happened.
     pub fn note(&self, event: Event) {
         self.0.events[event as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A body that could be stored is only passed through.
+    pub fn not_stored(&self, trouble: Trouble) {
+        self.0.not_stored[trouble as usize].fetch_add(1, Relaxed);
     }
 
     /// Body bytes were handed to a client's connection.
@@ -269,7 +289,8 @@ impl Metrics {
     }
 
     fn upstream(&self, name: &str, counter: impl Fn(&UpstreamCounters) -> &AtomicU64, by: u64) {
-        if let Some((_, upstream)) = self.0.upstreams.iter().find(|(known, _)| known == name) {
+        let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, upstream)) = upstreams.iter().find(|(known, _)| known == name) {
             counter(upstream).fetch_add(by, Relaxed);
         }
     }
@@ -295,7 +316,8 @@ impl Metrics {
 
     /// Per upstream.
     pub fn upstreams(&self) -> Vec<UpstreamStats> {
-        let stats = self.0.upstreams.iter().map(|(name, upstream)| UpstreamStats {
+        let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        let stats = upstreams.iter().map(|(name, upstream)| UpstreamStats {
             name: name.clone(),
             requests: upstream.requests.load(Relaxed),
             bytes: upstream.bytes.load(Relaxed),

@@ -22,7 +22,7 @@ use std::{
 pub struct Held<V> {
     value: V,
     was_used: AtomicBool,
-    is_held: AtomicBool,
+    is_current: AtomicBool,
 }
 
 impl<V> Held<V> {
@@ -31,7 +31,7 @@ impl<V> Held<V> {
         Self {
             value,
             was_used: AtomicBool::new(false),
-            is_held: AtomicBool::new(false),
+            is_current: AtomicBool::new(false),
         }
     }
 
@@ -40,7 +40,7 @@ impl<V> Held<V> {
     /// Whoever changes what the key stands for removes the value first and tells of the change afterwards, so that who has
     /// heard of the change sees `false` here.
     pub fn is_held(&self) -> bool {
-        self.is_held.load(Ordering::Acquire)
+        self.is_current.load(Ordering::Acquire)
     }
 
     /// Notes that it was of use.
@@ -105,7 +105,7 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
         self.remove(&key);
         self.last += 1;
         self.weight += weight;
-        value.is_held.store(true, Ordering::Release);
+        value.is_current.store(true, Ordering::Release);
         self.turns.push_back((self.last, key.clone()));
         let slot = Slot {
             number: self.last,
@@ -122,7 +122,7 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         if let Some(slot) = self.entries.remove(key) {
-            slot.held.is_held.store(false, Ordering::Release);
+            slot.held.is_current.store(false, Ordering::Release);
             self.weight -= slot.weight;
             self.tidy();
         }
@@ -131,7 +131,7 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
     /// Lets go of everything.
     pub(crate) fn clear(&mut self) {
         for slot in self.entries.values() {
-            slot.held.is_held.store(false, Ordering::Release);
+            slot.held.is_current.store(false, Ordering::Release);
         }
         *self = Self::default();
     }

@@ -6,6 +6,7 @@ use kato_shared::{api::Problem, chain::Chain};
 
 use crate::{
     deliver::Payload,
+    fill::FillError,
     origin::{ErrorKind, OriginError},
     route::RouteError,
 };
@@ -119,6 +120,17 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         status,
         format!("{url}: {}", Chain(error)),
         Some(hint.into()),
+    )
+}
+
+/// The content is not what its URL promises, twice.
+pub fn mismatch(url: &str, error: &FillError) -> Problem {
+    describe(
+        "digest-mismatch",
+        "upstream content is not what its URL promises",
+        StatusCode::BAD_GATEWAY,
+        format!("{url}: {error}"),
+        Some("it was fetched twice and nothing was stored; the upstream, or a cache on the way, has other content under this name".into()),
     )
 }
 

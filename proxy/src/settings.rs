@@ -7,7 +7,7 @@
 //! Deliberately absent: reading flags and environment (the command line does, see [`crate::cli`]).
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -18,9 +18,14 @@ use kato_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+mod admin;
+mod fixed;
+mod listen;
 mod upstream;
 
-pub use upstream::{BaseUrl, Kind, PathGlob, Upstream, UpstreamName};
+pub use admin::{Admin, OpenPage};
+pub use listen::{Listen, Tls};
+pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
 
 /// Where the settings are read from when no `--config` is given and the file exists.
 pub const DEFAULT_PATH: &str = "/etc/kato/proxy.toml";
@@ -33,8 +38,12 @@ pub struct Settings {
     pub offline: bool,
     /// Where to listen.
     pub listen: Listen,
+    /// The certificate of the listener with TLS.
+    pub tls: Tls,
     /// Where and how much to store.
     pub cache: Cache,
+    /// Who may use the admin listener.
+    pub admin: Admin,
     /// Who may ask.
     pub access: Access,
     /// What is logged.
@@ -44,25 +53,6 @@ pub struct Settings {
     /// The origins that may be asked, in no particular order.
     #[serde(rename = "upstream")]
     pub upstreams: Vec<Upstream>,
-}
-
-/// Section `[listen]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listen {
-    /// The address that clients use.
-    pub data: SocketAddr,
-    /// The address of health, metrics and the API; keep it on loopback.
-    pub admin: SocketAddr,
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self {
-            data: SocketAddr::from(([0, 0, 0, 0], 3180)),
-            admin: SocketAddr::from(([127, 0, 0, 1], 3181)),
-        }
-    }
 }
 
 /// Section `[cache]`.
@@ -75,6 +65,8 @@ pub struct Cache {
     pub max_size: ByteSize,
     /// Bytes to leave free on the file system, at most a tenth of its size.
     pub min_free: ByteSize,
+    /// The most stored responses, and distinct contents, to keep.
+    pub max_objects: u64,
     /// Bytes of memory for small bodies that are asked for often.
     pub memory: ByteSize,
 }
@@ -85,6 +77,7 @@ impl Default for Cache {
             dir: PathBuf::from("/var/cache/kato-proxy"),
             max_size: ByteSize::gib(50),
             min_free: ByteSize::gib(5),
+            max_objects: 1_000_000,
             memory: ByteSize::mib(64),
         }
     }
@@ -176,8 +169,14 @@ impl Default for Log {
 pub struct Limits {
     /// Client connections served at once; further ones wait in the kernel's queue.
     pub connections: u32,
-    /// A client must send its request head within this time.
+    /// A client must send its request head within this time, and end its TLS handshake.
     pub header_timeout: HumanDuration,
+    /// A client that is sent an answer must take some of it within this time.
+    pub client_progress_timeout: HumanDuration,
+    /// A connection on which nothing is asked is closed after this time.
+    pub idle_timeout: HumanDuration,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: u32,
     /// An upstream must accept a connection within this time.
     pub connect_timeout: HumanDuration,
     /// An upstream must send its response head, and then some byte of the body, within this time each.
@@ -191,6 +190,9 @@ impl Default for Limits {
         Self {
             connections: 4096,
             header_timeout: HumanDuration::from_secs(30),
+            client_progress_timeout: HumanDuration::from_secs(60),
+            idle_timeout: HumanDuration::from_secs(90),
+            streams: 100,
             connect_timeout: HumanDuration::from_secs(5),
             progress_timeout: HumanDuration::from_secs(60),
             shutdown_grace: HumanDuration::from_secs(30),
@@ -214,9 +216,23 @@ pub enum InvalidSettings {
         "the upstream `{0}` asks for intercept = true, and this build has no certificate authority to intercept with\nhint: set intercept = false and use the mirror path /{0}/… for https origins"
     )]
     Intercept(UpstreamName),
+    /// A listener with TLS needs a certificate.
+    #[error(
+        "listen.tls is set, and [tls] names no certificate\nhint: set certificate and key in the section [tls], or leave listen.tls out"
+    )]
+    NoCertificate,
+    /// One file of two.
+    #[error("the section [tls] names no {missing}\nhint: set both certificate and key, or neither")]
+    HalfPair {
+        /// The key that is missing.
+        missing: &'static str,
+    },
     /// A proxy that may serve nobody at a time serves nobody.
     #[error("limits.connections is 0\nhint: allow at least one connection")]
     NoConnections,
+    /// A store that may hold nothing is no store.
+    #[error("cache.max_objects is 0\nhint: allow at least one stored response")]
+    NoObjects,
 }
 
 impl Settings {
@@ -259,8 +275,12 @@ impl Settings {
                 return Err(InvalidSettings::Intercept(upstream.name.clone()));
             }
         }
+        self.tls.validate(&self.listen)?;
         if self.limits.connections == 0 {
             return Err(InvalidSettings::NoConnections);
+        }
+        if self.cache.max_objects == 0 {
+            return Err(InvalidSettings::NoObjects);
         }
         Ok(())
     }

@@ -60,6 +60,9 @@ pub struct Stats {
     pub stored_responses: u64,
     /// Bytes of distinct content in the store.
     pub stored_bytes: u64,
+    /// Responses among them that a power cut would lose, because they are on their way to the disk.
+    #[serde(default)]
+    pub queued_responses: u64,
     /// Per upstream.
     pub upstreams: Vec<UpstreamStats>,
 }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::timeout,
 };
 
@@ -87,6 +87,17 @@ impl Settings {
         self.arguments(&["--upstream", &format!("{name}={url}")])
     }
 
+    /// Other addresses for clients and operators.
+    #[must_use]
+    pub fn listening_on(mut self, data: &str, admin: &str) -> Self {
+        for (flag, address) in [("--listen", data), ("--admin", admin)] {
+            if let Some(at) = self.arguments.iter().position(|word| word == flag) {
+                self.arguments[at + 1] = OsString::from(address);
+            }
+        }
+        self
+    }
+
     /// More arguments.
     #[must_use]
     pub fn arguments(mut self, more: &[&str]) -> Self {
@@ -117,13 +128,14 @@ impl Settings {
         let stdout = child.stdout.take().context("stdout is piped")?;
         let mut lines = BufReader::new(stdout).lines();
         let announced = timeout(SOON, listeners(&mut lines)).await;
-        let (data, admin) = announced
+        let Announced { data, tls, admin } = announced
             .context("kato-proxy did not say in time where it listens")
             .flatten()
             .with_context(|| format!("kato-proxy wrote:\n{}", log.text()))?;
         reading.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Proxy {
             data,
+            tls,
             admin,
             child,
             log,
@@ -175,11 +187,18 @@ struct Listener {
     address: SocketAddr,
 }
 
-async fn listeners(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<(SocketAddr, SocketAddr)> {
-    let (mut data, mut admin) = (None, None);
+/// Where it listens; the address of operators is said last.
+struct Announced {
+    data: SocketAddr,
+    tls: Option<SocketAddr>,
+    admin: SocketAddr,
+}
+
+async fn listeners(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Announced> {
+    let (mut data, mut tls, mut admin) = (None, None, None);
     loop {
         if let (Some(data), Some(admin)) = (data, admin) {
-            return Ok((data, admin));
+            return Ok(Announced { data, tls, admin });
         }
         let Some(line) = lines.next_line().await? else {
             bail!("kato-proxy ended at once")
@@ -187,6 +206,7 @@ async fn listeners(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<(SocketA
         let said: Listener = serde_json::from_str(&line).with_context(|| format!("stdout: {line}"))?;
         match said.listener.as_str() {
             "data" => data = Some(said.address),
+            "tls" => tls = Some(said.address),
             "admin" => admin = Some(said.address),
             other => bail!("unknown listener {other:?}"),
         }
@@ -198,6 +218,8 @@ async fn listeners(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<(SocketA
 pub struct Proxy {
     /// Where clients ask.
     pub data: SocketAddr,
+    /// Where clients ask with TLS, if it has a certificate.
+    pub tls: Option<SocketAddr>,
     /// Where operators ask.
     pub admin: SocketAddr,
     child: Child,
@@ -239,7 +261,8 @@ impl Proxy {
             .context("the statistics stay otherwise")?
     }
 
-    /// Waits until the store alone answers `request` with `content`, however stale: a client's body ends a moment before that.
+    /// Waits until the store alone answers `request` with `content`, however stale, and a kill would lose nothing: a client's body
+    /// ends a moment before that.
     ///
     /// # Errors
     /// When that does not come soon; never for what may not be stale, such as `must-revalidate`.
@@ -249,6 +272,7 @@ impl Proxy {
             .header("cache-control", "only-if-cached, max-stale");
         let stored = async {
             while request.fetch().await?.1 != content {}
+            while self.stats().await?.queued_responses > 0 {}
             Ok(())
         };
         timeout(SOON, stored)
@@ -285,6 +309,29 @@ impl Proxy {
     /// When it is not running.
     pub fn terminate(&self) -> Result<()> {
         kill_process(self.pid()?, Signal::TERM).context("cannot send SIGTERM")
+    }
+
+    /// Sends SIGHUP: it reads its settings again.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn reload(&self) -> Result<()> {
+        kill_process(self.pid()?, Signal::HUP).context("cannot send SIGHUP")
+    }
+
+    /// Waits until its log contains `text`.
+    ///
+    /// # Errors
+    /// When that does not come soon.
+    pub async fn wait_for_log(&self, text: &str) -> Result<()> {
+        let written = async {
+            while !self.log().contains(text) {
+                yield_now().await;
+            }
+        };
+        timeout(SOON, written)
+            .await
+            .with_context(|| format!("it does not say {text:?}"))
     }
 
     /// Kills it with SIGKILL and waits for its end.

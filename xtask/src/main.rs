@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `demo [-- ARGS…]` | release binaries, then `kato demo ARGS…` |
 //! | `test [-- AREA]` | Debian packages, build, unit + integration + doc tests; or one area |
+//! | `bench [-- ARGS…]` | release binaries and peers, then the harness in `bench/` |
 //! | `check` | fmt, clippy, rustdoc, cargo-deny, tidy |
+//! | `fuzz TARGET [--seconds N]` | a fuzz target under libFuzzer |
 //! | `tidy` | the rules of this workspace that no other tool knows |
 //!
 //! Each command prints headings with the time that has passed and ends with one summary line. Exit codes: 0 done, 1 something
@@ -17,8 +19,11 @@
     reason = "a tool for people: what it prints is its product"
 )]
 
+mod bench;
 mod check;
 mod demo;
+mod packages;
+mod fuzz;
 mod process;
 mod progress;
 mod test;
@@ -50,8 +55,25 @@ enum Task {
         #[arg(last = true)]
         area: Option<String>,
     },
+    /// Measures the proxy beside others: the harness in `bench/` with the arguments after `--`.
+    Bench {
+        /// Passed to the harness as they stand; `--help` names them.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
     /// Formatting, lints, documentation, dependencies, tidy rules.
     Check,
+    /// Runs one fuzz target; the folders of `tests/fuzz/corpus` are the targets.
+    Fuzz {
+        /// The target.
+        target: String,
+        /// For how long.
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+        /// Bring what adds coverage into the corpus, instead of looking for more.
+        #[arg(long)]
+        minimise: bool,
+    },
     /// The rules of this workspace that no other tool knows.
     Tidy,
 }
@@ -75,7 +97,13 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Demo { args } => return demo::run(&args),
         Task::Test { area } => test::run(area.as_deref()),
+        Task::Bench { args } => bench::run(&args),
         Task::Check => check::run(),
+        Task::Fuzz {
+            target,
+            seconds,
+            minimise,
+        } => fuzz::run(&target, seconds, minimise),
         Task::Tidy => tidy::run(),
     };
     match outcome {

@@ -3,6 +3,7 @@
 //! Precedence: flags > environment (`KATO_PROXY_…`) > the settings file > built-in. Data goes to stdout, everything
 //! else to stderr.
 
+mod admin;
 mod client;
 mod serve;
 
@@ -15,6 +16,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use kato_shared::{chain::Chain, telemetry::LogFormat};
+
+use admin::{AdminArgs, ListArgs, SelectArgs, ShowArgs};
 
 use crate::{
     exit,
@@ -39,10 +42,12 @@ enum Verb {
     Stats(AdminArgs),
     /// List what the running proxy has stored.
     Ls(ListArgs),
-    /// Show the stored responses of one URL.
+    /// Show what is stored of one URL, why it is fresh or stale, and what a request would get.
     Show(ShowArgs),
-    /// Forget the stored responses whose URL begins so.
-    Purge(PurgeArgs),
+    /// Forget stored responses: of a URL, a prefix, an upstream, a digest.
+    Purge(SelectArgs),
+    /// Keep stored responses, and validate them before they are used again.
+    Invalidate(SelectArgs),
     /// Read all stored content and remove what is damaged.
     Verify(AdminArgs),
 }
@@ -56,6 +61,15 @@ struct SettingsArgs {
     /// The address that clients use
     #[arg(long, value_name = "ADDR", env = "KATO_PROXY_LISTEN")]
     listen: Option<SocketAddr>,
+    /// The address that clients use with TLS
+    #[arg(long, value_name = "ADDR", env = "KATO_PROXY_LISTEN_TLS")]
+    listen_tls: Option<SocketAddr>,
+    /// The PEM file of the certificate for it
+    #[arg(long, value_name = "FILE", env = "KATO_PROXY_TLS_CERTIFICATE")]
+    tls_certificate: Option<PathBuf>,
+    /// The PEM file of the certificate's private key
+    #[arg(long, value_name = "FILE", env = "KATO_PROXY_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// The address of health, metrics and the API
     #[arg(long, value_name = "ADDR", env = "KATO_PROXY_ADMIN")]
     admin: Option<SocketAddr>,
@@ -81,69 +95,29 @@ struct SettingsArgs {
     offline: bool,
 }
 
-/// Where the running proxy is.
-#[derive(Debug, Args)]
-struct AdminArgs {
-    /// The admin address of the running proxy
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "KATO_PROXY_ADMIN",
-        default_value = "127.0.0.1:3181"
-    )]
-    admin: SocketAddr,
-    /// Print the API's JSON document
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct ListArgs {
-    /// Only URLs that begin so
-    #[arg(default_value = "")]
-    prefix: String,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-struct ShowArgs {
-    /// The target URI
-    url: String,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-struct PurgeArgs {
-    /// URLs that begin so are forgotten
-    prefix: String,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
     match Cli::parse().verb {
-        Verb::Serve(args) => with_settings(&args, serve::serve),
-        Verb::CheckConfig(args) => with_settings(&args, |settings| print_settings(&settings)),
+        Verb::Serve(args) => serve::serve(args),
+        Verb::CheckConfig(args) => check_config(&args),
         Verb::Stats(args) => client::stats(&args),
-        Verb::Ls(args) => client::ls(&args.prefix, &args.admin),
-        Verb::Show(args) => client::show(&args.url, &args.admin),
-        Verb::Purge(args) => client::purge(&args.prefix, &args.admin),
+        Verb::Ls(args) => client::ls(&args),
+        Verb::Show(args) => client::show(&args),
+        Verb::Purge(args) => client::select("/-/api/purge", &args),
+        Verb::Invalidate(args) => client::select("/-/api/invalidate", &args),
         Verb::Verify(args) => client::verify(&args),
     }
 }
 
-fn with_settings(args: &SettingsArgs, run: impl FnOnce(Settings) -> u8) -> u8 {
+fn check_config(args: &SettingsArgs) -> u8 {
     match args.settle() {
-        Ok(settings) => run(settings),
+        Ok(settings) => print_settings(&settings),
         Err(message) => fail(exit::USAGE, &message),
     }
 }
 
 impl SettingsArgs {
-    /// The settings in force, or why there are none.
+    /// The settings that file, environment and flags make together now, or why there are none.
     fn settle(&self) -> Result<Settings, String> {
         let default = Path::new(DEFAULT_PATH);
         let file = self
@@ -156,6 +130,15 @@ impl SettingsArgs {
         };
         if let Some(address) = self.listen {
             settings.listen.data = address;
+        }
+        settings.listen.tls = self.listen_tls.or(settings.listen.tls);
+        for (flag, key) in [
+            (&self.tls_certificate, &mut settings.tls.certificate),
+            (&self.tls_key, &mut settings.tls.key),
+        ] {
+            if flag.is_some() {
+                key.clone_from(flag);
+            }
         }
         if let Some(address) = self.admin {
             settings.listen.admin = address;

@@ -1,17 +1,25 @@
 //! `kato-proxy serve`.
 
-use std::{io, net::SocketAddr, thread::available_parallelism};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread::available_parallelism};
 
 use kato_shared::{clock::Clock, shutdown, telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{explain, fail, print};
-use crate::{App, StartError, exit, settings::Settings};
+use super::{SettingsArgs, explain, fail, print};
+use crate::{App, StartError, exit, reload::Reloader, settings::Settings};
 
 /// Serves until stopped; returns the exit code.
-pub(super) fn serve(settings: Settings) -> u8 {
+pub(super) fn serve(args: SettingsArgs) -> u8 {
+    let settings = match args.settle() {
+        Ok(settings) => settings,
+        Err(message) => return fail(exit::USAGE, &message),
+    };
     if let Err(error) = telemetry::start(settings.log.format, &settings.log.filter) {
         return fail(exit::USAGE, &explain(&error));
     }
@@ -27,7 +35,7 @@ pub(super) fn serve(settings: Settings) -> u8 {
             );
         }
     };
-    let code = runtime.block_on(run(settings));
+    let code = runtime.block_on(run(args, settings));
     // What still runs on blocking threads after the grace period is not waited for.
     runtime.shutdown_background();
     code
@@ -51,23 +59,33 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn run(settings: Settings) -> u8 {
+async fn run(args: SettingsArgs, settings: Settings) -> u8 {
     let app = match App::build(settings, Clock::system()).await {
         Ok(app) => app,
         Err(error) => {
             let code = match &error {
-                StartError::Settings(_) => exit::USAGE,
-                StartError::Listen { .. } | StartError::Store(_) | StartError::Origin(_) => exit::REFUSED,
+                StartError::Settings(_) | StartError::Certificate(_) => exit::USAGE,
+                StartError::Listen { .. }
+                | StartError::Token(_)
+                | StartError::Store(_)
+                | StartError::Origin(_)
+                | StartError::Tls(_) => exit::REFUSED,
             };
             return fail(code, &explain(&error));
         }
     };
     // Whoever reads the addresses may stop us at once, and finds us ready for it.
-    let signals = match shutdown::Signals::install() {
-        Ok(signals) => signals,
+    let installed =
+        shutdown::Signals::install().and_then(|signals| Ok((signals, signal(SignalKind::hangup())?)));
+    let (signals, hangup) = match installed {
+        Ok(installed) => installed,
         Err(error) => return fail(exit::REFUSED, &format!("signals cannot be handled: {error}")),
     };
+    let reloader = app.reloader();
     print(&listening("data", app.data_address));
+    if let Some(address) = app.tls_address {
+        print(&listening("tls", address));
+    }
     print(&listening("admin", app.admin_address));
     notify_ready();
     let stop = CancellationToken::new();
@@ -76,7 +94,35 @@ async fn run(settings: Settings) -> u8 {
         () = signals.cancel(stop) => {
             fail(exit::TRY_AGAIN, "stopped at once by a second signal; unfinished downloads were dropped")
         }
+        never = reload_on(hangup, args, reloader) => match never {},
     }
+}
+
+/// Reads the settings again on every SIGHUP, and puts them in force or says why not.
+async fn reload_on(mut hangup: Signal, args: SettingsArgs, reloader: Reloader) -> Infallible {
+    let args = Arc::new(args);
+    while hangup.recv().await.is_some() {
+        let reading = Arc::clone(&args);
+        let outcome = match spawn_blocking(move || reading.settle()).await {
+            Ok(Ok(settings)) => reloader.apply(settings).await.map_err(|error| explain(&error)),
+            Ok(Err(message)) => Err(message),
+            Err(panicked) => Err(panicked.to_string()),
+        };
+        match outcome {
+            Ok(kept) => {
+                for key in kept {
+                    tracing::warn!(
+                        key,
+                        "a changed setting takes effect after a restart, and not before"
+                    );
+                }
+                tracing::info!("the settings were read again and are in force");
+            }
+            Err(reason) => tracing::error!(reason, "the settings stay as they were"),
+        }
+    }
+    // No more signals come: the runtime is ending, and this with it.
+    std::future::pending().await
 }
 
 /// The line that tells a supervisor where a listener is.

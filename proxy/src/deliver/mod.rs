@@ -9,11 +9,15 @@
 //! Invariant: a payload that cannot deliver all its bytes ends with an error, never early.
 
 mod body;
+mod framed;
+mod handed;
 mod payload;
 mod record;
 mod zero_copy;
 
 pub use body::ResponseBody;
+pub use framed::FramedBody;
+pub use handed::Handed;
 pub use payload::{BodyError, Payload, Span};
 pub use record::Record;
 pub use zero_copy::{SpanQueue, ZeroCopyStream};

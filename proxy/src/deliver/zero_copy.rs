@@ -78,22 +78,19 @@ impl SpanQueue {
 /// A connection that sends files in the place of placeholders.
 #[derive(Debug)]
 pub struct ZeroCopyStream {
-    /// Read from the connection by somebody else, and not yet by hyper.
-    read: Bytes,
     stream: TcpStream,
     queue: SpanQueue,
     interim: Waiting,
 }
 
 impl ZeroCopyStream {
-    /// Wraps a connection from which `read` was read already; bodies that it sends may use the queue.
-    pub fn new(stream: TcpStream, read: Bytes) -> (Self, SpanQueue) {
+    /// Wraps a connection; bodies that it sends may use the queue.
+    pub fn new(stream: TcpStream) -> (Self, SpanQueue) {
         let queue = SpanQueue::default();
         let clone = queue.clone();
         let interim = Waiting::default();
         (
             Self {
-                read,
                 stream,
                 queue,
                 interim,
@@ -181,11 +178,6 @@ impl AsyncRead for ZeroCopyStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.read.is_empty() {
-            let taken = self.read.len().min(buffer.remaining());
-            buffer.put_slice(&self.read.split_to(taken));
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -251,7 +243,7 @@ mod tests {
     async fn connected() -> (ZeroCopyStream, SpanQueue, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, queue) = ZeroCopyStream::new(listener.accept().await.unwrap().0, Bytes::new());
+        let (stream, queue) = ZeroCopyStream::new(listener.accept().await.unwrap().0);
         (stream, queue, client)
     }
 

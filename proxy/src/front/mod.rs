@@ -25,7 +25,7 @@ mod patience;
 mod prepared;
 mod send;
 
-use std::{future::Future, future::poll_fn, net::SocketAddr, pin::Pin, task::Poll, time::Duration};
+use std::{future::Future, future::poll_fn, net::IpAddr, pin::Pin, task::Poll, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
@@ -33,6 +33,7 @@ use tokio::{
     net::TcpStream,
     time::Instant,
 };
+use tokio_rustls::server::TlsStream;
 use tokio_util::{
     io::poll_read_buf,
     sync::{CancellationToken, WaitForCancellationFutureOwned},
@@ -40,7 +41,7 @@ use tokio_util::{
 
 pub use prepared::{Prepared, Ready};
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::Current;
 use patience::Patience;
 
 /// Room for the bytes of requests: heads are a few hundred bytes, and a read that leaves room free tells that nothing more
@@ -62,6 +63,13 @@ impl Wire for TcpStream {
     }
 }
 
+impl<T: Wire> Wire for TlsStream<T> {
+    /// What is written here must be encrypted first.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
 /// How long the front waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
@@ -71,7 +79,7 @@ pub struct Times {
     pub progress: Duration,
 }
 
-/// What was read of a connection that hyper goes on with.
+/// A connection of which something was read already.
 #[derive(Debug)]
 pub struct Rest<S> {
     /// The connection.
@@ -82,14 +90,14 @@ pub struct Rest<S> {
 
 /// Serves `stream` until it ends, or until it is hyper's.
 pub async fn serve<S: Wire>(
-    stream: S,
-    (pipeline, peer): (impl Fn() -> Pipeline, SocketAddr),
+    Rest { stream, read }: Rest<S>,
+    (current, client): (&Current, IpAddr),
     times: Times,
     shutdown: &CancellationToken,
 ) -> Option<Rest<S>> {
     let mut connection = Connection {
         stream,
-        read: BytesMut::with_capacity(ROOM),
+        read: BytesMut::from(&*read),
         times,
         patience: Patience::until(Instant::now() + times.header),
         shutdown: Box::pin(shutdown.clone().cancelled_owned()),
@@ -107,13 +115,15 @@ pub async fn serve<S: Wire>(
         if shutdown.is_cancelled() {
             break;
         }
-        let pipeline = pipeline();
+        let pipeline = current.load();
         let asked = &connection.read[..length];
-        if let Some(ready) = pipeline.prepared(asked, peer.ip(), started, &mut head) {
+        if let Some(ready) = pipeline.prepared(asked, client, started, &mut head) {
             connection.send_ready(&head, ready).await?;
         } else {
-            let Some(request) = head::read(asked) else { break };
-            let Some(mut answer) = pipeline.at_hand(&request, peer.ip(), started).await else {
+            let Some(mut request) = head::read(asked) else {
+                break;
+            };
+            let Some(mut answer) = pipeline.at_hand(&mut request, client, started).await else {
                 break;
             };
             if let Some(lasting) = answer.lasting.take() {
@@ -165,7 +175,9 @@ impl<S: Wire> Connection<S> {
         if self.read.len() >= MAX_HEAD {
             return Filled::NotOurs;
         }
-        self.read.reserve(ROOM / 4);
+        if self.read.capacity() - self.read.len() < ROOM / 4 {
+            self.read.reserve(ROOM);
+        }
         let was_idle = self.read.is_empty();
         if was_idle {
             self.patience.move_to(Instant::now() + self.times.header);

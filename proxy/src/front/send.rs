@@ -38,7 +38,10 @@ impl<S: Wire> Connection<S> {
             Payload::Stored(span) if self.stream.socket().is_some() => {
                 self.send_file(head, span, record).await
             }
-            payload => self.send_frames(head, payload, record).await,
+            payload @ (Payload::Stored(_)
+            | Payload::Filling { .. }
+            | Payload::Passing { .. }
+            | Payload::Parts(_)) => self.send_frames(head, payload, record).await,
         }
     }
 

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed, time::Duration};
 use kato_shared::api::UpstreamStats;
 
 use super::{BUCKETS, Event, Metrics, Outcome};
+use crate::store::Trouble;
 
 impl Metrics {
     /// The metrics page; `stored` are the store's responses and bytes.
@@ -22,18 +23,7 @@ impl Metrics {
                 self.0.requests[outcome as usize].load(Relaxed),
             );
         }
-        page.family(
-            "kato_proxy_events_total",
-            "counter",
-            "Things that happen now and then.",
-        );
-        for event in Event::ALL {
-            page.sample(
-                "kato_proxy_events_total",
-                Some(("event", event.label())),
-                self.0.events[event as usize].load(Relaxed),
-            );
-        }
+        self.render_events(&mut page);
         for (name, help, value) in [
             (
                 "kato_proxy_lan_bytes_total",
@@ -69,6 +59,33 @@ impl Metrics {
         self.render_upstreams(&mut page);
         self.render_first_byte(&mut page);
         page.0
+    }
+
+    fn render_events(&self, page: &mut Page) {
+        page.family(
+            "kato_proxy_events_total",
+            "counter",
+            "Things that happen now and then.",
+        );
+        for event in Event::ALL {
+            page.sample(
+                "kato_proxy_events_total",
+                Some(("event", event.label())),
+                self.0.events[event as usize].load(Relaxed),
+            );
+        }
+        page.family(
+            "kato_proxy_not_stored_total",
+            "counter",
+            "Bodies that were passed through because of the store, by what ailed it.",
+        );
+        for trouble in Trouble::ALL {
+            page.sample(
+                "kato_proxy_not_stored_total",
+                Some(("reason", trouble.label())),
+                self.0.not_stored[trouble as usize].load(Relaxed),
+            );
+        }
     }
 
     fn render_upstreams(&self, page: &mut Page) {

@@ -21,7 +21,7 @@ mod guard;
 mod resume;
 mod send;
 
-pub use admin_call::admin_call;
+pub use admin_call::{AdminAddress, AdminFailure, admin_call};
 pub use error::{ErrorKind, OriginError};
 pub use resume::OriginBody;
 pub use send::{Origin, OriginRequest, OriginResponse};

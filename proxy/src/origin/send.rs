@@ -89,6 +89,21 @@ impl Origin {
         })
     }
 
+    /// The way to the origins of `settings`, after those of `before`: with the same upstreams and times, the same connections; else
+    /// new ones, and requests under way end on the old. What is known about dead origins stays known.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn under(&self, before: &Settings, settings: &Settings) -> Result<Self, OriginError> {
+        if before.upstreams == settings.upstreams && before.limits == settings.limits {
+            return Ok(self.clone());
+        }
+        Ok(Self {
+            breaker: self.breaker.clone(),
+            ..Self::new(settings, self.clock.clone(), self.metrics.clone())?
+        })
+    }
+
     /// Asks the candidates in order until one answers. Safe requests are repeated after a pause when none did, and go on to
     /// the next mirror on 500, 502, 503 and 504.
     ///

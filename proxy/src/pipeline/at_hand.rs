@@ -10,16 +10,15 @@ use http::{Method, header, request, response};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{
-    Pipeline,
-    retrieve::{found, judge},
-    shown_if_wanted,
-};
+use super::{Pipeline, retrieve::found, shown_if_wanted};
 use crate::{
     deliver::{Payload, Record},
     front::{Prepared, Ready},
     metrics::Event,
-    policy::{Aged, Decision, Request, StalePermission, Stored, headers::single_date},
+    policy::{
+        Aged, Decision, Request, StalePermission, Stored,
+        headers::{self as fields, single_date},
+    },
     recent::Held,
     route::{Route, Target},
     store::{Content, Responses},
@@ -61,7 +60,12 @@ pub struct Lasting {
 
 impl Pipeline {
     /// The answer to a GET or HEAD without content, if the store has one that may be sent as it is.
-    pub async fn at_hand(&self, asked: &request::Parts, client: IpAddr, started: Instant) -> Option<AtHand> {
+    pub async fn at_hand(
+        &self,
+        asked: &mut request::Parts,
+        client: IpAddr,
+        started: Instant,
+    ) -> Option<AtHand> {
         if !self.0.settings.access.allows(client) || !matches!(asked.method, Method::GET | Method::HEAD) {
             return None;
         }
@@ -69,6 +73,7 @@ impl Pipeline {
         let Ok(Route::Target(target)) = self.admit(line, &asked.headers) else {
             return None;
         };
+        fields::strip_unkeyed(&mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
         let entry = self.0.store.lookup(key).await;
@@ -78,22 +83,15 @@ impl Pipeline {
         };
         let overrides = target.upstream.overrides(&target.path);
         let now = self.0.clock.now();
-        let (decision, selected) = judge(&request, &target, &entry, (&overrides, now));
-        let (aged, detail) = match decision {
-            Decision::Fresh(aged) => (aged, None),
-            Decision::StaleServable {
-                aged,
-                permission: StalePermission::MaxStale,
-            } => (aged, Some("stale")),
-            _ => return None,
-        };
+        let (decision, selected) = self.judge(&request, &target, &entry, (&overrides, now));
+        let (aged, detail) = without_origin(decision)?;
         let selected = selected?;
         let Some(content) = self.0.store.content(selected.content()).await else {
             self.0.metrics.note(Event::Healed);
             return None;
         };
-        let held = match &content {
-            Content::Memory(held) => Some(Arc::clone(held)),
+        let in_memory = match &content {
+            Content::Memory(body) => Some(Arc::clone(body)),
             Content::File { .. } => None,
         };
         let lasts = lasts_until(&request, selected.head(), decision, now);
@@ -102,14 +100,8 @@ impl Pipeline {
         let about = (url, shown_if_wanted(&asked.uri));
         let record = self.record(&answer, (asked.method.clone(), client), about, started);
         let (head, payload, record) = self.finish(answer, record);
-        let body = match &payload {
-            Payload::Empty => Some(None),
-            Payload::Memory(bytes) => held.filter(|held| held.len() == bytes.len()).map(Some),
-            Payload::Stored(_) | Payload::Filling { .. } | Payload::Passing { .. } | Payload::Parts(_) => {
-                None
-            }
-        };
-        let lasting = body.zip(lasts).map(|(body, until)| Lasting {
+        let (is_lasting, body) = lasting_body(&payload, in_memory);
+        let lasting = lasts.filter(|_| is_lasting).map(|until| Lasting {
             from: now,
             until,
             aged,
@@ -149,6 +141,39 @@ impl Pipeline {
     /// Where answers are kept for [`Self::prepared`].
     pub fn to_prepare(&self) -> &Prepared {
         &self.0.prepared
+    }
+}
+
+/// What a decision that leaves the origin out of it says: the age, and what `Cache-Status` says beside it.
+fn without_origin(decision: Decision) -> Option<(Aged, Option<&'static str>)> {
+    match decision {
+        Decision::Fresh(aged) => Some((aged, None)),
+        Decision::StaleServable {
+            aged,
+            permission: StalePermission::MaxStale,
+        } => Some((aged, Some("stale"))),
+        Decision::StaleServable {
+            permission: StalePermission::WhileRevalidate,
+            ..
+        }
+        | Decision::MustValidate { .. }
+        | Decision::Miss(_)
+        | Decision::GatewayTimeout
+        | Decision::Bypass(_) => None,
+    }
+}
+
+/// Whether another request with the same head gets the same body, and that body if there is one: all that is `in_memory`.
+fn lasting_body(payload: &Payload, in_memory: Option<Arc<Held<Bytes>>>) -> (bool, Option<Arc<Held<Bytes>>>) {
+    match payload {
+        Payload::Empty => (true, None),
+        Payload::Memory(bytes) => {
+            let whole = in_memory.filter(|body| body.is_held() && body.len() == bytes.len());
+            (whole.is_some(), whole)
+        }
+        Payload::Stored(_) | Payload::Filling { .. } | Payload::Passing { .. } | Payload::Parts(_) => {
+            (false, None)
+        }
     }
 }
 

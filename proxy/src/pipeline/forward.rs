@@ -106,6 +106,14 @@ impl Pipeline {
         Ok(pass(response, CacheStatus::forwarded(why), Outcome::Bypass))
     }
 
+    /// Downloads under way for `key` are not stored; those that are being stored right now are waited for, since they would come
+    /// after whatever is done to the stored response next.
+    pub(crate) async fn taint(&self, key: &str) {
+        for settling in self.0.collapse.taint(key) {
+            settling.ended().await;
+        }
+    }
+
     /// "A cache MUST invalidate the target URI … when it receives a non-error status code in response to an unsafe request
     /// method" (RFC 9111 §4.4).
     async fn invalidate(&self, method: &Method, target: &Target, response: &OriginResponse) {
@@ -117,10 +125,7 @@ impl Pipeline {
                 continue;
             };
             let key = key.to_string();
-            // A download that is being stored right now would come after the invalidation.
-            for settling in self.0.collapse.taint(&key) {
-                settling.ended().await;
-            }
+            self.taint(&key).await;
             if let Err(error) = self.0.store.invalidate(key.clone()).await {
                 tracing::warn!(key, error = %kato_shared::chain::Chain(&error), "a response could not be invalidated");
             }

@@ -11,13 +11,25 @@
 //! retrieve    GET and HEAD: store, policy, collapse, origin
 //! finish      Via, Cache-Status, Date: the same for every answer
 //! ```
+//!
+//! A [`Pipeline`] is one generation of the settings: what follows from them (router, access, limits, origins) never changes in it.
+//! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
+//! replacing the settings is the next generation over the same store, flights and counters.
 
 mod at_hand;
+mod authority;
+mod current;
+mod deviations;
 mod fetch;
+mod fills;
 mod forward;
+mod landing;
+mod landing_small;
+mod negatives;
 mod outcome;
 mod present;
 mod private_keys;
+mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
@@ -25,7 +37,7 @@ mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, Version, header, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -39,7 +51,7 @@ use crate::{
     front::Prepared,
     interim::Interim,
     metrics::{Metrics, Outcome, UrlCounters},
-    origin::Origin,
+    origin::{Origin, OriginError},
     policy::{self, headers as fields},
     respond,
     route::{Route, Router, Target},
@@ -48,29 +60,34 @@ use crate::{
 };
 
 pub use at_hand::{AtHand, Lasting};
+pub use current::Current;
+use fills::Fills;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
-/// Everything that answering a request needs; clones share it.
+/// Everything that answering a request needs, under one generation of the settings; clones share it.
 #[derive(Debug, Clone)]
 pub struct Pipeline(Arc<Layers>);
 
 #[derive(Debug)]
 struct Layers {
+    // What follows from the settings.
     settings: Settings,
     router: Router,
-    store: Store,
     origin: Origin,
+    // What all generations share.
+    store: Store,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
+    fills: Arc<Fills>,
     metrics: Metrics,
     clock: Clock,
-    /// Answers that requests with the same head get for the rest of the second.
+    /// Answers that requests with the same head get for a while; each generation has its own.
     prepared: Prepared,
     /// Downloads and tunnels: what outlives the request that began it.
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
-    pseudonym: String,
+    pseudonym: Arc<str>,
 }
 
 /// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
@@ -119,6 +136,7 @@ impl Pipeline {
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
             origin,
@@ -128,8 +146,31 @@ impl Pipeline {
             clock,
             prepared: Prepared::default(),
             tasks: TaskTracker::new(),
-            pseudonym: pseudonym(),
+            pseudonym: pseudonym().into(),
         }))
+    }
+
+    /// The next generation: `settings` over what this one shares.
+    ///
+    /// # Errors
+    /// [`OriginError`] when its origins cannot be set up; this generation is as it was.
+    pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
+        let layers = &*self.0;
+        layers.metrics.add_upstreams(&settings);
+        Ok(Self(Arc::new(Layers {
+            router: Router::new(&settings),
+            origin: layers.origin.under(&layers.settings, &settings)?,
+            settings,
+            store: layers.store.clone(),
+            collapse: layers.collapse.clone(),
+            private_keys: layers.private_keys.clone(),
+            fills: Arc::clone(&layers.fills),
+            metrics: layers.metrics.clone(),
+            clock: layers.clock.clone(),
+            prepared: Prepared::default(),
+            tasks: layers.tasks.clone(),
+            pseudonym: Arc::clone(&layers.pseudonym),
+        })))
     }
 
     /// Answers one request of a client at `client`.
@@ -137,6 +178,7 @@ impl Pipeline {
         let started = Instant::now();
         let queue = request.extensions().get::<SpanQueue>().cloned();
         let method = request.method().clone();
+        let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
         let (answer, url, shown) = if self.0.settings.access.allows(client) {
             let shown = shown_if_wanted(request.uri());
@@ -152,7 +194,15 @@ impl Pipeline {
         };
         let record = self.record(&answer, (method, client), (url, shown), started);
         let (parts, payload, record) = self.finish(answer, record);
-        Response::from_parts(parts, ResponseBody::new(payload, Some(record)).by_way_of(queue))
+        let body = ResponseBody::new(payload, Some(record)).by_way_of(queue);
+        let mut response = Response::from_parts(parts, body);
+        let is_tunnel = is_connect && response.status().is_success();
+        if is_last && !is_tunnel {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Counts an answer whose head is ready, and begins its entry in the access log.
@@ -195,6 +245,16 @@ impl Pipeline {
         &self.0.store
     }
 
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Where requests may go.
+    pub(crate) fn router(&self) -> &Router {
+        &self.0.router
+    }
+
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
@@ -229,7 +289,15 @@ impl Pipeline {
         Ok(route)
     }
 
-    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Option<Arc<UrlCounters>>) {
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        client: IpAddr,
+    ) -> (Answer, Option<Arc<UrlCounters>>) {
+        if authority::normalise(&mut request, &self.0.router).is_err() {
+            let refusal = respond::problem(&respond::bad_host());
+            return (Answer::generated(refusal, Outcome::Refused, "bad-host"), None);
+        }
         let line = (request.method(), request.uri(), request.version());
         let route = match self.admit(line, request.headers()) {
             Ok(route) => route,
@@ -242,7 +310,8 @@ impl Pipeline {
             Route::Target(target) => {
                 let url = self.0.metrics.url(target.key.uri());
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-                    let (parts, _no_content) = request.into_parts();
+                    let (mut parts, _no_content) = request.into_parts();
+                    fields::strip_unkeyed(&mut parts.headers);
                     let ask = Ask {
                         interim: self.interim(&parts.extensions),
                         method: parts.method,
@@ -287,6 +356,16 @@ fn shown_if_wanted(uri: &http::Uri) -> Arc<str> {
     } else {
         Arc::default()
     }
+}
+
+/// Whether what follows on the connection could be read as a request by one server and as content by another: after a transfer
+/// coding, which is what request smuggling is made with, and after a CONNECT, behind which clients send what is for the tunnel.
+/// "the server … ought to … close the connection after responding" ([RFC 9112 §6.1]).
+///
+/// [RFC 9112 §6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
+    request.version() <= Version::HTTP_11
+        && (request.method() == Method::CONNECT || request.headers().contains_key(header::TRANSFER_ENCODING))
 }
 
 /// The target of a request line for logs.

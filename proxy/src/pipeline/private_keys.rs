@@ -2,15 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-/// Keys whose last response was not to be shared: their requests do not wait for one another.
-#[derive(Debug, Default)]
-pub(super) struct PrivateKeys(Mutex<HashMap<String, Instant>>);
+/// Keys whose last response was not to be shared: their requests do not wait for one another. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PrivateKeys(Arc<Mutex<HashMap<String, Instant>>>);
 
 impl PrivateKeys {
     /// How long a key is remembered. Short: while it is, a response that may be stored is not.

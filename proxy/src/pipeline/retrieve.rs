@@ -90,7 +90,7 @@ impl Pipeline {
 
     async fn round(&self, ask: &Arc<Ask>, key: &str, entry: Responses, overrides: &Overrides) -> Round {
         let now = self.0.clock.now();
-        let (decision, selected) = judge(&ask.request(), &ask.target, &entry, (overrides, now));
+        let (decision, selected) = self.judge(&ask.request(), &ask.target, &entry, (overrides, now));
         let url = ask.target.key.uri();
         match (decision, &selected) {
             (Decision::Fresh(aged), Some(selected)) => self.hit(ask, selected, aged, None).await,
@@ -129,6 +129,29 @@ impl Pipeline {
             return Round::Again;
         };
         Round::Done(Box::new(found(&ask.request(), selected, content, (aged, detail))))
+    }
+
+    /// What is stored for `request`, and what to do with it; where the settings changed that, the log says so.
+    pub(super) fn judge(
+        &self,
+        request: &Request<'_>,
+        target: &Target,
+        entry: &Responses,
+        (overrides, now): (&Overrides, Timestamp),
+    ) -> (Decision, Option<Selected>) {
+        let found = policy::select(request, entry.heads());
+        let selected = match found {
+            Lookup::Found { index, .. } => Some(Selected {
+                entry: Arc::clone(entry),
+                index,
+            }),
+            Lookup::Absent | Lookup::NoVariant => None,
+        };
+        let verdict = policy::decide(request, found, overrides, now);
+        for deviation in &verdict.deviations {
+            self.deviates(target, deviation.rule(), deviation);
+        }
+        (verdict.decision, selected)
     }
 
     async fn ask_origin(
@@ -172,10 +195,13 @@ impl Pipeline {
 
     /// Whether a request that comes now may still have what the flight brings.
     fn is_joinable(&self, ask: &Ask, shared: &Shared, overrides: &Overrides) -> bool {
-        let Shared::Filling(filling) = shared else {
+        if matches!(shared, Shared::Filling(filling) if filling.fill.has_failed()) {
+            return false;
+        }
+        let Some((head, is_received)) = shared.new_head() else {
             return true;
         };
-        if !filling.fill.is_received() || !filling.head.selecting.matches(&ask.headers) {
+        if !is_received || !head.selecting.matches(&ask.headers) {
             return true;
         }
         let request = Request {
@@ -184,7 +210,7 @@ impl Pipeline {
         };
         let found = Lookup::Found {
             index: 0,
-            stored: &filling.head,
+            stored: head,
         };
         let verdict = policy::decide(&request, found, overrides, self.0.clock.now());
         matches!(verdict.decision, Decision::Fresh(_))
@@ -201,28 +227,6 @@ impl Pipeline {
             self.start_fetch(permit, Arc::clone(ask), entry, selected, None);
         }
     }
-}
-
-/// What is stored for `request`, and what to do with it; where the settings changed that, the log says so.
-pub(super) fn judge(
-    request: &Request<'_>,
-    target: &Target,
-    entry: &Responses,
-    (overrides, now): (&Overrides, Timestamp),
-) -> (Decision, Option<Selected>) {
-    let found = policy::select(request, entry.heads());
-    let selected = match found {
-        Lookup::Found { index, .. } => Some(Selected {
-            entry: Arc::clone(entry),
-            index,
-        }),
-        Lookup::Absent | Lookup::NoVariant => None,
-    };
-    let verdict = policy::decide(request, found, overrides, now);
-    for deviation in &verdict.deviations {
-        tracing::debug!(url = target.key.uri(), %deviation, "the settings changed a caching decision");
-    }
-    (verdict.decision, selected)
 }
 
 /// The answer from the store; `detail` is for `Cache-Status`.
@@ -245,6 +249,6 @@ pub(super) fn found(
 }
 
 /// Rounded down, so that what has been stale for half a second shows a negative number.
-fn whole_seconds(ttl: SignedDuration) -> SignedDuration {
+pub(super) fn whole_seconds(ttl: SignedDuration) -> SignedDuration {
     SignedDuration::from_secs(ttl.as_secs() - i64::from(ttl.subsec_nanos() < 0))
 }

@@ -31,6 +31,60 @@ pub const PROXY_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("proxy-authentication-info"),
 ];
 
+/// Fields by which a trusted gateway tells its server what the client asked for "really": another host, scheme, path or method. A
+/// client that writes them itself changes the answer and not the cache key: what was made for it alone would be served to
+/// everybody. No `Vary` protects, since the servers that obey them do not mention them. Names in lower case.
+const GATEWAY_FIELDS: [&str; 16] = [
+    "forwarded",
+    "front-end-https",
+    "x-custom-ip-authorization",
+    "x-forwarder-for",
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-override-url",
+    "x-proxy-url",
+    "x-real-ip",
+    "x-request-uri",
+    "x-scheme",
+    "x-url-scheme",
+    "x-wap-profile",
+];
+
+/// Families of such fields: `X-Forwarded-Host`, `X-Original-URL`, `X-Rewrite-URL` and their relatives.
+const GATEWAY_FAMILIES: [&str; 3] = ["x-forwarded-", "x-original-", "x-rewrite-"];
+
+/// Fields about the content of a request, and about waiting for it. A retrieval is sent on without content.
+const CONTENT_FIELDS: [HeaderName; 5] = [
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+];
+
+/// Removes from a retrieval what could change the answer without being part of the cache key: fields of gateways, and those
+/// that describe content ("content received in a GET request has no generally defined semantics", [RFC 9110 §9.3.1]).
+///
+/// [RFC 9110 §9.3.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.1
+pub fn strip_unkeyed(headers: &mut HeaderMap) {
+    let is_of_a_gateway = |name: &HeaderName| {
+        let name = name.as_str();
+        GATEWAY_FIELDS.contains(&name) || GATEWAY_FAMILIES.iter().any(|family| name.starts_with(family))
+    };
+    // Nearly every request has none: nothing is collected then.
+    let found: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_of_a_gateway(name))
+        .cloned()
+        .collect();
+    for name in found.iter().chain(&CONTENT_FIELDS) {
+        headers.remove(name);
+    }
+}
+
 /// Removes every hop-by-hop field, first those that any `Connection` line nominates.
 ///
 /// "Intermediaries MUST parse a received Connection header field before a message is forwarded and, for each

@@ -46,14 +46,13 @@ pub(super) fn target(
     let mut candidate = (*base).clone();
     candidate.set_path(url.path());
     candidate.set_query(url.query());
-    finish(
-        upstream,
-        vec![candidate],
-        url.path().trim_start_matches('/').to_owned(),
-    )
+    // With its slash: rules are about paths below the base URL, and this one is not.
+    let path = candidate.path().to_owned();
+    finish(upstream, vec![candidate], path)
 }
 
-fn is_same_host(base: &Url, asked: &Url) -> bool {
+/// Whether `asked` is at the host and port of `base`; the default ports of both schemes count as one.
+pub(super) fn is_same_host(base: &Url, asked: &Url) -> bool {
     let same_port = base.port_or_known_default() == asked.port_or_known_default();
     let both_default = base.port().is_none() && asked.port().is_none();
     base.host_str() == asked.host_str() && (base.scheme() == asked.scheme() && same_port || both_default)

@@ -116,7 +116,10 @@ impl Router {
     /// [`RouteError`].
     pub fn route(&self, method: &Method, uri: &Uri) -> Result<Route, RouteError> {
         if method == Method::CONNECT {
-            return self.tunnel(uri.authority().ok_or_else(|| bad(uri))?);
+            // "CONNECT uses … only the host and port number of the tunnel destination" (RFC 9112 §3.2.3).
+            let is_authority_form = uri.scheme().is_none() && uri.path_and_query().is_none();
+            let authority = uri.authority().filter(|_| is_authority_form);
+            return self.tunnel(authority.ok_or_else(|| bad(uri))?);
         }
         let mut whole = String::new();
         let asked = match (uri.scheme_str(), uri.path_and_query()) {
@@ -150,6 +153,12 @@ impl Router {
 
     fn known(&self) -> MutexGuard<'_, Recent<Box<str>, Arc<Target>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the host and port of `uri` are an upstream's.
+    pub fn names(&self, uri: &Uri) -> bool {
+        Url::parse(&uri.to_string())
+            .is_ok_and(|url| bases(&self.upstreams).any(|(_, base)| forward::is_same_host(base, &url)))
     }
 
     fn tunnel(&self, authority: &Authority) -> Result<Route, RouteError> {
@@ -195,15 +204,22 @@ fn below(upstream: &Arc<Upstream>, suffix: &str) -> Result<Target, RouteError> {
         .iter()
         .map(|base| {
             let base = base.url();
-            let joined = Url::parse(&format!("{base}{}", suffix.trim_start_matches('/'))).ok();
+            // Slashes at the front stay: `//a` and `/a` are two resources (RFC 3986 §6.2.2 does not make them one).
+            let joined = Url::parse(&format!("{base}{suffix}")).ok();
             joined
                 // Dot segments are resolved by now: what they leave must still lie below the base.
                 .filter(|url| url.path().starts_with(base.path()) && url.origin() == base.origin())
                 .ok_or_else(bad)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let path = suffix.split(['?', '#']).next().unwrap_or_default();
-    finish(upstream, candidates, path.trim_start_matches('/').to_owned())
+    // The path that is asked for, not the one that was written: `x.deb/../InRelease` gets the rules of `InRelease`.
+    let path = candidates
+        .first()
+        .zip(upstream.urls.first())
+        .and_then(|(first, base)| first.path().strip_prefix(base.url().path()))
+        .unwrap_or_default()
+        .to_owned();
+    finish(upstream, candidates, path)
 }
 
 fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Result<Target, RouteError> {

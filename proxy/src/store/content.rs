@@ -35,6 +35,13 @@ pub enum Content {
     },
 }
 
+impl From<Bytes> for Content {
+    /// Bytes that the memory tier does not hold.
+    fn from(bytes: Bytes) -> Self {
+        Self::Memory(Arc::new(Held::new(bytes)))
+    }
+}
+
 impl Content {
     /// The size in bytes.
     pub fn length(&self) -> u64 {
@@ -54,9 +61,24 @@ pub enum NoRoom {
         /// What was asked for.
         needed: u64,
     },
+    /// What is pinned leaves too little of the quota.
+    #[error(
+        "the store has no room for {needed} bytes: pinned content takes {pinned} of {max_size} bytes\nhint: unpin something, or raise cache.max_size"
+    )]
+    Pinned {
+        /// What was asked for.
+        needed: u64,
+        /// Bytes of pinned content.
+        pinned: u64,
+        /// The quota in bytes.
+        max_size: u64,
+    },
     /// The disk refused.
     #[error("the store cannot be written")]
     Disk(#[source] StoreError),
+    /// Writing could not keep up a moment ago.
+    #[error("the disk is too slow")]
+    Slow,
     /// The store is being closed.
     #[error("the store is closing")]
     Closing,

@@ -92,6 +92,9 @@ pub enum StoreError {
         #[source]
         source: Arc<io::Error>,
     },
+    /// The index is open for reading alone.
+    #[error("the store can only be read")]
+    ReadOnly,
     /// The store is being closed.
     #[error("the store is closing")]
     Closing,

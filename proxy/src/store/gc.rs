@@ -12,12 +12,16 @@ use super::{
     Store, StoreError,
     content::NoRoom,
     layout::{Space, remove_if_there},
-    quota::{Usage, Verdict, victims},
+    ledger::Excess,
+    quota::{Need, Usage, Verdict},
     tables::Change,
 };
 
 /// Free bytes that the index needs to write a change down, generously.
 const INDEX_ROOM: u64 = 1 << 20;
+
+/// Rows that one transaction writes down at most: others wait for it.
+const ROWS_AT_ONCE: usize = 4096;
 
 /// What [`Store::verify`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,38 +44,105 @@ impl Store {
     /// index to write down what is evicted.
     pub fn check_room(&self) -> Result<(), NoRoom> {
         let usage = self.usage()?;
-        if usage.space.free < INDEX_ROOM {
+        if usage.space.free < INDEX_ROOM && !self.0.layout.reserve().exists() {
             return Err(NoRoom::Quota { needed: INDEX_ROOM });
         }
-        match self.0.quota.judge(1, usage) {
-            Verdict::After(bytes) if bytes > usage.stored => Err(NoRoom::Quota { needed: bytes }),
-            Verdict::Fits | Verdict::After(_) => Ok(()),
+        let (pinned, _) = self.0.index.ledger().pinned();
+        match self.0.quota.judge(Need { bytes: 1, objects: 1 }, usage) {
+            Verdict::After { excess, .. } if excess.bytes > usage.stored.saturating_sub(pinned) => {
+                Err(self.no_room(excess.bytes))
+            }
+            Verdict::Fits | Verdict::After { .. } => Ok(()),
         }
     }
 
     /// Makes sure that `needed` bytes may be written, evicting for them if it must.
     pub(super) fn make_room(&self, needed: u64) -> Result<(), NoRoom> {
-        match self.0.quota.judge(needed, self.usage()?) {
+        self.make_room_for(Need {
+            bytes: needed,
+            objects: 1,
+        })
+    }
+
+    /// [`Self::make_room`] for several bodies.
+    pub(super) fn make_room_for(&self, need: Need) -> Result<(), NoRoom> {
+        match self.0.quota.judge(need, self.usage()?) {
             Verdict::Fits => Ok(()),
-            Verdict::After(bytes) => self.evict_for(bytes),
+            // Just after a start what may go is not known yet: the quota waits a moment, and no client does.
+            Verdict::After { is_disk: false, .. } if !self.0.index.ledger().is_loaded() => Ok(()),
+            Verdict::After { excess, .. } => self.evict(excess),
+        }
+    }
+
+    /// Evicts what is stored beyond the quota: a body of unknown length was larger than its room, the settings have
+    /// changed, or the quota had to wait.
+    pub(super) fn trim(&self) -> Result<(), NoRoom> {
+        let need = Need { bytes: 0, objects: 0 };
+        match self.0.quota.judge(need, self.usage()?) {
+            Verdict::After { excess, .. } if self.0.index.ledger().is_loaded() => self.evict(excess),
+            Verdict::Fits | Verdict::After { .. } => Ok(()),
         }
     }
 
     /// Evicts at least `bytes` bytes of content, or nothing.
     pub(super) fn evict_for(&self, bytes: u64) -> Result<(), NoRoom> {
-        // Last-use times that only this process knows must count.
-        self.flush_uses().map_err(NoRoom::Disk)?;
+        self.evict(Excess { bytes, contents: 0 })
+    }
+
+    fn evict(&self, excess: Excess) -> Result<(), NoRoom> {
+        self.make_index_room();
+        let ledger = self.0.index.ledger();
         let _no_commit = self.0.moving.write().unwrap_or_else(PoisonError::into_inner);
-        let rows = self.0.index.content().map_err(NoRoom::Disk)?;
-        let chosen = victims(rows, bytes, &self.0.in_use.now()).ok_or(NoRoom::Quota { needed: bytes })?;
-        let freed: u64 = chosen.iter().map(|row| row.length).sum();
-        let digests: Vec<Digest> = chosen.iter().map(|row| row.digest).collect();
+        let taken = ledger
+            .take(excess, &self.0.in_use.now())
+            .ok_or_else(|| self.no_room(excess.bytes))?;
         tracing::info!(
-            contents = digests.len(),
-            bytes = freed,
-            "evicting the least recently used content"
+            contents = taken.len(),
+            bytes = taken.iter().map(|(_, length)| length).sum::<u64>(),
+            "evicting content"
         );
-        self.discard(&digests).map_err(NoRoom::Disk)
+        let digests: Vec<Digest> = taken.iter().map(|(digest, _)| *digest).collect();
+        match self.discard(&digests) {
+            Ok(()) => {
+                ledger.note_evicted(&taken);
+                self.restore_reserve();
+                Ok(())
+            }
+            Err(error) => {
+                ledger.give_back(taken);
+                Err(NoRoom::Disk(error))
+            }
+        }
+    }
+
+    /// Why there is no room for `needed` bytes.
+    fn no_room(&self, needed: u64) -> NoRoom {
+        let (pinned, _) = self.0.index.ledger().pinned();
+        if pinned > 0 && pinned.saturating_add(needed) > self.0.quota.max_size {
+            NoRoom::Pinned {
+                needed,
+                pinned,
+                max_size: self.0.quota.max_size,
+            }
+        } else {
+            NoRoom::Quota { needed }
+        }
+    }
+
+    /// Gives up the space that is held back when nothing else is left: a change that frees space, or that must not be lost, has to
+    /// be written down.
+    pub(super) fn make_index_room(&self) {
+        let is_full = self.0.layout.space().is_ok_and(|space| space.free < INDEX_ROOM);
+        if is_full && self.0.reserve.give_up() {
+            tracing::info!("the disk is full; the space that was held back is used to make room");
+        }
+    }
+
+    /// Holds space back again.
+    pub(super) fn restore_reserve(&self) {
+        if let Ok(space) = self.0.layout.space() {
+            self.0.reserve.make(space);
+        }
     }
 
     /// Forgets one content that turned out to be damaged or missing.
@@ -82,30 +153,34 @@ impl Store {
         }
     }
 
-    /// Writes the last-use times that have come together. Called now and then, before an eviction, and at the end.
+    /// What is done now and then, and at the end: writes down what eviction has learned, and removes content that lost its
+    /// last name while it was being read.
     ///
     /// # Errors
-    /// [`StoreError`] when the index cannot be changed; the times are then kept for the next call.
-    pub fn flush_uses(&self) -> Result<(), StoreError> {
-        let touched = std::mem::take(&mut *self.0.touched.lock().unwrap_or_else(PoisonError::into_inner));
-        if touched.is_empty() {
-            return Ok(());
-        }
-        let changes = touched
-            .iter()
-            .map(|(digest, at)| Change::Touch {
-                digest: *digest,
-                at: *at,
-            })
-            .collect();
-        let outcome = self.0.index.submit_blocking(changes);
-        if outcome.is_err() {
-            let mut newer = self.0.touched.lock().unwrap_or_else(PoisonError::into_inner);
-            for (digest, at) in touched {
-                newer.entry(digest).or_insert(at);
+    /// [`StoreError`] when the index cannot be changed; it is tried again the next time.
+    pub fn upkeep(&self) -> Result<(), StoreError> {
+        loop {
+            let rows = self.0.index.ledger().changes(ROWS_AT_ONCE);
+            if rows.is_empty() {
+                break;
+            }
+            let changes = rows
+                .iter()
+                .map(|(digest, standing)| Change::Stand {
+                    digest: *digest,
+                    standing: *standing,
+                })
+                .collect();
+            if let Err(error) = self.0.index.submit_blocking(changes) {
+                self.0.index.ledger().note_unwritten(&rows);
+                return Err(error);
             }
         }
-        outcome
+        self.reap()?;
+        if let Err(error) = self.trim() {
+            tracing::warn!(error = %Chain(&error), "the store is above its quota");
+        }
+        Ok(())
     }
 
     /// Reads all content, removes what is not what its digest says, and files that the index does not name.
@@ -113,6 +188,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the index or the folder cannot be read.
     pub fn verify(&self) -> Result<Verification, StoreError> {
+        self.0.behind.settle_all();
         let mut found = Verification::default();
         let mut named = HashSet::new();
         for row in self.0.index.content()? {
@@ -148,7 +224,7 @@ impl Store {
     }
 
     /// The caller holds `moving` for itself.
-    fn discard(&self, digests: &[Digest]) -> Result<(), StoreError> {
+    pub(super) fn discard(&self, digests: &[Digest]) -> Result<(), StoreError> {
         let markers = digests
             .iter()
             .map(|digest| self.0.layout.mark(digest))
@@ -180,8 +256,10 @@ impl Store {
                 source: source.into(),
             })
         })?;
+        let totals = self.totals().map_err(NoRoom::Disk)?;
         Ok(Usage {
-            stored: self.totals().map_err(NoRoom::Disk)?.bytes,
+            stored: totals.bytes,
+            objects: totals.responses.max(totals.contents),
             reserved: self.0.reserved.load(Ordering::Relaxed),
             written: self.0.written.load(Ordering::Relaxed),
             space: Space { ..space },

@@ -9,9 +9,11 @@
 //! Invariants: whoever gets `Ok` has a durable change. Content is durable before the change that names it is sent.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -22,9 +24,10 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::{
-    OpenError, StoreError, StoredResponse,
-    index_file::{found, is_damage, is_empty, open_file, read_meta, set_aside},
-    tables::{self, CONTENT, Change, META, RESPONSES, SCHEMA, Tables},
+    OpenError, StoreError, StoredResponse, frozen,
+    index_file::{is_worth_compacting, open_file, open_index},
+    ledger::{Ledger, Loader},
+    tables::{self, CONTENTS, Change, Effect, META, RESPONSES, Tables},
 };
 
 /// Changes that may wait for the writer; more would only queue up memory, so senders wait.
@@ -37,17 +40,21 @@ type Job = (Vec<Change>, Reply);
 #[derive(Debug)]
 pub(super) struct Index {
     database: Arc<Handle>,
+    ledger: Arc<Ledger>,
     /// Whether this index was founded just now.
     pub(super) is_new: bool,
     jobs: Option<SyncSender<Job>>,
     writer: Option<thread::JoinHandle<()>>,
+    _loader: Loader,
 }
 
 /// The database, replaced when it must be reopened. `None` only while it is.
 #[derive(Debug)]
-struct Handle {
+pub(super) struct Handle {
     path: PathBuf,
     open: RwLock<Option<Database>>,
+    /// Whether the file cannot be written; what is written to the open database is then lost.
+    is_frozen: AtomicBool,
 }
 
 /// Totals of the index.
@@ -55,7 +62,9 @@ struct Handle {
 pub struct Totals {
     /// Cache keys with a stored response.
     pub responses: u64,
-    /// Bytes of distinct content.
+    /// Distinct contents.
+    pub contents: u64,
+    /// Their bytes.
     pub bytes: u64,
 }
 
@@ -64,69 +73,49 @@ pub struct Totals {
 pub(super) struct ContentRow {
     pub(super) digest: Digest,
     pub(super) length: u64,
-    /// Seconds since 1970.
-    pub(super) last_use: i64,
-    pub(super) is_referenced: bool,
 }
 
 impl Index {
     /// Opens the index file, creating it when it is missing.
     pub(super) fn open(path: &Path, folder: &Path) -> Result<Self, OpenError> {
-        let unopened = |source: redb::Error| OpenError::Index {
-            path: path.to_owned(),
-            source: Box::new(source),
-        };
-        let database = match open_file(path) {
-            Err(error) if is_damage(&error) => {
-                set_aside(path, &error).map_err(|source| OpenError::Unusable {
-                    path: folder.to_owned(),
-                    source,
-                })?;
-                open_file(path).map_err(unopened)?
-            }
-            opened => opened.map_err(unopened)?,
-        };
-        // A process that was killed while it founded the index left a file without any table.
-        let is_new = is_empty(&database).map_err(unopened)?;
-        if is_new {
-            found(&database).map_err(unopened)?;
-        }
-        let schema = read_meta(&database, "schema").map_err(unopened)?;
-        match schema {
-            Some(SCHEMA) => {}
-            Some(found) => {
-                return Err(OpenError::Newer {
-                    path: folder.to_owned(),
-                    found,
-                    known: SCHEMA,
-                });
-            }
-            None => {
-                return Err(OpenError::Foreign {
-                    path: folder.to_owned(),
-                    found: "index.redb without a schema".into(),
-                });
-            }
-        }
+        let (database, is_new) = open_index(path, folder)?;
         let database = Arc::new(Handle {
             path: path.to_owned(),
             open: RwLock::new(Some(database)),
+            is_frozen: AtomicBool::new(frozen::is_read_only(path)),
         });
+        let pins = database.pins().map_err(|error| OpenError::Unusable {
+            path: folder.to_owned(),
+            source: io::Error::other(error),
+        })?;
+        let ledger = Arc::new(Ledger::new(pins.into_iter().map(|(pin, _)| pin)));
         let (jobs, queue) = sync_channel(QUEUE);
         let handle = Arc::clone(&database);
+        let known = Arc::clone(&ledger);
         let writer = thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || write_all(&handle, &queue))
+            .spawn(move || write_all(&handle, &known, &queue))
             .map_err(|source| OpenError::Unusable {
                 path: folder.to_owned(),
                 source,
             })?;
+        let loader = Loader::start(&ledger, Arc::clone(&database)).map_err(|source| OpenError::Unusable {
+            path: folder.to_owned(),
+            source,
+        })?;
         Ok(Self {
             database,
+            ledger,
             is_new,
             jobs: Some(jobs),
             writer: Some(writer),
+            _loader: loader,
         })
+    }
+
+    /// What the process remembers about the content.
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// Makes `changes` in one transaction and returns when they are durable. Blocks while the queue is full.
@@ -148,11 +137,12 @@ impl Index {
 
     /// The stored responses of `key`.
     pub(super) fn responses(&self, key: &str) -> Result<Vec<StoredResponse>, StoreError> {
-        let row = self.database.read("read a response", |transaction| {
-            let table = transaction.open_table(RESPONSES)?;
-            Ok(table.get(key)?.map(|row| row.value().to_vec()))
-        })?;
-        row.map_or_else(|| Ok(Vec::new()), |row| tables::decode(key, &row))
+        self.database.responses(key)
+    }
+
+    /// For reads that are defined elsewhere.
+    pub(super) fn handle(&self) -> &Arc<Handle> {
+        &self.database
     }
 
     /// Up to `limit` keys that begin with `prefix`, after `after`, in order, with their responses.
@@ -185,20 +175,13 @@ impl Index {
     /// All content, in no particular order.
     pub(super) fn content(&self) -> Result<Vec<ContentRow>, StoreError> {
         self.database.read("list the content", |transaction| {
-            let table = transaction.open_table(CONTENT)?;
-            let references = transaction.open_multimap_table(tables::REFERENCES)?;
+            let table = transaction.open_table(CONTENTS)?;
             let mut rows = Vec::new();
             for row in table.iter()? {
                 let (digest, row) = row?;
-                let digest = Digest::from_bytes(digest.value());
-                let (length, last_use) = row.value();
-                let is_referenced =
-                    !redb::ReadableMultimapTable::get(&references, digest.as_bytes())?.is_empty();
                 rows.push(ContentRow {
-                    digest,
-                    length,
-                    last_use,
-                    is_referenced,
+                    digest: Digest::from_bytes(digest.value()),
+                    length: row.value().0,
                 });
             }
             Ok(rows)
@@ -217,7 +200,7 @@ impl Index {
     /// The size of `digest`, if the index knows it.
     pub(super) fn content_length(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         self.database.read("look for content", |transaction| {
-            let table = transaction.open_table(CONTENT)?;
+            let table = transaction.open_table(CONTENTS)?;
             Ok(table.get(digest.as_bytes())?.map(|row| row.value().0))
         })
     }
@@ -227,6 +210,7 @@ impl Index {
         self.database.read("count the responses", |transaction| {
             Ok(Totals {
                 responses: transaction.open_table(RESPONSES)?.len()?,
+                contents: transaction.open_table(CONTENTS)?.len()?,
                 bytes: transaction
                     .open_table(META)?
                     .get("bytes")?
@@ -248,7 +232,16 @@ impl Drop for Index {
 }
 
 impl Handle {
-    fn read<T>(
+    /// The stored responses of `key`.
+    pub(super) fn responses(&self, key: &str) -> Result<Vec<StoredResponse>, StoreError> {
+        let row = self.read("read a response", |transaction| {
+            let table = transaction.open_table(RESPONSES)?;
+            Ok(table.get(key)?.map(|row| row.value().to_vec()))
+        })?;
+        row.map_or_else(|| Ok(Vec::new()), |row| tables::decode(key, &row))
+    }
+
+    pub(super) fn read<T>(
         &self,
         action: &'static str,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
@@ -262,25 +255,54 @@ impl Handle {
             .map_err(StoreError::index(action))
     }
 
-    fn write(&self, changes: &[Job]) -> Result<(), StoreError> {
+    fn write(&self, changes: &[Job]) -> Result<Vec<Effect>, StoreError> {
+        if self.is_frozen.load(Ordering::SeqCst) {
+            return Err(StoreError::ReadOnly);
+        }
         let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let database = guard.as_ref().ok_or(StoreError::Closing)?;
-        let transaction = database
+        let mut transaction = database
             .begin_write()
             .map_err(StoreError::index("begin a change"))?;
-        {
+        // After a kill the file is opened as fast as after a clean stop: nothing has to be walked. Costs one flush more for each
+        // commit, which many share.
+        transaction.set_quick_repair(true);
+        let effects = {
             let mut tables = Tables::open(&transaction).map_err(StoreError::index("open its tables"))?;
             for change in changes.iter().flat_map(|(changes, _)| changes) {
                 tables.apply(change)?;
             }
+            tables.effects()
+        };
+        transaction.commit().map_err(StoreError::index("commit"))?;
+        Ok(effects)
+    }
+
+    /// Gives pages that hold nothing back to the file system when there are many; tells the file's size before and after. All
+    /// others wait. A process that is killed in it finds the index as it was: each step is a transaction.
+    pub(super) fn compact(&self) -> Result<(u64, u64), StoreError> {
+        let size = || std::fs::metadata(&self.path).map_or(0, |found| found.len());
+        let before = size();
+        if self.is_frozen.load(Ordering::SeqCst) {
+            return Err(StoreError::ReadOnly);
         }
-        transaction.commit().map_err(StoreError::index("commit"))
+        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let database = guard.as_mut().ok_or(StoreError::Closing)?;
+        if is_worth_compacting(database, before).map_err(StoreError::index("measure itself"))? {
+            database.compact().map_err(StoreError::index("compact"))?;
+        }
+        Ok((before, size()))
     }
 
     /// Closes the file and opens it again, which repairs what a failed commit left.
     fn reopen(&self) {
+        let is_read_only = frozen::is_read_only(&self.path);
         let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some() && self.is_frozen.load(Ordering::SeqCst) && is_read_only {
+            return;
+        }
         *guard = None;
+        self.is_frozen.store(is_read_only, Ordering::SeqCst);
         match open_file(&self.path) {
             Ok(database) => *guard = Some(database),
             Err(error) => {
@@ -289,19 +311,21 @@ impl Handle {
         }
     }
 
-    fn is_open(&self) -> bool {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    fn can_be_written(&self) -> bool {
+        let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        guard.is_some() && !self.is_frozen.load(Ordering::SeqCst)
     }
 }
 
-fn write_all(database: &Handle, queue: &Receiver<Job>) {
+fn write_all(database: &Handle, ledger: &Ledger, queue: &Receiver<Job>) {
     while let Ok(first) = queue.recv() {
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(QUEUE));
-        if !database.is_open() {
+        if !database.can_be_written() {
             database.reopen();
         }
-        let outcome = database.write(&jobs);
+        // The memory is in line before anybody hears of the change.
+        let outcome = database.write(&jobs).map(|effects| ledger.apply(effects));
         if let Err(error) = &outcome {
             tracing::warn!(error = %Chain(error), "the index could not be changed");
             database.reopen();

@@ -6,14 +6,16 @@
 //! <dir>/content-v2/sha256/aa/bb/rest      content, where a stock cacache reader looks for it
 //! <dir>/tmp/<n>.part                      a body that is being received
 //! <dir>/tmp/<digest>.moving               content that enters or leaves, and the index may not know it yet
+//! <dir>/tmp/<n>.batch                     a list of digests for which the same is true
+//! <dir>/reserve                           space held back for a full disk
 //! ```
 //!
-//! Invariant: a content file that the index does not name has a `.moving` marker, so [`Layout::recover`] finds it
+//! Invariant: a content file that the index does not name has a `.moving` marker or is in a `.batch`, so [`Layout::recover`] finds it
 //! without reading the whole folder.
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -24,15 +26,16 @@ use kato_shared::{
 };
 use rustix::fs::{FlockOperation, flock};
 
-use super::OpenError;
+use super::{OpenError, collect::not_open};
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "lock",
     "index.redb",
     "index.redb.damaged",
     "content-v2",
     "tmp",
+    "reserve",
     "lost+found",
     "CACHEDIR.TAG",
 ];
@@ -44,6 +47,7 @@ const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 pub(super) struct Layout {
     dir: PathBuf,
     next_temp: AtomicU64,
+    is_read_only: bool,
     /// Holds the lock until the store is dropped.
     _lock: File,
 }
@@ -57,12 +61,20 @@ impl Layout {
         };
         fs::create_dir_all(dir).map_err(unusable)?;
         refuse_foreign(dir)?;
-        let lock = File::options()
+        let lock = dir.join("lock");
+        let writable = File::options()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(dir.join("lock"))
-            .map_err(unusable)?;
+            .open(&lock);
+        let (lock, is_read_only) = match writable {
+            // What lies here can still be served.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                tracing::warn!(dir = %dir.display(), "the store can only be read: nothing new is kept");
+                (File::open(&lock).map_err(unusable)?, true)
+            }
+            opened => (opened.map_err(unusable)?, false),
+        };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::Locked { path: dir.to_owned() }),
@@ -70,9 +82,14 @@ impl Layout {
         }
         let layout = Self {
             dir: dir.to_owned(),
-            next_temp: AtomicU64::new(0),
+            // Beyond the names of what was not removed, should it become writable.
+            next_temp: AtomicU64::new(if is_read_only { 1 << 32 } else { 0 }),
+            is_read_only,
             _lock: lock,
         };
+        if is_read_only {
+            return Ok(layout);
+        }
         for folder in [layout.temp_folder(), layout.content_folder()] {
             durable::create_folder(&folder).map_err(|failed| unusable(failed.source))?;
         }
@@ -83,6 +100,11 @@ impl Layout {
             durable::write(&tag, text, 0o644).map_err(|failed| unusable(failed.source))?;
         }
         Ok(layout)
+    }
+
+    /// Whether the file system could only be read when the store was opened.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// The store's folder.
@@ -126,23 +148,57 @@ impl Layout {
         }
     }
 
+    /// Marks that all of `digests` may be there without the index knowing them, durably.
+    pub(super) fn mark_batch<'d>(
+        &self,
+        digests: impl IntoIterator<Item = &'d Digest>,
+    ) -> Result<Marker, DurableError> {
+        let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
+        let path = self.temp_folder().join(format!("{number}.batch"));
+        let mut list = String::new();
+        for digest in digests {
+            list.push_str(&digest.hex());
+            list.push('\n');
+        }
+        let mut file = durable::create_new(&path)?;
+        let marker = Marker(path);
+        file.write_all(list.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(|source| DurableError {
+                action: "writing",
+                path: marker.0.clone(),
+                source,
+            })?;
+        durable::sync_folder(&self.temp_folder())?;
+        Ok(marker)
+    }
+
     /// Removes what a killed process left: unfinished bodies, and content that the index does not name.
     pub(super) fn recover(&self, is_known: impl Fn(&Digest) -> bool) -> io::Result<Leftovers> {
         let mut leftovers = Leftovers::default();
+        if self.is_read_only {
+            return Ok(leftovers);
+        }
         for entry in fs::read_dir(self.temp_folder())? {
             let path = entry?.path();
-            let moving = path
-                .file_name()
-                .and_then(|name| name.to_str()?.strip_suffix(".moving"))
-                .and_then(|hex| hex.parse::<Digest>().ok());
-            if let Some(digest) = moving
-                && !is_known(&digest)
-            {
-                leftovers.content += u64::from(remove_if_there(&self.content(&digest))?);
+            for digest in marked(&path)? {
+                if !is_known(&digest) {
+                    leftovers.content += u64::from(remove_if_there(&self.content(&digest))?);
+                }
             }
             leftovers.temporary += u64::from(remove_if_there(&path)?);
         }
         Ok(leftovers)
+    }
+
+    /// Unfinished bodies that nobody in this process has open.
+    pub(super) fn abandoned(&self) -> Vec<PathBuf> {
+        let there = folder(&self.temp_folder()).unwrap_or_default();
+        let bodies = there
+            .into_iter()
+            .map(|(_, path)| path)
+            .filter(|path| path.extension().is_some_and(|kind| kind == "part"));
+        not_open(bodies.collect())
     }
 
     /// Bytes that this user may still write, and the size of the file system.
@@ -169,6 +225,28 @@ impl Layout {
         Ok(found)
     }
 
+    /// Whether [`Layout::flush_whole`] does what it says: the file system is one of `known`, by magic number.
+    pub(super) fn can_flush_whole(&self, known: &[u64]) -> bool {
+        rustix::fs::statfs(&self.dir)
+            .is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| known.contains(&kind)))
+    }
+
+    /// Flushes everything that is unwritten on the file system of the store.
+    pub(super) fn flush_whole(&self) -> Result<(), DurableError> {
+        File::open(&self.dir)
+            .and_then(|dir| Ok(rustix::fs::syncfs(&dir)?))
+            .map_err(|source| DurableError {
+                action: "flushing the file system of",
+                path: self.dir.clone(),
+                source,
+            })
+    }
+
+    /// The file that holds space back.
+    pub(super) fn reserve(&self) -> PathBuf {
+        self.dir.join("reserve")
+    }
+
     fn temp_folder(&self) -> PathBuf {
         self.dir.join("tmp")
     }
@@ -190,7 +268,7 @@ pub(super) struct Space {
     pub(super) size: u64,
 }
 
-/// A `.moving` file; removed when dropped, that is when the index and the folder agree again.
+/// A `.moving` or `.batch` file; removed when dropped, that is when the index and the folder agree again.
 #[derive(Debug)]
 pub(super) struct Marker(PathBuf);
 
@@ -206,6 +284,24 @@ impl Drop for Marker {
         // A marker that stays costs one look-up at the next start.
         let _left = remove_if_there(&self.0);
     }
+}
+
+/// The digests that a file in the temporary folder marks.
+fn marked(path: &Path) -> io::Result<Vec<Digest>> {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    if let Some(hex) = name.strip_suffix(".moving") {
+        return Ok(hex.parse().into_iter().collect());
+    }
+    if name.strip_suffix(".batch").is_some() {
+        // The last line may be torn: what it would have marked was not begun.
+        let list = fs::read(path)?;
+        let text = String::from_utf8_lossy(&list);
+        return Ok(text.lines().filter_map(|hex| hex.parse().ok()).collect());
+    }
+    Ok(Vec::new())
 }
 
 /// Removes a file without flushing its folder; reports whether it was there.

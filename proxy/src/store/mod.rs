@@ -3,7 +3,8 @@
 //!
 //! Flow of a fill: [`Store::begin`] makes room and hands out a [`Temporary`] file; the fill writes it; [`Store::commit`]
 //! flushes it, moves it to its place by digest, and then, durably, tells the index. Flow of a hit: [`Store::lookup`] finds
-//! the stored responses of a key, [`Store::content`] opens the bytes after checking their size against the index.
+//! the stored responses of a key, [`Store::content`] opens the bytes after checking their size against the index. A small body
+//! takes no file of its own on the way in: [`Store::place`], [`Store::put_small`], and `behind` makes it durable with others.
 //!
 //! Invariants:
 //! * the index never names content that is not durably in place;
@@ -13,45 +14,74 @@
 //! Deliberately absent: any knowledge of HTTP caching rules (see `policy/`), and of who is downloading (see `fill/`).
 //! cacache's own writer is not used: it neither flushes nor lets others read an unfinished entry.
 
+mod batch;
+mod behind;
+mod collect;
 mod content;
 mod error;
+pub mod eviction;
+mod frozen;
 mod gc;
+mod health;
 mod hot;
 mod index;
 mod index_file;
+mod index_scan;
 mod layout;
+mod ledger;
+mod pinning;
+mod pins;
 mod quota;
 mod read;
+mod reserve;
+mod schema;
 mod stored;
 mod tables;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
+use bytes::Bytes;
 use kato_shared::{Digest, chain::Chain, clock::Clock, durable};
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 
+pub use behind::Place;
+pub use collect::{Collected, Removed};
 pub use content::{Content, InUse, NoRoom, Temporary};
 pub use error::{OpenError, StoreError};
 pub use gc::Verification;
+pub use health::Trouble;
 pub use hot::Responses;
 pub use index::Totals;
+pub use ledger::LedgerFigures;
+pub use pinning::{Pinned, PinnedTotal};
+pub use pins::Pin;
 pub use stored::{ContentRef, Entry, StoredResponse};
 
+use behind::WriteBehind;
 use content::InUseCounts;
+use health::Health;
 use hot::Hot;
 use index::Index;
 use layout::Layout;
 use quota::Quota;
+use reserve::Reserve;
 use tables::Change;
 
 use crate::settings;
+
+/// How long a download waits for its file to be created. A disk that takes longer is passed by.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What background threads add to their nice value: a third of the share of a thread that serves.
+const NICE: i32 = 5;
 
 /// An open store; clones share it.
 #[derive(Debug, Clone)]
@@ -66,11 +96,14 @@ struct Inner {
     hot: Hot,
     clock: Clock,
     in_use: InUseCounts,
-    /// Content used since the last flush of last-use times, in seconds since 1970.
-    touched: Mutex<HashMap<Digest, i64>>,
+    behind: WriteBehind,
+    health: Health,
+    reserve: Reserve,
     /// Bytes promised to fills under way, and the part of them that is written.
     reserved: AtomicU64,
     written: AtomicU64,
+    /// One pin or unpin at a time.
+    pinning: Mutex<()>,
     /// Commits share it, eviction takes it alone: content that a commit is about to name cannot be evicted.
     moving: RwLock<()>,
 }
@@ -96,6 +129,12 @@ impl Store {
                 "removed what an interrupted process left"
             );
         }
+        let space = layout.space().map_err(|source| OpenError::Unusable {
+            path: settings.dir.clone(),
+            source,
+        })?;
+        let reserve = Reserve::new(layout.reserve(), space);
+        reserve.make(space);
         let is_new = index.is_new;
         let store = Self(Arc::new(Inner {
             index,
@@ -103,15 +142,26 @@ impl Store {
             quota: Quota {
                 max_size: settings.max_size.bytes(),
                 min_free: settings.min_free.bytes(),
+                max_objects: settings.max_objects,
             },
             hot: Hot::new(settings.memory.bytes()),
             clock,
             in_use: InUseCounts::default(),
-            touched: Mutex::default(),
+            behind: WriteBehind::default(),
+            health: Health::default(),
+            reserve,
             reserved: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            pinning: Mutex::default(),
             moving: RwLock::new(()),
         }));
+        if store.0.layout.is_read_only() {
+            store.0.health.failed(&NoRoom::Disk(StoreError::ReadOnly));
+        }
+        behind::start(&store).map_err(|source| OpenError::Unusable {
+            path: settings.dir.clone(),
+            source,
+        })?;
         // Beside a new index lies content only where the old index was damaged.
         if is_new && let Err(error) = store.sweep(&HashSet::new()) {
             tracing::warn!(error = %Chain(&error), "content without a name could not be removed");
@@ -129,10 +179,48 @@ impl Store {
     /// # Errors
     /// [`NoRoom`] when the quota, the disk or its permissions do not allow it: pass the body through instead.
     pub async fn begin(&self, expected: u64) -> Result<Temporary, NoRoom> {
+        if self.0.health.rests() {
+            return Err(NoRoom::Slow);
+        }
         let store = self.clone();
-        spawn_blocking(move || Temporary::create(&store, expected))
-            .await
-            .unwrap_or(Err(NoRoom::Closing))
+        let creating = spawn_blocking(move || Temporary::create(&store, expected));
+        let begun = match timeout(PATIENCE, creating).await {
+            Ok(created) => created.unwrap_or(Err(NoRoom::Closing)),
+            Err(_elapsed) => Err(NoRoom::Slow),
+        };
+        if let Err(error) = &begun
+            && !matches!(error, NoRoom::Quota { needed } if *needed > self.0.quota.max_size)
+        {
+            self.0.health.failed(error);
+        }
+        begun
+    }
+
+    /// Room in memory for a body of `length` bytes that is to be stored by [`Store::put_small`]. `None` when it is not small,
+    /// when too much waits for the disk already, or when the store ails: use [`Store::begin`] then.
+    pub fn place(&self, length: u64) -> Option<Place> {
+        if length > self.0.quota.max_size || !self.0.health.is_well() {
+            return None;
+        }
+        self.0.behind.place(length)
+    }
+
+    /// Stores `response` with its whole `body` under `key`: at once for everybody who asks, durably a moment later.
+    pub fn put_small(&self, key: &str, response: StoredResponse, body: Bytes, place: Place) {
+        let digest = response.content.digest;
+        self.0.hot.hold(digest, body.clone());
+        self.0.behind.push(key.to_owned(), response, body, place);
+        self.0.hot.forget([key]);
+    }
+
+    /// Responses that are hits already and not durable yet.
+    pub fn queued(&self) -> u64 {
+        self.0.behind.len()
+    }
+
+    /// Makes durable what [`Store::put_small`] has taken, for the end of the process. Blocks.
+    pub fn flush(&self) {
+        self.0.behind.settle_all();
     }
 
     /// Makes a finished body durable and stores `response`, which names it, under `key`.
@@ -146,7 +234,12 @@ impl Store {
         response: StoredResponse,
     ) -> Result<(), StoreError> {
         let store = self.clone();
-        blocking(move || store.commit_blocking(body, &key, response)).await
+        let outcome = blocking(move || store.commit_blocking(body, &key, response)).await;
+        match &outcome {
+            Ok(()) => self.0.health.well(),
+            Err(error) => self.0.health.failed(&NoRoom::Disk(error.clone())),
+        }
+        outcome
     }
 
     fn commit_blocking(
@@ -155,7 +248,22 @@ impl Store {
         key: &str,
         response: StoredResponse,
     ) -> Result<(), StoreError> {
+        self.commit_untrimmed(body, key, response)?;
+        // It is stored; a quota that cannot be kept now is tried again with the next body.
+        if let Err(error) = self.trim() {
+            tracing::warn!(error = %Chain(&error), "the store is above its quota");
+        }
+        Ok(())
+    }
+
+    fn commit_untrimmed(
+        &self,
+        body: Temporary,
+        key: &str,
+        response: StoredResponse,
+    ) -> Result<(), StoreError> {
         let digest = response.content.digest;
+        self.0.behind.settle([key], None);
         let _no_eviction = self.0.moving.read().unwrap_or_else(PoisonError::into_inner);
         let marker = self.0.layout.mark(&digest)?;
         let path = self.0.layout.content(&digest);
@@ -194,6 +302,10 @@ impl Store {
     pub async fn update(&self, key: String, response: StoredResponse) -> Result<(), StoreError> {
         let store = self.clone();
         blocking(move || {
+            store
+                .0
+                .behind
+                .settle([key.as_str()], Some(&response.content.digest));
             let _no_eviction = store.0.moving.read().unwrap_or_else(PoisonError::into_inner);
             // Evicted while it was being validated: there is nothing left to describe.
             if store.0.index.content_length(&response.content.digest)?.is_none() {
@@ -209,22 +321,14 @@ impl Store {
         .await
     }
 
-    /// Forgets the responses of `keys`. Their content stays until its space is needed.
+    /// Forgets the responses of `keys`, and their content where no other key names it; content that is being read follows when
+    /// that ends. A pin does not keep it: whoever removes, means it.
     ///
     /// # Errors
     /// [`StoreError`] when the index cannot be changed.
-    pub async fn remove(&self, keys: Vec<String>) -> Result<(), StoreError> {
+    pub async fn remove(&self, keys: Vec<String>) -> Result<Removed, StoreError> {
         let store = self.clone();
-        blocking(move || {
-            let changes = keys
-                .iter()
-                .map(|key| Change::Remove { key: key.clone() })
-                .collect();
-            let outcome = store.0.index.submit_blocking(changes);
-            store.0.hot.forget(keys.iter().map(String::as_str));
-            outcome
-        })
-        .await
+        blocking(move || store.remove_blocking(&keys)).await
     }
 
     /// Marks the responses of `key` as not to be reused without validation (RFC 9111 §4.4).
@@ -234,6 +338,8 @@ impl Store {
     pub async fn invalidate(&self, key: String) -> Result<(), StoreError> {
         let store = self.clone();
         blocking(move || {
+            store.0.behind.settle([key.as_str()], None);
+            store.make_index_room();
             let changes: Vec<_> = store
                 .0
                 .index
@@ -268,25 +374,54 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(String, Vec<StoredResponse>)>, StoreError> {
         let store = self.clone();
-        blocking(move || store.0.index.list(&prefix, &after, limit)).await
+        blocking(move || {
+            store.0.behind.settle_all();
+            store.0.index.list(&prefix, &after, limit)
+        })
+        .await
     }
 
-    /// Totals for metrics.
+    /// Figures of eviction and pins, for metrics.
+    pub fn figures(&self) -> LedgerFigures {
+        self.0.index.ledger().figures()
+    }
+
+    /// Totals for metrics. What is not durable yet is counted, too: for that moment, one that takes another's place counts twice.
     ///
     /// # Errors
     /// [`StoreError`] when the index cannot be read.
     pub fn totals(&self) -> Result<Totals, StoreError> {
-        self.0.index.totals()
+        let (responses, bytes) = self.0.behind.totals();
+        let durable = self.0.index.totals()?;
+        Ok(Totals {
+            responses: durable.responses + responses,
+            bytes: durable.bytes + bytes,
+            ..durable
+        })
     }
 
     fn touch(&self, digest: Digest) {
-        let now = self.0.clock.now().as_second();
-        let mut touched = self.0.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        touched.insert(digest, now);
+        self.0
+            .index
+            .ledger()
+            .used(&digest, self.0.clock.now().as_second());
     }
 
     fn reserve(&self, bytes: u64) {
         self.0.reserved.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.behind.close();
+    }
+}
+
+/// Lets this thread wait for the others where there is not enough of the processor for all. Only Linux does this for one thread.
+fn low_priority() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "a background thread keeps its priority");
     }
 }
 

@@ -1,12 +1,8 @@
-//! Room for content: how much is needed, and which content goes for it.
+//! Room for content: how much must go before something comes.
 //!
-//! A pure decision over facts; the store gathers them and carries out the verdict.
+//! A pure decision over facts; the store gathers them and carries out the verdict, `eviction` says what goes.
 
-use std::collections::HashSet;
-
-use kato_shared::Digest;
-
-use super::{index::ContentRow, layout::Space};
+use super::{layout::Space, ledger::Excess};
 
 /// The part of the file system that `min_free` may ask for at most: a tenth, so that a default made for large disks
 /// does not forbid storing anything on a small one.
@@ -19,6 +15,8 @@ pub(super) struct Quota {
     pub(super) max_size: u64,
     /// Bytes to leave free on the file system.
     pub(super) min_free: u64,
+    /// The most stored responses, and the most contents.
+    pub(super) max_objects: u64,
 }
 
 /// What is used and promised now, in bytes.
@@ -26,6 +24,8 @@ pub(super) struct Quota {
 pub(super) struct Usage {
     /// Content in the index.
     pub(super) stored: u64,
+    /// Stored responses or contents, whichever are more.
+    pub(super) objects: u64,
     /// Bodies under way, by their whole size where it is known.
     pub(super) reserved: u64,
     /// The part of `reserved` that is on the disk already.
@@ -34,52 +34,64 @@ pub(super) struct Usage {
     pub(super) space: Space,
 }
 
+/// What is to come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    pub(super) bytes: u64,
+    pub(super) objects: u64,
+}
+
 /// Whether there is room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// There is room now.
     Fits,
-    /// There is room once this many bytes of content are gone.
-    After(u64),
+    /// There is room once this much content is gone.
+    After {
+        /// For the quota and for the disk.
+        excess: Excess,
+        /// Whether the disk itself has too little. The quota can be made up for a moment later; the disk cannot.
+        is_disk: bool,
+    },
 }
 
 impl Quota {
-    /// Whether `needed` further bytes fit.
-    pub(super) fn judge(&self, needed: u64, usage: Usage) -> Verdict {
+    /// Whether `need` fits.
+    pub(super) fn judge(&self, need: Need, usage: Usage) -> Verdict {
         let promised = usage
             .reserved
             .saturating_sub(usage.written)
-            .saturating_add(needed);
+            .saturating_add(need.bytes);
         let over_size = usage
             .stored
             .saturating_add(usage.reserved)
-            .saturating_add(needed)
+            .saturating_add(need.bytes)
             .saturating_sub(self.max_size);
-        let floor = self.min_free.min(usage.space.size / MIN_FREE_DIVISOR);
-        let over_disk = promised.saturating_add(floor).saturating_sub(usage.space.free);
-        match over_size.max(over_disk) {
-            0 => Verdict::Fits,
-            over => Verdict::After(over),
+        let over_count = usage
+            .objects
+            .saturating_add(need.objects)
+            .saturating_sub(self.max_objects);
+        let over_disk = promised
+            .saturating_add(self.floor(usage.space))
+            .saturating_sub(usage.space.free);
+        let excess = Excess {
+            bytes: over_size.max(over_disk),
+            contents: over_count,
+        };
+        if excess == Excess::default() {
+            Verdict::Fits
+        } else {
+            Verdict::After {
+                excess,
+                is_disk: over_disk > 0,
+            }
         }
     }
-}
 
-/// The content to remove for `bytes` of room: what no response names first, then the least recently used; never what
-/// `in_use` names. `None` when all of it together would not do, because then removing some would help nobody.
-pub(super) fn victims(
-    mut rows: Vec<ContentRow>,
-    bytes: u64,
-    in_use: &HashSet<Digest>,
-) -> Option<Vec<ContentRow>> {
-    rows.retain(|row| !in_use.contains(&row.digest));
-    rows.sort_by_key(|row| (row.is_referenced, row.last_use, row.digest));
-    let mut freed = 0_u64;
-    let enough = rows.iter().position(|row| {
-        freed = freed.saturating_add(row.length);
-        freed >= bytes
-    })?;
-    rows.truncate(enough + 1);
-    Some(rows)
+    /// Bytes to leave free on a file system.
+    fn floor(&self, space: Space) -> u64 {
+        self.min_free.min(space.size / MIN_FREE_DIVISOR)
+    }
 }
 
 #[cfg(test)]
@@ -88,9 +100,16 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
+    const QUOTA: Quota = Quota {
+        max_size: 10 * GIB,
+        min_free: 5 * GIB,
+        max_objects: 100,
+    };
+
     fn usage(stored: u64, free: u64) -> Usage {
         Usage {
             stored,
+            objects: 10,
             reserved: 0,
             written: 0,
             space: Space {
@@ -100,42 +119,55 @@ mod tests {
         }
     }
 
-    fn row(name: &[u8], length: u64, last_use: i64, is_referenced: bool) -> ContentRow {
-        ContentRow {
-            digest: Digest::of(name),
-            length,
-            last_use,
-            is_referenced,
+    fn bytes(bytes: u64) -> Need {
+        Need { bytes, objects: 1 }
+    }
+
+    fn after(bytes: u64, contents: u64, is_disk: bool) -> Verdict {
+        Verdict::After {
+            excess: Excess { bytes, contents },
+            is_disk,
         }
     }
 
     #[test]
-    fn the_size_limit_and_the_free_floor_both_count() {
-        let quota = Quota {
-            max_size: 10 * GIB,
-            min_free: 5 * GIB,
-        };
-        assert_eq!(quota.judge(GIB, usage(9 * GIB, 50 * GIB)), Verdict::Fits);
+    fn p14_the_size_limit_and_the_free_floor_both_count() {
+        assert_eq!(QUOTA.judge(bytes(GIB), usage(9 * GIB, 50 * GIB)), Verdict::Fits);
         assert_eq!(
-            quota.judge(2 * GIB, usage(9 * GIB, 50 * GIB)),
-            Verdict::After(GIB)
+            QUOTA.judge(bytes(2 * GIB), usage(9 * GIB, 50 * GIB)),
+            after(GIB, 0, false)
         );
-        assert_eq!(quota.judge(2 * GIB, usage(0, 6 * GIB)), Verdict::After(GIB));
+        assert_eq!(
+            QUOTA.judge(bytes(2 * GIB), usage(0, 6 * GIB)),
+            after(GIB, 0, true)
+        );
         let promised = Usage {
             reserved: 3 * GIB,
             written: GIB,
             ..usage(0, 8 * GIB)
         };
-        assert_eq!(quota.judge(GIB, promised), Verdict::Fits);
-        assert_eq!(quota.judge(2 * GIB, promised), Verdict::After(GIB));
+        assert_eq!(QUOTA.judge(bytes(GIB), promised), Verdict::Fits);
+        assert_eq!(QUOTA.judge(bytes(2 * GIB), promised), after(GIB, 0, true));
+    }
+
+    #[test]
+    fn p14_the_number_of_objects_counts() {
+        let full = Usage {
+            objects: 100,
+            ..usage(0, 50 * GIB)
+        };
+        assert_eq!(QUOTA.judge(bytes(1), full), after(0, 1, false));
+        let over = Usage { objects: 107, ..full };
+        assert_eq!(
+            QUOTA.judge(Need { bytes: 0, objects: 0 }, over),
+            after(0, 7, false)
+        );
+        let almost = Usage { objects: 99, ..full };
+        assert_eq!(QUOTA.judge(bytes(1), almost), Verdict::Fits);
     }
 
     #[test]
     fn the_floor_never_asks_for_more_than_a_tenth_of_the_disk() {
-        let quota = Quota {
-            max_size: 10 * GIB,
-            min_free: 5 * GIB,
-        };
         let small = Usage {
             space: Space {
                 free: GIB,
@@ -143,24 +175,6 @@ mod tests {
             },
             ..usage(0, 0)
         };
-        assert_eq!(quota.judge(GIB / 2, small), Verdict::Fits);
-    }
-
-    #[test]
-    fn unnamed_content_goes_first_then_the_least_recently_used_and_never_what_is_read() {
-        let rows = vec![
-            row(b"old", 10, 1, true),
-            row(b"new", 10, 9, true),
-            row(b"unnamed", 10, 5, false),
-            row(b"read", 10, 0, true),
-        ];
-        let in_use = HashSet::from([Digest::of(b"read")]);
-        let chosen = |bytes| {
-            victims(rows.clone(), bytes, &in_use)
-                .map(|rows| rows.iter().map(|row| row.digest).collect::<Vec<_>>())
-        };
-        assert_eq!(chosen(5), Some(vec![Digest::of(b"unnamed")]));
-        assert_eq!(chosen(15), Some(vec![Digest::of(b"unnamed"), Digest::of(b"old")]));
-        assert_eq!(chosen(31), None);
+        assert_eq!(QUOTA.judge(bytes(GIB / 2), small), Verdict::Fits);
     }
 }

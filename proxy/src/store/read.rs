@@ -12,7 +12,7 @@ use kato_shared::{Digest, chain::Chain};
 
 use crate::policy::Selecting;
 
-use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY};
+use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY, stored::put_variant};
 
 /// From this many bytes on a body may begin anywhere in its page: at most an eighth more memory.
 const SCATTERED: usize = 32 << 10;
@@ -24,8 +24,17 @@ impl Store {
             Ok(responses) => return responses,
             Err(epoch) => epoch,
         };
+        // First what is queued, then the index: what moves from here to there meanwhile is seen twice, never missed.
+        let queued = self.0.behind.responses(key);
         let (store, owned) = (self.clone(), key.to_owned());
-        let read = blocking(move || store.0.index.responses(&owned)).await;
+        let read = blocking(move || {
+            let mut responses = store.0.index.responses(&owned)?;
+            for response in queued {
+                put_variant(&mut responses, response);
+            }
+            Ok(responses)
+        })
+        .await;
         match read {
             Ok(responses) => {
                 let responses: Responses = Arc::new(responses.into());
@@ -44,6 +53,7 @@ impl Store {
     pub async fn lookup_content(&self, key: &str, digest: Digest) -> Responses {
         let store = self.clone();
         let found = blocking(move || {
+            store.0.behind.settle([], Some(&digest));
             let Some(other) = store.0.index.key_of(&digest)? else {
                 return Ok(None);
             };
@@ -77,6 +87,9 @@ impl Store {
         self.touch(content.digest);
         if let Some(content) = self.content_at_hand(content) {
             return Some(content);
+        }
+        if let Some(body) = self.0.behind.body(&content.digest) {
+            return Some(body.into());
         }
         let store = self.clone();
         blocking(move || Ok(store.open_content(content)))

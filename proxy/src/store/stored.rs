@@ -31,6 +31,18 @@ pub struct ContentRef {
     pub length: u64,
 }
 
+/// The most `Vary` selectors kept per key; the oldest goes first, so that a hostile client cannot grow a row.
+const MAX_VARIANTS: usize = 16;
+
+/// Puts `response` in the place of the one with the same selector.
+pub(super) fn put_variant(variants: &mut Vec<StoredResponse>, response: StoredResponse) {
+    variants.retain(|variant| variant.head.selecting != response.head.selecting);
+    variants.push(response);
+    if variants.len() > MAX_VARIANTS {
+        variants.remove(0);
+    }
+}
+
 /// The stored responses of one cache key, heads and contents at the same places.
 #[derive(Debug, Default)]
 pub struct Entry {

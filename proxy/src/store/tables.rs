@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `meta` | `schema`, `bytes` (of distinct content) |
 //! | `responses` | cache key → the stored responses of that key, one per `Vary` selector, as JSON |
-//! | `content` | digest → size, last use (seconds since 1970) |
+//! | `contents` | digest → size, and what eviction knows about it ([`Standing`]) |
 //! | `references` | digest → the cache keys that name it |
+//! | `pins` | what is pinned, as text ([`Pin`]) → since when (seconds since 1970) |
 //!
-//! Invariant: each digest that a response names has a `content` row, and each such pair a `references` row.
+//! Each change tells its [`Effect`]s, from which the memory of the process is kept in line after the commit.
+//!
+//! Invariants: each digest that a response names has a `contents` row, and each such pair a `references` row.
 
 use std::collections::BTreeSet;
 
@@ -17,19 +20,78 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{StoreError, StoredResponse};
+use super::{
+    StoreError, StoredResponse,
+    eviction::{Queue, Standing},
+    pins::Pin,
+    schema::SCHEMA,
+    stored::put_variant,
+};
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const RESPONSES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("responses");
-pub(super) const CONTENT: TableDefinition<'_, [u8; 32], (u64, i64)> = TableDefinition::new("content");
+pub(super) const CONTENTS: TableDefinition<'_, [u8; 32], Row> = TableDefinition::new("contents");
+pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pins");
 pub(super) const REFERENCES: MultimapTableDefinition<'_, [u8; 32], &str> =
     MultimapTableDefinition::new("references");
 
-/// The version of the tables above.
-pub(super) const SCHEMA: u64 = 1;
+/// Size, order, last use, queue and uses, as they are written.
+type Row = (u64, u64, u32, u8);
 
-/// The most `Vary` selectors kept per key; the oldest goes first, so that a hostile client cannot grow a row.
-const MAX_VARIANTS: usize = 16;
+/// The most keys that may name one content: an origin that answers every URL with the same page must not grow the index
+/// without bound. A further one takes the place of another.
+const MAX_NAMES: u64 = 4096;
+
+/// A row of `contents`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ContentValue {
+    /// Size in bytes.
+    pub(super) length: u64,
+    /// What eviction knows.
+    pub(super) standing: Standing,
+}
+
+impl ContentValue {
+    /// Content of `length` bytes.
+    pub(super) fn of(length: u64, standing: Standing) -> Self {
+        Self { length, standing }
+    }
+
+    /// Content that has just come in.
+    fn new(length: u64, at: i64) -> Self {
+        let standing = Standing {
+            queue: Queue::Small,
+            uses: 0,
+            order: 0,
+            at: u32::try_from(at).unwrap_or(0),
+        };
+        Self { length, standing }
+    }
+
+    pub(super) fn read((length, order, at, state): Row) -> Self {
+        let standing = Standing {
+            queue: if state & 4 == 0 { Queue::Small } else { Queue::Main },
+            uses: state & 3,
+            order,
+            at,
+        };
+        Self { length, standing }
+    }
+
+    fn row(self) -> Row {
+        let Standing {
+            queue,
+            uses,
+            order,
+            at,
+        } = self.standing;
+        let queue = match queue {
+            Queue::Small => 0,
+            Queue::Main => 4,
+        };
+        (self.length, order, at, queue | (uses & 3))
+    }
+}
 
 /// One change to the index.
 #[derive(Debug)]
@@ -43,16 +105,43 @@ pub(super) enum Change {
     Remove { key: String },
     /// Forgets content and every response that names it.
     Evict { digest: Digest },
-    /// Notes that content was used, in seconds since 1970.
-    Touch { digest: Digest, at: i64 },
+    /// Writes down what eviction knows about content.
+    Stand { digest: Digest, standing: Standing },
+    /// Pins, in seconds since 1970.
+    Pin { pin: Pin, since: u64 },
+    /// Takes a pin away.
+    Unpin { pin: Pin },
+}
+
+/// What a change did to content, for the memory of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// `key` names content of `length` bytes.
+    Named {
+        key: String,
+        digest: Digest,
+        length: u64,
+        /// Seconds since 1970.
+        at: i64,
+    },
+    /// A key names content no more.
+    Unnamed { digest: Digest, is_orphan: bool },
+    /// The content is gone from the index.
+    Dropped { digest: Digest },
+    /// Something is pinned.
+    Pinned(Pin),
+    /// Something is pinned no more.
+    Unpinned(Pin),
 }
 
 /// The open tables of one write transaction.
 pub(super) struct Tables<'t> {
     meta: Table<'t, &'static str, u64>,
     responses: Table<'t, &'static str, &'static [u8]>,
-    content: Table<'t, [u8; 32], (u64, i64)>,
+    contents: Table<'t, [u8; 32], Row>,
     references: MultimapTable<'t, [u8; 32], &'static str>,
+    pins: Table<'t, &'static str, u64>,
+    effects: Vec<Effect>,
 }
 
 impl<'t> Tables<'t> {
@@ -61,9 +150,22 @@ impl<'t> Tables<'t> {
         Ok(Self {
             meta: transaction.open_table(META)?,
             responses: transaction.open_table(RESPONSES)?,
-            content: transaction.open_table(CONTENT)?,
+            contents: transaction.open_table(CONTENTS)?,
             references: transaction.open_multimap_table(REFERENCES)?,
+            pins: transaction.open_table(PINS)?,
+            effects: Vec::new(),
         })
+    }
+
+    /// What the changes since the last call did.
+    pub(super) fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Writes a row of an older schema.
+    pub(super) fn carry_over(&mut self, digest: [u8; 32], value: ContentValue) -> Result<(), redb::Error> {
+        self.contents.insert(digest, value.row())?;
+        Ok(())
     }
 
     /// Writes the schema into a new index.
@@ -79,22 +181,42 @@ impl<'t> Tables<'t> {
             Change::Put { key, response } => self.put(key, response),
             Change::Remove { key } => self.remove(key),
             Change::Evict { digest } => self.evict(digest),
-            Change::Touch { digest, at } => self.touch(digest, *at),
+            Change::Stand { digest, standing } => self.stand(digest, *standing),
+            Change::Pin { pin, since } => {
+                self.pins
+                    .insert(pin.to_string().as_str(), since)
+                    .map_err(failed("pin"))?;
+                self.effects.push(Effect::Pinned(pin.clone()));
+                Ok(())
+            }
+            Change::Unpin { pin } => {
+                self.pins
+                    .remove(pin.to_string().as_str())
+                    .map_err(failed("unpin"))?;
+                self.effects.push(Effect::Unpinned(pin.clone()));
+                Ok(())
+            }
         }
     }
 
     fn put(&mut self, key: &str, response: &StoredResponse) -> Result<(), StoreError> {
         let mut variants = self.variants(key)?;
         let before = digests(&variants);
-        variants.retain(|variant| variant.head.selecting != response.head.selecting);
-        variants.push(response.clone());
-        if variants.len() > MAX_VARIANTS {
-            variants.remove(0);
-        }
+        put_variant(&mut variants, response.clone());
         let used = response.head.times.response.as_second();
         self.adopt(&response.content.digest, response.content.length, used)
             .map_err(failed("store a response"))?;
-        self.write(key, &before, &variants)
+        if !before.contains(&response.content.digest) {
+            self.bound_names(&response.content.digest, key)?;
+        }
+        self.write(key, &before, &variants)?;
+        self.effects.push(Effect::Named {
+            key: key.to_owned(),
+            digest: response.content.digest,
+            length: response.content.length,
+            at: used,
+        });
+        Ok(())
     }
 
     fn remove(&mut self, key: &str) -> Result<(), StoreError> {
@@ -122,39 +244,72 @@ impl<'t> Tables<'t> {
         self.drop_content(digest).map_err(failed("evict content"))
     }
 
-    fn touch(&mut self, digest: &Digest, at: i64) -> Result<(), StoreError> {
+    fn stand(&mut self, digest: &Digest, standing: Standing) -> Result<(), StoreError> {
         let known = self
-            .content
+            .contents
             .get(digest.as_bytes())
             .map_err(failed("note a use"))?
-            .map(|row| row.value());
-        if let Some((length, before)) = known {
-            self.content
-                .insert(digest.as_bytes(), (length, at.max(before)))
+            .map(|row| ContentValue::read(row.value()));
+        if let Some(known) = known {
+            self.contents
+                .insert(digest.as_bytes(), ContentValue { standing, ..known }.row())
                 .map_err(failed("note a use"))?;
         }
         Ok(())
     }
 
-    fn adopt(&mut self, digest: &Digest, length: u64, used: i64) -> Result<(), redb::Error> {
-        let known = self.content.get(digest.as_bytes())?.map(|row| row.value());
-        let (old_length, old_use) = known.unwrap_or((0, 0));
-        self.content
-            .insert(digest.as_bytes(), (length, used.max(old_use)))?;
-        let bytes = self.bytes()?;
-        self.meta
-            .insert("bytes", bytes.saturating_sub(old_length).saturating_add(length))?;
+    fn adopt(&mut self, digest: &Digest, length: u64, at: i64) -> Result<(), redb::Error> {
+        let known = self
+            .contents
+            .get(digest.as_bytes())?
+            .map(|row| ContentValue::read(row.value()));
+        let old_length = known.map_or(0, |known| known.length);
+        if known.is_none_or(|known| known.length != length) {
+            let value = known.map_or_else(
+                || ContentValue::new(length, at),
+                |known| ContentValue { length, ..known },
+            );
+            self.contents.insert(digest.as_bytes(), value.row())?;
+            let bytes = self.bytes()?;
+            self.meta
+                .insert("bytes", bytes.saturating_sub(old_length).saturating_add(length))?;
+        }
         Ok(())
+    }
+
+    /// Takes one of the names of `digest` away when it has as many as it may have.
+    fn bound_names(&mut self, digest: &Digest, key: &str) -> Result<(), StoreError> {
+        let other = {
+            let mut names = self
+                .references
+                .get(digest.as_bytes())
+                .map_err(failed("count the names of content"))?;
+            if names.len() < MAX_NAMES {
+                return Ok(());
+            }
+            names
+                .find_map(|name| match name {
+                    Ok(name) => (name.value() != key).then(|| Ok(name.value().to_owned())),
+                    Err(error) => Some(Err(error)),
+                })
+                .transpose()
+                .map_err(failed("count the names of content"))?
+        };
+        match other {
+            Some(other) => self.remove(&other),
+            None => Ok(()),
+        }
     }
 
     fn drop_content(&mut self, digest: &Digest) -> Result<(), redb::Error> {
         self.references.remove_all(digest.as_bytes())?;
         let length = self
-            .content
+            .contents
             .remove(digest.as_bytes())?
             .map_or(0, |row| row.value().0);
         let bytes = self.bytes()?;
         self.meta.insert("bytes", bytes.saturating_sub(length))?;
+        self.effects.push(Effect::Dropped { digest: *digest });
         Ok(())
     }
 
@@ -199,6 +354,15 @@ impl<'t> Tables<'t> {
             self.references
                 .remove(digest.as_bytes(), key)
                 .map_err(failed("drop a reference"))?;
+            let is_orphan = self
+                .references
+                .get(digest.as_bytes())
+                .map_err(failed("drop a reference"))?
+                .is_empty();
+            self.effects.push(Effect::Unnamed {
+                digest: *digest,
+                is_orphan,
+            });
         }
         for digest in after.difference(before) {
             self.references

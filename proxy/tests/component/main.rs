@@ -10,16 +10,22 @@
 
 mod caching;
 mod collapse;
+mod connections;
 mod doors;
 mod failures;
 mod interim;
 mod origin;
+mod raw;
+mod reload;
+mod resuming;
+mod sharing;
 mod storing;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use kato_proxy::{
     App,
+    reload::Reloader,
     settings::{Listen, Settings},
 };
 use kato_shared::{clock::Clock, settings::ByteSize};
@@ -33,8 +39,13 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// A running proxy with a store of its own.
 pub struct Proxy {
     pub address: SocketAddr,
+    /// Where TLS is, when the settings ask for it.
+    pub tls: Option<SocketAddr>,
     pub admin: SocketAddr,
     pub client: Client,
+    /// Replaces the settings, of which these were in force at the start.
+    pub reloader: Reloader,
+    pub settings: Settings,
     stop: CancellationToken,
     serving: JoinSet<()>,
     pub dir: tempfile::TempDir,
@@ -45,6 +56,7 @@ pub fn settings(dir: &Path, origin: SocketAddr) -> Settings {
     let mut settings = Settings {
         listen: Listen {
             data: ([127, 0, 0, 1], 0).into(),
+            tls: None,
             admin: ([127, 0, 0, 1], 0).into(),
         },
         upstreams: vec![format!("o=http://{origin}/").parse().unwrap()],
@@ -72,14 +84,18 @@ impl Proxy {
         let _installed_once = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut settings = settings(dir.path(), origin);
         change(&mut settings);
-        let app = App::build(settings, Clock::system()).await.unwrap();
-        let (address, admin) = (app.data_address, app.admin_address);
+        let app = App::build(settings.clone(), Clock::system()).await.unwrap();
+        let (address, tls, admin) = (app.data_address, app.tls_address, app.admin_address);
+        let reloader = app.reloader();
         let stop = CancellationToken::new();
         let mut serving = JoinSet::new();
         serving.spawn(app.serve(stop.clone()));
         Self {
             address,
+            tls,
             admin,
+            reloader,
+            settings,
             client: Client::builder()
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())

@@ -41,7 +41,8 @@ fn content_files(proxy: &Proxy) -> Vec<PathBuf> {
 
 async fn stored(proxy: &Proxy, responses: u64) {
     wait_until("the responses are stored", async || {
-        proxy.stats().await.stored_responses == responses
+        let stats = proxy.stats().await;
+        stats.stored_responses == responses && stats.queued_responses == 0
     })
     .await;
 }
@@ -105,7 +106,11 @@ fn damage(proxy: &Proxy) {
 #[tokio::test]
 async fn a_small_body_that_was_damaged_without_changing_its_size_is_never_served() {
     let origin = by_path(2000).await;
-    let proxy = Proxy::start(origin.address).await;
+    // Without a memory tier, which would not read the file at all.
+    let proxy = Proxy::with(origin.address, |settings| {
+        settings.cache.memory = ByteSize::new(0)
+    })
+    .await;
     let whole = body(proxy.get("/a").await).await;
     stored(&proxy, 1).await;
     damage(&proxy);
@@ -142,7 +147,16 @@ async fn verify_finds_damage_that_the_size_does_not_show() {
     stored(&proxy, 2).await;
     damage(&proxy);
     let url = format!("http://{}/-/api/verify", proxy.admin);
-    let report = body(proxy.client.post(url).send().await.unwrap()).await;
+    let report = body(
+        proxy
+            .client
+            .post(url)
+            .header("kato-admin", "1")
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await;
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(
         (
@@ -243,8 +257,16 @@ async fn purging_forgets_names_and_the_next_request_fetches_again() {
         "http://{}/-/api/purge?prefix=http://{}/a/",
         proxy.admin, origin.address
     );
-    let report = body(proxy.client.post(url).send().await.unwrap()).await;
-    assert_eq!(String::from_utf8_lossy(&report), "{\"schema\":1,\"purged\":2}");
+    let unguarded = proxy.client.post(&url).send().await.unwrap();
+    assert_eq!(unguarded.status(), 403, "a web page could have sent this");
+    let request = proxy.client.post(url).header("kato-admin", "1");
+    let report: serde_json::Value =
+        serde_json::from_slice(&body(request.send().await.unwrap()).await).unwrap();
+    assert_eq!(
+        (&report["selected"], &report["bytes"]),
+        (&2.into(), &2000.into()),
+        "{report}"
+    );
     body(proxy.get("/a/1").await).await;
     body(proxy.get("/b").await).await;
     assert_eq!((origin.count("/a/1"), origin.count("/b")), (2, 1));

@@ -21,6 +21,11 @@ const AREAS: &[Area] = &[
         units: Some("(package(kato-proxy) & not test(/oci|registry/))"),
     },
     Area {
+        name: "store",
+        binaries: &["store"],
+        units: Some("(package(kato-proxy) & test(/store|storing/))"),
+    },
+    Area {
         name: "registry",
         binaries: &["registry"],
         units: Some("(package(kato-proxy) & test(/oci|registry/))"),
@@ -34,6 +39,11 @@ const AREAS: &[Area] = &[
         name: "crash",
         binaries: &["crash"],
         units: None,
+    },
+    Area {
+        name: "safety",
+        binaries: &["safety"],
+        units: Some("(package(fuzz-targets) | (package(kato-proxy) & test(/route|key|admin|metrics/)))"),
     },
     Area {
         name: "cluster",
@@ -64,6 +74,11 @@ const AREAS: &[Area] = &[
         name: "lab",
         binaries: &["lab"],
         units: None,
+    },
+    Area {
+        name: "serving",
+        binaries: &["serving"],
+        units: Some("(package(kato-proxy) & test(/listener|tls|reload|connections|settings/))"),
     },
     Area {
         name: "release",
@@ -112,7 +127,7 @@ mod tests {
     fn an_unknown_area_lists_the_known_ones() {
         let message = Area::named("caches").unwrap_err();
         assert!(
-            message.contains("`caches`") && message.contains("cache, registry, node, crash"),
+            message.contains("`caches`") && message.contains("cache, store, registry, node, crash"),
             "{message}"
         );
     }

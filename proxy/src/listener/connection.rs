@@ -1,0 +1,246 @@
+//! One connection, from its first bytes to its end.
+//!
+//! ```text
+//! door with TLS   handshake ─ ALPN h2 ────────────────► HTTP/2
+//!                           └ else ───────────────────► HTTP/1.1 over TLS
+//! door in clear   first bytes ─ preface of HTTP/2 ────► HTTP/2
+//!                             └ else ─────────────────► HTTP/1.1, by sendfile
+//! HTTP/1.1        hits ───────────────────────────────► `front`
+//!                 └ the first request that is none ───► hyper, from then on
+//! ```
+//! Every step before the first request has the time of a request head.
+
+use std::{convert::Infallible, error::Error, future::Future, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use kato_shared::chain::Chain;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Bounds, Peer,
+    opening::{Protocol, Reread, read_opening},
+    socket,
+    streams::{Streams, Use},
+};
+use crate::{
+    deliver::{FramedBody, ResponseBody, ZeroCopyStream},
+    front::{self, Rest, Wire},
+    pipeline::Current,
+};
+
+/// The most bytes of a request head; a larger one gets 431. Unfinished heads are what clients can fill our memory with, so
+/// this times the number of connections bounds it.
+const HEAD_LIMIT: usize = 128 << 10;
+
+/// As [`HEAD_LIMIT`], for HTTP/2, where a head is counted field by field with 32 bytes beside each (RFC 9113 §6.5.2).
+const HEADER_LIST_LIMIT: u32 = 64 << 10;
+
+/// Bytes of answers that one HTTP/2 stream holds for its client at once, beside the one piece that is being cut into frames.
+const STREAM_BUFFER: usize = 64 << 10;
+
+/// Streams that a client has begun and reset before they were looked at. hyper's own default; with more the connection is ended
+/// (CVE-2023-44487, "rapid reset").
+const RESET_STREAMS: usize = 20;
+
+/// Streams that were reset because of what the client sent. More end the connection (CVE-2025-8671, "made you reset").
+const FAULTY_STREAMS: usize = 256;
+
+/// How often the other end of an HTTP/2 connection is asked whether it is there, and how long it may take to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// A connection that was accepted.
+pub(super) struct Connection<A> {
+    pub(super) peer: Peer,
+    pub(super) bounds: Bounds,
+    /// Cancelled when the shutdown begins.
+    pub(super) shutdown: CancellationToken,
+    /// Where the requests of HTTP/2 run.
+    pub(super) streams: TaskTracker,
+    /// Cancelled when the grace period is over.
+    pub(super) cut: CancellationToken,
+    pub(super) answer: A,
+    /// Who answers hits over HTTP/1.1 before hyper reads anything.
+    pub(super) front: Option<Current>,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+impl<A, F> Connection<A>
+where
+    A: Fn(Request<Incoming>, Peer) -> F,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
+{
+    /// Serves until the connection ends.
+    pub(super) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        socket::prepare(&stream, self.bounds.progress_timeout);
+        let served = match tls {
+            Some(acceptor) => self.over_tls(stream, &acceptor).await,
+            None => self.in_clear(stream).await,
+        };
+        if let Err(error) = served {
+            tracing::debug!(peer = %self.peer, error = %Chain(&*error), "connection ended");
+        }
+    }
+
+    async fn over_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) -> Result<(), Failure> {
+        let Some(stream) = self.opening(acceptor.accept(stream)).await? else {
+            return Ok(());
+        };
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.http2(stream).await
+        } else {
+            let read = Bytes::new();
+            let Some(rest) = self.front(Rest { stream, read }).await else {
+                return Ok(());
+            };
+            self.http1(Reread::new(rest.read, rest.stream), |_| {}).await
+        }
+    }
+
+    async fn in_clear(&self, mut stream: TcpStream) -> Result<(), Failure> {
+        let Some(Some((protocol, ahead))) = self.opening(read_opening(&mut stream)).await? else {
+            return Ok(());
+        };
+        match protocol {
+            Protocol::Http2 => self.http2(Reread::new(ahead, stream)).await,
+            Protocol::Http1 => {
+                let read = ahead;
+                match self.front(Rest { stream, read }).await {
+                    Some(rest) => self.http1_by_sendfile(rest.stream, rest.read).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Lets `step` take the time of a request head; `None` when the shutdown begins before its end: nothing was asked yet.
+    async fn opening<T, E: Into<Failure>>(
+        &self,
+        step: impl Future<Output = Result<T, E>>,
+    ) -> Result<Option<T>, Failure> {
+        tokio::select! {
+            ended = timeout(self.bounds.header_timeout, step) => match ended {
+                Ok(ended) => ended.map(Some).map_err(Into::into),
+                Err(elapsed) => Err(elapsed.into()),
+            },
+            () = self.shutdown.cancelled() => Ok(None),
+        }
+    }
+
+    /// Answers what can be answered the short way; what is left is hyper's.
+    async fn front<S: Wire>(&self, rest: Rest<S>) -> Option<Rest<S>> {
+        let Some(current) = &self.front else {
+            return Some(rest);
+        };
+        let times = front::Times {
+            header: self.bounds.header_timeout,
+            progress: self.bounds.progress_timeout,
+        };
+        front::serve(rest, (current, self.peer.ip()), times, &self.shutdown).await
+    }
+
+    /// HTTP/1.1 in clear, of which `ahead` was read: parts of files go out by `sendfile`, interim responses beside hyper.
+    async fn http1_by_sendfile(&self, stream: TcpStream, ahead: Bytes) -> Result<(), Failure> {
+        let (stream, queue) = ZeroCopyStream::new(stream);
+        let waiting = stream.interim();
+        self.http1(Reread::new(ahead, stream), move |request| {
+            request.extensions_mut().insert(queue.clone());
+            if let Some(interim) = waiting.begin(request.version()) {
+                request.extensions_mut().insert(interim);
+            }
+        })
+        .await
+    }
+
+    async fn http1<S>(&self, stream: S, equip: impl Fn(&mut Request<Incoming>)) -> Result<(), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            equip(&mut request);
+            let interim = request.extensions().get::<crate::interim::Interim>().cloned();
+            let answering = (self.answer)(request, self.peer);
+            async move {
+                let response = answering.await;
+                if let Some(interim) = interim {
+                    interim.close();
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.bounds.header_timeout)
+            .max_buf_size(HEAD_LIMIT)
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => served?,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn http2<S>(&self, stream: S) -> Result<(), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request: Request<Incoming>| {
+            let answering = (self.answer)(request, self.peer);
+            async move { Ok::<_, Infallible>(answering.await.map(FramedBody::from)) }
+        });
+        let over = self.cut.child_token();
+        // Whatever ends this function ends its streams, too.
+        let _over = over.clone().drop_guard();
+        let use_of = Use::new();
+        let streams = Streams {
+            tasks: self.streams.clone(),
+            patience: self.bounds.progress_timeout,
+            over,
+            use_of: std::sync::Arc::clone(&use_of),
+        };
+        let connection = http2::Builder::new(streams)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.bounds.streams)
+            .max_header_list_size(HEADER_LIST_LIMIT)
+            .max_send_buf_size(STREAM_BUFFER)
+            .max_pending_accept_reset_streams(RESET_STREAMS)
+            .max_local_error_reset_streams(FAULTY_STREAMS)
+            .keep_alive_interval(PING.0)
+            .keep_alive_timeout(PING.1)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection: Pin<Box<_>> = Box::pin(connection);
+        let is_idle = tokio::select! {
+            served = connection.as_mut() => return Ok(served?),
+            () = self.shutdown.cancelled() => false,
+            () = use_of.idle(self.bounds.idle_timeout) => true,
+        };
+        // GOAWAY: streams under way end, no more begin.
+        connection.as_mut().graceful_shutdown();
+        if is_idle {
+            // The other end had nothing to ask; it is not waited for longer than a slow reader.
+            timeout(self.bounds.progress_timeout, connection).await??;
+        } else {
+            connection.await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! Accepts connections, as many at once as there are permits, and serves HTTP on them.
+//!
+//! Flow: each [`Door`] has an accept loop of its own; all share the permits. A permit is taken before `accept`: a connection that
+//! cannot be served yet waits in the kernel's queue, not in our memory. What an accepted connection speaks is decided in `connection`, the
+//! one place where its first bytes are looked at.
+//!
+//! On shutdown no more are accepted, idle ones are closed, and answers under way get the grace period.
+
+mod connection;
+mod opening;
+mod permits;
+mod socket;
+mod streams;
+
+use std::{fmt, future::Future, io, net::IpAddr, net::SocketAddr, time::Duration};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{deliver::ResponseBody, pipeline::Current, settings::Limits};
+
+use connection::Connection;
+use permits::{Permit, Permits};
+
+/// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bounds on connections. They may change while serving: a connection has those that were in force when it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections at once.
+    pub connections: u32,
+    /// The time in which a request head must arrive, and a TLS handshake end.
+    pub header_timeout: Duration,
+    /// The time in which a client must take some of what it is sent.
+    pub progress_timeout: Duration,
+    /// The time after which a connection without requests is closed.
+    pub idle_timeout: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: u32,
+    /// The time that answers under way get after the shutdown began.
+    pub grace: Duration,
+}
+
+impl Bounds {
+    /// The bounds of the data listeners.
+    pub fn of(limits: &Limits) -> Self {
+        Self {
+            connections: limits.connections,
+            header_timeout: limits.header_timeout.get(),
+            progress_timeout: limits.client_progress_timeout.get(),
+            idle_timeout: limits.idle_timeout.get(),
+            streams: limits.streams,
+            grace: limits.shutdown_grace.get(),
+        }
+    }
+}
+
+/// Where connections come in.
+pub enum Door {
+    /// In clear.
+    Clear(TcpListener),
+    /// With TLS.
+    Tls(TcpListener, TlsAcceptor),
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clear(listener) => f.debug_tuple("Clear").field(listener).finish(),
+            Self::Tls(listener, _) => f.debug_tuple("Tls").field(listener).finish(),
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(SocketAddr);
+
+impl Peer {
+    /// The address of the client.
+    pub fn ip(self) -> IpAddr {
+        self.0.ip()
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How connections are served.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// The bounds in force.
+    pub bounds: watch::Receiver<Bounds>,
+    /// Cancelled when the shutdown begins.
+    pub shutdown: CancellationToken,
+    /// Where hits over HTTP/1.1 are answered before hyper reads anything; see [`crate::front`].
+    pub front: Option<Current>,
+}
+
+impl Serving {
+    /// Serves `doors` until the shutdown and its grace are over; `answer` makes the response.
+    pub async fn run<A, F>(mut self, doors: Vec<Door>, answer: A)
+    where
+        A: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<ResponseBody>> + Send + 'static,
+    {
+        let permits = Permits::new(self.bounds.borrow_and_update().connections);
+        let (loops, connections) = (TaskTracker::new(), TaskTracker::new());
+        let cut = CancellationToken::new();
+        for door in doors {
+            let accepting = Accepting {
+                serving: self.clone(),
+                permits: permits.clone(),
+                connections: connections.clone(),
+                cut: cut.clone(),
+            };
+            loops.spawn(accepting.run(door, answer.clone()));
+        }
+        loops.close();
+        loop {
+            tokio::select! {
+                () = loops.wait() => break,
+                Ok(()) = self.bounds.changed() => {
+                    permits.resize(self.bounds.borrow_and_update().connections);
+                }
+            }
+        }
+        connections.close();
+        let grace = self.bounds.borrow().grace;
+        if timeout(grace, connections.wait()).await.is_err() {
+            tracing::warn!(
+                connections = connections.len(),
+                "the grace period is over; cutting connections"
+            );
+            cut.cancel();
+            connections.wait().await;
+        }
+    }
+}
+
+/// The accept loop of one door.
+struct Accepting {
+    serving: Serving,
+    permits: Permits,
+    connections: TaskTracker,
+    /// Cancelled when the grace period is over.
+    cut: CancellationToken,
+}
+
+impl Accepting {
+    async fn run<A, F>(self, door: Door, answer: A)
+    where
+        A: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<ResponseBody>> + Send + 'static,
+    {
+        loop {
+            let accepted = tokio::select! {
+                () = self.serving.shutdown.cancelled() => break,
+                accepted = accept(&door, &self.permits) => accepted,
+            };
+            let (stream, peer, permit) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let connection = Connection {
+                peer,
+                bounds: *self.serving.bounds.borrow(),
+                shutdown: self.serving.shutdown.clone(),
+                streams: self.connections.clone(),
+                cut: self.cut.clone(),
+                answer: answer.clone(),
+                front: self.serving.front.clone(),
+            };
+            let tls = match &door {
+                Door::Clear(_) => None,
+                Door::Tls(_, acceptor) => Some(acceptor.clone()),
+            };
+            let cut = self.cut.clone();
+            self.connections.spawn(async move {
+                tokio::select! {
+                    () = cut.cancelled() => {}
+                    () = connection.serve(stream, tls) => {}
+                }
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn accept(door: &Door, permits: &Permits) -> io::Result<(TcpStream, Peer, Permit)> {
+    let permit = permits
+        .take()
+        .await
+        .ok_or_else(|| io::Error::other("no more permits"))?;
+    let (Door::Clear(listener) | Door::Tls(listener, _)) = door;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, Peer(peer), permit))
+}

@@ -1,0 +1,88 @@
+//! Replacing the settings while serving.
+//!
+//! Flow: whoever asks for it (SIGHUP) reads the settings again and hands them to [`Reloader::apply`], which validates them, keeps what
+//! only a restart can change, puts the next generation in force, and tells the listeners their new bounds. No connection is dropped:
+//! a request that is being answered, and a download that it began, end under the settings that they began with.
+//!
+//! Invariant: all or nothing. Settings that are refused change nothing.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{Mutex, watch},
+    task::{JoinError, spawn_blocking},
+};
+
+use crate::{
+    listener::Bounds,
+    origin::OriginError,
+    pipeline::Current,
+    settings::{InvalidSettings, Settings},
+    tls::{Certificates, PairError},
+};
+
+/// Why settings were not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// They contradict themselves.
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+    /// Their origins cannot be set up.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// Their certificate cannot be used.
+    #[error("the certificate cannot be replaced")]
+    Certificate(#[from] PairError),
+    /// The process is going down.
+    #[error("the certificate was not read")]
+    Unread(#[from] JoinError),
+}
+
+/// The way to replace the settings of a running proxy; clones reach the same one.
+#[derive(Debug, Clone)]
+pub struct Reloader {
+    current: Current,
+    bounds: Arc<watch::Sender<Bounds>>,
+    /// Where the proxy has TLS.
+    certificates: Option<Certificates>,
+    /// One at a time.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Reloader {
+    /// For what `current` serves, whose listeners watch `bounds`.
+    pub(crate) fn new(
+        current: Current,
+        bounds: watch::Sender<Bounds>,
+        certificates: Option<Certificates>,
+    ) -> Self {
+        Self {
+            current,
+            bounds: Arc::new(bounds),
+            certificates,
+            turn: Arc::default(),
+        }
+    }
+
+    /// Puts `settings` in force and returns the keys that keep their running values until a restart.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the settings before stay in force.
+    pub async fn apply(&self, mut settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
+        settings.validate()?;
+        let _turn = self.turn.lock().await;
+        let kept = settings.keep_fixed(self.current.load().settings());
+        let bounds = Bounds::of(&settings.limits);
+        // Everything that can be refused comes before everything that changes.
+        let pair = match settings.tls.pair().filter(|_| self.certificates.is_some()) {
+            Some(files) => Some(spawn_blocking(move || files.load()).await??),
+            None => None,
+        };
+        self.current.replace(settings)?;
+        if let Some((certificates, pair)) = self.certificates.as_ref().zip(pair) {
+            certificates.replace(pair);
+        }
+        self.bounds.send_replace(bounds);
+        Ok(kept)
+    }
+}

@@ -1,0 +1,63 @@
+//! Sections `[listen]` and `[tls]`: the addresses, and the certificate of the one with TLS.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::InvalidSettings;
+use crate::tls::PairFiles;
+
+/// Section `[listen]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// The address that clients use.
+    pub data: SocketAddr,
+    /// The address that clients use with TLS; `None` for no TLS. A port of its own: what comes first on a connection to it is a
+    /// handshake, always, and what comes in clear is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SocketAddr>,
+    /// The address of health, metrics and the API; keep it on loopback.
+    pub admin: SocketAddr,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            data: SocketAddr::from(([0, 0, 0, 0], 3180)),
+            tls: None,
+            admin: SocketAddr::from(([127, 0, 0, 1], 3181)),
+        }
+    }
+}
+
+/// Section `[tls]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The PEM file of the certificate, followed by those that lead to a root that clients know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// The PEM file of its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Both files, where both are named.
+    pub fn pair(&self) -> Option<PairFiles> {
+        let (certificate, key) = self.certificate.clone().zip(self.key.clone())?;
+        Some(PairFiles { certificate, key })
+    }
+
+    pub(super) fn validate(&self, listen: &Listen) -> Result<(), InvalidSettings> {
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => Err(InvalidSettings::HalfPair { missing: "key" }),
+            (None, Some(_)) => Err(InvalidSettings::HalfPair {
+                missing: "certificate",
+            }),
+            (None, None) if listen.tls.is_some() => Err(InvalidSettings::NoCertificate),
+            (None, None) | (Some(_), Some(_)) => Ok(()),
+        }
+    }
+}

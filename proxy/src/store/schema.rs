@@ -1,0 +1,55 @@
+//! The version of the tables, and how an older store becomes one of this version.
+//!
+//! A migration is one transaction: a process that is killed in it finds the older store again. A store of a later version
+//! is never touched.
+//!
+//! | schema | what changed |
+//! |---|---|
+//! | 1 | the first |
+//! | 2 | `content` became `contents`, which keeps what eviction knows; `pins` are new |
+
+use redb::{Database, ReadableTable, TableDefinition};
+
+use super::{
+    eviction::{Queue, Standing},
+    tables::{ContentValue, META, Tables},
+};
+
+/// The version that this program writes.
+pub(super) const SCHEMA: u64 = 2;
+
+/// Schema 1: digest → size, last use in seconds since 1970.
+const CONTENT_1: TableDefinition<'_, [u8; 32], (u64, i64)> = TableDefinition::new("content");
+
+/// Whether a store of version `found` can be carried over.
+pub(super) fn is_older(found: u64) -> bool {
+    (1..SCHEMA).contains(&found)
+}
+
+/// Carries a store of schema 1 over. Everything in it stays; the least recently used content is nearest to the exit.
+pub(super) fn migrate(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut rows = Vec::new();
+        for row in transaction.open_table(CONTENT_1)?.iter()? {
+            let (digest, value) = row?;
+            let (length, last_use) = value.value();
+            rows.push((last_use, digest.value(), length));
+        }
+        rows.sort_unstable();
+        let mut tables = Tables::open(&transaction)?;
+        for (order, (last_use, digest, length)) in (1..).zip(rows) {
+            let standing = Standing {
+                queue: Queue::Main,
+                uses: 0,
+                order,
+                at: u32::try_from(last_use).unwrap_or(0),
+            };
+            tables.carry_over(digest, ContentValue::of(length, standing))?;
+        }
+    }
+    transaction.delete_table(CONTENT_1)?;
+    transaction.open_table(META)?.insert("schema", SCHEMA)?;
+    transaction.commit()?;
+    Ok(())
+}
