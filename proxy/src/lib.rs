@@ -10,6 +10,7 @@
 //! [`App`] is the façade: settings in, bound addresses and a running server out.
 
 pub mod admin;
+mod admission;
 pub mod app;
 pub mod cache_status;
 pub mod cli;
@@ -24,6 +25,7 @@ pub mod key;
 pub mod listener;
 pub mod metrics;
 pub mod origin;
+mod permits;
 pub mod pipeline;
 pub mod policy;
 pub mod range;

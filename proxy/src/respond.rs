@@ -11,6 +11,9 @@ use crate::{
     route::RouteError,
 };
 
+/// When to come again after an overload: answers take milliseconds, downloads minutes.
+const RETRY_AFTER_SECONDS: u16 = 5;
+
 /// The answer for a problem.
 pub fn problem(problem: &Problem) -> Response<Payload> {
     let body = serde_json::to_vec(problem).unwrap_or_default();
@@ -88,6 +91,17 @@ pub fn unrouted(error: &RouteError) -> Problem {
     }
 }
 
+/// The answer where the upstream gave none; with `Retry-After` where it told when to ask again.
+pub fn no_upstream(url: &str, error: &OriginError) -> Response<Payload> {
+    let mut response = problem(&upstream_failed(url, error));
+    if error.kind() == ErrorKind::Busy {
+        let seconds = error.retry_after().map_or(1, |wait| wait.as_secs().max(1));
+        let seconds = HeaderValue::from(seconds);
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
 /// The upstream gave no answer that could be used.
 pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
     let (kind, title, status) = match error.kind() {
@@ -107,9 +121,15 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
             StatusCode::BAD_GATEWAY,
         ),
         ErrorKind::Guarded => ("address-refused", "address not allowed", StatusCode::FORBIDDEN),
+        ErrorKind::Busy => (
+            "upstream-busy",
+            "upstream overloaded",
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
     };
     let hint = match error.kind() {
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
+        ErrorKind::Busy => "ask again later",
         ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::BadResponse => {
             "nothing usable is stored; ask again when the upstream answers"
         }
@@ -178,6 +198,32 @@ pub fn bad_content(detail: String) -> Problem {
     )
 }
 
+/// The request's content is larger than is taken.
+pub fn content_too_large(most: kato_shared::settings::ByteSize) -> Problem {
+    describe(
+        "content-too-large",
+        "request content too large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("a request may have {most} of content"),
+        Some("request_content in the section [limits] of proxy.toml is the bound".into()),
+    )
+}
+
+/// More requests than are answered at once.
+pub fn overloaded(reason: &dyn std::error::Error) -> Response<Payload> {
+    let mut response = problem(&describe(
+        "overloaded",
+        "too many requests",
+        StatusCode::SERVICE_UNAVAILABLE,
+        reason.to_string(),
+        None,
+    ));
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+    response
+}
+
 /// Not one valid `Host` field.
 pub fn bad_host() -> Problem {
     describe(
@@ -206,5 +252,11 @@ pub fn tunnel_failed(authority: &str, error: &std::io::Error) -> Problem {
             StatusCode::BAD_GATEWAY,
         )
     };
-    describe(kind, title, status, format!("{authority}: {error}"), None)
+    describe(
+        kind,
+        title,
+        status,
+        format!("{authority}: {}", Chain(error)),
+        None,
+    )
 }

@@ -21,10 +21,12 @@ use serde::{Deserialize, Serialize};
 mod admin;
 mod fixed;
 mod listen;
+mod origins;
 mod upstream;
 
 pub use admin::{Admin, OpenPage};
 pub use listen::{Listen, Tls};
+pub use origins::{NoProxy, Origins, ParentProxy, ParentUrl, ProxyEnvironment, TlsVersion};
 pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
 
 /// Where the settings are read from when no `--config` is given and the file exists.
@@ -50,6 +52,8 @@ pub struct Settings {
     pub log: Log,
     /// Bounds on time and connections.
     pub limits: Limits,
+    /// How origins are asked.
+    pub origins: Origins,
     /// The origins that may be asked, in no particular order.
     #[serde(rename = "upstream")]
     pub upstreams: Vec<Upstream>,
@@ -69,6 +73,10 @@ pub struct Cache {
     pub max_objects: u64,
     /// Bytes of memory for small bodies that are asked for often.
     pub memory: ByteSize,
+    /// All content is read once in this time to find damage; zero for never.
+    pub scrub_interval: HumanDuration,
+    /// No faster than this many bytes a second; zero for never.
+    pub scrub_rate: ByteSize,
 }
 
 impl Default for Cache {
@@ -79,6 +87,8 @@ impl Default for Cache {
             min_free: ByteSize::gib(5),
             max_objects: 1_000_000,
             memory: ByteSize::mib(64),
+            scrub_interval: HumanDuration::from_secs(30 * 24 * 3600),
+            scrub_rate: ByteSize::mib(8),
         }
     }
 }
@@ -169,14 +179,26 @@ impl Default for Log {
 pub struct Limits {
     /// Client connections served at once; further ones wait in the kernel's queue.
     pub connections: u32,
+    /// Connections to one origin at once, idle ones included; requests wait for them in the order in which they came.
+    pub connections_per_origin: u32,
     /// A client must send its request head within this time, and end its TLS handshake.
     pub header_timeout: HumanDuration,
     /// A client that is sent an answer must take some of it within this time.
     pub client_progress_timeout: HumanDuration,
     /// A connection on which nothing is asked is closed after this time.
     pub idle_timeout: HumanDuration,
+    /// A tunnel through which nothing goes is closed after this time.
+    pub tunnel_idle_timeout: HumanDuration,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
+    /// Requests answered at once.
+    pub requests: u32,
+    /// Requests of one client answered at once.
+    pub requests_per_client: u32,
+    /// A request beyond `requests` waits this long, and is then refused with 503.
+    pub queue_wait: HumanDuration,
+    /// The most bytes of a request's content; it is held in memory, so that it can be sent to the next mirror.
+    pub request_content: ByteSize,
     /// An upstream must accept a connection within this time.
     pub connect_timeout: HumanDuration,
     /// An upstream must send its response head, and then some byte of the body, within this time each.
@@ -189,10 +211,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_origin: 64,
             header_timeout: HumanDuration::from_secs(30),
             client_progress_timeout: HumanDuration::from_secs(60),
             idle_timeout: HumanDuration::from_secs(90),
+            tunnel_idle_timeout: HumanDuration::from_secs(600),
             streams: 100,
+            requests: 4096,
+            requests_per_client: 1024,
+            queue_wait: HumanDuration::from_secs(2),
+            request_content: ByteSize::mib(16),
             connect_timeout: HumanDuration::from_secs(5),
             progress_timeout: HumanDuration::from_secs(60),
             shutdown_grace: HumanDuration::from_secs(30),
@@ -228,8 +256,22 @@ pub enum InvalidSettings {
         missing: &'static str,
     },
     /// A proxy that may serve nobody at a time serves nobody.
-    #[error("limits.connections is 0\nhint: allow at least one connection")]
-    NoConnections,
+    #[error("limits.{0} is 0\nhint: allow at least one, or leave it out")]
+    Nothing(&'static str),
+    /// An upstream that may never be connected to cannot be asked.
+    #[error("limits.connections_per_origin is 0\nhint: allow at least one connection")]
+    NoOriginConnections,
+    /// A request that may never be sent is never answered.
+    #[error("origins.attempts is 0\nhint: allow at least one attempt")]
+    NoAttempts,
+    /// A certificate without its key, or the reverse, proves nothing.
+    #[error("the upstream `{0}` has one of client_certificate and client_key\nhint: set both, or neither")]
+    HalfAnIdentity(UpstreamName),
+    /// Credentials belong to a parent that the same settings name.
+    #[error(
+        "the upstream `{0}` has proxy_credentials_file and no proxy of its own\nhint: set proxy = \"http://host:port\" beside it"
+    )]
+    CredentialsWithoutProxy(UpstreamName),
     /// A store that may hold nothing is no store.
     #[error("cache.max_objects is 0\nhint: allow at least one stored response")]
     NoObjects,
@@ -271,13 +313,34 @@ impl Settings {
             if upstream.urls.is_empty() {
                 return Err(InvalidSettings::NoUrls(upstream.name.clone()));
             }
+            if upstream.client_certificate.is_some() != upstream.client_key.is_some() {
+                return Err(InvalidSettings::HalfAnIdentity(upstream.name.clone()));
+            }
+            if upstream.proxy_credentials_file.is_some()
+                && !matches!(upstream.proxy, Some(ParentProxy::At(_)))
+            {
+                return Err(InvalidSettings::CredentialsWithoutProxy(upstream.name.clone()));
+            }
             if upstream.intercept {
                 return Err(InvalidSettings::Intercept(upstream.name.clone()));
             }
         }
         self.tls.validate(&self.listen)?;
-        if self.limits.connections == 0 {
-            return Err(InvalidSettings::NoConnections);
+        for (key, limit) in [
+            ("connections", self.limits.connections),
+            ("streams", self.limits.streams),
+            ("requests", self.limits.requests),
+            ("requests_per_client", self.limits.requests_per_client),
+        ] {
+            if limit == 0 {
+                return Err(InvalidSettings::Nothing(key));
+            }
+        }
+        if self.limits.connections_per_origin == 0 {
+            return Err(InvalidSettings::NoOriginConnections);
+        }
+        if self.origins.attempts == 0 {
+            return Err(InvalidSettings::NoAttempts);
         }
         if self.cache.max_objects == 0 {
             return Err(InvalidSettings::NoObjects);

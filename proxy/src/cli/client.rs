@@ -72,11 +72,12 @@ pub(super) fn ls(args: &ListArgs) -> u8 {
             |page: EntryPage| {
                 for entry in &page.entries {
                     print(&format!(
-                        "{:>12}  {}  {}  {}\n",
+                        "{:>12}  {}  {}  {}{}\n",
                         human(entry.length),
                         entry.status,
                         entry.validated,
-                        entry.url
+                        entry.url,
+                        if entry.pinned { "  pinned" } else { "" }
                     ));
                 }
                 left = left.saturating_sub(page.entries.len());
@@ -136,10 +137,11 @@ fn explanation(one: &Explanation) -> Vec<String> {
             entry.upstream
         ),
         format!(
-            "  content    {} bytes, {}{}",
+            "  content    {} bytes, {}{}{}",
             entry.length,
             entry.digest,
-            when(one.known_digest, ", known in advance")
+            when(one.known_digest, ", known in advance"),
+            when(entry.pinned, ", pinned")
         ),
         format!(
             "  state      {}: age {}, lifetime {}, left {}",
@@ -196,6 +198,9 @@ pub(super) fn select(path: &str, args: &SelectArgs) -> u8 {
                 report.selected,
                 human(report.bytes)
             ));
+            if report.freed_bytes > 0 {
+                print(&format!("{} freed on the disk\n", human(report.freed_bytes)));
+            }
             exit::DONE
         },
     )
@@ -209,14 +214,23 @@ pub(super) fn verify(args: &AdminArgs) -> u8 {
         "/-/api/verify",
         &[],
         |report: VerifyReport| {
-            print(&format!(
-                "{} contents, {} verified\n",
-                report.checked,
-                human(report.bytes)
-            ));
-            for digest in report.damaged.iter().chain(&report.unnamed) {
-                print(&format!("removed {digest}\n"));
+            for digest in &report.unnamed {
+                print(&format!("unnamed  {digest}\n"));
             }
+            for damage in &report.damaged {
+                print(&format!(
+                    "damaged  {}  {}\n",
+                    damage.digest,
+                    damage.urls.join(" ")
+                ));
+            }
+            print(&format!(
+                "{} contents, {} read; {} damaged, {} unnamed\n",
+                report.checked,
+                human(report.bytes),
+                report.damaged.len(),
+                report.unnamed.len()
+            ));
             if report.damaged.is_empty() {
                 exit::DONE
             } else {
@@ -227,7 +241,7 @@ pub(super) fn verify(args: &AdminArgs) -> u8 {
 }
 
 /// Asks the API and hands the answer to `show`, or prints it as it came.
-fn call<T: DeserializeOwned>(
+pub(super) fn call<T: DeserializeOwned>(
     args: &AdminArgs,
     method: &Method,
     path: &str,

@@ -66,6 +66,7 @@ async fn run(args: SettingsArgs, settings: Settings) -> u8 {
             let code = match &error {
                 StartError::Settings(_) | StartError::Certificate(_) => exit::USAGE,
                 StartError::Listen { .. }
+                | StartError::Socket { .. }
                 | StartError::Token(_)
                 | StartError::Store(_)
                 | StartError::Origin(_)

@@ -16,8 +16,8 @@
 //!
 //! Invariants:
 //! * Answers are sent in the order of their requests; the next head is looked at when the answer before is written whole.
-//! * A connection that makes no progress is dropped: a head must come within `header_timeout`, a client must take some byte
-//!   of its answer within `progress_timeout`.
+//! * A connection that makes no progress is dropped: a head has its time from its first bytes on, an idle connection another, and
+//!   a client must take some byte of its answer within a third.
 //! * After the shutdown began no request is answered here: hyper says `Connection: close`.
 
 mod head;
@@ -73,8 +73,10 @@ impl<T: Wire> Wire for TlsStream<T> {
 /// How long the front waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// For the end of a head.
-    pub header: Duration,
+    /// From the first bytes of a head to its end.
+    pub head: Duration,
+    /// From the end of an answer to the next head.
+    pub idle: Duration,
     /// For a client to take some byte of its answer.
     pub progress: Duration,
 }
@@ -98,8 +100,9 @@ pub async fn serve<S: Wire>(
     let mut connection = Connection {
         stream,
         read: BytesMut::from(&*read),
+        is_inside_head: false,
         times,
-        patience: Patience::until(Instant::now() + times.header),
+        patience: Patience::until(Instant::now() + times.head),
         shutdown: Box::pin(shutdown.clone().cancelled_owned()),
     };
     let mut head = Vec::new();
@@ -132,6 +135,7 @@ pub async fn serve<S: Wire>(
             }
             head::write(&answer.head, &mut head);
             connection.send(&head, answer.payload, answer.record).await?;
+            drop(answer.slot);
         }
         connection.take(length);
     }
@@ -145,6 +149,8 @@ struct Connection<S> {
     stream: S,
     /// What was read and is not answered.
     read: BytesMut,
+    /// Part of a head was read, and its time runs.
+    is_inside_head: bool,
     times: Times,
     patience: Patience,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -163,6 +169,7 @@ enum Filled {
 impl<S: Wire> Connection<S> {
     /// The answer to the first `length` bytes is written.
     fn take(&mut self, length: usize) {
+        self.is_inside_head = false;
         if length == self.read.len() {
             self.read.clear();
         } else {
@@ -180,7 +187,9 @@ impl<S: Wire> Connection<S> {
         }
         let was_idle = self.read.is_empty();
         if was_idle {
-            self.patience.move_to(Instant::now() + self.times.header);
+            self.patience.move_to(Instant::now() + self.times.idle);
+        } else if !std::mem::replace(&mut self.is_inside_head, true) {
+            self.patience.move_to(Instant::now() + self.times.head);
         }
         poll_fn(|cx| {
             match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read) {

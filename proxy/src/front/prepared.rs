@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::head::Template;
 use crate::{
+    admission::Slot,
     deliver::Record,
     metrics::{Metrics, Outcome, UrlCounters},
     pipeline::Lasting,
@@ -71,6 +72,8 @@ pub struct Ready {
     pub body: Option<Arc<Held<Bytes>>>,
     /// Its entry in the access log.
     pub record: Record,
+    /// Its place among the requests that are being answered.
+    pub slot: Slot,
 }
 
 impl Prepared {
@@ -122,7 +125,7 @@ impl Again {
     /// The answer for `client` at `now`, with its head in `head`; `None` when its body is gone.
     pub fn ready(
         &self,
-        (client, metrics): (IpAddr, &Metrics),
+        (client, metrics, slot): (IpAddr, &Metrics, Slot),
         (started, now): (Instant, Timestamp),
         head: &mut Vec<u8>,
     ) -> Option<Ready> {
@@ -143,6 +146,7 @@ impl Again {
         self.head.write(whole(aged.age), whole(aged.ttl()), head);
         let about = self.about.clone();
         Some(Ready {
+            slot,
             body,
             record: Record {
                 method: about.method,

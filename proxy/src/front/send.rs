@@ -27,7 +27,9 @@ impl<S: Wire> Connection<S> {
     /// Sends an answer that is in memory.
     pub(super) async fn send_ready(&mut self, head: &[u8], ready: Ready) -> Sent {
         let body = ready.body.as_deref().map_or(&[][..], |body| body);
-        self.send_bytes(head, body, ready.record).await
+        let sent = self.send_bytes(head, body, ready.record).await;
+        drop(ready.slot);
+        sent
     }
 
     /// Sends an answer.

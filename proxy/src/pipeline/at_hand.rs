@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{Pipeline, retrieve::found, shown_if_wanted};
 use crate::{
+    admission::Slot,
     deliver::{Payload, Record},
     front::{Prepared, Ready},
     metrics::Event,
@@ -37,6 +38,8 @@ pub struct AtHand {
     pub payload: Payload,
     /// Its entry in the access log.
     pub record: Record,
+    /// Its place among the requests that are being answered.
+    pub slot: Slot,
     /// How long another request with the same head gets the same answer.
     pub lasting: Option<Lasting>,
 }
@@ -69,6 +72,7 @@ impl Pipeline {
         if !self.0.settings.access.allows(client) || !matches!(asked.method, Method::GET | Method::HEAD) {
             return None;
         }
+        let slot = self.place(client)?;
         let line = (&asked.method, &asked.uri, asked.version);
         let Ok(Route::Target(target)) = self.admit(line, &asked.headers) else {
             return None;
@@ -113,6 +117,7 @@ impl Pipeline {
             head,
             payload,
             record,
+            slot,
             lasting,
         })
     }
@@ -128,14 +133,20 @@ impl Pipeline {
         if !self.0.settings.access.allows(client) {
             return None;
         }
+        let slot = self.place(client)?;
         let now = self.0.clock.now();
         let prepared = self.0.prepared.get(asked, now)?;
         if self.0.collapse.settling(prepared.key()).is_some() {
             return None;
         }
-        let ready = prepared.ready((client, &self.0.metrics), (started, now), head)?;
+        let ready = prepared.ready((client, &self.0.metrics, slot), (started, now), head)?;
         self.0.metrics.answered(ready.record.outcome, started.elapsed());
         Some(ready)
+    }
+
+    /// A place among the requests that are being answered. Who has to wait for one, or is refused, is none of ours.
+    fn place(&self, client: IpAddr) -> Option<Slot> {
+        self.0.admission.try_admit(client, &self.0.settings.limits)
     }
 
     /// Where answers are kept for [`Self::prepared`].

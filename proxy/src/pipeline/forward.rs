@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -23,10 +23,6 @@ use crate::{
     respond,
     route::Target,
 };
-
-/// The most bytes of a request's content: what clients of package repositories send is small, and it is held in memory so
-/// that it can be sent to the next mirror.
-const MAX_CONTENT: usize = 16 << 20;
 
 impl Pipeline {
     /// Forwards a request with a method that the store cannot answer, and draws the consequences.
@@ -47,11 +43,17 @@ impl Pipeline {
             *here.status_mut() = http::StatusCode::NO_CONTENT;
             return Answer::generated(here, Outcome::Bypass, "max-forwards");
         }
-        let patience = self.0.settings.limits.progress_timeout.get();
-        let body = match collect(Limited::new(content, MAX_CONTENT), patience).await {
+        let limits = &self.0.settings.limits;
+        let most = usize::try_from(limits.request_content.bytes()).unwrap_or(usize::MAX);
+        let patience = limits.progress_timeout.get();
+        let body = match collect(Limited::new(content, most), patience).await {
             Ok(body) => body,
+            Err(error) if error.is::<LengthLimitError>() => {
+                let problem = respond::content_too_large(limits.request_content);
+                return Answer::generated(respond::problem(&problem), Outcome::Failed, "content-too-large");
+            }
             Err(error) => {
-                let problem = respond::bad_content(format!("at most {MAX_CONTENT} bytes are taken: {error}"));
+                let problem = respond::bad_content(error.to_string());
                 return Answer::generated(respond::problem(&problem), Outcome::Failed, "bad-content");
             }
         };
@@ -65,9 +67,10 @@ impl Pipeline {
             body,
             interim,
             has_stand_in: false,
+            has_known_digest: false,
         };
         let status = CacheStatus::forwarded(Forward::Method);
-        match self.0.origin.send(&request).await {
+        match self.0.origin.send(request).await {
             Ok(response) => {
                 self.invalidate(&parts.method, target, &response).await;
                 pass(response, status, Outcome::Bypass)
@@ -98,8 +101,9 @@ impl Pipeline {
             body: Bytes::new(),
             interim: ask.interim.clone(),
             has_stand_in: false,
+            has_known_digest: false,
         };
-        let response = self.0.origin.send(&request).await?;
+        let response = self.0.origin.send(request).await?;
         if ask.method == Method::HEAD {
             self.learn_from_head(ask, &response).await;
         }
@@ -202,7 +206,7 @@ pub(super) fn pass(response: OriginResponse, status: CacheStatus, outcome: Outco
 
 fn failed(url: &str, status: CacheStatus, error: &OriginError) -> Answer {
     Answer {
-        response: respond::problem(&respond::upstream_failed(url, error)),
+        response: respond::no_upstream(url, error),
         status: status.detail(error),
         outcome: Outcome::Failed,
         received: Version::HTTP_11,

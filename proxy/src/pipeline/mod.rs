@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! access      a client that is not listed learns nothing but that
+//! admission   so many at once, in all and of one client; beyond that 503
 //! record      from here on every answer is counted and logged
 //! host        a request that two readers could understand differently is refused
 //! route       which upstream, which target: deny by default
@@ -23,6 +24,7 @@ mod deviations;
 mod fetch;
 mod fills;
 mod forward;
+mod idle;
 mod landing;
 mod landing_small;
 mod negatives;
@@ -45,6 +47,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::{
+    admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
     fill::collapse::Collapse,
@@ -77,6 +80,7 @@ struct Layers {
     origin: Origin,
     // What all generations share.
     store: Store,
+    admission: Admission,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
     fills: Arc<Fills>,
@@ -136,6 +140,7 @@ impl Pipeline {
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            admission: Admission::new(&settings.limits),
             fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
@@ -157,10 +162,12 @@ impl Pipeline {
     pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
         let layers = &*self.0;
         layers.metrics.add_upstreams(&settings);
+        layers.admission.resize(&settings.limits);
         Ok(Self(Arc::new(Layers {
             router: Router::new(&settings),
             origin: layers.origin.under(&layers.settings, &settings)?,
             settings,
+            admission: layers.admission.clone(),
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
             private_keys: layers.private_keys.clone(),
@@ -180,21 +187,20 @@ impl Pipeline {
         let method = request.method().clone();
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
-        let (answer, url, shown) = if self.0.settings.access.allows(client) {
+        let (answer, url, shown, slot) = if self.0.settings.access.allows(client) {
             let shown = shown_if_wanted(request.uri());
-            let (answer, url) = self.answer(request, client).await;
-            (answer, url, shown)
+            let (answer, url, slot) = self.admitted(request, client).await;
+            (answer, url, shown, slot)
         } else {
             let refusal = respond::problem(&respond::client_refused(client));
-            (
-                Answer::generated(refusal, Outcome::Refused, "client-refused"),
-                None,
-                "-".into(),
-            )
+            let answer = Answer::generated(refusal, Outcome::Refused, "client-refused");
+            (answer, None, "-".into(), None)
         };
         let record = self.record(&answer, (method, client), (url, shown), started);
         let (parts, payload, record) = self.finish(answer, record);
-        let body = ResponseBody::new(payload, Some(record)).by_way_of(queue);
+        let body = ResponseBody::new(payload, Some(record))
+            .by_way_of(queue)
+            .holding(slot);
         let mut response = Response::from_parts(parts, body);
         let is_tunnel = is_connect && response.status().is_success();
         if is_last && !is_tunnel {
@@ -245,11 +251,6 @@ impl Pipeline {
         &self.0.store
     }
 
-    /// The time by the clock that stamps stored responses.
-    pub(crate) fn now(&self) -> jiff::Timestamp {
-        self.0.clock.now()
-    }
-
     /// Where requests may go.
     pub(crate) fn router(&self) -> &Router {
         &self.0.router
@@ -258,6 +259,11 @@ impl Pipeline {
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
     }
 
     /// The settings in force.
@@ -287,6 +293,25 @@ impl Pipeline {
             return Err(refuse(&respond::loops(&shown_target(uri)), "loop"));
         }
         Ok(route)
+    }
+
+    /// Answers when there is a place for one more request; the place is held until the answer is sent.
+    async fn admitted(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+    ) -> (Answer, Option<Arc<UrlCounters>>, Option<Slot>) {
+        match self.0.admission.admit(client, &self.0.settings.limits).await {
+            Ok(slot) => {
+                let (answer, url) = self.answer(request, client).await;
+                (answer, url, Some(slot))
+            }
+            Err(overload) => {
+                let refusal = respond::overloaded(&overload);
+                let answer = Answer::generated(refusal, Outcome::Refused, "overloaded");
+                (answer, None, None)
+            }
+        }
     }
 
     async fn answer(

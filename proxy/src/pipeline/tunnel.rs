@@ -1,18 +1,18 @@
 //! CONNECT: bytes both ways, counted, neither read nor stored.
 
-use std::{io, net::IpAddr};
+use std::{net::IpAddr, time::Duration};
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, upgrade};
 use hyper_util::rt::TokioIo;
 use kato_shared::chain::Chain;
-use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
 
-use super::{Answer, Pipeline};
+use super::{Answer, Pipeline, idle::copy_until_idle};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
     metrics::{Metrics, Outcome},
+    origin::Stream,
     respond,
 };
 
@@ -31,19 +31,20 @@ impl Pipeline {
             return Answer::generated(refusal, Outcome::Failed, "offline");
         }
         self.0.metrics.upstream_request(upstream);
-        let stream = match self.connect(&host, port).await {
+        let stream = match self.0.origin.tunnel(upstream, &host, port).await {
             Ok(stream) => stream,
             Err(error) => {
                 self.0.metrics.upstream_failure(upstream);
-                tracing::info!(%client, authority, %error, "no tunnel");
+                tracing::info!(%client, authority, error = %Chain(&error), "no tunnel");
                 let problem = respond::tunnel_failed(&authority, &error);
                 return Answer::generated(respond::problem(&problem), Outcome::Failed, "no tunnel");
             }
         };
         let metrics = self.0.metrics.clone();
+        let patience = self.0.settings.limits.tunnel_idle_timeout.get();
         self.0
             .tasks
-            .spawn(async move { carry(request, stream, &metrics, &authority).await });
+            .spawn(async move { carry(request, stream, patience, &metrics, &authority).await });
         let mut response = Response::new(Payload::Empty);
         *response.status_mut() = StatusCode::OK;
         Answer {
@@ -53,17 +54,15 @@ impl Pipeline {
             received: Version::HTTP_11,
         }
     }
-
-    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let connect = async {
-            let addresses = self.0.origin.addresses(host, port).await?;
-            TcpStream::connect(&*addresses).await
-        };
-        timeout(self.0.settings.limits.connect_timeout.get(), connect).await?
-    }
 }
 
-async fn carry(request: Request<Incoming>, mut origin: TcpStream, metrics: &Metrics, authority: &str) {
+async fn carry(
+    request: Request<Incoming>,
+    mut origin: Stream,
+    patience: Duration,
+    metrics: &Metrics,
+    authority: &str,
+) {
     let client = match upgrade::on(request).await {
         Ok(client) => client,
         Err(error) => {
@@ -71,7 +70,7 @@ async fn carry(request: Request<Incoming>, mut origin: TcpStream, metrics: &Metr
             return;
         }
     };
-    match copy_bidirectional(&mut TokioIo::new(client), &mut origin).await {
+    match copy_until_idle(TokioIo::new(client), &mut origin, patience).await {
         Ok((up, down)) => {
             metrics.tunnelled(up + down);
             tracing::info!(authority, up, down, "tunnel closed; its bytes were not cached");
