@@ -73,6 +73,13 @@ impl Admission {
         Ok(slot)
     }
 
+    /// A place for a request of `client`, if there is one now.
+    pub(crate) fn try_admit(&self, client: IpAddr, limits: &Limits) -> Option<Slot> {
+        let mut slot = self.of_client(client, limits.requests_per_client)?;
+        slot.permit = Some(self.all.try_take()?);
+        Some(slot)
+    }
+
     async fn wait(&self, patience: Duration) -> Option<Permit> {
         timeout(patience, self.all.take()).await.ok().flatten()
     }

@@ -207,6 +207,7 @@ impl App {
         let serving = Serving {
             bounds: self.bounds.clone(),
             shutdown: shutdown.clone(),
+            front: Some(self.current.clone()),
         };
         // Health keeps answering until the end, whatever the settings say meanwhile.
         let (_unchanging, admin_bounds) = watch::channel(Bounds {
@@ -217,6 +218,7 @@ impl App {
         let admin_serving = Serving {
             bounds: admin_bounds,
             shutdown: over.clone(),
+            front: None,
         };
         // Shared by all generations of the settings.
         let first = self.current.load();
@@ -241,7 +243,9 @@ impl App {
             }
             over.cancel();
         };
-        let watching = self.admin.serve(admin_serving, self.current.clone(), shutdown.clone());
+        let watching = self
+            .admin
+            .serve(admin_serving, self.current.clone(), shutdown.clone());
         let certificates = async {
             if let Some(certificates) = self.certificates {
                 certificates.watch(over.clone()).await;

@@ -5,6 +5,8 @@
 //!                           └ else ───────────────────► HTTP/1.1 over TLS
 //! door in clear   first bytes ─ preface of HTTP/2 ────► HTTP/2
 //!                             └ else ─────────────────► HTTP/1.1, by sendfile
+//! HTTP/1.1        hits ───────────────────────────────► `front`
+//!                 └ the first request that is none ───► hyper, from then on
 //! ```
 //! Through a Unix socket comes HTTP/1.1 in clear. Every step before the first request has the time of a request head.
 
@@ -41,7 +43,11 @@ use super::{
     socket,
     streams::{Streams, Use},
 };
-use crate::deliver::{BodyError, FramedBody, ResponseBody, ZeroCopyStream};
+use crate::{
+    deliver::{BodyError, FramedBody, ResponseBody, ZeroCopyStream},
+    front::{self, Rest, Wire},
+    pipeline::Current,
+};
 
 /// Room for what hyper reads at once. More than a head may have, so that the head's own limit speaks first.
 const READ_LIMIT: usize = HEAD_LIMIT * 2;
@@ -73,6 +79,8 @@ pub(super) struct Connection<A> {
     /// Cancelled when the grace period is over.
     pub(super) cut: CancellationToken,
     pub(super) answer: A,
+    /// Who answers hits over HTTP/1.1 before hyper reads anything.
+    pub(super) front: Option<Current>,
 }
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -104,7 +112,11 @@ where
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(stream).await
         } else {
-            self.http1(Bytes::new(), stream, |_| {}).await
+            let read = Bytes::new();
+            match self.front(Rest { stream, read }).await {
+                Some(rest) => self.http1(rest.read, rest.stream, |_| {}).await,
+                None => Ok(()),
+            }
         }
     }
 
@@ -114,7 +126,13 @@ where
         };
         match protocol {
             Protocol::Http2 => self.http2(Reread::new(ahead, stream)).await,
-            Protocol::Http1 => self.http1_by_sendfile(stream, ahead).await,
+            Protocol::Http1 => {
+                let read = ahead;
+                match self.front(Rest { stream, read }).await {
+                    Some(rest) => self.http1_by_sendfile(rest.stream, rest.read).await,
+                    None => Ok(()),
+                }
+            }
         }
     }
 
@@ -130,6 +148,19 @@ where
             },
             () = self.shutdown.cancelled() => Ok(None),
         }
+    }
+
+    /// Answers what can be answered the short way; what is left is hyper's.
+    async fn front<S: Wire>(&self, rest: Rest<S>) -> Option<Rest<S>> {
+        let Some(current) = &self.front else {
+            return Some(rest);
+        };
+        let times = front::Times {
+            head: self.bounds.header_timeout,
+            idle: self.bounds.idle_timeout,
+            progress: self.bounds.progress_timeout,
+        };
+        front::serve(rest, (current, self.peer.ip()), times, &self.shutdown).await
     }
 
     /// HTTP/1.1 in clear, of which `ahead` was read: parts of files go out by `sendfile`, interim responses beside hyper.

@@ -14,7 +14,13 @@ mod socket;
 mod streams;
 mod unix;
 
-use std::{fmt, future::Future, io, net::{IpAddr, Ipv4Addr, SocketAddr}, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -29,6 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     deliver::ResponseBody,
     permits::{Permit, Permits},
+    pipeline::Current,
     settings::Limits,
 };
 
@@ -131,6 +138,8 @@ pub struct Serving {
     pub bounds: watch::Receiver<Bounds>,
     /// Cancelled when the shutdown begins.
     pub shutdown: CancellationToken,
+    /// Where hits over HTTP/1.1 are answered before hyper reads anything; see [`crate::front`].
+    pub front: Option<Current>,
 }
 
 impl Serving {
@@ -209,6 +218,7 @@ impl Accepting {
                 streams: self.connections.clone(),
                 cut: self.cut.clone(),
                 answer: answer.clone(),
+                front: self.serving.front.clone(),
             };
             let cut = self.cut.clone();
             self.connections.spawn(async move {

@@ -26,7 +26,7 @@ use crate::{
 
 impl Pipeline {
     /// Forwards a request with a method that the store cannot answer, and draws the consequences.
-    pub(super) async fn forward(&self, request: Request<Incoming>, target: Target) -> Answer {
+    pub(super) async fn forward(&self, request: Request<Incoming>, target: &Target) -> Answer {
         let (parts, content) = request.into_parts();
         let url = target.key.uri().to_owned();
         if self.0.settings.offline {
@@ -72,7 +72,7 @@ impl Pipeline {
         let status = CacheStatus::forwarded(Forward::Method);
         match self.0.origin.send(request).await {
             Ok(response) => {
-                self.invalidate(&parts.method, &target, &response).await;
+                self.invalidate(&parts.method, target, &response).await;
                 pass(response, status, Outcome::Bypass)
             }
             Err(error) => failed(&url, status, &error),

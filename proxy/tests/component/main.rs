@@ -13,6 +13,7 @@ mod collapse;
 mod connections;
 mod doors;
 mod failures;
+mod front;
 mod http2;
 mod interim;
 mod limits;
