@@ -63,7 +63,7 @@ fn fill(store: &Store, count: u64, started: Instant) {
                 None => store.flush(),
             }
         };
-        store.put_small(key(nth), response(&body), body, place);
+        store.put_small(&key(nth), response(&body), body, place);
     }
     store.flush();
     store.upkeep().unwrap();

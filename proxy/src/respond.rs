@@ -91,6 +91,17 @@ pub fn unrouted(error: &RouteError) -> Problem {
     }
 }
 
+/// The answer where the upstream gave none; with `Retry-After` where it told when to ask again.
+pub fn no_upstream(url: &str, error: &OriginError) -> Response<Payload> {
+    let mut response = problem(&upstream_failed(url, error));
+    if error.kind() == ErrorKind::Busy {
+        let seconds = error.retry_after().map_or(1, |wait| wait.as_secs().max(1));
+        let seconds = HeaderValue::from(seconds);
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
 /// The upstream gave no answer that could be used.
 pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
     let (kind, title, status) = match error.kind() {
@@ -110,9 +121,15 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
             StatusCode::BAD_GATEWAY,
         ),
         ErrorKind::Guarded => ("address-refused", "address not allowed", StatusCode::FORBIDDEN),
+        ErrorKind::Busy => (
+            "upstream-busy",
+            "upstream overloaded",
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
     };
     let hint = match error.kind() {
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
+        ErrorKind::Busy => "ask again later",
         ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::BadResponse => {
             "nothing usable is stored; ask again when the upstream answers"
         }
@@ -235,5 +252,11 @@ pub fn tunnel_failed(authority: &str, error: &std::io::Error) -> Problem {
             StatusCode::BAD_GATEWAY,
         )
     };
-    describe(kind, title, status, format!("{authority}: {error}"), None)
+    describe(
+        kind,
+        title,
+        status,
+        format!("{authority}: {}", Chain(error)),
+        None,
+    )
 }

@@ -22,8 +22,8 @@
 mod bench;
 mod check;
 mod demo;
-mod packages;
 mod fuzz;
+mod packages;
 mod process;
 mod progress;
 mod test;

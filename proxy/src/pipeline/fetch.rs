@@ -170,8 +170,9 @@ impl Pipeline {
             body: bytes::Bytes::new(),
             interim: flight.ask.interim.clone(),
             has_stand_in: self.has_stand_in(flight),
+            has_known_digest: flight.digest().is_some(),
         };
-        self.0.origin.send(&request).await
+        self.0.origin.send(request).await
     }
 
     /// Whether a stored response may stand in if the origin does not answer.

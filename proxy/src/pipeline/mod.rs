@@ -220,11 +220,6 @@ impl Pipeline {
         &self.0.store
     }
 
-    /// The time by the clock that stamps stored responses.
-    pub(crate) fn now(&self) -> jiff::Timestamp {
-        self.0.clock.now()
-    }
-
     /// Where requests may go.
     pub(crate) fn router(&self) -> &Router {
         &self.0.router
@@ -233,6 +228,11 @@ impl Pipeline {
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
     }
 
     /// The settings in force.

@@ -38,10 +38,9 @@ impl Pipeline {
         if let Some(round) = self.stand_in(ask, selected, failed, overrides).await {
             return round;
         }
-        let problem = respond::upstream_failed(ask.target.key.uri(), &error);
         let status = CacheStatus::forwarded(why).detail(&error);
         done(
-            respond::problem(&problem),
+            respond::no_upstream(ask.target.key.uri(), &error),
             status,
             Outcome::Failed,
             Version::HTTP_11,
@@ -203,8 +202,7 @@ impl Pipeline {
                 if let Some(round) = self.stand_in(ask, selected, failed, overrides).await {
                     return round;
                 }
-                let problem = respond::upstream_failed(ask.target.key.uri(), error);
-                let response = respond::problem(&problem);
+                let response = respond::no_upstream(ask.target.key.uri(), error);
                 done(response, status.detail(error), Outcome::Failed, Version::HTTP_11)
             }
             Shared::Overloaded { status: code } => {

@@ -3,10 +3,11 @@
 //! [RFC 9111 §4.2.1]: https://www.rfc-editor.org/rfc/rfc9111#section-4.2.1
 
 use http::header;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Deviation, Overrides, Stored,
+    age::current_age,
     headers::single_date,
     storable::is_heuristically_cacheable,
     targeted::{self, Effective},
@@ -92,6 +93,12 @@ pub fn bounded_lifetime(stored: &Stored, overrides: &Overrides) -> (Lifetime, Op
         (Some(to), _) if from < to => (with(to), Some(Deviation::FreshnessRaised { from, to })),
         _ => (stated, None),
     }
+}
+
+/// Whether `stored` may be reused at `now` without validation, for all that its age says and no unsafe request denies: "A fresh
+/// response is one whose age has not yet exceeded its freshness lifetime" (§4.2).
+pub fn is_fresh(stored: &Stored, overrides: &Overrides, now: Timestamp) -> bool {
+    !stored.invalidated && bounded_lifetime(stored, overrides).0.duration > current_age(stored, now)
 }
 
 /// The most that an error is fresh, whatever it says: what it denies may exist tomorrow.

@@ -1,6 +1,6 @@
 //! One `[[upstream]]`: an origin that may be asked, under one name, at one or more base URLs.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use http::HeaderName;
 use jiff::SignedDuration;
@@ -8,6 +8,7 @@ use kato_shared::{redact, settings::HumanDuration};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::ParentProxy;
 use crate::{
     fill::{AbortRule, OnAbort},
     policy::Overrides,
@@ -57,6 +58,21 @@ pub struct Upstream {
     /// How long a stale response may stand in for an upstream that fails; without it there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_if_error: Option<HumanDuration>,
+    /// The parent proxy that its origins are asked through; without it that of `[origins]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ParentProxy>,
+    /// A file with `user:password` for `proxy`, so that no secret stands in the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_credentials_file: Option<PathBuf>,
+    /// PEM certificates of authorities that are trusted for it, beside those of this host and of `[origins]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// PEM certificate, with its chain, that is shown to the hosts of `urls` when they ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// The PEM key of `client_certificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
 }
 
 impl Upstream {
@@ -77,6 +93,11 @@ impl Upstream {
             on_abort: AbortRule::Continue,
             on_abort_finish_percent: default_finish(),
             stale_if_error: None,
+            proxy: None,
+            proxy_credentials_file: None,
+            ca_file: None,
+            client_certificate: None,
+            client_key: None,
         }
     }
 

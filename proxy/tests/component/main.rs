@@ -22,6 +22,9 @@ mod reload;
 mod resuming;
 mod sharing;
 mod storing;
+mod tls;
+mod tls_origin;
+mod upstreams;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

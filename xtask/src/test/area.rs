@@ -36,6 +36,11 @@ const AREAS: &[Area] = &[
         units: Some("(package(kato-upgrader) & not test(/cluster|ssh/))"),
     },
     Area {
+        name: "origins",
+        binaries: &["origins"],
+        units: Some("(package(kato-proxy) & test(/origin|upstreams|tls/))"),
+    },
+    Area {
         name: "crash",
         binaries: &["crash"],
         units: None,
