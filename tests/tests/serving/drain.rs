@@ -79,7 +79,14 @@ async fn operators_of_the_group_use_a_unix_socket_that_goes_with_the_process() -
     assert_eq!(fs::metadata(&socket)?.permissions().mode() & 0o777, 0o660);
     for page in ["/-/healthz", "/-/api/stats"] {
         let url = format!("http://localhost{page}");
-        let argv = ["curl", "--silent", "--fail", "--unix-socket", path(&socket)?, &url];
+        let argv = [
+            "curl",
+            "--silent",
+            "--fail",
+            "--unix-socket",
+            path(&socket)?,
+            &url,
+        ];
         assert!(run(&argv).await?.starts_with('{'), "{page}");
     }
     // What a killed process leaves behind is in nobody's way.
