@@ -58,8 +58,9 @@ impl Pipeline {
                     body: bytes::Bytes::new(),
                     interim: None,
                     has_stand_in: false,
+                    has_known_digest: false,
                 };
-                let response = pipeline.0.origin.send(&request).await?;
+                let response = pipeline.0.origin.send(request).await?;
                 let said = response.headers.get(header::CONTENT_RANGE);
                 let range = said.and_then(|value| range::parse_content_range(value.to_str().ok()?));
                 let is_asked = response.status == StatusCode::PARTIAL_CONTENT
