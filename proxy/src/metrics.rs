@@ -5,6 +5,8 @@
 
 mod render;
 
+pub use render::render_store;
+
 use std::{
     collections::HashMap,
     sync::{

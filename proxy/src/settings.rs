@@ -73,6 +73,10 @@ pub struct Cache {
     pub max_objects: u64,
     /// Bytes of memory for small bodies that are asked for often.
     pub memory: ByteSize,
+    /// All content is read once in this time to find damage; zero for never.
+    pub scrub_interval: HumanDuration,
+    /// No faster than this many bytes a second; zero for never.
+    pub scrub_rate: ByteSize,
 }
 
 impl Default for Cache {
@@ -83,6 +87,8 @@ impl Default for Cache {
             min_free: ByteSize::gib(5),
             max_objects: 1_000_000,
             memory: ByteSize::mib(64),
+            scrub_interval: HumanDuration::from_secs(30 * 24 * 3600),
+            scrub_rate: ByteSize::mib(8),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! door in clear   first bytes ─ preface of HTTP/2 ────► HTTP/2
 //!                             └ else ─────────────────► HTTP/1.1, by sendfile
 //! ```
-//! Every step before the first request has the time of a request head.
+//! Through a Unix socket comes HTTP/1.1 in clear. Every step before the first request has the time of a request head.
 
 use std::{
     convert::Infallible,
@@ -35,7 +35,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Bounds, Peer,
+    Accepted, Bounds, Peer,
     client::{Answering, ClientStream, Exchange, HEAD_LIMIT, Times},
     opening::{Protocol, Reread, read_opening},
     socket,
@@ -83,11 +83,14 @@ where
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     /// Serves until the connection ends.
-    pub(super) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        socket::prepare(&stream, self.bounds.progress_timeout);
-        let served = match tls {
-            Some(acceptor) => self.over_tls(stream, &acceptor).await,
-            None => self.in_clear(stream).await,
+    pub(super) async fn serve(self, accepted: Accepted) {
+        if let Accepted::Clear(stream) | Accepted::Tls(stream, _) = &accepted {
+            socket::prepare(stream, self.bounds.progress_timeout);
+        }
+        let served = match accepted {
+            Accepted::Clear(stream) => self.in_clear(stream).await,
+            Accepted::Tls(stream, acceptor) => self.over_tls(stream, &acceptor).await,
+            Accepted::Unix(stream) => self.http1(Bytes::new(), stream, |_| {}).await,
         };
         if let Err(error) = served {
             tracing::debug!(peer = %self.peer, error = %Chain(&*error), "connection ended");

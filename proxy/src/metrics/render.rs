@@ -5,7 +5,7 @@ use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed, time::Duration};
 use kato_shared::api::UpstreamStats;
 
 use super::{BUCKETS, Event, Metrics, Outcome};
-use crate::store::Trouble;
+use crate::store::{Store, Trouble};
 
 impl Metrics {
     /// The metrics page; `stored` are the store's responses and bytes.
@@ -135,6 +135,54 @@ impl Metrics {
             page.line(&format!("{name}_count{{outcome=\"{label}\"}} {count}"));
         }
     }
+}
+
+/// What the store tells about itself, as a part of the page.
+pub fn render_store(store: &Store) -> String {
+    let mut page = Page(String::new());
+    let scrub = store.scrub_figures();
+    for (name, kind, help, value) in [
+        (
+            "kato_proxy_scrub_bytes_total",
+            "counter",
+            "Bytes of content that the scrub has read.",
+            scrub.bytes,
+        ),
+        (
+            "kato_proxy_scrub_passes_total",
+            "counter",
+            "Times that the scrub has read all content.",
+            scrub.passes,
+        ),
+        (
+            "kato_proxy_damaged_total",
+            "counter",
+            "Contents that were found damaged.",
+            scrub.damaged,
+        ),
+        (
+            "kato_proxy_quarantined",
+            "gauge",
+            "Damaged contents that are kept for somebody to look at.",
+            store.quarantined().len() as u64,
+        ),
+        (
+            "kato_proxy_queued_responses",
+            "gauge",
+            "Stored responses that are not durable yet.",
+            store.queued(),
+        ),
+        (
+            "kato_proxy_store_ails",
+            "gauge",
+            "1 while the store takes nothing new.",
+            u64::from(store.trouble().is_some()),
+        ),
+    ] {
+        page.family(name, kind, help);
+        page.sample(name, None, value);
+    }
+    page.0
 }
 
 /// One counter of an upstream.

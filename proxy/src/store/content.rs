@@ -158,13 +158,16 @@ impl Drop for Temporary {
 
 /// Who reads what.
 #[derive(Debug, Clone, Default)]
-pub(super) struct InUseCounts(Arc<Mutex<HashMap<Digest, usize>>>);
+pub(super) struct InUseCounts {
+    readers: Arc<Mutex<HashMap<Digest, usize>>>,
+    suspects: Arc<Mutex<HashSet<Digest>>>,
+}
 
 impl InUseCounts {
     /// Notes one more reader of `digest`.
     pub(super) fn take(&self, digest: Digest) -> InUse {
         *self
-            .0
+            .readers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(digest)
@@ -177,12 +180,19 @@ impl InUseCounts {
 
     /// What is being read now.
     pub(super) fn now(&self) -> HashSet<Digest> {
-        self.0
+        self.readers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .keys()
             .copied()
             .collect()
+    }
+}
+
+impl InUseCounts {
+    /// What could not be read lately; it is told once.
+    pub(super) fn suspects(&self) -> HashSet<Digest> {
+        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -193,9 +203,21 @@ pub struct InUse {
     digest: Digest,
 }
 
+impl InUse {
+    /// Notes that the content could not be read: it is looked at soon, and forgotten if it is damaged.
+    pub fn suspect(&self) {
+        let mut suspects = self
+            .counts
+            .suspects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        suspects.insert(self.digest);
+    }
+}
+
 impl Drop for InUse {
     fn drop(&mut self) {
-        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(readers) = counts.get_mut(&self.digest) {
             *readers -= 1;
             if *readers == 0 {

@@ -101,7 +101,10 @@ impl Store {
         match opened {
             Ok((file, length)) if length == content.length => {
                 if length <= MAX_BODY {
-                    let body = read_whole(&file, content)?;
+                    let Some(body) = read_whole(&file, content) else {
+                        in_use.suspect();
+                        return None;
+                    };
                     if Digest::of(&body) != content.digest {
                         tracing::warn!(path = %path.display(), "stored content is not what its name says; forgotten");
                         self.forget_content(&content.digest);
@@ -125,6 +128,8 @@ impl Store {
                 tracing::warn!(path = %path.display(), %error, "stored content cannot be opened; forgotten");
                 if error.kind() == std::io::ErrorKind::NotFound {
                     self.forget_content(&content.digest);
+                } else {
+                    in_use.suspect();
                 }
                 None
             }

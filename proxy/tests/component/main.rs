@@ -63,6 +63,7 @@ pub fn settings(dir: &Path, origin: SocketAddr) -> Settings {
             data: ([127, 0, 0, 1], 0).into(),
             tls: None,
             admin: ([127, 0, 0, 1], 0).into(),
+            admin_socket: None,
         },
         upstreams: vec![format!("o=http://{origin}/").parse().unwrap()],
         ..Settings::default()
