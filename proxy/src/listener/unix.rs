@@ -1,6 +1,13 @@
 //! A listener on a Unix socket: who may connect is who may write to the file.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, os::unix::net::UnixStream, path::Path};
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
+    path::Path,
+};
 
 use rustix::fs::rename;
 use tokio::net::UnixListener;
@@ -32,9 +39,11 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Whether `path` is a socket that refuses connections.
+/// Whether `path` is a socket that refuses connections. Any other file refuses them, too, and is not ours to replace.
 fn is_abandoned(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]
