@@ -241,7 +241,9 @@ impl App {
             }
             over.cancel();
         };
-        let watching = self.admin.serve(admin_serving, self.current.clone(), shutdown.clone());
+        let watching = self
+            .admin
+            .serve(admin_serving, self.current.clone(), shutdown.clone());
         let certificates = async {
             if let Some(certificates) = self.certificates {
                 certificates.watch(over.clone()).await;

@@ -55,7 +55,8 @@ async fn run(args: SettingsArgs, settings: Settings) -> u8 {
         Err(error) => {
             let code = match &error {
                 StartError::Settings(_) | StartError::Certificate(_) => exit::USAGE,
-                StartError::Listen { .. } | StartError::Socket { .. }
+                StartError::Listen { .. }
+                | StartError::Socket { .. }
                 | StartError::Token(_)
                 | StartError::Store(_)
                 | StartError::Origin(_)

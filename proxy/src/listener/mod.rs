@@ -14,7 +14,13 @@ mod socket;
 mod streams;
 mod unix;
 
-use std::{fmt, future::Future, io, net::{IpAddr, Ipv4Addr, SocketAddr}, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
