@@ -51,7 +51,7 @@ pub(super) enum NextSegment {
     /// These bytes.
     Bytes(Vec<Bytes>),
     /// The rest, over one connection.
-    Rest(OriginBody),
+    Rest(Box<OriginBody>),
     /// Nothing more.
     End,
 }
@@ -114,7 +114,7 @@ impl Segments {
         );
         self.tasks.abort_all();
         match (self.fetch)(self.position, self.total).await? {
-            Some(body) => Ok(NextSegment::Rest(body)),
+            Some(body) => Ok(NextSegment::Rest(Box::new(body))),
             // The body then ends too early, and whoever counts says so.
             None => Ok(NextSegment::End),
         }

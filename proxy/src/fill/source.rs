@@ -70,7 +70,7 @@ impl Source {
             };
             match segments.next().await? {
                 NextSegment::Bytes(segment) => self.ahead.extend(segment.into_iter().map(Ok)),
-                NextSegment::Rest(body) => *self = Self::new(body),
+                NextSegment::Rest(body) => *self = Self::new(*body),
                 NextSegment::End => return Ok(None),
             }
         }

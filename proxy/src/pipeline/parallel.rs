@@ -58,14 +58,14 @@ impl Pipeline {
                     body: bytes::Bytes::new(),
                     interim: None,
                     has_stand_in: false,
-                    has_known_digest: false,
+                    has_known_digest: ask.target.digest.is_some(),
                 };
                 let response = pipeline.0.origin.send(request).await?;
                 let said = response.headers.get(header::CONTENT_RANGE);
                 let range = said.and_then(|value| range::parse_content_range(value.to_str().ok()?));
                 let is_asked = response.status == StatusCode::PARTIAL_CONTENT
                     && range == Some((first, end - 1, Some(total)))
-                    && strong_validator(&response.headers).is_none_or(|now| now == validator);
+                    && strong_validator(&response.headers).as_ref() == Some(&validator);
                 Ok(is_asked.then_some(response.body))
             })
         })
