@@ -12,7 +12,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::Admin,
+    admin::{
+        Admin, Reach,
+        access::{TokenError, read_token},
+    },
     listener::{Bounds, Door, Peer, Serving},
     metrics::Metrics,
     origin::{Origin, OriginError},
@@ -49,6 +52,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The token of the admin API cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -95,6 +101,12 @@ impl App {
             None => None,
         };
         let admin = bind("admin", "admin", settings.listen.admin).await?;
+        if let Some(path) = settings.admin.token_file.clone() {
+            match spawn_blocking(move || read_token(&path)).await {
+                Ok(read) => drop(read?),
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            }
+        }
         let metrics = Metrics::new(&settings);
         let origin = Origin::new(&settings, clock.clone(), metrics.clone())?;
         let (cache, at) = (settings.cache.clone(), clock.clone());
@@ -172,9 +184,10 @@ impl App {
         };
         let watching = {
             let (current, shutdown) = (self.current.clone(), shutdown.clone());
+            let reach = Reach::of(self.admin_address.ip());
             admin_serving.run(vec![Door::Clear(self.admin)], move |request, _peer| {
                 let admin = Admin::new(current.load(), shutdown.clone());
-                async move { admin.handle(request).await }
+                async move { admin.handle(request, reach).await }
             })
         };
         let certificates = async {

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod durable;
 pub mod redact;
 pub mod release;
+pub mod secret;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

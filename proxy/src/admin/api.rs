@@ -12,9 +12,6 @@ use crate::{
     store::{Damage, StoreError, StoredResponse},
 };
 
-/// Entries of one page, unless fewer are asked for.
-const PAGE: usize = 1000;
-
 /// The answer of `GET /-/api/requests`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestsPage {
@@ -66,20 +63,14 @@ pub struct EntryView {
     pub validated: Timestamp,
     /// Whether an unsafe request made it unusable without validation.
     pub invalidated: bool,
+    /// Whether a pin keeps it from eviction.
+    #[serde(default)]
+    pub pinned: bool,
     /// The request fields that select it, with their values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vary: Vec<(String, Option<String>)>,
     /// The stored fields.
     pub headers: Vec<(String, String)>,
-}
-
-/// The answer of `POST /-/api/purge`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PurgeReport {
-    /// The version of this document; 1.
-    pub schema: u32,
-    /// URLs whose responses were forgotten.
-    pub purged: u64,
 }
 
 /// The answer of `POST /-/api/verify`.
@@ -107,7 +98,8 @@ pub struct DamageView {
 }
 
 impl EntryView {
-    fn of(url: &str, response: &StoredResponse) -> Self {
+    /// As it is stored; whether it is pinned the store tells.
+    pub(super) fn of(url: &str, response: &StoredResponse) -> Self {
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Self {
             url: url.to_owned(),
@@ -117,6 +109,7 @@ impl EntryView {
             digest: response.content.digest,
             validated: response.head.times.response,
             invalidated: response.head.invalidated,
+            pinned: false,
             vary: response.head.selecting.pairs().to_vec(),
             headers: response
                 .head
@@ -155,71 +148,6 @@ impl Admin {
         }
     }
 
-    pub(super) async fn entries(&self, query: &Query) -> Result<EntryPage, Problem> {
-        let limit = query.get("limit").parse().unwrap_or(PAGE).clamp(1, PAGE);
-        let prefix = format!("GET {}", query.get("prefix"));
-        let after = Some(query.get("after")).filter(|after| !after.is_empty());
-        let after = after.map_or_else(String::new, |after| format!("GET {after}"));
-        let rows = self
-            .pipeline
-            .store()
-            .list(prefix, after, limit)
-            .await
-            .map_err(|error| store_failed(&error))?;
-        let url = |key: &str| key.strip_prefix("GET ").unwrap_or(key).to_owned();
-        let next = (rows.len() == limit)
-            .then(|| rows.last().map(|(key, _)| url(key)))
-            .flatten();
-        let entries = rows
-            .iter()
-            .flat_map(|(key, responses)| {
-                responses
-                    .iter()
-                    .map(|response| EntryView::of(&url(key), response))
-            })
-            .collect();
-        Ok(EntryPage {
-            schema: 1,
-            entries,
-            next,
-        })
-    }
-
-    pub(super) async fn purge(&self, query: &Query) -> Result<PurgeReport, Problem> {
-        let prefix = query.get("prefix");
-        if prefix.is_empty() {
-            return Err(respond::describe(
-                "bad-query",
-                "what to purge?",
-                StatusCode::BAD_REQUEST,
-                "purge needs a prefix".into(),
-                Some("?prefix=http purges everything".into()),
-            ));
-        }
-        let mut purged = 0;
-        loop {
-            let page = self
-                .pipeline
-                .store()
-                .list(format!("GET {prefix}"), String::new(), PAGE)
-                .await;
-            let keys: Vec<String> = page
-                .map_err(|error| store_failed(&error))?
-                .into_iter()
-                .map(|(key, _)| key)
-                .collect();
-            if keys.is_empty() {
-                return Ok(PurgeReport { schema: 1, purged });
-            }
-            purged += keys.len() as u64;
-            self.pipeline
-                .store()
-                .remove(keys)
-                .await
-                .map_err(|error| store_failed(&error))?;
-        }
-    }
-
     pub(super) async fn verify(&self) -> Result<VerifyReport, Problem> {
         let store = self.pipeline.store().clone();
         let found = spawn_blocking(move || store.verify())
@@ -237,12 +165,23 @@ impl Admin {
 }
 
 /// The operator's own listener: here the cause is told.
-fn store_failed(error: &StoreError) -> Problem {
+pub(super) fn store_failed(error: &StoreError) -> Problem {
     respond::describe(
         "store",
         "store not usable",
         StatusCode::INTERNAL_SERVER_ERROR,
         Chain(error).to_string(),
         None,
+    )
+}
+
+/// A query that cannot be understood.
+pub(super) fn bad_query(detail: String, hint: &str) -> Problem {
+    respond::describe(
+        "bad-query",
+        "query not understood",
+        StatusCode::BAD_REQUEST,
+        detail,
+        Some(hint.to_owned()),
     )
 }

@@ -6,19 +6,34 @@
 //! | `GET /-/metrics` | Prometheus text |
 //! | `GET /-/api/stats` | [`Stats`] |
 //! | `GET /-/api/requests?prefix=` | requests per URL since the start |
-//! | `GET /-/api/entries?prefix=&after=&limit=` | stored responses, in pages |
-//! | `POST /-/api/purge?prefix=` | forgets the stored responses whose URL begins so |
+//! | `GET /-/api/entries?prefix=&upstream=&digest=&status=&sort=&after=&limit=` | stored responses, in pages |
+//! | `GET /-/api/show?url=&field=` | why a URL's responses are fresh or stale, and what a request would get now |
+//! | `POST /-/api/purge?url=\|prefix=\|upstream=\|digest=&dry_run=` | forgets stored responses |
+//! | `POST /-/api/invalidate?…` | the same choice: to be validated before they are used again |
+//! | `GET /-/api/pins` | what is pinned |
+//! | `POST /-/api/pin?target=`, `POST /-/api/unpin?target=` | keeps a URL, a prefix (`…*`) or a digest from eviction, or no longer |
+//! | `POST /-/api/gc` | removes what nobody can ask for, and compacts the index |
 //! | `POST /-/api/verify` | reads all content and removes what is damaged |
 //!
-//! Deliberately absent: authentication. The listener belongs on loopback.
+//! Who may ask for what: [`access`]. Deliberately absent: users and sessions; there is one token.
 
+pub mod access;
 mod api;
+mod explain;
+mod selection;
+mod store_api;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use kato_shared::api::{Problem, Stats};
+use kato_shared::{
+    api::{Problem, Stats},
+    secret::Secret,
+};
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
+
+use access::{TokenError, Want};
 
 use crate::{
     deliver::{Payload, ResponseBody},
@@ -27,7 +42,11 @@ use crate::{
     respond,
 };
 
-pub use api::{DamageView, EntryPage, EntryView, PurgeReport, RequestsPage, UrlView, VerifyReport};
+pub use access::{GUARD, Reach};
+pub use api::{DamageView, EntryPage, EntryView, RequestsPage, UrlView, VerifyReport};
+pub use explain::{Explanation, ShowPage, for_people};
+pub use selection::SelectionReport;
+pub use store_api::{GcReport, PinView, PinsPage};
 
 /// The admin API; clones share what it watches.
 #[derive(Debug, Clone)]
@@ -49,36 +68,14 @@ impl Admin {
         Self { pipeline, shutdown }
     }
 
-    /// Answers one request.
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let query = Query::of(request.uri());
-        // Browsers send `Origin` with every POST: a page that an operator looks at must not reach in here.
-        let is_of_a_page = method == Method::POST && request.headers().contains_key(header::ORIGIN);
-        let response = match (method, path.as_str()) {
-            _ if is_of_a_page => respond::problem(&respond::describe(
-                "page-refused",
-                "not for web pages",
-                StatusCode::FORBIDDEN,
-                "a request with an Origin field may change nothing".into(),
-                Some("use kato-proxy purge or kato-proxy verify".into()),
-            )),
-            (Method::GET | Method::HEAD, "/-/healthz") => self.health(),
-            (Method::GET | Method::HEAD, "/-/metrics") => self.metrics(),
-            (Method::GET, "/-/api/stats") => json(StatusCode::OK, &self.stats()),
-            (Method::GET, "/-/api/requests") => json(StatusCode::OK, &self.requests(&query)),
-            (Method::GET, "/-/api/entries") => reply(self.entries(&query).await),
-            (Method::POST, "/-/api/purge") => reply(self.purge(&query).await),
-            (Method::POST, "/-/api/verify") => reply(self.verify().await),
-            (method, path) => respond::problem(&respond::describe(
-                "not-found",
-                "no such page",
-                StatusCode::NOT_FOUND,
-                format!("{method} {path} is not part of the admin API"),
-                Some(
-                    "try GET /-/healthz, /-/metrics, /-/api/stats, /-/api/requests or /-/api/entries".into(),
-                ),
-            )),
+    /// Answers one request that came in by `reach`.
+    pub async fn handle(&self, request: Request<Incoming>, reach: Reach) -> Response<ResponseBody> {
+        let want = Want::of(request.method(), request.uri().path());
+        let settings = &self.pipeline.settings().admin;
+        let admitted = access::admit(want, request.headers(), (reach, settings), self.token().await);
+        let response = match admitted {
+            Ok(()) => self.answer(&request).await,
+            Err(refusal) => *refusal,
         };
         let is_head = request.method() == Method::HEAD;
         let (mut parts, payload) = response.into_parts();
@@ -87,6 +84,43 @@ impl Admin {
         }
         let payload = if is_head { Payload::Empty } else { payload };
         Response::from_parts(parts, ResponseBody::new(payload, None))
+    }
+
+    /// The token in force; read anew, so that it can be replaced while we run.
+    async fn token(&self) -> Option<Result<Secret, TokenError>> {
+        let path = self.pipeline.settings().admin.token_file.clone()?;
+        match spawn_blocking(move || access::read_token(&path)).await {
+            Ok(read) => Some(read),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Payload> {
+        let query = Query::of(request.uri());
+        match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/-/healthz") => self.health(),
+            (&Method::GET | &Method::HEAD, "/-/metrics") => self.metrics(),
+            (&Method::GET, "/-/api/stats") => json(StatusCode::OK, &self.stats()),
+            (&Method::GET, "/-/api/requests") => json(StatusCode::OK, &self.requests(&query)),
+            (&Method::GET, "/-/api/entries") => reply(self.entries(&query).await),
+            (&Method::GET, "/-/api/show") => reply(self.show(&query).await),
+            (&Method::POST, "/-/api/purge") => reply(self.purge(&query).await),
+            (&Method::POST, "/-/api/invalidate") => reply(self.invalidate(&query).await),
+            (&Method::GET, "/-/api/pins") => reply(self.pins().await),
+            (&Method::POST, "/-/api/pin") => reply(self.pin(&query).await),
+            (&Method::POST, "/-/api/unpin") => reply(self.unpin(&query).await),
+            (&Method::POST, "/-/api/gc") => reply(self.gc().await),
+            (&Method::POST, "/-/api/verify") => reply(self.verify().await),
+            (method, path) => respond::problem(&respond::describe(
+                "not-found",
+                "no such page",
+                StatusCode::NOT_FOUND,
+                format!("{method} {path} is not part of the admin API"),
+                Some(
+                    "try GET /-/healthz, /-/metrics, /-/api/stats, /-/api/requests, /-/api/entries or /-/api/show".into(),
+                ),
+            )),
+        }
     }
 
     fn health(&self) -> Response<Payload> {
@@ -125,6 +159,7 @@ impl Admin {
         let totals = self.pipeline.store().totals().unwrap_or_default();
         let mut page = self.pipeline.metrics().render((totals.responses, totals.bytes));
         page.push_str(&render_store(self.pipeline.store()));
+        page += &store_api::metrics(&self.pipeline.store().figures(), totals);
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -159,6 +194,14 @@ impl Query {
     fn of(uri: &http::Uri) -> Self {
         let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         Self(pairs.into_owned().collect())
+    }
+
+    /// The values of a parameter that may be repeated.
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(move |(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn get(&self, name: &str) -> &str {

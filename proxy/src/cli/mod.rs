@@ -3,8 +3,10 @@
 //! Precedence: flags > environment (`KATO_PROXY_…`) > the settings file > built-in. Data goes to stdout, everything
 //! else to stderr.
 
+mod admin;
 mod client;
 mod serve;
+mod store;
 
 use std::{
     error::Error,
@@ -16,9 +18,11 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use kato_shared::{chain::Chain, telemetry::LogFormat};
 
+use admin::{AdminArgs, ListArgs, SelectArgs, ShowArgs};
+
 use crate::{
     exit,
-    settings::{DEFAULT_PATH, Settings, Upstream},
+    settings::{DEFAULT_PATH, ProxyEnvironment, Settings, Upstream},
 };
 
 /// Caching proxy for clusters: each file crosses the WAN once.
@@ -39,10 +43,18 @@ enum Verb {
     Stats(AdminArgs),
     /// List what the running proxy has stored.
     Ls(ListArgs),
-    /// Show the stored responses of one URL.
+    /// Show what is stored of one URL, why it is fresh or stale, and what a request would get.
     Show(ShowArgs),
-    /// Forget the stored responses whose URL begins so.
-    Purge(PurgeArgs),
+    /// Forget stored responses: of a URL, a prefix, an upstream, a digest.
+    Purge(SelectArgs),
+    /// Keep stored responses, and validate them before they are used again.
+    Invalidate(SelectArgs),
+    /// Keep a URL, a prefix or content from eviction; or list what is kept
+    Pin(store::PinArgs),
+    /// Let go of what is pinned
+    Unpin(store::UnpinArgs),
+    /// Remove what nobody can ask for, and compact the index
+    Gc(AdminArgs),
     /// Read all stored content and remove what is damaged.
     Verify(AdminArgs),
 }
@@ -90,56 +102,19 @@ struct SettingsArgs {
     offline: bool,
 }
 
-/// Where the running proxy is.
-#[derive(Debug, Args)]
-struct AdminArgs {
-    /// The admin address of the running proxy
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "KATO_PROXY_ADMIN",
-        default_value = "127.0.0.1:3181"
-    )]
-    admin: SocketAddr,
-    /// Print the API's JSON document
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct ListArgs {
-    /// Only URLs that begin so
-    #[arg(default_value = "")]
-    prefix: String,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-struct ShowArgs {
-    /// The target URI
-    url: String,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-struct PurgeArgs {
-    /// URLs that begin so are forgotten
-    prefix: String,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
     match Cli::parse().verb {
         Verb::Serve(args) => serve::serve(args),
         Verb::CheckConfig(args) => check_config(&args),
         Verb::Stats(args) => client::stats(&args),
-        Verb::Ls(args) => client::ls(&args.prefix, &args.admin),
-        Verb::Show(args) => client::show(&args.url, &args.admin),
-        Verb::Purge(args) => client::purge(&args.prefix, &args.admin),
+        Verb::Ls(args) => client::ls(&args),
+        Verb::Show(args) => client::show(&args),
+        Verb::Purge(args) => client::select("/-/api/purge", &args),
+        Verb::Invalidate(args) => client::select("/-/api/invalidate", &args),
+        Verb::Pin(args) => store::pin(&args),
+        Verb::Unpin(args) => store::unpin(&args),
+        Verb::Gc(args) => store::gc(&args),
         Verb::Verify(args) => client::verify(&args),
     }
 }
@@ -188,6 +163,7 @@ impl SettingsArgs {
             settings.log.filter.clone_from(filter);
         }
         settings.offline |= self.offline;
+        settings.origins.environment = proxy_environment()?;
         for upstream in &self.upstream {
             settings.set_upstream(upstream.clone());
         }
@@ -197,6 +173,15 @@ impl SettingsArgs {
         })?;
         Ok(settings)
     }
+}
+
+/// `HTTP_PROXY` and its like.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment for the settings"
+)]
+fn proxy_environment() -> Result<ProxyEnvironment, String> {
+    ProxyEnvironment::read(|name| std::env::var(name).ok())
 }
 
 fn print_settings(settings: &Settings) -> u8 {

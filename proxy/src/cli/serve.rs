@@ -56,6 +56,7 @@ async fn run(args: SettingsArgs, settings: Settings) -> u8 {
             let code = match &error {
                 StartError::Settings(_) | StartError::Certificate(_) => exit::USAGE,
                 StartError::Listen { .. }
+                | StartError::Token(_)
                 | StartError::Store(_)
                 | StartError::Origin(_)
                 | StartError::Tls(_) => exit::REFUSED,

@@ -65,9 +65,10 @@ impl Pipeline {
             body,
             interim,
             has_stand_in: false,
+            has_known_digest: false,
         };
         let status = CacheStatus::forwarded(Forward::Method);
-        match self.0.origin.send(&request).await {
+        match self.0.origin.send(request).await {
             Ok(response) => {
                 self.invalidate(&parts.method, &target, &response).await;
                 pass(response, status, Outcome::Bypass)
@@ -98,12 +99,21 @@ impl Pipeline {
             body: Bytes::new(),
             interim: ask.interim.clone(),
             has_stand_in: false,
+            has_known_digest: false,
         };
-        let response = self.0.origin.send(&request).await?;
+        let response = self.0.origin.send(request).await?;
         if ask.method == Method::HEAD {
             self.learn_from_head(ask, &response).await;
         }
         Ok(pass(response, CacheStatus::forwarded(why), Outcome::Bypass))
+    }
+
+    /// Downloads under way for `key` are not stored; those that are being stored right now are waited for, since they would come
+    /// after whatever is done to the stored response next.
+    pub(crate) async fn taint(&self, key: &str) {
+        for settling in self.0.collapse.taint(key) {
+            settling.ended().await;
+        }
     }
 
     /// "A cache MUST invalidate the target URI … when it receives a non-error status code in response to an unsafe request
@@ -117,10 +127,7 @@ impl Pipeline {
                 continue;
             };
             let key = key.to_string();
-            // A download that is being stored right now would come after the invalidation.
-            for settling in self.0.collapse.taint(&key) {
-                settling.ended().await;
-            }
+            self.taint(&key).await;
             if let Err(error) = self.0.store.invalidate(key.clone()).await {
                 tracing::warn!(key, error = %kato_shared::chain::Chain(&error), "a response could not be invalidated");
             }
@@ -197,7 +204,7 @@ pub(super) fn pass(response: OriginResponse, status: CacheStatus, outcome: Outco
 
 fn failed(url: &str, status: CacheStatus, error: &OriginError) -> Answer {
     Answer {
-        response: respond::problem(&respond::upstream_failed(url, error)),
+        response: respond::no_upstream(url, error),
         status: status.detail(error),
         outcome: Outcome::Failed,
         received: Version::HTTP_11,

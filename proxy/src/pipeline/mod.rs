@@ -18,12 +18,17 @@
 
 mod authority;
 mod current;
+mod deviations;
 mod fetch;
-mod fetch_small;
+mod fills;
 mod forward;
+mod landing;
+mod landing_small;
+mod negatives;
 mod outcome;
 mod present;
 mod private_keys;
+mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
@@ -53,6 +58,7 @@ use crate::{
 };
 
 pub use current::Current;
+use fills::Fills;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -70,6 +76,7 @@ struct Layers {
     store: Store,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
+    fills: Arc<Fills>,
     metrics: Metrics,
     clock: Clock,
     /// Downloads and tunnels: what outlives the request that began it.
@@ -114,6 +121,7 @@ impl Pipeline {
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
             origin,
@@ -140,6 +148,7 @@ impl Pipeline {
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
             private_keys: layers.private_keys.clone(),
+            fills: Arc::clone(&layers.fills),
             metrics: layers.metrics.clone(),
             clock: layers.clock.clone(),
             tasks: layers.tasks.clone(),
@@ -205,9 +214,19 @@ impl Pipeline {
         &self.0.store
     }
 
+    /// Where requests may go.
+    pub(crate) fn router(&self) -> &Router {
+        &self.0.router
+    }
+
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
     }
 
     /// The settings in force.
@@ -286,8 +305,7 @@ impl Pipeline {
 /// [RFC 9112 §6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
 fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
     request.version() <= Version::HTTP_11
-        && (request.method() == Method::CONNECT
-            || request.headers().contains_key(header::TRANSFER_ENCODING))
+        && (request.method() == Method::CONNECT || request.headers().contains_key(header::TRANSFER_ENCODING))
 }
 
 /// The target of a request line for logs.

@@ -75,7 +75,11 @@ pub fn strip_unkeyed(headers: &mut HeaderMap) {
         GATEWAY_FIELDS.contains(&name) || GATEWAY_FAMILIES.iter().any(|family| name.starts_with(family))
     };
     // Nearly every request has none: nothing is collected then.
-    let found: Vec<HeaderName> = headers.keys().filter(|name| is_of_a_gateway(name)).cloned().collect();
+    let found: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_of_a_gateway(name))
+        .cloned()
+        .collect();
     for name in found.iter().chain(&CONTENT_FIELDS) {
         headers.remove(name);
     }

@@ -9,6 +9,7 @@
 use std::fmt::{self, Write as _};
 
 use http::{HeaderMap, HeaderName, header};
+use kato_shared::Digest;
 
 use super::{Request, Stored, cache_control::split_list, headers::list_contains};
 use crate::key::push_escaped;
@@ -118,6 +119,13 @@ pub fn select<'a>(request: &Request<'_>, variants: &'a [Stored]) -> Lookup<'a> {
         })
 }
 
+/// Fields whose values are secrets: what is kept of them is a digest, which selects as well and tells nothing.
+const CREDENTIALS: [&HeaderName; 3] = [
+    &header::AUTHORIZATION,
+    &header::COOKIE,
+    &header::PROXY_AUTHORIZATION,
+];
+
 /// How a field's value may be changed without changing its meaning.
 enum Syntax {
     /// Unknown: combine lines, nothing else.
@@ -168,6 +176,9 @@ fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<String> {
             members.join(&b", "[..])
         }
     };
+    if CREDENTIALS.contains(&name) {
+        return Some(Digest::of(&value).to_string());
+    }
     Some(printable(&value))
 }
 

@@ -19,6 +19,7 @@ fn the_shipped_file_names_every_key_with_its_default() {
     assert_eq!(
         Settings {
             upstreams: vec![],
+            admin: Admin::default(),
             listen: Listen {
                 tls: None,
                 ..all_set.listen.clone()

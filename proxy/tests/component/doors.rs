@@ -197,7 +197,9 @@ async fn a_web_page_can_purge_nothing() {
     let origin = Origin::start(|_| reply("200 OK", &[FRESH], b"content")).await;
     let proxy = Proxy::start(origin.address).await;
     let url = format!("http://{}/-/api/purge?prefix=http", proxy.admin);
-    let by_page = proxy.client.post(&url).header("Origin", "http://page.example");
+    let guarded = || proxy.client.post(&url).header("kato-admin", "1");
+    let by_page = guarded().header("Origin", "http://page.example");
     assert_eq!(by_page.send().await.unwrap().status(), 403);
-    assert_eq!(proxy.client.post(&url).send().await.unwrap().status(), 200);
+    assert_eq!(proxy.client.post(&url).send().await.unwrap().status(), 403);
+    assert_eq!(guarded().send().await.unwrap().status(), 200);
 }

@@ -147,7 +147,16 @@ async fn verify_finds_damage_that_the_size_does_not_show() {
     stored(&proxy, 2).await;
     damage(&proxy);
     let url = format!("http://{}/-/api/verify", proxy.admin);
-    let report = body(proxy.client.post(url).send().await.unwrap()).await;
+    let report = body(
+        proxy
+            .client
+            .post(url)
+            .header("kato-admin", "1")
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await;
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(
         (
@@ -248,8 +257,16 @@ async fn purging_forgets_names_and_the_next_request_fetches_again() {
         "http://{}/-/api/purge?prefix=http://{}/a/",
         proxy.admin, origin.address
     );
-    let report = body(proxy.client.post(url).send().await.unwrap()).await;
-    assert_eq!(String::from_utf8_lossy(&report), "{\"schema\":1,\"purged\":2}");
+    let unguarded = proxy.client.post(&url).send().await.unwrap();
+    assert_eq!(unguarded.status(), 403, "a web page could have sent this");
+    let request = proxy.client.post(url).header("kato-admin", "1");
+    let report: serde_json::Value =
+        serde_json::from_slice(&body(request.send().await.unwrap()).await).unwrap();
+    assert_eq!(
+        (&report["selected"], &report["bytes"]),
+        (&2.into(), &2000.into()),
+        "{report}"
+    );
     body(proxy.get("/a/1").await).await;
     body(proxy.get("/b").await).await;
     assert_eq!((origin.count("/a/1"), origin.count("/b")), (2, 1));

@@ -68,8 +68,9 @@ impl Setup {
         let request = format!("GET {target} HTTP/1.1\r\nHost: cache.example\r\nConnection: close\r\n\r\n");
         let mut answers = self.send(request).await?;
         answers.retain(|answer| !(100..200).contains(&answer.status));
-        anyhow::ensure!(answers.len() == 1, "{target}: {answers:?}");
-        Ok(answers.remove(0))
+        anyhow::ensure!(answers.len() <= 1, "{target}: {answers:?}");
+        // A connection that breaks before the head was sent is an answer, too.
+        Ok(answers.pop().unwrap_or_default())
     }
 
     /// The URLs of all stored responses, below the origin's address, once nothing is being stored any more.

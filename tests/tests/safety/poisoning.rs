@@ -53,11 +53,18 @@ async fn fields_that_no_key_names_do_not_reach_the_origin_with_a_retrieval() -> 
         let victim = setup.get(&path).await?;
         let text = victim.text().to_ascii_lowercase();
         assert_eq!(victim.status, 200, "{fields}");
-        assert!(!text.contains("evil") && !text.contains("31337"), "{fields}: {text}");
+        assert!(
+            !text.contains("evil") && !text.contains("31337"),
+            "{fields}: {text}"
+        );
         assert!(!text.contains("range:"), "{fields}: {text}");
         assert!(text.contains(&setup.origin.address.to_string()), "{text}");
     }
-    assert_eq!(setup.origin.asked().len(), UNKEYED.len(), "each was stored for the victim");
+    assert_eq!(
+        setup.origin.asked().len(),
+        UNKEYED.len(),
+        "each was stored for the victim"
+    );
     Ok(())
 }
 
@@ -189,7 +196,10 @@ async fn no_spelling_leaves_the_base_url() -> Result<()> {
     }
     for asked in origin.asked() {
         assert!(asked.starts_with("GET /pub/"), "{asked}");
-        let path = asked.trim_start_matches("GET ").to_ascii_lowercase().replace("%2e", ".");
+        let path = asked
+            .trim_start_matches("GET ")
+            .to_ascii_lowercase()
+            .replace("%2e", ".");
         assert!(path.split('/').all(|segment| segment != ".."), "{asked}");
     }
     Ok(())

@@ -139,7 +139,7 @@ async fn head(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<Option<S
 }
 
 /// One answer as it stood on the wire.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,

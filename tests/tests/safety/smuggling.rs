@@ -330,7 +330,10 @@ async fn heads_that_two_readers_could_understand_differently_are_refused() -> Re
 async fn large_heads_and_many_fields_are_refused_and_the_next_client_is_served() -> Result<()> {
     let setup = Setup::start().await?;
     let long_target = format!("GET /files/{} HTTP/1.1\r\nHost: c\r\n\r\n", "a".repeat(200 << 10));
-    let long_field = format!("GET /files/a HTTP/1.1\r\nHost: c\r\nX: {}\r\n\r\n", "a".repeat(200 << 10));
+    let long_field = format!(
+        "GET /files/a HTTP/1.1\r\nHost: c\r\nX: {}\r\n\r\n",
+        "a".repeat(200 << 10)
+    );
     let fields: String = (0..1000).map(|nth| format!("X-{nth}: 1\r\n")).collect();
     let many_fields = format!("GET /files/a HTTP/1.1\r\nHost: c\r\n{fields}\r\n");
     for sent in [long_target, long_field, many_fields] {

@@ -119,7 +119,10 @@ async fn what_an_origin_says_wrongly_is_no_answer_and_not_stored() -> Result<()>
         let got = setup.get("/files/a").await?;
         let ok = match row.expected {
             Content(status, content) => {
-                got.status == status && got.is_whole && got.text().starts_with(content) && !got.text().contains("evil\n")
+                got.status == status
+                    && got.is_whole
+                    && got.text().starts_with(content)
+                    && !got.text().contains("evil\n")
             }
             Broken => got.status >= 500 || !got.is_whole,
         };
@@ -154,7 +157,11 @@ async fn names_that_an_origin_sends_go_into_no_other_answer() -> Result<()> {
     for _ in 0..2 {
         let got = setup.get("/files/a").await?;
         assert_eq!((got.status, got.text().as_str()), (200, "good"));
-        assert!(got.field("x-secret").is_none() && got.field("proxy-authenticate").is_none(), "{}", got.head);
+        assert!(
+            got.field("x-secret").is_none() && got.field("proxy-authenticate").is_none(),
+            "{}",
+            got.head
+        );
     }
     assert_eq!(setup.origin.asked(), ["GET /a"]);
     Ok(())

@@ -159,7 +159,7 @@ impl FetchError {
             Self::Status { advice: Some(advice), .. } => advice.clone(),
             Self::Status { .. } => "compare `[release].url` with the publisher's address; if it is right, a publication may be under way".into(),
             Self::Mismatch { is_cache: true, origin, .. } => {
-                format!("the cache holds other bytes than were signed: on Core, run `kato-proxy purge {origin}`, then the same command again")
+                format!("the cache holds other bytes than were signed: on Core, run `kato-proxy purge --prefix {origin}`, then the same command again")
             }
             Self::Mismatch { is_cache: false, .. } | Self::Size { .. } => {
                 "the server or something before it alters the file; ask the publisher to run `kato release verify`".into()
