@@ -180,7 +180,7 @@ impl Store {
                 self.0.scrub.bytes.fetch_add(bytes, Ordering::Relaxed);
                 let due = Duration::from_secs_f64(to_f64(read) / to_f64(pace.rate));
                 while began.elapsed() < due && !is_closed() {
-                    thread::sleep((due - began.elapsed().min(due)).min(BEAT));
+                    thread::sleep(due.saturating_sub(began.elapsed()).min(BEAT));
                 }
                 !is_closed()
             })?;

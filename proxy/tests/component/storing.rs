@@ -108,7 +108,7 @@ async fn a_small_body_that_was_damaged_without_changing_its_size_is_never_served
     let origin = by_path(2000).await;
     // Without a memory tier, which would not read the file at all.
     let proxy = Proxy::with(origin.address, |settings| {
-        settings.cache.memory = ByteSize::new(0)
+        settings.cache.memory = ByteSize::new(0);
     })
     .await;
     let whole = body(proxy.get("/a").await).await;

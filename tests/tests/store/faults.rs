@@ -119,6 +119,7 @@ mod as_root {
         let (_, report) = proxy
             .admin_client()
             .request("POST", "/-/api/verify")
+            .header("kato-admin", "1")
             .fetch()
             .await?;
         let report: serde_json::Value = serde_json::from_slice(&report)?;

@@ -76,7 +76,12 @@ async fn load(client: Client, admin: Client, origin: String, seed: u64, bodies: 
             0..3 => {
                 note(&whole, path, None);
                 let purge = format!("/-/api/purge?prefix={origin}{path}");
-                admin.request("POST", &purge).fetch().await.map(drop)
+                admin
+                    .request("POST", &purge)
+                    .header("kato-admin", "1")
+                    .fetch()
+                    .await
+                    .map(drop)
             }
             3..6 => {
                 note(&whole, path, None);
@@ -166,6 +171,7 @@ async fn judge(site: &Site, proxy: &Proxy, bodies: &Bodies, kept: &HashSet<Strin
     let (_, report) = proxy
         .admin_client()
         .request("POST", "/-/api/verify")
+        .header("kato-admin", "1")
         .fetch()
         .await?;
     let report: serde_json::Value = serde_json::from_slice(&report)?;

@@ -6,6 +6,7 @@
 //! | `trouble` | disks that are full to the last byte, or cannot be written |
 //! | `damage` | content that is no longer what it was |
 //! | `faults` | a disk with I/O errors |
+//! | `partial` | an origin that dies in the middle of a body |
 //! | `kills` | SIGKILL at random moments under mixed load |
 //!
 //! `KATO_KILLS=200 cargo xtask test -- store` kills two hundred times instead of forty.
@@ -23,6 +24,7 @@ mod behind;
 mod damage;
 mod faults;
 mod kills;
+mod partial;
 mod trouble;
 
 const KIB: usize = 1 << 10;
