@@ -148,6 +148,7 @@ impl App {
         let serving = Serving {
             bounds: self.bounds.clone(),
             shutdown: shutdown.clone(),
+            metrics: self.current.load().metrics().clone(),
         };
         // Health keeps answering until the end, whatever the settings say meanwhile.
         let (_unchanging, admin_bounds) = watch::channel(Bounds {
@@ -158,6 +159,8 @@ impl App {
         let admin_serving = Serving {
             bounds: admin_bounds,
             shutdown: over.clone(),
+            // Those who watch are not counted among those who are watched.
+            metrics: Metrics::new(&Settings::default()),
         };
         // Shared by all generations of the settings.
         let first = self.current.load();

@@ -3,6 +3,8 @@
 //! A small registry of its own: label values come from closed enums and from the settings, so that no client can make the
 //! page grow. Requests per URL are bounded in number instead.
 
+mod gauges;
+mod histogram;
 mod render;
 
 use std::{
@@ -17,13 +19,13 @@ use std::{
 use kato_shared::api::{RequestStats, UpstreamStats};
 use serde::Serialize;
 
-use crate::{settings::Settings, store::Trouble};
+use crate::{origin::ErrorKind, settings::Settings, store::Trouble};
+use histogram::Histogram;
+
+pub use gauges::Gauges;
 
 /// URLs whose requests are counted one by one; later ones are only in the totals.
 const MAX_URLS: usize = 65_536;
-
-/// Upper bounds of the time to the first byte, in seconds.
-const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
 
 /// How a request was answered; the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +128,10 @@ struct Counters {
     lan_bytes: AtomicU64,
     tunnel_bytes: AtomicU64,
     connections: AtomicU64,
+    open_connections: AtomicU64,
+    in_flight: AtomicU64,
+    fill: Histogram,
+    join_wait: Histogram,
     /// By name, in the order in which they were configured. A replaced upstream keeps its counts; none is ever removed.
     upstreams: RwLock<Vec<(String, UpstreamCounters)>>,
     urls: Mutex<HashMap<String, UrlCounts>>,
@@ -135,14 +141,31 @@ struct Counters {
 struct UpstreamCounters {
     requests: AtomicU64,
     bytes: AtomicU64,
-    failures: AtomicU64,
+    /// Requests that brought no answer.
+    failures: [AtomicU64; ErrorKind::ALL.len()],
+    /// Answers to clients, and their body bytes.
+    answers: [AtomicU64; Outcome::ALL.len()],
+    answer_bytes: [AtomicU64; Outcome::ALL.len()],
 }
 
-#[derive(Debug, Default)]
-struct Histogram {
-    buckets: [AtomicU64; BUCKETS.len()],
-    count: AtomicU64,
-    sum_micros: AtomicU64,
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct InFlight(Arc<Counters>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A client connection that is open.
+#[derive(Debug)]
+pub struct Open(Arc<Counters>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open_connections.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Requests for one URL since the start.
@@ -178,16 +201,40 @@ impl Metrics {
     /// A request was answered; `first_byte` is the time until its head was ready.
     pub fn answered(&self, outcome: Outcome, first_byte: Duration) {
         self.0.requests[outcome as usize].fetch_add(1, Relaxed);
-        let histogram = &self.0.first_byte[outcome as usize];
-        let seconds = first_byte.as_secs_f64();
-        for (bound, bucket) in BUCKETS.iter().zip(&histogram.buckets) {
-            if seconds <= *bound {
-                bucket.fetch_add(1, Relaxed);
-            }
-        }
-        histogram.count.fetch_add(1, Relaxed);
-        let micros = u64::try_from(first_byte.as_micros()).unwrap_or(u64::MAX);
-        histogram.sum_micros.fetch_add(micros, Relaxed);
+        self.0.first_byte[outcome as usize].observe(first_byte);
+    }
+
+    /// A client's request about `upstream` has its whole answer, or what it took of it.
+    pub fn served(&self, upstream: &str, outcome: Outcome, bytes: u64) {
+        self.upstream(upstream, |counters| &counters.answers[outcome as usize], 1);
+        self.upstream(
+            upstream,
+            |counters| &counters.answer_bytes[outcome as usize],
+            bytes,
+        );
+    }
+
+    /// A download has ended, well or badly; `took` began with the head of the response.
+    pub fn filled(&self, took: Duration) {
+        self.0.fill.observe(took);
+    }
+
+    /// A request waited so long for the download of another one to begin.
+    pub fn joined(&self, waited: Duration) {
+        self.0.join_wait.observe(waited);
+    }
+
+    /// A request is being answered until the value is dropped.
+    pub fn in_flight(&self) -> InFlight {
+        self.0.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(&self.0))
+    }
+
+    /// A client connection was accepted, and is open until the value is dropped.
+    pub fn connected(&self) -> Open {
+        self.0.connections.fetch_add(1, Relaxed);
+        self.0.open_connections.fetch_add(1, Relaxed);
+        Open(Arc::clone(&self.0))
     }
 
     /// Something happened.
@@ -208,11 +255,6 @@ impl Metrics {
     /// Bytes went through a tunnel, in both directions together.
     pub fn tunnelled(&self, bytes: u64) {
         self.0.tunnel_bytes.fetch_add(bytes, Relaxed);
-    }
-
-    /// A client connection was accepted.
-    pub fn connected(&self) {
-        self.0.connections.fetch_add(1, Relaxed);
     }
 
     /// Counts for one URL; `count` changes them.
@@ -249,8 +291,8 @@ impl Metrics {
     }
 
     /// A request to an upstream brought no answer.
-    pub fn upstream_failure(&self, name: &str) {
-        self.upstream(name, |upstream| &upstream.failures, 1);
+    pub fn upstream_failure(&self, name: &str, kind: ErrorKind) {
+        self.upstream(name, |upstream| &upstream.failures[kind as usize], 1);
     }
 
     fn upstream(&self, name: &str, counter: impl Fn(&UpstreamCounters) -> &AtomicU64, by: u64) {
@@ -286,36 +328,11 @@ impl Metrics {
             name: name.clone(),
             requests: upstream.requests.load(Relaxed),
             bytes: upstream.bytes.load(Relaxed),
-            failures: upstream.failures.load(Relaxed),
+            failures: upstream.failures.iter().map(|kind| kind.load(Relaxed)).sum(),
         });
         stats.collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_sample_of_the_page_belongs_to_a_family_that_is_declared() {
-        let settings = Settings {
-            upstreams: vec!["pkg=http://pkg.example/".parse().unwrap()],
-            ..Settings::default()
-        };
-        let metrics = Metrics::new(&settings);
-        metrics.answered(Outcome::Hit, Duration::from_millis(3));
-        metrics.upstream_bytes("pkg", 7);
-        let page = metrics.render((1, 2));
-        let declared: Vec<_> = page
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-            .collect();
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            assert!(declared.iter().any(|family| line.starts_with(family)), "{line}");
-        }
-        assert!(page.contains("kato_proxy_requests_total{outcome=\"hit\"} 1\n"));
-        assert!(page.contains("kato_proxy_wan_bytes_total{upstream=\"pkg\"} 7\n"));
-        assert!(page.contains("kato_proxy_first_byte_seconds_bucket{outcome=\"hit\",le=\"0.001\"} 0\n"));
-        assert!(page.contains("kato_proxy_first_byte_seconds_bucket{outcome=\"hit\",le=\"0.005\"} 1\n"));
-    }
-}
+mod tests;

@@ -146,8 +146,7 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Payload> {
-        let totals = self.pipeline.store().totals().unwrap_or_default();
-        let page = self.pipeline.metrics().render((totals.responses, totals.bytes));
+        let page = self.pipeline.metrics().render(&self.pipeline.gauges());
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

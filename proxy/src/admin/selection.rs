@@ -174,7 +174,7 @@ impl Admin {
         }
     }
 
-    /// `purge`: names are forgotten now; bytes go when nobody names them and their room is needed.
+    /// `purge`: names are forgotten, and the content that nobody else names.
     pub(super) async fn purge(&self, query: &Query) -> Result<SelectionReport, Problem> {
         self.change(query, true).await
     }
@@ -246,7 +246,8 @@ impl Admin {
     async fn carry_out(&self, keys: Vec<String>, is_purge: bool) -> Result<(), Problem> {
         let store = self.pipeline.store();
         if is_purge {
-            return store.remove(keys).await.map_err(|error| store_failed(&error));
+            let removed = store.remove(keys).await;
+            return removed.map(drop).map_err(|error| store_failed(&error));
         }
         for key in keys {
             store

@@ -1,11 +1,14 @@
 //! The access log: one event per answer, written when its body ends or breaks.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use crate::metrics::{Event, Metrics, Outcome};
+use crate::{
+    metrics::{Event, InFlight, Metrics, Outcome},
+    settings::Upstream,
+};
 
 /// One request and its answer so far. Dropped, it is logged and counted.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct Record {
     pub client: IpAddr,
     /// The cache key's URI, under which requests are counted.
     pub url: Option<String>,
+    /// The upstream that it is about.
+    pub upstream: Option<Arc<Upstream>>,
     /// When the request arrived.
     pub started: Instant,
     /// How it was answered.
@@ -30,6 +35,8 @@ pub struct Record {
     pub is_complete: bool,
     /// Where to count.
     pub metrics: Metrics,
+    /// Counts it among those under way.
+    pub in_flight: InFlight,
 }
 
 impl Record {
@@ -54,6 +61,10 @@ impl Drop for Record {
                 counts.requests += 1;
                 counts.bytes += self.sent;
             });
+        }
+        if let Some(upstream) = &self.upstream {
+            self.metrics
+                .served(upstream.name.as_str(), self.outcome, self.sent);
         }
         tracing::info!(
             target: "access",

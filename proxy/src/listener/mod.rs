@@ -24,7 +24,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{deliver::ResponseBody, settings::Limits};
+use crate::{deliver::ResponseBody, metrics::Metrics, settings::Limits};
 
 use connection::Connection;
 use permits::{Permit, Permits};
@@ -104,6 +104,8 @@ pub struct Serving {
     pub bounds: watch::Receiver<Bounds>,
     /// Cancelled when the shutdown begins.
     pub shutdown: CancellationToken,
+    /// Where connections are counted.
+    pub metrics: Metrics,
 }
 
 impl Serving {
@@ -188,12 +190,13 @@ impl Accepting {
                 Door::Tls(_, acceptor) => Some(acceptor.clone()),
             };
             let cut = self.cut.clone();
+            let open = self.serving.metrics.connected();
             self.connections.spawn(async move {
                 tokio::select! {
                     () = cut.cancelled() => {}
                     () = connection.serve(stream, tls) => {}
                 }
-                drop(permit);
+                drop((permit, open));
             });
         }
     }

@@ -71,6 +71,14 @@ pub enum OriginError {
         /// Where to.
         location: String,
     },
+    /// A part, or "not modified", where nothing of the kind was asked for.
+    #[error("`{url}` was answered with {status}, which was not asked for")]
+    Unasked {
+        /// The URL, redacted.
+        url: String,
+        /// The status code.
+        status: http::StatusCode,
+    },
     /// The client could not be built.
     #[error("the HTTP client cannot be started")]
     Client(#[source] rustls::Error),
@@ -89,6 +97,21 @@ pub enum ErrorKind {
     Guarded,
 }
 
+impl ErrorKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Unreachable, Self::Timeout, Self::BadResponse, Self::Guarded];
+
+    /// The label's value in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::BadResponse => "bad_response",
+            Self::Guarded => "guarded",
+        }
+    }
+}
+
 impl OriginError {
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
@@ -102,6 +125,7 @@ impl OriginError {
             Self::Body { .. }
             | Self::NotResumable { .. }
             | Self::TooManyRedirects { .. }
+            | Self::Unasked { .. }
             | Self::BadRedirect { .. } => ErrorKind::BadResponse,
         }
     }

@@ -128,6 +128,12 @@ impl Origin {
                     {
                         tracing::info!(url = %redact::url(candidate), status = response.status.as_u16(), "trying the next mirror");
                     }
+                    Ok(response) if is_unasked(&request.headers, response.status) => {
+                        return Err(OriginError::Unasked {
+                            url: redact::url(candidate),
+                            status: response.status,
+                        });
+                    }
                     Ok(response) => return Ok(response),
                     Err(error) if request.method.is_safe() && error.is_retryable() => failure = Some(error),
                     Err(error) => return Err(error),
@@ -211,7 +217,7 @@ impl Origin {
             if !error.is_cut_off() {
                 self.breaker.failed(url, Instant::now());
             }
-            self.metrics.upstream_failure(&request.upstream);
+            self.metrics.upstream_failure(&request.upstream, error.kind());
             tracing::info!(upstream = request.upstream, error = %Chain(error), "no answer from the upstream");
         }
         if outcome.is_ok() {
@@ -226,6 +232,11 @@ impl Origin {
     /// When the name is unknown, or leads to guarded addresses alone.
     pub async fn addresses(&self, host: &str, port: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
         self.guard.addresses(host, port).await
+    }
+
+    /// Whether the last request to the origin of `url` brought no answer, a moment ago.
+    pub fn is_down(&self, url: &Url) -> bool {
+        self.breaker.is_open(url, Instant::now())
     }
 
     pub(super) const fn progress_timeout(&self) -> Duration {
@@ -298,6 +309,17 @@ fn redirect(
         Ok(Some(next))
     } else {
         Err(bad(redact::url(&next)))
+    }
+}
+
+/// Whether `status` answers a range or a condition that the request did not have: taken for an answer, it would be a part or
+/// nothing in the place of the whole.
+fn is_unasked(request: &HeaderMap, status: StatusCode) -> bool {
+    let has = |names: &[header::HeaderName]| names.iter().any(|name| request.contains_key(name));
+    match status {
+        StatusCode::PARTIAL_CONTENT => !has(&[header::RANGE]),
+        StatusCode::NOT_MODIFIED => !has(&[header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]),
+        _ => false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, atomic::AtomicU32};
 
 use http::{HeaderMap, StatusCode, Version, header};
 use kato_shared::{Digest, chain::Chain};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Ask, Pipeline,
@@ -166,6 +166,10 @@ impl Pipeline {
     pub(super) fn complete_request(&self, headers: &mut HeaderMap, received: Version) {
         headers.remove(header::HOST);
         headers.remove(header::CONTENT_LENGTH);
+        // Credentials for this proxy are not the origin's to see (RFC 9110 §11.7.2).
+        for name in fields::PROXY_FIELDS {
+            headers.remove(name);
+        }
         fields::append_via(headers, received, &self.0.pseudonym);
     }
 
@@ -227,7 +231,7 @@ impl Pipeline {
                 tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
             }
             Storability::StoreDespite(reason) => {
-                tracing::debug!(url = flight.ask.target.key.uri(), %reason, "stored although the response forbids it");
+                tracing::debug!(url = %flight.ask.target.key.shown(), %reason, "stored although the response forbids it");
                 self.fill(flight, response, stored, for_first).await;
             }
             Storability::Store => self.fill(flight, response, stored, for_first).await,
@@ -243,13 +247,16 @@ impl Pipeline {
             version: response.version,
             body: response.body,
         };
+        let since = Instant::now();
         if let Some(announced) = announced
             && let Some(place) = self.0.store.place(announced)
         {
-            return self.fill_small(flight, arrival, announced, place).await;
+            self.fill_small(flight, arrival, announced, place).await;
+        } else {
+            // Apart, so that the task of a small body stays small.
+            Box::pin(self.fill_large(flight, arrival, announced)).await;
         }
-        // Apart, so that the task of a small body stays small.
-        Box::pin(self.fill_large(flight, arrival, announced)).await;
+        self.0.metrics.filled(since.elapsed());
     }
 
     async fn fill_large(&self, mut flight: Flight, arrival: Arrival, announced: Option<u64>) {

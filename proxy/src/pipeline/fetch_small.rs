@@ -59,6 +59,6 @@ impl Pipeline {
         } else {
             Event::FillFailed
         });
-        tracing::warn!(url = flight.ask.target.key.uri(), error = %Chain(error), "a download failed");
+        tracing::warn!(url = %flight.ask.target.key.shown(), error = %Chain(error), "a download failed");
     }
 }

@@ -43,12 +43,12 @@ use crate::{
     deliver::{Payload, Record, ResponseBody, SpanQueue},
     fill::collapse::Collapse,
     interim::Interim,
-    metrics::{Metrics, Outcome},
+    metrics::{Gauges, Metrics, Outcome},
     origin::{Origin, OriginError},
     policy::headers as fields,
     respond,
     route::{Route, Router, Target},
-    settings::Settings,
+    settings::{Settings, Upstream},
     store::Store,
 };
 
@@ -86,6 +86,13 @@ struct Ask {
     target: Target,
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
+}
+
+/// What a request is about, for counting.
+struct About {
+    /// The key's URI.
+    url: String,
+    upstream: Arc<Upstream>,
 }
 
 /// An answer and what is to be said about it.
@@ -154,9 +161,10 @@ impl Pipeline {
         let (method, shown) = (request.method().clone(), shown_target(request.uri()));
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
-        let (answer, url, shown) = if self.0.settings.access.allows(client) {
-            let (answer, url) = self.answer(request, client).await;
-            (answer, url, shown)
+        let in_flight = self.0.metrics.in_flight();
+        let (answer, about, shown) = if self.0.settings.access.allows(client) {
+            let (answer, about) = self.answer(request, client).await;
+            (answer, about, shown)
         } else {
             let refusal = respond::problem(&respond::client_refused(client));
             (
@@ -166,11 +174,16 @@ impl Pipeline {
             )
         };
         self.0.metrics.answered(answer.outcome, started.elapsed());
+        let (url, upstream) = about.map_or((None, None), |About { url, upstream }| {
+            (Some(url), Some(upstream))
+        });
         let record = Record {
             method,
             target: shown,
             client,
             url,
+            upstream,
+            in_flight,
             started,
             outcome: answer.outcome,
             status: answer.response.status(),
@@ -205,6 +218,27 @@ impl Pipeline {
         &self.0.store
     }
 
+    /// Readings of the store and the origins, for metrics.
+    pub(crate) fn gauges(&self) -> Gauges {
+        let store = &self.0.store;
+        let totals = store.totals().unwrap_or_default();
+        let upstreams = self.0.settings.upstreams.iter();
+        let mirrors = upstreams.flat_map(|upstream| {
+            upstream.urls.iter().map(|base| {
+                let is_down = self.0.origin.is_down(base.url());
+                (upstream.name.to_string(), redact::url(base.url()), is_down)
+            })
+        });
+        Gauges {
+            responses: totals.responses,
+            bytes: totals.bytes,
+            queued: store.queued(),
+            ledger: store.figures(),
+            mirrors: mirrors.collect(),
+            is_storing: store.trouble().is_none() && store.check_room().is_ok(),
+        }
+    }
+
     /// The time by the clock that stamps stored responses.
     pub(crate) fn now(&self) -> jiff::Timestamp {
         self.0.clock.now()
@@ -225,7 +259,7 @@ impl Pipeline {
         &self.0.settings
     }
 
-    async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Option<String>) {
+    async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Option<About>) {
         let is_ambiguous = authority::normalise(&mut request, &self.0.router).is_err();
         if is_ambiguous || !fields::has_valid_host(request.version(), request.headers()) {
             let refusal = respond::problem(&respond::bad_host());
@@ -249,7 +283,10 @@ impl Pipeline {
                 (self.tunnel(request, (host, port), &upstream, client).await, None)
             }
             Route::Target(target) => {
-                let url = target.key.uri().to_owned();
+                let about = About {
+                    url: target.key.uri().to_owned(),
+                    upstream: Arc::clone(&target.upstream),
+                };
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
                     let (mut parts, _no_content) = request.into_parts();
                     fields::strip_unkeyed(&mut parts.headers);
@@ -263,7 +300,7 @@ impl Pipeline {
                 } else {
                     self.forward(request, *target).await
                 };
-                (answer, Some(url))
+                (answer, Some(about))
             }
         }
     }

@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::{
     Overrides, Request,
     cache_control::{FieldScope, RequestDirectives, ResponseDirectives},
-    headers::list_contains,
     targeted::{self, Effective},
+    vary::varies_beyond_fields,
 };
 
 /// Whether a response may enter the store.
@@ -150,7 +150,7 @@ fn forbidden(
     if request.headers.contains_key(header::AUTHORIZATION) && !allows_sharing(&directives) {
         return Some(NoStoreReason::Authorization);
     }
-    if list_contains(response, &header::VARY, b"*") {
+    if varies_beyond_fields(response) {
         return Some(NoStoreReason::VaryAny);
     }
     let explicit =
