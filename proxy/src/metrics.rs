@@ -89,10 +89,14 @@ pub enum Event {
     StaleServed,
     /// What was stored was missing or damaged, and fetched again.
     Healed,
+    /// A download went on where an earlier one had broken off.
+    Resumed,
+    /// A download was given up since nobody wanted it any more.
+    Deserted,
 }
 
 impl Event {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Stored,
         Self::PassedThrough,
         Self::FillFailed,
@@ -100,6 +104,8 @@ impl Event {
         Self::BodyBroken,
         Self::StaleServed,
         Self::Healed,
+        Self::Resumed,
+        Self::Deserted,
     ];
 
     const fn label(self) -> &'static str {
@@ -111,6 +117,8 @@ impl Event {
             Self::BodyBroken => "body_broken",
             Self::StaleServed => "stale_served",
             Self::Healed => "healed",
+            Self::Resumed => "resumed",
+            Self::Deserted => "deserted",
         }
     }
 }

@@ -69,6 +69,19 @@ impl fmt::Display for ByteRange {
     }
 }
 
+/// First and last byte and complete length of a 206's `Content-Range`, as in `bytes 5-9/10` (RFC 9110 §14.4).
+pub fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (range, complete) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let complete = match complete.trim() {
+        "*" => None,
+        number => Some(number.parse().ok()?),
+    };
+    let fits = first <= last && complete.is_none_or(|complete: u64| last < complete);
+    fits.then_some((first, last, complete))
+}
+
 /// The `Content-Range` of a 416 for a representation of `complete` bytes.
 pub fn unsatisfied_content_range(complete: u64) -> HeaderValue {
     ascii(&format!("bytes */{complete}"))

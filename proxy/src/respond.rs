@@ -6,6 +6,7 @@ use kato_shared::{api::Problem, chain::Chain};
 
 use crate::{
     deliver::Payload,
+    fill::FillError,
     origin::{ErrorKind, OriginError},
     route::RouteError,
 };
@@ -87,6 +88,17 @@ pub fn unrouted(error: &RouteError) -> Problem {
     }
 }
 
+/// The answer where the upstream gave none; with `Retry-After` where it told when to ask again.
+pub fn no_upstream(url: &str, error: &OriginError) -> Response<Payload> {
+    let mut response = problem(&upstream_failed(url, error));
+    if error.kind() == ErrorKind::Busy {
+        let seconds = error.retry_after().map_or(1, |wait| wait.as_secs().max(1));
+        let seconds = HeaderValue::from(seconds);
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
 /// The upstream gave no answer that could be used.
 pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
     let (kind, title, status) = match error.kind() {
@@ -106,9 +118,15 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
             StatusCode::BAD_GATEWAY,
         ),
         ErrorKind::Guarded => ("address-refused", "address not allowed", StatusCode::FORBIDDEN),
+        ErrorKind::Busy => (
+            "upstream-busy",
+            "upstream overloaded",
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
     };
     let hint = match error.kind() {
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
+        ErrorKind::Busy => "ask again later",
         ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::BadResponse => {
             "nothing usable is stored; ask again when the upstream answers"
         }
@@ -119,6 +137,17 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         status,
         format!("{url}: {}", Chain(error)),
         Some(hint.into()),
+    )
+}
+
+/// The content is not what its URL promises, twice.
+pub fn mismatch(url: &str, error: &FillError) -> Problem {
+    describe(
+        "digest-mismatch",
+        "upstream content is not what its URL promises",
+        StatusCode::BAD_GATEWAY,
+        format!("{url}: {error}"),
+        Some("it was fetched twice and nothing was stored; the upstream, or a cache on the way, has other content under this name".into()),
     )
 }
 
@@ -194,5 +223,11 @@ pub fn tunnel_failed(authority: &str, error: &std::io::Error) -> Problem {
             StatusCode::BAD_GATEWAY,
         )
     };
-    describe(kind, title, status, format!("{authority}: {error}"), None)
+    describe(
+        kind,
+        title,
+        status,
+        format!("{authority}: {}", Chain(error)),
+        None,
+    )
 }

@@ -21,11 +21,13 @@ use serde::{Deserialize, Serialize};
 mod admin;
 mod fixed;
 mod listen;
+mod origins;
 mod upstream;
 
 pub use admin::{Admin, OpenPage};
 pub use listen::{Listen, Tls};
-pub use upstream::{BaseUrl, Kind, PathGlob, Upstream, UpstreamName};
+pub use origins::{NoProxy, Origins, ParentProxy, ParentUrl, ProxyEnvironment, TlsVersion};
+pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
 
 /// Where the settings are read from when no `--config` is given and the file exists.
 pub const DEFAULT_PATH: &str = "/etc/kato/proxy.toml";
@@ -50,6 +52,8 @@ pub struct Settings {
     pub log: Log,
     /// Bounds on time and connections.
     pub limits: Limits,
+    /// How origins are asked.
+    pub origins: Origins,
     /// The origins that may be asked, in no particular order.
     #[serde(rename = "upstream")]
     pub upstreams: Vec<Upstream>,
@@ -169,6 +173,8 @@ impl Default for Log {
 pub struct Limits {
     /// Client connections served at once; further ones wait in the kernel's queue.
     pub connections: u32,
+    /// Connections to one origin at once, idle ones included; requests wait for them in the order in which they came.
+    pub connections_per_origin: u32,
     /// A client must send its request head within this time, and end its TLS handshake.
     pub header_timeout: HumanDuration,
     /// A client that is sent an answer must take some of it within this time.
@@ -189,6 +195,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_origin: 64,
             header_timeout: HumanDuration::from_secs(30),
             client_progress_timeout: HumanDuration::from_secs(60),
             idle_timeout: HumanDuration::from_secs(90),
@@ -230,6 +237,20 @@ pub enum InvalidSettings {
     /// A proxy that may serve nobody at a time serves nobody.
     #[error("limits.connections is 0\nhint: allow at least one connection")]
     NoConnections,
+    /// An upstream that may never be connected to cannot be asked.
+    #[error("limits.connections_per_origin is 0\nhint: allow at least one connection")]
+    NoOriginConnections,
+    /// A request that may never be sent is never answered.
+    #[error("origins.attempts is 0\nhint: allow at least one attempt")]
+    NoAttempts,
+    /// A certificate without its key, or the reverse, proves nothing.
+    #[error("the upstream `{0}` has one of client_certificate and client_key\nhint: set both, or neither")]
+    HalfAnIdentity(UpstreamName),
+    /// Credentials belong to a parent that the same settings name.
+    #[error(
+        "the upstream `{0}` has proxy_credentials_file and no proxy of its own\nhint: set proxy = \"http://host:port\" beside it"
+    )]
+    CredentialsWithoutProxy(UpstreamName),
     /// A store that may hold nothing is no store.
     #[error("cache.max_objects is 0\nhint: allow at least one stored response")]
     NoObjects,
@@ -271,6 +292,14 @@ impl Settings {
             if upstream.urls.is_empty() {
                 return Err(InvalidSettings::NoUrls(upstream.name.clone()));
             }
+            if upstream.client_certificate.is_some() != upstream.client_key.is_some() {
+                return Err(InvalidSettings::HalfAnIdentity(upstream.name.clone()));
+            }
+            if upstream.proxy_credentials_file.is_some()
+                && !matches!(upstream.proxy, Some(ParentProxy::At(_)))
+            {
+                return Err(InvalidSettings::CredentialsWithoutProxy(upstream.name.clone()));
+            }
             if upstream.intercept {
                 return Err(InvalidSettings::Intercept(upstream.name.clone()));
             }
@@ -278,6 +307,12 @@ impl Settings {
         self.tls.validate(&self.listen)?;
         if self.limits.connections == 0 {
             return Err(InvalidSettings::NoConnections);
+        }
+        if self.limits.connections_per_origin == 0 {
+            return Err(InvalidSettings::NoOriginConnections);
+        }
+        if self.origins.attempts == 0 {
+            return Err(InvalidSettings::NoAttempts);
         }
         if self.cache.max_objects == 0 {
             return Err(InvalidSettings::NoObjects);

@@ -87,6 +87,17 @@ impl Settings {
         self.arguments(&["--upstream", &format!("{name}={url}")])
     }
 
+    /// Other addresses for clients and operators.
+    #[must_use]
+    pub fn listening_on(mut self, data: &str, admin: &str) -> Self {
+        for (flag, address) in [("--listen", data), ("--admin", admin)] {
+            if let Some(at) = self.arguments.iter().position(|word| word == flag) {
+                self.arguments[at + 1] = OsString::from(address);
+            }
+        }
+        self
+    }
+
     /// More arguments.
     #[must_use]
     pub fn arguments(mut self, more: &[&str]) -> Self {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `demo [-- ARGS…]` | release binaries, then `kato demo ARGS…` |
 //! | `test [-- AREA]` | Debian packages, build, unit + integration + doc tests; or one area |
+//! | `bench [-- ARGS…]` | release binaries and peers, then the harness in `bench/` |
 //! | `check` | fmt, clippy, rustdoc, cargo-deny, tidy |
 //! | `fuzz TARGET [--seconds N]` | a fuzz target under libFuzzer |
 //! | `tidy` | the rules of this workspace that no other tool knows |
@@ -18,9 +19,11 @@
     reason = "a tool for people: what it prints is its product"
 )]
 
+mod bench;
 mod check;
 mod demo;
 mod fuzz;
+mod packages;
 mod process;
 mod progress;
 mod test;
@@ -51,6 +54,12 @@ enum Task {
         /// The one area to run.
         #[arg(last = true)]
         area: Option<String>,
+    },
+    /// Measures the proxy beside others: the harness in `bench/` with the arguments after `--`.
+    Bench {
+        /// Passed to the harness as they stand; `--help` names them.
+        #[arg(last = true)]
+        args: Vec<String>,
     },
     /// Formatting, lints, documentation, dependencies, tidy rules.
     Check,
@@ -88,6 +97,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Demo { args } => return demo::run(&args),
         Task::Test { area } => test::run(area.as_deref()),
+        Task::Bench { args } => bench::run(&args),
         Task::Check => check::run(),
         Task::Fuzz {
             target,

@@ -63,6 +63,9 @@ pub struct EntryView {
     pub validated: Timestamp,
     /// Whether an unsafe request made it unusable without validation.
     pub invalidated: bool,
+    /// Whether a pin keeps it from eviction.
+    #[serde(default)]
+    pub pinned: bool,
     /// The request fields that select it, with their values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vary: Vec<(String, Option<String>)>,
@@ -86,6 +89,7 @@ pub struct VerifyReport {
 }
 
 impl EntryView {
+    /// As it is stored; whether it is pinned the store tells.
     pub(super) fn of(url: &str, response: &StoredResponse) -> Self {
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Self {
@@ -96,6 +100,7 @@ impl EntryView {
             digest: response.content.digest,
             validated: response.head.times.response,
             invalidated: response.head.invalidated,
+            pinned: false,
             vary: response.head.selecting.pairs().to_vec(),
             headers: response
                 .head

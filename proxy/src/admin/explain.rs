@@ -103,6 +103,7 @@ impl Admin {
             .find(|(found, _)| *found == key)
             .map(|(_, responses)| responses)
             .unwrap_or_default();
+        let store = self.pipeline.store();
         let plain = key.strip_prefix("GET ").unwrap_or(&key);
         let mirrors = target.iter().flat_map(|target| &target.candidates);
         Ok(ShowPage {
@@ -111,7 +112,13 @@ impl Admin {
             upstream: target.as_ref().map(|target| target.upstream.name.to_string()),
             mirrors: mirrors.map(kato_shared::redact::url).collect(),
             now: self.outcome(&facts, &responses, target.is_some()),
-            responses: explained(&facts, plain, &responses),
+            responses: explained(&facts, plain, &responses)
+                .into_iter()
+                .map(|mut one| {
+                    one.entry.pinned = store.is_pinned(&key, &one.entry.digest);
+                    one
+                })
+                .collect(),
         })
     }
 

@@ -10,6 +10,9 @@
 //! | `GET /-/api/show?url=&field=` | why a URL's responses are fresh or stale, and what a request would get now |
 //! | `POST /-/api/purge?url=\|prefix=\|upstream=\|digest=&dry_run=` | forgets stored responses |
 //! | `POST /-/api/invalidate?…` | the same choice: to be validated before they are used again |
+//! | `GET /-/api/pins` | what is pinned |
+//! | `POST /-/api/pin?target=`, `POST /-/api/unpin?target=` | keeps a URL, a prefix (`…*`) or a digest from eviction, or no longer |
+//! | `POST /-/api/gc` | removes what nobody can ask for, and compacts the index |
 //! | `POST /-/api/verify` | reads all content and removes what is damaged |
 //!
 //! Who may ask for what: [`access`]. Deliberately absent: users and sessions; there is one token.
@@ -18,6 +21,7 @@ pub mod access;
 mod api;
 mod explain;
 mod selection;
+mod store_api;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -41,6 +45,7 @@ pub use access::{GUARD, Reach};
 pub use api::{EntryPage, EntryView, RequestsPage, UrlView, VerifyReport};
 pub use explain::{Explanation, ShowPage, for_people};
 pub use selection::SelectionReport;
+pub use store_api::{GcReport, PinView, PinsPage};
 
 /// The admin API; clones share what it watches.
 #[derive(Debug, Clone)]
@@ -100,6 +105,10 @@ impl Admin {
             (&Method::GET, "/-/api/show") => reply(self.show(&query).await),
             (&Method::POST, "/-/api/purge") => reply(self.purge(&query).await),
             (&Method::POST, "/-/api/invalidate") => reply(self.invalidate(&query).await),
+            (&Method::GET, "/-/api/pins") => reply(self.pins().await),
+            (&Method::POST, "/-/api/pin") => reply(self.pin(&query).await),
+            (&Method::POST, "/-/api/unpin") => reply(self.unpin(&query).await),
+            (&Method::POST, "/-/api/gc") => reply(self.gc().await),
             (&Method::POST, "/-/api/verify") => reply(self.verify().await),
             (method, path) => respond::problem(&respond::describe(
                 "not-found",
@@ -146,7 +155,9 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Payload> {
-        let page = self.pipeline.metrics().render(&self.pipeline.gauges());
+        let mut page = self.pipeline.metrics().render(&self.pipeline.gauges());
+        let totals = self.pipeline.store().totals().unwrap_or_default();
+        page += &store_api::metrics(&self.pipeline.store().figures(), totals);
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

@@ -36,6 +36,9 @@ pub struct SelectionReport {
     pub selected: u64,
     /// Bytes of distinct content that they name. Content that other URLs name, too, stays.
     pub bytes: u64,
+    /// Bytes that are gone from the disk; what somebody reads follows when that ends.
+    #[serde(default)]
+    pub freed_bytes: u64,
     /// The first thousand of the URLs.
     pub urls: Vec<String>,
 }
@@ -140,6 +143,7 @@ impl Admin {
         let selection = Selection::of(query, self.router())?;
         let after = Some(query.get("after")).filter(|after| !after.is_empty());
         let mut after = after.map_or_else(String::new, |after| format!("GET {after}"));
+        let store = self.pipeline.store();
         let mut entries: Vec<EntryView> = Vec::new();
         loop {
             let rows = self.rows(&selection, &after).await?;
@@ -154,7 +158,10 @@ impl Admin {
                     });
                 }
                 let chosen = responses.iter().filter(|response| selection.has(key, response));
-                entries.extend(chosen.map(|response| EntryView::of(url_of(key), response)));
+                entries.extend(chosen.map(|response| EntryView {
+                    pinned: store.is_pinned(key, &response.content.digest),
+                    ..EntryView::of(url_of(key), response)
+                }));
                 after.clone_from(key);
             }
             if sort != Sort::Url {
@@ -174,7 +181,7 @@ impl Admin {
         }
     }
 
-    /// `purge`: names are forgotten, and the content that nobody else names.
+    /// `purge`: names are forgotten, and bytes that no other URL names go, when nobody reads them any more.
     pub(super) async fn purge(&self, query: &Query) -> Result<SelectionReport, Problem> {
         self.change(query, true).await
     }
@@ -229,7 +236,7 @@ impl Admin {
                 keys.push(key);
             }
             if !report.dry_run {
-                self.carry_out(keys, is_purge).await?;
+                report.freed_bytes += self.carry_out(keys, is_purge).await?;
             }
             if is_last {
                 tracing::info!(
@@ -243,11 +250,13 @@ impl Admin {
         }
     }
 
-    async fn carry_out(&self, keys: Vec<String>, is_purge: bool) -> Result<(), Problem> {
+    async fn carry_out(&self, keys: Vec<String>, is_purge: bool) -> Result<u64, Problem> {
         let store = self.pipeline.store();
         if is_purge {
             let removed = store.remove(keys).await;
-            return removed.map(drop).map_err(|error| store_failed(&error));
+            return removed
+                .map(|removed| removed.bytes)
+                .map_err(|error| store_failed(&error));
         }
         for key in keys {
             store
@@ -255,7 +264,7 @@ impl Admin {
                 .await
                 .map_err(|error| store_failed(&error))?;
         }
-        Ok(())
+        Ok(0)
     }
 
     /// The next keys among which `selection` chooses.

@@ -72,11 +72,12 @@ pub(super) fn ls(args: &ListArgs) -> u8 {
             |page: EntryPage| {
                 for entry in &page.entries {
                     print(&format!(
-                        "{:>12}  {}  {}  {}\n",
+                        "{:>12}  {}  {}  {}{}\n",
                         human(entry.length),
                         entry.status,
                         entry.validated,
-                        entry.url
+                        entry.url,
+                        if entry.pinned { "  pinned" } else { "" }
                     ));
                 }
                 left = left.saturating_sub(page.entries.len());
@@ -136,10 +137,11 @@ fn explanation(one: &Explanation) -> Vec<String> {
             entry.upstream
         ),
         format!(
-            "  content    {} bytes, {}{}",
+            "  content    {} bytes, {}{}{}",
             entry.length,
             entry.digest,
-            when(one.known_digest, ", known in advance")
+            when(one.known_digest, ", known in advance"),
+            when(entry.pinned, ", pinned")
         ),
         format!(
             "  state      {}: age {}, lifetime {}, left {}",
@@ -196,6 +198,9 @@ pub(super) fn select(path: &str, args: &SelectArgs) -> u8 {
                 report.selected,
                 human(report.bytes)
             ));
+            if report.freed_bytes > 0 {
+                print(&format!("{} freed on the disk\n", human(report.freed_bytes)));
+            }
             exit::DONE
         },
     )
@@ -227,7 +232,7 @@ pub(super) fn verify(args: &AdminArgs) -> u8 {
 }
 
 /// Asks the API and hands the answer to `show`, or prints it as it came.
-fn call<T: DeserializeOwned>(
+pub(super) fn call<T: DeserializeOwned>(
     args: &AdminArgs,
     method: &Method,
     path: &str,

@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod serve;
+mod store;
 
 use std::{
     error::Error,
@@ -21,7 +22,7 @@ use admin::{AdminArgs, ListArgs, SelectArgs, ShowArgs};
 
 use crate::{
     exit,
-    settings::{DEFAULT_PATH, Settings, Upstream},
+    settings::{DEFAULT_PATH, ProxyEnvironment, Settings, Upstream},
 };
 
 /// Caching proxy for clusters: each file crosses the WAN once.
@@ -48,6 +49,12 @@ enum Verb {
     Purge(SelectArgs),
     /// Keep stored responses, and validate them before they are used again.
     Invalidate(SelectArgs),
+    /// Keep a URL, a prefix or content from eviction; or list what is kept
+    Pin(store::PinArgs),
+    /// Let go of what is pinned
+    Unpin(store::UnpinArgs),
+    /// Remove what nobody can ask for, and compact the index
+    Gc(AdminArgs),
     /// Read all stored content and remove what is damaged.
     Verify(AdminArgs),
 }
@@ -105,6 +112,9 @@ pub fn run() -> u8 {
         Verb::Show(args) => client::show(&args),
         Verb::Purge(args) => client::select("/-/api/purge", &args),
         Verb::Invalidate(args) => client::select("/-/api/invalidate", &args),
+        Verb::Pin(args) => store::pin(&args),
+        Verb::Unpin(args) => store::unpin(&args),
+        Verb::Gc(args) => store::gc(&args),
         Verb::Verify(args) => client::verify(&args),
     }
 }
@@ -153,6 +163,7 @@ impl SettingsArgs {
             settings.log.filter.clone_from(filter);
         }
         settings.offline |= self.offline;
+        settings.origins.environment = proxy_environment()?;
         for upstream in &self.upstream {
             settings.set_upstream(upstream.clone());
         }
@@ -162,6 +173,15 @@ impl SettingsArgs {
         })?;
         Ok(settings)
     }
+}
+
+/// `HTTP_PROXY` and its like.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment for the settings"
+)]
+fn proxy_environment() -> Result<ProxyEnvironment, String> {
+    ProxyEnvironment::read(|name| std::env::var(name).ok())
 }
 
 fn print_settings(settings: &Settings) -> u8 {

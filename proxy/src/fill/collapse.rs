@@ -186,6 +186,11 @@ impl<S> FillPermit<S> {
         self.state.send_replace(State::Shared(shared));
     }
 
+    /// What was shared turned out to be nothing worth joining: whoever comes from now on waits for what is said next.
+    pub fn reopen(&self) {
+        self.state.send_replace(State::Waiting);
+    }
+
     /// Sends everyone who waits on their own way, and ends the flight.
     pub fn keep_private(self) {
         self.state.send_replace(State::Private);

@@ -1,8 +1,10 @@
 //! A fill: one download that no client owns. Origin → growing file → every client, the first one included.
 //!
-//! Flow: [`Pump::run`] takes the body of an origin response and feeds a writer thread (`sink`) that hashes and
-//! writes; after each write the frontier is published ([`Progress`], a `watch` channel), and each client reads the file up
-//! to it ([`Reader`]). Nothing a client does or fails to do slows the origin down.
+//! Flow: [`Pump::run`] takes the body of an origin response and feeds a writer thread (`sink`); after each write the
+//! frontier is published ([`Progress`], a `watch` channel), and each client reads the file up to it ([`Reader`]). The digest
+//! is computed beside that ([`tally`]). Nothing a client does or fails to do slows the origin down.
+//!
+//! A download that breaks off leaves a [`Partial`], which the next request for the same takes up where it ends ([`partial`]).
 //!
 //! When the disk refuses, the fill goes on in memory (`window`): the bytes that are not on the disk are held until every
 //! attached client has them, and only then do the slowest client and the origin wait for each other.
@@ -15,11 +17,15 @@
 //! Invariant: `Complete` is published only for a body that was received whole and, where its digest was known before,
 //! verified; where it was known, the last byte is held back until then.
 
+mod abort;
 pub mod collapse;
+pub mod partial;
 mod pump;
 mod reader;
 mod sink;
 mod small;
+mod source;
+pub mod tally;
 mod window;
 
 use std::{fs::File, sync::Arc};
@@ -27,9 +33,12 @@ use std::{fs::File, sync::Arc};
 use kato_shared::Digest;
 use tokio::sync::watch;
 
-pub use pump::{Pump, Received};
+pub use abort::{AbortRule, OnAbort};
+pub use partial::Partial;
+pub use pump::{Promise, Pump, Received};
 pub use reader::{Available, ReadError, Reader};
 pub use small::Small;
+pub use source::Source;
 
 use window::Window;
 
@@ -86,9 +95,12 @@ pub enum FillError {
         /// The digest of what arrived.
         received: Digest,
     },
-    /// The disk took no more, and every client had left.
-    #[error("the store took no more bytes and no client was left")]
+    /// Every client had left, and the settings or the disk did not let the download go on for nobody.
+    #[error("no client was left")]
     Unwanted,
+    /// What was written cannot be read, so that nobody knows what it is.
+    #[error("the temporary file cannot be read back")]
+    ReadBack(#[source] std::io::Error),
     /// The task that filled is gone.
     #[error("the download was abandoned")]
     Abandoned,
@@ -114,6 +126,11 @@ impl Fill {
     pub fn is_received(&self) -> bool {
         let progress = self.progress.borrow();
         progress.end.is_some() || self.announced == Some(progress.frontier)
+    }
+
+    /// Whether it came, or is about to come, to no good end: whoever comes now does better to wait for the next.
+    pub fn has_failed(&self) -> bool {
+        self.window.is_closed() || matches!(self.progress.borrow().end, Some(End::Failed(_)))
     }
 
     /// A reader from `start`. `None` when the bytes from there on are no longer all at hand.

@@ -10,23 +10,29 @@ use tokio::{
 };
 
 use super::{
-    End, Fill, FillError, Progress,
+    End, Fill, FillError, OnAbort, Partial, Progress, Source,
     sink::{self, Written},
     window::Window,
 };
-use crate::{
-    origin::OriginBody,
-    store::{ContentRef, NoRoom, Temporary},
-};
+use crate::store::{ContentRef, NoRoom, Temporary};
+
+/// What is known about a body before it comes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Promise {
+    /// The size of the whole body: `Content-Length`, or what `Content-Range` says.
+    pub announced: Option<u64>,
+    /// The digest known before.
+    pub expected: Option<Digest>,
+}
 
 /// A fill before it runs.
 #[derive(Debug)]
 pub struct Pump {
     progress: Arc<watch::Sender<Progress>>,
     window: Arc<Window>,
-    disk: Option<Temporary>,
-    announced: Option<u64>,
-    expected: Option<Digest>,
+    disk: Option<Partial>,
+    promise: Promise,
+    on_abort: OnAbort,
 }
 
 /// What a fill brought.
@@ -36,46 +42,49 @@ pub enum Received {
     InFile(Box<Temporary>, ContentRef),
     /// A whole body that the disk did not take; the clients have it, the store does not.
     PassedThrough(ContentRef),
-    /// Not the whole body.
-    Failed(Arc<FillError>),
+    /// Not the whole body; what there is of it, where the rest may follow.
+    Failed(Arc<FillError>, Option<Box<Partial>>),
 }
 
 /// How the part with the disk ended.
 enum DiskPart {
-    /// The origin ended, and all is in the file.
-    Whole(Box<Temporary>),
-    /// The disk refused: the file, and the position from which on memory takes over.
-    Refused(Box<Temporary>, u64),
+    /// The origin ended, or broke off, and all that came is in the file.
+    Landed(Box<Partial>, Result<(), FillError>),
+    /// The disk refused: the file, and what it did not take.
+    Refused(Box<Partial>, Vec<Bytes>),
 }
 
+type Whole = (Option<Box<Temporary>>, ContentRef);
+type Broken = (Arc<FillError>, Option<Box<Partial>>);
+
 impl Pump {
-    /// A fill into `disk`, or through memory alone when the store has no room, and the handle its readers use.
-    ///
-    /// `announced` is the `Content-Length`; `expected` the digest known before.
-    pub fn new(
-        disk: Result<Temporary, NoRoom>,
-        announced: Option<u64>,
-        expected: Option<Digest>,
-    ) -> (Self, Fill) {
+    /// A fill into `disk`, behind what is there already, or through memory alone when the store has no room; and the
+    /// handle that its readers use.
+    pub fn new(disk: Result<Partial, NoRoom>, promise: Promise, on_abort: OnAbort) -> (Self, Fill) {
         let disk = disk
             .inspect_err(|error| {
                 tracing::warn!(error = %kato_shared::chain::Chain(error), "not stored; passed through");
             })
             .ok();
-        let (progress, watched) = watch::channel(Progress::default());
+        let at_hand = disk.as_ref().map_or(0, |partial| partial.received);
+        let (progress, watched) = watch::channel(Progress {
+            in_file: at_hand,
+            frontier: at_hand,
+            end: None,
+        });
         let window = Arc::new(Window::default());
         let fill = Fill {
-            file: disk.as_ref().map(|temporary| Arc::clone(temporary.file())),
+            file: disk.as_ref().map(|partial| Arc::clone(partial.temporary.file())),
             window: Arc::clone(&window),
             progress: watched,
-            announced,
+            announced: promise.announced,
         };
         let pump = Self {
             progress: Arc::new(progress),
             window,
             disk,
-            announced,
-            expected,
+            promise,
+            on_abort,
         };
         (pump, fill)
     }
@@ -84,14 +93,14 @@ impl Pump {
     ///
     /// # Cancel safety
     /// Dropped early, the readers see [`FillError::Abandoned`] and nothing is stored.
-    pub async fn run(mut self, mut body: OriginBody) -> Received {
-        let outcome = self.receive(&mut body).await;
+    pub async fn run(mut self, body: &mut Source) -> Received {
+        let outcome = self.receive(body).await;
         let end = match &outcome {
             Ok((_, content)) => End::Complete {
                 length: content.length,
                 digest: content.digest,
             },
-            Err(error) => End::Failed(Arc::clone(error)),
+            Err((error, _)) => End::Failed(Arc::clone(error)),
         };
         self.progress.send_modify(|progress| {
             if let Ok((file, content)) = &outcome {
@@ -105,94 +114,104 @@ impl Pump {
         match outcome {
             Ok((Some(file), content)) => Received::InFile(file, content),
             Ok((None, content)) => Received::PassedThrough(content),
-            Err(error) => Received::Failed(error),
+            Err((error, partial)) => Received::Failed(error, partial),
         }
     }
 
-    async fn receive(
-        &mut self,
-        body: &mut OriginBody,
-    ) -> Result<(Option<Box<Temporary>>, ContentRef), Arc<FillError>> {
-        let mut hasher = Hasher::new();
-        let mut received = 0;
-        // Kept until the end: readers may still be in the part that the file has.
-        let mut partial_file = None;
-        if let Some(temporary) = self.disk.take() {
-            let (part, with_digest) = self.to_disk(temporary, body, &mut received).await?;
-            hasher = with_digest;
-            match part {
-                DiskPart::Whole(file) => {
-                    let content = self.judge(received, hasher)?;
-                    return Ok((Some(file), content));
-                }
-                DiskPart::Refused(file, position) => {
-                    partial_file = Some(file);
-                    received = position;
-                }
+    async fn receive(&mut self, body: &mut Source) -> Result<Whole, Broken> {
+        let Some(partial) = self.disk.take() else {
+            return self.through_memory(body, (0, Hasher::new()), Vec::new()).await;
+        };
+        let (partial, rest) = match self.to_disk(partial, body).await? {
+            DiskPart::Landed(partial, Err(error)) => return Err((Arc::new(error), Some(partial))),
+            DiskPart::Landed(partial, Ok(())) => {
+                let length = self.length(partial.received).map_err(alone)?;
+                let hasher = hashed(&partial).await?;
+                let content = self.judge(length, hasher).map_err(alone)?;
+                return Ok((Some(Box::new(partial.temporary)), content));
             }
-        }
-        while let Some(chunk) = next(body, received).await? {
-            hasher.update(&chunk);
-            received = self.hold(received, chunk).await?;
-        }
-        let content = self.judge(received, hasher)?;
-        drop(partial_file);
-        Ok((None, content))
+            DiskPart::Refused(partial, rest) => (partial, rest),
+        };
+        let hasher = hashed(&partial).await?;
+        let outcome = self.through_memory(body, (partial.received, hasher), rest).await;
+        // Kept until the end: readers may still be in the part that the file has.
+        drop(partial);
+        outcome
     }
 
-    /// Feeds the writer until the origin ends or the disk refuses.
-    async fn to_disk(
+    /// What the disk did not take, from `received` on: `rest`, then what comes.
+    async fn through_memory(
         &self,
-        temporary: Temporary,
-        body: &mut OriginBody,
-        received: &mut u64,
-    ) -> Result<(DiskPart, Hasher), Arc<FillError>> {
+        body: &mut Source,
+        (mut received, mut hasher): (u64, Hasher),
+        rest: Vec<Bytes>,
+    ) -> Result<Whole, Broken> {
+        for chunk in rest {
+            hasher.update(&chunk);
+            received = self.hold(received, chunk).await.map_err(alone)?;
+        }
+        while let Some(chunk) = next(body, received).await.map_err(alone)? {
+            hasher.update(&chunk);
+            received = self.hold(received, chunk).await.map_err(alone)?;
+        }
+        let length = self.length(received).map_err(alone)?;
+        Ok((None, self.judge(length, hasher).map_err(alone)?))
+    }
+
+    /// Feeds the writer until the origin ends or breaks off, the disk refuses, or nobody wants it any more.
+    async fn to_disk(&self, partial: Partial, body: &mut Source) -> Result<DiskPart, Broken> {
         let (chunks, queue) = mpsc::channel(sink::QUEUE);
+        let mut received = partial.received;
         let (progress, held_back) = (Arc::clone(&self.progress), self.held_back());
         let writer: JoinHandle<_> =
-            spawn_blocking(move || sink::write_all(temporary, queue, &progress, held_back));
+            spawn_blocking(move || sink::write_all(partial, queue, &progress, held_back));
         let mut unsent = None;
-        let mut broken = None;
-        loop {
-            match next(body, *received).await {
-                Ok(Some(chunk)) => {
-                    *received += chunk.len() as u64;
-                    if let Err(refused) = chunks.send(chunk).await {
-                        unsent = Some(refused.0);
-                        break;
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    broken = Some(error);
-                    break;
-                }
+        let ended = loop {
+            let chunk = match self.next_wanted(body, received).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
+            received += chunk.len() as u64;
+            if let Err(refused) = chunks.send(chunk).await {
+                unsent = Some(refused.0);
+                break Ok(());
             }
-        }
+        };
         drop(chunks);
-        let (written, mut hasher) = writer.await.map_err(|_panicked| Arc::new(FillError::Abandoned))?;
-        if let Some(error) = broken {
-            return Err(error);
-        }
-        match written {
-            Written::Whole(file) => Ok((DiskPart::Whole(file), hasher)),
-            Written::Refused { rest, cause, file } => {
+        let written = writer.await.map_err(|_panicked| alone(FillError::Abandoned))?;
+        match (written, ended) {
+            (Written::Whole(partial), ended) => Ok(DiskPart::Landed(partial, ended)),
+            (Written::Refused { .. }, Err(error)) => Err(alone(error)),
+            (
+                Written::Refused {
+                    mut rest,
+                    cause,
+                    file,
+                },
+                Ok(()),
+            ) => {
                 tracing::warn!(%cause, "the disk took no more of a download; its clients get the rest from memory");
-                let mut position = self.progress.borrow().in_file + self.held_back();
-                for chunk in rest {
-                    position = self.hold(position, chunk).await?;
-                }
-                if let Some(chunk) = unsent {
-                    hasher.update(&chunk);
-                    position = self.hold(position, chunk).await?;
-                }
-                Ok((DiskPart::Refused(file, position), hasher))
+                rest.extend(unsent);
+                Ok(DiskPart::Refused(file, rest))
             }
+        }
+    }
+
+    /// The next bytes, as long as somebody wants them or the rule says that nobody needs to.
+    async fn next_wanted(&self, body: &mut Source, received: u64) -> Result<Option<Bytes>, FillError> {
+        if !self.on_abort.gives_up(received, self.promise.announced) {
+            return next(body, received).await;
+        }
+        tokio::select! {
+            biased;
+            next = next(body, received) => next,
+            () = self.window.deserted() => Err(FillError::Unwanted),
         }
     }
 
     /// Holds a chunk in memory and publishes it; returns the position after it.
-    async fn hold(&self, position: u64, chunk: Bytes) -> Result<u64, Arc<FillError>> {
+    async fn hold(&self, position: u64, chunk: Bytes) -> Result<u64, FillError> {
         let end = position + chunk.len() as u64;
         if end == position {
             return Ok(end);
@@ -200,7 +219,7 @@ impl Pump {
         self.window
             .push(position, chunk)
             .await
-            .map_err(|_nobody| Arc::new(FillError::Unwanted))?;
+            .map_err(|_nobody| FillError::Unwanted)?;
         self.progress
             .send_modify(|progress| progress.frontier = end - self.held_back());
         Ok(end)
@@ -208,31 +227,42 @@ impl Pump {
 
     /// Bytes at the end that are not shown before the digest is verified.
     const fn held_back(&self) -> u64 {
-        if self.expected.is_some() { 1 } else { 0 }
+        if self.promise.expected.is_some() { 1 } else { 0 }
     }
 
-    fn judge(&self, received: u64, hasher: Hasher) -> Result<ContentRef, Arc<FillError>> {
-        if let Some(announced) = self.announced
-            && announced != received
-        {
-            return Err(Arc::new(FillError::Length { announced, received }));
+    /// The length, if it is the one announced.
+    fn length(&self, received: u64) -> Result<u64, FillError> {
+        match self.promise.announced {
+            Some(announced) if announced != received => Err(FillError::Length { announced, received }),
+            _ => Ok(received),
         }
+    }
+
+    fn judge(&self, length: u64, hasher: Hasher) -> Result<ContentRef, FillError> {
         let digest = hasher.finish();
-        match self.expected {
-            Some(expected) if expected != digest => Err(Arc::new(FillError::Digest {
+        match self.promise.expected {
+            Some(expected) if expected != digest => Err(FillError::Digest {
                 expected,
                 received: digest,
-            })),
-            _ => Ok(ContentRef {
-                digest,
-                length: received,
             }),
+            _ => Ok(ContentRef { digest, length }),
         }
     }
 }
 
-async fn next(body: &mut OriginBody, received: u64) -> Result<Option<Bytes>, Arc<FillError>> {
+/// A failure after which nothing is worth keeping.
+fn alone(error: FillError) -> Broken {
+    (Arc::new(error), None)
+}
+
+/// The hasher after everything that is in the file.
+async fn hashed(partial: &Partial) -> Result<Hasher, Broken> {
+    let hasher = partial.tally.finish(partial.received).await;
+    hasher.map_err(|source| alone(FillError::ReadBack(source)))
+}
+
+async fn next(body: &mut Source, received: u64) -> Result<Option<Bytes>, FillError> {
     body.next()
         .await
-        .map_err(|source| Arc::new(FillError::Interrupted { received, source }))
+        .map_err(|source| FillError::Interrupted { received, source })
 }

@@ -1,24 +1,32 @@
-//! The writer of a fill: a blocking thread that hashes, writes, and publishes the frontier.
+//! The writer of a fill: a blocking thread that writes what has arrived, all at once, and publishes the frontier.
 //!
 //! When the disk refuses, it makes room once and tries again; if that does not help, it gives back what it could not write.
+//!
+//! Deliberately absent: hashing (see `tally`), so that a client without a known digest is not paced by SHA-256.
 
-use std::{io, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, IoSlice},
+    sync::Arc,
+};
 
-use bytes::Bytes;
-use kato_shared::{digest::Hasher, durable};
+use bytes::{Buf, Bytes};
+use kato_shared::durable;
+use rustix::io::{Errno, pwritev};
 use tokio::sync::{mpsc, watch};
 
-use super::Progress;
+use super::{Partial, Progress};
 use crate::store::Temporary;
 
-/// Chunks on their way to the disk; with the usual 16 KiB from a socket this is 1 MiB.
-pub(super) const QUEUE: usize = 64;
+/// Chunks on their way to the disk. With the 400 KiB that a socket gives at most this is 6 MiB, with the usual 16 KiB a
+/// quarter of one.
+pub(super) const QUEUE: usize = 16;
 
 /// What became of the bytes.
 #[derive(Debug)]
 pub(super) enum Written {
     /// All are in the file.
-    Whole(Box<Temporary>),
+    Whole(Box<Partial>),
     /// The file ends before them.
     Refused {
         /// What the disk did not take, in order.
@@ -26,59 +34,67 @@ pub(super) enum Written {
         /// Why.
         cause: String,
         /// The file, so that it stays while it is read.
-        file: Box<Temporary>,
+        file: Box<Partial>,
     },
 }
 
-/// Writes all chunks; runs on a blocking thread. The last `held_back` bytes
-/// written are not published.
+/// Writes all chunks behind what `partial` has; runs on a blocking thread. The last `held_back` bytes written are not
+/// published.
 pub(super) fn write_all(
-    mut temporary: Temporary,
+    mut partial: Partial,
     mut chunks: mpsc::Receiver<Bytes>,
     progress: &Arc<watch::Sender<Progress>>,
     held_back: u64,
-) -> (Written, Hasher) {
-    let mut hasher = Hasher::new();
-    let mut written = 0_u64;
-    while let Some(chunk) = chunks.blocking_recv() {
-        hasher.update(&chunk);
-        let taken = write_chunk(&mut temporary, &chunk, written);
+) -> Written {
+    let mut batch = Vec::with_capacity(QUEUE);
+    while chunks.blocking_recv_many(&mut batch, QUEUE) > 0 {
+        let taken = write_batch(&mut partial.temporary, &mut batch, partial.received);
         let (count, refused) = match taken {
-            Ok(()) => (chunk.len(), None),
+            Ok(count) => (count, None),
             Err((count, cause)) => (count, Some(cause)),
         };
-        written += count as u64;
+        partial.received += count;
         progress.send_modify(|progress| {
-            progress.in_file = written.saturating_sub(held_back);
+            progress.in_file = partial.received.saturating_sub(held_back);
             progress.frontier = progress.in_file;
         });
+        partial.tally.wrote(partial.received);
         if let Some(cause) = refused {
             // Closed first, so that nothing more is queued while the rest is taken out.
             chunks.close();
-            let mut rest = vec![chunk.slice(count..)];
             while let Some(chunk) = chunks.blocking_recv() {
-                hasher.update(&chunk);
-                rest.push(chunk);
+                batch.push(chunk);
             }
-            let file = Box::new(temporary);
-            return (Written::Refused { rest, cause, file }, hasher);
+            return Written::Refused {
+                rest: batch,
+                cause,
+                file: Box::new(partial),
+            };
         }
     }
-    (Written::Whole(Box::new(temporary)), hasher)
+    Written::Whole(Box::new(partial))
 }
 
-/// Writes `chunk` at `position`. On refusal, how many of its bytes are in the file.
-fn write_chunk(temporary: &mut Temporary, chunk: &[u8], position: u64) -> Result<(), (usize, String)> {
+/// Writes the chunks of `batch` at `position` and takes out what is written. On refusal, how many bytes are in the file.
+fn write_batch(
+    temporary: &mut Temporary,
+    batch: &mut Vec<Bytes>,
+    position: u64,
+) -> Result<u64, (u64, String)> {
     let mut done = 0;
     let mut made_room = false;
-    while done < chunk.len() {
-        match temporary.file().write_at(&chunk[done..], position + done as u64) {
+    while !batch.is_empty() {
+        match write_once(temporary.file(), batch, position + done) {
             Ok(0) => return Err((done, "the disk took no bytes".into())),
-            Ok(count) => done += count,
+            Ok(count) => {
+                advance(batch, count);
+                done += count as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
+                let left = batch.iter().map(|chunk| chunk.len() as u64).sum();
                 let is_full = durable::is_disk_full(&error);
-                if made_room || !is_full || temporary.make_room(chunk.len() as u64).is_err() {
+                if made_room || !is_full || temporary.make_room(left).is_err() {
                     return Err((done, error.to_string()));
                 }
                 made_room = true;
@@ -86,6 +102,53 @@ fn write_chunk(temporary: &mut Temporary, chunk: &[u8], position: u64) -> Result
         }
     }
     temporary
-        .grow(position + done as u64)
-        .map_err(|error| (done, error.to_string()))
+        .grow(position + done)
+        .map_err(|error| (done, error.to_string()))?;
+    Ok(done)
+}
+
+fn write_once(file: &File, batch: &mut Vec<Bytes>, position: u64) -> io::Result<usize> {
+    // An empty chunk would make "nothing written" look like a refusal.
+    batch.retain(|chunk| !chunk.is_empty());
+    if batch.is_empty() {
+        return Ok(0);
+    }
+    let slices: Vec<IoSlice<'_>> = batch.iter().map(|chunk| IoSlice::new(chunk)).collect();
+    pwritev(file, &slices, position).map_err(|error: Errno| error.into())
+}
+
+/// Takes `count` bytes off the front.
+fn advance(batch: &mut Vec<Bytes>, mut count: usize) {
+    let mut whole = 0;
+    for chunk in batch.iter_mut() {
+        if chunk.len() > count {
+            chunk.advance(count);
+            break;
+        }
+        count -= chunk.len();
+        whole += 1;
+    }
+    batch.drain(..whole);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_leaves_the_batch_and_nothing_else_does() {
+        let batch = || {
+            vec![
+                Bytes::from_static(b"abc"),
+                Bytes::from_static(b"de"),
+                Bytes::from_static(b"f"),
+            ]
+        };
+        for (count, left) in [(0, "abcdef"), (2, "cdef"), (3, "def"), (4, "ef"), (6, "")] {
+            let mut batch = batch();
+            advance(&mut batch, count);
+            let text: Vec<u8> = batch.concat();
+            assert_eq!(String::from_utf8_lossy(&text), left, "{count}");
+        }
+    }
 }

@@ -12,8 +12,8 @@ use bytes::{Bytes, BytesMut};
 use kato_shared::Digest;
 use tokio::sync::watch;
 
-use super::{End, Fill, FillError, Progress, window::Window};
-use crate::{origin::OriginBody, store::ContentRef};
+use super::{End, Fill, FillError, Progress, Source, window::Window};
+use crate::store::ContentRef;
 
 /// A fill into memory before it runs.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ impl Small {
     ///
     /// # Cancel safety
     /// Dropped early, the readers see [`FillError::Abandoned`].
-    pub async fn run(self, mut body: OriginBody) -> Result<Received, Arc<FillError>> {
-        match self.receive(&mut body).await {
+    pub async fn run(self, body: &mut Source) -> Result<Received, Arc<FillError>> {
+        match self.receive(body).await {
             Ok((whole, content)) => Ok(Received {
                 whole,
                 content,
@@ -67,7 +67,7 @@ impl Small {
         }
     }
 
-    async fn receive(&self, body: &mut OriginBody) -> Result<(Bytes, ContentRef), FillError> {
+    async fn receive(&self, body: &mut Source) -> Result<(Bytes, ContentRef), FillError> {
         // Of its own size: what comes from the connection may hold a larger buffer.
         let mut whole = BytesMut::with_capacity(usize::try_from(self.announced).unwrap_or(0));
         let mut received = 0;

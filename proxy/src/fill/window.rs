@@ -35,6 +35,8 @@ struct State {
     start: u64,
     readers: HashMap<u64, u64>,
     next_reader: u64,
+    /// The last reader has left and the fill was given up: nobody attaches any more.
+    is_closed: bool,
 }
 
 /// What the window has for a reader.
@@ -84,7 +86,7 @@ impl Window {
     /// Adds a reader at `position`, unless bytes from there on have been let go.
     pub(super) fn attach(&self, position: u64, in_file: u64) -> Option<u64> {
         let mut state = self.lock();
-        if state.start > in_file.max(position) {
+        if state.is_closed || state.start > in_file.max(position) {
             return None;
         }
         let id = state.next_reader;
@@ -111,6 +113,29 @@ impl Window {
     pub(super) fn detach(&self, id: u64) {
         self.lock().readers.remove(&id);
         self.moved.notify_one();
+    }
+
+    /// Waits until there was a reader and none is left; from then on nobody attaches any more.
+    ///
+    /// # Cancel safety
+    /// Nothing changes when dropped early.
+    pub(super) async fn deserted(&self) {
+        loop {
+            let moved = self.moved.notified();
+            {
+                let mut state = self.lock();
+                if state.next_reader > 0 && state.readers.is_empty() {
+                    state.is_closed = true;
+                    return;
+                }
+            }
+            moved.await;
+        }
+    }
+
+    /// Whether [`Self::deserted`] has come to its end.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_closed
     }
 
     /// The bytes at `position`.
@@ -210,6 +235,20 @@ mod tests {
         let reader = window.attach(0, 0).unwrap();
         window.detach(reader);
         assert_eq!(window.push(0, chunk(1)).await, Err(NobodyReads));
+    }
+
+    #[tokio::test]
+    async fn a_window_is_deserted_once_its_last_reader_has_left_and_takes_no_other() {
+        let window = Window::default();
+        let reader = window.attach(0, 0).unwrap();
+        let deserted = window.deserted();
+        tokio::pin!(deserted);
+        let still_read =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(deserted.as_mut().poll(cx).is_pending()));
+        assert!(still_read.await);
+        window.detach(reader);
+        deserted.await;
+        assert!(window.attach(0, 0).is_none() && window.is_closed());
     }
 
     #[tokio::test]

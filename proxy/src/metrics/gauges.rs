@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use crate::store::LedgerFigures;
-
 /// Readings of the moment.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
@@ -13,8 +11,6 @@ pub struct Gauges {
     pub bytes: u64,
     /// Responses on their way to the disk.
     pub queued: u64,
-    /// What the order of eviction knows.
-    pub ledger: LedgerFigures,
     /// Mirrors of upstreams, by the upstream's name and the mirror's URL, and whether the last request brought no answer.
     pub mirrors: Vec<(String, String, bool)>,
     /// Whether the store takes new content.

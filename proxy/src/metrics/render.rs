@@ -26,7 +26,6 @@ impl Metrics {
         self.render_events(&mut page);
         self.render_upstreams(&mut page);
         render_store(&mut page, now);
-        render_evictions(&mut page, now);
         render_mirrors(&mut page, now);
         render_process(&mut page);
         page.0
@@ -199,7 +198,6 @@ type Readings = fn(&UpstreamCounters) -> &[AtomicU64];
 type Reading = fn(&UpstreamCounters) -> &AtomicU64;
 
 fn render_store(page: &mut Page, now: &Gauges) {
-    let ledger = &now.ledger;
     page.plain(
         "gauge",
         &[
@@ -214,53 +212,14 @@ fn render_store(page: &mut Page, now: &Gauges) {
                 now.bytes,
             ),
             (
-                "kato_proxy_stored_contents",
-                "Distinct contents in the store, as far as eviction knows them.",
-                ledger.contents as u64,
-            ),
-            (
                 "kato_proxy_queued_responses",
                 "Stored responses on their way to the disk.",
                 now.queued,
             ),
             (
-                "kato_proxy_ledger_memory_bytes",
-                "Memory that the order of eviction takes for all contents.",
-                ledger.memory as u64,
-            ),
-            (
-                "kato_proxy_pinned_contents",
-                "Contents that are pinned.",
-                ledger.pinned as u64,
-            ),
-            (
-                "kato_proxy_pinned_bytes",
-                "Bytes that are pinned.",
-                ledger.pinned_bytes,
-            ),
-            (
                 "kato_proxy_storing",
                 "1 while the store takes new content, 0 while bodies are passed through.",
                 u64::from(now.is_storing),
-            ),
-        ],
-    );
-}
-
-fn render_evictions(page: &mut Page, now: &Gauges) {
-    let ledger = &now.ledger;
-    page.plain(
-        "counter",
-        &[
-            (
-                "kato_proxy_evicted_contents_total",
-                "Contents that made room for others.",
-                ledger.evicted,
-            ),
-            (
-                "kato_proxy_evicted_bytes_total",
-                "Their bytes.",
-                ledger.evicted_bytes,
             ),
         ],
     );

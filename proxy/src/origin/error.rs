@@ -1,8 +1,8 @@
 //! Why an origin gave no answer, or not a whole one.
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
-use super::connections::{ExchangeError, causes, is_timeout};
+use super::guard::Refused;
 
 /// A request to an origin that failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,14 @@ pub enum OriginError {
         /// The URL, redacted.
         url: String,
     },
+    /// It asked to be left alone for a while (`Retry-After`).
+    #[error("`{url}` wants no requests for another {}", retry_after_text(*retry_after))]
+    Busy {
+        /// The URL, redacted.
+        url: String,
+        /// How long.
+        retry_after: Duration,
+    },
     /// The origin sent nothing for too long.
     #[error("`{url}` sent nothing for {waited:?}")]
     Stalled {
@@ -37,7 +45,7 @@ pub enum OriginError {
         url: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: hyper::Error,
     },
     /// The body broke off, and what came when asking for the rest does not fit.
     #[error("the body of `{url}` could not be taken up again at byte {at}: {reason}")]
@@ -79,9 +87,142 @@ pub enum OriginError {
         /// The status code.
         status: http::StatusCode,
     },
-    /// The client could not be built.
-    #[error("the HTTP client cannot be started")]
-    Client(#[source] rustls::Error),
+    /// TLS cannot be set up.
+    #[error("TLS towards upstreams cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// A file that the settings name cannot be used.
+    #[error("{key} `{}` cannot be used: expected {expected}", path.display())]
+    File {
+        /// The key of the settings.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What should stand in it.
+        expected: &'static str,
+        /// Why, where the file could not be read or understood.
+        #[source]
+        source: Option<io::Error>,
+    },
+}
+
+/// Why an exchange brought no response.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// All connections to the origin are in use, for too long.
+    #[error("all {limit} connections to `{to}` were in use for {waited:?}")]
+    NoConnectionFree {
+        /// Host and port.
+        to: String,
+        /// `limits.connections_per_origin`.
+        limit: usize,
+        /// `origins.connection_wait`.
+        waited: Duration,
+    },
+    /// The connection ended, or carried no HTTP.
+    #[error("the connection brought no response")]
+    Http(#[source] hyper::Error),
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Only guarded addresses.
+    #[error(transparent)]
+    Refused(Refused),
+    /// What stands for a host is none.
+    #[error("`{host}` is no host name")]
+    BadHost {
+        /// The text.
+        host: String,
+    },
+    /// No address.
+    #[error("the name `{host}` was not resolved")]
+    Name {
+        /// The name.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Too slow.
+    #[error("no connection to {to} within {waited:?}")]
+    Timeout {
+        /// Host and port.
+        to: String,
+        /// `limits.connect_timeout`.
+        waited: Duration,
+    },
+    /// No TCP.
+    #[error("no connection to {to}")]
+    Tcp {
+        /// Host and port.
+        to: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No TLS: often a certificate of an authority that is not trusted here.
+    #[error("TLS with {to} failed")]
+    Tls {
+        /// Host and port.
+        to: String,
+        /// Why; rustls names what it expected.
+        #[source]
+        source: io::Error,
+    },
+    /// HTTP could not be begun.
+    #[error("no HTTP with {to}")]
+    Handshake {
+        /// Host and port.
+        to: String,
+        /// Why.
+        #[source]
+        source: hyper::Error,
+    },
+    /// The parent proxy cannot be reached.
+    #[error("the parent proxy {parent} was not reached")]
+    Parent {
+        /// The parent.
+        parent: String,
+        /// Why.
+        #[source]
+        source: Box<ConnectError>,
+    },
+    /// The parent proxy closed the connection.
+    #[error("the parent proxy {parent} gave no answer to CONNECT")]
+    ParentSilent {
+        /// The parent.
+        parent: String,
+        /// Why.
+        #[source]
+        source: hyper::Error,
+    },
+    /// The parent proxy wants other credentials.
+    #[error(
+        "the parent proxy {parent} answered 407 ({wants}): {}",
+        if *sent { "it does not take the credentials that were sent" } else { "it wants credentials, and none are configured" }
+    )]
+    ParentCredentials {
+        /// The parent.
+        parent: String,
+        /// Whether some were sent.
+        sent: bool,
+        /// `Proxy-Authenticate`.
+        wants: String,
+    },
+    /// The parent proxy does not want to.
+    #[error("the parent proxy {parent} answered {status} to CONNECT {to}")]
+    ParentRefused {
+        /// The parent.
+        parent: String,
+        /// Where to.
+        to: String,
+        /// Its status code.
+        status: u16,
+    },
 }
 
 /// The kinds of [`OriginError`], for metrics and status codes.
@@ -95,11 +236,19 @@ pub enum ErrorKind {
     BadResponse,
     /// Not allowed.
     Guarded,
+    /// The origin, or the way to it, is overloaded.
+    Busy,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Unreachable, Self::Timeout, Self::BadResponse, Self::Guarded];
+    pub const ALL: [Self; 5] = [
+        Self::Unreachable,
+        Self::Timeout,
+        Self::BadResponse,
+        Self::Guarded,
+        Self::Busy,
+    ];
 
     /// The label's value in metrics.
     pub const fn label(self) -> &'static str {
@@ -108,6 +257,7 @@ impl ErrorKind {
             Self::Timeout => "timeout",
             Self::BadResponse => "bad_response",
             Self::Guarded => "guarded",
+            Self::Busy => "busy",
         }
     }
 }
@@ -116,12 +266,11 @@ impl OriginError {
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Request { source, .. } if guard_refused(source) => ErrorKind::Guarded,
-            Self::Request { source, .. } if is_timeout(source) => ErrorKind::Timeout,
-            Self::Request { source, .. } if source.is_connect() => ErrorKind::Unreachable,
+            Self::Request { source, .. } => source.kind(),
             Self::Stalled { .. } => ErrorKind::Timeout,
             Self::Guarded { .. } => ErrorKind::Guarded,
-            Self::Request { .. } | Self::Client(_) | Self::Down { .. } => ErrorKind::Unreachable,
+            Self::Busy { .. } => ErrorKind::Busy,
+            Self::Tls(_) | Self::File { .. } | Self::Down { .. } => ErrorKind::Unreachable,
             Self::Body { .. }
             | Self::NotResumable { .. }
             | Self::TooManyRedirects { .. }
@@ -130,23 +279,99 @@ impl OriginError {
         }
     }
 
-    /// Whether the origin was reached and closed the connection instead of answering.
-    pub(super) fn is_cut_off(&self) -> bool {
-        matches!(self, Self::Request { source, .. } if !source.is_connect())
+    /// When to ask again, where the origin said so.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        if let Self::Busy { retry_after, .. } = self {
+            Some(*retry_after)
+        } else {
+            None
+        }
     }
 
-    /// Whether another mirror, or the same a little later, may do better.
+    /// Whether this says that the origin, or the way to it, is dead: it was not reached, or said nothing. One that closed a
+    /// connection has to be asked about everything else all the same (RFC 9111 §4.2.4 speaks of being disconnected).
+    pub(super) const fn is_dead(&self) -> bool {
+        if let Self::Request {
+            source: ExchangeError::Connect(error),
+            ..
+        } = self
+        {
+            return !matches!(error, ConnectError::Refused(_));
+        }
+        matches!(self, Self::Stalled { .. })
+    }
+
+    /// Whether another URL of the upstream may do better.
+    pub(super) fn may_do_better_elsewhere(&self) -> bool {
+        !matches!(self.kind(), ErrorKind::Guarded | ErrorKind::BadResponse)
+    }
+
+    /// Whether the same URL may do better after a pause. TLS that fails once fails again, and so do refused credentials.
     pub fn is_retryable(&self) -> bool {
+        if let Self::Request {
+            source: ExchangeError::Connect(error),
+            ..
+        } = self
+        {
+            return error.is_passing();
+        }
         matches!(self.kind(), ErrorKind::Unreachable | ErrorKind::Timeout)
     }
 }
 
-/// Whether the name resolved to guarded addresses alone: the resolver says so with this kind of error.
-fn guard_refused(error: &ExchangeError) -> bool {
-    causes(error).any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<super::guard::Refused>)
-    })
+impl ExchangeError {
+    const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Connect(error) => error.kind(),
+            Self::NoConnectionFree { .. } => ErrorKind::Busy,
+            Self::Http(_) => ErrorKind::Unreachable,
+        }
+    }
+}
+
+impl ConnectError {
+    const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(_) => ErrorKind::Guarded,
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Parent { source, .. } => source.kind(),
+            Self::BadHost { .. }
+            | Self::Name { .. }
+            | Self::Tcp { .. }
+            | Self::Tls { .. }
+            | Self::Handshake { .. }
+            | Self::ParentSilent { .. }
+            | Self::ParentCredentials { .. }
+            | Self::ParentRefused { .. } => ErrorKind::Unreachable,
+        }
+    }
+
+    const fn is_passing(&self) -> bool {
+        match self {
+            Self::Parent { source, .. } => source.is_passing(),
+            Self::Name { .. }
+            | Self::Timeout { .. }
+            | Self::Tcp { .. }
+            | Self::Handshake { .. }
+            | Self::ParentSilent { .. } => true,
+            Self::ParentRefused { status, .. } => matches!(status, 500..=599),
+            Self::Refused(_) | Self::BadHost { .. } | Self::Tls { .. } | Self::ParentCredentials { .. } => {
+                false
+            }
+        }
+    }
+
+    /// As an error of a socket, for tunnels.
+    pub(super) fn into_io(self) -> io::Error {
+        let kind = match self.kind() {
+            ErrorKind::Guarded => io::ErrorKind::PermissionDenied,
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
+            ErrorKind::Unreachable | ErrorKind::BadResponse | ErrorKind::Busy => io::ErrorKind::NotConnected,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+fn retry_after_text(wait: Duration) -> String {
+    format!("{} s", wait.as_secs().max(1))
 }

@@ -1,14 +1,17 @@
 //! Which addresses may be contacted: an upstream, or a redirect of one, must not reach into this host or its network by
 //! surprise (SSRF).
 //!
-//! Private networks are allowed: upstreams in them are ordinary. Loopback, link-local (with the metadata services of
-//! clouds), unspecified and multicast addresses are not, unless a configured upstream names the address, or `localhost`,
-//! with this very port. Names are checked after resolution, at connect time, redirects included.
+//! Private networks are allowed: upstreams in them are ordinary. Loopback, link-local, unspecified and multicast addresses are
+//! not, unless a configured upstream (or parent proxy) names the address, or `localhost`, with this very port. The metadata
+//! services of clouds are never contacted, named or not. An IPv4 address inside an IPv6 one counts as the IPv4 address.
+//!
+//! Names are judged after resolution, at connect time, for requests, redirects, tunnels and parent proxies alike: an answer of
+//! the name service that changes between two looks changes nothing, since only addresses that were judged are connected to.
+//! What a parent proxy resolves, it resolves by itself: there only literal addresses and well-known names can be judged.
 
 use std::{
     collections::HashSet,
-    io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -17,33 +20,59 @@ use url::{Host, Url};
 /// The addresses that upstreams name, and the rule for all others.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guard {
-    /// (host, port) of upstream URLs whose host is a literal address or a local name.
+    /// (host, port) of URLs in the settings whose host is a literal address or a local name.
     named: Arc<HashSet<(String, u16)>>,
 }
 
 /// A name that resolved to guarded addresses alone.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("`{0}` resolves to an address of this host or network that no upstream names")]
-pub(super) struct Refused(String);
+pub struct Refused(String);
 
 impl Guard {
-    /// A guard that lets pass what `upstreams` name.
-    pub(super) fn new<'u>(upstreams: impl IntoIterator<Item = &'u Url>) -> Self {
-        let named = upstreams.into_iter().filter_map(host_and_port).collect();
+    /// A guard that lets pass what the settings name: `urls` of upstreams, and `parents`.
+    pub(super) fn new<'u>(
+        urls: impl IntoIterator<Item = &'u Url>,
+        parents: impl IntoIterator<Item = (String, u16)>,
+    ) -> Self {
+        let named = urls.into_iter().filter_map(host_and_port).chain(parents);
         Self {
-            named: Arc::new(named),
+            named: Arc::new(named.collect()),
         }
     }
 
-    /// Whether `url` may be contacted as far as its text shows; names are checked again when resolved.
+    /// Whether `url` may be contacted as far as its text shows; names are judged again when resolved.
     pub(super) fn allows(&self, url: &Url) -> bool {
         let is_named = || host_and_port(url).is_some_and(|pair| self.named.contains(&pair));
+        let allows_address = |address: IpAddr| !is_metadata(address) && (!is_guarded(address) || is_named());
         match url.host() {
-            Some(Host::Ipv4(address)) => !is_guarded(address.into()) || is_named(),
-            Some(Host::Ipv6(address)) => !is_guarded(address.into()) || is_named(),
-            Some(Host::Domain(name)) => !is_local_name(name) || is_named(),
+            Some(Host::Ipv4(address)) => allows_address(address.into()),
+            Some(Host::Ipv6(address)) => allows_address(address.into()),
+            Some(Host::Domain(name)) => !is_metadata_name(name) && (!is_local_name(name) || is_named()),
             None => false,
         }
+    }
+
+    /// Those of the addresses that `host` was `found` at that may be contacted at `port`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn permitted(
+        &self,
+        host: &str,
+        port: u16,
+        found: &[IpAddr],
+    ) -> Result<Vec<SocketAddr>, Refused> {
+        let is_named = self.names_address(host, port);
+        let allowed: Vec<_> = found
+            .iter()
+            .filter(|address| !is_metadata(**address) && (is_named || !is_guarded(**address)))
+            .map(|address| SocketAddr::new(*address, port))
+            .collect();
+        if allowed.is_empty() {
+            return Err(Refused(host.to_owned()));
+        }
+        Ok(allowed)
     }
 
     /// Whether an upstream names `host` itself, an address or a local name, with `port`. A domain name that an upstream names
@@ -52,44 +81,6 @@ impl Guard {
         let is_literal = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         (is_literal || is_local_name(host)) && self.named.contains(&(host.to_ascii_lowercase(), port))
     }
-
-    fn allows_name(&self, name: &str) -> bool {
-        is_local_name(name) && self.named.iter().any(|(host, _)| host == name)
-    }
-}
-
-impl Guard {
-    /// The addresses of `host` that may be contacted at `port`.
-    pub(super) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let is_named = self.names_address(host, port);
-        let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?;
-        permitted(host, found, is_named)
-    }
-
-    /// The addresses of the name `host` that may be contacted, with port 0.
-    pub(super) async fn resolve(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
-        let is_named = self.allows_name(host);
-        let found = tokio::net::lookup_host((host, 0)).await?;
-        permitted(host, found, is_named)
-    }
-}
-
-/// The addresses that `host` was found at and that may be contacted: all where an upstream names it, else those in no guarded range.
-fn permitted(
-    host: &str,
-    found: impl Iterator<Item = SocketAddr>,
-    is_named: bool,
-) -> io::Result<Vec<SocketAddr>> {
-    let allowed: Vec<_> = found
-        .filter(|address| is_named || !is_guarded(address.ip()))
-        .collect();
-    if allowed.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            Refused(host.to_owned()),
-        ));
-    }
-    Ok(allowed)
 }
 
 fn host_and_port(url: &Url) -> Option<(String, u16)> {
@@ -97,32 +88,93 @@ fn host_and_port(url: &Url) -> Option<(String, u16)> {
 }
 
 fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').as_bytes();
+    name.rsplit(|byte| *byte == b'.')
+        .next()
+        .is_some_and(|last| last.eq_ignore_ascii_case(b"localhost"))
+}
+
+/// Whether `host`, as in a URL, is a literal loopback address or a local name.
+pub(super) fn is_loopback_host(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    address.map_or_else(
+        |_name| is_local_name(host),
+        |address| address.to_canonical().is_loopback(),
+    )
+}
+
+/// Names that clouds answer with the address of their metadata service, whoever resolves them.
+fn is_metadata_name(name: &str) -> bool {
     let name = name.trim_end_matches('.');
-    name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+    name.eq_ignore_ascii_case("metadata.google.internal") || name.eq_ignore_ascii_case("metadata.goog")
+}
+
+/// Whether an address is that of a cloud's metadata service, which hands out the credentials of this host.
+fn is_metadata(address: IpAddr) -> bool {
+    const V4: [Ipv4Addr; 5] = [
+        Ipv4Addr::new(169, 254, 169, 254),
+        // Credentials of containers and pods at Amazon.
+        Ipv4Addr::new(169, 254, 170, 2),
+        Ipv4Addr::new(169, 254, 170, 23),
+        // Alibaba's stands in the shared address space (RFC 6598), Oracle's in that for protocols (RFC 6890).
+        Ipv4Addr::new(100, 100, 100, 200),
+        Ipv4Addr::new(192, 0, 0, 192),
+    ];
+    const V6: [Ipv6Addr; 3] = [
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    ];
+    match address {
+        IpAddr::V4(v4) => V4.contains(&v4),
+        IpAddr::V6(v6) => V6.contains(&v6) || embedded(v6).any(|v4| V4.contains(&v4)),
+    }
 }
 
 /// Whether an address belongs to this host, this link, or a cloud's metadata service.
-pub(crate) fn is_guarded(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_broadcast()
-                || v4.is_multicast()
-                || v4.octets()[0] == 0
-                // Alibaba Cloud's metadata service stands in the shared address space (RFC 6598).
-                || v4.octets() == [100, 100, 100, 200]
+fn is_guarded(address: IpAddr) -> bool {
+    is_metadata(address)
+        || match address {
+            IpAddr::V4(v4) => is_guarded_v4(v4),
+            IpAddr::V6(v6) => {
+                v6.is_loopback()
+                    || v6.is_unspecified()
+                    || v6.is_multicast()
+                    || v6.is_unicast_link_local()
+                    || embedded(v6).any(is_guarded_v4)
+            }
         }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unicast_link_local()
-                // Amazon's metadata service over IPv6.
-                || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
-        }
-    }
+}
+
+fn is_guarded_v4(v4: Ipv4Addr) -> bool {
+    v4.is_loopback() || v4.is_link_local() || v4.is_broadcast() || v4.is_multicast() || v4.octets()[0] == 0
+}
+
+/// The IPv4 addresses that an IPv6 address leads to where it is translated or tunnelled.
+fn embedded(v6: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    let octets = v6.octets();
+    let at = |start: usize| -> Option<Ipv4Addr> {
+        let four: [u8; 4] = octets.get(start..start + 4)?.try_into().ok()?;
+        Some(four.into())
+    };
+    // IPv4 around the reserved octet 8, as RFC 6052 §2.2 places it for a prefix of 48 bits.
+    let around = Ipv4Addr::new(octets[6], octets[7], octets[9], octets[10]);
+    let found = match v6.segments() {
+        // IPv4-mapped (RFC 4291 §2.5.5.2), IPv4-compatible (§2.5.5.1), IPv4-translated (RFC 7915), NAT64 (RFC 6052 §2.1).
+        [0, 0, 0, 0, 0, 0xffff | 0, _, _]
+        | [0, 0, 0, 0, 0xffff, 0, _, _]
+        | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => [at(12), None],
+        // NAT64 with a local prefix, of any length (RFC 8215).
+        [0x64, 0xff9b, 1, ..] => [at(12), Some(around)],
+        // 6to4 (RFC 3056).
+        [0x2002, ..] => [at(2), None],
+        // Teredo (RFC 4380 §4): inverted.
+        [0x2001, 0, ..] => [at(12).map(|v4| Ipv4Addr::from_bits(!v4.to_bits())), None],
+        _ => [None, None],
+    };
+    // `::1` and `::` are judged as what they are.
+    let is_special = v6.is_loopback() || v6.is_unspecified();
+    found.into_iter().flatten().filter(move |_| !is_special)
 }
 
 #[cfg(test)]
@@ -131,7 +183,7 @@ mod tests {
 
     fn allows(named: &str, asked: &str) -> bool {
         let named = Url::parse(named).unwrap();
-        Guard::new([&named]).allows(&Url::parse(asked).unwrap())
+        Guard::new([&named], []).allows(&Url::parse(asked).unwrap())
     }
 
     #[test]
@@ -142,14 +194,70 @@ mod tests {
         assert!(!allows("http://127.0.0.1:8000/", "http://[::1]:8000/"));
         assert!(allows("http://localhost:8000/", "http://localhost:8000/x"));
         assert!(!allows("https://pkg.example/", "http://localhost/"));
-        assert!(!allows(
-            "https://pkg.example/",
-            "http://169.254.169.254/latest/meta-data"
-        ));
+        assert!(!allows("https://pkg.example/", "http://a.LOCALHOST./"));
         assert!(!allows("https://pkg.example/", "http://[::ffff:127.0.0.1]/"));
         assert!(!allows("https://pkg.example/", "http://0.0.0.0/"));
         assert!(allows("https://pkg.example/", "https://cdn.example/"));
         assert!(allows("https://pkg.example/", "http://10.0.0.1/"));
+    }
+
+    #[test]
+    fn p19_metadata_services_are_never_reached_even_where_an_upstream_names_them() {
+        for url in [
+            "http://169.254.169.254/",
+            "http://[fd00:ec2::254]/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://metadata.google.internal/",
+        ] {
+            assert!(!allows(url, url), "{url}");
+        }
+        let named = Url::parse("http://169.254.169.254/").unwrap();
+        let found = [IpAddr::from([169, 254, 169, 254])];
+        assert!(
+            Guard::new([&named], [])
+                .permitted("169.254.169.254", 80, &found)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn p19_every_form_of_this_host_is_guarded() {
+        for guarded in [
+            "127.0.0.1",
+            "127.255.255.254",
+            "0.0.0.0",
+            "0.1.2.3",
+            "255.255.255.255",
+            "224.0.0.1",
+            "169.254.1.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:0.0.0.0",
+            "::127.0.0.1",
+            "::ffff:0:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::7f00:1",
+            "64:ff9b:1:7f00:0:100::",
+            "2002:7f00:1::",
+            "2001:0:1234::80ff:fffe",
+        ] {
+            assert!(is_guarded(guarded.parse().unwrap()), "{guarded}");
+        }
+        for open in [
+            "10.0.0.1",
+            "192.168.1.1",
+            "203.0.113.1",
+            "fd00::1",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::cb00:7101",
+        ] {
+            assert!(!is_guarded(open.parse().unwrap()), "{open}");
+        }
     }
 
     #[test]
@@ -161,20 +269,17 @@ mod tests {
             "http://localhost:1/",
         ];
         let upstreams = upstreams.map(|url| Url::parse(url).unwrap());
-        let guard = Guard::new(&upstreams);
-        assert!(!guard.names_address("pkg.example", 443));
-        assert!(guard.names_address("127.0.0.1", 8000));
-        assert!(guard.names_address("[::1]", 8000));
-        assert!(guard.names_address("localhost", 1));
-        assert!(!guard.names_address("127.0.0.1", 443));
-    }
-
-    #[tokio::test]
-    async fn p19_a_name_that_resolves_to_this_host_is_refused() {
-        let guard = Guard::default();
-        let refused = guard.resolve("localhost").await;
-        assert!(refused.is_err());
-        let named = Url::parse("http://localhost:1/").unwrap();
-        assert!(Guard::new([&named]).resolve("localhost").await.is_ok());
+        let guard = Guard::new(&upstreams, []);
+        let this_host = [IpAddr::from([127, 0, 0, 1])];
+        let permits = |host, port| guard.permitted(host, port, &this_host).is_ok();
+        assert!(!permits("pkg.example", 443));
+        assert!(permits("127.0.0.1", 8000));
+        assert!(permits("[::1]", 8000));
+        assert!(permits("localhost", 1));
+        assert!(!permits("localhost", 2));
+        assert!(!permits("127.0.0.1", 443));
+        let mixed = [this_host[0], IpAddr::from([203, 0, 113, 1])];
+        let left = guard.permitted("pkg.example", 443, &mixed).unwrap();
+        assert_eq!(left, [SocketAddr::from(([203, 0, 113, 1], 443))]);
     }
 }

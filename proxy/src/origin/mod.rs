@@ -1,27 +1,46 @@
-//! Requests to origins. The only folder that names reqwest.
+//! Requests to origins. The only folder that names reqwest, for the command line's calls to the admin API.
 //!
-//! Flow: [`Origin::send`] tries the candidates of a request in order (the mirrors of an upstream), follows redirects, and
-//! returns the response head and an [`OriginBody`]. A body that breaks off is taken up again where it stopped when its
-//! validator allows ([`resume`]); the reader of the body does not notice. Interim responses (1xx) go to the client that
-//! waits ([`connections`]).
+//! Flow: [`Origin::send`] tries the URLs of a request's upstream in order ([`send`], [`retry`]), those that failed of late last
+//! ([`health`]), follows redirects ([`redirect`]), and returns the response head and an [`OriginBody`]. A body that breaks off is
+//! taken up again where it stopped when its validator allows ([`resume`]), from the next URL if need be; the reader of the body does
+//! not notice. Interim responses (1xx) go to the client that waits.
 //!
-//! Rules: no automatic redirects (each hop is checked), no decompression (the representation is stored as it came), no
-//! proxy from the environment, no cookies. Addresses are guarded ([`guard`]): loopback, link-local and metadata
-//! addresses are contacted only where a configured upstream names them.
+//! Below that: each upstream has a [`profile`] (parent proxies, TLS, connections); each origin a bounded [`pool`] of connections, which
+//! [`connect`] makes: name ([`dns`]), address ([`guard`]), TCP ([`dial`]), parent proxy ([`parent`]), TLS ([`tls`]).
 //!
-//! An origin that did not answer a moment ago ([`breaker`]) is not waited for by requests that a stored response can answer.
+//! Rules: no automatic redirects (each hop is judged), no decompression (the representation is stored as it came), no cookies.
+//! Addresses are guarded at the moment of the connection: loopback, link-local and metadata addresses are contacted only where a
+//! configured upstream names them, the last not even then.
 //!
-//! Deliberately absent: caching rules, and total time limits; only the lack of progress ends a transfer.
+//! Deliberately absent: caching rules, and total time limits; only the lack of progress ends a transfer. No HTTP/2 without TLS: no
+//! origin can be asked whether it speaks that.
 
 mod admin_call;
-mod breaker;
-mod connections;
+mod connect;
+mod dial;
+mod dns;
 mod error;
 mod guard;
+mod health;
+mod message;
+mod open;
+mod order;
+mod outgoing;
+mod parent;
+mod pool;
+mod profile;
+mod redirect;
 mod resume;
+mod retry;
 mod send;
+mod setup;
+mod tls;
+mod tunnel;
 
 pub use admin_call::{AdminAddress, AdminFailure, admin_call};
-pub use error::{ErrorKind, OriginError};
+pub use connect::{Io, Stream};
+pub use error::{ConnectError, ErrorKind, ExchangeError, OriginError};
+pub use guard::Refused;
+pub use message::{OriginRequest, OriginResponse};
 pub use resume::OriginBody;
-pub use send::{Origin, OriginRequest, OriginResponse};
+pub use send::Origin;

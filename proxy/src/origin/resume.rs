@@ -1,16 +1,23 @@
 //! The body of an origin response, which goes on where it broke off as long as that is safe.
 //!
-//! Safe means: the origin showed a strong validator, the rest is asked for with `Range` and `If-Range`, and what comes back
-//! is a 206 that begins exactly where the body stopped, of the same total length, under the same validator
-//! (RFC 9110 §13.1.5, §14.2, §15.3.7).
+//! Safe means: the rest is asked for with `Range` and, where the origin showed a strong validator, `If-Range`; what comes back is a
+//! 206 that begins exactly where the body stopped, of the same total length, under the same validator (RFC 9110 §13.1.5, §14.2,
+//! §15.3.7). An upstream's next URL is asked in the same way when the first does not answer, and there the validator must be shown
+//! again. Without a strong validator a body is taken up only where its digest is known, since then the bytes are verified in the end.
+//!
+//! An origin that knows no ranges and sends the whole again, under the same validator, is read over what is here already.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
 use kato_shared::{backoff::Backoff, chain::Chain, redact};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::{Origin, OriginError, OriginRequest};
+use super::{Origin, OriginError, OriginRequest, pool::Lease};
 use crate::policy::{headers::single_date, validation::is_weak};
 
 /// How often one body is taken up again. Each attempt costs a request; a link that breaks more often than this within one
@@ -22,43 +29,54 @@ const STRONG_DATE_GAP: i64 = 60;
 
 /// A response that is being read, and where it came from.
 #[derive(Debug)]
-pub(super) struct Progressing {
-    pub(super) response: reqwest::Response,
-    pub(super) url: Url,
+pub(super) struct Current {
+    pub(super) incoming: Incoming,
+    /// The connection, to be given back at the end of the body.
+    pub(super) lease: Option<Lease>,
+    /// The place of the URL that was asked.
+    pub(super) nth: usize,
+    /// The URL that answered, where it is another.
+    pub(super) redirected: Option<Url>,
 }
 
 /// The body of a response.
 #[derive(Debug)]
 pub struct OriginBody {
     origin: Origin,
-    request: OriginRequest,
-    /// The URL asked first, before redirects.
-    asked: Url,
-    current: Progressing,
-    /// What `If-Range` may carry; `None` when the body cannot be resumed.
+    request: Arc<OriginRequest>,
+    current: Current,
+    /// What `If-Range` may carry.
     validator: Option<HeaderValue>,
+    is_resumable: bool,
     total: Option<u64>,
     received: u64,
+    /// Bytes to drop: they came before.
+    skip: u64,
     resumes_left: u32,
 }
 
 impl OriginBody {
-    pub(super) fn new(origin: Origin, request: &OriginRequest, asked: Url, current: Progressing) -> Self {
-        let is_whole = current.response.status() == StatusCode::OK && request.method == http::Method::GET;
-        let validator = is_whole
-            .then(|| strong_validator(current.response.headers()))
-            .flatten();
-        let total = current.response.content_length();
-        Self {
+    pub(super) fn new(
+        origin: Origin,
+        request: Arc<OriginRequest>,
+        (status, headers): (StatusCode, &HeaderMap),
+        current: Current,
+    ) -> Self {
+        let is_whole = status == StatusCode::OK && request.method == Method::GET;
+        let validator = is_whole.then(|| strong_validator(headers)).flatten();
+        let mut body = Self {
+            is_resumable: is_whole && (validator.is_some() || request.has_known_digest),
             origin,
-            request: request.clone(),
-            asked,
-            current,
+            request,
             validator,
-            total,
+            total: current.incoming.size_hint().exact(),
+            current,
             received: 0,
+            skip: 0,
             resumes_left: MAX_RESUMES,
-        }
+        };
+        body.give_back_at_end();
+        body
     }
 
     /// The next bytes; `None` at the end.
@@ -69,10 +87,18 @@ impl OriginBody {
     pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
         loop {
             match self.read().await {
-                Ok(Some(bytes)) => {
-                    self.received += bytes.len() as u64;
+                Ok(Some(mut bytes)) => {
                     self.origin.received(&self.request.upstream, bytes.len());
-                    return Ok(Some(bytes));
+                    self.give_back_at_end();
+                    if self.skip > 0 {
+                        let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+                        drop(bytes.split_to(known));
+                        self.skip -= known as u64;
+                    }
+                    if !bytes.is_empty() {
+                        self.received += bytes.len() as u64;
+                        return Ok(Some(bytes));
+                    }
                 }
                 Ok(None) => return Ok(None),
                 Err(error) => self.resume(error).await?,
@@ -80,87 +106,169 @@ impl OriginBody {
         }
     }
 
+    /// The next bytes of the current response. Trailers are dropped: what is stored has none (RFC 9110 §6.5.1).
     async fn read(&mut self) -> Result<Option<Bytes>, OriginError> {
-        let url = || redact::url(&self.current.url);
-        match timeout(self.origin.progress_timeout(), self.current.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(source)) => Err(OriginError::Body {
-                url: url(),
-                source: source.without_url(),
-            }),
-            Err(_elapsed) => Err(OriginError::Stalled {
-                url: url(),
-                waited: self.origin.progress_timeout(),
-            }),
+        let patience = self.origin.progress_timeout();
+        loop {
+            match timeout(patience, self.current.incoming.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Ok(Some(Err(source))) => {
+                    return Err(OriginError::Body {
+                        url: self.url(),
+                        source,
+                    });
+                }
+                Ok(None) => {
+                    if let Some(lease) = self.current.lease.take() {
+                        lease.give_back();
+                    }
+                    return Ok(None);
+                }
+                Err(_elapsed) => {
+                    return Err(OriginError::Stalled {
+                        url: self.url(),
+                        waited: patience,
+                    });
+                }
+            }
         }
     }
 
-    /// Asks for the rest after `broken`.
+    /// The end may be known without reading on: then the next request may have the connection at once.
+    fn give_back_at_end(&mut self) {
+        if self.current.incoming.is_end_stream()
+            && let Some(lease) = self.current.lease.take()
+        {
+            lease.give_back();
+        }
+    }
+
+    /// Asks for the rest after `broken`: where it came from, then the upstream's other URLs, with a pause after each round.
     async fn resume(&mut self, broken: OriginError) -> Result<(), OriginError> {
-        let Some(validator) = self.validator.clone().filter(|_| self.resumes_left > 0) else {
+        if !self.is_resumable {
             return Err(broken);
-        };
-        self.resumes_left -= 1;
+        }
         tracing::info!(error = %Chain(&broken), at = self.received, "taking up a download where it stopped");
+        // The connection is of no more use.
+        self.current.lease = None;
+        let request = Arc::new(self.request_for_the_rest()?);
+        let count = request.candidates.len();
+        let mut left: Vec<usize> = (0..count).map(|nth| (self.current.nth + nth) % count).collect();
+        let mut verdict = None;
+        let mut rounds = 0;
+        while !left.is_empty() && self.resumes_left > 0 {
+            if rounds > 0 {
+                sleep(Backoff::NETWORK.wait_jittered(rounds)).await;
+            }
+            rounds += 1;
+            for nth in std::mem::take(&mut left) {
+                if self.resumes_left == 0 {
+                    break;
+                }
+                self.resumes_left -= 1;
+                // The URL that answered may be a redirect with a signature that has run out: the one asked first is asked again.
+                match self.origin.follow(&request, nth).await {
+                    Ok(response) => {
+                        match self.fits((response.status, &response.headers), &response.body, nth) {
+                            Ok(skip) => {
+                                self.skip = skip;
+                                self.current = response.body.current;
+                                return Ok(());
+                            }
+                            Err(reason) => verdict = Some(self.misfit(reason)),
+                        }
+                    }
+                    Err(error) if error.is_retryable() => left.push(nth),
+                    Err(_hopeless) => {}
+                }
+            }
+        }
+        Err(verdict.unwrap_or(broken))
+    }
+
+    fn request_for_the_rest(&self) -> Result<OriginRequest, OriginError> {
         let mut headers = self.request.headers.clone();
         let range = format!("bytes={}-", self.received);
         headers.insert(
             header::RANGE,
             range.parse().map_err(|_not_a_value| self.misfit("no range"))?,
         );
-        headers.insert(header::IF_RANGE, validator);
-        let request = OriginRequest {
+        if let Some(validator) = &self.validator {
+            headers.insert(header::IF_RANGE, validator.clone());
+        }
+        Ok(OriginRequest {
             headers,
+            interim: None,
             // Half a body is no stand-in for anything.
             has_stand_in: false,
-            ..self.request.clone()
-        };
-        // The URL that answered may be a redirect with a signature that has run out: the one asked first is asked again.
-        let response = match self.origin.follow(&request, &self.asked).await {
-            Ok(response) => response.body.current,
-            // Still down: the next attempt comes after a pause.
-            Err(error) if error.is_retryable() && self.resumes_left > 0 => {
-                let attempt = MAX_RESUMES - self.resumes_left;
-                tokio::time::sleep(Backoff::NETWORK.wait_jittered(attempt)).await;
-                return Box::pin(self.resume(error)).await;
-            }
-            Err(_still_down) => return Err(broken),
-        };
-        self.check(&response.response)?;
-        self.current = response;
-        Ok(())
+            ..(*self.request).clone()
+        })
     }
 
-    /// Whether `response` is the rest of what was received so far.
-    fn check(&self, response: &reqwest::Response) -> Result<(), OriginError> {
-        if response.status() != StatusCode::PARTIAL_CONTENT {
-            return Err(self.misfit("the upstream did not answer with 206"));
+    /// Whether a response of the URL at place `nth` is the rest of what was received so far, or the whole again: then how many bytes
+    /// of it are known.
+    fn fits(
+        &self,
+        (status, headers): (StatusCode, &HeaderMap),
+        body: &Self,
+        nth: usize,
+    ) -> Result<u64, &'static str> {
+        let validator = strong_validator(headers);
+        let is_same = self.validator.is_some() && validator == self.validator;
+        match status {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = headers
+                    .get(header::CONTENT_RANGE)
+                    .and_then(|value| value.to_str().ok());
+                let (first, total) = range
+                    .and_then(parse_content_range)
+                    .ok_or("no usable Content-Range")?;
+                if first != self.received {
+                    return Err("the rest begins elsewhere");
+                }
+                if self.total.zip(total).is_some_and(|(before, now)| before != now) {
+                    return Err("the total length changed");
+                }
+                let has_changed = validator.is_some() && !is_same;
+                if has_changed && !self.request.has_known_digest {
+                    return Err("the validator changed");
+                }
+                if nth != self.current.nth && !is_same && !self.request.has_known_digest {
+                    return Err("another URL of the upstream shows no validator");
+                }
+                Ok(0)
+            }
+            StatusCode::OK if is_same || self.request.has_known_digest => {
+                if self
+                    .total
+                    .zip(body.total)
+                    .is_some_and(|(before, now)| before != now)
+                {
+                    return Err("the total length changed");
+                }
+                Ok(self.received)
+            }
+            _ => Err("the upstream did not answer with 206"),
         }
-        let range = response
-            .headers()
-            .get(header::CONTENT_RANGE)
-            .and_then(|value| value.to_str().ok());
-        let (first, total) = range
-            .and_then(parse_content_range)
-            .ok_or_else(|| self.misfit("no usable Content-Range"))?;
-        if first != self.received {
-            return Err(self.misfit("the rest begins elsewhere"));
-        }
-        if self.total.zip(total).is_some_and(|(before, now)| before != now) {
-            return Err(self.misfit("the total length changed"));
-        }
-        if strong_validator(response.headers()).is_some_and(|now| Some(now) != self.validator) {
-            return Err(self.misfit("the validator changed"));
-        }
-        Ok(())
     }
 
     fn misfit(&self, reason: &'static str) -> OriginError {
         OriginError::NotResumable {
-            url: redact::url(&self.current.url),
+            url: self.url(),
             at: self.received,
             reason,
         }
+    }
+
+    /// The URL that answered, for people.
+    fn url(&self) -> String {
+        let asked = self.request.candidates.get(self.current.nth);
+        let url = self.current.redirected.as_ref().or(asked);
+        url.map(redact::url).unwrap_or_default()
     }
 }
 

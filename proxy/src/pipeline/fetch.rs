@@ -3,27 +3,28 @@
 //! It holds the permit of its flight until what it fetched is in the store: whoever asks meanwhile joins, whoever asks
 //! afterwards finds it stored, and nobody falls in between.
 
-use std::sync::{Arc, atomic::AtomicU32};
+use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use kato_shared::{Digest, chain::Chain};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Ask, Pipeline,
+    landing::{Arrival, Heads, past_caches},
+    resumption::Resumption,
     retrieve::Selected,
-    shared::{Filling, Shared},
+    shared::Shared,
 };
 use crate::{
-    fill::{Fill, Pump, Reader, Received, collapse::FillPermit},
-    metrics::Event,
+    fill::{Reader, collapse::FillPermit},
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
         self, Failure, FailureAnswer, NoStoreReason, Overrides, Request, Storability, Stored, Times,
         headers as fields,
         validation::{Freshened, freshen, has_validator, origin_request_headers},
     },
-    store::{NoRoom, Responses, StoredResponse, Temporary, Trouble},
+    store::{Responses, StoredResponse},
 };
 
 /// What the request that began the flight gets.
@@ -47,27 +48,19 @@ pub(super) struct Passing {
     pub(super) version: Version,
 }
 
-type Tell = Option<oneshot::Sender<Led>>;
+pub(super) type Tell = Option<oneshot::Sender<Led>>;
 
 /// A flight under way.
 pub(super) struct Flight {
     pub(super) permit: FillPermit<Shared>,
     pub(super) ask: Arc<Ask>,
-    overrides: Overrides,
+    pub(super) overrides: Overrides,
     /// The stored responses whose validators are sent.
-    validated: Vec<StoredResponse>,
+    pub(super) validated: Vec<StoredResponse>,
     selected: Option<Selected>,
-    tell: Tell,
-}
-
-/// A response that may be stored, as it arrived.
-pub(super) struct Arrival {
-    /// As it will be stored.
-    pub(super) head: Stored,
-    /// With the fields that are meant for the first client alone.
-    for_first: Stored,
-    version: Version,
-    body: OriginBody,
+    pub(super) tell: Tell,
+    /// What was fetched first was wrong: the next mirror is asked first, past the caches in between.
+    pub(super) is_repeated: bool,
 }
 
 impl Pipeline {
@@ -94,13 +87,30 @@ impl Pipeline {
                 .collect(),
             selected: selected.cloned(),
             tell,
+            is_repeated: false,
         };
         let pipeline = self.clone();
         self.0.tasks.spawn(async move { pipeline.fly(flight).await });
     }
 
     async fn fly(&self, mut flight: Flight) {
-        let mut answered = self.send(&flight).await;
+        let key = flight.ask.target.key.to_string();
+        let kept = self
+            .0
+            .fills
+            .partials
+            .take(&key, &flight.ask.headers, Instant::now());
+        let mut answered = match kept {
+            None => self.send(&flight).await,
+            Some(kept) => {
+                // One condition at a time: what is newer than what is stored is not compared with it.
+                flight.validated.clear();
+                match Box::pin(self.resume(&flight, kept)).await {
+                    Resumption::Goes(arrival) => return Box::pin(self.land(flight, *arrival)).await,
+                    Resumption::Answered(answered) => *answered,
+                }
+            }
+        };
         if let Ok(response) = &answered
             && response.status == StatusCode::NOT_MODIFIED
             && !flight.validated.is_empty()
@@ -116,7 +126,7 @@ impl Pipeline {
             ) {
                 Freshened::Updated { index, stored } => {
                     let validated = flight.validated.swap_remove(index);
-                    return self.freshened(flight, validated, *stored).await;
+                    return Box::pin(self.freshened(flight, validated, *stored)).await;
                 }
                 Freshened::NoMatch => {
                     flight.validated.clear();
@@ -132,21 +142,37 @@ impl Pipeline {
         }
     }
 
-    async fn send(&self, flight: &Flight) -> Result<OriginResponse, OriginError> {
+    pub(super) async fn send(&self, flight: &Flight) -> Result<OriginResponse, OriginError> {
+        self.send_with(flight, []).await
+    }
+
+    /// Asks the origin, with these fields besides.
+    pub(super) async fn send_with(
+        &self,
+        flight: &Flight,
+        fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+    ) -> Result<OriginResponse, OriginError> {
         let heads: Vec<&Stored> = flight.validated.iter().map(|one| &one.head).collect();
         let mut headers = origin_request_headers(&flight.ask.headers, &heads);
+        headers.extend(fields);
+        let mut candidates = flight.ask.target.candidates.clone();
+        if flight.is_repeated {
+            past_caches(&mut headers);
+            candidates.rotate_left(1);
+        }
         self.complete_request(&mut headers, Version::HTTP_11);
         self.count_origin_request(&flight.ask);
         let request = OriginRequest {
             upstream: flight.ask.target.upstream.name.to_string(),
-            candidates: flight.ask.target.candidates.clone(),
+            candidates,
             method: http::Method::GET,
             headers,
             body: bytes::Bytes::new(),
             interim: flight.ask.interim.clone(),
             has_stand_in: self.has_stand_in(flight),
+            has_known_digest: flight.digest().is_some(),
         };
-        self.0.origin.send(&request).await
+        self.0.origin.send(request).await
     }
 
     /// Whether a stored response may stand in if the origin does not answer.
@@ -216,9 +242,6 @@ impl Pipeline {
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
-        let mut stored = Stored::new(&request, head, times(&response), &flight.overrides);
-        // Only what is whole and verified enters the index, so this is true of everything that does.
-        stored.known_digest = response.status == StatusCode::OK && flight.digest().is_some();
         let for_first = Stored::for_first_client(&request, head, times(&response));
         match storability {
             Storability::NoStore(reason) => {
@@ -228,107 +251,27 @@ impl Pipeline {
                     version: response.version,
                 };
                 flight.permit.keep_private();
-                tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
+                return tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
             }
             Storability::StoreDespite(reason) => {
-                tracing::debug!(url = %flight.ask.target.key.shown(), %reason, "stored although the response forbids it");
-                self.fill(flight, response, stored, for_first).await;
+                let rule = format!("stored although the response forbids it: {reason}");
+                self.deviates(&flight.ask, "store-despite", &rule);
             }
-            Storability::Store => self.fill(flight, response, stored, for_first).await,
+            Storability::Store => {}
         }
-    }
-
-    /// Lets everybody have the content while it comes, and stores it when it is whole.
-    async fn fill(&self, flight: Flight, response: OriginResponse, head: Stored, for_first: Stored) {
-        let announced = announced_length(&response);
         let arrival = Arrival {
-            head,
-            for_first,
-            version: response.version,
+            heads: Heads {
+                head: flight.stored_head(&response),
+                for_first,
+                version: response.version,
+            },
+            announced: announced_length(&response),
             body: response.body,
+            partial: None,
         };
         let since = Instant::now();
-        if let Some(announced) = announced
-            && let Some(place) = self.0.store.place(announced)
-        {
-            self.fill_small(flight, arrival, announced, place).await;
-        } else {
-            // Apart, so that the task of a small body stays small.
-            Box::pin(self.fill_large(flight, arrival, announced)).await;
-        }
+        Box::pin(self.land(flight, arrival)).await;
         self.0.metrics.filled(since.elapsed());
-    }
-
-    async fn fill_large(&self, mut flight: Flight, arrival: Arrival, announced: Option<u64>) {
-        let room = self.room(announced).await;
-        let not_stored = room.as_ref().err().map(NoRoom::trouble);
-        let expected = flight.digest().filter(|_| arrival.head.known_digest);
-        let (pump, fill) = Pump::new(room, announced, expected);
-        let (head, body) = self.announce(&mut flight, arrival, fill, not_stored);
-        match pump.run(body).await {
-            Received::InFile(body, content) => {
-                if flight.permit.is_tainted() {
-                    return;
-                }
-                let stored = StoredResponse {
-                    head,
-                    content,
-                    upstream: flight.ask.target.upstream.name.to_string(),
-                };
-                self.commit(&flight, *body, stored).await;
-            }
-            Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
-            Received::Failed(error) => self.fill_failed(&flight, &error),
-        }
-    }
-
-    /// Tells everybody who waits, and the first client, that the content is on its way.
-    pub(super) fn announce(
-        &self,
-        flight: &mut Flight,
-        arrival: Arrival,
-        fill: Fill,
-        not_stored: Option<Trouble>,
-    ) -> (Stored, OriginBody) {
-        if let Some(trouble) = not_stored {
-            self.0.metrics.not_stored(trouble);
-        }
-        let reader = flight.tell.is_some().then(|| fill.reader(0)).flatten();
-        let filling = Filling {
-            head: arrival.head.clone(),
-            fill,
-            version: arrival.version,
-            not_stored,
-            side_trips: AtomicU32::new(0),
-        };
-        let shared = Arc::new(Shared::Filling(Box::new(filling)));
-        flight.permit.share(Arc::clone(&shared));
-        tell(
-            flight.tell.take(),
-            LedOutcome::Shared(shared, reader, Some(Box::new(arrival.for_first))),
-        );
-        (arrival.head, arrival.body)
-    }
-
-    async fn commit(&self, flight: &Flight, body: Temporary, stored: StoredResponse) {
-        let key = flight.ask.target.key.to_string();
-        match self.0.store.commit(body, key.clone(), stored).await {
-            Ok(()) => self.0.metrics.note(Event::Stored),
-            Err(error) => {
-                self.0.metrics.note(Event::PassedThrough);
-                tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
-            }
-        }
-        // An unsafe request that came while the index was being written found nothing to invalidate there.
-        if flight.permit.is_tainted()
-            && let Err(error) = self.0.store.invalidate(key).await
-        {
-            tracing::warn!(error = %Chain(&error), "a response could not be invalidated");
-        }
-    }
-
-    async fn room(&self, announced: Option<u64>) -> Result<Temporary, NoRoom> {
-        self.0.store.begin(announced.unwrap_or(0)).await
     }
 }
 
@@ -338,7 +281,20 @@ impl Flight {
         self.ask.target.digest
     }
 
-    fn share(self, shared: Shared) {
+    /// The head of `response` as it is stored.
+    pub(super) fn stored_head(&self, response: &OriginResponse) -> Stored {
+        let request = Request {
+            method: &http::Method::GET,
+            headers: &self.ask.headers,
+        };
+        let head = (response.status, &response.headers);
+        let mut stored = Stored::new(&request, head, times(response), &self.overrides);
+        // Only what is whole and verified enters the index, so this is true of everything that does.
+        stored.known_digest = response.status == StatusCode::OK && self.digest().is_some();
+        stored
+    }
+
+    pub(super) fn share(self, shared: Shared) {
         let shared = Arc::new(shared);
         self.permit.share(Arc::clone(&shared));
         tell(self.tell, LedOutcome::Shared(shared, None, None));
@@ -346,13 +302,13 @@ impl Flight {
 }
 
 /// The client that began it may have left; the flight goes on without it.
-fn tell(to: Tell, outcome: LedOutcome) {
+pub(super) fn tell(to: Tell, outcome: LedOutcome) {
     if let Some(to) = to {
         let _left = to.send(Led { outcome });
     }
 }
 
-fn times(response: &OriginResponse) -> Times {
+pub(super) fn times(response: &OriginResponse) -> Times {
     Times {
         request: response.request_time,
         response: response.response_time,
@@ -360,7 +316,7 @@ fn times(response: &OriginResponse) -> Times {
 }
 
 /// `Content-Length`, where it counts the bytes that come: 204 and the like have no content whatever it says.
-fn announced_length(response: &OriginResponse) -> Option<u64> {
+pub(super) fn announced_length(response: &OriginResponse) -> Option<u64> {
     if matches!(
         response.status,
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT

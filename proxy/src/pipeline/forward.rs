@@ -65,9 +65,10 @@ impl Pipeline {
             body,
             interim,
             has_stand_in: false,
+            has_known_digest: false,
         };
         let status = CacheStatus::forwarded(Forward::Method);
-        match self.0.origin.send(&request).await {
+        match self.0.origin.send(request).await {
             Ok(response) => {
                 self.invalidate(&parts.method, &target, &response).await;
                 pass(response, status, Outcome::Bypass)
@@ -98,8 +99,9 @@ impl Pipeline {
             body: Bytes::new(),
             interim: ask.interim.clone(),
             has_stand_in: false,
+            has_known_digest: false,
         };
-        let response = self.0.origin.send(&request).await?;
+        let response = self.0.origin.send(request).await?;
         if ask.method == Method::HEAD {
             self.learn_from_head(ask, &response).await;
         }
@@ -202,7 +204,7 @@ pub(super) fn pass(response: OriginResponse, status: CacheStatus, outcome: Outco
 
 fn failed(url: &str, status: CacheStatus, error: &OriginError) -> Answer {
     Answer {
-        response: respond::problem(&respond::upstream_failed(url, error)),
+        response: respond::no_upstream(url, error),
         status: status.detail(error),
         outcome: Outcome::Failed,
         received: Version::HTTP_11,

@@ -18,12 +18,17 @@
 
 mod authority;
 mod current;
+mod deviations;
 mod fetch;
-mod fetch_small;
+mod fills;
 mod forward;
+mod landing;
+mod landing_small;
+mod negatives;
 mod outcome;
 mod present;
 mod private_keys;
+mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
@@ -53,6 +58,7 @@ use crate::{
 };
 
 pub use current::Current;
+use fills::Fills;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -70,6 +76,7 @@ struct Layers {
     store: Store,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
+    fills: Arc<Fills>,
     metrics: Metrics,
     clock: Clock,
     /// Downloads and tunnels: what outlives the request that began it.
@@ -121,6 +128,7 @@ impl Pipeline {
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
             origin,
@@ -147,6 +155,7 @@ impl Pipeline {
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
             private_keys: layers.private_keys.clone(),
+            fills: Arc::clone(&layers.fills),
             metrics: layers.metrics.clone(),
             clock: layers.clock.clone(),
             tasks: layers.tasks.clone(),
@@ -233,15 +242,9 @@ impl Pipeline {
             responses: totals.responses,
             bytes: totals.bytes,
             queued: store.queued(),
-            ledger: store.figures(),
             mirrors: mirrors.collect(),
             is_storing: store.trouble().is_none() && store.check_room().is_ok(),
         }
-    }
-
-    /// The time by the clock that stamps stored responses.
-    pub(crate) fn now(&self) -> jiff::Timestamp {
-        self.0.clock.now()
     }
 
     /// Where requests may go.
@@ -252,6 +255,11 @@ impl Pipeline {
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The time by the clock that stamps stored responses.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
     }
 
     /// The settings in force.

@@ -10,13 +10,15 @@ use super::{
     Answer, Ask, Filling, Pipeline, Shared,
     fetch::{Led, LedOutcome},
     present::{Source, present},
-    retrieve::{Round, Selected},
+    retrieve::{Round, Selected, whole_seconds},
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
     metrics::{Event, Outcome},
+    origin::OriginError,
     policy::{self, Failure, FailureAnswer, Overrides, Request},
     respond,
+    store::Content,
 };
 
 impl Pipeline {
@@ -32,16 +34,13 @@ impl Pipeline {
             Ok(answer) => return Round::Done(Box::new(answer)),
             Err(error) => error,
         };
-        if let Some(round) = self
-            .stand_in(ask, selected, Failure::Unreachable, overrides)
-            .await
-        {
+        let failed = (Failure::Unreachable, tried(&error));
+        if let Some(round) = self.stand_in(ask, selected, failed, overrides).await {
             return round;
         }
-        let problem = respond::upstream_failed(ask.target.key.uri(), &error);
         let status = CacheStatus::forwarded(why).detail(&error);
         done(
-            respond::problem(&problem),
+            respond::no_upstream(ask.target.key.uri(), &error),
             status,
             Outcome::Failed,
             Version::HTTP_11,
@@ -83,14 +82,32 @@ impl Pipeline {
                         filling.version,
                     )
                 }
-                other @ (Shared::Validated { .. } | Shared::Failed { .. } | Shared::Overloaded { .. }) => {
+                Shared::Whole(whole) => {
+                    let head = for_first.as_deref().unwrap_or(&whole.head);
+                    let source = Source::Stored(Content::Memory(whole.body.clone()));
+                    let response = present(ask, head, source, None);
+                    let outcome = if selected.is_some() {
+                        Outcome::Stale
+                    } else {
+                        Outcome::Miss
+                    };
+                    let status = status.stored(true).fwd_status_if(whole.head.status);
+                    done(response, status, outcome, whole.version)
+                }
+                other @ (Shared::Validated { .. }
+                | Shared::Failed { .. }
+                | Shared::Mismatch { .. }
+                | Shared::Overloaded { .. }) => {
                     self.follow_other(ask, selected, status, overrides, other).await
                 }
             },
             LedOutcome::Private(passing, reason) => {
-                self.0
-                    .private_keys
-                    .insert(&ask.target.key.to_string(), Instant::now());
+                // An error of the moment says nothing about the response that comes after it.
+                if !passing.head.status.is_server_error() {
+                    self.0
+                        .private_keys
+                        .insert(&ask.target.key.to_string(), Instant::now());
+                }
                 let (head, version) = (passing.head, passing.version);
                 let response = present(ask, &head, Source::Passing(Box::new(passing.body)), None);
                 done(response, status.detail(reason), Outcome::Miss, version)
@@ -108,8 +125,13 @@ impl Pipeline {
         shared: &Arc<Shared>,
     ) -> Round {
         let status = CacheStatus::forwarded(why).collapsed(true);
+        if shared
+            .new_head()
+            .is_some_and(|(head, _)| !head.selecting.matches(&ask.headers))
+        {
+            return Round::Again;
+        }
         match &**shared {
-            Shared::Filling(filling) if !filling.head.selecting.matches(&ask.headers) => Round::Again,
             Shared::Filling(filling) => {
                 if let Some(answer) = self.side_trip(ask, filling).await {
                     return Round::Done(Box::new(answer));
@@ -130,9 +152,16 @@ impl Pipeline {
                 };
                 done(response, status, Outcome::Collapsed, filling.version)
             }
-            other @ (Shared::Validated { .. } | Shared::Failed { .. } | Shared::Overloaded { .. }) => {
-                self.follow_other(ask, selected, status, overrides, other).await
+            Shared::Whole(whole) => {
+                let age = policy::age::current_age(&whole.head, self.0.clock.now());
+                let source = Source::Stored(Content::Memory(whole.body.clone()));
+                let response = present(ask, &whole.head, source, Some(age));
+                done(response, status, Outcome::Collapsed, whole.version)
             }
+            other @ (Shared::Validated { .. }
+            | Shared::Failed { .. }
+            | Shared::Mismatch { .. }
+            | Shared::Overloaded { .. }) => self.follow_other(ask, selected, status, overrides, other).await,
         }
     }
 
@@ -145,7 +174,16 @@ impl Pipeline {
         shared: &Shared,
     ) -> Round {
         match shared {
-            Shared::Filling(_) => Round::Again,
+            Shared::Filling(_) | Shared::Whole(_) => Round::Again,
+            Shared::Mismatch { error } => {
+                let response = respond::problem(&respond::mismatch(ask.target.key.uri(), error));
+                done(
+                    response,
+                    status.detail("digest-mismatch"),
+                    Outcome::Failed,
+                    Version::HTTP_11,
+                )
+            }
             Shared::Validated { head, content } => {
                 if !head.selecting.matches(&ask.headers) {
                     return Round::Again;
@@ -160,21 +198,17 @@ impl Pipeline {
                 done(response, status, Outcome::Hit, Version::HTTP_11)
             }
             Shared::Failed { error } => {
-                if let Some(round) = self
-                    .stand_in(ask, selected, Failure::Unreachable, overrides)
-                    .await
-                {
+                let failed = (Failure::Unreachable, tried(error));
+                if let Some(round) = self.stand_in(ask, selected, failed, overrides).await {
                     return round;
                 }
-                let problem = respond::upstream_failed(ask.target.key.uri(), error);
-                let response = respond::problem(&problem);
+                let response = respond::no_upstream(ask.target.key.uri(), error);
                 done(response, status.detail(error), Outcome::Failed, Version::HTTP_11)
             }
             Shared::Overloaded { status: code } => {
-                match self
-                    .stand_in(ask, selected, Failure::Status(*code), overrides)
-                    .await
-                {
+                let asked = Some(CacheStatus::forwarded(Forward::Stale).fwd_status(*code));
+                let failed = (Failure::Status(*code), asked);
+                match self.stand_in(ask, selected, failed, overrides).await {
                     Some(round) => round,
                     None => Round::Alone(Forward::Stale),
                 }
@@ -189,22 +223,21 @@ impl Pipeline {
         selected: Option<&Selected>,
         overrides: &Overrides,
     ) -> Round {
-        if let Some(round) = self
-            .stand_in(ask, selected, Failure::Unreachable, overrides)
-            .await
-        {
+        let failed = (Failure::Unreachable, None);
+        if let Some(round) = self.stand_in(ask, selected, failed, overrides).await {
             return round;
         }
         let response = respond::problem(&respond::offline(ask.target.key.uri()));
         Round::Done(Box::new(Answer::generated(response, Outcome::Failed, "offline")))
     }
 
-    /// The stored response, if it may stand in for an origin that fails.
+    /// The stored response, if it may stand in for an origin that fails. With `asked`, what to say where the origin was asked:
+    /// only an answer for which nothing was forwarded is a `hit` (RFC 9211 §2.1).
     async fn stand_in(
         &self,
         ask: &Ask,
         selected: Option<&Selected>,
-        failure: Failure,
+        (failure, asked): (Failure, Option<CacheStatus>),
         overrides: &Overrides,
     ) -> Option<Round> {
         let selected = selected?;
@@ -216,7 +249,11 @@ impl Pipeline {
         match policy::on_failure(&request, selected.head(), failure, (overrides, now)) {
             FailureAnswer::ServeStale(aged) => {
                 self.0.metrics.note(Event::StaleServed);
-                Some(self.hit(ask, selected, aged, Some("stale-if-error")).await)
+                let mut round = self.hit(ask, selected, aged, Some("stale-if-error")).await;
+                if let (Round::Done(answer), Some(asked)) = (&mut round, asked) {
+                    answer.status = asked.ttl(whole_seconds(aged.ttl())).detail("stale-if-error");
+                }
+                Some(round)
             }
             FailureAnswer::PassFailure(refusal) => {
                 tracing::debug!(
@@ -228,6 +265,12 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// What is said where the origin was asked and gave no answer; `None` where it was not asked, since it did not answer a moment
+/// ago either.
+fn tried(error: &OriginError) -> Option<CacheStatus> {
+    (!matches!(error, OriginError::Down { .. })).then(|| CacheStatus::forwarded(Forward::Stale))
 }
 
 fn done(

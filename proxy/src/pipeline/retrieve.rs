@@ -97,7 +97,7 @@ impl Pipeline {
         };
         let verdict = policy::decide(&request, found, overrides, self.0.clock.now());
         for deviation in &verdict.deviations {
-            tracing::debug!(url = %ask.target.key.shown(), %deviation, "the settings changed a caching decision");
+            self.deviates(ask, deviation.rule(), deviation);
         }
         let url = ask.target.key.uri();
         match (verdict.decision, &selected) {
@@ -198,10 +198,13 @@ impl Pipeline {
 
     /// Whether a request that comes now may still have what the flight brings.
     fn is_joinable(&self, ask: &Ask, shared: &Shared, overrides: &Overrides) -> bool {
-        let Shared::Filling(filling) = shared else {
+        if matches!(shared, Shared::Filling(filling) if filling.fill.has_failed()) {
+            return false;
+        }
+        let Some((head, is_received)) = shared.new_head() else {
             return true;
         };
-        if !filling.fill.is_received() || !filling.head.selecting.matches(&ask.headers) {
+        if !is_received || !head.selecting.matches(&ask.headers) {
             return true;
         }
         let request = Request {
@@ -210,7 +213,7 @@ impl Pipeline {
         };
         let found = Lookup::Found {
             index: 0,
-            stored: &filling.head,
+            stored: head,
         };
         let verdict = policy::decide(&request, found, overrides, self.0.clock.now());
         matches!(verdict.decision, Decision::Fresh(_))
@@ -230,6 +233,6 @@ impl Pipeline {
 }
 
 /// Rounded down, so that what has been stale for half a second shows a negative number.
-fn whole_seconds(ttl: SignedDuration) -> SignedDuration {
+pub(super) fn whole_seconds(ttl: SignedDuration) -> SignedDuration {
     SignedDuration::from_secs(ttl.as_secs() - i64::from(ttl.subsec_nanos() < 0))
 }

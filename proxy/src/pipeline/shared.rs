@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, atomic::AtomicU32};
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 
 use crate::{
-    fill::{Fill, collapse::Answers},
+    fill::{Fill, FillError, collapse::Answers},
     origin::OriginError,
     policy::Stored,
     store::{ContentRef, Trouble},
@@ -16,6 +17,8 @@ use crate::{
 pub enum Shared {
     /// A response that may be stored, on its way.
     Filling(Box<Filling>),
+    /// A small response that may be stored and is there already, whole.
+    Whole(Box<Whole>),
     /// The stored response is good again.
     Validated {
         /// Its new head.
@@ -27,6 +30,11 @@ pub enum Shared {
     Failed {
         /// Why.
         error: Arc<OriginError>,
+    },
+    /// The content is not what its URL promises, and was not when it was fetched again either.
+    Mismatch {
+        /// The two digests.
+        error: Arc<FillError>,
     },
     /// A 5xx, for which a stored response stands in.
     Overloaded {
@@ -50,16 +58,42 @@ pub struct Filling {
     pub side_trips: AtomicU32,
 }
 
+/// A small response that came whole with its head.
+#[derive(Debug)]
+pub struct Whole {
+    /// Its head, as it will be stored.
+    pub head: Stored,
+    /// Its content.
+    pub body: Bytes,
+    /// The HTTP version it came in.
+    pub version: Version,
+}
+
+impl Shared {
+    /// The head of a response that is new, and whether all of it has been received.
+    pub fn new_head(&self) -> Option<(&Stored, bool)> {
+        match self {
+            Self::Filling(filling) => Some((&filling.head, filling.fill.is_received())),
+            Self::Whole(whole) => Some((&whole.head, true)),
+            Self::Validated { .. }
+            | Self::Failed { .. }
+            | Self::Mismatch { .. }
+            | Self::Overloaded { .. } => None,
+        }
+    }
+}
+
 impl Answers for Shared {
     fn answers(&self, request: &HeaderMap) -> bool {
         match self {
             Self::Filling(filling) => filling.head.selecting.matches(request),
+            Self::Whole(whole) => whole.head.selecting.matches(request),
             Self::Validated { head, .. } => head.selecting.matches(request),
-            Self::Failed { .. } | Self::Overloaded { .. } => true,
+            Self::Failed { .. } | Self::Mismatch { .. } | Self::Overloaded { .. } => true,
         }
     }
 
     fn is_received(&self) -> bool {
-        matches!(self, Self::Filling(filling) if filling.fill.is_received())
+        self.new_head().is_some_and(|(_, is_received)| is_received)
     }
 }

@@ -62,9 +62,10 @@ impl Pipeline {
             interim: None,
             // The download under way has the range in the end.
             has_stand_in: true,
+            has_known_digest: false,
         };
         // Whatever goes wrong here, the download under way has the range in the end.
-        let response = self.0.origin.send(&request).await.ok()?;
+        let response = self.0.origin.send(request).await.ok()?;
         let is_the_range = response.status == StatusCode::PARTIAL_CONTENT
             && response.headers.get(header::CONTENT_RANGE) == Some(&range.content_range(Some(length)))
             && entity_tag(&response.headers) == Some(&tag);

@@ -1,19 +1,19 @@
 //! CONNECT: bytes both ways, counted, neither read nor stored.
 
-use std::{io, net::IpAddr};
+use std::net::IpAddr;
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, upgrade};
 use hyper_util::rt::TokioIo;
 use kato_shared::chain::Chain;
-use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
+use tokio::io::copy_bidirectional;
 
 use super::{Answer, Pipeline};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
     metrics::{Metrics, Outcome},
-    origin::ErrorKind,
+    origin::{ErrorKind, Stream},
     respond,
 };
 
@@ -32,11 +32,11 @@ impl Pipeline {
             return Answer::generated(refusal, Outcome::Failed, "offline");
         }
         self.0.metrics.upstream_request(upstream);
-        let stream = match self.connect(&host, port).await {
+        let stream = match self.0.origin.tunnel(upstream, &host, port).await {
             Ok(stream) => stream,
             Err(error) => {
                 self.0.metrics.upstream_failure(upstream, ErrorKind::Unreachable);
-                tracing::info!(%client, authority, %error, "no tunnel");
+                tracing::info!(%client, authority, error = %Chain(&error), "no tunnel");
                 let problem = respond::tunnel_failed(&authority, &error);
                 return Answer::generated(respond::problem(&problem), Outcome::Failed, "no tunnel");
             }
@@ -54,17 +54,9 @@ impl Pipeline {
             received: Version::HTTP_11,
         }
     }
-
-    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let connect = async {
-            let addresses = self.0.origin.addresses(host, port).await?;
-            TcpStream::connect(&*addresses).await
-        };
-        timeout(self.0.settings.limits.connect_timeout.get(), connect).await?
-    }
 }
 
-async fn carry(request: Request<Incoming>, mut origin: TcpStream, metrics: &Metrics, authority: &str) {
+async fn carry(request: Request<Incoming>, mut origin: Stream, metrics: &Metrics, authority: &str) {
     let client = match upgrade::on(request).await {
         Ok(client) => client,
         Err(error) => {

@@ -3,10 +3,11 @@
 //! [RFC 9111 §4.2.1]: https://www.rfc-editor.org/rfc/rfc9111#section-4.2.1
 
 use http::header;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Deviation, Overrides, Stored,
+    age::current_age,
     headers::single_date,
     storable::is_heuristically_cacheable,
     targeted::{self, Effective},
@@ -75,8 +76,13 @@ pub fn lifetime(stored: &Stored, overrides: &Overrides) -> Lifetime {
 }
 
 /// The lifetime after the operator's bounds, with a [`Deviation`] where they changed it.
+///
+/// Errors are bounded apart: a minimum that is right for content would hide for as long that a name has come into being.
 pub fn bounded_lifetime(stored: &Stored, overrides: &Overrides) -> (Lifetime, Option<Deviation>) {
     let stated = lifetime(stored, overrides);
+    if stored.status.is_client_error() || stored.status.is_server_error() {
+        return bounded_error(stored, stated, overrides);
+    }
     let from = stated.duration;
     let with = |to| Lifetime {
         duration: to,
@@ -85,6 +91,39 @@ pub fn bounded_lifetime(stored: &Stored, overrides: &Overrides) -> (Lifetime, Op
     match (overrides.min_freshness, overrides.max_freshness) {
         (_, Some(to)) if from > to => (with(to), Some(Deviation::FreshnessCapped { from, to })),
         (Some(to), _) if from < to => (with(to), Some(Deviation::FreshnessRaised { from, to })),
+        _ => (stated, None),
+    }
+}
+
+/// Whether `stored` may be reused at `now` without validation, for all that its age says and no unsafe request denies: "A fresh
+/// response is one whose age has not yet exceeded its freshness lifetime" (§4.2).
+pub fn is_fresh(stored: &Stored, overrides: &Overrides, now: Timestamp) -> bool {
+    !stored.invalidated && bounded_lifetime(stored, overrides).0.duration > current_age(stored, now)
+}
+
+/// The most that an error is fresh, whatever it says: what it denies may exist tomorrow.
+pub const NEGATIVE_MAX: SignedDuration = SignedDuration::from_hours(1);
+
+/// An error lives as long as it says, at most [`NEGATIVE_MAX`]; one that says nothing, and whose status code allows a cache to
+/// guess, as long as the operator says.
+fn bounded_error(stored: &Stored, stated: Lifetime, overrides: &Overrides) -> (Lifetime, Option<Deviation>) {
+    let with = |to| Lifetime {
+        duration: to,
+        ..stated
+    };
+    let is_stated = !matches!(
+        stated.source,
+        LifetimeSource::Unstated | LifetimeSource::Heuristic
+    );
+    let most = overrides.max_freshness.unwrap_or(NEGATIVE_MAX).min(NEGATIVE_MAX);
+    match overrides.negative_ttl {
+        Some(to) if !is_stated && to > stated.duration && is_heuristically_cacheable(stored.status) => {
+            (with(to), Some(Deviation::NegativeRaised { to }))
+        }
+        _ if stated.duration > most => {
+            let from = stated.duration;
+            (with(most), Some(Deviation::FreshnessCapped { from, to: most }))
+        }
         _ => (stated, None),
     }
 }

@@ -53,6 +53,7 @@ pub use decision::{
     Aged, BypassReason, Decision, MissReason, StalePermission, ValidationReason, Verdict, decide,
 };
 pub use failure::{Failure, FailureAnswer, StaleRefusal, on_failure};
+pub use freshness::is_fresh;
 pub use overrides::{Deviation, Overrides};
 pub use storable::{NoStoreReason, Storability, storability};
 pub use stored::{Request, Stored, Times};

@@ -14,6 +14,10 @@ pub struct Overrides {
     pub min_freshness: Option<SignedDuration>,
     /// A longer freshness lifetime is cut to this.
     pub max_freshness: Option<SignedDuration>,
+    /// How long a 404, 405, 410, 414 or 501 is fresh that says nothing about it.
+    pub negative_ttl: Option<SignedDuration>,
+    /// A response with `Set-Cookie` is stored as any other; else only one that says `public` or `s-maxage`.
+    pub store_set_cookie: bool,
     /// A client's `no-cache` and `max-age` do not reach the origin.
     pub ignore_client_no_cache: bool,
     /// Heuristic freshness, in per cent of the time since `Last-Modified`. RFC 9111 §4.2.2 names 10 as typical.
@@ -33,6 +37,8 @@ impl Default for Overrides {
             immutable: false,
             min_freshness: None,
             max_freshness: None,
+            negative_ttl: None,
+            store_set_cookie: false,
             ignore_client_no_cache: false,
             heuristic_percent: 10,
             heuristic_max: SignedDuration::from_hours(24),
@@ -63,8 +69,27 @@ pub enum Deviation {
         /// What applies.
         to: SignedDuration,
     },
+    /// An error without a stated lifetime is fresh for as long as the operator says.
+    NegativeRaised {
+        /// What applies.
+        to: SignedDuration,
+    },
     /// A client's `no-cache`, `max-age` or `min-fresh` was passed over.
     ClientDirectivesIgnored,
+}
+
+impl Deviation {
+    /// The rule that was applied, as one word for logs.
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::KnownDigest => "known-digest",
+            Self::ImmutablePath => "immutable",
+            Self::FreshnessRaised { .. } => "min-freshness",
+            Self::FreshnessCapped { .. } => "max-freshness",
+            Self::NegativeRaised { .. } => "negative-ttl",
+            Self::ClientDirectivesIgnored => "ignore-client-no-cache",
+        }
+    }
 }
 
 impl fmt::Display for Deviation {
@@ -88,6 +113,7 @@ impl fmt::Display for Deviation {
                     to.as_secs()
                 )
             }
+            Self::NegativeRaised { to } => write!(f, "an error counts as fresh for {} s", to.as_secs()),
             Self::ClientDirectivesIgnored => f.write_str("the client's wish for validation is passed over"),
         }
     }

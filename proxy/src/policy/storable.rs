@@ -52,6 +52,8 @@ pub enum NoStoreReason {
     Private,
     /// The request has `Authorization` and the response does not allow sharing (§3.5).
     Authorization,
+    /// The response sets a cookie and does not say that it is for everybody.
+    SetCookie,
     /// `Vary: *`: no later request would match.
     VaryAny,
     /// No explicit freshness, and a status code without heuristic freshness.
@@ -70,6 +72,7 @@ impl fmt::Display for NoStoreReason {
             Self::NotUnderstood => "must-understand with an unknown status code",
             Self::Private => "private",
             Self::Authorization => "authorized request without permission to share",
+            Self::SetCookie => "set-cookie",
             Self::VaryAny => "vary *",
             Self::NotCacheableByDefault => "no freshness stated for this status code",
         })
@@ -149,6 +152,12 @@ fn forbidden(
     }
     if request.headers.contains_key(header::AUTHORIZATION) && !allows_sharing(&directives) {
         return Some(NoStoreReason::Authorization);
+    }
+    // Off-spec: "Server implementers … need to ensure that cookies are not" shared by their own directives (RFC 9111 §7.3).
+    // Many do not, and a cookie that reaches another client is a session given away; so sharing has to be said.
+    let is_for_all = directives.public || directives.s_maxage.is_some();
+    if response.contains_key(header::SET_COOKIE) && !is_for_all && !overrides.store_set_cookie {
+        return Some(NoStoreReason::SetCookie);
     }
     if varies_beyond_fields(response) {
         return Some(NoStoreReason::VaryAny);

@@ -161,6 +161,27 @@ pub fn update_headers(stored: &mut HeaderMap, update: &HeaderMap) {
     }
 }
 
+/// The head of a whole that consists of a stored beginning and a 206 with the rest ([RFC 9111 §3.4]).
+///
+/// "When a new partial response is received … a cache MAY combine it with the stored response if they share the same strong
+/// validator … the cache MUST update the stored response's header fields using the header fields of the newly received
+/// partial response". The caller has compared validators and range; `client` is the request that the 206 answers.
+///
+/// [RFC 9111 §3.4]: https://www.rfc-editor.org/rfc/rfc9111#section-3.4
+pub fn combine(
+    client: &HeaderMap,
+    beginning: &Stored,
+    rest: &HeaderMap,
+    times: Times,
+    overrides: &Overrides,
+) -> Stored {
+    let mut combined = beginning.clone();
+    update_headers(&mut combined.headers, &kept_headers(rest, times, overrides));
+    combined.times = times;
+    combined.selecting = Selecting::of(client, &combined.headers);
+    combined
+}
+
 /// What a response to HEAD says about the stored response to GET ([RFC 9111 §4.3.5]).
 ///
 /// [RFC 9111 §4.3.5]: https://www.rfc-editor.org/rfc/rfc9111#section-4.3.5
@@ -205,6 +226,30 @@ pub fn is_retrieval(method: &Method) -> bool {
 }
 
 // === entity tags (RFC 9110 §8.8.3) ===
+
+/// A `Last-Modified` this many seconds before `Date` is strong (RFC 9110 §8.8.2.2 speaks of one minute).
+const STRONG_DATE_GAP: i64 = 60;
+
+/// A validator that `If-Range` may carry: a strong entity tag, else a strong `Last-Modified`. `None` as well where the origin
+/// says that it knows no ranges.
+pub fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
+    if headers
+        .get(header::ACCEPT_RANGES)
+        .is_some_and(|value| value == "none")
+    {
+        return None;
+    }
+    if headers.contains_key(header::ETAG) {
+        return entity_tag(headers)
+            .filter(|tag| !is_weak(tag.as_bytes()))
+            .cloned();
+    }
+    let modified = single_date(headers, &header::LAST_MODIFIED)?;
+    let date = single_date(headers, &header::DATE)?;
+    (date.as_second() - modified.as_second() >= STRONG_DATE_GAP)
+        .then(|| headers.get(header::LAST_MODIFIED).cloned())
+        .flatten()
+}
 
 /// The one entity tag of a header section; repeated fields with other values are none.
 pub fn entity_tag(headers: &HeaderMap) -> Option<&HeaderValue> {

@@ -145,3 +145,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn rfc9110_s14_4_content_ranges_are_read_and_nonsense_is_not() {
+    assert_eq!(parse_content_range("bytes 5-9/10"), Some((5, 9, Some(10))));
+    assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, 9, None)));
+    for text in [
+        "bytes */10",
+        "bytes 9-5/10",
+        "bytes 5-10/10",
+        "items 1-2/3",
+        "bytes 5-9",
+        "",
+    ] {
+        assert_eq!(parse_content_range(text), None, "{text}");
+    }
+}

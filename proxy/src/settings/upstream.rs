@@ -1,13 +1,18 @@
 //! One `[[upstream]]`: an origin that may be asked, under one name, at one or more base URLs.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
+use http::HeaderName;
 use jiff::SignedDuration;
 use kato_shared::{redact, settings::HumanDuration};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::policy::Overrides;
+use super::ParentProxy;
+use crate::{
+    fill::{AbortRule, OnAbort},
+    policy::Overrides,
+};
 
 /// A configured origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +37,42 @@ pub struct Upstream {
     /// A longer freshness lifetime is cut to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_freshness: Option<HumanDuration>,
+    /// How long an error (404, 405, 410, 414, 501) that states no lifetime is fresh; without it, not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_ttl: Option<HumanDuration>,
+    /// Whether a client's `no-cache`, `max-age` and `min-fresh` are passed over.
+    #[serde(default)]
+    pub ignore_client_no_cache: bool,
+    /// Whether responses with `Set-Cookie` are stored although they do not say `public` or `s-maxage`.
+    #[serde(default)]
+    pub store_set_cookie: bool,
+    /// Fields that replace `Cache-Control` for us, in order of precedence (RFC 9213), e.g. `CDN-Cache-Control`.
+    #[serde(default)]
+    pub targeted_cache_control: Vec<FieldName>,
+    /// Whether a download goes on when its last client has left.
+    #[serde(default)]
+    pub on_abort: AbortRule,
+    /// With `on_abort = "cancel"`: a download that is this far, in per cent, is finished all the same.
+    #[serde(default = "default_finish")]
+    pub on_abort_finish_percent: u8,
     /// How long a stale response may stand in for an upstream that fails; without it there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_if_error: Option<HumanDuration>,
+    /// The parent proxy that its origins are asked through; without it that of `[origins]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ParentProxy>,
+    /// A file with `user:password` for `proxy`, so that no secret stands in the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_credentials_file: Option<PathBuf>,
+    /// PEM certificates of authorities that are trusted for it, beside those of this host and of `[origins]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// PEM certificate, with its chain, that is shown to the hosts of `urls` when they ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// The PEM key of `client_certificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
 }
 
 impl Upstream {
@@ -48,7 +86,18 @@ impl Upstream {
             immutable: Vec::new(),
             min_freshness: None,
             max_freshness: None,
+            negative_ttl: None,
+            ignore_client_no_cache: false,
+            store_set_cookie: false,
+            targeted_cache_control: Vec::new(),
+            on_abort: AbortRule::Continue,
+            on_abort_finish_percent: default_finish(),
             stale_if_error: None,
+            proxy: None,
+            proxy_credentials_file: None,
+            ca_file: None,
+            client_certificate: None,
+            client_key: None,
         }
     }
 
@@ -61,8 +110,26 @@ impl Upstream {
             immutable: self.is_immutable(path),
             min_freshness: signed(self.min_freshness),
             max_freshness: signed(self.max_freshness),
+            negative_ttl: signed(self.negative_ttl),
+            ignore_client_no_cache: self.ignore_client_no_cache,
+            store_set_cookie: self.store_set_cookie,
+            targeted_fields: self
+                .targeted_cache_control
+                .iter()
+                .map(|field| field.0.clone())
+                .collect(),
             stale_if_error: signed(self.stale_if_error),
             ..Overrides::default()
+        }
+    }
+
+    /// What becomes of a download whose last client has left.
+    pub fn on_abort(&self) -> OnAbort {
+        match self.on_abort {
+            AbortRule::Continue => OnAbort::Continue,
+            AbortRule::Cancel => OnAbort::Cancel {
+                finish_from_percent: self.on_abort_finish_percent,
+            },
         }
     }
 
@@ -191,6 +258,32 @@ impl From<BaseUrl> for String {
     /// For printing: a password is hidden.
     fn from(base: BaseUrl) -> Self {
         redact::url(&base.0)
+    }
+}
+
+/// Half: what is left then costs less than what came.
+const fn default_finish() -> u8 {
+    50
+}
+
+/// The name of a header field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FieldName(HeaderName);
+
+impl TryFrom<String> for FieldName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        HeaderName::try_from(text.as_str())
+            .map(Self)
+            .map_err(|_not_a_token| format!("`{text}` is not the name of a header field"))
+    }
+}
+
+impl From<FieldName> for String {
+    fn from(name: FieldName) -> Self {
+        name.0.as_str().to_owned()
     }
 }
 

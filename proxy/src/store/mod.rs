@@ -432,3 +432,6 @@ async fn blocking<T: Send + 'static>(
     // The work ends with an error only when the runtime is going down.
     spawn_blocking(work).await.unwrap_or(Err(StoreError::Closing))
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ pub struct Pinned {
 }
 
 /// All pins together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PinnedTotal {
     /// Bytes that are pinned, each content once.
     pub bytes: u64,

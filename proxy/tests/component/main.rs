@@ -17,7 +17,12 @@ mod interim;
 mod origin;
 mod raw;
 mod reload;
+mod resuming;
+mod sharing;
 mod storing;
+mod tls;
+mod tls_origin;
+mod upstreams;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

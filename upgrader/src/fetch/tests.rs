@@ -289,7 +289,9 @@ async fn r55_wrong_bytes_from_the_cache_name_both_digests_the_url_and_the_remedy
     }
     assert_eq!(error.exit(), Exit::Trust);
     assert!(
-        error.hint().contains(&format!("kato-proxy purge --prefix {origin}")),
+        error
+            .hint()
+            .contains(&format!("kato-proxy purge --prefix {origin}")),
         "{}",
         error.hint()
     );

@@ -36,6 +36,11 @@ const AREAS: &[Area] = &[
         units: Some("(package(kato-upgrader) & not test(/cluster|ssh/))"),
     },
     Area {
+        name: "origins",
+        binaries: &["origins"],
+        units: Some("(package(kato-proxy) & test(/origin|upstreams|tls/))"),
+    },
+    Area {
         name: "crash",
         binaries: &["crash"],
         units: None,
@@ -74,6 +79,11 @@ const AREAS: &[Area] = &[
         name: "lab",
         binaries: &["lab"],
         units: None,
+    },
+    Area {
+        name: "serving",
+        binaries: &["serving"],
+        units: Some("(package(kato-proxy) & test(/listener|tls|reload|connections|settings/))"),
     },
     Area {
         name: "release",

@@ -8,13 +8,12 @@
 
 mod area;
 mod listing;
-mod packages;
 
 use anyhow::{Context, Result, bail};
 
 use self::area::Area;
 use crate::{
-    Stop,
+    Stop, packages,
     process::{Tool, ensure_cargo_tool},
     progress::Progress,
 };
@@ -38,7 +37,7 @@ pub(crate) fn run(name: Option<&str>) -> Result<(), Stop> {
     )?;
     let mut progress = Progress::start("test");
     progress.heading("Debian packages of tests/packages.txt");
-    packages::ensure()?;
+    packages::ensure("tests/packages.txt")?;
     progress.heading("cargo-nextest");
     ensure_cargo_tool("nextest")?;
     progress.heading("build");

@@ -38,6 +38,12 @@ const MEMBERS: &[Member] = &[
         never: &[],
     },
     Member {
+        name: "lg",
+        folder: "bench/lg",
+        may: &[],
+        never: &["hyper", "reqwest", "tokio"],
+    },
+    Member {
         name: "fuzz-targets",
         folder: "tests/fuzz",
         may: &["kato-shared", "kato-proxy"],

@@ -1,4 +1,4 @@
-//! The Debian packages of `tests/packages.txt`: installed by root, named to everybody else.
+//! The Debian packages of a list such as `tests/packages.txt`: installed by root, named to everybody else.
 
 use std::{collections::BTreeSet, env, fs, thread, time::Duration};
 
@@ -10,14 +10,14 @@ use crate::{Stop, process::Tool, workspace};
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Installs what is missing.
+/// Installs what is missing of the packages in `list`, a file of the workspace.
 ///
 /// # Errors
 /// [`Stop::Operator`] with the one command, for a user who is not root.
-pub(crate) fn ensure() -> Result<(), Stop> {
-    let path = workspace().join("tests/packages.txt");
+pub(crate) fn ensure(list: &str) -> Result<(), Stop> {
+    let path = workspace().join(list);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let wanted = without_those_here(parse(&text)?);
+    let wanted = without_those_here(parse(list, &text)?);
     let missing = missing(&wanted)?;
     if missing.is_empty() {
         println!("all {} are installed", wanted.len());
@@ -65,7 +65,7 @@ fn without_those_here(wanted: Vec<Wanted>) -> Vec<String> {
 }
 
 /// One package a line, maybe with its program in brackets; `#` begins a comment.
-fn parse(text: &str) -> Result<Vec<Wanted>> {
+fn parse(list: &str, text: &str) -> Result<Vec<Wanted>> {
     let mut names = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -78,7 +78,7 @@ fn parse(text: &str) -> Result<Vec<Wanted>> {
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
         ensure!(
             valid,
-            "tests/packages.txt:{}: `{name}` is not the name of a Debian package",
+            "{list}:{}: `{name}` is not the name of a Debian package",
             number + 1
         );
         if !name.is_empty() {
@@ -97,7 +97,7 @@ fn missing(wanted: &[String]) -> Result<Vec<String>> {
         .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
         .args(wanted)
         .output()
-        .context("the tests run on Debian 12")?;
+        .context("this runs on Debian 12")?;
     let listed = String::from_utf8_lossy(&output.stdout);
     let installed: BTreeSet<&str> = listed
         .lines()
@@ -138,19 +138,21 @@ mod tests {
     #[test]
     fn comments_and_blank_lines_are_not_packages() {
         let text = "# for the lab\nopenssh-server\n\niproute2  # links\nlibstdc++6\n";
-        let parsed = without_those_here(parse(text).unwrap());
+        let parsed = without_those_here(parse("list", text).unwrap());
         assert_eq!(parsed, ["openssh-server", "iproute2", "libstdc++6"]);
     }
 
     #[test]
     fn a_package_is_not_wanted_where_its_program_is_here() {
         let text = "one (sh)\ntwo (no-such-program)\n";
-        assert_eq!(without_those_here(parse(text).unwrap()), ["two"]);
+        assert_eq!(without_those_here(parse("list", text).unwrap()), ["two"]);
     }
 
     #[test]
     fn an_option_cannot_slip_in_as_a_package() {
-        let error = parse("ok\nnginx; reboot\n").unwrap_err().to_string();
+        let error = parse("tests/packages.txt", "ok\nnginx; reboot\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("tests/packages.txt:2"), "{error}");
     }
 }

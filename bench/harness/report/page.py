@@ -1,0 +1,57 @@
+"""docs/performance.md: what stands between `<!-- figures: NAME -->` and `<!-- end -->` is written here, everything else by people."""
+import re
+
+from report.summary import Summary
+from report.tables import number, row_table, table
+from scenarios import SCENARIOS
+
+BLOCK = re.compile(r"<!-- figures: (?P<name>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def fill(page: str, summary: Summary) -> str:
+    def block(match: re.Match) -> str:
+        return f"<!-- figures: {match['name']} -->\n{figures(match['name'], summary)}\n<!-- end -->"
+
+    return BLOCK.sub(block, page)
+
+
+def figures(name: str, summary: Summary) -> str:
+    """NAME: `machine`, `targets`, or scenarios."""
+    if name == "machine":
+        return machine(summary)
+    if name == "overview":
+        return overview(summary)
+    return "\n\n".join(one(summary, scenario) for scenario in name.split())
+
+
+def one(summary: Summary, scenario: str) -> str:
+    if scenario not in summary.data:
+        return f"{scenario}: not measured yet."
+    body = row_table(summary) if scenario == "rows" else table(summary, scenario)
+    return f"**{scenario}** — {SCENARIOS[scenario].title}\n\n{body}"
+
+
+def machine(summary: Summary) -> str:
+    meta = summary.meta
+    versions = ", ".join(f"{peer} {version.split()[-1]}" for peer, version in sorted(meta["versions"].items())
+                         if version and not peer.startswith(("kato", "direct")) and "-" not in peer)
+    return (f"{meta['when']}, {meta['cpu']} ({meta['cpus']} CPUs), Linux {meta['kernel']}, loopback MTU {meta['mtu']}, "
+            f"{meta['workers']} worker each. {versions}.")
+
+
+def overview(summary: Summary) -> str:
+    """One line a scenario: ours, the best of the others, the ratio."""
+    lines = ["| | ours | best of the others | ours / best, above 1 is better |", "|---|--:|--:|--:|"]
+    for scenario in summary.data:
+        about, ours, best = SCENARIOS[scenario], summary.ours(scenario), summary.best(scenario)
+        if ours is None or scenario == "rows":
+            continue
+        heading = dict(about.columns)[about.key]
+        mine = number(summary.median(scenario, ours, about.key))
+        theirs, ratio = "–", "–"
+        if best:
+            theirs = f"{number(summary.median(scenario, best, about.key))} ({best})"
+            found = summary.ratio(scenario, ours, best)
+            ratio = f"{found[0]:.2f} ({found[1]:.2f} … {found[2]:.2f})" if found else "–"
+        lines.append(f"| {scenario}: {about.title} | {mine} {heading} | {theirs} | {ratio} |")
+    return "\n".join(lines)

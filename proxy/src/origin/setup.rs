@@ -1,0 +1,123 @@
+//! What follows from the settings, made once: profiles of upstreams, the connector, the guard.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+};
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    OriginError,
+    connect::Connector,
+    dial::Winners,
+    dns::{Lifetimes, Resolver, SystemLookup},
+    guard::Guard,
+    parent::Parents,
+    pool::Bounds,
+    profile::Profile,
+    tls::Tls,
+};
+use crate::settings::{BaseUrl, Settings, Upstream};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Setup {
+    profiles: HashMap<String, Profile>,
+    /// For names that no upstream has; routes lead to upstreams, so it is not used.
+    fallback: Profile,
+}
+
+impl Setup {
+    /// # Errors
+    /// [`OriginError::Tls`], [`OriginError::File`].
+    pub(super) fn new(settings: &Settings) -> Result<Self, OriginError> {
+        Self::with(settings, Resolver::new(SystemLookup, lifetimes(settings)))
+    }
+
+    /// The setup after this one: what is known about names stays known, since the name service may be dead.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn next(&self, settings: &Settings) -> Result<Self, OriginError> {
+        Self::with(settings, self.connector().resolver.with(lifetimes(settings)))
+    }
+
+    /// [`Self::new`], with a resolver.
+    pub(super) fn with(settings: &Settings, resolver: Resolver) -> Result<Self, OriginError> {
+        let mut rules = Vec::new();
+        for upstream in &settings.upstreams {
+            rules.push((upstream, Parents::of(&settings.origins, upstream)?));
+        }
+        let urls = settings.upstreams.iter().flat_map(|upstream| &upstream.urls);
+        let named = rules.iter().flat_map(|(_, parents)| parents.named());
+        let connector = Connector {
+            guard: Guard::new(urls.map(BaseUrl::url), named),
+            resolver,
+            winners: Winners::default(),
+            patience: settings.limits.connect_timeout.get(),
+            tasks: TaskTracker::new(),
+        };
+        let common = Tls::common(&settings.origins)?;
+        let bounds = Bounds {
+            connections: usize::try_from(settings.limits.connections_per_origin).unwrap_or(usize::MAX),
+            wait: settings.origins.connection_wait.get(),
+            patience: settings.limits.progress_timeout.get(),
+        };
+        let profile = |parents, tls, own| Profile {
+            parents,
+            tls,
+            own,
+            connector: connector.clone(),
+            bounds,
+            destinations: Mutex::default(),
+        };
+        let mut profiles = HashMap::new();
+        for (upstream, parents) in rules {
+            let tls = Tls::of(&common, &settings.origins, upstream)?;
+            let own = upstream.urls.iter().filter_map(|base| {
+                let url = base.url();
+                Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
+            });
+            profiles.insert(upstream.name.to_string(), profile(parents, tls, own.collect()));
+        }
+        let fallback = profile(Parents::default(), common, HashSet::new());
+        Ok(Self { profiles, fallback })
+    }
+
+    /// Whether files stand behind these settings, which may change while the settings do not.
+    pub(super) fn reads_files(settings: &Settings) -> bool {
+        let has_files = |upstream: &Upstream| {
+            [
+                &upstream.proxy_credentials_file,
+                &upstream.ca_file,
+                &upstream.client_certificate,
+            ]
+            .iter()
+            .any(|file| file.is_some())
+        };
+        settings.origins.ca_file.is_some() || settings.upstreams.iter().any(has_files)
+    }
+
+    /// The way of asking for the upstream of this name.
+    pub(super) fn profile(&self, upstream: &str) -> &Profile {
+        self.profiles.get(upstream).unwrap_or(&self.fallback)
+    }
+
+    pub(super) const fn connector(&self) -> &Connector {
+        &self.fallback.connector
+    }
+
+    /// Closes what has been idle for too long.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.profiles.values().for_each(|profile| profile.sweep(now));
+    }
+}
+
+fn lifetimes(settings: &Settings) -> Lifetimes {
+    Lifetimes {
+        timeout: settings.origins.dns_timeout.get(),
+        fresh: settings.origins.dns_cache.get(),
+    }
+}

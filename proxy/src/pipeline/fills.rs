@@ -1,0 +1,37 @@
+//! What downloads remember of one another; all generations of the settings share it.
+
+use super::{deviations::Deviations, negatives::Negatives};
+use crate::{
+    fill::{partial::Partials, tally::Lane},
+    settings::Settings,
+};
+
+/// Downloads that broke off take at most one part in this many of the store's quota.
+const PARTIAL_SHARE: u64 = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Fills {
+    /// Those that broke off.
+    pub(super) partials: Partials,
+    /// Those that brought nothing.
+    pub(super) negatives: Negatives,
+    /// Which rules of the settings were said aloud.
+    pub(super) deviations: Deviations,
+    /// Where the digests are computed that nobody waits for.
+    pub(super) digests: Lane,
+    /// Where those are computed that hold a client's last byte back.
+    pub(super) urgent_digests: Lane,
+}
+
+impl Fills {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            partials: Partials::new(settings.cache.max_size.bytes() / PARTIAL_SHARE),
+            negatives: Negatives::default(),
+            deviations: Deviations::default(),
+            digests: Lane::default(),
+            urgent_digests: Lane::urgent(),
+        }
+    }
+}

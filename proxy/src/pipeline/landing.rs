@@ -1,0 +1,258 @@
+//! A response on its way into the store: everybody has the content while it comes, and the store has it when it is whole.
+//!
+//! Small bodies go another way (`landing_small`). Content that turns out to be other than its URL promises is fetched once more, from the next mirror and past every cache, and not
+//! shown to anybody before it is verified.
+
+use std::sync::{Arc, atomic::AtomicU32};
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use kato_shared::{Digest, chain::Chain};
+use tokio::time::Instant;
+
+use super::{
+    Pipeline,
+    fetch::{Flight, LedOutcome, announced_length, tell},
+    shared::{Filling, Shared},
+};
+use crate::{
+    fill::{Fill, FillError, OnAbort, Partial, Promise, Pump, Received, Source, partial::Kept},
+    metrics::Event,
+    origin::OriginBody,
+    policy::{Stored, validation::strong_validator},
+    store::{ContentRef, NoRoom, StoredResponse, Temporary, Trouble},
+};
+
+/// A response that may be stored, before its content has come.
+pub(super) struct Arrival {
+    pub(super) heads: Heads,
+    pub(super) body: OriginBody,
+    /// The size of the whole.
+    pub(super) announced: Option<u64>,
+    /// What an earlier download left of it.
+    pub(super) partial: Option<Partial>,
+}
+
+/// The head of a response, in its two forms.
+pub(super) struct Heads {
+    /// As it will be stored.
+    pub(super) head: Stored,
+    /// As the client that caused it gets it.
+    pub(super) for_first: Stored,
+    pub(super) version: http::Version,
+}
+
+impl Heads {
+    /// The digest that the content must have.
+    pub(super) fn expected(&self, flight: &Flight) -> Option<Digest> {
+        flight.digest().filter(|_| self.head.known_digest)
+    }
+}
+
+impl Pipeline {
+    /// Shares and stores a response.
+    pub(super) async fn land(&self, flight: Flight, arrival: Arrival) {
+        let source = Source::new(arrival.body);
+        let promise = Promise {
+            announced: arrival.announced,
+            expected: arrival.heads.expected(&flight),
+        };
+        if arrival.partial.is_none()
+            && let Some(length) = arrival.announced
+            && let Some(place) = self.0.store.place(length)
+        {
+            let small = (length, place);
+            return self
+                .land_small(flight, arrival.heads, (source, promise), small)
+                .await;
+        }
+        // Apart, so that the task of a small body stays small.
+        Box::pin(self.stream(flight, arrival.heads, (source, promise), arrival.partial)).await;
+    }
+
+    /// Lets everybody have the content while it comes.
+    async fn stream(
+        &self,
+        mut flight: Flight,
+        heads: Heads,
+        (mut source, promise): (Source, Promise),
+        partial: Option<Partial>,
+    ) {
+        let room = match partial {
+            Some(partial) => Ok(partial),
+            None => self.room(promise).await,
+        };
+        let not_stored = room.as_ref().err().map(NoRoom::trouble);
+        let (pump, fill) = Pump::new(room, promise, flight.ask.target.upstream.on_abort());
+        let head = self.announce(&mut flight, heads, fill, not_stored);
+        match pump.run(&mut source).await {
+            Received::InFile(body, content) => self.commit(&flight, *body, (head, content)).await,
+            Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
+            Received::Failed(error, partial) => {
+                let is_other_content = matches!(*error, FillError::Digest { .. });
+                self.keep_partial(&flight, head, promise.announced.zip(partial));
+                self.note_failure(&flight, &error);
+                if is_other_content {
+                    Box::pin(self.second_attempt(flight)).await;
+                }
+            }
+        }
+    }
+
+    /// Tells everybody who waits, and the first client, that the content is on its way.
+    pub(super) fn announce(
+        &self,
+        flight: &mut Flight,
+        heads: Heads,
+        fill: Fill,
+        not_stored: Option<Trouble>,
+    ) -> Stored {
+        if let Some(trouble) = not_stored {
+            self.0.metrics.not_stored(trouble);
+        }
+        let reader = flight.tell.is_some().then(|| fill.reader(0)).flatten();
+        let filling = Filling {
+            head: heads.head.clone(),
+            fill,
+            version: heads.version,
+            not_stored,
+            side_trips: AtomicU32::new(0),
+        };
+        let shared = Arc::new(Shared::Filling(Box::new(filling)));
+        flight.permit.share(Arc::clone(&shared));
+        let told = LedOutcome::Shared(shared, reader, Some(Box::new(heads.for_first)));
+        tell(flight.tell.take(), told);
+        heads.head
+    }
+
+    /// Content that was not what its URL promises is asked for again, from the next mirror and past the caches in between.
+    /// Whoever comes meanwhile waits, and gets what is right or learns what is wrong.
+    pub(super) async fn second_attempt(&self, mut flight: Flight) {
+        flight.permit.reopen();
+        flight.validated.clear();
+        flight.is_repeated = true;
+        let response = match self.send(&flight).await {
+            Ok(response) => response,
+            Err(error) => {
+                return flight.share(Shared::Failed {
+                    error: Arc::new(error),
+                });
+            }
+        };
+        if response.status != StatusCode::OK {
+            let status = response.status;
+            tracing::warn!(url = %flight.ask.target.key.shown(), %status, "content could not be fetched again");
+            // Each asks for itself, and hears what the upstream says.
+            return flight.permit.keep_private();
+        }
+        let mut head = flight.stored_head(&response);
+        head.known_digest = true;
+        let promise = Promise {
+            announced: announced_length(&response),
+            expected: flight.digest(),
+        };
+        let room = self.room(promise).await;
+        let (pump, fill) = Pump::new(room, promise, OnAbort::Continue);
+        let reader = fill.reader(0);
+        let mut source = Source::new(response.body);
+        match pump.run(&mut source).await {
+            Received::InFile(body, content) => self.commit(&flight, *body, (head, content)).await,
+            // Right, and gone: each asks for itself.
+            Received::PassedThrough(_) => flight.permit.keep_private(),
+            Received::Failed(error, _) => {
+                self.note_failure(&flight, &error);
+                if matches!(*error, FillError::Digest { .. }) {
+                    flight.share(Shared::Mismatch { error });
+                }
+            }
+        }
+        drop(reader);
+    }
+
+    pub(super) fn note_failure(&self, flight: &Flight, error: &FillError) {
+        let event = match error {
+            FillError::Unwanted => {
+                tracing::info!(
+                    url = %flight.ask.target.key.shown(),
+                    "a download was given up, as no client was left"
+                );
+                return self.0.metrics.note(Event::Deserted);
+            }
+            FillError::Digest { .. } => Event::VerificationFailed,
+            FillError::Interrupted { .. }
+            | FillError::Length { .. }
+            | FillError::ReadBack(_)
+            | FillError::Abandoned => Event::FillFailed,
+        };
+        self.0.metrics.note(event);
+        tracing::warn!(url = %flight.ask.target.key.shown(), error = %Chain(error), "a download failed");
+    }
+
+    /// Keeps the beginning of a 200 whose rest can be asked for.
+    fn keep_partial(&self, flight: &Flight, head: Stored, partial: Option<(u64, Box<Partial>)>) {
+        if let Some((total, partial)) = partial
+            && head.status == StatusCode::OK
+            && !flight.permit.is_tainted()
+            && let Some(validator) = strong_validator(&head.headers)
+        {
+            let kept = Kept {
+                partial: *partial,
+                head,
+                validator,
+                total,
+            };
+            let key = flight.ask.target.key.to_string();
+            self.0.fills.partials.keep(key, kept, Instant::now());
+        }
+    }
+
+    async fn commit(&self, flight: &Flight, body: Temporary, (head, content): (Stored, ContentRef)) {
+        if flight.permit.is_tainted() {
+            return;
+        }
+        let key = flight.ask.target.key.to_string();
+        let is_negative = head.status.is_client_error() || head.status.is_server_error();
+        let stored = StoredResponse {
+            head,
+            content,
+            upstream: flight.ask.target.upstream.name.to_string(),
+        };
+        match self.0.store.commit(body, key.clone(), stored).await {
+            Ok(()) => self.0.metrics.note(Event::Stored),
+            Err(error) => {
+                self.0.metrics.note(Event::PassedThrough);
+                tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
+            }
+        }
+        if is_negative {
+            self.bound_negatives(&key).await;
+        }
+        // An unsafe request that came while the index was being written found nothing to invalidate there.
+        if flight.permit.is_tainted()
+            && let Err(error) = self.0.store.invalidate(key).await
+        {
+            tracing::warn!(error = %Chain(&error), "a response could not be invalidated");
+        }
+    }
+
+    /// Room for a body; what broke off earlier makes way for it.
+    async fn room(&self, promise: Promise) -> Result<Partial, NoRoom> {
+        let expected = promise.announced.unwrap_or(0);
+        let begun = match self.0.store.begin(expected).await {
+            Err(NoRoom::Quota { .. } | NoRoom::Disk(_)) if self.0.fills.partials.clear() => {
+                self.0.store.begin(expected).await
+            }
+            begun => begun,
+        };
+        let lane = match promise.expected {
+            // A client waits for the last byte until the digest is known.
+            Some(_) => &self.0.fills.urgent_digests,
+            None => &self.0.fills.digests,
+        };
+        begun.map(|temporary| Partial::new(temporary, lane))
+    }
+}
+
+/// Asks past the caches in between.
+pub(super) fn past_caches(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+}

@@ -1,0 +1,119 @@
+//! A small response on its way into the store: it needs no file and no thread, is a hit for others at once, and becomes
+//! durable a moment later.
+//!
+//! Most come whole with their head. Those need no frontier and no readers either: they are stored and shared as they are.
+
+use bytes::Bytes;
+use kato_shared::{Digest, chain::Chain};
+
+use super::{
+    Pipeline,
+    fetch::{Flight, LedOutcome, tell},
+    landing::Heads,
+    shared::{Shared, Whole},
+};
+use crate::{
+    fill::{FillError, Promise, Small, Source},
+    metrics::Event,
+    policy::Stored,
+    store::{ContentRef, Place, StoredResponse},
+};
+
+impl Pipeline {
+    /// Shares and stores a response of `length` bytes.
+    pub(super) async fn land_small(
+        &self,
+        flight: Flight,
+        heads: Heads,
+        (mut source, promise): (Source, Promise),
+        (length, place): (u64, Place),
+    ) {
+        match source.whole_at_once(length).await {
+            Some(body) => self.land_whole(flight, heads, body, place).await,
+            None => Box::pin(self.stream_small(flight, heads, (source, promise), (length, place))).await,
+        }
+    }
+
+    /// A body that is at hand, whole.
+    async fn land_whole(&self, mut flight: Flight, heads: Heads, body: Bytes, place: Place) {
+        // Of its own size: what comes from the connection may hold a larger buffer.
+        let body = Bytes::copy_from_slice(&body);
+        let content = ContentRef {
+            digest: Digest::of(&body),
+            length: body.len() as u64,
+        };
+        if let Some(expected) = heads
+            .expected(&flight)
+            .filter(|expected| *expected != content.digest)
+        {
+            let received = content.digest;
+            self.note_failure(&flight, &FillError::Digest { expected, received });
+            return Box::pin(self.second_attempt(flight)).await;
+        }
+        self.store_small(&flight, heads.head.clone(), (content, body.clone()), place)
+            .await;
+        let shared = std::sync::Arc::new(Shared::Whole(Box::new(Whole {
+            head: heads.head,
+            body,
+            version: heads.version,
+        })));
+        flight.permit.share(std::sync::Arc::clone(&shared));
+        let told = LedOutcome::Shared(shared, None, Some(Box::new(heads.for_first)));
+        tell(flight.tell.take(), told);
+    }
+
+    /// Lets everybody have the content while it comes.
+    async fn stream_small(
+        &self,
+        mut flight: Flight,
+        heads: Heads,
+        (mut source, promise): (Source, Promise),
+        (length, place): (u64, Place),
+    ) {
+        let (small, fill) = Small::new(length, promise.expected);
+        let head = self.announce(&mut flight, heads, fill, None);
+        match small.run(&mut source).await {
+            Ok(received) => {
+                let body = (received.content, received.whole.clone());
+                self.store_small(&flight, head, body, place).await;
+                received.publish();
+            }
+            Err(error) => {
+                self.note_failure(&flight, &error);
+                if matches!(*error, FillError::Digest { .. }) {
+                    Box::pin(self.second_attempt(flight)).await;
+                }
+            }
+        }
+    }
+
+    async fn store_small(
+        &self,
+        flight: &Flight,
+        head: Stored,
+        (content, body): (ContentRef, Bytes),
+        place: Place,
+    ) {
+        if flight.permit.is_tainted() {
+            return;
+        }
+        let key = flight.ask.target.key.to_string();
+        let is_negative = head.status.is_client_error() || head.status.is_server_error();
+        let stored = StoredResponse {
+            head,
+            content,
+            upstream: flight.ask.target.upstream.name.to_string(),
+        };
+        self.0.store.put_small(&key, stored, body, place);
+        self.0.metrics.note(Event::Stored);
+        if is_negative {
+            self.bound_negatives(&key).await;
+        }
+        // An unsafe request that came in between found nothing to invalidate.
+        if flight.permit.is_tainted()
+            && let Err(error) = self.0.store.invalidate(key).await
+        {
+            tracing::warn!(error = %Chain(&error), "a response could not be invalidated");
+        }
+    }
+}

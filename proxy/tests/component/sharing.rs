@@ -1,0 +1,225 @@
+//! What may be shared, for how long, and what is said about it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream, time::timeout};
+
+use crate::{
+    DEADLINE, Proxy, body, content, field,
+    origin::{Origin, Step, head, reply},
+    wait_until,
+};
+
+const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
+
+#[tokio::test]
+async fn what_is_for_one_client_reaches_no_other() {
+    let times = AtomicUsize::new(0);
+    let origin = Origin::start(move |asked| {
+        let body = times.fetch_add(1, Ordering::SeqCst).to_string();
+        let fields: &[_] = match asked.path.as_str() {
+            "/cookie" => &[FRESH, ("Set-Cookie", "session=1")],
+            "/private" => &[("Cache-Control", "private, max-age=60")],
+            "/any" => &[FRESH, ("Vary", "*")],
+            "/no-store" => &[("Cache-Control", "no-store")],
+            _ => &[FRESH],
+        };
+        reply("200 OK", fields, body.as_bytes())
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    for path in ["/cookie", "/private", "/any", "/no-store", "/authorized"] {
+        let fields: &[_] = if path == "/authorized" {
+            &[("authorization", "Basic a")]
+        } else {
+            &[]
+        };
+        let first = body(proxy.with_fields(path, fields).await).await;
+        assert_ne!(body(proxy.with_fields(path, fields).await).await, first, "{path}");
+        assert_eq!(origin.count(path), 2, "{path}");
+    }
+    assert_eq!(proxy.stats().await.stored_responses, 0);
+}
+
+#[tokio::test]
+async fn a_cookie_is_shared_where_the_response_or_the_settings_say_so() {
+    let origin = Origin::start(|asked| {
+        let rule = if asked.path == "/public" {
+            "public, max-age=60"
+        } else {
+            "max-age=60"
+        };
+        reply(
+            "200 OK",
+            &[("Cache-Control", rule), ("Set-Cookie", "theme=dark")],
+            b"page",
+        )
+    })
+    .await;
+    let strict = Proxy::start(origin.address).await;
+    let lenient = Proxy::with(origin.address, |settings| {
+        settings.upstreams[0].store_set_cookie = true;
+    })
+    .await;
+    for (proxy, path, requests) in [
+        (&strict, "/public", 1),
+        (&lenient, "/other", 1),
+        (&strict, "/third", 2),
+    ] {
+        for _ in 0..2 {
+            body(proxy.get(path).await).await;
+        }
+        assert_eq!(origin.count(path), requests, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_remembered_as_long_as_the_settings_say() {
+    let origin = Origin::start(|asked| match asked.path.as_str() {
+        "/broken" => reply("500 Internal Server Error", &[], b"oh"),
+        "/gone" => reply("410 Gone", &[], b"gone"),
+        _ => reply("404 Not Found", &[], b"nothing"),
+    })
+    .await;
+    let plain = Proxy::start(origin.address).await;
+    let remembering = Proxy::with(origin.address, |settings| {
+        settings.upstreams[0].negative_ttl = Some("10m".parse().unwrap());
+        settings.upstreams[0].min_freshness = Some("1h".parse().unwrap());
+    })
+    .await;
+    for (proxy, path, requests) in [
+        (&plain, "/missing", 2),
+        (&remembering, "/absent", 1),
+        (&remembering, "/gone", 1),
+        (&remembering, "/broken", 2),
+    ] {
+        for _ in 0..2 {
+            body(proxy.get(path).await).await;
+        }
+        assert_eq!(origin.count(path), requests, "{path}");
+    }
+    let said = field(&remembering.get("/absent").await, "cache-status").to_owned();
+    let ttl: u32 = said
+        .split("ttl=")
+        .nth(1)
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(
+        ttl <= 600,
+        "the minimum for content must not reach errors: {said}"
+    );
+}
+
+#[tokio::test]
+async fn p20_a_head_before_a_get_costs_one_get() {
+    let origin = Origin::start(|asked| {
+        let sent = if asked.method == "HEAD" {
+            &b""[..]
+        } else {
+            b"content"
+        };
+        let head = format!("{}Content-Length: 7\r\n\r\n", head("200 OK", &[FRESH]));
+        vec![Step::Send([head.as_bytes(), sent].concat())]
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    let asked = proxy.client.head(proxy.url("/a")).send().await.unwrap();
+    assert_eq!(
+        (asked.status().as_u16(), field(&asked, "content-length")),
+        (200, "7")
+    );
+    assert_eq!(body(proxy.get("/a").await).await, b"content");
+    let asked = proxy.client.head(proxy.url("/a")).send().await.unwrap();
+    assert!(
+        field(&asked, "cache-status").contains("hit"),
+        "{}",
+        field(&asked, "cache-status")
+    );
+    let methods: Vec<_> = origin.asked().into_iter().map(|asked| asked.method).collect();
+    assert_eq!(methods, ["HEAD", "GET"]);
+}
+
+#[tokio::test]
+async fn rfc9110_s6_5_1_trailers_end_here_and_the_body_is_whole() {
+    let origin = Origin::start(|_| {
+        let head = format!(
+            "{}Transfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n",
+            head("200 OK", &[FRESH])
+        );
+        vec![Step::Send(
+            [head.as_bytes(), b"4\r\nbody\r\n0\r\nX-Late: 1\r\n\r\n"].concat(),
+        )]
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    for _ in 0..2 {
+        let response = proxy.get("/a").await;
+        assert!(field(&response, "trailer").is_empty() && field(&response, "x-late").is_empty());
+        assert_eq!(body(response).await, b"body");
+    }
+    assert_eq!(origin.count("/a"), 1);
+}
+
+#[tokio::test]
+async fn p04_a_follower_that_does_not_read_slows_nobody() {
+    let whole = content(32 << 20);
+    let sent = whole.clone();
+    let origin = Origin::start(move |_| reply("200 OK", &[FRESH], &sent)).await;
+    let proxy = Proxy::start(origin.address).await;
+    let leader = proxy.get("/big").await;
+    let mut slow = TcpStream::connect(proxy.address).await.unwrap();
+    slow.write_all(b"GET /o/big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut first = [0_u8; 16];
+    slow.read_exact(&mut first).await.unwrap();
+    assert!(body(leader).await == whole);
+    assert!(body(proxy.get("/big").await).await == whole);
+    // And it gets its own bytes when it comes back for them, from the file.
+    wait_until("the response is stored", async || {
+        proxy.stats().await.stored_responses == 1
+    })
+    .await;
+    let mut late = Vec::new();
+    timeout(DEADLINE, slow.read_to_end(&mut late))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(late.ends_with(&whole[whole.len() - (1 << 20)..]) && late.len() > whole.len());
+    assert_eq!(origin.count("/big"), 1);
+}
+
+#[tokio::test]
+async fn rfc9211_s2_2_a_stale_answer_says_whether_the_origin_was_asked() {
+    let is_broken = std::sync::Arc::new(AtomicUsize::new(0));
+    let broken = std::sync::Arc::clone(&is_broken);
+    let origin = Origin::start(move |_| match broken.load(Ordering::SeqCst) {
+        0 => reply(
+            "200 OK",
+            &[("Cache-Control", "max-age=0"), ("ETag", "\"a\"")],
+            b"content",
+        ),
+        _ => reply("503 Service Unavailable", &[], b""),
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    body(proxy.get("/a").await).await;
+    is_broken.store(1, Ordering::SeqCst);
+    let asked = proxy.get("/a").await;
+    assert_eq!(asked.status(), 200);
+    let said = field(&asked, "cache-status");
+    assert!(
+        said.starts_with("kato; fwd=stale; fwd-status=503; ttl=") && said.ends_with("detail=stale-if-error"),
+        "{said}"
+    );
+    let permitted = proxy
+        .with_fields("/a", &[("cache-control", "max-stale=60")])
+        .await;
+    let said = field(&permitted, "cache-status");
+    assert!(said.starts_with("kato; hit; ttl="), "{said}");
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask bench`: the peers' Debian packages, the release binaries, then the harness of `bench/`, whose exit code is ours.
+//!
+//! Deliberately absent: what is measured, and how. That is the harness's; this brings it a machine that has everything.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{Stop, packages, process::Tool, progress::Progress, workspace};
+
+/// What keeps services from starting while their packages are installed (invoke-rc.d asks it).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Builds and runs.
+///
+/// # Errors
+/// [`Stop::Operator`] for packages that only root may install; else what failed.
+pub(crate) fn run(args: &[String]) -> Result<(), Stop> {
+    let progress = Progress::start("bench");
+    // Who only reads results or the help needs neither peers nor programs.
+    let reads = args
+        .iter()
+        .any(|arg| matches!(arg.as_str(), "report" | "--help" | "-h"));
+    if !reads {
+        progress.aside("Debian packages of bench/packages.txt");
+        quietly(|| packages::ensure("bench/packages.txt"))?;
+        progress.aside("building kato-proxy and the load generator");
+        Tool::cargo()
+            .args(["build", "--release", "--package", "kato-proxy", "--package", "lg"])
+            .run()?;
+    }
+    let status = Tool::new("python3")
+        .args(["bench/harness"])
+        .args(args)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(anyhow::anyhow!("the harness ended with {status}").into())
+}
+
+/// Runs `install` while nothing may start. A policy that is there already is somebody's, and stays as it is.
+fn quietly(install: impl FnOnce() -> Result<(), Stop>) -> Result<(), Stop> {
+    let ours = packages::is_root()? && !Path::new(POLICY).exists();
+    if ours {
+        place_policy()?;
+    }
+    let installed = install();
+    if ours {
+        fs::remove_file(POLICY)
+            .with_context(|| format!("cannot remove `{POLICY}`; remove it, or no service starts"))?;
+    }
+    installed
+}
+
+fn place_policy() -> Result<()> {
+    let script = workspace().join("bench/policy-rc.d");
+    let status = Tool::new("install")
+        .args(["-m", "755"])
+        .args([script.as_path(), Path::new(POLICY)])
+        .status()?;
+    ensure!(status.success(), "cannot write `{POLICY}`");
+    Ok(())
+}
