@@ -208,6 +208,7 @@ impl App {
             bounds: self.bounds.clone(),
             shutdown: shutdown.clone(),
             front: Some(self.current.clone()),
+            metrics: self.current.load().metrics().clone(),
         };
         // Health keeps answering until the end, whatever the settings say meanwhile.
         let (_unchanging, admin_bounds) = watch::channel(Bounds {
@@ -219,6 +220,8 @@ impl App {
             bounds: admin_bounds,
             shutdown: over.clone(),
             front: None,
+            // Those who watch are not counted among those who are watched.
+            metrics: Metrics::new(&Settings::default()),
         };
         // Shared by all generations of the settings.
         let first = self.current.load();

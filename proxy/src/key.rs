@@ -12,6 +12,8 @@
 use std::{fmt, str::FromStr};
 
 use http::{Method, Uri};
+use kato_shared::redact;
+use url::Url;
 
 /// A normalised target URI for retrieval. Display is `GET http://host/path?query`, stable across versions, ASCII, and
 /// read back by [`FromStr`]; keys sort by scheme, host and path, so that a host's keys stand together.
@@ -74,6 +76,11 @@ impl CacheKey {
             text.push_str(&normalise_escapes(query));
         }
         Ok(Self { text })
+    }
+
+    /// The target URI for logs: without the values of its query, since signatures stand there.
+    pub fn shown(&self) -> String {
+        Url::parse(self.uri()).map_or_else(|_no_url| "-".to_owned(), |url| redact::url(&url))
     }
 
     /// The normalised target URI.

@@ -3,9 +3,11 @@
 //! A small registry of its own: label values come from closed enums and from the settings, so that no client can make the
 //! page grow. Requests per URL are bounded in number instead.
 
+mod gauges;
+mod histogram;
 mod render;
 
-pub use render::render_store;
+pub use render::render_scrub;
 
 use std::{
     collections::HashMap,
@@ -19,13 +21,13 @@ use std::{
 use kato_shared::api::{RequestStats, UpstreamStats};
 use serde::Serialize;
 
-use crate::{settings::Settings, store::Trouble};
+use crate::{origin::ErrorKind, settings::Settings, store::Trouble};
+use histogram::Histogram;
+
+pub use gauges::Gauges;
 
 /// URLs whose requests are counted one by one; later ones are only in the totals.
 const MAX_URLS: usize = 65_536;
-
-/// Upper bounds of the time to the first byte, in seconds.
-const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
 
 /// How a request was answered; the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,24 +138,45 @@ struct Counters {
     lan_bytes: AtomicU64,
     tunnel_bytes: AtomicU64,
     connections: AtomicU64,
+    open_connections: AtomicU64,
+    in_flight: AtomicU64,
+    fill: Histogram,
+    join_wait: Histogram,
     /// By name, in the order in which they were configured. A replaced upstream keeps its counts; none is ever removed.
-    upstreams: RwLock<Vec<(String, UpstreamCounters)>>,
+    upstreams: RwLock<Vec<(String, Arc<UpstreamCounters>)>>,
     urls: Mutex<HashMap<String, Arc<UrlCounters>>>,
 }
 
+/// Counters of one upstream, shared with whoever answers for it.
 #[derive(Debug, Default)]
-struct UpstreamCounters {
+pub struct UpstreamCounters {
     requests: AtomicU64,
     bytes: AtomicU64,
-    failures: AtomicU64,
+    /// Requests that brought no answer.
+    failures: [AtomicU64; ErrorKind::ALL.len()],
+    /// Answers to clients, and their body bytes.
+    answers: [AtomicU64; Outcome::ALL.len()],
+    answer_bytes: [AtomicU64; Outcome::ALL.len()],
 }
 
-#[derive(Debug, Default)]
-struct Histogram {
-    /// Each observation is in the first bucket that it fits, or in none; the page adds them up.
-    buckets: [AtomicU64; BUCKETS.len()],
-    count: AtomicU64,
-    sum_micros: AtomicU64,
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct InFlight(Arc<Counters>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A client connection that is open.
+#[derive(Debug)]
+pub struct Open(Arc<Counters>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open_connections.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Counters of one URL, shared with whoever answers for it.
@@ -185,6 +208,26 @@ impl UrlCounters {
     }
 }
 
+/// Where the answer to a request is counted beside the totals; both are missing where no upstream is meant.
+#[derive(Debug, Clone, Default)]
+pub struct Counted {
+    url: Option<Arc<UrlCounters>>,
+    upstream: Option<Arc<UpstreamCounters>>,
+}
+
+impl Counted {
+    /// A client has its whole answer, or what it took of it: `bytes` of its body.
+    pub fn served(&self, outcome: Outcome, bytes: u64) {
+        if let Some(url) = &self.url {
+            url.answered(bytes);
+        }
+        if let Some(upstream) = &self.upstream {
+            upstream.answers[outcome as usize].fetch_add(1, Relaxed);
+            upstream.answer_bytes[outcome as usize].fetch_add(bytes, Relaxed);
+        }
+    }
+}
+
 /// Requests for one URL since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct UrlCounts {
@@ -210,7 +253,7 @@ impl Metrics {
         for upstream in &settings.upstreams {
             let name = upstream.name.to_string();
             if !known.iter().any(|(known, _)| *known == name) {
-                known.push((name, UpstreamCounters::default()));
+                known.push((name, Arc::default()));
             }
         }
     }
@@ -218,14 +261,40 @@ impl Metrics {
     /// A request was answered; `first_byte` is the time until its head was ready.
     pub fn answered(&self, outcome: Outcome, first_byte: Duration) {
         self.0.requests[outcome as usize].fetch_add(1, Relaxed);
-        let histogram = &self.0.first_byte[outcome as usize];
-        let seconds = first_byte.as_secs_f64();
-        if let Some(bucket) = BUCKETS.iter().position(|bound| seconds <= *bound) {
-            histogram.buckets[bucket].fetch_add(1, Relaxed);
+        self.0.first_byte[outcome as usize].observe(first_byte);
+    }
+
+    /// Where answers about `url` of `upstream` are counted beside the totals.
+    pub fn counted(&self, url: &str, upstream: &str) -> Counted {
+        let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        let known = upstreams.iter().find(|(known, _)| known == upstream);
+        Counted {
+            upstream: known.map(|(_, counters)| Arc::clone(counters)),
+            url: self.url(url),
         }
-        histogram.count.fetch_add(1, Relaxed);
-        let micros = u64::try_from(first_byte.as_micros()).unwrap_or(u64::MAX);
-        histogram.sum_micros.fetch_add(micros, Relaxed);
+    }
+
+    /// A download has ended, well or badly; `took` began with the head of the response.
+    pub fn filled(&self, took: Duration) {
+        self.0.fill.observe(took);
+    }
+
+    /// A request waited so long for the download of another one to begin.
+    pub fn joined(&self, waited: Duration) {
+        self.0.join_wait.observe(waited);
+    }
+
+    /// A request is being answered until the value is dropped.
+    pub fn in_flight(&self) -> InFlight {
+        self.0.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(&self.0))
+    }
+
+    /// A client connection was accepted, and is open until the value is dropped.
+    pub fn connected(&self) -> Open {
+        self.0.connections.fetch_add(1, Relaxed);
+        self.0.open_connections.fetch_add(1, Relaxed);
+        Open(Arc::clone(&self.0))
     }
 
     /// Something happened.
@@ -246,11 +315,6 @@ impl Metrics {
     /// Bytes went through a tunnel, in both directions together.
     pub fn tunnelled(&self, bytes: u64) {
         self.0.tunnel_bytes.fetch_add(bytes, Relaxed);
-    }
-
-    /// A client connection was accepted.
-    pub fn connected(&self) {
-        self.0.connections.fetch_add(1, Relaxed);
     }
 
     /// The counters of one URL; `None` for those that are only in the totals.
@@ -286,8 +350,8 @@ impl Metrics {
     }
 
     /// A request to an upstream brought no answer.
-    pub fn upstream_failure(&self, name: &str) {
-        self.upstream(name, |upstream| &upstream.failures, 1);
+    pub fn upstream_failure(&self, name: &str, kind: ErrorKind) {
+        self.upstream(name, |upstream| &upstream.failures[kind as usize], 1);
     }
 
     fn upstream(&self, name: &str, counter: impl Fn(&UpstreamCounters) -> &AtomicU64, by: u64) {
@@ -323,36 +387,11 @@ impl Metrics {
             name: name.clone(),
             requests: upstream.requests.load(Relaxed),
             bytes: upstream.bytes.load(Relaxed),
-            failures: upstream.failures.load(Relaxed),
+            failures: upstream.failures.iter().map(|kind| kind.load(Relaxed)).sum(),
         });
         stats.collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_sample_of_the_page_belongs_to_a_family_that_is_declared() {
-        let settings = Settings {
-            upstreams: vec!["pkg=http://pkg.example/".parse().unwrap()],
-            ..Settings::default()
-        };
-        let metrics = Metrics::new(&settings);
-        metrics.answered(Outcome::Hit, Duration::from_millis(3));
-        metrics.upstream_bytes("pkg", 7);
-        let page = metrics.render((1, 2));
-        let declared: Vec<_> = page
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-            .collect();
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            assert!(declared.iter().any(|family| line.starts_with(family)), "{line}");
-        }
-        assert!(page.contains("kato_proxy_requests_total{outcome=\"hit\"} 1\n"));
-        assert!(page.contains("kato_proxy_wan_bytes_total{upstream=\"pkg\"} 7\n"));
-        assert!(page.contains("kato_proxy_first_byte_seconds_bucket{outcome=\"hit\",le=\"0.001\"} 0\n"));
-        assert!(page.contains("kato_proxy_first_byte_seconds_bucket{outcome=\"hit\",le=\"0.005\"} 1\n"));
-    }
-}
+mod tests;

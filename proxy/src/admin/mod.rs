@@ -37,7 +37,7 @@ use access::{TokenError, Want};
 
 use crate::{
     deliver::{Payload, ResponseBody},
-    metrics::render_store,
+    metrics::render_scrub,
     pipeline::Pipeline,
     respond,
 };
@@ -156,10 +156,10 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Payload> {
+        let mut page = self.pipeline.metrics().render(&self.pipeline.gauges());
         let totals = self.pipeline.store().totals().unwrap_or_default();
-        let mut page = self.pipeline.metrics().render((totals.responses, totals.bytes));
         page += &store_api::metrics(&self.pipeline.store().figures(), totals);
-        page += &render_store(self.pipeline.store());
+        page += &render_scrub(self.pipeline.store());
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use crate::metrics::{Event, Metrics, Outcome, UrlCounters};
+use crate::metrics::{Counted, Event, InFlight, Metrics, Outcome};
 
 /// One request and its answer so far. Dropped, it is logged and counted.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub struct Record {
     pub target: Arc<str>,
     /// The client.
     pub client: IpAddr,
-    /// Where requests for this URL are counted.
-    pub url: Option<Arc<UrlCounters>>,
+    /// Where it is counted beside the totals.
+    pub counted: Counted,
     /// When the request arrived.
     pub started: Instant,
     /// How it was answered.
@@ -30,6 +30,8 @@ pub struct Record {
     pub is_complete: bool,
     /// Where to count.
     pub metrics: Metrics,
+    /// Counts it among those under way.
+    pub in_flight: InFlight,
 }
 
 impl Record {
@@ -54,9 +56,7 @@ impl Drop for Record {
         if !self.is_complete {
             self.metrics.note(Event::BodyBroken);
         }
-        if let Some(url) = &self.url {
-            url.answered(self.sent);
-        }
+        self.counted.served(self.outcome, self.sent);
         tracing::info!(
             target: "access",
             client = %self.client,

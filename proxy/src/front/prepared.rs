@@ -25,7 +25,7 @@ use super::head::Template;
 use crate::{
     admission::Slot,
     deliver::Record,
-    metrics::{Metrics, Outcome, UrlCounters},
+    metrics::{Counted, Metrics, Outcome},
     pipeline::Lasting,
     policy::Aged,
     recent::{Held, Recent},
@@ -62,7 +62,7 @@ struct About {
     status: StatusCode,
     outcome: Outcome,
     target: Arc<str>,
-    url: Option<Arc<UrlCounters>>,
+    counted: Counted,
 }
 
 /// An answer that only has to be written; its head is where it was asked to be.
@@ -103,7 +103,7 @@ impl Prepared {
                 status: record.status,
                 outcome: record.outcome,
                 target: Arc::clone(&record.target),
-                url: record.url.clone(),
+                counted: record.counted.clone(),
             },
         };
         let mut kept = self.lock();
@@ -152,7 +152,8 @@ impl Again {
                 method: about.method,
                 target: about.target,
                 client,
-                url: about.url,
+                counted: about.counted,
+                in_flight: metrics.in_flight(),
                 started,
                 outcome: about.outcome,
                 status: about.status,

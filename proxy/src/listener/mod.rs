@@ -34,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     deliver::ResponseBody,
+    metrics::Metrics,
     permits::{Permit, Permits},
     pipeline::Current,
     settings::Limits,
@@ -140,6 +141,8 @@ pub struct Serving {
     pub shutdown: CancellationToken,
     /// Where hits over HTTP/1.1 are answered before hyper reads anything; see [`crate::front`].
     pub front: Option<Current>,
+    /// Where connections are counted.
+    pub metrics: Metrics,
 }
 
 impl Serving {
@@ -221,12 +224,13 @@ impl Accepting {
                 front: self.serving.front.clone(),
             };
             let cut = self.cut.clone();
+            let open = self.serving.metrics.connected();
             self.connections.spawn(async move {
                 tokio::select! {
                     () = cut.cancelled() => {}
                     () = connection.serve(accepted) => {}
                 }
-                drop(permit);
+                drop((permit, open));
             });
         }
     }

@@ -1,64 +1,114 @@
 //! The counters in the text format that Prometheus reads.
+//!
+//! Every family has a help text and a type, counters end in `_total`, and units are seconds and bytes. Label values come from closed
+//! enums and from the settings, never from a request.
 
-use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::{PoisonError, atomic::AtomicU64, atomic::Ordering::Relaxed},
+};
 
-use kato_shared::api::UpstreamStats;
+use super::{
+    Event, Gauges, Metrics, Outcome, UpstreamCounters, gauges,
+    histogram::{BUCKETS, Histogram},
+};
+use crate::{
+    origin::ErrorKind,
+    store::{Store, Trouble},
+};
 
-use super::{BUCKETS, Event, Metrics, Outcome};
-use crate::store::{Store, Trouble};
+/// A counter or gauge without labels: name, help, value.
+type Plain = (&'static str, &'static str, u64);
 
 impl Metrics {
-    /// The metrics page; `stored` are the store's responses and bytes.
-    pub fn render(&self, stored: (u64, u64)) -> String {
+    /// The metrics page.
+    pub fn render(&self, now: &Gauges) -> String {
         let mut page = Page(String::new());
+        self.render_requests(&mut page);
+        self.render_times(&mut page);
+        self.render_events(&mut page);
+        self.render_upstreams(&mut page);
+        render_store(&mut page, now);
+        render_mirrors(&mut page, now);
+        render_process(&mut page);
+        page.0
+    }
+
+    fn render_requests(&self, page: &mut Page) {
+        let all = &self.0;
+        let of = |counters: &[AtomicU64], outcome: Outcome| counters[outcome as usize].load(Relaxed);
         page.family(
             "kato_proxy_requests_total",
             "counter",
             "Requests answered, by outcome.",
         );
         for outcome in Outcome::ALL {
-            page.sample(
-                "kato_proxy_requests_total",
-                Some(("outcome", outcome.label())),
-                self.0.requests[outcome as usize].load(Relaxed),
-            );
+            let labels = [("outcome", outcome.label())];
+            page.sample("kato_proxy_requests_total", &labels, of(&all.requests, outcome));
         }
-        self.render_events(&mut page);
-        for (name, help, value) in [
-            (
-                "kato_proxy_lan_bytes_total",
-                "Body bytes sent to clients.",
-                self.lan_bytes(),
-            ),
-            (
-                "kato_proxy_tunnel_bytes_total",
-                "Bytes through CONNECT tunnels.",
-                self.0.tunnel_bytes.load(Relaxed),
-            ),
-            (
-                "kato_proxy_connections_total",
-                "Client connections accepted.",
-                self.0.connections.load(Relaxed),
-            ),
-        ] {
-            page.family(name, "counter", help);
-            page.sample(name, None, value);
+        page.plain(
+            "counter",
+            &[
+                (
+                    "kato_proxy_lan_bytes_total",
+                    "Body bytes sent to clients.",
+                    self.lan_bytes(),
+                ),
+                (
+                    "kato_proxy_tunnel_bytes_total",
+                    "Bytes through CONNECT tunnels.",
+                    all.tunnel_bytes.load(Relaxed),
+                ),
+                (
+                    "kato_proxy_connections_total",
+                    "Client connections accepted.",
+                    all.connections.load(Relaxed),
+                ),
+            ],
+        );
+        page.plain(
+            "gauge",
+            &[
+                (
+                    "kato_proxy_open_connections",
+                    "Client connections that are open.",
+                    all.open_connections.load(Relaxed),
+                ),
+                (
+                    "kato_proxy_in_flight_requests",
+                    "Requests whose answers are under way.",
+                    all.in_flight.load(Relaxed),
+                ),
+            ],
+        );
+    }
+
+    fn render_times(&self, page: &mut Page) {
+        let all = &self.0;
+        let name = "kato_proxy_first_byte_seconds";
+        page.family(
+            name,
+            "histogram",
+            "Time until the response head was ready, by outcome.",
+        );
+        for outcome in Outcome::ALL {
+            let labels = [("outcome", outcome.label())];
+            page.histogram(name, &labels, &all.first_byte[outcome as usize]);
         }
+        let name = "kato_proxy_fill_seconds";
         page.family(
-            "kato_proxy_stored_responses",
-            "gauge",
-            "Cache keys with a stored response.",
+            name,
+            "histogram",
+            "Time from the head of a response to the end of its download.",
         );
-        page.sample("kato_proxy_stored_responses", None, stored.0);
+        page.histogram(name, &[], &all.fill);
+        let name = "kato_proxy_join_wait_seconds";
         page.family(
-            "kato_proxy_stored_bytes",
-            "gauge",
-            "Bytes of distinct content in the store.",
+            name,
+            "histogram",
+            "Time that a request waited for the head of another one's download.",
         );
-        page.sample("kato_proxy_stored_bytes", None, stored.1);
-        self.render_upstreams(&mut page);
-        self.render_first_byte(&mut page);
-        page.0
+        page.histogram(name, &[], &all.join_wait);
     }
 
     fn render_events(&self, page: &mut Page) {
@@ -70,7 +120,7 @@ impl Metrics {
         for event in Event::ALL {
             page.sample(
                 "kato_proxy_events_total",
-                Some(("event", event.label())),
+                &[("event", event.label())],
                 self.0.events[event as usize].load(Relaxed),
             );
         }
@@ -82,64 +132,70 @@ impl Metrics {
         for trouble in Trouble::ALL {
             page.sample(
                 "kato_proxy_not_stored_total",
-                Some(("reason", trouble.label())),
+                &[("reason", trouble.label())],
                 self.0.not_stored[trouble as usize].load(Relaxed),
             );
         }
     }
 
     fn render_upstreams(&self, page: &mut Page) {
-        let stats = self.upstreams();
-        let families: [(&str, &str, Reading); 3] = [
+        let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        let single: [(&str, &str, Reading); 2] = [
             (
                 "kato_proxy_upstream_requests_total",
                 "Requests sent to upstreams.",
-                |stats| stats.requests,
+                |counters| &counters.requests,
             ),
             (
                 "kato_proxy_wan_bytes_total",
                 "Body bytes received from upstreams.",
-                |stats| stats.bytes,
-            ),
-            (
-                "kato_proxy_upstream_failures_total",
-                "Requests that brought no answer.",
-                |stats| stats.failures,
+                |counters| &counters.bytes,
             ),
         ];
-        for (name, help, value) in families {
+        for (name, help, reading) in single {
             page.family(name, "counter", help);
-            for upstream in &stats {
-                page.sample(name, Some(("upstream", &upstream.name)), value(upstream));
+            for (upstream, counters) in upstreams.iter() {
+                page.sample(name, &[("upstream", upstream)], reading(counters).load(Relaxed));
             }
         }
-    }
-
-    fn render_first_byte(&self, page: &mut Page) {
-        let name = "kato_proxy_first_byte_seconds";
-        page.family(name, "histogram", "Time until the response head was ready.");
-        for outcome in Outcome::ALL {
-            let (histogram, label) = (&self.0.first_byte[outcome as usize], outcome.label());
-            let count = histogram.count.load(Relaxed);
-            let mut below = 0;
-            for (bound, bucket) in BUCKETS.iter().zip(&histogram.buckets) {
-                below += bucket.load(Relaxed);
-                page.line(&format!(
-                    "{name}_bucket{{outcome=\"{label}\",le=\"{bound}\"}} {below}"
-                ));
+        let name = "kato_proxy_upstream_failures_total";
+        page.family(
+            name,
+            "counter",
+            "Requests that brought no answer, by kind of error.",
+        );
+        for (upstream, counters) in upstreams.iter() {
+            for kind in ErrorKind::ALL {
+                let labels = [("upstream", upstream.as_str()), ("kind", kind.label())];
+                page.sample(name, &labels, counters.failures[kind as usize].load(Relaxed));
             }
-            let sum = Duration::from_micros(histogram.sum_micros.load(Relaxed)).as_secs_f64();
-            page.line(&format!(
-                "{name}_bucket{{outcome=\"{label}\",le=\"+Inf\"}} {count}"
-            ));
-            page.line(&format!("{name}_sum{{outcome=\"{label}\"}} {sum}"));
-            page.line(&format!("{name}_count{{outcome=\"{label}\"}} {count}"));
+        }
+        let by_outcome: [(&str, &str, Readings); 2] = [
+            (
+                "kato_proxy_upstream_answers_total",
+                "Answers to clients about resources of an upstream, by outcome.",
+                |counters| &counters.answers,
+            ),
+            (
+                "kato_proxy_upstream_answer_bytes_total",
+                "Body bytes of these answers.",
+                |counters| &counters.answer_bytes,
+            ),
+        ];
+        for (name, help, reading) in by_outcome {
+            page.family(name, "counter", help);
+            for (upstream, counters) in upstreams.iter() {
+                for outcome in Outcome::ALL {
+                    let labels = [("upstream", upstream.as_str()), ("outcome", outcome.label())];
+                    page.sample(name, &labels, reading(counters)[outcome as usize].load(Relaxed));
+                }
+            }
         }
     }
 }
 
-/// What the store tells about itself, as a part of the page.
-pub fn render_store(store: &Store) -> String {
+/// What the scrub tells, as a part of the page.
+pub fn render_scrub(store: &Store) -> String {
     let mut page = Page(String::new());
     let scrub = store.scrub_figures();
     for (name, kind, help, value) in [
@@ -167,27 +223,75 @@ pub fn render_store(store: &Store) -> String {
             "Damaged contents that are kept for somebody to look at.",
             store.quarantined().len() as u64,
         ),
-        (
-            "kato_proxy_queued_responses",
-            "gauge",
-            "Stored responses that are not durable yet.",
-            store.queued(),
-        ),
-        (
-            "kato_proxy_store_ails",
-            "gauge",
-            "1 while the store takes nothing new.",
-            u64::from(store.trouble().is_some()),
-        ),
     ] {
         page.family(name, kind, help);
-        page.sample(name, None, value);
+        page.sample(name, &[], value);
     }
     page.0
 }
 
+/// A counter of an upstream for each outcome.
+type Readings = fn(&UpstreamCounters) -> &[AtomicU64];
+
 /// One counter of an upstream.
-type Reading = fn(&UpstreamStats) -> u64;
+type Reading = fn(&UpstreamCounters) -> &AtomicU64;
+
+fn render_store(page: &mut Page, now: &Gauges) {
+    page.plain(
+        "gauge",
+        &[
+            (
+                "kato_proxy_stored_responses",
+                "Cache keys with a stored response.",
+                now.responses,
+            ),
+            (
+                "kato_proxy_stored_bytes",
+                "Bytes of distinct content in the store.",
+                now.bytes,
+            ),
+            (
+                "kato_proxy_queued_responses",
+                "Stored responses on their way to the disk.",
+                now.queued,
+            ),
+            (
+                "kato_proxy_storing",
+                "1 while the store takes new content, 0 while bodies are passed through.",
+                u64::from(now.is_storing),
+            ),
+        ],
+    );
+}
+
+fn render_mirrors(page: &mut Page, now: &Gauges) {
+    let name = "kato_proxy_mirror_down";
+    page.family(
+        name,
+        "gauge",
+        "1 while requests with a stored response to stand in do not wait for this mirror.",
+    );
+    for (upstream, mirror, is_down) in &now.mirrors {
+        let labels = [("upstream", upstream.as_str()), ("mirror", mirror.as_str())];
+        page.sample(name, &labels, u64::from(*is_down));
+    }
+}
+
+fn render_process(page: &mut Page) {
+    let (resident, descriptors) = gauges::process();
+    let readings = [
+        ("process_resident_memory_bytes", "Resident memory.", resident),
+        ("process_open_fds", "Open file descriptors.", descriptors),
+    ];
+    for (name, help, value) in readings {
+        if let Some(value) = value {
+            page.plain("gauge", &[(name, help, value)]);
+        }
+    }
+    let name = "kato_proxy_build_info";
+    page.family(name, "gauge", "1, with the version of this program.");
+    page.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
 
 /// The page being written. Writing to a `String` cannot fail.
 struct Page(String);
@@ -201,10 +305,54 @@ impl Page {
         self.line(&format!("# HELP {name} {help}\n# TYPE {name} {kind}"));
     }
 
-    fn sample(&mut self, name: &str, label: Option<(&str, &str)>, value: u64) {
-        match label {
-            Some((key, text)) => self.line(&format!("{name}{{{key}=\"{text}\"}} {value}")),
-            None => self.line(&format!("{name} {value}")),
+    /// Families of one sample each.
+    fn plain(&mut self, kind: &str, samples: &[Plain]) {
+        for (name, help, value) in samples {
+            self.family(name, kind, help);
+            self.sample(name, &[], *value);
         }
     }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.line(&format!("{name}{} {value}", shown(labels)));
+    }
+
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+        let now = histogram.snapshot();
+        for (bound, count) in BUCKETS.iter().zip(now.cumulative) {
+            let bound = bound.to_string();
+            self.sample(&format!("{name}_bucket"), &with(labels, ("le", &bound)), count);
+        }
+        self.sample(
+            &format!("{name}_bucket"),
+            &with(labels, ("le", "+Inf")),
+            now.count,
+        );
+        self.line(&format!("{name}_sum{} {}", shown(labels), now.sum.as_secs_f64()));
+        self.sample(&format!("{name}_count"), labels, now.count);
+    }
+}
+
+fn with<'l>(labels: &[(&'l str, &'l str)], last: (&'l str, &'l str)) -> Vec<(&'l str, &'l str)> {
+    labels.iter().copied().chain([last]).collect()
+}
+
+/// `{name="value",…}`, or nothing.
+fn shown(labels: &[(&str, &str)]) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+        .collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+/// "`label_value` … has to escape backslash, double-quote, and line feed".
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }

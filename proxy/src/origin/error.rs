@@ -79,6 +79,14 @@ pub enum OriginError {
         /// Where to.
         location: String,
     },
+    /// A part, or "not modified", where nothing of the kind was asked for.
+    #[error("`{url}` was answered with {status}, which was not asked for")]
+    Unasked {
+        /// The URL, redacted.
+        url: String,
+        /// The status code.
+        status: http::StatusCode,
+    },
     /// TLS cannot be set up.
     #[error("TLS towards upstreams cannot be set up")]
     Tls(#[source] rustls::Error),
@@ -232,6 +240,28 @@ pub enum ErrorKind {
     Busy,
 }
 
+impl ErrorKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 5] = [
+        Self::Unreachable,
+        Self::Timeout,
+        Self::BadResponse,
+        Self::Guarded,
+        Self::Busy,
+    ];
+
+    /// The label's value in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::BadResponse => "bad_response",
+            Self::Guarded => "guarded",
+            Self::Busy => "busy",
+        }
+    }
+}
+
 impl OriginError {
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
@@ -244,6 +274,7 @@ impl OriginError {
             Self::Body { .. }
             | Self::NotResumable { .. }
             | Self::TooManyRedirects { .. }
+            | Self::Unasked { .. }
             | Self::BadRedirect { .. } => ErrorKind::BadResponse,
         }
     }

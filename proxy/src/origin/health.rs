@@ -105,6 +105,12 @@ impl Health {
         }
     }
 
+    /// Whether `url`'s origin has a mark against it now. Unlike [`Self::standing`] it gives no trial away: for those who only look.
+    pub(super) fn is_marked(&self, url: &Url, now: Instant) -> bool {
+        let marks = self.lock();
+        marks.get(&key(url)).is_some_and(|mark| now < mark.until)
+    }
+
     /// Notes that `url`'s origin did not answer; tells whether it was up before.
     pub(super) fn failed(&self, url: &Url, now: Instant) -> bool {
         let mut marks = self.lock();

@@ -99,6 +99,17 @@ impl Budget {
     }
 }
 
+/// Whether `status` answers a range or a condition that the request did not have: taken for an answer, it would be a part or
+/// nothing in the place of the whole.
+pub(super) fn is_unasked(request: &HeaderMap, status: StatusCode) -> bool {
+    let has = |names: &[header::HeaderName]| names.iter().any(|name| request.contains_key(name));
+    match status {
+        StatusCode::PARTIAL_CONTENT => !has(&[header::RANGE]),
+        StatusCode::NOT_MODIFIED => !has(&[header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]),
+        _ => false,
+    }
+}
+
 /// Whether another URL of the upstream may answer better.
 pub(super) fn is_overloaded(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 500 | 502..=504)

@@ -21,7 +21,7 @@ use super::{
     profile::Profile,
     redirect::{self, MAX_REDIRECTS},
     resume::Current,
-    retry::{Budget, Policy, is_overloaded},
+    retry::{Budget, Policy, is_overloaded, is_unasked},
     setup::Setup,
 };
 use crate::{metrics::Metrics, settings::Settings};
@@ -162,6 +162,12 @@ impl Origin {
                     }
                     overloaded = Some((response, wait));
                 }
+                Ok(response) if is_unasked(&request.headers, response.status) => {
+                    return Err(Unanswered::Failed(OriginError::Unasked {
+                        url: redact::url(url),
+                        status: response.status,
+                    }));
+                }
                 Ok(response) => return Ok(response),
                 Err(error) if request.method.is_safe() && error.may_do_better_elsewhere() => {
                     failure = Some(error);
@@ -283,7 +289,7 @@ impl Origin {
                 waited: self.0.progress_timeout,
             },
         };
-        self.0.metrics.upstream_failure(&request.upstream);
+        self.0.metrics.upstream_failure(&request.upstream, error.kind());
         if error.is_dead() && self.0.health.failed(url, Instant::now()) {
             tracing::warn!(upstream = request.upstream, url = %origin_of(url), error = %Chain(&error), "the origin does not answer; others are asked first for a while");
         }
@@ -292,6 +298,11 @@ impl Origin {
 
     pub(super) fn health(&self) -> &Health {
         &self.0.health
+    }
+
+    /// Whether the origin of `url` is asked last, or not at all for a while.
+    pub fn is_down(&self, url: &Url) -> bool {
+        self.0.health.is_marked(url, Instant::now())
     }
 
     pub(super) fn policy(&self) -> &Policy {

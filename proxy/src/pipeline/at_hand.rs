@@ -100,8 +100,8 @@ impl Pipeline {
         };
         let lasts = lasts_until(&request, selected.head(), decision, now);
         let answer = found(&request, &selected, content, (aged, detail));
-        let url = self.0.metrics.url(target.key.uri());
-        let about = (url, shown_if_wanted(&asked.uri));
+        let counted = self.counted(&target);
+        let about = (counted, shown_if_wanted(&asked.uri));
         let record = self.record(&answer, (asked.method.clone(), client), about, started);
         let (head, payload, record) = self.finish(answer, record);
         let (is_lasting, body) = lasting_body(&payload, in_memory);

@@ -192,6 +192,10 @@ impl Pipeline {
     pub(super) fn complete_request(&self, headers: &mut HeaderMap, received: Version) {
         headers.remove(header::HOST);
         headers.remove(header::CONTENT_LENGTH);
+        // Credentials for this proxy are not the origin's to see (RFC 9110 §11.7.2).
+        for name in fields::PROXY_FIELDS {
+            headers.remove(name);
+        }
         fields::append_via(headers, received, &self.0.pseudonym);
     }
 
@@ -265,7 +269,9 @@ impl Pipeline {
             body: response.body,
             partial: None,
         };
+        let since = Instant::now();
         Box::pin(self.land(flight, arrival)).await;
+        self.0.metrics.filled(since.elapsed());
     }
 }
 

@@ -131,7 +131,7 @@ impl Pipeline {
             let key = key.to_string();
             self.taint(&key).await;
             if let Err(error) = self.0.store.invalidate(key.clone()).await {
-                tracing::warn!(key, error = %kato_shared::chain::Chain(&error), "a response could not be invalidated");
+                tracing::warn!(error = %kato_shared::chain::Chain(&error), "a response could not be invalidated");
             }
         }
     }

@@ -144,7 +144,7 @@ impl Pipeline {
         };
         if response.status != StatusCode::OK {
             let status = response.status;
-            tracing::warn!(url = flight.ask.target.key.uri(), %status, "content could not be fetched again");
+            tracing::warn!(url = %flight.ask.target.key.shown(), %status, "content could not be fetched again");
             // Each asks for itself, and hears what the upstream says.
             return flight.permit.keep_private();
         }
@@ -176,7 +176,7 @@ impl Pipeline {
         let event = match error {
             FillError::Unwanted => {
                 tracing::info!(
-                    url = flight.ask.target.key.uri(),
+                    url = %flight.ask.target.key.shown(),
                     "a download was given up, as no client was left"
                 );
                 return self.0.metrics.note(Event::Deserted);
@@ -188,7 +188,7 @@ impl Pipeline {
             | FillError::Abandoned => Event::FillFailed,
         };
         self.0.metrics.note(event);
-        tracing::warn!(url = flight.ask.target.key.uri(), error = %Chain(error), "a download failed");
+        tracing::warn!(url = %flight.ask.target.key.shown(), error = %Chain(error), "a download failed");
     }
 
     /// Keeps the beginning of a 200 whose rest can be asked for.

@@ -54,7 +54,7 @@ use crate::{
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
-    metrics::{Metrics, Outcome, UrlCounters},
+    metrics::{Counted, Gauges, Metrics, Outcome},
     origin::{Origin, OriginError},
     policy::{self, headers as fields},
     respond,
@@ -188,16 +188,16 @@ impl Pipeline {
         let method = request.method().clone();
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
-        let (answer, url, shown, slot) = if self.0.settings.access.allows(client) {
+        let (answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
             let shown = shown_if_wanted(request.uri());
-            let (answer, url, slot) = self.admitted(request, client).await;
-            (answer, url, shown, slot)
+            let (answer, counted, slot) = self.admitted(request, client).await;
+            (answer, counted, shown, slot)
         } else {
             let refusal = respond::problem(&respond::client_refused(client));
             let answer = Answer::generated(refusal, Outcome::Refused, "client-refused");
-            (answer, None, "-".into(), None)
+            (answer, Counted::default(), "-".into(), None)
         };
-        let record = self.record(&answer, (method, client), (url, shown), started);
+        let record = self.record(&answer, (method, client), (counted, shown), started);
         let (parts, payload, record) = self.finish(answer, record);
         let body = ResponseBody::new(payload, Some(record))
             .by_way_of(queue)
@@ -217,7 +217,7 @@ impl Pipeline {
         &self,
         answer: &Answer,
         (method, client): (Method, IpAddr),
-        (url, target): (Option<Arc<UrlCounters>>, Arc<str>),
+        (counted, target): (Counted, Arc<str>),
         started: Instant,
     ) -> Record {
         self.0.metrics.answered(answer.outcome, started.elapsed());
@@ -225,7 +225,8 @@ impl Pipeline {
             method,
             target,
             client,
-            url,
+            counted,
+            in_flight: self.0.metrics.in_flight(),
             started,
             outcome: answer.outcome,
             status: answer.response.status(),
@@ -250,6 +251,26 @@ impl Pipeline {
     /// The store, for the admin API.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Readings of the store and the origins, for metrics.
+    pub(crate) fn gauges(&self) -> Gauges {
+        let store = &self.0.store;
+        let totals = store.totals().unwrap_or_default();
+        let upstreams = self.0.settings.upstreams.iter();
+        let mirrors = upstreams.flat_map(|upstream| {
+            upstream.urls.iter().map(|base| {
+                let is_down = self.0.origin.is_down(base.url());
+                (upstream.name.to_string(), redact::url(base.url()), is_down)
+            })
+        });
+        Gauges {
+            responses: totals.responses,
+            bytes: totals.bytes,
+            queued: store.queued(),
+            mirrors: mirrors.collect(),
+            is_storing: store.trouble().is_none() && store.check_room().is_ok(),
+        }
     }
 
     /// Where requests may go.
@@ -296,45 +317,47 @@ impl Pipeline {
         Ok(route)
     }
 
+    /// Where answers about `target` are counted.
+    fn counted(&self, target: &Target) -> Counted {
+        let upstream = target.upstream.name.as_str();
+        self.0.metrics.counted(target.key.uri(), upstream)
+    }
+
     /// Answers when there is a place for one more request; the place is held until the answer is sent.
-    async fn admitted(
-        &self,
-        request: Request<Incoming>,
-        client: IpAddr,
-    ) -> (Answer, Option<Arc<UrlCounters>>, Option<Slot>) {
+    async fn admitted(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Counted, Option<Slot>) {
         match self.0.admission.admit(client, &self.0.settings.limits).await {
             Ok(slot) => {
-                let (answer, url) = self.answer(request, client).await;
-                (answer, url, Some(slot))
+                let (answer, counted) = self.answer(request, client).await;
+                (answer, counted, Some(slot))
             }
             Err(overload) => {
                 let refusal = respond::overloaded(&overload);
                 let answer = Answer::generated(refusal, Outcome::Refused, "overloaded");
-                (answer, None, None)
+                (answer, Counted::default(), None)
             }
         }
     }
 
-    async fn answer(
-        &self,
-        mut request: Request<Incoming>,
-        client: IpAddr,
-    ) -> (Answer, Option<Arc<UrlCounters>>) {
+    async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Counted) {
         if authority::normalise(&mut request, &self.0.router).is_err() {
             let refusal = respond::problem(&respond::bad_host());
-            return (Answer::generated(refusal, Outcome::Refused, "bad-host"), None);
+            return (
+                Answer::generated(refusal, Outcome::Refused, "bad-host"),
+                Counted::default(),
+            );
         }
         let line = (request.method(), request.uri(), request.version());
         let route = match self.admit(line, request.headers()) {
             Ok(route) => route,
-            Err(refusal) => return (*refusal, None),
+            Err(refusal) => return (*refusal, Counted::default()),
         };
         match route {
             Route::Tunnel { host, port, upstream } => {
-                (self.tunnel(request, (host, port), &upstream, client).await, None)
+                let answer = self.tunnel(request, (host, port), &upstream, client).await;
+                (answer, Counted::default())
             }
             Route::Target(target) => {
-                let url = self.0.metrics.url(target.key.uri());
+                let counted = self.counted(&target);
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
                     let (mut parts, _no_content) = request.into_parts();
                     fields::strip_unkeyed(&mut parts.headers);
@@ -348,7 +371,7 @@ impl Pipeline {
                 } else {
                     self.forward(request, &target).await
                 };
-                (answer, url)
+                (answer, counted)
             }
         }
     }

@@ -254,7 +254,7 @@ impl Pipeline {
             }
             FailureAnswer::PassFailure(refusal) => {
                 tracing::debug!(
-                    url = ask.target.key.uri(),
+                    url = %ask.target.key.shown(),
                     ?refusal,
                     "the stored response may not stand in"
                 );

@@ -34,7 +34,7 @@ impl Pipeline {
     pub(super) async fn resume(&self, flight: &Flight, kept: Kept) -> Resumption {
         let at = kept.partial.received();
         tracing::info!(
-            url = flight.ask.target.key.uri(),
+            url = %flight.ask.target.key.shown(),
             at,
             "taking up an earlier download where it stopped"
         );
@@ -89,7 +89,7 @@ fn combined(flight: &Flight, kept: &Kept, response: &OriginResponse) -> Option<S
     let is_same = strong_validator(&response.headers).as_ref() == Some(&kept.validator);
     if !is_rest || !is_same {
         tracing::info!(
-            url = flight.ask.target.key.uri(),
+            url = %flight.ask.target.key.shown(),
             content_range,
             "the rest does not fit what is there; fetching the whole"
         );

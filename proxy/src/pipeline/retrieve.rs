@@ -179,7 +179,7 @@ impl Pipeline {
                     Err(_gone) => Round::Again,
                 }
             }
-            Joined::Follow(mut joiner) => match joiner.outcome().await {
+            Joined::Follow(mut joiner) => match self.waited(joiner.outcome()).await {
                 // Received, and only not stored yet: from here on it is a stored response, and one that may not be sent
                 // without validation is not sent to those who came after its end.
                 State::Shared(shared) if !self.is_joinable(ask, &shared, overrides) => {
@@ -191,6 +191,14 @@ impl Pipeline {
                 State::Abandoned | State::Waiting => Round::Again,
             },
         }
+    }
+
+    /// `wait`, measured.
+    async fn waited<T>(&self, wait: impl Future<Output = T>) -> T {
+        let since = Instant::now();
+        let outcome = wait.await;
+        self.0.metrics.joined(since.elapsed());
+        outcome
     }
 
     /// Whether a request that comes now may still have what the flight brings.

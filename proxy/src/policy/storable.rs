@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::{
     Overrides, Request,
     cache_control::{FieldScope, RequestDirectives, ResponseDirectives},
-    headers::list_contains,
     targeted::{self, Effective},
+    vary::varies_beyond_fields,
 };
 
 /// Whether a response may enter the store.
@@ -159,7 +159,7 @@ fn forbidden(
     if response.contains_key(header::SET_COOKIE) && !is_for_all && !overrides.store_set_cookie {
         return Some(NoStoreReason::SetCookie);
     }
-    if list_contains(response, &header::VARY, b"*") {
+    if varies_beyond_fields(response) {
         return Some(NoStoreReason::VaryAny);
     }
     let explicit =

@@ -11,7 +11,7 @@ use std::fmt::{self, Write as _};
 use http::{HeaderMap, HeaderName, header};
 use kato_shared::Digest;
 
-use super::{Request, Stored, cache_control::split_list, headers::list_contains};
+use super::{Request, Stored, cache_control::split_list};
 use crate::key::push_escaped;
 
 /// The secondary cache key: the request fields that a response's `Vary` names, with their normalised values.
@@ -82,6 +82,16 @@ impl fmt::Display for Selecting {
     }
 }
 
+/// True where `Vary` says that more than request fields selects the response: `*`, or a member that is no field name. What is
+/// not understood cannot be compared, so it matches nothing.
+pub fn varies_beyond_fields(response: &HeaderMap) -> bool {
+    response
+        .get_all(header::VARY)
+        .iter()
+        .flat_map(|line| split_list(line.as_bytes()))
+        .any(|member| member == b"*" || HeaderName::from_bytes(member).is_err())
+}
+
 /// The result of looking for a stored response under one cache key.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup<'a> {
@@ -110,7 +120,7 @@ pub fn select<'a>(request: &Request<'_>, variants: &'a [Stored]) -> Lookup<'a> {
         .iter()
         .enumerate()
         .filter(|(_, stored)| {
-            !list_contains(&stored.headers, &header::VARY, b"*") && stored.selecting.matches(request.headers)
+            !varies_beyond_fields(&stored.headers) && stored.selecting.matches(request.headers)
         })
         .max_by_key(|(_, stored)| (stored.date(), stored.times.response))
         .map_or(Lookup::NoVariant, |(index, stored)| Lookup::Found {

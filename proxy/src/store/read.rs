@@ -42,7 +42,7 @@ impl Store {
                 responses
             }
             Err(error) => {
-                tracing::warn!(key, error = %Chain(&error), "the index could not be read; treated as a miss");
+                tracing::warn!(error = %Chain(&error), "the index could not be read; treated as a miss");
                 Responses::default()
             }
         }
@@ -67,7 +67,7 @@ impl Store {
             Ok(Some(response)) => response,
             Ok(None) => return Responses::default(),
             Err(error) => {
-                tracing::warn!(key, error = %Chain(&error), "the index could not be read; treated as a miss");
+                tracing::warn!(error = %Chain(&error), "the index could not be read; treated as a miss");
                 return Responses::default();
             }
         };
@@ -75,7 +75,7 @@ impl Store {
         response.head.selecting = Selecting::default();
         response.head.headers.remove(header::VARY);
         if let Err(error) = self.update(key.to_owned(), response.clone()).await {
-            tracing::warn!(key, error = %Chain(&error), "known content could not get another name");
+            tracing::warn!(error = %Chain(&error), "known content could not get another name");
         }
         Responses::new(vec![response].into())
     }

@@ -27,7 +27,7 @@ use raw::{Answer, RawOrigin, exchange};
 struct Setup {
     origin: RawOrigin,
     proxy: Proxy,
-    cache: TempDir,
+    _cache: TempDir,
 }
 
 impl Setup {
@@ -41,7 +41,11 @@ impl Setup {
         let url = format!("http://{}/", origin.address);
         let settings = Settings::new(cache.path()).upstream("files", &url);
         let proxy = more(settings).start().await?;
-        Ok(Self { origin, proxy, cache })
+        Ok(Self {
+            origin,
+            proxy,
+            _cache: cache,
+        })
     }
 
     /// The bytes of a table with `HOST` as the origin's address, sent on a connection of their own.

@@ -120,3 +120,16 @@ proptest! {
         prop_assert!(!same("x-a", &[("x-a", a.as_str())], &[("x-a", b.as_str())]));
     }
 }
+
+#[test]
+fn rfc9110_s12_5_5_a_member_that_is_no_field_name_selects_nothing() {
+    for vary in ["*", "accept, *", "accept, \"x, y", "accept encoding", "a:b"] {
+        let head = stored(&[("vary", vary), ("cache-control", "max-age=60")]);
+        let request = HeaderMap::new();
+        let request = Request {
+            method: &Method::GET,
+            headers: &request,
+        };
+        assert!(matches!(select(&request, &[head]), Lookup::NoVariant), "{vary}");
+    }
+}

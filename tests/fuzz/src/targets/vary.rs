@@ -1,6 +1,6 @@
 //! `Vary` and the selection of a stored response: RFC 9111 §4.1.
 
-use http::{Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
 use kato_proxy::policy::{Lookup, Overrides, Request, Selecting, Stored, Times, select};
 
 use super::{fields, parts, time};
@@ -23,11 +23,13 @@ pub fn vary(data: &[u8]) {
         "the text keeps different selections apart"
     );
     assert_eq!(Selecting::from_pairs(of_first.pairs().to_vec()), of_first);
-    let any = response.get_all(header::VARY).iter().any(|line| {
-        line.as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|name| name.trim_ascii() == b"*")
-    });
+    // `*`, and what is no field name and so cannot be compared.
+    let any = response
+        .get_all(header::VARY)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|member| member == b"*" || !member.is_empty() && HeaderName::from_bytes(member).is_err());
     let (one, other) = (
         Request {
             method: &Method::GET,
