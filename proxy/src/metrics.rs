@@ -138,7 +138,7 @@ struct Counters {
     connections: AtomicU64,
     /// By name, in the order in which they were configured. A replaced upstream keeps its counts; none is ever removed.
     upstreams: RwLock<Vec<(String, UpstreamCounters)>>,
-    urls: Mutex<HashMap<String, UrlCounts>>,
+    urls: Mutex<HashMap<String, Arc<UrlCounters>>>,
 }
 
 #[derive(Debug, Default)]
@@ -150,9 +150,39 @@ struct UpstreamCounters {
 
 #[derive(Debug, Default)]
 struct Histogram {
+    /// Each observation is in the first bucket that it fits, or in none; the page adds them up.
     buckets: [AtomicU64; BUCKETS.len()],
     count: AtomicU64,
     sum_micros: AtomicU64,
+}
+
+/// Counters of one URL, shared with whoever answers for it.
+#[derive(Debug, Default)]
+pub struct UrlCounters {
+    requests: AtomicU64,
+    origin_requests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl UrlCounters {
+    /// A client's request was answered with `bytes` body bytes.
+    pub fn answered(&self, bytes: u64) {
+        self.requests.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// A request went to an upstream.
+    pub fn asked_origin(&self) {
+        self.origin_requests.fetch_add(1, Relaxed);
+    }
+
+    fn counts(&self) -> UrlCounts {
+        UrlCounts {
+            requests: self.requests.load(Relaxed),
+            origin_requests: self.origin_requests.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+        }
+    }
 }
 
 /// Requests for one URL since the start.
@@ -190,10 +220,8 @@ impl Metrics {
         self.0.requests[outcome as usize].fetch_add(1, Relaxed);
         let histogram = &self.0.first_byte[outcome as usize];
         let seconds = first_byte.as_secs_f64();
-        for (bound, bucket) in BUCKETS.iter().zip(&histogram.buckets) {
-            if seconds <= *bound {
-                bucket.fetch_add(1, Relaxed);
-            }
+        if let Some(bucket) = BUCKETS.iter().position(|bound| seconds <= *bound) {
+            histogram.buckets[bucket].fetch_add(1, Relaxed);
         }
         histogram.count.fetch_add(1, Relaxed);
         let micros = u64::try_from(first_byte.as_micros()).unwrap_or(u64::MAX);
@@ -225,14 +253,13 @@ impl Metrics {
         self.0.connections.fetch_add(1, Relaxed);
     }
 
-    /// Counts for one URL; `count` changes them.
-    pub fn url(&self, url: &str, count: impl FnOnce(&mut UrlCounts)) {
+    /// The counters of one URL; `None` for those that are only in the totals.
+    pub fn url(&self, url: &str) -> Option<Arc<UrlCounters>> {
         let mut urls = self.0.urls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counts) = urls.get_mut(url) {
-            count(counts);
-        } else if urls.len() < MAX_URLS {
-            count(urls.entry(url.to_owned()).or_default());
+        if let Some(counters) = urls.get(url) {
+            return Some(Arc::clone(counters));
         }
+        (urls.len() < MAX_URLS).then(|| Arc::clone(urls.entry(url.to_owned()).or_default()))
     }
 
     /// The counts of all URLs that begin with `prefix`, sorted.
@@ -241,7 +268,7 @@ impl Metrics {
         let mut found: Vec<_> = urls
             .iter()
             .filter(|(url, _)| url.starts_with(prefix))
-            .map(|(url, counts)| (url.clone(), *counts))
+            .map(|(url, counters)| (url.clone(), counters.counts()))
             .collect();
         drop(urls);
         found.sort_by(|one, other| one.0.cmp(&other.0));

@@ -158,8 +158,8 @@ impl Admin {
     fn metrics(&self) -> Response<Payload> {
         let totals = self.pipeline.store().totals().unwrap_or_default();
         let mut page = self.pipeline.metrics().render((totals.responses, totals.bytes));
-        page.push_str(&render_store(self.pipeline.store()));
         page += &store_api::metrics(&self.pipeline.store().figures(), totals);
+        page += &render_store(self.pipeline.store());
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

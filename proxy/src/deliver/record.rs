@@ -1,23 +1,23 @@
 //! The access log: one event per answer, written when its body ends or breaks.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use crate::metrics::{Event, Metrics, Outcome};
+use crate::metrics::{Event, Metrics, Outcome, UrlCounters};
 
 /// One request and its answer so far. Dropped, it is logged and counted.
 #[derive(Debug)]
 pub struct Record {
     /// The method.
     pub method: Method,
-    /// The target, redacted.
-    pub target: String,
+    /// The target, redacted; nothing where nobody reads it, see [`Record::is_wanted`].
+    pub target: Arc<str>,
     /// The client.
     pub client: IpAddr,
-    /// The cache key's URI, under which requests are counted.
-    pub url: Option<String>,
+    /// Where requests for this URL are counted.
+    pub url: Option<Arc<UrlCounters>>,
     /// When the request arrived.
     pub started: Instant,
     /// How it was answered.
@@ -33,6 +33,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether somebody reads the access log: if not, nothing need be made ready for it.
+    pub fn is_wanted() -> bool {
+        tracing::enabled!(target: "access", tracing::Level::INFO)
+    }
+
     /// Notes bytes that were handed to the connection.
     pub fn add(&mut self, bytes: u64) {
         self.sent += bytes;
@@ -50,10 +55,7 @@ impl Drop for Record {
             self.metrics.note(Event::BodyBroken);
         }
         if let Some(url) = &self.url {
-            self.metrics.url(url, |counts| {
-                counts.requests += 1;
-                counts.bytes += self.sent;
-            });
+            url.answered(self.sent);
         }
         tracing::info!(
             target: "access",

@@ -121,10 +121,11 @@ impl Metrics {
         for outcome in Outcome::ALL {
             let (histogram, label) = (&self.0.first_byte[outcome as usize], outcome.label());
             let count = histogram.count.load(Relaxed);
+            let mut below = 0;
             for (bound, bucket) in BUCKETS.iter().zip(&histogram.buckets) {
+                below += bucket.load(Relaxed);
                 page.line(&format!(
-                    "{name}_bucket{{outcome=\"{label}\",le=\"{bound}\"}} {}",
-                    bucket.load(Relaxed)
+                    "{name}_bucket{{outcome=\"{label}\",le=\"{bound}\"}} {below}"
                 ));
             }
             let sum = Duration::from_micros(histogram.sum_micros.load(Relaxed)).as_secs_f64();

@@ -196,9 +196,9 @@ impl Pipeline {
     }
 
     pub(super) fn count_origin_request(&self, ask: &Ask) {
-        self.0
-            .metrics
-            .url(ask.target.key.uri(), |counts| counts.origin_requests += 1);
+        if let Some(url) = self.0.metrics.url(ask.target.key.uri()) {
+            url.asked_origin();
+        }
     }
 
     /// A 304: the stored response lives on under its new head.
@@ -251,7 +251,7 @@ impl Pipeline {
             }
             Storability::StoreDespite(reason) => {
                 let rule = format!("stored although the response forbids it: {reason}");
-                self.deviates(&flight.ask, "store-despite", &rule);
+                self.deviates(&flight.ask.target, "store-despite", &rule);
             }
             Storability::Store => {}
         }

@@ -79,7 +79,12 @@ impl Pipeline {
     ) {
         let room = match partial {
             Some(partial) => Ok(partial),
-            None => self.room(promise).await,
+            None => {
+                if let Some(segments) = self.segments(&flight, &heads.head, promise) {
+                    source = source.split(segments);
+                }
+                self.room(promise).await
+            }
         };
         let not_stored = room.as_ref().err().map(NoRoom::trouble);
         let (pump, fill) = Pump::new(room, promise, flight.ask.target.upstream.on_abort());

@@ -14,6 +14,7 @@ use kato_shared::{
 };
 
 use super::{Store, StoreError, layout::remove_if_there};
+use crate::recent::Held;
 
 /// Room is asked for in steps of this many bytes when the size of a body is not known.
 const STEP: u64 = 16 << 20;
@@ -22,7 +23,7 @@ const STEP: u64 = 16 << 20;
 #[derive(Debug)]
 pub enum Content {
     /// A small body, held in memory.
-    Memory(Bytes),
+    Memory(Arc<Held<Bytes>>),
     /// A file; the guard keeps it from being evicted.
     File {
         /// The open file.
@@ -32,6 +33,13 @@ pub enum Content {
         /// Held while the file is read.
         in_use: Arc<InUse>,
     },
+}
+
+impl From<Bytes> for Content {
+    /// Bytes that the memory tier does not hold.
+    fn from(bytes: Bytes) -> Self {
+        Self::Memory(Arc::new(Held::new(bytes)))
+    }
 }
 
 impl Content {

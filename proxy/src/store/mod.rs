@@ -16,8 +16,10 @@
 
 mod batch;
 mod behind;
+mod change;
 mod collect;
 mod content;
+mod content_row;
 mod error;
 pub mod eviction;
 mod frozen;
