@@ -16,7 +16,7 @@ pub struct Overrides {
     pub max_freshness: Option<SignedDuration>,
     /// How long a 404, 405, 410, 414 or 501 is fresh that says nothing about it.
     pub negative_ttl: Option<SignedDuration>,
-    /// A response with `Set-Cookie` is stored as any other; else only one that says `public` or `s-maxage`.
+    /// A response with `Set-Cookie` is stored as any other; else only one whose origin says how long it is fresh, or `public`.
     pub store_set_cookie: bool,
     /// A client's `no-cache` and `max-age` do not reach the origin.
     pub ignore_client_no_cache: bool,

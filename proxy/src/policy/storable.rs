@@ -153,17 +153,20 @@ fn forbidden(
     if request.headers.contains_key(header::AUTHORIZATION) && !allows_sharing(&directives) {
         return Some(NoStoreReason::Authorization);
     }
-    // Off-spec: "Server implementers … need to ensure that cookies are not" shared by their own directives (RFC 9111 §7.3).
-    // Many do not, and a cookie that reaches another client is a session given away; so sharing has to be said.
-    let is_for_all = directives.public || directives.s_maxage.is_some();
-    if response.contains_key(header::SET_COOKIE) && !is_for_all && !overrides.store_set_cookie {
-        return Some(NoStoreReason::SetCookie);
-    }
     if varies_beyond_fields(response) {
         return Some(NoStoreReason::VaryAny);
     }
     let explicit =
         directives.has_explicit_lifetime() || (!targeted && response.contains_key(header::EXPIRES));
+    // "Servers that wish to control caching of responses with Set-Cookie … are encouraged to emit appropriate Cache-Control"
+    // (§7.3). Where an origin says nothing at all, a guess of ours must not give one client's session to another.
+    if response.contains_key(header::SET_COOKIE)
+        && !directives.public
+        && !explicit
+        && !overrides.store_set_cookie
+    {
+        return Some(NoStoreReason::SetCookie);
+    }
     let allowed = directives.public || explicit || is_heuristically_cacheable(status);
     (!allowed).then_some(NoStoreReason::NotCacheableByDefault)
 }

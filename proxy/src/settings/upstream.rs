@@ -46,7 +46,7 @@ pub struct Upstream {
     /// Whether a client's `no-cache`, `max-age` and `min-fresh` are passed over.
     #[serde(default)]
     pub ignore_client_no_cache: bool,
-    /// Whether responses with `Set-Cookie` are stored although they do not say `public` or `s-maxage`.
+    /// Whether responses with `Set-Cookie` are stored although they say neither how long they are fresh nor `public`.
     #[serde(default)]
     pub store_set_cookie: bool,
     /// Fields that replace `Cache-Control` for us, in order of precedence (RFC 9213), e.g. `CDN-Cache-Control`.
