@@ -97,10 +97,11 @@ fn still_as_expected(request: &HeaderMap, stored: &Stored) -> bool {
     if request.contains_key(header::IF_MATCH) {
         return any_tag(request, &header::IF_MATCH, stored, strong_match);
     }
-    let unmodified_since = single_date(request, &header::IF_UNMODIFIED_SINCE);
-    let modified = single_date(&stored.headers, &header::LAST_MODIFIED);
+    let Some(since) = single_date(request, &header::IF_UNMODIFIED_SINCE) else {
+        return true;
+    };
     // "A recipient MUST ignore … if the resource does not have a modification date available" (§13.1.4).
-    !matches!((unmodified_since, modified), (Some(since), Some(modified)) if modified > since)
+    single_date(&stored.headers, &header::LAST_MODIFIED).is_none_or(|modified| modified <= since)
 }
 
 /// `If-None-Match` by weak comparison (§13.1.2), or `If-Modified-Since` (§13.1.3).
@@ -111,8 +112,8 @@ fn client_has_it(request: &HeaderMap, stored: &Stored) -> bool {
     }
     // "If the selected stored response does not have a Last-Modified field, then … the cache uses Date, or the time the
     // response was received" (RFC 9111 §4.3.2).
-    let modified = single_date(&stored.headers, &header::LAST_MODIFIED).unwrap_or_else(|| stored.date());
-    single_date(request, &header::IF_MODIFIED_SINCE).is_some_and(|since| modified <= since)
+    let modified = || single_date(&stored.headers, &header::LAST_MODIFIED).unwrap_or_else(|| stored.date());
+    single_date(request, &header::IF_MODIFIED_SINCE).is_some_and(|since| modified() <= since)
 }
 
 /// True where the field is `*` or lists a tag that `compare`s equal to the stored one.

@@ -20,4 +20,5 @@ pub use framed::FramedBody;
 pub use handed::Handed;
 pub use payload::{BodyError, Payload, Span};
 pub use record::Record;
+pub(crate) use zero_copy::is_full;
 pub use zero_copy::{SpanQueue, ZeroCopyStream};

@@ -20,7 +20,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::fs::sendfile;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::sendfile,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -127,16 +130,19 @@ impl ZeroCopyStream {
             if span.sent != slice.offset || span.length - span.sent != slice.length {
                 return Poll::Ready(Err(out_of_step()));
             }
+            let mut partial = 0;
             let sent = self.stream.try_io(Interest::WRITABLE, || {
                 let mut position = span.next;
-                let sent = sendfile(
-                    self.stream.as_fd(),
-                    span.file.as_fd(),
-                    Some(&mut position),
-                    slice.length,
-                )?;
-                Ok(sent)
+                let (socket, file) = (self.stream.as_fd(), span.file.as_fd());
+                match sendfile(socket, file, Some(&mut position), slice.length)? {
+                    sent if 0 < sent && sent < slice.length && is_full(&self.stream) => {
+                        partial = sent;
+                        Err(io::ErrorKind::WouldBlock.into())
+                    }
+                    sent => Ok(sent),
+                }
             });
+            let sent = if partial > 0 { Ok(partial) } else { sent };
             match sent {
                 // The file is shorter than it was: an end here would look like the end of the body.
                 Ok(0) => {
@@ -171,6 +177,13 @@ impl QueuedSpan {
             in_use.suspect();
         }
     }
+}
+
+/// Whether `socket` has taken all it can: asking it again before it says that there is room would be in vain, and read the
+/// file in vain, too. What was taken only in part may also have been cut short by the file, which must be asked again at once.
+pub(crate) fn is_full(socket: &TcpStream) -> bool {
+    let mut asked = [PollFd::new(socket, PollFlags::OUT)];
+    matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
 }
 
 /// A slice of [`PLACEHOLDER`].

@@ -10,12 +10,13 @@ use std::{
 
 use rustix::{
     fs::sendfile,
+    io::Errno,
     net::{SendFlags, send},
 };
 use tokio::{io::Interest, net::TcpStream, task::yield_now, time::Instant};
 
 use super::{Connection, Ready, Wire};
-use crate::deliver::{Payload, Record, Span};
+use crate::deliver::{Payload, Record, Span, is_full};
 
 /// The most bytes of one `sendfile`, and between two looks at what other connections want.
 const TURN: u64 = 2 << 20;
@@ -85,6 +86,11 @@ impl<S: Wire> Connection<S> {
             match turn {
                 Ok(bytes) => record.add(bytes),
                 Err(error) => {
+                    if is_of_the_file(&error)
+                        && let Some(in_use) = &span.in_use
+                    {
+                        in_use.suspect();
+                    }
                     tracing::debug!(%error, "a body was cut short");
                     return None;
                 }
@@ -169,8 +175,12 @@ struct Written {
     end: io::Result<()>,
 }
 
-/// Sends one turn at most. What the socket does not take whole has filled it: it is not asked again before it says that
-/// there is room, which saves a `sendfile` in vain for each time it fills.
+/// Whether it is the file that failed, not the connection: it is shorter than it was, or cannot be read.
+fn is_of_the_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
+/// Sends one turn at most.
 fn poll_turn(
     socket: &TcpStream,
     cx: &mut Context<'_>,
@@ -191,7 +201,7 @@ fn poll_turn(
             match sendfile(socket.as_fd(), span.file.as_fd(), Some(&mut span.next), length)? {
                 // The file is shorter than it was.
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                sent if sent < length => {
+                sent if sent < length && is_full(socket) => {
                     partial = sent as u64;
                     Err(io::ErrorKind::WouldBlock.into())
                 }

@@ -122,7 +122,10 @@ pub fn select<'a>(request: &Request<'_>, variants: &'a [Stored]) -> Lookup<'a> {
         .filter(|(_, stored)| {
             !varies_beyond_fields(&stored.headers) && stored.selecting.matches(request.headers)
         })
-        .max_by_key(|(_, stored)| (stored.date(), stored.times.response))
+        // Of one alone nothing has to be read.
+        .max_by(|(_, one), (_, other)| {
+            (one.date(), one.times.response).cmp(&(other.date(), other.times.response))
+        })
         .map_or(Lookup::NoVariant, |(index, stored)| Lookup::Found {
             index,
             stored,
