@@ -4,6 +4,7 @@
     bench run --out NAME --scenarios S1,S5 --peers kato,nginx [--rounds 3] [--secs 3]
     bench smoke [--peers a,b]               does every peer start, cache and give the right bytes?
     bench soak [--hours 1]                  one proxy under mixed load: are memory and descriptors flat?
+    bench hits                              hit ratios of the eviction policies on the package trace
     bench report [NAME] [--write]           tables; --write: bench/results.json, docs/performance.md and its chart
     bench data                              makes the files below target/bench/data
 """
@@ -16,7 +17,7 @@ import sys
 import data
 import peer
 import procs
-from layout import RESULTS, Machine
+from layout import RESULTS, Machine, check_room
 from plans import PLANS, Job
 from runner import Run
 from scenarios import SCENARIOS
@@ -24,7 +25,7 @@ from scenarios import SCENARIOS
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cargo xtask bench --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", default="run", choices=["run", "smoke", "soak", "report", "data"])
+    parser.add_argument("command", nargs="?", default="run", choices=["run", "smoke", "soak", "hits", "report", "data"])
     parser.add_argument("name", nargs="?", help="of the results, for report")
     parser.add_argument("--quick", action="store_true", help="the same as --plan quick")
     parser.add_argument("--plan", choices=PLANS, default="full")
@@ -38,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="of each server; 1 when pinned")
     parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True, help="servers on CPU 0, everything else on CPU 1")
     parser.add_argument("--mtu", type=int, default=1500, help="of the private loopback; 0: stay in the network that is here")
+    parser.add_argument("--soak", action=argparse.BooleanOptionalAction, default=True, help="the full plan ends with a soak of five minutes")
     parser.add_argument("--hours", type=float, default=5 / 60, help="of a soak; five minutes if not given")
     parser.add_argument("--write", action="store_true", help="report: fill bench/results.json and docs/performance.md")
     return parser.parse_args()
@@ -79,9 +81,13 @@ def main() -> int:
     if args.command == "report":
         import report
         return report.main(args.name or args.out or "full", args.write)
+    if args.command == "hits":
+        from hits import hits
+        return hits()
     data.make()
     if args.command == "data":
         return 0
+    check_room()
     private_network(args.mtu)
     procs.become_subreaper()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -94,11 +100,15 @@ def main() -> int:
         return soak(machine, args.hours, (args.peers or "kato").split(",")[0])
     plan = "quick" if args.quick else args.plan
     name = args.out or plan
-    if args.again:
+    if args.again or (not args.scenarios and Run(name, machine).is_finished()):
         shutil.rmtree(RESULTS / name, ignore_errors=True)
     Run(name, machine, light=args.light or plan == "quick").all(jobs_of(args, plan), plan)
+    flat = 0
+    if args.soak and plan == "full" and not args.scenarios:
+        from soak import soak
+        flat = soak(machine, args.hours, "kato")
     import report
-    return report.main(name, args.write)
+    return report.main(name, args.write) or flat
 
 
 if __name__ == "__main__":

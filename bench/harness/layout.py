@@ -1,5 +1,6 @@
 """Where everything is: folders, programs, ports, CPUs."""
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,18 @@ def work_folder() -> Path:
 
 
 WORK = work_folder()
+
+
+# What the stores of the peers and the data need on the disk, in bytes, before a cache of theirs would run full.
+ROOM = 12 * GIB
+
+
+def check_room() -> None:
+    """A full disk makes every proxy look slow, and ours pass everything through: better not to begin."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(WORK).free
+    if free < ROOM:
+        raise SystemExit(f"{WORK}: {free / GIB:.1f} GiB free, {ROOM / GIB:.0f} GiB needed\nhint: make room, or set BENCH_WORK to another file system")
 
 
 class Machine:

@@ -40,6 +40,10 @@ class Run:
         spent, share = time.monotonic() - self.begin, self.behind / self.total if self.total else 0
         print(f"[{spent / 60:5.1f} min, {share:4.0%}] {scenario:4} round {round_} {peer:14} {json.dumps(brief)[:400]}", flush=True)
 
+    def is_finished(self) -> bool:
+        """Whether a whole plan has come to its end under this name."""
+        return (self.out / "finished").exists()
+
     def write_meta(self, jobs: list[Job], plan: str) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
         file = self.out / "meta.json"
@@ -70,6 +74,7 @@ class Run:
             origins.stop()
             for file in WORK.glob(f"targets.{os.getpid()}.*"):
                 file.unlink()
+        (self.out / "finished").touch()
         spent = (time.monotonic() - self.begin) / 60
         print(f"{plan}: done in {spent:.1f} minutes", flush=True)
 
@@ -91,7 +96,8 @@ class Run:
     def peer(self, name: str, scenarios: list[str], round_: int, secs: float, origins: Origins) -> None:
         """One start of one peer. Whatever goes wrong with it is its result, and no one else's."""
         peer = Peer(name, self.machine)
-        todo = [s for s in scenarios if not peer.skips(s) and not self.is_done(s, name, round_)]
+        todo = [s for s in scenarios
+                if not peer.skips(s) and bool(peer.tls) == (SCENARIOS[s].group == "tls") and not self.is_done(s, name, round_)]
         if not todo:
             return
         try:
@@ -100,6 +106,7 @@ class Run:
             for scenario in todo:
                 self.save(name, scenario, round_, {"failed": f"start: {error}; {peer.last_words()}"})
             peer.stop()
+            peer.wipe()
             return
         try:
             ctx = Ctx(peer, origins, secs, self.light)

@@ -25,6 +25,7 @@ def smoke(machine: Machine, names: list[str]) -> int:
                 print(f"FAILS: {error}; {peer.last_words()}")
             finally:
                 peer.stop()
+                peer.wipe()
     finally:
         origins.stop()
     return failed

@@ -1,10 +1,10 @@
 //! The proxy as one value: settings in, bound addresses out, then a server that runs until it is told to stop.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use kato_shared::{chain::Chain, clock::Clock};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     sync::watch,
     task::spawn_blocking,
     time::{Instant, interval, timeout_at},
@@ -16,12 +16,12 @@ use crate::{
         Admin, Reach,
         access::{TokenError, read_token},
     },
-    listener::{Bounds, Door, Peer, Serving},
+    listener::{Bounds, Door, Peer, Serving, bind_unix},
     metrics::Metrics,
     origin::{Origin, OriginError},
     pipeline::{Current, Pipeline},
     reload::Reloader,
-    settings::{InvalidSettings, Settings},
+    settings::{InvalidSettings, Listen, Settings},
     store::{OpenError, Store},
     tls::{Certificates, PairError},
 };
@@ -55,6 +55,18 @@ pub enum StartError {
     /// The token of the admin API cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The admin socket cannot be listened on.
+    #[error(
+        "the admin socket {} cannot be listened on\nhint: stop what listens there, or make its folder writable for this user",
+        path.display()
+    )]
+    Socket {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -69,12 +81,59 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
 }
 
+/// Where operators come in.
+#[derive(Debug)]
+struct AdminDoors {
+    network: TcpListener,
+    socket: Option<(UnixListener, PathBuf)>,
+}
+
+impl AdminDoors {
+    async fn bind(listen: &Listen) -> Result<Self, StartError> {
+        let network = bind("admin", "admin", listen.admin).await?;
+        let socket = match listen.admin_socket.clone() {
+            None => None,
+            Some(path) => match bind_unix(&path) {
+                Ok(listener) => Some((listener, path)),
+                Err(source) => return Err(StartError::Socket { path, source }),
+            },
+        };
+        Ok(Self { network, socket })
+    }
+
+    /// Answers operators until the end.
+    async fn serve(self, serving: Serving, current: Current, shutdown: CancellationToken) {
+        let address = self.network.local_addr().map(|address| address.ip());
+        // Who cannot tell how somebody came in takes them for a stranger.
+        let of_network = address.map_or(Reach::Network, Reach::of);
+        let mut doors = vec![Door::Clear(self.network)];
+        let path = self.socket.map(|(listener, path)| {
+            doors.push(Door::Unix(listener));
+            path
+        });
+        let answer = move |request, peer: Peer| {
+            let reach = match peer {
+                Peer::Network(_) => of_network,
+                Peer::Local => Reach::Socket,
+            };
+            let admin = Admin::new(current.load(), shutdown.clone());
+            async move { admin.handle(request, reach).await }
+        };
+        serving.run(doors, answer).await;
+        if let Some(path) = path
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::debug!(path = %path.display(), %error, "the admin socket stays behind");
+        }
+    }
+}
+
 /// A proxy whose addresses are bound, and that serves when [`App::serve`] runs.
 #[derive(Debug)]
 pub struct App {
     /// Where clients come in; they share their permits.
     doors: Vec<Door>,
-    admin: TcpListener,
+    admin: AdminDoors,
     certificates: Option<Certificates>,
     /// Where clients connect.
     pub data_address: SocketAddr,
@@ -100,7 +159,7 @@ impl App {
             Some(address) => Some(bind("TLS", "listen-tls", address).await?),
             None => None,
         };
-        let admin = bind("admin", "admin", settings.listen.admin).await?;
+        let admin = AdminDoors::bind(&settings.listen).await?;
         if let Some(path) = settings.admin.token_file.clone() {
             match spawn_blocking(move || read_token(&path)).await {
                 Ok(read) => drop(read?),
@@ -116,7 +175,7 @@ impl App {
             None => None,
         };
         let data_address = local(&data, settings.listen.data);
-        let admin_address = local(&admin, settings.listen.admin);
+        let admin_address = local(&admin.network, settings.listen.admin);
         let tls_address = tls.as_ref().and_then(|listener| listener.local_addr().ok());
         let mut doors = vec![Door::Clear(data)];
         if let Some((listener, certificates)) = tls.zip(certificates.as_ref()) {
@@ -148,6 +207,7 @@ impl App {
         let serving = Serving {
             bounds: self.bounds.clone(),
             shutdown: shutdown.clone(),
+            front: Some(self.current.clone()),
             metrics: self.current.load().metrics().clone(),
         };
         // Health keeps answering until the end, whatever the settings say meanwhile.
@@ -159,6 +219,7 @@ impl App {
         let admin_serving = Serving {
             bounds: admin_bounds,
             shutdown: over.clone(),
+            front: None,
             // Those who watch are not counted among those who are watched.
             metrics: Metrics::new(&Settings::default()),
         };
@@ -185,14 +246,9 @@ impl App {
             }
             over.cancel();
         };
-        let watching = {
-            let (current, shutdown) = (self.current.clone(), shutdown.clone());
-            let reach = Reach::of(self.admin_address.ip());
-            admin_serving.run(vec![Door::Clear(self.admin)], move |request, _peer| {
-                let admin = Admin::new(current.load(), shutdown.clone());
-                async move { admin.handle(request, reach).await }
-            })
-        };
+        let watching = self
+            .admin
+            .serve(admin_serving, self.current.clone(), shutdown.clone());
         let certificates = async {
             if let Some(certificates) = self.certificates {
                 certificates.watch(over.clone()).await;

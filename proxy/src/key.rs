@@ -19,8 +19,12 @@ use url::Url;
 /// read back by [`FromStr`]; keys sort by scheme, host and path, so that a host's keys stand together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheKey {
-    uri: String,
+    /// `GET ` and the URI.
+    text: String,
 }
+
+/// The class of methods that share a key, as keys are written.
+const CLASS: &str = "GET ";
 
 /// Why a request has no cache key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,28 +70,33 @@ impl CacheKey {
             .filter(|port| Some(*port) != default_port(&scheme));
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
         let path = Some(target.path()).filter(|path| !path.is_empty()).unwrap_or("/");
-        let mut uri = format!("{scheme}://{host}{port}{}", normalise_escapes(path));
+        let mut text = format!("{CLASS}{scheme}://{host}{port}{}", normalise_escapes(path));
         if let Some(query) = target.query() {
-            uri.push('?');
-            uri.push_str(&normalise_escapes(query));
+            text.push('?');
+            text.push_str(&normalise_escapes(query));
         }
-        Ok(Self { uri })
+        Ok(Self { text })
     }
 
     /// The target URI for logs: without the values of its query, since signatures stand there.
     pub fn shown(&self) -> String {
-        Url::parse(&self.uri).map_or_else(|_no_url| "-".to_owned(), |url| redact::url(&url))
+        Url::parse(self.uri()).map_or_else(|_no_url| "-".to_owned(), |url| redact::url(&url))
     }
 
     /// The normalised target URI.
     pub fn uri(&self) -> &str {
-        &self.uri
+        &self.text[CLASS.len()..]
+    }
+
+    /// The key as it is stored, the same as its Display.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 }
 
 impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GET {}", self.uri)
+        f.write_str(&self.text)
     }
 }
 
@@ -96,7 +105,7 @@ impl FromStr for CacheKey {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let broken = || KeyError::Text(text.to_owned());
-        let target = text.strip_prefix("GET ").ok_or_else(broken)?;
+        let target = text.strip_prefix(CLASS).ok_or_else(broken)?;
         let target: Uri = target.parse().ok().ok_or_else(broken)?;
         Self::new(&Method::GET, &target)
     }

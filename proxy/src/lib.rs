@@ -10,6 +10,7 @@
 //! [`App`] is the façade: settings in, bound addresses and a running server out.
 
 pub mod admin;
+mod admission;
 pub mod app;
 pub mod cache_status;
 pub mod cli;
@@ -18,14 +19,17 @@ pub mod deliver;
 pub mod ecosystem;
 pub mod exit;
 pub mod fill;
+pub mod front;
 pub mod interim;
 pub mod key;
 pub mod listener;
 pub mod metrics;
 pub mod origin;
+mod permits;
 pub mod pipeline;
 pub mod policy;
 pub mod range;
+mod recent;
 pub mod reload;
 pub mod respond;
 pub mod route;

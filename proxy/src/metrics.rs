@@ -7,6 +7,8 @@ mod gauges;
 mod histogram;
 mod render;
 
+pub use render::render_store;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -137,12 +139,11 @@ struct Counters {
     tunnel_bytes: AtomicU64,
     connections: AtomicU64,
     open_connections: AtomicU64,
-    in_flight: AtomicU64,
     fill: Histogram,
     join_wait: Histogram,
     /// By name, in the order in which they were configured. A replaced upstream keeps its counts; none is ever removed.
-    upstreams: RwLock<Vec<(String, UpstreamCounters)>>,
-    urls: Mutex<HashMap<String, UrlCounts>>,
+    upstreams: RwLock<Vec<(String, Arc<UpstreamCounters>)>>,
+    urls: Mutex<HashMap<String, Arc<UrlCounters>>>,
 }
 
 #[derive(Debug, Default)]
@@ -156,16 +157,6 @@ struct UpstreamCounters {
     answer_bytes: [AtomicU64; Outcome::ALL.len()],
 }
 
-/// A request that is being answered.
-#[derive(Debug)]
-pub struct InFlight(Arc<Counters>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
 /// A client connection that is open.
 #[derive(Debug)]
 pub struct Open(Arc<Counters>);
@@ -173,6 +164,41 @@ pub struct Open(Arc<Counters>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open_connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counters of one URL, shared with whoever answers for it.
+#[derive(Debug, Default)]
+pub struct UrlCounters {
+    /// The upstream that the URL is of.
+    upstream: Option<Arc<UpstreamCounters>>,
+    requests: AtomicU64,
+    origin_requests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl UrlCounters {
+    /// A client's request was answered with `bytes` body bytes.
+    pub fn answered(&self, outcome: Outcome, bytes: u64) {
+        self.requests.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+        if let Some(upstream) = &self.upstream {
+            upstream.answers[outcome as usize].fetch_add(1, Relaxed);
+            upstream.answer_bytes[outcome as usize].fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// A request went to an upstream.
+    pub fn asked_origin(&self) {
+        self.origin_requests.fetch_add(1, Relaxed);
+    }
+
+    fn counts(&self) -> UrlCounts {
+        UrlCounts {
+            requests: self.requests.load(Relaxed),
+            origin_requests: self.origin_requests.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+        }
     }
 }
 
@@ -201,7 +227,7 @@ impl Metrics {
         for upstream in &settings.upstreams {
             let name = upstream.name.to_string();
             if !known.iter().any(|(known, _)| *known == name) {
-                known.push((name, UpstreamCounters::default()));
+                known.push((name, Arc::default()));
             }
         }
     }
@@ -212,16 +238,6 @@ impl Metrics {
         self.0.first_byte[outcome as usize].observe(first_byte);
     }
 
-    /// A client's request about `upstream` has its whole answer, or what it took of it.
-    pub fn served(&self, upstream: &str, outcome: Outcome, bytes: u64) {
-        self.upstream(upstream, |counters| &counters.answers[outcome as usize], 1);
-        self.upstream(
-            upstream,
-            |counters| &counters.answer_bytes[outcome as usize],
-            bytes,
-        );
-    }
-
     /// A download has ended, well or badly; `took` began with the head of the response.
     pub fn filled(&self, took: Duration) {
         self.0.fill.observe(took);
@@ -230,12 +246,6 @@ impl Metrics {
     /// A request waited so long for the download of another one to begin.
     pub fn joined(&self, waited: Duration) {
         self.0.join_wait.observe(waited);
-    }
-
-    /// A request is being answered until the value is dropped.
-    pub fn in_flight(&self) -> InFlight {
-        self.0.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(&self.0))
     }
 
     /// A client connection was accepted, and is open until the value is dropped.
@@ -265,14 +275,20 @@ impl Metrics {
         self.0.tunnel_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Counts for one URL; `count` changes them.
-    pub fn url(&self, url: &str, count: impl FnOnce(&mut UrlCounts)) {
+    /// The counters of one URL of an upstream. Beyond the most URLs they count for the upstream alone.
+    pub fn url(&self, url: &str, upstream: &str) -> Arc<UrlCounters> {
         let mut urls = self.0.urls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counts) = urls.get_mut(url) {
-            count(counts);
-        } else if urls.len() < MAX_URLS {
-            count(urls.entry(url.to_owned()).or_default());
+        if let Some(counters) = urls.get(url) {
+            return Arc::clone(counters);
         }
+        let counters = Arc::new(UrlCounters {
+            upstream: self.upstream(upstream),
+            ..UrlCounters::default()
+        });
+        if urls.len() < MAX_URLS {
+            urls.insert(url.to_owned(), Arc::clone(&counters));
+        }
+        counters
     }
 
     /// The counts of all URLs that begin with `prefix`, sorted.
@@ -281,7 +297,7 @@ impl Metrics {
         let mut found: Vec<_> = urls
             .iter()
             .filter(|(url, _)| url.starts_with(prefix))
-            .map(|(url, counts)| (url.clone(), *counts))
+            .map(|(url, counters)| (url.clone(), counters.counts()))
             .collect();
         drop(urls);
         found.sort_by(|one, other| one.0.cmp(&other.0));
@@ -290,24 +306,29 @@ impl Metrics {
 
     /// A request was sent to an upstream.
     pub fn upstream_request(&self, name: &str) {
-        self.upstream(name, |upstream| &upstream.requests, 1);
+        if let Some(upstream) = self.upstream(name) {
+            upstream.requests.fetch_add(1, Relaxed);
+        }
     }
 
     /// Body bytes came from an upstream.
     pub fn upstream_bytes(&self, name: &str, bytes: u64) {
-        self.upstream(name, |upstream| &upstream.bytes, bytes);
+        if let Some(upstream) = self.upstream(name) {
+            upstream.bytes.fetch_add(bytes, Relaxed);
+        }
     }
 
     /// A request to an upstream brought no answer.
     pub fn upstream_failure(&self, name: &str, kind: ErrorKind) {
-        self.upstream(name, |upstream| &upstream.failures[kind as usize], 1);
+        if let Some(upstream) = self.upstream(name) {
+            upstream.failures[kind as usize].fetch_add(1, Relaxed);
+        }
     }
 
-    fn upstream(&self, name: &str, counter: impl Fn(&UpstreamCounters) -> &AtomicU64, by: u64) {
+    fn upstream(&self, name: &str) -> Option<Arc<UpstreamCounters>> {
         let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, upstream)) = upstreams.iter().find(|(known, _)| known == name) {
-            counter(upstream).fetch_add(by, Relaxed);
-        }
+        let (_, counters) = upstreams.iter().find(|(known, _)| known == name)?;
+        Some(Arc::clone(counters))
     }
 
     /// Requests by outcome.

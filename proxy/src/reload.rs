@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    admin::access::{TokenError, read_token},
     listener::Bounds,
     origin::OriginError,
     pipeline::Current,
@@ -33,8 +34,11 @@ pub enum ReloadError {
     /// Their certificate cannot be used.
     #[error("the certificate cannot be replaced")]
     Certificate(#[from] PairError),
+    /// Their token for the admin API cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The process is going down.
-    #[error("the certificate was not read")]
+    #[error("a file was not read")]
     Unread(#[from] JoinError),
 }
 
@@ -73,6 +77,9 @@ impl Reloader {
         let _turn = self.turn.lock().await;
         let kept = settings.keep_fixed(self.current.load().settings());
         let bounds = Bounds::of(&settings.limits);
+        if let Some(path) = settings.admin.token_file.clone() {
+            drop(spawn_blocking(move || read_token(&path)).await??);
+        }
         // Everything that can be refused comes before everything that changes.
         let pair = match settings.tls.pair().filter(|_| self.certificates.is_some()) {
             Some(files) => Some(spawn_blocking(move || files.load()).await??),

@@ -11,6 +11,9 @@ use crate::{
     route::RouteError,
 };
 
+/// When to come again after an overload: answers take milliseconds, downloads minutes.
+const RETRY_AFTER_SECONDS: u16 = 5;
+
 /// The answer for a problem.
 pub fn problem(problem: &Problem) -> Response<Payload> {
     let body = serde_json::to_vec(problem).unwrap_or_default();
@@ -193,6 +196,32 @@ pub fn bad_content(detail: String) -> Problem {
         detail,
         None,
     )
+}
+
+/// The request's content is larger than is taken.
+pub fn content_too_large(most: kato_shared::settings::ByteSize) -> Problem {
+    describe(
+        "content-too-large",
+        "request content too large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("a request may have {most} of content"),
+        Some("request_content in the section [limits] of proxy.toml is the bound".into()),
+    )
+}
+
+/// More requests than are answered at once.
+pub fn overloaded(reason: &dyn std::error::Error) -> Response<Payload> {
+    let mut response = problem(&describe(
+        "overloaded",
+        "too many requests",
+        StatusCode::SERVICE_UNAVAILABLE,
+        reason.to_string(),
+        None,
+    ));
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+    response
 }
 
 /// Not one valid `Host` field.

@@ -73,6 +73,10 @@ pub struct Cache {
     pub max_objects: u64,
     /// Bytes of memory for small bodies that are asked for often.
     pub memory: ByteSize,
+    /// All content is read once in this time to find damage; zero for never.
+    pub scrub_interval: HumanDuration,
+    /// No faster than this many bytes a second; zero for never.
+    pub scrub_rate: ByteSize,
 }
 
 impl Default for Cache {
@@ -83,6 +87,8 @@ impl Default for Cache {
             min_free: ByteSize::gib(5),
             max_objects: 1_000_000,
             memory: ByteSize::mib(64),
+            scrub_interval: HumanDuration::from_secs(30 * 24 * 3600),
+            scrub_rate: ByteSize::mib(8),
         }
     }
 }
@@ -181,8 +187,18 @@ pub struct Limits {
     pub client_progress_timeout: HumanDuration,
     /// A connection on which nothing is asked is closed after this time.
     pub idle_timeout: HumanDuration,
+    /// A tunnel through which nothing goes is closed after this time.
+    pub tunnel_idle_timeout: HumanDuration,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
+    /// Requests answered at once.
+    pub requests: u32,
+    /// Requests of one client answered at once.
+    pub requests_per_client: u32,
+    /// A request beyond `requests` waits this long, and is then refused with 503.
+    pub queue_wait: HumanDuration,
+    /// The most bytes of a request's content; it is held in memory, so that it can be sent to the next mirror.
+    pub request_content: ByteSize,
     /// An upstream must accept a connection within this time.
     pub connect_timeout: HumanDuration,
     /// An upstream must send its response head, and then some byte of the body, within this time each.
@@ -199,7 +215,12 @@ impl Default for Limits {
             header_timeout: HumanDuration::from_secs(30),
             client_progress_timeout: HumanDuration::from_secs(60),
             idle_timeout: HumanDuration::from_secs(90),
+            tunnel_idle_timeout: HumanDuration::from_secs(600),
             streams: 100,
+            requests: 4096,
+            requests_per_client: 1024,
+            queue_wait: HumanDuration::from_secs(2),
+            request_content: ByteSize::mib(16),
             connect_timeout: HumanDuration::from_secs(5),
             progress_timeout: HumanDuration::from_secs(60),
             shutdown_grace: HumanDuration::from_secs(30),
@@ -234,9 +255,17 @@ pub enum InvalidSettings {
         /// The key that is missing.
         missing: &'static str,
     },
+    /// More connections than the memory of a download is bounded for, or none.
+    #[error("the upstream `{upstream}` has parallel = {parallel}\nhint: choose 1 to 8")]
+    Parallel {
+        /// Which.
+        upstream: UpstreamName,
+        /// What it says.
+        parallel: u8,
+    },
     /// A proxy that may serve nobody at a time serves nobody.
-    #[error("limits.connections is 0\nhint: allow at least one connection")]
-    NoConnections,
+    #[error("limits.{0} is 0\nhint: allow at least one, or leave it out")]
+    Nothing(&'static str),
     /// An upstream that may never be connected to cannot be asked.
     #[error("limits.connections_per_origin is 0\nhint: allow at least one connection")]
     NoOriginConnections,
@@ -292,6 +321,10 @@ impl Settings {
             if upstream.urls.is_empty() {
                 return Err(InvalidSettings::NoUrls(upstream.name.clone()));
             }
+            if !(1..=upstream::MOST_PARALLEL).contains(&upstream.parallel) {
+                let (upstream, parallel) = (upstream.name.clone(), upstream.parallel);
+                return Err(InvalidSettings::Parallel { upstream, parallel });
+            }
             if upstream.client_certificate.is_some() != upstream.client_key.is_some() {
                 return Err(InvalidSettings::HalfAnIdentity(upstream.name.clone()));
             }
@@ -305,8 +338,15 @@ impl Settings {
             }
         }
         self.tls.validate(&self.listen)?;
-        if self.limits.connections == 0 {
-            return Err(InvalidSettings::NoConnections);
+        for (key, limit) in [
+            ("connections", self.limits.connections),
+            ("streams", self.limits.streams),
+            ("requests", self.limits.requests),
+            ("requests_per_client", self.limits.requests_per_client),
+        ] {
+            if limit == 0 {
+                return Err(InvalidSettings::Nothing(key));
+            }
         }
         if self.limits.connections_per_origin == 0 {
             return Err(InvalidSettings::NoOriginConnections);

@@ -63,6 +63,9 @@ pub struct Stats {
     /// Responses among them that a power cut would lose, because they are on their way to the disk.
     #[serde(default)]
     pub queued_responses: u64,
+    /// Digests of damaged content that is kept for somebody to look at.
+    #[serde(default)]
+    pub quarantined: Vec<String>,
     /// Per upstream.
     pub upstreams: Vec<UpstreamStats>,
 }

@@ -5,6 +5,7 @@
 //! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
 //! | [`command`] | child processes with a deadline and their whole output |
 //! | [`binaries`] | the programs that this workspace builds |
+//! | [`faulty`] | a file system with I/O errors, by FUSE |
 //! | [`node`] | a node below a folder, and `kato` run on it |
 //! | [`origin`] | an origin server that counts what it is asked for and misbehaves as told |
 //! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
@@ -22,6 +23,7 @@
 pub mod binaries;
 pub mod client;
 pub mod command;
+pub mod faulty;
 pub mod lab;
 pub mod node;
 pub mod origin;

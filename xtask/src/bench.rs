@@ -17,11 +17,17 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// [`Stop::Operator`] for packages that only root may install; else what failed.
 pub(crate) fn run(args: &[String]) -> Result<(), Stop> {
     let progress = Progress::start("bench");
+    let simulates = args.iter().any(|arg| arg == "hits");
+    if simulates {
+        Tool::cargo()
+            .args(["build", "--package", "kato-proxy", "--example", "eviction"])
+            .run()?;
+    }
     // Who only reads results or the help needs neither peers nor programs.
     let reads = args
         .iter()
         .any(|arg| matches!(arg.as_str(), "report" | "--help" | "-h"));
-    if !reads {
+    if !reads && !simulates {
         progress.aside("Debian packages of bench/packages.txt");
         quietly(|| packages::ensure("bench/packages.txt"))?;
         progress.aside("building kato-proxy and the load generator");

@@ -5,7 +5,13 @@ from report.summary import OURS, Summary
 from report.tables import number
 from scenarios import SCENARIOS
 
-PANELS = ["S1", "S2", "S3a", "S3b", "S7h", "S1t", "S2t", "S3t", "S4", "S5", "S6", "S9"]
+# In the order of the chart, with room for some thirty letters.
+PANELS = {
+    "S1": "hot, 1 KiB, 64 connections", "S2": "hot, 100 KiB, 64 connections", "S7h": "hot, 1 MiB in 1 GiB",
+    "S3a": "hot, 1 GiB, 1 connection", "S3b": "hot, 1 GiB, 8 connections", "S4": "cold, 1 GiB, fast origin",
+    "S1t": "TLS, 1 KiB", "S2t": "TLS, 100 KiB", "S3t": "TLS, 1 GiB",
+    "S6": "cold, 1 KiB, 64 connections", "S5": "herd of 50, cold 100 MiB", "S9": "restart, 100,000 objects",
+}
 COLUMNS, WIDTH, GAP = 3, 300, 24
 LABEL, VALUE = 92, 58  # room for the proxy's name, and for its figure
 BAR, STEP, HEAD, FOOT = 13, 19, 46, 14
@@ -60,7 +66,7 @@ def panel(summary: Summary, scenario: str, left: int, top: int) -> str:
     greatest = max(high for *_, high in rows) or 1
     scale = (WIDTH - LABEL - VALUE) / greatest
     out = [f'<g transform="translate({left} {top})">',
-           f'<text class="title" x="0" y="14">{escape(scenario)} {escape(short(about.title))}</text>',
+           f'<text class="title" x="0" y="14">{escape(scenario)} {escape(PANELS[scenario])}</text>',
            f'<text class="unit" x="0" y="30">{escape(unit)}, {better}</text>']
     for i, (peer, middle, low, high) in enumerate(rows):
         y = HEAD - 8 + i * STEP
@@ -71,7 +77,3 @@ def panel(summary: Summary, scenario: str, left: int, top: int) -> str:
             out.append(f'<path class="range" fill="none" d="M{LABEL + low * scale:.1f} {y + BAR / 2}H{LABEL + high * scale:.1f}"/>')
         out.append(f'<text x="{LABEL + max(high, middle) * scale + 5:.1f}" y="{y + 11}">{number(middle)}</text>')
     return "\n".join(out + ["</g>"])
-
-
-def short(title: str) -> str:
-    return title.split(":")[0] if len(title) > 38 else title

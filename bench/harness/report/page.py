@@ -1,6 +1,10 @@
 """docs/performance.md: what stands between `<!-- figures: NAME -->` and `<!-- end -->` is written here, everything else by people."""
+import json
 import re
 
+from hits import table as hit_table
+from layout import RESULTS
+from report.goals import goals
 from report.summary import Summary
 from report.tables import number, row_table, table
 from scenarios import SCENARIOS
@@ -16,11 +20,16 @@ def fill(page: str, summary: Summary) -> str:
 
 
 def figures(name: str, summary: Summary) -> str:
-    """NAME: `machine`, `targets`, or scenarios."""
+    """NAME: `machine`, `goals`, `overview`, `hits`, `soak`, or scenarios."""
     if name == "machine":
         return machine(summary)
+    if name == "goals":
+        return goals(summary)
     if name == "overview":
         return overview(summary)
+    if name in EXTRA:
+        file, show = EXTRA[name]
+        return show(json.loads((RESULTS / file).read_text())) if (RESULTS / file).exists() else "Not measured yet."
     return "\n\n".join(one(summary, scenario) for scenario in name.split())
 
 
@@ -55,3 +64,17 @@ def overview(summary: Summary) -> str:
             ratio = f"{found[0]:.2f} ({found[1]:.2f} … {found[2]:.2f})" if found else "–"
         lines.append(f"| {scenario}: {about.title} | {mine} {heading} | {theirs} | {ratio} |")
     return "\n".join(lines)
+
+
+def soak(found: dict) -> str:
+    verdict, samples = found["verdict"], found["samples"]
+    rows = ["| | second quarter | last quarter |", "|---|--:|--:|"]
+    rows += [f"| {heading} | {number(verdict['second_quarter'][key])} | {number(verdict['last_quarter'][key])} |"
+             for key, heading in (("rss_mib", "RSS MiB"), ("fds", "descriptors"))]
+    requests = sum(verdict["requests"].values())
+    return "\n".join(rows) + (f"\n\n{samples[-1]['t'] / 60:.0f} minutes, {requests:,} requests, {verdict['wrong_bodies']} wrong bodies: "
+                             f"{'flat' if verdict['flat'] else 'NOT flat'}.")
+
+
+# Blocks that come from files of their own.
+EXTRA = {"hits": ("hits.json", hit_table), "soak": ("soak.kato.json", soak)}

@@ -122,12 +122,14 @@ def figure(r: dict) -> str:
 
 
 def tables(summary: Summary) -> str:
+    from report.goals import goals  # which needs markdown() from here
     meta = summary.meta
     pins = "server on CPU 0, origin and load generator on CPU 1" if meta["pin"] else "nothing pinned"
     out = [f"{meta['when']}: {meta['cpu']}, {pins}; {meta['workers']} worker(s) each; loopback MTU {meta['mtu'] or 'unchanged'}\n"]
     for scenario in summary.data:
         body = row_table(summary) if scenario == "rows" else table(summary, scenario)
         out.append(f"### {scenario}: {SCENARIOS[scenario].title}\n\n{body}\n")
+    out.append(f"### goals\n\n{goals(summary)}\n")
     noise = [(r["raw"]["noise_cpu"], s, p) for s, peers in summary.data.items() for p, rs in peers.items() for r in rs
              if isinstance(r.get("raw"), dict) and "noise_cpu" in r["raw"]]
     if noise:

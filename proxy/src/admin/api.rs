@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::{Admin, Query};
 use crate::{
     respond,
-    store::{StoreError, StoredResponse},
+    store::{Damage, StoreError, StoredResponse},
 };
 
 /// The answer of `GET /-/api/requests`.
@@ -82,10 +82,19 @@ pub struct VerifyReport {
     pub checked: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Content that was damaged or missing and was removed.
-    pub damaged: Vec<Digest>,
+    /// Content that was damaged or missing and is forgotten; what there was of it is in quarantine.
+    pub damaged: Vec<DamageView>,
     /// Content that the index does not name and that was removed.
     pub unnamed: Vec<Digest>,
+}
+
+/// Damaged content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamageView {
+    /// What it should have been.
+    pub digest: Digest,
+    /// The URLs that it was stored for; they are fetched anew when somebody asks for them.
+    pub urls: Vec<String>,
 }
 
 impl EntryView {
@@ -108,6 +117,16 @@ impl EntryView {
                 .iter()
                 .map(|(name, value)| (name.to_string(), text(value)))
                 .collect(),
+        }
+    }
+}
+
+impl From<Damage> for DamageView {
+    fn from(damage: Damage) -> Self {
+        let url = |key: String| key.strip_prefix("GET ").map(str::to_owned).unwrap_or(key);
+        Self {
+            digest: damage.digest,
+            urls: damage.keys.into_iter().map(url).collect(),
         }
     }
 }
@@ -139,7 +158,7 @@ impl Admin {
             schema: 1,
             checked: found.checked,
             bytes: found.bytes,
-            damaged: found.damaged,
+            damaged: found.damaged.into_iter().map(DamageView::from).collect(),
             unnamed: found.unnamed,
         })
     }

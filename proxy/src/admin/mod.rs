@@ -37,12 +37,13 @@ use access::{TokenError, Want};
 
 use crate::{
     deliver::{Payload, ResponseBody},
+    metrics::render_store,
     pipeline::Pipeline,
     respond,
 };
 
 pub use access::{GUARD, Reach};
-pub use api::{EntryPage, EntryView, RequestsPage, UrlView, VerifyReport};
+pub use api::{DamageView, EntryPage, EntryView, RequestsPage, UrlView, VerifyReport};
 pub use explain::{Explanation, ShowPage, for_people};
 pub use selection::SelectionReport;
 pub use store_api::{GcReport, PinView, PinsPage};
@@ -158,6 +159,7 @@ impl Admin {
         let mut page = self.pipeline.metrics().render(&self.pipeline.gauges());
         let totals = self.pipeline.store().totals().unwrap_or_default();
         page += &store_api::metrics(&self.pipeline.store().figures(), totals);
+        page += &render_store(self.pipeline.store());
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -179,6 +181,7 @@ impl Admin {
             stored_responses: totals.responses,
             stored_bytes: totals.bytes,
             queued_responses: self.pipeline.store().queued(),
+            quarantined: self.pipeline.store().quarantined(),
             upstreams,
         }
     }

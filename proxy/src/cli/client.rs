@@ -214,14 +214,23 @@ pub(super) fn verify(args: &AdminArgs) -> u8 {
         "/-/api/verify",
         &[],
         |report: VerifyReport| {
-            print(&format!(
-                "{} contents, {} verified\n",
-                report.checked,
-                human(report.bytes)
-            ));
-            for digest in report.damaged.iter().chain(&report.unnamed) {
-                print(&format!("removed {digest}\n"));
+            for digest in &report.unnamed {
+                print(&format!("unnamed  {digest}\n"));
             }
+            for damage in &report.damaged {
+                print(&format!(
+                    "damaged  {}  {}\n",
+                    damage.digest,
+                    damage.urls.join(" ")
+                ));
+            }
+            print(&format!(
+                "{} contents, {} read; {} damaged, {} unnamed\n",
+                report.checked,
+                human(report.bytes),
+                report.damaged.len(),
+                report.unnamed.len()
+            ));
             if report.damaged.is_empty() {
                 exit::DONE
             } else {

@@ -1,10 +1,11 @@
 //! `kato-proxy serve`.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread::available_parallelism};
 
 use kato_shared::{clock::Clock, shutdown, telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
+    runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     task::spawn_blocking,
 };
@@ -25,7 +26,7 @@ pub(super) fn serve(args: SettingsArgs) -> u8 {
     raise_descriptor_limit();
     // Somebody installed one already: then TLS works with that one.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             return fail(
@@ -38,6 +39,15 @@ pub(super) fn serve(args: SettingsArgs) -> u8 {
     // What still runs on blocking threads after the grace period is not waited for.
     runtime.shutdown_background();
     code
+}
+
+/// With one CPU, one thread that never hands work to another one: a request then costs no switch between threads.
+fn runtime() -> io::Result<Runtime> {
+    let mut builder = match available_parallelism() {
+        Ok(one) if one.get() == 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 /// The usual soft limit of 1024 descriptors is for programs that use `select`; the hard limit is what the host allows.
@@ -56,6 +66,7 @@ async fn run(args: SettingsArgs, settings: Settings) -> u8 {
             let code = match &error {
                 StartError::Settings(_) | StartError::Certificate(_) => exit::USAGE,
                 StartError::Listen { .. }
+                | StartError::Socket { .. }
                 | StartError::Token(_)
                 | StartError::Store(_)
                 | StartError::Origin(_)

@@ -9,6 +9,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::admission::Slot;
+
 use super::{BodyError, Payload, Record, SpanQueue};
 
 type Step = Pin<Box<dyn Future<Output = (Payload, Result<Option<Bytes>, BodyError>)> + Send>>;
@@ -20,6 +22,8 @@ pub struct ResponseBody {
     record: Option<Record>,
     /// Of the connection that sends this body, where that can send files.
     queue: Option<SpanQueue>,
+    /// Its request is in flight as long as this is here.
+    slot: Option<Slot>,
 }
 
 enum State {
@@ -46,6 +50,7 @@ impl ResponseBody {
             left,
             record,
             queue: None,
+            slot: None,
         };
         body.finish_if_empty();
         body
@@ -55,6 +60,13 @@ impl ResponseBody {
     #[must_use]
     pub fn by_way_of(mut self, queue: Option<SpanQueue>) -> Self {
         self.queue = queue;
+        self
+    }
+
+    /// Holds the place of its request until it is gone.
+    #[must_use]
+    pub fn holding(mut self, slot: Option<Slot>) -> Self {
+        self.slot = slot;
         self
     }
 

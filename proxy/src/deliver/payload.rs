@@ -194,7 +194,12 @@ impl Span {
                 .map(|()| Bytes::from(buffer))
         });
         let bytes = match read.await {
-            Ok(read) => read.map_err(BodyError::File)?,
+            Ok(read) => read.map_err(|error| {
+                if let Some(in_use) = &self.in_use {
+                    in_use.suspect();
+                }
+                BodyError::File(error)
+            })?,
             Err(_going_down) => {
                 return Err(BodyError::Short {
                     missing: self.end - self.next,

@@ -5,24 +5,19 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use crate::{
-    metrics::{Event, InFlight, Metrics, Outcome},
-    settings::Upstream,
-};
+use crate::metrics::{Event, Metrics, Outcome, UrlCounters};
 
 /// One request and its answer so far. Dropped, it is logged and counted.
 #[derive(Debug)]
 pub struct Record {
     /// The method.
     pub method: Method,
-    /// The target, redacted.
-    pub target: String,
+    /// The target, redacted; nothing where nobody reads it, see [`Record::is_wanted`].
+    pub target: Arc<str>,
     /// The client.
     pub client: IpAddr,
-    /// The cache key's URI, under which requests are counted.
-    pub url: Option<String>,
-    /// The upstream that it is about.
-    pub upstream: Option<Arc<Upstream>>,
+    /// Where requests for this URL are counted.
+    pub url: Option<Arc<UrlCounters>>,
     /// When the request arrived.
     pub started: Instant,
     /// How it was answered.
@@ -35,11 +30,14 @@ pub struct Record {
     pub is_complete: bool,
     /// Where to count.
     pub metrics: Metrics,
-    /// Counts it among those under way.
-    pub in_flight: InFlight,
 }
 
 impl Record {
+    /// Whether somebody reads the access log: if not, nothing need be made ready for it.
+    pub fn is_wanted() -> bool {
+        tracing::enabled!(target: "access", tracing::Level::INFO)
+    }
+
     /// Notes bytes that were handed to the connection.
     pub fn add(&mut self, bytes: u64) {
         self.sent += bytes;
@@ -57,14 +55,7 @@ impl Drop for Record {
             self.metrics.note(Event::BodyBroken);
         }
         if let Some(url) = &self.url {
-            self.metrics.url(url, |counts| {
-                counts.requests += 1;
-                counts.bytes += self.sent;
-            });
-        }
-        if let Some(upstream) = &self.upstream {
-            self.metrics
-                .served(upstream.name.as_str(), self.outcome, self.sent);
+            url.answered(self.outcome, self.sent);
         }
         tracing::info!(
             target: "access",

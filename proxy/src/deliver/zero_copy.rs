@@ -48,7 +48,7 @@ struct QueuedSpan {
     sent: usize,
     length: usize,
     /// Keeps the content from being evicted until it is sent.
-    _in_use: Option<Arc<InUse>>,
+    in_use: Option<Arc<InUse>>,
 }
 
 impl SpanQueue {
@@ -69,7 +69,7 @@ impl SpanQueue {
                 next: first,
                 sent: 0,
                 length,
-                _in_use: in_use,
+                in_use,
             });
         Bytes::from_static(&PLACEHOLDER[..length])
     }
@@ -139,7 +139,10 @@ impl ZeroCopyStream {
             });
             match sent {
                 // The file is shorter than it was: an end here would look like the end of the body.
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => {
+                    span.suspect();
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
                 Ok(count) => {
                     span.next += count as u64;
                     span.sent += count;
@@ -149,8 +152,23 @@ impl ZeroCopyStream {
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => {
+                    // Not the connection's fault.
+                    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+                        span.suspect();
+                    }
+                    return Poll::Ready(Err(error));
+                }
             }
+        }
+    }
+}
+
+impl QueuedSpan {
+    /// The file cannot be read as it should be.
+    fn suspect(&self) {
+        if let Some(in_use) = &self.in_use {
+            in_use.suspect();
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod collapse;
 pub mod partial;
 mod pump;
 mod reader;
+pub mod segments;
 mod sink;
 mod small;
 mod source;

@@ -1,9 +1,11 @@
-//! The bytes of a fill as the origin sends them, with the possibility of looking at what is there already.
+//! The bytes of a fill as the origin sends them: over one connection or several, with the possibility of looking at what is
+//! there already.
 
 use std::{collections::VecDeque, future::poll_fn, pin::pin, task::Poll};
 
 use bytes::Bytes;
 
+use super::segments::{NextSegment, Segments};
 use crate::origin::{OriginBody, OriginError};
 
 /// An origin's body, and what was read ahead of it.
@@ -11,7 +13,11 @@ use crate::origin::{OriginBody, OriginError};
 pub struct Source {
     /// What was read ahead; an error is the last.
     ahead: VecDeque<Result<Bytes, OriginError>>,
-    body: OriginBody,
+    /// What is read now; `None` between the segments.
+    body: Option<Box<OriginBody>>,
+    /// How many bytes of it are wanted; the others belong to the segments.
+    left: u64,
+    segments: Option<Segments>,
 }
 
 impl Source {
@@ -19,7 +25,19 @@ impl Source {
     pub fn new(body: OriginBody) -> Self {
         Self {
             ahead: VecDeque::new(),
-            body,
+            body: Some(Box::new(body)),
+            left: u64::MAX,
+            segments: None,
+        }
+    }
+
+    /// Only what comes before `segments` comes from the body; nothing of it may have been read.
+    #[must_use]
+    pub fn split(self, segments: Segments) -> Self {
+        Self {
+            left: segments.position(),
+            segments: Some(segments),
+            ..self
         }
     }
 
@@ -28,18 +46,43 @@ impl Source {
     /// # Errors
     /// As [`OriginBody::next`].
     pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
-        match self.ahead.pop_front() {
-            Some(read) => read.map(Some),
-            None => self.body.next().await,
+        loop {
+            if let Some(read) = self.ahead.pop_front() {
+                return read.map(Some);
+            }
+            if let Some(body) = &mut self.body {
+                if let Some(segments) = &mut self.segments {
+                    segments.start(1);
+                }
+                let mut next = body.next().await?;
+                if let Some(bytes) = &mut next {
+                    bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+                    self.left -= bytes.len() as u64;
+                    if self.left == 0 {
+                        // What it still has belongs to the segments: its connection ends here.
+                        self.body = None;
+                    }
+                }
+                return Ok(next);
+            }
+            let Some(segments) = &mut self.segments else {
+                return Ok(None);
+            };
+            match segments.next().await? {
+                NextSegment::Bytes(segment) => self.ahead.extend(segment.into_iter().map(Ok)),
+                NextSegment::Rest(body) => *self = Self::new(*body),
+                NextSegment::End => return Ok(None),
+            }
         }
     }
 
     /// All `length` bytes, if they are here already: a small body usually comes with its head. Else what is here stays for
     /// [`Self::next`].
     pub async fn whole_at_once(&mut self, length: u64) -> Option<Bytes> {
+        let body = self.body.as_mut()?;
         let mut here = 0;
         while here < length {
-            let mut next = pin!(self.body.next());
+            let mut next = pin!(body.next());
             let at_hand = poll_fn(|cx| match next.as_mut().poll(cx) {
                 Poll::Ready(Ok(bytes)) => Poll::Ready(bytes.map(Ok)),
                 Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),

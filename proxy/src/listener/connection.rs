@@ -5,15 +5,24 @@
 //!                           └ else ───────────────────► HTTP/1.1 over TLS
 //! door in clear   first bytes ─ preface of HTTP/2 ────► HTTP/2
 //!                             └ else ─────────────────► HTTP/1.1, by sendfile
+//! HTTP/1.1        hits ───────────────────────────────► `front`
+//!                 └ the first request that is none ───► hyper, from then on
 //! ```
-//! Every step before the first request has the time of a request head.
+//! Through a Unix socket comes HTTP/1.1 in clear. Every step before the first request has the time of a request head.
 
-use std::{convert::Infallible, error::Error, future::Future, pin::Pin, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::{
-    body::Incoming,
+    body::{Body, Frame, Incoming, SizeHint},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -28,16 +37,20 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Bounds, Peer,
+    Accepted, Bounds, Peer,
+    client::{Answering, ClientStream, Exchange, HEAD_LIMIT, Times},
     opening::{Protocol, Reread, read_opening},
     socket,
     streams::{Streams, Use},
 };
-use crate::deliver::{FramedBody, ResponseBody, ZeroCopyStream};
+use crate::{
+    deliver::{BodyError, FramedBody, ResponseBody, ZeroCopyStream},
+    front::{self, Rest, Wire},
+    pipeline::Current,
+};
 
-/// The most bytes of a request head; a larger one gets 431. Unfinished heads are what clients can fill our memory with, so
-/// this times the number of connections bounds it.
-const HEAD_LIMIT: usize = 128 << 10;
+/// Room for what hyper reads at once. More than a head may have, so that the head's own limit speaks first.
+const READ_LIMIT: usize = HEAD_LIMIT * 2;
 
 /// As [`HEAD_LIMIT`], for HTTP/2, where a head is counted field by field with 32 bytes beside each (RFC 9113 §6.5.2).
 const HEADER_LIST_LIMIT: u32 = 64 << 10;
@@ -66,6 +79,8 @@ pub(super) struct Connection<A> {
     /// Cancelled when the grace period is over.
     pub(super) cut: CancellationToken,
     pub(super) answer: A,
+    /// Who answers hits over HTTP/1.1 before hyper reads anything.
+    pub(super) front: Option<Current>,
 }
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -76,11 +91,14 @@ where
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     /// Serves until the connection ends.
-    pub(super) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        socket::prepare(&stream, self.bounds.progress_timeout);
-        let served = match tls {
-            Some(acceptor) => self.over_tls(stream, &acceptor).await,
-            None => self.in_clear(stream).await,
+    pub(super) async fn serve(self, accepted: Accepted) {
+        if let Accepted::Clear(stream) | Accepted::Tls(stream, _) = &accepted {
+            socket::prepare(stream, self.bounds.progress_timeout);
+        }
+        let served = match accepted {
+            Accepted::Clear(stream) => self.in_clear(stream).await,
+            Accepted::Tls(stream, acceptor) => self.over_tls(stream, &acceptor).await,
+            Accepted::Unix(stream) => self.http1(Bytes::new(), stream, |_| {}).await,
         };
         if let Err(error) = served {
             tracing::debug!(peer = %self.peer, error = %Chain(&*error), "connection ended");
@@ -94,7 +112,11 @@ where
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(stream).await
         } else {
-            self.http1(stream, |_| {}).await
+            let read = Bytes::new();
+            match self.front(Rest { stream, read }).await {
+                Some(rest) => self.http1(rest.read, rest.stream, |_| {}).await,
+                None => Ok(()),
+            }
         }
     }
 
@@ -104,7 +126,13 @@ where
         };
         match protocol {
             Protocol::Http2 => self.http2(Reread::new(ahead, stream)).await,
-            Protocol::Http1 => self.http1_by_sendfile(stream, ahead).await,
+            Protocol::Http1 => {
+                let read = ahead;
+                match self.front(Rest { stream, read }).await {
+                    Some(rest) => self.http1_by_sendfile(rest.stream, rest.read).await,
+                    None => Ok(()),
+                }
+            }
         }
     }
 
@@ -122,11 +150,24 @@ where
         }
     }
 
+    /// Answers what can be answered the short way; what is left is hyper's.
+    async fn front<S: Wire>(&self, rest: Rest<S>) -> Option<Rest<S>> {
+        let Some(current) = &self.front else {
+            return Some(rest);
+        };
+        let times = front::Times {
+            head: self.bounds.header_timeout,
+            idle: self.bounds.idle_timeout,
+            progress: self.bounds.progress_timeout,
+        };
+        front::serve(rest, (current, self.peer.ip()), times, &self.shutdown).await
+    }
+
     /// HTTP/1.1 in clear, of which `ahead` was read: parts of files go out by `sendfile`, interim responses beside hyper.
     async fn http1_by_sendfile(&self, stream: TcpStream, ahead: Bytes) -> Result<(), Failure> {
         let (stream, queue) = ZeroCopyStream::new(stream);
         let waiting = stream.interim();
-        self.http1(Reread::new(ahead, stream), move |request| {
+        self.http1(ahead, stream, move |request| {
             request.extensions_mut().insert(queue.clone());
             if let Some(interim) = waiting.begin(request.version()) {
                 request.extensions_mut().insert(interim);
@@ -135,12 +176,25 @@ where
         .await
     }
 
-    async fn http1<S>(&self, stream: S, equip: impl Fn(&mut Request<Incoming>)) -> Result<(), Failure>
+    async fn http1<S>(
+        &self,
+        ahead: Bytes,
+        stream: S,
+        equip: impl Fn(&mut Request<Incoming>),
+    ) -> Result<(), Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let exchange = Exchange::default();
+        let times = Times {
+            head: self.bounds.header_timeout,
+            idle: self.bounds.idle_timeout,
+        };
+        let stream = ClientStream::new(ahead, stream, exchange.clone(), times);
         let service = service_fn(|mut request: Request<Incoming>| {
+            let mut under_way = exchange.begin();
             equip(&mut request);
+            let is_connect = request.method() == Method::CONNECT;
             let interim = request.extensions().get::<crate::interim::Interim>().cloned();
             let answering = (self.answer)(request, self.peer);
             async move {
@@ -148,13 +202,16 @@ where
                 if let Some(interim) = interim {
                     interim.close();
                 }
-                Ok::<_, Infallible>(response)
+                if is_connect && response.status().is_success() {
+                    under_way.for_good();
+                }
+                Ok::<_, Infallible>(response.map(|body| AnsweringBody { body, under_way }))
             }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.bounds.header_timeout)
-            .max_buf_size(HEAD_LIMIT)
+            // Ours, see `client`.
+            .header_read_timeout(None)
+            .max_buf_size(READ_LIMIT)
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
@@ -212,5 +269,32 @@ where
             connection.await?;
         }
         Ok(())
+    }
+}
+
+/// A body whose end is the end of the exchange.
+struct AnsweringBody {
+    body: ResponseBody,
+    #[expect(dead_code, reason = "its end is what it is for")]
+    under_way: Answering,
+}
+
+impl Body for AnsweringBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

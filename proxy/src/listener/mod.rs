@@ -6,28 +6,42 @@
 //!
 //! On shutdown no more are accepted, idle ones are closed, and answers under way get the grace period.
 
+mod client;
 mod connection;
 mod opening;
-mod permits;
+mod refusal;
 mod socket;
 mod streams;
+mod unix;
 
-use std::{fmt, future::Future, io, net::IpAddr, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{deliver::ResponseBody, metrics::Metrics, settings::Limits};
+use crate::{
+    deliver::ResponseBody,
+    metrics::Metrics,
+    permits::{Permit, Permits},
+    pipeline::Current,
+    settings::Limits,
+};
 
 use connection::Connection;
-use permits::{Permit, Permits};
+pub use unix::bind_unix;
 
 /// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -69,6 +83,8 @@ pub enum Door {
     Clear(TcpListener),
     /// With TLS.
     Tls(TcpListener, TlsAcceptor),
+    /// Through a Unix socket, in clear.
+    Unix(UnixListener),
 }
 
 impl fmt::Debug for Door {
@@ -76,25 +92,44 @@ impl fmt::Debug for Door {
         match self {
             Self::Clear(listener) => f.debug_tuple("Clear").field(listener).finish(),
             Self::Tls(listener, _) => f.debug_tuple("Tls").field(listener).finish(),
+            Self::Unix(listener) => f.debug_tuple("Unix").field(listener).finish(),
         }
     }
 }
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(SocketAddr);
+pub enum Peer {
+    /// A client at this address.
+    Network(SocketAddr),
+    /// A process on this host, through a Unix socket.
+    Local,
+}
 
 impl Peer {
-    /// The address of the client.
+    /// The address of the client; that of this host for a process on it.
     pub fn ip(self) -> IpAddr {
-        self.0.ip()
+        match self {
+            Self::Network(address) => address.ip(),
+            Self::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Local => f.write_str("local"),
+        }
     }
+}
+
+/// What a door lets in.
+enum Accepted {
+    Clear(TcpStream),
+    Tls(TcpStream, TlsAcceptor),
+    Unix(UnixStream),
 }
 
 /// How connections are served.
@@ -106,6 +141,8 @@ pub struct Serving {
     pub shutdown: CancellationToken,
     /// Where connections are counted.
     pub metrics: Metrics,
+    /// Where hits over HTTP/1.1 are answered before hyper reads anything; see [`crate::front`].
+    pub front: Option<Current>,
 }
 
 impl Serving {
@@ -169,7 +206,7 @@ impl Accepting {
                 () = self.serving.shutdown.cancelled() => break,
                 accepted = accept(&door, &self.permits) => accepted,
             };
-            let (stream, peer, permit) = match accepted {
+            let (accepted, peer, permit) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -184,17 +221,14 @@ impl Accepting {
                 streams: self.connections.clone(),
                 cut: self.cut.clone(),
                 answer: answer.clone(),
-            };
-            let tls = match &door {
-                Door::Clear(_) => None,
-                Door::Tls(_, acceptor) => Some(acceptor.clone()),
+                front: self.serving.front.clone(),
             };
             let cut = self.cut.clone();
             let open = self.serving.metrics.connected();
             self.connections.spawn(async move {
                 tokio::select! {
                     () = cut.cancelled() => {}
-                    () = connection.serve(stream, tls) => {}
+                    () = connection.serve(accepted) => {}
                 }
                 drop((permit, open));
             });
@@ -202,12 +236,21 @@ impl Accepting {
     }
 }
 
-async fn accept(door: &Door, permits: &Permits) -> io::Result<(TcpStream, Peer, Permit)> {
+async fn accept(door: &Door, permits: &Permits) -> io::Result<(Accepted, Peer, Permit)> {
     let permit = permits
         .take()
         .await
         .ok_or_else(|| io::Error::other("no more permits"))?;
-    let (Door::Clear(listener) | Door::Tls(listener, _)) = door;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, Peer(peer), permit))
+    let (accepted, peer) = match door {
+        Door::Clear(listener) => {
+            let (stream, peer) = listener.accept().await?;
+            (Accepted::Clear(stream), Peer::Network(peer))
+        }
+        Door::Tls(listener, acceptor) => {
+            let (stream, peer) = listener.accept().await?;
+            (Accepted::Tls(stream, acceptor.clone()), Peer::Network(peer))
+        }
+        Door::Unix(listener) => (Accepted::Unix(listener.accept().await?.0), Peer::Local),
+    };
+    Ok((accepted, peer, permit))
 }

@@ -9,12 +9,10 @@ pub struct Gauges {
     pub responses: u64,
     /// Bytes of distinct content.
     pub bytes: u64,
-    /// Responses on their way to the disk.
-    pub queued: u64,
+    /// Requests whose answers are under way.
+    pub in_flight: u64,
     /// Mirrors of upstreams, by the upstream's name and the mirror's URL, and whether the last request brought no answer.
     pub mirrors: Vec<(String, String, bool)>,
-    /// Whether the store takes new content.
-    pub is_storing: bool,
 }
 
 /// Resident memory of this process in bytes, and its open descriptors; `None` where the system does not tell.

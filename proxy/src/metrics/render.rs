@@ -12,7 +12,10 @@ use super::{
     Event, Gauges, Metrics, Outcome, UpstreamCounters, gauges,
     histogram::{BUCKETS, Histogram},
 };
-use crate::{origin::ErrorKind, store::Trouble};
+use crate::{
+    origin::ErrorKind,
+    store::{Store, Trouble},
+};
 
 /// A counter or gauge without labels: name, help, value.
 type Plain = (&'static str, &'static str, u64);
@@ -21,17 +24,17 @@ impl Metrics {
     /// The metrics page.
     pub fn render(&self, now: &Gauges) -> String {
         let mut page = Page(String::new());
-        self.render_requests(&mut page);
+        self.render_requests(&mut page, now);
         self.render_times(&mut page);
         self.render_events(&mut page);
         self.render_upstreams(&mut page);
-        render_store(&mut page, now);
+        render_totals(&mut page, now);
         render_mirrors(&mut page, now);
         render_process(&mut page);
         page.0
     }
 
-    fn render_requests(&self, page: &mut Page) {
+    fn render_requests(&self, page: &mut Page, now: &Gauges) {
         let all = &self.0;
         let of = |counters: &[AtomicU64], outcome: Outcome| counters[outcome as usize].load(Relaxed);
         page.family(
@@ -74,7 +77,7 @@ impl Metrics {
                 (
                     "kato_proxy_in_flight_requests",
                     "Requests whose answers are under way.",
-                    all.in_flight.load(Relaxed),
+                    now.in_flight,
                 ),
             ],
         );
@@ -191,13 +194,61 @@ impl Metrics {
     }
 }
 
+/// What the store tells about itself, as a part of the page.
+pub fn render_store(store: &Store) -> String {
+    let mut page = Page(String::new());
+    let scrub = store.scrub_figures();
+    for (name, kind, help, value) in [
+        (
+            "kato_proxy_scrub_bytes_total",
+            "counter",
+            "Bytes of content that the scrub has read.",
+            scrub.bytes,
+        ),
+        (
+            "kato_proxy_scrub_passes_total",
+            "counter",
+            "Times that the scrub has read all content.",
+            scrub.passes,
+        ),
+        (
+            "kato_proxy_damaged_total",
+            "counter",
+            "Contents that were found damaged.",
+            scrub.damaged,
+        ),
+        (
+            "kato_proxy_quarantined",
+            "gauge",
+            "Damaged contents that are kept for somebody to look at.",
+            store.quarantined().len() as u64,
+        ),
+        (
+            "kato_proxy_queued_responses",
+            "gauge",
+            "Stored responses that are not durable yet.",
+            store.queued(),
+        ),
+        (
+            "kato_proxy_store_ails",
+            "gauge",
+            "1 while the store takes nothing new.",
+            u64::from(store.trouble().is_some()),
+        ),
+    ] {
+        page.family(name, kind, help);
+        page.sample(name, &[], value);
+    }
+    page.0
+}
+
 /// A counter of an upstream for each outcome.
 type Readings = fn(&UpstreamCounters) -> &[AtomicU64];
 
 /// One counter of an upstream.
 type Reading = fn(&UpstreamCounters) -> &AtomicU64;
 
-fn render_store(page: &mut Page, now: &Gauges) {
+fn render_totals(page: &mut Page, now: &Gauges) {
     page.plain(
         "gauge",
         &[
@@ -210,16 +261,6 @@ fn render_store(page: &mut Page, now: &Gauges) {
                 "kato_proxy_stored_bytes",
                 "Bytes of distinct content in the store.",
                 now.bytes,
-            ),
-            (
-                "kato_proxy_queued_responses",
-                "Stored responses on their way to the disk.",
-                now.queued,
-            ),
-            (
-                "kato_proxy_storing",
-                "1 while the store takes new content, 0 while bodies are passed through.",
-                u64::from(now.is_storing),
             ),
         ],
     );

@@ -13,12 +13,14 @@ fn what_is_counted_is_on_the_page() {
     metrics.answered(Outcome::Hit, Duration::from_millis(3));
     metrics.upstream_bytes("pkg", 7);
     metrics.upstream_failure("pkg", ErrorKind::Timeout);
-    metrics.served("pkg", Outcome::Miss, 11);
+    metrics
+        .url("http://pkg.example/a", "pkg")
+        .answered(Outcome::Miss, 11);
     metrics.filled(Duration::from_secs(2));
-    let (open, _under_way) = (metrics.connected(), metrics.in_flight());
-    drop(open);
+    drop(metrics.connected());
     let page = metrics.render(&Gauges {
         responses: 5,
+        in_flight: 1,
         ..Gauges::default()
     });
     for line in [

@@ -40,6 +40,8 @@ pub(super) struct Way {
 #[derive(Debug)]
 pub(super) struct Outgoing<'r> {
     pub(super) method: &'r Method,
+    /// Whether it may be sent again though the origin may have got it: idempotent, and nothing stored can stand in.
+    pub(super) is_repeatable: bool,
     pub(super) path: PathAndQuery,
     /// Without `Host`.
     pub(super) headers: &'r HeaderMap,

@@ -160,7 +160,7 @@ impl Destination {
                     self.way.check(&response).map_err(NoHead::Failed)?;
                     return Ok((response, lease));
                 }
-                Err(failed) if is_reused && (failed.is_unsent || outgoing.method.is_idempotent()) => {
+                Err(failed) if is_reused && (failed.is_unsent || outgoing.is_repeatable) => {
                     // What was idle as long is as stale.
                     let mut state = self.lock();
                     state.idle.clear();

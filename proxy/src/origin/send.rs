@@ -259,6 +259,7 @@ impl Origin {
         )?;
         let outgoing = Outgoing {
             method: &request.method,
+            is_repeatable: request.method.is_idempotent() && !request.has_stand_in,
             path,
             headers,
             authorization: basic_of(url),

@@ -6,7 +6,8 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use super::{Ask, Pipeline};
+use super::Pipeline;
+use crate::route::Target;
 
 /// The rules that were said aloud, each with its upstreams.
 #[derive(Debug, Default)]
@@ -29,10 +30,10 @@ impl Deviations {
 }
 
 impl Pipeline {
-    /// Says that `rule` changed what the messages alone would have decided about `ask`.
-    pub(super) fn deviates(&self, ask: &Ask, rule: &'static str, deviation: &dyn Display) {
-        let upstream = ask.target.upstream.name.as_str();
-        let url = ask.target.key.uri();
+    /// Says that `rule` changed what the messages alone would have decided about `target`.
+    pub(super) fn deviates(&self, target: &Target, rule: &'static str, deviation: &dyn Display) {
+        let upstream = target.upstream.name.as_str();
+        let url = target.key.uri();
         if self.0.fills.deviations.is_first(upstream, rule) {
             tracing::info!(
                 upstream,

@@ -200,9 +200,7 @@ impl Pipeline {
     }
 
     pub(super) fn count_origin_request(&self, ask: &Ask) {
-        self.0
-            .metrics
-            .url(ask.target.key.uri(), |counts| counts.origin_requests += 1);
+        self.url_counters(&ask.target).asked_origin();
     }
 
     /// A 304: the stored response lives on under its new head.
@@ -255,7 +253,7 @@ impl Pipeline {
             }
             Storability::StoreDespite(reason) => {
                 let rule = format!("stored although the response forbids it: {reason}");
-                self.deviates(&flight.ask, "store-despite", &rule);
+                self.deviates(&flight.ask.target, "store-despite", &rule);
             }
             Storability::Store => {}
         }

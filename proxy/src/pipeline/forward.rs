@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -24,13 +24,9 @@ use crate::{
     route::Target,
 };
 
-/// The most bytes of a request's content: what clients of package repositories send is small, and it is held in memory so
-/// that it can be sent to the next mirror.
-const MAX_CONTENT: usize = 16 << 20;
-
 impl Pipeline {
     /// Forwards a request with a method that the store cannot answer, and draws the consequences.
-    pub(super) async fn forward(&self, request: Request<Incoming>, target: Target) -> Answer {
+    pub(super) async fn forward(&self, request: Request<Incoming>, target: &Target) -> Answer {
         let (parts, content) = request.into_parts();
         let url = target.key.uri().to_owned();
         if self.0.settings.offline {
@@ -47,11 +43,17 @@ impl Pipeline {
             *here.status_mut() = http::StatusCode::NO_CONTENT;
             return Answer::generated(here, Outcome::Bypass, "max-forwards");
         }
-        let patience = self.0.settings.limits.progress_timeout.get();
-        let body = match collect(Limited::new(content, MAX_CONTENT), patience).await {
+        let limits = &self.0.settings.limits;
+        let most = usize::try_from(limits.request_content.bytes()).unwrap_or(usize::MAX);
+        let patience = limits.progress_timeout.get();
+        let body = match collect(Limited::new(content, most), patience).await {
             Ok(body) => body,
+            Err(error) if error.is::<LengthLimitError>() => {
+                let problem = respond::content_too_large(limits.request_content);
+                return Answer::generated(respond::problem(&problem), Outcome::Failed, "content-too-large");
+            }
             Err(error) => {
-                let problem = respond::bad_content(format!("at most {MAX_CONTENT} bytes are taken: {error}"));
+                let problem = respond::bad_content(error.to_string());
                 return Answer::generated(respond::problem(&problem), Outcome::Failed, "bad-content");
             }
         };
@@ -70,7 +72,7 @@ impl Pipeline {
         let status = CacheStatus::forwarded(Forward::Method);
         match self.0.origin.send(request).await {
             Ok(response) => {
-                self.invalidate(&parts.method, &target, &response).await;
+                self.invalidate(&parts.method, target, &response).await;
                 pass(response, status, Outcome::Bypass)
             }
             Err(error) => failed(&url, status, &error),

@@ -77,9 +77,13 @@ impl Pipeline {
         (mut source, promise): (Source, Promise),
         partial: Option<Partial>,
     ) {
-        let room = match partial {
-            Some(partial) => Ok(partial),
-            None => self.room(promise).await,
+        let room = if let Some(partial) = partial {
+            Ok(partial)
+        } else {
+            if let Some(segments) = self.segments(&flight, &heads.head, promise) {
+                source = source.split(segments);
+            }
+            self.room(promise).await
         };
         let not_stored = room.as_ref().err().map(NoRoom::trouble);
         let (pump, fill) = Pump::new(room, promise, flight.ask.target.upstream.on_abort());

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! access      a client that is not listed learns nothing but that
+//! admission   so many at once, in all and of one client; beyond that 503
 //! record      from here on every answer is counted and logged
 //! host        a request that two readers could understand differently is refused
 //! route       which upstream, which target: deny by default
@@ -16,16 +17,19 @@
 //! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
 //! replacing the settings is the next generation over the same store, flights and counters.
 
+mod at_hand;
 mod authority;
 mod current;
 mod deviations;
 mod fetch;
 mod fills;
 mod forward;
+mod idle;
 mod landing;
 mod landing_small;
 mod negatives;
 mod outcome;
+mod parallel;
 mod present;
 mod private_keys;
 mod resumption;
@@ -36,7 +40,7 @@ mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -44,19 +48,22 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::{
+    admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
     fill::collapse::Collapse,
+    front::Prepared,
     interim::Interim,
-    metrics::{Gauges, Metrics, Outcome},
+    metrics::{Gauges, Metrics, Outcome, UrlCounters},
     origin::{Origin, OriginError},
-    policy::headers as fields,
+    policy::{self, headers as fields},
     respond,
     route::{Route, Router, Target},
-    settings::{Settings, Upstream},
+    settings::Settings,
     store::Store,
 };
 
+pub use at_hand::{AtHand, Lasting};
 pub use current::Current;
 use fills::Fills;
 use private_keys::PrivateKeys;
@@ -74,11 +81,14 @@ struct Layers {
     origin: Origin,
     // What all generations share.
     store: Store,
+    admission: Admission,
     collapse: Collapse<Shared>,
     private_keys: PrivateKeys,
     fills: Arc<Fills>,
     metrics: Metrics,
     clock: Clock,
+    /// Answers that requests with the same head get for a while; each generation has its own.
+    prepared: Prepared,
     /// Downloads and tunnels: what outlives the request that began it.
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
@@ -90,16 +100,19 @@ struct Layers {
 struct Ask {
     method: Method,
     headers: HeaderMap,
-    target: Target,
+    target: Arc<Target>,
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
 }
 
-/// What a request is about, for counting.
-struct About {
-    /// The key's URI.
-    url: String,
-    upstream: Arc<Upstream>,
+impl Ask {
+    /// As the policy sees it.
+    fn request(&self) -> policy::Request<'_> {
+        policy::Request {
+            method: &self.method,
+            headers: &self.headers,
+        }
+    }
 }
 
 /// An answer and what is to be said about it.
@@ -128,6 +141,7 @@ impl Pipeline {
     pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
+            admission: Admission::new(&settings.limits),
             fills: Arc::new(Fills::new(&settings)),
             settings,
             store,
@@ -136,6 +150,7 @@ impl Pipeline {
             private_keys: PrivateKeys::default(),
             metrics,
             clock,
+            prepared: Prepared::default(),
             tasks: TaskTracker::new(),
             pseudonym: pseudonym().into(),
         }))
@@ -148,16 +163,19 @@ impl Pipeline {
     pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
         let layers = &*self.0;
         layers.metrics.add_upstreams(&settings);
+        layers.admission.resize(&settings.limits);
         Ok(Self(Arc::new(Layers {
             router: Router::new(&settings),
             origin: layers.origin.under(&layers.settings, &settings)?,
             settings,
+            admission: layers.admission.clone(),
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
             private_keys: layers.private_keys.clone(),
             fills: Arc::clone(&layers.fills),
             metrics: layers.metrics.clone(),
             clock: layers.clock.clone(),
+            prepared: Prepared::default(),
             tasks: layers.tasks.clone(),
             pseudonym: Arc::clone(&layers.pseudonym),
         })))
@@ -167,40 +185,24 @@ impl Pipeline {
     pub async fn handle(&self, request: Request<Incoming>, client: IpAddr) -> Response<ResponseBody> {
         let started = Instant::now();
         let queue = request.extensions().get::<SpanQueue>().cloned();
-        let (method, shown) = (request.method().clone(), shown_target(request.uri()));
+        let method = request.method().clone();
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
-        let in_flight = self.0.metrics.in_flight();
-        let (answer, about, shown) = if self.0.settings.access.allows(client) {
-            let (answer, about) = self.answer(request, client).await;
-            (answer, about, shown)
+        let (answer, url, shown, slot) = if self.0.settings.access.allows(client) {
+            let shown = shown_if_wanted(request.uri());
+            let (answer, url, slot) = self.admitted(request, client).await;
+            (answer, url, shown, slot)
         } else {
             let refusal = respond::problem(&respond::client_refused(client));
-            (
-                Answer::generated(refusal, Outcome::Refused, "client-refused"),
-                None,
-                "-".into(),
-            )
+            let answer = Answer::generated(refusal, Outcome::Refused, "client-refused");
+            (answer, None, "-".into(), None)
         };
-        self.0.metrics.answered(answer.outcome, started.elapsed());
-        let (url, upstream) = about.map_or((None, None), |About { url, upstream }| {
-            (Some(url), Some(upstream))
-        });
-        let record = Record {
-            method,
-            target: shown,
-            client,
-            url,
-            upstream,
-            in_flight,
-            started,
-            outcome: answer.outcome,
-            status: answer.response.status(),
-            sent: 0,
-            is_complete: false,
-            metrics: self.0.metrics.clone(),
-        };
-        let mut response = self.finish(answer, record).map(|body| body.by_way_of(queue));
+        let record = self.record(&answer, (method, client), (url, shown), started);
+        let (parts, payload, record) = self.finish(answer, record);
+        let body = ResponseBody::new(payload, Some(record))
+            .by_way_of(queue)
+            .holding(slot);
+        let mut response = Response::from_parts(parts, body);
         let is_tunnel = is_connect && response.status().is_success();
         if is_last && !is_tunnel {
             response
@@ -208,6 +210,36 @@ impl Pipeline {
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Counts an answer whose head is ready, and begins its entry in the access log.
+    fn record(
+        &self,
+        answer: &Answer,
+        (method, client): (Method, IpAddr),
+        (url, target): (Option<Arc<UrlCounters>>, Arc<str>),
+        started: Instant,
+    ) -> Record {
+        self.0.metrics.answered(answer.outcome, started.elapsed());
+        Record {
+            method,
+            target,
+            client,
+            url,
+            started,
+            outcome: answer.outcome,
+            status: answer.response.status(),
+            sent: 0,
+            is_complete: false,
+            metrics: self.0.metrics.clone(),
+        }
+    }
+
+    /// Where requests for `target` are counted.
+    fn url_counters(&self, target: &Target) -> Arc<UrlCounters> {
+        self.0
+            .metrics
+            .url(target.key.uri(), target.upstream.name.as_str())
     }
 
     /// Where the client of a request hears of interim responses.
@@ -241,9 +273,8 @@ impl Pipeline {
         Gauges {
             responses: totals.responses,
             bytes: totals.bytes,
-            queued: store.queued(),
+            in_flight: self.0.admission.in_flight(),
             mirrors: mirrors.collect(),
-            is_storing: store.trouble().is_none() && store.check_room().is_ok(),
         }
     }
 
@@ -267,34 +298,69 @@ impl Pipeline {
         &self.0.settings
     }
 
-    async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Option<About>) {
-        let is_ambiguous = authority::normalise(&mut request, &self.0.router).is_err();
-        if is_ambiguous || !fields::has_valid_host(request.version(), request.headers()) {
+    /// The layers before any target is looked at: where the request goes, or the answer that refuses it.
+    fn admit(
+        &self,
+        (method, uri, version): (&Method, &http::Uri, Version),
+        headers: &HeaderMap,
+    ) -> Result<Route, Box<Answer>> {
+        let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
+            let refusal = respond::problem(problem);
+            Box::new(Answer::generated(refusal, Outcome::Refused, detail))
+        };
+        if !fields::has_valid_host(version, headers) {
+            return Err(refuse(&respond::bad_host(), "bad-host"));
+        }
+        let route = self.0.router.route(method, uri).map_err(|error| {
+            let problem = respond::unrouted(&error);
+            let kind = problem.kind.rsplit(':').next().unwrap_or_default();
+            refuse(&problem, kind)
+        })?;
+        if fields::passed_us_before(headers, &self.0.pseudonym) {
+            return Err(refuse(&respond::loops(&shown_target(uri)), "loop"));
+        }
+        Ok(route)
+    }
+
+    /// Answers when there is a place for one more request; the place is held until the answer is sent.
+    async fn admitted(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+    ) -> (Answer, Option<Arc<UrlCounters>>, Option<Slot>) {
+        match self.0.admission.admit(client, &self.0.settings.limits).await {
+            Ok(slot) => {
+                let (answer, url) = self.answer(request, client).await;
+                (answer, url, Some(slot))
+            }
+            Err(overload) => {
+                let refusal = respond::overloaded(&overload);
+                let answer = Answer::generated(refusal, Outcome::Refused, "overloaded");
+                (answer, None, None)
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        client: IpAddr,
+    ) -> (Answer, Option<Arc<UrlCounters>>) {
+        if authority::normalise(&mut request, &self.0.router).is_err() {
             let refusal = respond::problem(&respond::bad_host());
             return (Answer::generated(refusal, Outcome::Refused, "bad-host"), None);
         }
-        let route = match self.0.router.route(request.method(), request.uri()) {
+        let line = (request.method(), request.uri(), request.version());
+        let route = match self.admit(line, request.headers()) {
             Ok(route) => route,
-            Err(error) => {
-                let problem = respond::unrouted(&error);
-                let kind = problem.kind.rsplit(':').next().unwrap_or_default().to_owned();
-                let refusal = respond::problem(&problem);
-                return (Answer::generated(refusal, Outcome::Refused, &kind), None);
-            }
+            Err(refusal) => return (*refusal, None),
         };
-        if fields::passed_us_before(request.headers(), &self.0.pseudonym) {
-            let refusal = respond::problem(&respond::loops(&shown_target(request.uri())));
-            return (Answer::generated(refusal, Outcome::Refused, "loop"), None);
-        }
         match route {
             Route::Tunnel { host, port, upstream } => {
                 (self.tunnel(request, (host, port), &upstream, client).await, None)
             }
             Route::Target(target) => {
-                let about = About {
-                    url: target.key.uri().to_owned(),
-                    upstream: Arc::clone(&target.upstream),
-                };
+                let url = Some(self.url_counters(&target));
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
                     let (mut parts, _no_content) = request.into_parts();
                     fields::strip_unkeyed(&mut parts.headers);
@@ -302,18 +368,19 @@ impl Pipeline {
                         interim: self.interim(&parts.extensions),
                         method: parts.method,
                         headers: parts.headers,
-                        target: *target,
+                        target,
                     };
                     self.retrieve(Arc::new(ask)).await
                 } else {
-                    self.forward(request, *target).await
+                    self.forward(request, &target).await
                 };
-                (answer, Some(about))
+                (answer, url)
             }
         }
     }
 
-    fn finish(&self, answer: Answer, record: Record) -> Response<ResponseBody> {
+    /// The head and the payload as they are sent.
+    fn finish(&self, answer: Answer, record: Record) -> (response::Parts, Payload, Record) {
         let (mut parts, payload) = answer.response.into_parts();
         fields::append_via(&mut parts.headers, answer.received, &self.0.pseudonym);
         answer.status.append_to(&mut parts.headers);
@@ -330,7 +397,16 @@ impl Pipeline {
             parts.headers.insert(header::CONTENT_LENGTH, length.into());
         }
         let payload = if is_head { Payload::Empty } else { payload };
-        Response::from_parts(parts, ResponseBody::new(payload, Some(record)))
+        (parts, payload, record)
+    }
+}
+
+/// The target for the access log, where somebody reads that.
+fn shown_if_wanted(uri: &http::Uri) -> Arc<str> {
+    if Record::is_wanted() {
+        shown_target(uri).into()
+    } else {
+        Arc::default()
     }
 }
 

@@ -18,7 +18,6 @@ use crate::{
     origin::OriginError,
     policy::{self, Failure, FailureAnswer, Overrides, Request},
     respond,
-    store::Content,
 };
 
 impl Pipeline {
@@ -56,7 +55,7 @@ impl Pipeline {
         overrides: &Overrides,
         led: Led,
     ) -> Round {
-        let status = CacheStatus::forwarded(why);
+        let (request, status) = (&ask.request(), CacheStatus::forwarded(why));
         match led.outcome {
             LedOutcome::Shared(shared, reader, for_first) => match &*shared {
                 Shared::Filling(filling) => {
@@ -64,12 +63,9 @@ impl Pipeline {
                         return Round::Done(Box::new(answer));
                     }
                     let origin_status = filling.head.status;
-                    let response = present(
-                        ask,
-                        for_first.as_deref().unwrap_or(&filling.head),
-                        Source::Filling(&filling.fill, reader),
-                        None,
-                    );
+                    let head = for_first.as_deref().unwrap_or(&filling.head);
+                    let source = Source::Filling(&filling.fill, reader);
+                    let response = present(request, head, source, None);
                     let outcome = if selected.is_some() {
                         Outcome::Stale
                     } else {
@@ -84,8 +80,8 @@ impl Pipeline {
                 }
                 Shared::Whole(whole) => {
                     let head = for_first.as_deref().unwrap_or(&whole.head);
-                    let source = Source::Stored(Content::Memory(whole.body.clone()));
-                    let response = present(ask, head, source, None);
+                    let source = Source::Stored(whole.body.clone().into());
+                    let response = present(request, head, source, None);
                     let outcome = if selected.is_some() {
                         Outcome::Stale
                     } else {
@@ -109,7 +105,8 @@ impl Pipeline {
                         .insert(&ask.target.key.to_string(), Instant::now());
                 }
                 let (head, version) = (passing.head, passing.version);
-                let response = present(ask, &head, Source::Passing(Box::new(passing.body)), None);
+                let source = Source::Passing(Box::new(passing.body));
+                let response = present(request, &head, source, None);
                 done(response, status.detail(reason), Outcome::Miss, version)
             }
         }
@@ -141,7 +138,7 @@ impl Pipeline {
                 };
                 let age = policy::age::current_age(&filling.head, self.0.clock.now());
                 let response = present(
-                    ask,
+                    &ask.request(),
                     &filling.head,
                     Source::Filling(&filling.fill, Some(reader)),
                     Some(age),
@@ -154,8 +151,8 @@ impl Pipeline {
             }
             Shared::Whole(whole) => {
                 let age = policy::age::current_age(&whole.head, self.0.clock.now());
-                let source = Source::Stored(Content::Memory(whole.body.clone()));
-                let response = present(ask, &whole.head, source, Some(age));
+                let source = Source::Stored(whole.body.clone().into());
+                let response = present(&ask.request(), &whole.head, source, Some(age));
                 done(response, status, Outcome::Collapsed, whole.version)
             }
             other @ (Shared::Validated { .. }
@@ -193,7 +190,7 @@ impl Pipeline {
                     return Round::Again;
                 };
                 let age = policy::age::current_age(head, self.0.clock.now());
-                let response = present(ask, head, Source::Stored(content), Some(age));
+                let response = present(&ask.request(), head, Source::Stored(content), Some(age));
                 let status = status.fwd_status(http::StatusCode::NOT_MODIFIED);
                 done(response, status, Outcome::Hit, Version::HTTP_11)
             }

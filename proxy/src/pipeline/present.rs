@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use jiff::SignedDuration;
 
-use super::Ask;
 use crate::{
     conditional::{self, Length},
     deliver::{Payload, Span},
@@ -44,19 +43,15 @@ impl Source<'_> {
     }
 }
 
-/// The answer to `ask` from `head` and its content; `age` where the answer comes from before this request.
+/// The answer to `request` from `head` and its content; `age` where the answer comes from before this request.
 pub(super) fn present(
-    ask: &Ask,
+    request: &Request<'_>,
     head: &Stored,
     source: Source<'_>,
     age: Option<SignedDuration>,
 ) -> Response<Payload> {
-    let request = Request {
-        method: &ask.method,
-        headers: &ask.headers,
-    };
     let length = source.length(head);
-    let outcome = conditional::evaluate(&request, head, length);
+    let outcome = conditional::evaluate(request, head, length);
     let mut headers = head.headers.clone();
     if let Some(age) = age {
         fields::set_age(&mut headers, age);
@@ -64,7 +59,7 @@ pub(super) fn present(
     match outcome {
         conditional::Outcome::Whole | conditional::Outcome::RangeNeedsLength => {
             let payload = source.whole(length);
-            set_length(&mut headers, length, &ask.method);
+            set_length(&mut headers, length, request.method);
             answer(head.status, headers, payload)
         }
         conditional::Outcome::Partial(parts) => partial(headers, source, &parts, length),

@@ -85,7 +85,8 @@ fn combined(flight: &Flight, kept: &Kept, response: &OriginResponse) -> Option<S
     let content_range = response.headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let is_rest = range::parse_content_range(content_range)
         == Some((kept.partial.received(), kept.total - 1, Some(kept.total)));
-    let is_same = strong_validator(&response.headers).is_none_or(|now| now == kept.validator);
+    // "if they share the same strong validator" (§3.4): a mirror that shows none may have understood no `If-Range` either.
+    let is_same = strong_validator(&response.headers).as_ref() == Some(&kept.validator);
     if !is_rest || !is_same {
         tracing::info!(
             url = %flight.ask.target.key.shown(),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, Version};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
@@ -19,7 +19,8 @@ use crate::{
     metrics::{Event, Outcome},
     policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored},
     respond,
-    store::{ContentRef, Responses},
+    route::Target,
+    store::{Content, ContentRef, Responses},
 };
 
 /// How often a request joins again after a flight that it could not use. Each round means that somebody else's
@@ -56,21 +57,18 @@ pub(super) enum Round {
 
 impl Pipeline {
     pub(super) async fn retrieve(&self, ask: Arc<Ask>) -> Answer {
-        let key = ask.target.key.to_string();
+        let key = ask.target.key.as_str();
         let overrides = ask.target.upstream.overrides(&ask.target.path);
         let mut why = Forward::UriMiss;
         for _ in 0..ROUNDS {
-            // What was whole before this request came is a stored response to it, with all that follows from that.
-            if let Some(joiner) = self.0.collapse.settling(&key) {
-                let _stored_or_slow = timeout(SETTLING, joiner.ended()).await;
-            }
-            let mut entry = self.0.store.lookup(&key).await;
+            self.settled(key).await;
+            let mut entry = self.0.store.lookup(key).await;
             if entry.heads().is_empty()
                 && let Some(digest) = ask.target.digest
             {
-                entry = self.0.store.lookup_content(&key, digest).await;
+                entry = self.0.store.lookup_content(key, digest).await;
             }
-            match self.round(&ask, &key, entry, &overrides).await {
+            match self.round(&ask, key, entry, &overrides).await {
                 Round::Done(answer) => return *answer,
                 Round::Again => {}
                 Round::Alone(reason) => {
@@ -82,25 +80,19 @@ impl Pipeline {
         self.alone(&ask, why).await
     }
 
-    async fn round(&self, ask: &Arc<Ask>, key: &str, entry: Responses, overrides: &Overrides) -> Round {
-        let request = Request {
-            method: &ask.method,
-            headers: &ask.headers,
-        };
-        let found = policy::select(&request, entry.heads());
-        let selected = match found {
-            Lookup::Found { index, .. } => Some(Selected {
-                entry: Arc::clone(&entry),
-                index,
-            }),
-            Lookup::Absent | Lookup::NoVariant => None,
-        };
-        let verdict = policy::decide(&request, found, overrides, self.0.clock.now());
-        for deviation in &verdict.deviations {
-            self.deviates(ask, deviation.rule(), deviation);
+    /// Waits for what is being stored: what was whole before this request came is a stored response to it, with all that
+    /// follows from that.
+    pub(super) async fn settled(&self, key: &str) {
+        if let Some(joiner) = self.0.collapse.settling(key) {
+            let _stored_or_slow = timeout(SETTLING, joiner.ended()).await;
         }
+    }
+
+    async fn round(&self, ask: &Arc<Ask>, key: &str, entry: Responses, overrides: &Overrides) -> Round {
+        let now = self.0.clock.now();
+        let (decision, selected) = self.judge(&ask.request(), &ask.target, &entry, (overrides, now));
         let url = ask.target.key.uri();
-        match (verdict.decision, &selected) {
+        match (decision, &selected) {
             (Decision::Fresh(aged), Some(selected)) => self.hit(ask, selected, aged, None).await,
             (Decision::StaleServable { aged, permission }, Some(selected)) => {
                 if permission == StalePermission::WhileRevalidate && !self.0.settings.offline {
@@ -136,17 +128,30 @@ impl Pipeline {
             self.0.metrics.note(Event::Healed);
             return Round::Again;
         };
-        let mut status = CacheStatus::hit().ttl(whole_seconds(aged.ttl()));
-        if let Some(detail) = detail {
-            status = status.detail(detail);
+        Round::Done(Box::new(found(&ask.request(), selected, content, (aged, detail))))
+    }
+
+    /// What is stored for `request`, and what to do with it; where the settings changed that, the log says so.
+    pub(super) fn judge(
+        &self,
+        request: &Request<'_>,
+        target: &Target,
+        entry: &Responses,
+        (overrides, now): (&Overrides, Timestamp),
+    ) -> (Decision, Option<Selected>) {
+        let found = policy::select(request, entry.heads());
+        let selected = match found {
+            Lookup::Found { index, .. } => Some(Selected {
+                entry: Arc::clone(entry),
+                index,
+            }),
+            Lookup::Absent | Lookup::NoVariant => None,
+        };
+        let verdict = policy::decide(request, found, overrides, now);
+        for deviation in &verdict.deviations {
+            self.deviates(target, deviation.rule(), deviation);
         }
-        let response = present(ask, selected.head(), Source::Stored(content), Some(aged.age));
-        Round::Done(Box::new(Answer {
-            response,
-            status,
-            outcome: Outcome::Hit,
-            received: Version::HTTP_11,
-        }))
+        (verdict.decision, selected)
     }
 
     async fn ask_origin(
@@ -229,6 +234,25 @@ impl Pipeline {
         if let Joined::Lead(permit) = self.0.collapse.join(key, &ask.headers) {
             self.start_fetch(permit, Arc::clone(ask), entry, selected, None);
         }
+    }
+}
+
+/// The answer from the store; `detail` is for `Cache-Status`.
+pub(super) fn found(
+    request: &Request<'_>,
+    selected: &Selected,
+    content: Content,
+    (aged, detail): (Aged, Option<&str>),
+) -> Answer {
+    let mut status = CacheStatus::hit().ttl(whole_seconds(aged.ttl()));
+    if let Some(detail) = detail {
+        status = status.detail(detail);
+    }
+    Answer {
+        response: present(request, selected.head(), Source::Stored(content), Some(aged.age)),
+        status,
+        outcome: Outcome::Hit,
+        received: Version::HTTP_11,
     }
 }
 

@@ -1,14 +1,13 @@
 //! CONNECT: bytes both ways, counted, neither read nor stored.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, upgrade};
 use hyper_util::rt::TokioIo;
 use kato_shared::chain::Chain;
-use tokio::io::copy_bidirectional;
 
-use super::{Answer, Pipeline};
+use super::{Answer, Pipeline, idle::copy_until_idle};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
@@ -42,9 +41,10 @@ impl Pipeline {
             }
         };
         let metrics = self.0.metrics.clone();
+        let patience = self.0.settings.limits.tunnel_idle_timeout.get();
         self.0
             .tasks
-            .spawn(async move { carry(request, stream, &metrics, &authority).await });
+            .spawn(async move { carry(request, stream, patience, &metrics, &authority).await });
         let mut response = Response::new(Payload::Empty);
         *response.status_mut() = StatusCode::OK;
         Answer {
@@ -56,7 +56,13 @@ impl Pipeline {
     }
 }
 
-async fn carry(request: Request<Incoming>, mut origin: Stream, metrics: &Metrics, authority: &str) {
+async fn carry(
+    request: Request<Incoming>,
+    mut origin: Stream,
+    patience: Duration,
+    metrics: &Metrics,
+    authority: &str,
+) {
     let client = match upgrade::on(request).await {
         Ok(client) => client,
         Err(error) => {
@@ -64,7 +70,7 @@ async fn carry(request: Request<Incoming>, mut origin: Stream, metrics: &Metrics
             return;
         }
     };
-    match copy_bidirectional(&mut TokioIo::new(client), &mut origin).await {
+    match copy_until_idle(TokioIo::new(client), &mut origin, patience).await {
         Ok((up, down)) => {
             metrics.tunnelled(up + down);
             tracing::info!(authority, up, down, "tunnel closed; its bytes were not cached");

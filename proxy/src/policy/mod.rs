@@ -21,7 +21,10 @@
 //! # Deliberately absent
 //!
 //! * Storing responses to POST (RFC 9111 permits it; nothing here needs it).
-//! * Combining several partial responses into one (§3.4): a fill is always of the whole representation.
+//! * Storing the range that one client asked for: a fill is always of the whole representation, so that it can be verified and
+//!   shared. What is combined (§3.4) is the beginning of a whole that broke off with its rest, [`validation::combine`].
+//! * Storing trailer fields: they end here, as RFC 9110 §6.5.1 allows where nobody asked for them by `TE: trailers`, which is
+//!   a field of one hop.
 //! * Rules for private caches.
 //! * `Warning` (removed by RFC 9111) and `Pragma` in responses (never defined).
 //!

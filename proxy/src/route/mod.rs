@@ -11,7 +11,10 @@
 mod forward;
 mod mirror;
 
-use std::sync::Arc;
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use http::{Method, Uri, uri::Authority};
 use kato_shared::Digest;
@@ -20,6 +23,7 @@ use url::Url;
 use crate::{
     ecosystem::known_digest,
     key::CacheKey,
+    recent::{Held, Recent},
     settings::{Settings, Upstream},
 };
 
@@ -27,13 +31,21 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Router {
     upstreams: Arc<[Arc<Upstream>]>,
+    /// Targets by request target: what was asked for a moment ago is often asked for again, and reading URLs costs more
+    /// than all the rest of a hit.
+    known: Arc<Mutex<Recent<Box<str>, Arc<Target>>>>,
 }
+
+/// The most bytes of [`Router`]'s memory, roughly.
+const KNOWN_LIMIT: usize = 4 << 20;
+/// What a target is taken to weigh beside its texts, each about as long as the request target.
+const TARGET_OVERHEAD: usize = 512;
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// To a target of an upstream.
-    Target(Box<Target>),
+    Target(Arc<Target>),
     /// Through a tunnel to this host and port.
     Tunnel {
         /// The host, which an upstream names.
@@ -94,6 +106,7 @@ impl Router {
     pub fn new(settings: &Settings) -> Self {
         Self {
             upstreams: settings.upstreams.iter().cloned().map(Arc::new).collect(),
+            known: Arc::default(),
         }
     }
 
@@ -108,11 +121,38 @@ impl Router {
             let authority = uri.authority().filter(|_| is_authority_form);
             return self.tunnel(authority.ok_or_else(|| bad(uri))?);
         }
+        let mut whole = String::new();
+        let asked = match (uri.scheme_str(), uri.path_and_query()) {
+            (None, Some(path)) if uri.authority().is_none() => path.as_str(),
+            _ => {
+                // Writing to a `String` cannot fail.
+                let _infallible = write!(whole, "{uri}");
+                &whole
+            }
+        };
+        if let Some(known) = self.known().get(asked) {
+            return Ok(Route::Target(Arc::clone(&**known)));
+        }
         let target = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme), Some(authority)) => forward::target(&self.upstreams, scheme, authority, uri)?,
             _ => mirror::target(&self.upstreams, uri)?,
         };
-        Ok(Route::Target(Box::new(target)))
+        let target = Arc::new(target);
+        self.remember(asked, &target);
+        Ok(Route::Target(target))
+    }
+
+    fn remember(&self, asked: &str, target: &Arc<Target>) {
+        let weight = TARGET_OVERHEAD + asked.len() * (4 + target.candidates.len());
+        let mut known = self.known();
+        if weight <= KNOWN_LIMIT / 16 {
+            known.insert(asked.into(), Arc::new(Held::new(Arc::clone(target))), weight);
+            while known.weight() > KNOWN_LIMIT && known.push_out() {}
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Recent<Box<str>, Arc<Target>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the host and port of `uri` are an upstream's.

@@ -22,9 +22,11 @@ impl Settings {
         keep!(kept, running, self: listen.data);
         keep!(kept, running, self: listen.tls);
         keep!(kept, running, self: listen.admin);
+        keep!(kept, running, self: listen.admin_socket);
         keep!(kept, running, self: cache.dir);
         keep!(kept, running, self: cache.max_size);
         keep!(kept, running, self: cache.min_free);
+        keep!(kept, running, self: cache.max_objects);
         keep!(kept, running, self: cache.memory);
         keep!(kept, running, self: log.format);
         keep!(kept, running, self: log.filter);

@@ -19,6 +19,9 @@ pub struct Listen {
     pub tls: Option<SocketAddr>,
     /// The address of health, metrics and the API; keep it on loopback.
     pub admin: SocketAddr,
+    /// A Unix socket for the same, which its owner and its group may use; `None` for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_socket: Option<PathBuf>,
 }
 
 impl Default for Listen {
@@ -27,6 +30,7 @@ impl Default for Listen {
             data: SocketAddr::from(([0, 0, 0, 0], 3180)),
             tls: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 3181)),
+            admin_socket: None,
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use http::HeaderName;
 use jiff::SignedDuration;
-use kato_shared::{redact, settings::HumanDuration};
+use kato_shared::{
+    redact,
+    settings::{ByteSize, HumanDuration},
+};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -55,6 +58,12 @@ pub struct Upstream {
     /// With `on_abort = "cancel"`: a download that is this far, in per cent, is finished all the same.
     #[serde(default = "default_finish")]
     pub on_abort_finish_percent: u8,
+    /// Connections over which a large body comes; 1 to 8. More than one only helps where each connection gets only so much.
+    #[serde(default = "default_parallel")]
+    pub parallel: u8,
+    /// What counts as large for `parallel`.
+    #[serde(default = "default_parallel_min_size")]
+    pub parallel_min_size: ByteSize,
     /// How long a stale response may stand in for an upstream that fails; without it there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_if_error: Option<HumanDuration>,
@@ -92,6 +101,8 @@ impl Upstream {
             targeted_cache_control: Vec::new(),
             on_abort: AbortRule::Continue,
             on_abort_finish_percent: default_finish(),
+            parallel: default_parallel(),
+            parallel_min_size: default_parallel_min_size(),
             stale_if_error: None,
             proxy: None,
             proxy_credentials_file: None,
@@ -264,6 +275,18 @@ impl From<BaseUrl> for String {
 /// Half: what is left then costs less than what came.
 const fn default_finish() -> u8 {
     50
+}
+
+/// The most connections for one body: each holds a segment in memory.
+pub(super) const MOST_PARALLEL: u8 = 8;
+
+const fn default_parallel() -> u8 {
+    1
+}
+
+/// Below this, starting several connections takes longer than they save.
+const fn default_parallel_min_size() -> ByteSize {
+    ByteSize::mib(64)
 }
 
 /// The name of a header field.

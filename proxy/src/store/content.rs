@@ -14,6 +14,7 @@ use kato_shared::{
 };
 
 use super::{Store, StoreError, layout::remove_if_there};
+use crate::recent::Held;
 
 /// Room is asked for in steps of this many bytes when the size of a body is not known.
 const STEP: u64 = 16 << 20;
@@ -22,7 +23,7 @@ const STEP: u64 = 16 << 20;
 #[derive(Debug)]
 pub enum Content {
     /// A small body, held in memory.
-    Memory(Bytes),
+    Memory(Arc<Held<Bytes>>),
     /// A file; the guard keeps it from being evicted.
     File {
         /// The open file.
@@ -32,6 +33,13 @@ pub enum Content {
         /// Held while the file is read.
         in_use: Arc<InUse>,
     },
+}
+
+impl From<Bytes> for Content {
+    /// Bytes that the memory tier does not hold.
+    fn from(bytes: Bytes) -> Self {
+        Self::Memory(Arc::new(Held::new(bytes)))
+    }
 }
 
 impl Content {
@@ -158,13 +166,16 @@ impl Drop for Temporary {
 
 /// Who reads what.
 #[derive(Debug, Clone, Default)]
-pub(super) struct InUseCounts(Arc<Mutex<HashMap<Digest, usize>>>);
+pub(super) struct InUseCounts {
+    readers: Arc<Mutex<HashMap<Digest, usize>>>,
+    suspects: Arc<Mutex<HashSet<Digest>>>,
+}
 
 impl InUseCounts {
     /// Notes one more reader of `digest`.
     pub(super) fn take(&self, digest: Digest) -> InUse {
         *self
-            .0
+            .readers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(digest)
@@ -177,12 +188,19 @@ impl InUseCounts {
 
     /// What is being read now.
     pub(super) fn now(&self) -> HashSet<Digest> {
-        self.0
+        self.readers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .keys()
             .copied()
             .collect()
+    }
+}
+
+impl InUseCounts {
+    /// What could not be read lately; it is told once.
+    pub(super) fn suspects(&self) -> HashSet<Digest> {
+        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -193,9 +211,21 @@ pub struct InUse {
     digest: Digest,
 }
 
+impl InUse {
+    /// Notes that the content could not be read: it is looked at soon, and forgotten if it is damaged.
+    pub fn suspect(&self) {
+        let mut suspects = self
+            .counts
+            .suspects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        suspects.insert(self.digest);
+    }
+}
+
 impl Drop for InUse {
     fn drop(&mut self) {
-        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(readers) = counts.get_mut(&self.digest) {
             *readers -= 1;
             if *readers == 0 {

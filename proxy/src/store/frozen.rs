@@ -4,7 +4,7 @@
 //! stays as it is; the few blocks that would be written cover those of the file.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -98,12 +98,11 @@ impl StorageBackend for Frozen {
         }
         for (number, within, done, count) in parts(offset, out.len()) {
             let own;
-            let block = match cover.blocks.get(&number) {
-                Some(covered) => covered,
-                None => {
-                    own = self.block(number)?;
-                    &own
-                }
+            let block = if let Some(covered) = cover.blocks.get(&number) {
+                covered
+            } else {
+                own = self.block(number)?;
+                &own
             };
             out[done..done + count].copy_from_slice(&block[within..within + count]);
         }
@@ -130,13 +129,11 @@ impl StorageBackend for Frozen {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut cover = self.lock();
         for (number, within, done, count) in parts(offset, data.len()) {
-            if !cover.blocks.contains_key(&number) {
-                let block = self.block(number)?;
-                cover.blocks.insert(number, block);
-            }
-            if let Some(block) = cover.blocks.get_mut(&number) {
-                block[within..within + count].copy_from_slice(&data[done..done + count]);
-            }
+            let block = match cover.blocks.entry(number) {
+                Entry::Occupied(covered) => covered.into_mut(),
+                Entry::Vacant(bare) => bare.insert(self.block(number)?),
+            };
+            block[within..within + count].copy_from_slice(&data[done..done + count]);
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
-//! Content that leaves: eviction for room, healing of what is damaged, and the scrub that looks for it.
+//! Content that leaves: eviction for room, and files that nobody names.
 //!
 //! Order of a removal, each step closing one race: a marker is made (a kill from here on leaves something to find), the
 //! index forgets durably (nobody new can be sent to the file), the file is unlinked (who reads it keeps it), the marker
 //! goes.
 
-use std::{collections::HashSet, fs::File, io::Read, path::Path, sync::PoisonError, sync::atomic::Ordering};
+use std::{collections::HashSet, sync::PoisonError, sync::atomic::Ordering};
 
-use kato_shared::{Digest, chain::Chain, digest::Hasher};
+use kato_shared::{Digest, chain::Chain};
 
 use super::{
     Store, StoreError,
@@ -22,19 +22,6 @@ const INDEX_ROOM: u64 = 1 << 20;
 
 /// Rows that one transaction writes down at most: others wait for it.
 const ROWS_AT_ONCE: usize = 4096;
-
-/// What [`Store::verify`] found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verification {
-    /// Content files read.
-    pub checked: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Content that was missing or other than its digest; removed from the store.
-    pub damaged: Vec<Digest>,
-    /// Content files that the index does not name; removed.
-    pub unnamed: Vec<Digest>,
-}
 
 impl Store {
     /// Whether anything can be stored now.
@@ -90,12 +77,13 @@ impl Store {
     }
 
     fn evict(&self, excess: Excess) -> Result<(), NoRoom> {
-        self.make_index_room();
         let ledger = self.0.index.ledger();
         let _no_commit = self.0.moving.write().unwrap_or_else(PoisonError::into_inner);
         let taken = ledger
             .take(excess, &self.0.in_use.now())
             .ok_or_else(|| self.no_room(excess.bytes))?;
+        // Not before: where nothing can go, the space that is held back stays so.
+        self.make_index_room();
         tracing::info!(
             contents = taken.len(),
             bytes = taken.iter().map(|(_, length)| length).sum::<u64>(),
@@ -145,14 +133,6 @@ impl Store {
         }
     }
 
-    /// Forgets one content that turned out to be damaged or missing.
-    pub(super) fn forget_content(&self, digest: &Digest) {
-        let _no_commit = self.0.moving.write().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = self.discard(&[*digest]) {
-            tracing::warn!(%digest, error = %Chain(&error), "damaged content could not be forgotten");
-        }
-    }
-
     /// What is done now and then, and at the end: writes down what eviction has learned, and removes content that lost its
     /// last name while it was being read.
     ///
@@ -181,29 +161,6 @@ impl Store {
             tracing::warn!(error = %Chain(&error), "the store is above its quota");
         }
         Ok(())
-    }
-
-    /// Reads all content, removes what is not what its digest says, and files that the index does not name.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the index or the folder cannot be read.
-    pub fn verify(&self) -> Result<Verification, StoreError> {
-        self.0.behind.settle_all();
-        let mut found = Verification::default();
-        let mut named = HashSet::new();
-        for row in self.0.index.content()? {
-            named.insert(row.digest);
-            let in_use = self.0.in_use.take(row.digest);
-            found.checked += 1;
-            found.bytes += row.length;
-            if digest_of(&self.0.layout.content(&row.digest)).is_none_or(|digest| digest != row.digest) {
-                drop(in_use);
-                self.forget_content(&row.digest);
-                found.damaged.push(row.digest);
-            }
-        }
-        found.unnamed = self.sweep(&named)?;
-        Ok(found)
     }
 
     /// Removes content files that the index does not name; `named` are known to be named already.
@@ -264,17 +221,5 @@ impl Store {
             written: self.0.written.load(Ordering::Relaxed),
             space: Space { ..space },
         })
-    }
-}
-
-fn digest_of(path: &Path) -> Option<Digest> {
-    let mut file = File::open(path).ok()?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0_u8; 256 << 10];
-    loop {
-        match file.read(&mut buffer).ok()? {
-            0 => return Some(hasher.finish()),
-            n => hasher.update(&buffer[..n]),
-        }
     }
 }

@@ -4,8 +4,7 @@
 //! before it reads the index and hands it to [`Hot::remember`]; if a change came in between, what it read is not kept.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    hash::Hash,
+    fs::File,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,16 +12,20 @@ use bytes::Bytes;
 use kato_shared::Digest;
 
 use super::Entry;
+use crate::recent::{Held, Recent};
 
 /// Bodies up to this many bytes are held; larger ones are served from the page cache, where copying them costs less
 /// than the memory would.
 pub(super) const MAX_BODY: u64 = 256 << 10;
 
+/// Files of larger bodies that are kept open: what a request saves is a trip to a blocking thread.
+const MAX_FILES: usize = 128;
+
 /// What a stored response is taken to weigh beside its fields, in bytes.
 const RESPONSE_OVERHEAD: usize = 512;
 
-/// The stored responses of one key.
-pub type Responses = Arc<Entry>;
+/// The stored responses of one key. While [`Held::is_held`] they are what the index says.
+pub type Responses = Arc<Held<Entry>>;
 
 #[derive(Debug)]
 pub(super) struct Hot(Mutex<Tier>);
@@ -30,39 +33,42 @@ pub(super) struct Hot(Mutex<Tier>);
 #[derive(Debug)]
 struct Tier {
     epoch: u64,
-    responses: Lru<String, Responses>,
-    bodies: Lru<Digest, Bytes>,
+    /// Bytes for heads and bodies together.
+    limit: usize,
+    responses: Recent<Arc<str>, Entry>,
+    bodies: Recent<Digest, Bytes>,
+    files: Recent<Digest, Arc<File>>,
 }
 
 impl Hot {
-    /// A tier of at most `limit` bytes; a quarter of it is for heads.
+    /// A tier of at most `limit` bytes; heads get a quarter of it, and more while no body needs it.
     pub(super) fn new(limit: u64) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Self(Mutex::new(Tier {
             epoch: 0,
-            responses: Lru::new(limit / 4),
-            bodies: Lru::new(limit - limit / 4),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            responses: Recent::default(),
+            bodies: Recent::default(),
+            files: Recent::default(),
         }))
     }
 
     /// The responses of `key`, or the epoch to remember them with.
     pub(super) fn responses(&self, key: &str) -> Result<Responses, u64> {
-        let mut tier = self.lock();
-        let epoch = tier.epoch;
-        tier.responses.get(key).ok_or(epoch)
+        let tier = self.lock();
+        tier.responses.get(key).ok_or(tier.epoch)
     }
 
     /// Keeps what was read from the index, unless the index has changed since `epoch`.
     pub(super) fn remember(&self, key: &str, responses: &Responses, epoch: u64) {
+        let fields = responses.heads().iter().flat_map(|head| head.headers.iter());
+        let weight: usize = fields
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        let weight = weight + key.len() + RESPONSE_OVERHEAD * (1 + responses.heads().len());
         let mut tier = self.lock();
-        if tier.epoch == epoch {
-            let fields = responses.heads().iter().flat_map(|head| head.headers.iter());
-            let weight: usize = fields
-                .map(|(name, value)| name.as_str().len() + value.len())
-                .sum();
-            let weight = weight + key.len() + RESPONSE_OVERHEAD * (1 + responses.heads().len());
-            tier.responses
-                .insert(key.to_owned(), Arc::clone(responses), weight);
+        if tier.epoch == epoch && weight <= tier.limit {
+            tier.responses.insert(key.into(), Arc::clone(responses), weight);
+            tier.shrink();
         }
     }
 
@@ -83,19 +89,40 @@ impl Hot {
     }
 
     /// The body `digest`, if it is held.
-    pub(super) fn body(&self, digest: &Digest) -> Option<Bytes> {
+    pub(super) fn body(&self, digest: &Digest) -> Option<Arc<Held<Bytes>>> {
         self.lock().bodies.get(digest)
     }
 
     /// Holds a body; the caller has checked that it is what `digest` names and not above [`MAX_BODY`].
-    pub(super) fn hold(&self, digest: Digest, body: Bytes) {
+    pub(super) fn hold(&self, digest: Digest, body: Bytes) -> Arc<Held<Bytes>> {
         let weight = body.len() + RESPONSE_OVERHEAD;
-        self.lock().bodies.insert(digest, body, weight);
+        let body = Arc::new(Held::new(body));
+        let mut tier = self.lock();
+        if weight <= tier.limit {
+            tier.bodies.insert(digest, Arc::clone(&body), weight);
+            tier.shrink();
+        }
+        body
+    }
+
+    /// The file of the body `digest`, if it is open. It may have been changed since by somebody else: look at it.
+    pub(super) fn file(&self, digest: &Digest) -> Option<Arc<File>> {
+        self.lock().files.get(digest).map(|held| Arc::clone(&**held))
+    }
+
+    /// Keeps the file of a body open.
+    pub(super) fn keep_open(&self, digest: Digest, file: &Arc<File>) {
+        let mut tier = self.lock();
+        let file = Arc::new(Held::new(Arc::clone(file)));
+        tier.files.insert(digest, file, 1);
+        while tier.files.len() > MAX_FILES && tier.files.push_out() {}
     }
 
     /// Lets go of a body.
     pub(super) fn release(&self, digest: &Digest) {
-        self.lock().bodies.remove(digest);
+        let mut tier = self.lock();
+        tier.bodies.remove(digest);
+        tier.files.remove(digest);
     }
 
     fn lock(&self) -> MutexGuard<'_, Tier> {
@@ -103,83 +130,16 @@ impl Hot {
     }
 }
 
-/// A map that lets the least recently used go when its weight passes the limit.
-#[derive(Debug)]
-struct Lru<K, V> {
-    limit: usize,
-    weight: usize,
-    tick: u64,
-    entries: HashMap<K, Slot<V>>,
-    by_use: BTreeMap<u64, K>,
-}
-
-#[derive(Debug)]
-struct Slot<V> {
-    value: V,
-    weight: usize,
-    used: u64,
-}
-
-impl<K: Hash + Eq + Clone, V: Clone> Lru<K, V> {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            weight: 0,
-            tick: 0,
-            entries: HashMap::new(),
-            by_use: BTreeMap::new(),
-        }
-    }
-
-    fn get<Q>(&mut self, key: &Q) -> Option<V>
-    where
-        K: std::borrow::Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let slot = self.entries.get_mut(key)?;
-        self.tick += 1;
-        if let Some(key) = self.by_use.remove(&slot.used) {
-            self.by_use.insert(self.tick, key);
-        }
-        slot.used = self.tick;
-        Some(slot.value.clone())
-    }
-
-    fn insert(&mut self, key: K, value: V, weight: usize) {
-        self.remove(&key);
-        if weight > self.limit {
-            return;
-        }
-        self.tick += 1;
-        self.weight += weight;
-        self.by_use.insert(self.tick, key.clone());
-        let used = self.tick;
-        self.entries.insert(key, Slot { value, weight, used });
-        while self.weight > self.limit {
-            let Some((_, oldest)) = self.by_use.pop_first() else {
-                break;
-            };
-            if let Some(slot) = self.entries.remove(&oldest) {
-                self.weight -= slot.weight;
+impl Tier {
+    /// Back below the limit.
+    fn shrink(&mut self) {
+        while self.responses.weight() + self.bodies.weight() > self.limit {
+            let heads_go_first = self.responses.weight() > self.limit / 4;
+            let is_less = heads_go_first && self.responses.push_out();
+            if !is_less && !self.bodies.push_out() && !self.responses.push_out() {
+                return;
             }
         }
-    }
-
-    fn remove<Q>(&mut self, key: &Q)
-    where
-        K: std::borrow::Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        if let Some(slot) = self.entries.remove(key) {
-            self.by_use.remove(&slot.used);
-            self.weight -= slot.weight;
-        }
-    }
-
-    fn clear(&mut self) {
-        self.entries.clear();
-        self.by_use.clear();
-        self.weight = 0;
     }
 }
 
@@ -189,20 +149,23 @@ mod tests {
     use crate::store::stored::sample;
 
     #[test]
-    fn the_least_recently_used_goes_first_and_the_weight_stays_bounded() {
-        let mut lru = Lru::new(10);
-        lru.insert("a", 1, 4);
-        lru.insert("b", 2, 4);
-        assert_eq!(lru.get("a"), Some(1));
-        lru.insert("c", 3, 4);
-        assert_eq!(
-            (lru.get("a"), lru.get("b"), lru.get("c")),
-            (Some(1), None, Some(3))
-        );
-        lru.insert("huge", 9, 11);
-        assert_eq!((lru.get("huge"), lru.weight), (None, 8));
-        lru.insert("a", 5, 1);
-        assert_eq!((lru.get("a"), lru.weight), (Some(5), 5));
+    fn heads_and_bodies_share_the_limit_and_neither_pushes_the_other_out_whole() {
+        let limit = 64 << 10;
+        let hot = Hot::new(limit);
+        let name = |number: usize| Digest::of(&number.to_le_bytes());
+        for number in 0..1000 {
+            let key = number.to_string();
+            let epoch = hot.responses(&key).unwrap_err();
+            hot.remember(&key, &Arc::new(vec![sample(b"a")].into()), epoch);
+            hot.hold(name(number), Bytes::from(vec![0; 1000]));
+        }
+        let tier = hot.lock();
+        let (heads, bodies) = (tier.responses.weight(), tier.bodies.weight());
+        assert!(heads + bodies <= 64 << 10, "{heads} + {bodies}");
+        assert!(heads > 14 << 10 && bodies > 40 << 10, "{heads} + {bodies}");
+        drop(tier);
+        let large = hot.hold(name(1), Bytes::from(vec![0; 65 << 10]));
+        assert!(!large.is_held() && large.len() == 65 << 10);
     }
 
     #[test]

@@ -197,6 +197,16 @@ impl Index {
         })
     }
 
+    /// All keys whose responses name `digest`.
+    pub(super) fn keys_of(&self, digest: &Digest) -> Result<Vec<String>, StoreError> {
+        self.database
+            .read("look for the names of content", |transaction| {
+                let references = transaction.open_multimap_table(tables::REFERENCES)?;
+                let keys = redb::ReadableMultimapTable::get(&references, digest.as_bytes())?;
+                keys.map(|key| Ok(key?.value().to_owned())).collect()
+            })
+    }
+
     /// The size of `digest`, if the index knows it.
     pub(super) fn content_length(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         self.database.read("look for content", |transaction| {

@@ -7,6 +7,7 @@
 //! <dir>/tmp/<n>.part                      a body that is being received
 //! <dir>/tmp/<digest>.moving               content that enters or leaves, and the index may not know it yet
 //! <dir>/tmp/<n>.batch                     a list of digests for which the same is true
+//! <dir>/quarantine/<digest>               content that was found damaged, for somebody to look at
 //! <dir>/reserve                           space held back for a full disk
 //! ```
 //!
@@ -29,16 +30,20 @@ use rustix::fs::{FlockOperation, flock};
 use super::{OpenError, collect::not_open};
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "lock",
     "index.redb",
     "index.redb.damaged",
     "content-v2",
     "tmp",
     "reserve",
+    "quarantine",
     "lost+found",
     "CACHEDIR.TAG",
 ];
+/// The most files that are kept in quarantine, and their bytes: enough to see what kind of damage it is.
+const QUARANTINE_FILES: usize = 64;
+const QUARANTINE_BYTES: u64 = 256 << 20;
 /// The first bytes of every redb file.
 const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
@@ -240,6 +245,51 @@ impl Layout {
                 path: self.dir.clone(),
                 source,
             })
+    }
+
+    /// Moves the content of `digest` into the quarantine; the oldest there goes when it is full, and what is missing stays missing.
+    pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), DurableError> {
+        let from = self.content(digest);
+        let Ok(found) = fs::metadata(&from) else {
+            return Ok(());
+        };
+        let folder = self.dir.join("quarantine");
+        durable::create_folder(&folder)?;
+        let mut kept: Vec<_> = fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let metadata = entry.metadata().ok()?;
+                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+            })
+            .collect();
+        kept.sort();
+        let mut bytes: u64 = kept.iter().map(|(_, length, _)| length).sum();
+        let mut count = kept.len();
+        for (_, length, path) in kept {
+            if count < QUARANTINE_FILES && bytes + found.len() <= QUARANTINE_BYTES {
+                break;
+            }
+            durable::remove(&path)?;
+            bytes -= length;
+            count -= 1;
+        }
+        if found.len() > QUARANTINE_BYTES {
+            return durable::remove(&from);
+        }
+        durable::rename(&from, &folder.join(digest.hex()))
+    }
+
+    /// The names of what lies in quarantine, sorted.
+    pub(super) fn quarantined(&self) -> Vec<String> {
+        let mut names: Vec<_> = folder(&self.dir.join("quarantine"))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        names.sort();
+        names
     }
 
     /// The file that holds space back.

@@ -194,6 +194,11 @@ impl Ledger {
         self.lock().pins.names(digest)
     }
 
+    /// Waits until everything stored is known. Blocks.
+    pub(super) fn wait(&self) {
+        drop(self.when_loaded());
+    }
+
     pub(super) fn is_loaded(&self) -> bool {
         self.lock().is_loaded
     }

@@ -16,8 +16,10 @@
 
 mod batch;
 mod behind;
+mod change;
 mod collect;
 mod content;
+mod content_row;
 mod error;
 pub mod eviction;
 mod frozen;
@@ -35,6 +37,7 @@ mod quota;
 mod read;
 mod reserve;
 mod schema;
+mod scrub;
 mod stored;
 mod tables;
 
@@ -56,13 +59,13 @@ pub use behind::Place;
 pub use collect::{Collected, Removed};
 pub use content::{Content, InUse, NoRoom, Temporary};
 pub use error::{OpenError, StoreError};
-pub use gc::Verification;
 pub use health::Trouble;
 pub use hot::Responses;
 pub use index::Totals;
 pub use ledger::LedgerFigures;
 pub use pinning::{Pinned, PinnedTotal};
 pub use pins::Pin;
+pub use scrub::{Damage, ScrubFigures, Verification};
 pub use stored::{ContentRef, Entry, StoredResponse};
 
 use behind::WriteBehind;
@@ -99,6 +102,7 @@ struct Inner {
     behind: WriteBehind,
     health: Health,
     reserve: Reserve,
+    scrub: scrub::Counters,
     /// Bytes promised to fills under way, and the part of them that is written.
     reserved: AtomicU64,
     written: AtomicU64,
@@ -150,6 +154,7 @@ impl Store {
             behind: WriteBehind::default(),
             health: Health::default(),
             reserve,
+            scrub: scrub::Counters::default(),
             reserved: AtomicU64::new(0),
             written: AtomicU64::new(0),
             pinning: Mutex::default(),
@@ -158,10 +163,16 @@ impl Store {
         if store.0.layout.is_read_only() {
             store.0.health.failed(&NoRoom::Disk(StoreError::ReadOnly));
         }
-        behind::start(&store).map_err(|source| OpenError::Unusable {
-            path: settings.dir.clone(),
-            source,
-        })?;
+        let pace = scrub::Pace {
+            rate: settings.scrub_rate.bytes(),
+            interval: settings.scrub_interval.get(),
+        };
+        behind::start(&store)
+            .and_then(|()| scrub::start(&store, pace))
+            .map_err(|source| OpenError::Unusable {
+                path: settings.dir.clone(),
+                source,
+            })?;
         // Beside a new index lies content only where the old index was damaged.
         if is_new && let Err(error) = store.sweep(&HashSet::new()) {
             tracing::warn!(error = %Chain(&error), "content without a name could not be removed");

@@ -41,7 +41,7 @@ impl Store {
     pub async fn pin(&self, pin: Pin) -> Result<Pinned, StoreError> {
         let store = self.clone();
         blocking(move || {
-            store.0.behind.settle_all();
+            store.settle_pins();
             let _one_at_a_time = store.0.pinning.lock();
             let known = store.0.index.handle().pins()?;
             let since = known
@@ -67,7 +67,7 @@ impl Store {
     pub async fn unpin(&self, pin: Pin) -> Result<Option<Pinned>, StoreError> {
         let store = self.clone();
         blocking(move || {
-            store.0.behind.settle_all();
+            store.settle_pins();
             let _one_at_a_time = store.0.pinning.lock();
             let known = store.0.index.handle().pins()?;
             let Some((_, since)) = known.into_iter().find(|(known, _)| *known == pin) else {
@@ -91,7 +91,7 @@ impl Store {
     pub async fn pins(&self) -> Result<(Vec<Pinned>, PinnedTotal), StoreError> {
         let store = self.clone();
         blocking(move || {
-            store.0.behind.settle_all();
+            store.settle_pins();
             let known = store.0.index.handle().pins()?;
             let pins: Result<Vec<Pinned>, StoreError> = known
                 .into_iter()
@@ -113,6 +113,12 @@ impl Store {
     /// Whether what `key` names is kept from eviction by a pin.
     pub fn is_pinned(&self, key: &str, digest: &kato_shared::Digest) -> bool {
         self.0.index.ledger().is_pinned(key, digest)
+    }
+
+    /// Waits until what is stored now is in the index and in the ledger, so that pins and figures mean all of it.
+    fn settle_pins(&self) {
+        self.0.behind.settle_all();
+        self.0.index.ledger().wait();
     }
 
     /// Brings what `pin` covers in line with all pins.

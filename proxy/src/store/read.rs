@@ -1,6 +1,10 @@
 //! Hits: from a key to the stored responses, and from a stored response to its bytes.
 
-use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    os::unix::fs::{FileExt, MetadataExt},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -9,6 +13,9 @@ use kato_shared::{Digest, chain::Chain};
 use crate::policy::Selecting;
 
 use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY, stored::put_variant};
+
+/// From this many bytes on a body may begin anywhere in its page: at most an eighth more memory.
+const SCATTERED: usize = 32 << 10;
 
 impl Store {
     /// The stored responses of `key`; an index that cannot be read is a miss, and logged.
@@ -78,17 +85,38 @@ impl Store {
     /// is not read here; damage in it is found by [`Store::verify`].
     pub async fn content(&self, content: ContentRef) -> Option<Content> {
         self.touch(content.digest);
-        if let Some(body) = self.0.hot.body(&content.digest) {
-            return Some(Content::Memory(body));
+        if let Some(content) = self.content_at_hand(content) {
+            return Some(content);
         }
         if let Some(body) = self.0.behind.body(&content.digest) {
-            return Some(Content::Memory(body));
+            return Some(body.into());
         }
         let store = self.clone();
         blocking(move || Ok(store.open_content(content)))
             .await
             .ok()
             .flatten()
+    }
+
+    /// Content that no disk has to be asked for: in memory, or in a file that is open and still what the index says.
+    fn content_at_hand(&self, content: ContentRef) -> Option<Content> {
+        let digest = &content.digest;
+        if let Some(body) = self.0.hot.body(digest) {
+            return Some(Content::Memory(body));
+        }
+        let file = self.0.hot.file(digest)?;
+        let in_use = self.0.in_use.take(*digest);
+        // Without a name it was removed or replaced.
+        let is_unchanged = |found: std::fs::Metadata| found.len() == content.length && found.nlink() > 0;
+        if file.metadata().is_ok_and(is_unchanged) {
+            return Some(Content::File {
+                file,
+                length: content.length,
+                in_use: Arc::new(in_use),
+            });
+        }
+        self.0.hot.release(digest);
+        None
     }
 
     fn open_content(&self, content: ContentRef) -> Option<Content> {
@@ -101,17 +129,21 @@ impl Store {
         match opened {
             Ok((file, length)) if length == content.length => {
                 if length <= MAX_BODY {
-                    let body = read_whole(&file, content)?;
+                    let Some(body) = read_whole(&file, content) else {
+                        in_use.suspect();
+                        return None;
+                    };
                     if Digest::of(&body) != content.digest {
                         tracing::warn!(path = %path.display(), "stored content is not what its name says; forgotten");
                         self.forget_content(&content.digest);
                         return None;
                     }
-                    self.0.hot.hold(content.digest, body.clone());
-                    return Some(Content::Memory(body));
+                    return Some(Content::Memory(self.0.hot.hold(content.digest, body)));
                 }
+                let file = Arc::new(file);
+                self.0.hot.keep_open(content.digest, &file);
                 Some(Content::File {
-                    file: Arc::new(file),
+                    file,
                     length,
                     in_use: Arc::new(in_use),
                 })
@@ -125,6 +157,8 @@ impl Store {
                 tracing::warn!(path = %path.display(), %error, "stored content cannot be opened; forgotten");
                 if error.kind() == std::io::ErrorKind::NotFound {
                     self.forget_content(&content.digest);
+                } else {
+                    in_use.suspect();
                 }
                 None
             }
@@ -133,12 +167,20 @@ impl Store {
 }
 
 /// Reads a small file whole; `None` when the disk does not give it.
+///
+/// Where it begins in its page follows from its digest, as if by chance. `rep movsb`, with which Linux copies to sockets,
+/// is five times slower on some processors (seen on AMD's Zen 4) while the offset in the page of what it writes is 1 to 15 bytes
+/// ahead of that of what it reads. Bodies of one size in a row in memory, sent one after the other, can keep that distance all
+/// the time: then 100 KiB took 62 µs in place of 30 µs.
 fn read_whole(file: &File, content: ContentRef) -> Option<Bytes> {
-    let mut body = vec![0; usize::try_from(content.length).ok()?];
-    file.read_exact_at(&mut body, 0)
+    let length = usize::try_from(content.length).ok()?;
+    let chance = usize::from(content.digest.as_bytes()[0]);
+    let before = if length < SCATTERED { 0 } else { chance * 16 };
+    let mut body = vec![0; before + length];
+    file.read_exact_at(&mut body[before..], 0)
         .inspect_err(
             |error| tracing::warn!(digest = %content.digest, %error, "stored content cannot be read"),
         )
         .ok()?;
-    Some(body.into())
+    Some(Bytes::from(body).slice(before..))
 }

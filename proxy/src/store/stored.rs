@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use kato_shared::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Selecting, Stored, Times};
+use crate::{
+    policy::{Selecting, Stored, Times},
+    recent::Held,
+};
 
 /// A stored response (RFC 9111 §3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,13 +76,13 @@ impl Entry {
     }
 }
 
-impl From<Vec<StoredResponse>> for Entry {
+impl From<Vec<StoredResponse>> for Held<Entry> {
     fn from(responses: Vec<StoredResponse>) -> Self {
         let (heads, rest) = responses
             .into_iter()
             .map(|response| (response.head, (response.content, response.upstream)))
             .unzip();
-        Self { heads, rest }
+        Self::new(Entry { heads, rest })
     }
 }
 

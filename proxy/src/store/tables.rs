@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `meta` | `schema`, `bytes` (of distinct content) |
 //! | `responses` | cache key → the stored responses of that key, one per `Vary` selector, as JSON |
-//! | `contents` | digest → size, and what eviction knows about it ([`Standing`]) |
+//! | `contents` | digest → size, and what eviction knows about it ([`ContentValue`]) |
 //! | `references` | digest → the cache keys that name it |
-//! | `pins` | what is pinned, as text ([`Pin`]) → since when (seconds since 1970) |
+//! | `pins` | what is pinned, as text ([`super::Pin`]) → since when (seconds since 1970) |
 //!
 //! Each change tells its [`Effect`]s, from which the memory of the process is kept in line after the commit.
 //!
@@ -20,12 +20,10 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{
-    StoreError, StoredResponse,
-    eviction::{Queue, Standing},
-    pins::Pin,
-    schema::SCHEMA,
-    stored::put_variant,
+use super::{StoreError, StoredResponse, content_row::Row, schema::SCHEMA, stored::put_variant};
+pub(super) use super::{
+    change::{Change, Effect},
+    content_row::ContentValue,
 };
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -35,104 +33,9 @@ pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pi
 pub(super) const REFERENCES: MultimapTableDefinition<'_, [u8; 32], &str> =
     MultimapTableDefinition::new("references");
 
-/// Size, order, last use, queue and uses, as they are written.
-type Row = (u64, u64, u32, u8);
-
 /// The most keys that may name one content: an origin that answers every URL with the same page must not grow the index
 /// without bound. A further one takes the place of another.
 const MAX_NAMES: u64 = 4096;
-
-/// A row of `contents`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ContentValue {
-    /// Size in bytes.
-    pub(super) length: u64,
-    /// What eviction knows.
-    pub(super) standing: Standing,
-}
-
-impl ContentValue {
-    /// Content of `length` bytes.
-    pub(super) fn of(length: u64, standing: Standing) -> Self {
-        Self { length, standing }
-    }
-
-    /// Content that has just come in.
-    fn new(length: u64, at: i64) -> Self {
-        let standing = Standing {
-            queue: Queue::Small,
-            uses: 0,
-            order: 0,
-            at: u32::try_from(at).unwrap_or(0),
-        };
-        Self { length, standing }
-    }
-
-    pub(super) fn read((length, order, at, state): Row) -> Self {
-        let standing = Standing {
-            queue: if state & 4 == 0 { Queue::Small } else { Queue::Main },
-            uses: state & 3,
-            order,
-            at,
-        };
-        Self { length, standing }
-    }
-
-    fn row(self) -> Row {
-        let Standing {
-            queue,
-            uses,
-            order,
-            at,
-        } = self.standing;
-        let queue = match queue {
-            Queue::Small => 0,
-            Queue::Main => 4,
-        };
-        (self.length, order, at, queue | (uses & 3))
-    }
-}
-
-/// One change to the index.
-#[derive(Debug)]
-pub(super) enum Change {
-    /// Stores a response under a key, in the place of the one with the same selector.
-    Put {
-        key: String,
-        response: Box<StoredResponse>,
-    },
-    /// Forgets all responses of a key.
-    Remove { key: String },
-    /// Forgets content and every response that names it.
-    Evict { digest: Digest },
-    /// Writes down what eviction knows about content.
-    Stand { digest: Digest, standing: Standing },
-    /// Pins, in seconds since 1970.
-    Pin { pin: Pin, since: u64 },
-    /// Takes a pin away.
-    Unpin { pin: Pin },
-}
-
-/// What a change did to content, for the memory of the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// `key` names content of `length` bytes.
-    Named {
-        key: String,
-        digest: Digest,
-        length: u64,
-        /// Seconds since 1970.
-        at: i64,
-    },
-    /// A key names content no more.
-    Unnamed { digest: Digest, is_orphan: bool },
-    /// The content is gone from the index.
-    Dropped { digest: Digest },
-    /// Something is pinned.
-    Pinned(Pin),
-    /// Something is pinned no more.
-    Unpinned(Pin),
-}
 
 /// The open tables of one write transaction.
 pub(super) struct Tables<'t> {
@@ -244,7 +147,7 @@ impl<'t> Tables<'t> {
         self.drop_content(digest).map_err(failed("evict content"))
     }
 
-    fn stand(&mut self, digest: &Digest, standing: Standing) -> Result<(), StoreError> {
+    fn stand(&mut self, digest: &Digest, standing: super::eviction::Standing) -> Result<(), StoreError> {
         let known = self
             .contents
             .get(digest.as_bytes())

@@ -18,8 +18,11 @@ fn settings(dir: &Path) -> settings::Cache {
     }
 }
 
+/// A store that knows everything in it.
 fn open(dir: &Path) -> Store {
-    Store::open(&settings(dir), Clock::system()).unwrap()
+    let store = Store::open(&settings(dir), Clock::system()).unwrap();
+    store.0.index.ledger().wait();
+    store
 }
 
 fn key(name: &str) -> String {

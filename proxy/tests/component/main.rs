@@ -13,7 +13,10 @@ mod collapse;
 mod connections;
 mod doors;
 mod failures;
+mod front;
+mod http2;
 mod interim;
+mod limits;
 mod origin;
 mod raw;
 mod reload;
@@ -61,6 +64,7 @@ pub fn settings(dir: &Path, origin: SocketAddr) -> Settings {
             data: ([127, 0, 0, 1], 0).into(),
             tls: None,
             admin: ([127, 0, 0, 1], 0).into(),
+            admin_socket: None,
         },
         upstreams: vec![format!("o=http://{origin}/").parse().unwrap()],
         ..Settings::default()

@@ -273,3 +273,70 @@ async fn content_that_is_wrong_twice_is_never_stored_and_the_problem_names_both_
         (2, 0)
     );
 }
+
+/// Serves ranges with both ends, and the whole.
+fn ranged(whole: &[u8], asked: &Asked) -> Vec<Step> {
+    let Some((first, last)) = asked
+        .field("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
+    else {
+        return reply("200 OK", &[FRESH, TAG], whole);
+    };
+    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    let part = format!("bytes {first}-{last}/{}", whole.len());
+    reply(
+        "206 Partial Content",
+        &[TAG, ("Content-Range", &part)],
+        &whole[first..=last],
+    )
+}
+
+fn parallel(settings: &mut Settings) {
+    settings.upstreams[0].parallel = 3;
+    settings.upstreams[0].parallel_min_size = "1MiB".parse().unwrap();
+}
+
+#[tokio::test]
+async fn a_large_body_comes_over_several_connections_and_is_the_same() {
+    let whole = content(21 << 20);
+    let sent = whole.clone();
+    let origin = Origin::start(move |asked| ranged(&sent, asked)).await;
+    let proxy = Proxy::with(origin.address, parallel).await;
+    assert!(body(proxy.get("/big").await).await == whole);
+    // The first segment by the whole, the others by ranges that do not overlap.
+    let mut firsts: Vec<_> = origin
+        .asked()
+        .iter()
+        .filter_map(|asked| {
+            asked
+                .field("range")?
+                .strip_prefix("bytes=")?
+                .split_once('-')?
+                .0
+                .parse::<usize>()
+                .ok()
+        })
+        .collect();
+    firsts.sort_unstable();
+    assert_eq!(firsts, [4 << 20, 8 << 20, 12 << 20, 16 << 20, 20 << 20]);
+    wait_until("the response is stored", async || {
+        proxy.stats().await.stored_responses == 1
+    })
+    .await;
+    assert!(body(proxy.get("/big").await).await == whole);
+    assert_eq!(origin.count("/big"), 6);
+}
+
+#[tokio::test]
+async fn an_origin_that_stops_to_serve_ranges_is_read_over_one_connection() {
+    let whole = content(21 << 20);
+    let sent = whole.clone();
+    let times = AtomicUsize::new(0);
+    let origin = Origin::start(move |asked| match times.fetch_add(1, Ordering::SeqCst) {
+        2 | 3 => reply("503 Service Unavailable", &[], b""),
+        _ => ranged(&sent, asked),
+    })
+    .await;
+    let proxy = Proxy::with(origin.address, parallel).await;
+    assert!(body(proxy.get("/big").await).await == whole);
+}

@@ -1,6 +1,6 @@
 //! The end of a process.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use anyhow::{Context, Result};
 use integration_tests::{
@@ -10,7 +10,7 @@ use integration_tests::{
 };
 use tokio::task::JoinSet;
 
-use super::{Setup, path};
+use super::{Setup, path, run};
 
 #[tokio::test]
 async fn http2_streams_under_way_end_and_health_is_answered_until_then() -> Result<()> {
@@ -64,6 +64,38 @@ async fn a_second_signal_ends_it_at_once() -> Result<()> {
     setup.proxy.terminate()?;
     assert_eq!(setup.proxy.ended().await?.code(), Some(75));
     assert!(!client.finish().await?.looks_whole);
+    Ok(())
+}
+
+#[tokio::test]
+async fn operators_of_the_group_use_a_unix_socket_that_goes_with_the_process() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("admin.sock");
+    let file = folder.path().join("proxy.toml");
+    let text = format!("[listen]\nadmin_socket = \"{}\"\n", path(&socket)?);
+    kato_shared::durable::write(&file, text.as_bytes(), 0o600)?;
+    let settings = Settings::new(&folder.path().join("cache")).arguments(&["--config", path(&file)?]);
+    let mut proxy = settings.start().await?;
+    assert_eq!(fs::metadata(&socket)?.permissions().mode() & 0o777, 0o660);
+    for page in ["/-/healthz", "/-/api/stats"] {
+        let url = format!("http://localhost{page}");
+        let argv = [
+            "curl",
+            "--silent",
+            "--fail",
+            "--unix-socket",
+            path(&socket)?,
+            &url,
+        ];
+        assert!(run(&argv).await?.starts_with('{'), "{page}");
+    }
+    // What a killed process leaves behind is in nobody's way.
+    proxy.kill().await?;
+    assert!(socket.exists());
+    let mut proxy = settings.start().await?;
+    proxy.terminate()?;
+    proxy.ended().await?;
+    assert!(!socket.exists());
     Ok(())
 }
 

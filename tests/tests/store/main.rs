@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `behind` | small bodies: hits at once, durable soon, coherent in between |
 //! | `trouble` | disks that are full to the last byte, or cannot be written |
+//! | `damage` | content that is no longer what it was |
+//! | `faults` | a disk with I/O errors |
+//! | `partial` | an origin that dies in the middle of a body |
 //! | `kills` | SIGKILL at random moments under mixed load |
 //!
 //! `KATO_KILLS=200 cargo xtask test -- store` kills two hundred times instead of forty.
@@ -18,7 +21,10 @@ use integration_tests::{
 use tempfile::TempDir;
 
 mod behind;
+mod damage;
+mod faults;
 mod kills;
+mod partial;
 mod trouble;
 
 const KIB: usize = 1 << 10;
@@ -49,7 +55,9 @@ impl Site {
     #[expect(clippy::disallowed_methods, reason = "a settings file for one test")]
     async fn start_on(&self, dir: &Path, cache: &str) -> Result<Proxy> {
         let config = self.config.path().join("proxy.toml");
-        fs::write(&config, format!("[cache]\n{cache}\n"))?;
+        // A disk that others have filled must not decide a test.
+        let lines = format!("[cache]\nmin_free = \"0B\"\n{cache}\n");
+        fs::write(&config, lines)?;
         Settings::new(dir)
             .arguments(&["--config", &config.display().to_string()])
             .upstream("files", &self.origin.url("/"))

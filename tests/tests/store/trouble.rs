@@ -110,7 +110,7 @@ mod as_root {
         let disk = SmallDisk::mount()?;
         let proxy = site.start_on(disk.path(), "").await?;
         disk.fill()?;
-        for (path, size) in [("/small", 1000), ("/large", 3 * MIB)] {
+        for (path, size) in [("/large", 3 * MIB), ("/small", 1000)] {
             let body = content(size, 5);
             site.origin.serve(path, Resource::cacheable(body.clone()));
             for _ in 0..3 {

@@ -1,22 +1,18 @@
-//! The loop: one epoll set, and whose turn it is.
+//! The loop: whose turn it is.
 
 use std::{
     io,
-    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use rustix::{
-    event::{Timespec, epoll},
-    io::Errno,
-};
 use serde_json::Value;
 
 use super::{
     Args,
     client::{Client, Memory, Reading, Step},
-    link::Destination,
+    link::{Destination, Link},
+    poll::Poll,
     tally::Tally,
     target::Target,
 };
@@ -46,7 +42,7 @@ pub(crate) struct Drive {
     records: bool,
     duration: Option<Duration>,
     timed: bool,
-    poll: OwnedFd,
+    poll: Poll,
     clients: Vec<Client>,
     memory: Memory,
     tally: Tally,
@@ -78,7 +74,7 @@ impl Drive {
             closes: args.close,
             records: args.detail,
             duration: args.duration.map(Duration::from_secs_f64),
-            poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            poll: Poll::new()?,
             clients: (0..args.conns).map(|_| Client::new()).collect(),
             memory: Memory {
                 buffer: vec![0; BUFFER],
@@ -112,13 +108,12 @@ impl Drive {
             self.next(index)?;
         }
         let deadline = self.duration.map(|duration| self.begin + duration);
-        let mut events = Vec::with_capacity(256);
+        let mut ready = Vec::new();
         let mut swept = self.begin;
         while self.active > 0 {
-            self.wait(&mut events, deadline)?;
-            for event in events.drain(..) {
-                let event: epoll::Event = event;
-                self.readable(usize::try_from(event.data.u64())?)?;
+            self.poll.wait(&mut ready, self.patience(deadline))?;
+            for index in &ready {
+                self.readable(*index)?;
             }
             let now = clock::now();
             if deadline.is_some_and(|deadline| now >= deadline) {
@@ -135,20 +130,12 @@ impl Drive {
             .figures(self.end - self.begin, clock::cpu().saturating_sub(spent)))
     }
 
-    fn wait(&self, events: &mut Vec<epoll::Event>, deadline: Option<Instant>) -> Result<()> {
-        let mut patience = if self.timed { TICK } else { CALM };
-        if let Some(deadline) = deadline {
-            patience = patience.min(deadline.saturating_duration_since(clock::now()));
-        }
-        let patience = Timespec::try_from(patience)?;
-        match epoll::wait(
-            &self.poll,
-            rustix::buffer::spare_capacity(events),
-            Some(&patience),
-        ) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    /// How long nothing but an event matters.
+    fn patience(&self, deadline: Option<Instant>) -> Duration {
+        let calm = if self.timed { TICK } else { CALM };
+        deadline.map_or(calm, |deadline| {
+            calm.min(deadline.saturating_duration_since(clock::now()))
+        })
     }
 
     /// Time is up: bodies under way count with the bytes they have brought, not as requests.
@@ -219,9 +206,7 @@ impl Drive {
 
     fn open(&mut self, index: usize) -> io::Result<()> {
         let link = self.clients[index].open(&self.destination)?;
-        let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(&self.poll, link, data, epoll::EventFlags::IN)?;
-        Ok(())
+        self.poll.add(index, link)
     }
 
     /// Something has come on a client's connection.
@@ -246,11 +231,7 @@ impl Drive {
                 return self.finish(index, Some("aborted".to_owned()));
             }
             self.hold(index)?;
-            if !self.clients[index]
-                .link
-                .as_ref()
-                .is_some_and(super::link::Link::buffers)
-            {
+            if !self.clients[index].link.as_ref().is_some_and(Link::buffers) {
                 return Ok(());
             }
         }
@@ -270,8 +251,7 @@ impl Drive {
         let due = client.due(&self.targets).filter(|due| *due > clock::now());
         if let (Some(due), Some(link)) = (due, &client.link) {
             client.idle_until = Some(due);
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::modify(&self.poll, link, data, epoll::EventFlags::empty())?;
+            self.poll.watch(index, link, false)?;
         }
         Ok(())
     }
@@ -359,8 +339,7 @@ impl Drive {
     /// A client that reads at a pace looks at its connection again.
     fn resume(&mut self, index: usize) -> Result<()> {
         if let Some(link) = &self.clients[index].link {
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::modify(&self.poll, link, data, epoll::EventFlags::IN)?;
+            self.poll.watch(index, link, true)?;
         }
         self.readable(index)
     }

@@ -12,7 +12,7 @@
 //! | [`exchange`] | a request, its response, its times |
 //! | [`link`] | a connection, plain or TLS |
 //! | [`target`] | what is asked for, and what must come |
-//! | [`client`], [`drive`] | who reads next |
+//! | [`client`], [`drive`], [`poll`] | who reads next |
 //! | [`histogram`], [`tally`] | the figures |
 
 mod client;
@@ -20,6 +20,7 @@ mod drive;
 mod exchange;
 mod histogram;
 mod link;
+mod poll;
 mod reception;
 mod tally;
 mod target;

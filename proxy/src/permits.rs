@@ -1,4 +1,4 @@
-//! How many connections are served at once; the number can change while they are.
+//! How many of something may be under way at once; the number can change meanwhile.
 
 use std::sync::{
     Arc,
@@ -7,9 +7,9 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Permits for connections; clones share them.
+/// Permits; clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Permits(Arc<Pool>);
+pub(crate) struct Permits(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
@@ -20,16 +20,16 @@ struct Pool {
     surplus: AtomicUsize,
 }
 
-/// The right to serve one connection.
+/// The right to do one of them.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     pool: Arc<Pool>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Permits {
-    pub(super) fn new(connections: u32) -> Self {
-        let total = count(connections);
+    pub(crate) fn new(most: u32) -> Self {
+        let total = count(most);
         Self(Arc::new(Pool {
             semaphore: Arc::new(Semaphore::new(total)),
             total: AtomicUsize::new(total),
@@ -38,7 +38,7 @@ impl Permits {
     }
 
     /// Waits for a permit. `None` never happens while permits are: nobody closes the pool.
-    pub(super) async fn take(&self) -> Option<Permit> {
+    pub(crate) async fn take(&self) -> Option<Permit> {
         let permit = Arc::clone(&self.0.semaphore).acquire_owned().await.ok()?;
         Some(Permit {
             pool: Arc::clone(&self.0),
@@ -46,11 +46,20 @@ impl Permits {
         })
     }
 
-    /// Changes the number. Fewer than are in use: connections stay, and their permits are withdrawn as they come back.
-    /// Only the accept loop calls it, so that two changes do not cross.
-    pub(super) fn resize(&self, connections: u32) {
+    /// A permit, if there is one and nobody waits for it.
+    pub(crate) fn try_take(&self) -> Option<Permit> {
+        let permit = Arc::clone(&self.0.semaphore).try_acquire_owned().ok()?;
+        Some(Permit {
+            pool: Arc::clone(&self.0),
+            permit: Some(permit),
+        })
+    }
+
+    /// Changes the number. Fewer than are in use: what is under way goes on, and its permits are withdrawn as they come back.
+    /// Each pool has one caller, so that two changes do not cross.
+    pub(crate) fn resize(&self, most: u32) {
         let pool = &*self.0;
-        let wanted = count(connections);
+        let wanted = count(most);
         let in_force = pool.total.load(Ordering::Acquire) - pool.surplus.load(Ordering::Acquire);
         if wanted >= in_force {
             let mut missing = wanted - in_force;
@@ -89,8 +98,8 @@ impl Drop for Permit {
     }
 }
 
-fn count(connections: u32) -> usize {
-    usize::try_from(connections).map_or(Semaphore::MAX_PERMITS, |count| count.min(Semaphore::MAX_PERMITS))
+fn count(most: u32) -> usize {
+    usize::try_from(most).map_or(Semaphore::MAX_PERMITS, |count| count.min(Semaphore::MAX_PERMITS))
 }
 
 #[cfg(test)]

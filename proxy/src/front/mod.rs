@@ -1,0 +1,210 @@
+//! The short way of a hit: plain requests over HTTP/1.1 that the store can answer as it is, served without hyper.
+//!
+//! ```text
+//! read     bytes up to the end of a head
+//! prepared the same head was answered a moment ago: the same answer again
+//! at hand  the layers of the pipeline, as far as the store alone can answer
+//! send     head and body in one write; large files by sendfile(2)
+//! ```
+//!
+//! Anything else (another method, content, a condition of the connection, a miss, a refusal, any doubt about the head) hands
+//! the connection over to hyper with the bytes read so far, for good. So there is one implementation of everything difficult,
+//! and nothing here decides anything about caching: `Pipeline::at_hand` goes through the same functions as every request.
+//!
+//! Why: a hit of 1 KiB costs a read, a write and their share of an `epoll_wait`, about as much as hyper's way through tasks,
+//! body frames and its own buffers costs on top of them.
+//!
+//! Invariants:
+//! * Answers are sent in the order of their requests; the next head is looked at when the answer before is written whole.
+//! * A connection that makes no progress is dropped: a head has its time from its first bytes on, an idle connection another, and
+//!   a client must take some byte of its answer within a third.
+//! * After the shutdown began no request is answered here: hyper says `Connection: close`.
+
+mod head;
+mod patience;
+mod prepared;
+mod send;
+
+use std::{future::Future, future::poll_fn, net::IpAddr, pin::Pin, task::Poll, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_rustls::server::TlsStream;
+use tokio_util::{
+    io::poll_read_buf,
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+};
+
+pub use prepared::{Prepared, Ready};
+
+use crate::pipeline::Current;
+use patience::Patience;
+
+/// Room for the bytes of requests: heads are a few hundred bytes, and a read that leaves room free tells that nothing more
+/// is there.
+const ROOM: usize = 4 << 10;
+
+/// A head that has not ended after this many bytes is left to hyper, which has a limit of its own.
+const MAX_HEAD: usize = 16 << 10;
+
+/// What the front can serve on.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+    /// The socket, where bytes may go past what this type does with them.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl<T: Wire> Wire for TlsStream<T> {
+    /// What is written here must be encrypted first.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// How long the front waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// From the first bytes of a head to its end.
+    pub head: Duration,
+    /// From the end of an answer to the next head.
+    pub idle: Duration,
+    /// For a client to take some byte of its answer.
+    pub progress: Duration,
+}
+
+/// A connection of which something was read already.
+#[derive(Debug)]
+pub struct Rest<S> {
+    /// The connection.
+    pub stream: S,
+    /// Bytes that come before those of the connection.
+    pub read: Bytes,
+}
+
+/// Serves `stream` until it ends, or until it is hyper's.
+pub async fn serve<S: Wire>(
+    Rest { stream, read }: Rest<S>,
+    (current, client): (&Current, IpAddr),
+    times: Times,
+    shutdown: &CancellationToken,
+) -> Option<Rest<S>> {
+    let mut connection = Connection {
+        stream,
+        read: BytesMut::from(&*read),
+        is_inside_head: false,
+        times,
+        patience: Patience::until(Instant::now() + times.head),
+        shutdown: Box::pin(shutdown.clone().cancelled_owned()),
+    };
+    let mut head = Vec::new();
+    loop {
+        let Some(length) = head::length(&connection.read) else {
+            match connection.fill().await {
+                Filled::More => continue,
+                Filled::End => return None,
+                Filled::NotOurs => break,
+            }
+        };
+        let started = Instant::now();
+        if shutdown.is_cancelled() {
+            break;
+        }
+        let pipeline = current.load();
+        let asked = &connection.read[..length];
+        if let Some(ready) = pipeline.prepared(asked, client, started, &mut head) {
+            connection.send_ready(&head, ready).await?;
+        } else {
+            let Some(mut request) = head::read(asked) else {
+                break;
+            };
+            let Some(mut answer) = pipeline.at_hand(&mut request, client, started).await else {
+                break;
+            };
+            if let Some(lasting) = answer.lasting.take() {
+                let kept = pipeline.to_prepare();
+                kept.keep(asked, &answer.head, lasting, &answer.record);
+            }
+            head::write(&answer.head, &mut head);
+            connection.send(&head, answer.payload, answer.record).await?;
+            drop(answer.slot);
+        }
+        connection.take(length);
+    }
+    Some(Rest {
+        stream: connection.stream,
+        read: connection.read.freeze(),
+    })
+}
+
+struct Connection<S> {
+    stream: S,
+    /// What was read and is not answered.
+    read: BytesMut,
+    /// Part of a head was read, and its time runs.
+    is_inside_head: bool,
+    times: Times,
+    patience: Patience,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What became of waiting for more of a head.
+enum Filled {
+    /// There is more.
+    More,
+    /// Nobody waits for anything here any more.
+    End,
+    /// hyper goes on.
+    NotOurs,
+}
+
+impl<S: Wire> Connection<S> {
+    /// The answer to the first `length` bytes is written.
+    fn take(&mut self, length: usize) {
+        self.is_inside_head = false;
+        if length == self.read.len() {
+            self.read.clear();
+        } else {
+            self.read.advance(length);
+        }
+    }
+
+    /// Reads more of a head.
+    async fn fill(&mut self) -> Filled {
+        if self.read.len() >= MAX_HEAD {
+            return Filled::NotOurs;
+        }
+        if self.read.capacity() - self.read.len() < ROOM / 4 {
+            self.read.reserve(ROOM);
+        }
+        let was_idle = self.read.is_empty();
+        if was_idle {
+            self.patience.move_to(Instant::now() + self.times.idle);
+        } else if !std::mem::replace(&mut self.is_inside_head, true) {
+            self.patience.move_to(Instant::now() + self.times.head);
+        }
+        poll_fn(|cx| {
+            match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read) {
+                // A client that has no more to say may still wait for an answer to what it said.
+                Poll::Ready(Ok(0)) if was_idle => return Poll::Ready(Filled::End),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Filled::NotOurs),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Filled::More),
+                Poll::Ready(Err(_)) => return Poll::Ready(Filled::End),
+                Poll::Pending => {}
+            }
+            if self.shutdown.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(if was_idle { Filled::End } else { Filled::NotOurs });
+            }
+            self.patience.poll(cx).map(|()| Filled::End)
+        })
+        .await
+    }
+}

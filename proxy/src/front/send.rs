@@ -1,0 +1,199 @@
+//! Writing an answer: head and body in one system call where both are in memory, parts of files without copying.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    os::fd::AsFd,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use rustix::{
+    fs::sendfile,
+    net::{SendFlags, send},
+};
+use tokio::{io::Interest, net::TcpStream, task::yield_now, time::Instant};
+
+use super::{Connection, Ready, Wire};
+use crate::deliver::{Payload, Record, Span};
+
+/// The most bytes of one `sendfile`, and between two looks at what other connections want.
+const TURN: u64 = 1 << 20;
+
+/// Whether the answer is whole; if not, the connection is over.
+type Sent = Option<()>;
+
+impl<S: Wire> Connection<S> {
+    /// Sends an answer that is in memory.
+    pub(super) async fn send_ready(&mut self, head: &[u8], ready: Ready) -> Sent {
+        let body = ready.body.as_deref().map_or(&[][..], |body| body);
+        let sent = self.send_bytes(head, body, ready.record).await;
+        drop(ready.slot);
+        sent
+    }
+
+    /// Sends an answer.
+    pub(super) async fn send(&mut self, head: &[u8], payload: Payload, record: Record) -> Sent {
+        match payload {
+            Payload::Empty => self.send_bytes(head, &[], record).await,
+            Payload::Memory(body) => self.send_bytes(head, &body, record).await,
+            Payload::Stored(span) if self.stream.socket().is_some() => {
+                self.send_file(head, span, record).await
+            }
+            payload @ (Payload::Stored(_)
+            | Payload::Filling { .. }
+            | Payload::Passing { .. }
+            | Payload::Parts(_)) => self.send_frames(head, payload, record).await,
+        }
+    }
+
+    async fn send_bytes(&mut self, head: &[u8], body: &[u8], mut record: Record) -> Sent {
+        let written = self.write(head, body).await;
+        record.add((written.bytes.saturating_sub(head.len())) as u64);
+        match written.end {
+            Ok(()) => record.is_complete = true,
+            Err(error) => tracing::debug!(%error, "an answer was cut short"),
+        }
+        record.is_complete.then_some(())
+    }
+
+    /// Bytes of which only some are at hand: from a download under way, or in many parts.
+    async fn send_frames(&mut self, head: &[u8], mut payload: Payload, mut record: Record) -> Sent {
+        self.write(head, &[]).await.end.ok()?;
+        loop {
+            let bytes = match payload.next(None).await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(error = %kato_shared::chain::Chain(&error), "a client's body was cut short");
+                    return None;
+                }
+            };
+            let written = self.write(&bytes, &[]).await;
+            record.add(written.bytes as u64);
+            written.end.ok()?;
+        }
+        record.is_complete = true;
+        Some(())
+    }
+
+    async fn send_file(&mut self, head: &[u8], mut span: Span, mut record: Record) -> Sent {
+        let mut unsent = head;
+        while !unsent.is_empty() || span.next < span.end {
+            let turn = self.turn(&mut unsent, &mut span).await;
+            match turn {
+                Ok(bytes) => record.add(bytes),
+                Err(error) => {
+                    tracing::debug!(%error, "a body was cut short");
+                    return None;
+                }
+            }
+            // A client that takes everything at once must not keep others waiting.
+            if span.next < span.end {
+                yield_now().await;
+            }
+        }
+        record.is_complete = true;
+        Some(())
+    }
+
+    /// Sends the head, or one turn of the file; how many bytes of the file went.
+    async fn turn(&mut self, unsent: &mut &[u8], span: &mut Span) -> io::Result<u64> {
+        let mut is_waiting = false;
+        poll_fn(|cx| {
+            let Some(socket) = self.stream.socket() else {
+                return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+            };
+            if let Poll::Ready(sent) = poll_turn(socket, cx, unsent, span) {
+                return Poll::Ready(sent);
+            }
+            if !std::mem::replace(&mut is_waiting, true) {
+                self.patience.move_to(Instant::now() + self.times.progress);
+            }
+            self.patience
+                .poll(cx)
+                .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    }
+
+    async fn write(&mut self, head: &[u8], body: &[u8]) -> Written {
+        let mut bytes = 0;
+        let mut waits_since = None;
+        let end = poll_fn(|cx| {
+            while bytes < head.len() + body.len() {
+                let first = &head[bytes.min(head.len())..];
+                let second = &body[bytes.saturating_sub(head.len())..];
+                let slices = [IoSlice::new(first), IoSlice::new(second)];
+                let slices = if first.is_empty() {
+                    &slices[1..]
+                } else {
+                    &slices[..]
+                };
+                match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(written)) => bytes += written,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return self.patience_at(cx, bytes, &mut waits_since),
+                }
+            }
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(flushed) => Poll::Ready(flushed),
+                Poll::Pending => self.patience_at(cx, bytes, &mut waits_since),
+            }
+        })
+        .await;
+        Written { bytes, end }
+    }
+
+    /// Waits for the client to take more than `bytes`, but not for ever.
+    fn patience_at(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: usize,
+        waits_since: &mut Option<usize>,
+    ) -> Poll<io::Result<()>> {
+        if waits_since.replace(bytes) != Some(bytes) {
+            self.patience.move_to(Instant::now() + self.times.progress);
+        }
+        self.patience
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// How far writing came.
+struct Written {
+    bytes: usize,
+    end: io::Result<()>,
+}
+
+fn poll_turn(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    unsent: &mut &[u8],
+    span: &mut Span,
+) -> Poll<io::Result<u64>> {
+    loop {
+        ready!(socket.poll_write_ready(cx))?;
+        let sent = socket.try_io(Interest::WRITABLE, || {
+            if !unsent.is_empty() {
+                // The body follows at once: one segment for both.
+                let sent = send(socket.as_fd(), unsent, SendFlags::MORE | SendFlags::NOSIGNAL)?;
+                *unsent = &unsent[sent..];
+                return Ok(0);
+            }
+            let length = usize::try_from(TURN.min(span.end - span.next)).unwrap_or(usize::MAX);
+            match sendfile(socket.as_fd(), span.file.as_fd(), Some(&mut span.next), length)? {
+                // The file is shorter than it was.
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                sent => Ok(sent as u64),
+            }
+        });
+        match sent {
+            Ok(0) if unsent.is_empty() && span.next < span.end => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return Poll::Ready(sent),
+        }
+    }
+}

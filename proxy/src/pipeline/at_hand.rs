@@ -1,0 +1,276 @@
+//! Fresh hits for the front (see [`crate::front`]): the same layers as for every other request, as far as the store alone can
+//! answer. Whatever needs an origin, a refusal or a wait for a download is none of its business and gets `None`.
+//!
+//! Nothing is decided here: `admit`, `judge`, `found` and `finish` are what the ordinary way goes through.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Method, header, request, response};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::{Pipeline, retrieve::found, shown_if_wanted};
+use crate::{
+    admission::Slot,
+    deliver::{Payload, Record},
+    front::{Prepared, Ready},
+    metrics::Event,
+    policy::{
+        Aged, Decision, Request, StalePermission, Stored,
+        headers::{self as fields, single_date},
+    },
+    recent::Held,
+    route::{Route, Target},
+    store::{Content, Responses},
+};
+
+/// The longest time for which an answer is prepared. It is the time by which the store may think that content was last used
+/// sooner than it was.
+const REMEMBERED: SignedDuration = SignedDuration::from_secs(10);
+
+/// An answer from the store, ready to be written.
+#[derive(Debug)]
+pub struct AtHand {
+    /// Status and fields, complete.
+    pub head: response::Parts,
+    /// Nothing, bytes in memory, or part of a file.
+    pub payload: Payload,
+    /// Its entry in the access log.
+    pub record: Record,
+    /// Its place among the requests that are being answered.
+    pub slot: Slot,
+    /// How long another request with the same head gets the same answer.
+    pub lasting: Option<Lasting>,
+}
+
+/// Why and until when an answer is good for another request with the same head, but for its `Age` and the time left.
+#[derive(Debug)]
+pub struct Lasting {
+    /// It was made at this time, and is good from then on,
+    pub(crate) from: Timestamp,
+    /// before this time,
+    pub(crate) until: Timestamp,
+    /// with this age at `from`,
+    pub(crate) aged: Aged,
+    /// while this is what the index says,
+    pub(crate) entry: Responses,
+    /// and while this body is held, if it has one.
+    pub(crate) body: Option<Arc<Held<Bytes>>>,
+    /// What was asked for.
+    pub(crate) target: Arc<Target>,
+}
+
+impl Pipeline {
+    /// The answer to a GET or HEAD without content, if the store has one that may be sent as it is.
+    pub async fn at_hand(
+        &self,
+        asked: &mut request::Parts,
+        client: IpAddr,
+        started: Instant,
+    ) -> Option<AtHand> {
+        if !self.0.settings.access.allows(client) || !matches!(asked.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let slot = self.place(client)?;
+        let line = (&asked.method, &asked.uri, asked.version);
+        let Ok(Route::Target(target)) = self.admit(line, &asked.headers) else {
+            return None;
+        };
+        fields::strip_unkeyed(&mut asked.headers);
+        let key = target.key.as_str();
+        self.settled(key).await;
+        let entry = self.0.store.lookup(key).await;
+        let request = Request {
+            method: &asked.method,
+            headers: &asked.headers,
+        };
+        let overrides = target.upstream.overrides(&target.path);
+        let now = self.0.clock.now();
+        let (decision, selected) = self.judge(&request, &target, &entry, (&overrides, now));
+        let (aged, detail) = without_origin(decision)?;
+        let selected = selected?;
+        let Some(content) = self.0.store.content(selected.content()).await else {
+            self.0.metrics.note(Event::Healed);
+            return None;
+        };
+        let in_memory = match &content {
+            Content::Memory(body) => Some(Arc::clone(body)),
+            Content::File { .. } => None,
+        };
+        let lasts = lasts_until(&request, selected.head(), decision, now);
+        let answer = found(&request, &selected, content, (aged, detail));
+        let url = Some(self.url_counters(&target));
+        let about = (url, shown_if_wanted(&asked.uri));
+        let record = self.record(&answer, (asked.method.clone(), client), about, started);
+        let (head, payload, record) = self.finish(answer, record);
+        let (is_lasting, body) = lasting_body(&payload, in_memory);
+        let lasting = lasts.filter(|_| is_lasting).map(|until| Lasting {
+            from: now,
+            until,
+            aged,
+            entry,
+            body,
+            target,
+        });
+        Some(AtHand {
+            head,
+            payload,
+            record,
+            slot,
+            lasting,
+        })
+    }
+
+    /// The answer that a request with exactly these bytes got a moment ago and would get again; its head is left in `head`.
+    pub fn prepared(
+        &self,
+        asked: &[u8],
+        client: IpAddr,
+        started: Instant,
+        head: &mut Vec<u8>,
+    ) -> Option<Ready> {
+        if !self.0.settings.access.allows(client) {
+            return None;
+        }
+        let slot = self.place(client)?;
+        let now = self.0.clock.now();
+        let prepared = self.0.prepared.get(asked, now)?;
+        if self.0.collapse.settling(prepared.key()).is_some() {
+            return None;
+        }
+        let ready = prepared.ready((client, &self.0.metrics, slot), (started, now), head)?;
+        self.0.metrics.answered(ready.record.outcome, started.elapsed());
+        Some(ready)
+    }
+
+    /// A place among the requests that are being answered. Who has to wait for one, or is refused, is none of ours.
+    fn place(&self, client: IpAddr) -> Option<Slot> {
+        self.0.admission.try_admit(client, &self.0.settings.limits)
+    }
+
+    /// Where answers are kept for [`Self::prepared`].
+    pub fn to_prepare(&self) -> &Prepared {
+        &self.0.prepared
+    }
+}
+
+/// What a decision that leaves the origin out of it says: the age, and what `Cache-Status` says beside it.
+fn without_origin(decision: Decision) -> Option<(Aged, Option<&'static str>)> {
+    match decision {
+        Decision::Fresh(aged) => Some((aged, None)),
+        Decision::StaleServable {
+            aged,
+            permission: StalePermission::MaxStale,
+        } => Some((aged, Some("stale"))),
+        Decision::StaleServable {
+            permission: StalePermission::WhileRevalidate,
+            ..
+        }
+        | Decision::MustValidate { .. }
+        | Decision::Miss(_)
+        | Decision::GatewayTimeout
+        | Decision::Bypass(_) => None,
+    }
+}
+
+/// Whether another request with the same head gets the same body, and that body if there is one: all that is `in_memory`.
+fn lasting_body(payload: &Payload, in_memory: Option<Arc<Held<Bytes>>>) -> (bool, Option<Arc<Held<Bytes>>>) {
+    match payload {
+        Payload::Empty => (true, None),
+        Payload::Memory(bytes) => {
+            let whole = in_memory.filter(|body| body.is_held() && body.len() == bytes.len());
+            (whole.is_some(), whole)
+        }
+        Payload::Stored(_) | Payload::Filling { .. } | Payload::Passing { .. } | Payload::Parts(_) => {
+            (false, None)
+        }
+    }
+}
+
+/// Until when a request with the same head gets the same decision about `stored`: a fresh response stays one until its
+/// lifetime is over, if the client has no wishes of its own about that. Sooner, so that last-use times come to be known in time.
+fn lasts_until(
+    request: &Request<'_>,
+    stored: &Stored,
+    decision: Decision,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let Decision::Fresh(aged) = decision else {
+        return None;
+    };
+    let has_wishes = [header::CACHE_CONTROL, header::PRAGMA]
+        .iter()
+        .any(|name| request.headers.contains_key(name));
+    // A Date of our own would be another one in the next second.
+    let has_date = single_date(&stored.headers, &header::DATE).is_some();
+    // A response from the future does not get older until then.
+    let is_of_the_past = stored.times.response <= now;
+    let until = now.checked_add(aged.ttl().min(REMEMBERED)).ok()?;
+    (!has_wishes && has_date && is_of_the_past && until > now).then_some(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::{
+        Overrides, decide, select,
+        test_support::{at, date, headers, stored},
+    };
+
+    proptest! {
+        #[test]
+        fn while_an_answer_lasts_a_request_with_the_same_head_gets_the_same_decision(
+            directives in "(max-age=[0-9]{1,2}|s-maxage=[0-9]|no-cache|must-revalidate|immutable|stale-while-revalidate=9)(, max-age=[0-9]{1,2})?",
+            wish in prop::option::of("(max-age|min-fresh|max-stale)=[0-9]{1,2}|no-cache"),
+            (received, asked, later) in (0_i64..20, 0_i64..30_000, 0_i64..30_000),
+        ) {
+            let wishes = wish.map_or_else(HeaderMap::new, |wish| headers(&[("cache-control", wish)]));
+            let mut entry = stored(&[("date", date(0)), ("cache-control", directives)]);
+            entry.times.response = at(received);
+            let request = Request { method: &Method::GET, headers: &wishes };
+            let overrides = Overrides::default();
+            let decision_at = |now| {
+                let entries = std::slice::from_ref(&entry);
+                decide(&request, select(&request, entries), &overrides, now).decision
+            };
+            let now = at(0) + SignedDuration::from_millis(asked);
+            let then = now + SignedDuration::from_millis(later);
+            let first = decision_at(now);
+            let lasts = lasts_until(&request, &entry, first, now);
+            if let (Decision::Fresh(aged), Some(until)) = (first, lasts)
+                && then < until
+            {
+                let age = aged.age + then.duration_since(now);
+                prop_assert_eq!(decision_at(then), Decision::Fresh(Aged { age, ..aged }));
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_lasts_while_it_is_fresh_but_not_for_long_and_not_for_a_client_with_wishes() {
+        let (none, wish) = (HeaderMap::new(), headers(&[("pragma", "x")]));
+        let fresh = |ttl: i64| {
+            Decision::Fresh(Aged {
+                age: SignedDuration::from_secs(5),
+                lifetime: SignedDuration::from_millis(5_000 + ttl),
+            })
+        };
+        let lasts = |headers, decision| {
+            let request = Request {
+                method: &Method::GET,
+                headers,
+            };
+            let entry = stored(&[("date", date(0))]);
+            lasts_until(&request, &entry, decision, at(0))
+                .map(|until| until.duration_since(at(0)).as_millis())
+        };
+        assert_eq!(lasts(&none, fresh(1_500)), Some(1_500));
+        assert_eq!(lasts(&none, fresh(3_600_000)), Some(REMEMBERED.as_millis()));
+        assert_eq!(lasts(&none, fresh(0)), None);
+        assert_eq!(lasts(&wish, fresh(1_500)), None);
+    }
+}

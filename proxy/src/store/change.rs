@@ -1,0 +1,46 @@
+//! What is asked of the index, and what it did.
+
+use kato_shared::Digest;
+
+use super::{StoredResponse, eviction::Standing, pins::Pin};
+
+/// One change to the index.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Stores a response under a key, in the place of the one with the same selector.
+    Put {
+        key: String,
+        response: Box<StoredResponse>,
+    },
+    /// Forgets all responses of a key.
+    Remove { key: String },
+    /// Forgets content and every response that names it.
+    Evict { digest: Digest },
+    /// Writes down what eviction knows about content.
+    Stand { digest: Digest, standing: Standing },
+    /// Pins, in seconds since 1970.
+    Pin { pin: Pin, since: u64 },
+    /// Takes a pin away.
+    Unpin { pin: Pin },
+}
+
+/// What a change did to content, for the memory of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// `key` names content of `length` bytes.
+    Named {
+        key: String,
+        digest: Digest,
+        length: u64,
+        /// Seconds since 1970.
+        at: i64,
+    },
+    /// A key names content no more.
+    Unnamed { digest: Digest, is_orphan: bool },
+    /// The content is gone from the index.
+    Dropped { digest: Digest },
+    /// Something is pinned.
+    Pinned(Pin),
+    /// Something is pinned no more.
+    Unpinned(Pin),
+}
