@@ -18,7 +18,7 @@ use super::{Connection, Ready, Wire};
 use crate::deliver::{Payload, Record, Span};
 
 /// The most bytes of one `sendfile`, and between two looks at what other connections want.
-const TURN: u64 = 1 << 20;
+const TURN: u64 = 2 << 20;
 
 /// Whether the answer is whole; if not, the connection is over.
 type Sent = Option<()>;
@@ -81,6 +81,7 @@ impl<S: Wire> Connection<S> {
         let mut unsent = head;
         while !unsent.is_empty() || span.next < span.end {
             let turn = self.turn(&mut unsent, &mut span).await;
+            let is_whole_turn = matches!(turn, Ok(TURN));
             match turn {
                 Ok(bytes) => record.add(bytes),
                 Err(error) => {
@@ -89,7 +90,7 @@ impl<S: Wire> Connection<S> {
                 }
             }
             // A client that takes everything at once must not keep others waiting.
-            if span.next < span.end {
+            if is_whole_turn && span.next < span.end {
                 yield_now().await;
             }
         }
@@ -168,6 +169,8 @@ struct Written {
     end: io::Result<()>,
 }
 
+/// Sends one turn at most. What the socket does not take whole has filled it: it is not asked again before it says that
+/// there is room, which saves a `sendfile` in vain for each time it fills.
 fn poll_turn(
     socket: &TcpStream,
     cx: &mut Context<'_>,
@@ -176,6 +179,7 @@ fn poll_turn(
 ) -> Poll<io::Result<u64>> {
     loop {
         ready!(socket.poll_write_ready(cx))?;
+        let mut partial = 0;
         let sent = socket.try_io(Interest::WRITABLE, || {
             if !unsent.is_empty() {
                 // The body follows at once: one segment for both.
@@ -187,10 +191,17 @@ fn poll_turn(
             match sendfile(socket.as_fd(), span.file.as_fd(), Some(&mut span.next), length)? {
                 // The file is shorter than it was.
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                sent if sent < length => {
+                    partial = sent as u64;
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
                 sent => Ok(sent as u64),
             }
         });
         match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && partial > 0 => {
+                return Poll::Ready(Ok(partial));
+            }
             Ok(0) if unsent.is_empty() && span.next < span.end => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             sent => return Poll::Ready(sent),
