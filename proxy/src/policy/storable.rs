@@ -7,7 +7,7 @@ use std::fmt;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{
-    Overrides, Request,
+    Overrides, Request, SetCookie,
     cache_control::{FieldScope, RequestDirectives, ResponseDirectives},
     headers::list_contains,
     targeted::{self, Effective},
@@ -52,7 +52,7 @@ pub enum NoStoreReason {
     Private,
     /// The request has `Authorization` and the response does not allow sharing (§3.5).
     Authorization,
-    /// The response sets a cookie and does not say that it is for everybody.
+    /// The response sets a cookie and does not say that it may be kept.
     SetCookie,
     /// `Vary: *`: no later request would match.
     VaryAny,
@@ -153,17 +153,21 @@ fn forbidden(
     if request.headers.contains_key(header::AUTHORIZATION) && !allows_sharing(&directives) {
         return Some(NoStoreReason::Authorization);
     }
-    // Off-spec: "Server implementers … need to ensure that cookies are not" shared by their own directives (RFC 9111 §7.3).
-    // Many do not, and a cookie that reaches another client is a session given away; so sharing has to be said.
-    let is_for_all = directives.public || directives.s_maxage.is_some();
-    if response.contains_key(header::SET_COOKIE) && !is_for_all && !overrides.store_set_cookie {
+    let explicit =
+        directives.has_explicit_lifetime() || (!targeted && response.contains_key(header::EXPIRES));
+    // Off-spec, stricter: RFC 9111 §7.3 leaves it to servers to say that a cookie is not to be shared. Many say nothing at all,
+    // and a cookie that reaches another client is a session given away; so a guess at freshness is not enough here.
+    let may_share_cookie = match overrides.set_cookie {
+        SetCookie::Always => true,
+        SetCookie::Explicit => explicit || directives.public,
+        SetCookie::Public => directives.public || directives.s_maxage.is_some(),
+    };
+    if response.contains_key(header::SET_COOKIE) && !may_share_cookie {
         return Some(NoStoreReason::SetCookie);
     }
     if list_contains(response, &header::VARY, b"*") {
         return Some(NoStoreReason::VaryAny);
     }
-    let explicit =
-        directives.has_explicit_lifetime() || (!targeted && response.contains_key(header::EXPIRES));
     let allowed = directives.public || explicit || is_heuristically_cacheable(status);
     (!allowed).then_some(NoStoreReason::NotCacheableByDefault)
 }
