@@ -58,7 +58,7 @@ async fn a_cookie_is_shared_where_the_response_or_the_settings_say_so() {
     .await;
     let with = async |rule| {
         Proxy::with(origin.address, |settings| {
-            settings.upstreams[0].store_set_cookie = rule
+            settings.upstreams[0].store_set_cookie = rule;
         })
         .await
     };
