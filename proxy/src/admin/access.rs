@@ -226,7 +226,8 @@ fn names_loopback(headers: &HeaderMap) -> bool {
     };
     Authority::try_from(host.as_bytes()).is_ok_and(|authority| {
         let name = authority.host().trim_matches(['[', ']']);
-        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+        !authority.as_str().contains('@')
+            && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
     })
 }
 

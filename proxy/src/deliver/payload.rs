@@ -176,6 +176,15 @@ fn settle(next: Option<Bytes>, left: &mut Option<u64>) -> Result<Option<Bytes>, 
 }
 
 impl Span {
+    /// Has the content looked at when `error`, met while it was sent, is the file's and not the connection's fault.
+    pub fn suspect_on(&self, error: &io::Error) {
+        let is_of_file = error.kind() == io::ErrorKind::UnexpectedEof
+            || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        if let Some(in_use) = self.in_use.as_ref().filter(|_| is_of_file) {
+            in_use.suspect();
+        }
+    }
+
     async fn read(&mut self, queue: Option<&SpanQueue>) -> Result<Option<Bytes>, BodyError> {
         let left = self.end.saturating_sub(self.next);
         if left == 0 {

@@ -214,6 +214,10 @@ fn poll_turn(
             }
             Ok(0) if unsent.is_empty() && span.next < span.end => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                span.suspect_on(&error);
+                return Poll::Ready(Err(error));
+            }
             sent => return Poll::Ready(sent),
         }
     }

@@ -57,7 +57,7 @@ pub use decision::{
 };
 pub use failure::{Failure, FailureAnswer, StaleRefusal, on_failure};
 pub use freshness::is_fresh;
-pub use overrides::{Deviation, Overrides};
+pub use overrides::{Deviation, Overrides, SetCookie};
 pub use storable::{NoStoreReason, Storability, storability};
 pub use stored::{Request, Stored, Times};
 pub use vary::{Lookup, Selecting, select};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::HeaderName;
 use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
 
 /// Settings per upstream that change decisions. The default changes nothing that RFC 9111 rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +17,8 @@ pub struct Overrides {
     pub max_freshness: Option<SignedDuration>,
     /// How long a 404, 405, 410, 414 or 501 is fresh that says nothing about it.
     pub negative_ttl: Option<SignedDuration>,
-    /// A response with `Set-Cookie` is stored as any other; else only one whose origin says how long it is fresh, or `public`.
-    pub store_set_cookie: bool,
+    /// Which responses with `Set-Cookie` are stored.
+    pub set_cookie: SetCookie,
     /// A client's `no-cache` and `max-age` do not reach the origin.
     pub ignore_client_no_cache: bool,
     /// Heuristic freshness, in per cent of the time since `Last-Modified`. RFC 9111 §4.2.2 names 10 as typical.
@@ -31,6 +32,19 @@ pub struct Overrides {
     pub targeted_fields: Vec<HeaderName>,
 }
 
+/// Which responses with `Set-Cookie` are stored, of those that RFC 9111 allows to store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SetCookie {
+    /// Those that say `public` or `s-maxage`.
+    Public,
+    /// Those that state a lifetime as well: their origin said that they may be kept.
+    #[default]
+    Explicit,
+    /// All.
+    Always,
+}
+
 impl Default for Overrides {
     fn default() -> Self {
         Self {
@@ -38,7 +52,7 @@ impl Default for Overrides {
             min_freshness: None,
             max_freshness: None,
             negative_ttl: None,
-            store_set_cookie: false,
+            set_cookie: SetCookie::Explicit,
             ignore_client_no_cache: false,
             heuristic_percent: 10,
             heuristic_max: SignedDuration::from_hours(24),

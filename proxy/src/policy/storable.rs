@@ -7,10 +7,10 @@ use std::fmt;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{
-    Overrides, Request,
+    Overrides, Request, SetCookie,
     cache_control::{FieldScope, RequestDirectives, ResponseDirectives},
+    headers::list_contains,
     targeted::{self, Effective},
-    vary::varies_beyond_fields,
 };
 
 /// Whether a response may enter the store.
@@ -52,7 +52,7 @@ pub enum NoStoreReason {
     Private,
     /// The request has `Authorization` and the response does not allow sharing (§3.5).
     Authorization,
-    /// The response sets a cookie and does not say that it is for everybody.
+    /// The response sets a cookie and does not say that it may be kept.
     SetCookie,
     /// `Vary: *`: no later request would match.
     VaryAny,
@@ -153,19 +153,20 @@ fn forbidden(
     if request.headers.contains_key(header::AUTHORIZATION) && !allows_sharing(&directives) {
         return Some(NoStoreReason::Authorization);
     }
-    if varies_beyond_fields(response) {
-        return Some(NoStoreReason::VaryAny);
-    }
     let explicit =
         directives.has_explicit_lifetime() || (!targeted && response.contains_key(header::EXPIRES));
-    // "Servers that wish to control caching of responses with Set-Cookie … are encouraged to emit appropriate Cache-Control"
-    // (§7.3). Where an origin says nothing at all, a guess of ours must not give one client's session to another.
-    if response.contains_key(header::SET_COOKIE)
-        && !directives.public
-        && !explicit
-        && !overrides.store_set_cookie
-    {
+    // Off-spec, stricter: RFC 9111 §7.3 leaves it to servers to say that a cookie is not to be shared. Many say nothing at all,
+    // and a cookie that reaches another client is a session given away; so a guess at freshness is not enough here.
+    let may_share_cookie = match overrides.set_cookie {
+        SetCookie::Always => true,
+        SetCookie::Explicit => explicit || directives.public,
+        SetCookie::Public => directives.public || directives.s_maxage.is_some(),
+    };
+    if response.contains_key(header::SET_COOKIE) && !may_share_cookie {
         return Some(NoStoreReason::SetCookie);
+    }
+    if list_contains(response, &header::VARY, b"*") {
+        return Some(NoStoreReason::VaryAny);
     }
     let allowed = directives.public || explicit || is_heuristically_cacheable(status);
     (!allowed).then_some(NoStoreReason::NotCacheableByDefault)

@@ -14,7 +14,7 @@ use url::Url;
 use super::ParentProxy;
 use crate::{
     fill::{AbortRule, OnAbort},
-    policy::Overrides,
+    policy::{Overrides, SetCookie},
 };
 
 /// A configured origin.
@@ -46,9 +46,9 @@ pub struct Upstream {
     /// Whether a client's `no-cache`, `max-age` and `min-fresh` are passed over.
     #[serde(default)]
     pub ignore_client_no_cache: bool,
-    /// Whether responses with `Set-Cookie` are stored although they say neither how long they are fresh nor `public`.
+    /// Which responses with `Set-Cookie` are stored.
     #[serde(default)]
-    pub store_set_cookie: bool,
+    pub store_set_cookie: SetCookie,
     /// Fields that replace `Cache-Control` for us, in order of precedence (RFC 9213), e.g. `CDN-Cache-Control`.
     #[serde(default)]
     pub targeted_cache_control: Vec<FieldName>,
@@ -97,7 +97,7 @@ impl Upstream {
             max_freshness: None,
             negative_ttl: None,
             ignore_client_no_cache: false,
-            store_set_cookie: false,
+            store_set_cookie: SetCookie::Explicit,
             targeted_cache_control: Vec::new(),
             on_abort: AbortRule::Continue,
             on_abort_finish_percent: default_finish(),
@@ -123,7 +123,7 @@ impl Upstream {
             max_freshness: signed(self.max_freshness),
             negative_ttl: signed(self.negative_ttl),
             ignore_client_no_cache: self.ignore_client_no_cache,
-            store_set_cookie: self.store_set_cookie,
+            set_cookie: self.store_set_cookie,
             targeted_fields: self
                 .targeted_cache_control
                 .iter()

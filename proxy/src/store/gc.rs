@@ -172,7 +172,11 @@ impl Store {
         })?;
         for (digest, _) in files {
             let _no_commit = self.0.moving.write().unwrap_or_else(PoisonError::into_inner);
-            if !named.contains(&digest) && self.0.index.content_length(&digest)?.is_none() {
+            // What was evicted since the folder was read is gone from both.
+            if !named.contains(&digest)
+                && self.0.index.content_length(&digest)?.is_none()
+                && self.0.layout.content(&digest).exists()
+            {
                 self.discard(&[digest])?;
                 unnamed.push(digest);
             }

@@ -91,7 +91,7 @@ impl Received {
                 let value = values.last_mut().unwrap();
                 let number: u64 = value.strip_prefix(before).unwrap().parse().unwrap();
                 assert!(number <= 3600, "{value}");
-                *value = before.to_owned();
+                before.clone_into(value);
             }
         }
         self
@@ -181,10 +181,9 @@ async fn pipelined_requests_are_answered_in_their_order_and_a_miss_among_them_to
     body(proxy.get("/large").await).await;
     let order = ["/a", "/large", "/a", "/empty", "/a", "/large", "/middle", "/a"];
     let mut raw = Raw::to(&proxy).await;
-    let heads: String = order
-        .iter()
+    let heads = order
         .map(|path| format!("GET /o{path} HTTP/1.1\r\nHost: h\r\n\r\n"))
-        .collect();
+        .concat();
     raw.stream.write_all(heads.as_bytes()).await.unwrap();
     for path in order {
         let length = match path {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kato_proxy::policy::SetCookie;
 use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use crate::{
@@ -11,8 +12,6 @@ use crate::{
 };
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
-/// All that the origin says about freshness is nothing: what is old is likely to stay as it is (RFC 9111 §4.2.2).
-const OLD: (&str, &str) = ("Last-Modified", "Sat, 01 Jan 2022 00:00:00 GMT");
 
 #[tokio::test]
 async fn what_is_for_one_client_reaches_no_other() {
@@ -20,7 +19,10 @@ async fn what_is_for_one_client_reaches_no_other() {
     let origin = Origin::start(move |asked| {
         let body = times.fetch_add(1, Ordering::SeqCst).to_string();
         let fields: &[_] = match asked.path.as_str() {
-            "/cookie" => &[OLD, ("Set-Cookie", "session=1")],
+            "/cookie" => &[
+                ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT"),
+                ("Set-Cookie", "session=1"),
+            ],
             "/private" => &[("Cache-Control", "private, max-age=60")],
             "/any" => &[FRESH, ("Vary", "*")],
             "/no-store" => &[("Cache-Control", "no-store")],
@@ -46,19 +48,27 @@ async fn what_is_for_one_client_reaches_no_other() {
 #[tokio::test]
 async fn a_cookie_is_shared_where_the_response_or_the_settings_say_so() {
     let origin = Origin::start(|asked| {
-        let rule = if asked.path == "/said" { FRESH } else { OLD };
+        let rule = match asked.path.as_str() {
+            "/public" => ("Cache-Control", "public, max-age=60"),
+            "/guess" => ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT"),
+            _ => ("Cache-Control", "max-age=60"),
+        };
         reply("200 OK", &[rule, ("Set-Cookie", "theme=dark")], b"page")
     })
     .await;
-    let strict = Proxy::start(origin.address).await;
-    let lenient = Proxy::with(origin.address, |settings| {
-        settings.upstreams[0].store_set_cookie = true;
-    })
-    .await;
+    let with = async |rule| {
+        Proxy::with(origin.address, |settings| {
+            settings.upstreams[0].store_set_cookie = rule;
+        })
+        .await
+    };
+    let (strict, lenient) = (with(SetCookie::Public).await, with(SetCookie::Always).await);
+    let default = Proxy::start(origin.address).await;
     for (proxy, path, requests) in [
-        (&strict, "/said", 1),
-        (&lenient, "/other", 1),
-        (&strict, "/third", 2),
+        (&strict, "/public", 1),
+        (&strict, "/strict", 2),
+        (&default, "/stated", 1),
+        (&lenient, "/guess", 1),
     ] {
         for _ in 0..2 {
             body(proxy.get(path).await).await;

@@ -326,9 +326,9 @@ async fn content_whose_digest_the_url_tells_is_verified_and_never_validated() {
     assert_eq!(origin.asked().len(), 1);
     let wanted = kato_shared::Digest::of(b"something else").hex();
     let lie = proxy.get(&format!("/lie/{wanted}.module")).await;
-    assert_eq!(
-        lie.status(),
-        502,
+    // A problem, or a broken body where some of it was on its way already.
+    assert!(
+        lie.status() == 502 || lie.bytes().await.is_err(),
         "other content than the digest was passed off as whole"
     );
     assert_eq!(content_files(&proxy).len(), 1);

@@ -27,10 +27,16 @@ use raw::{Answer, RawOrigin, exchange};
 struct Setup {
     origin: RawOrigin,
     proxy: Proxy,
-    _cache: TempDir,
+    /// The store's folder, which lives as long as this.
+    cache: TempDir,
 }
 
 impl Setup {
+    /// The folder that holds the store, and what the proxy may have left beside it.
+    fn folder(&self) -> &std::path::Path {
+        self.cache.path()
+    }
+
     async fn start() -> Result<Self> {
         Self::with(|settings| settings).await
     }
@@ -41,11 +47,7 @@ impl Setup {
         let url = format!("http://{}/", origin.address);
         let settings = Settings::new(cache.path()).upstream("files", &url);
         let proxy = more(settings).start().await?;
-        Ok(Self {
-            origin,
-            proxy,
-            _cache: cache,
-        })
+        Ok(Self { origin, proxy, cache })
     }
 
     /// The bytes of a table with `HOST` as the origin's address, sent on a connection of their own.

@@ -21,6 +21,39 @@ const SECRETS: [&str; 9] = [
 
 #[tokio::test]
 async fn secrets_stand_in_no_log_metric_answer_or_file() -> Result<()> {
+    let setup = set_up().await?;
+    send_secrets(&setup).await?;
+    let stored = setup.stored().await?;
+    assert!(stored.contains(&"/redirected".to_owned()), "{stored:?}");
+    let heads = setup.origin.heads().concat();
+    for sent_on in ["s3cretAuthorization", "s3cretCookie", "s3cretRedirectSignature"] {
+        assert!(
+            heads.contains(sent_on),
+            "{sent_on} never got as far as the origin"
+        );
+    }
+    assert!(
+        !heads.contains("s3cretProxyAuthorization"),
+        "for us, not for the origin"
+    );
+
+    let mut places = pages(&setup).await?;
+    assert!(places[0].1.len() > 1000, "the log says something");
+    files(setup.folder(), &mut places)?;
+    assert!(places.len() > 8, "the store has files");
+    for (place, bytes) in &places {
+        for secret in SECRETS {
+            let found = bytes
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes());
+            assert!(!found, "{secret} stands in {place}");
+        }
+    }
+    Ok(())
+}
+
+/// A proxy that logs all it can, before an origin that redirects to a signed URL and has pages that vary by secrets.
+async fn set_up() -> Result<Setup> {
     let folder = tempfile::tempdir()?;
     let origin = crate::RawOrigin::start().await?;
     let url = format!("http://user:s3cretUpstreamPassword@{}/", origin.address);
@@ -34,7 +67,7 @@ async fn secrets_stand_in_no_log_metric_answer_or_file() -> Result<()> {
     let setup = Setup {
         origin,
         proxy,
-        _cache: folder,
+        cache: folder,
     };
     setup.origin.answer(
         "/redirected",
@@ -50,6 +83,11 @@ async fn secrets_stand_in_no_log_metric_answer_or_file() -> Result<()> {
             b"HTTP/1.1 200 OK\r\nCache-Control: public, s-maxage=60\r\nVary: Cookie, Authorization\r\nContent-Length: 4\r\n\r\ngood",
         );
     }
+    Ok(setup)
+}
+
+/// Requests with a secret in every place that one can have, answered, refused and failing.
+async fn send_secrets(setup: &Setup) -> Result<()> {
     let secret_fields = "Authorization: Bearer s3cretAuthorization\r\nCookie: id=s3cretCookie\r\n\
                          Proxy-Authorization: Basic s3cretProxyAuthorization\r\n";
     for request in [
@@ -66,20 +104,11 @@ async fn secrets_stand_in_no_log_metric_answer_or_file() -> Result<()> {
     ] {
         setup.send(request).await?;
     }
-    let stored = setup.stored().await?;
-    assert!(stored.contains(&"/redirected".to_owned()), "{stored:?}");
-    let heads = setup.origin.heads().concat();
-    for sent_on in ["s3cretAuthorization", "s3cretCookie", "s3cretRedirectSignature"] {
-        assert!(
-            heads.contains(sent_on),
-            "{sent_on} never got as far as the origin"
-        );
-    }
-    assert!(
-        !heads.contains("s3cretProxyAuthorization"),
-        "for us, not for the origin"
-    );
+    Ok(())
+}
 
+/// The log and what the admin API tells.
+async fn pages(setup: &Setup) -> Result<Vec<(String, Vec<u8>)>> {
     let mut places = vec![("the log".to_owned(), setup.proxy.log().into_bytes())];
     for page in [
         "/-/metrics",
@@ -93,18 +122,7 @@ async fn secrets_stand_in_no_log_metric_answer_or_file() -> Result<()> {
         let (_, body) = setup.proxy.admin_client().fetch(page).await?;
         places.push((page.to_owned(), body));
     }
-    assert!(places[0].1.len() > 1000, "the log says something");
-    files(setup._cache.path(), &mut places)?;
-    assert!(places.len() > 8, "the store has files");
-    for (place, bytes) in &places {
-        for secret in SECRETS {
-            let found = bytes
-                .windows(secret.len())
-                .any(|window| window == secret.as_bytes());
-            assert!(!found, "{secret} stands in {place}");
-        }
-    }
-    Ok(())
+    Ok(places)
 }
 
 /// All files below `folder`, with their content.

@@ -334,7 +334,8 @@ async fn large_heads_and_many_fields_are_refused_and_the_next_client_is_served()
         "GET /files/a HTTP/1.1\r\nHost: c\r\nX: {}\r\n\r\n",
         "a".repeat(200 << 10)
     );
-    let fields: String = (0..1000).map(|nth| format!("X-{nth}: 1\r\n")).collect();
+    let fields = (0..1000).map(|nth| format!("X-{nth}: 1\r\n"));
+    let fields = fields.collect::<Vec<_>>().concat();
     let many_fields = format!("GET /files/a HTTP/1.1\r\nHost: c\r\n{fields}\r\n");
     for sent in [long_target, long_field, many_fields] {
         let answers = setup.send(sent).await?;

@@ -17,7 +17,10 @@ use integration_tests::{
     proxy::Proxy,
     wait,
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::{KIB, MIB, Random, Site, assert_same, content, files};
 
@@ -224,8 +227,10 @@ async fn c05_killed_at_random_under_load_nothing_is_wrong_left_or_lost() -> Resu
             ));
         }
         let lifetime = Duration::from_millis(50 + random.next() % 2000);
-        // The moment is the point of the test: it is drawn, not waited for.
-        tokio::time::sleep(lifetime).await;
+        // The moment is the point of the test: it is drawn. No client ends before, unless something is wrong.
+        if let Ok(Some(ended)) = timeout(lifetime, clients.join_next()).await {
+            ended.with_context(|| format!("life {life}"))?;
+        }
         let killed = Instant::now();
         proxy.kill().await?;
         // A wrong body is a panic of its client.
