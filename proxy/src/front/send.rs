@@ -10,7 +10,6 @@ use std::{
 
 use rustix::{
     fs::sendfile,
-    io::Errno,
     net::{SendFlags, send},
 };
 use tokio::{io::Interest, net::TcpStream, task::yield_now, time::Instant};
@@ -86,11 +85,6 @@ impl<S: Wire> Connection<S> {
             match turn {
                 Ok(bytes) => record.add(bytes),
                 Err(error) => {
-                    if is_of_the_file(&error)
-                        && let Some(in_use) = &span.in_use
-                    {
-                        in_use.suspect();
-                    }
                     tracing::debug!(%error, "a body was cut short");
                     return None;
                 }
@@ -173,11 +167,6 @@ impl<S: Wire> Connection<S> {
 struct Written {
     bytes: usize,
     end: io::Result<()>,
-}
-
-/// Whether it is the file that failed, not the connection: it is shorter than it was, or cannot be read.
-fn is_of_the_file(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// Sends one turn at most.

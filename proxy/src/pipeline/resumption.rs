@@ -1,6 +1,6 @@
 //! Going on with a download that broke off earlier: the rest by `Range` and `If-Range`, behind what is there.
 //!
-//! "A cache can complete a stored incomplete response by making a subsequent range request (Section 14.2 of [HTTP]) and
+//! "A cache can complete a stored incomplete response by making a subsequent range request (Section 14.2 of RFC 9110) and
 //! combining the successful response with the stored response" ([RFC 9111 §3.3](https://www.rfc-editor.org/rfc/rfc9111#section-3.3)).
 
 use http::{HeaderValue, StatusCode, header};

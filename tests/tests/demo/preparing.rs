@@ -1,10 +1,18 @@
 //! `kato node upgrade --prepare` by the real programs.
 
-use std::{fs, net::TcpListener, path::PathBuf, process::Output, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Output,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use integration_tests::{
-    binaries, command,
+    binaries,
+    client::Client,
+    command,
     releases::{Repository, TestRelease},
     static_server::StaticServer,
     wait,
@@ -17,6 +25,7 @@ use kato_upgrader::{
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::{DEADLINE, PREFLIGHT, document};
 
@@ -124,6 +133,20 @@ impl Core {
         self.kato(&["--json", "node", "upgrade", "--prepare"], environment)
     }
 
+    /// Waits until the cache has on the disk what it serves: a SIGKILL may cost what came in the second before it.
+    async fn settled(&self) -> Result<()> {
+        let admin = Client::new(SocketAddr::from(([127, 0, 0, 1], self.ports.1)));
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let (_, body) = admin.fetch("/-/api/stats").await?;
+            let stats: Value = serde_json::from_slice(&body)?;
+            if stats["queued_responses"] == 0 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "never on the disk: {stats:#}");
+        }
+    }
+
     /// Prepares and wants success.
     fn prepared(&self) -> Result<Value> {
         document(&self.prepare(&[])?)
@@ -204,6 +227,7 @@ async fn r09_nodes_need_no_upgrade_host_afterwards() -> Result<()> {
 async fn r09_a_cache_that_dies_is_started_again() -> Result<()> {
     let core = Core::new().await?;
     core.prepared()?;
+    core.settled().await?;
     let first = core.process("proxy").context("a cache")?;
     ensure!(first.signal(Signal::KILL)?, "the cache had ended already");
     let again = || {
@@ -227,6 +251,7 @@ async fn r09_a_cache_that_dies_is_started_again() -> Result<()> {
 async fn r09_a_cache_without_its_supervisor_is_taken_over() -> Result<()> {
     let core = Core::new().await?;
     core.prepared()?;
+    core.settled().await?;
     let (supervisor, orphan) = (core.process("supervisor"), core.process("proxy"));
     let (supervisor, orphan) = (supervisor.context("a supervisor")?, orphan.context("a cache")?);
     supervisor.signal(Signal::KILL)?;

@@ -69,6 +69,7 @@ struct Upstream {
     kind: &'static str,
     immutable: Vec<&'static str>,
     min_freshness: &'static str,
+    negative_ttl: &'static str,
 }
 
 /// Loopback and the private networks, the defaults of `kato-proxy`; a node's address outside them is added.
@@ -87,6 +88,9 @@ const IMMUTABLE: [&str; 2] = ["targets/*", "metadata/[0-9]*.json"];
 /// All nodes ask for the same `timestamp.json` within minutes; one answer is good for all of them. `--prepare` itself
 /// has it validated each time.
 const MIN_FRESHNESS: &str = "1m";
+
+/// Each node also asks for the root after the one that it has, which is usually not there (TUF 1.0, §5.3).
+const NEGATIVE_TTL: &str = "1m";
 
 impl Wanted {
     /// Where the cache listens for nodes: on loopback when Core itself is there (all nodes are on this machine), else
@@ -132,6 +136,7 @@ impl Wanted {
                 kind: "release",
                 immutable: IMMUTABLE.into(),
                 min_freshness: MIN_FRESHNESS,
+                negative_ttl: NEGATIVE_TTL,
             }],
         };
         let body = toml::to_string(&file)?;
