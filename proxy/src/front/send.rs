@@ -17,8 +17,7 @@ use tokio::{io::Interest, net::TcpStream, task::yield_now, time::Instant};
 use super::{Connection, Ready, Wire};
 use crate::deliver::{Payload, Record, Span, is_full};
 
-/// The most bytes of one `sendfile`, and between two looks at what other connections want: 2 ms for a client that takes them as
-/// fast as memory gives them, and less for others, since the socket is full after its 4 MiB. With 2 MiB one client alone gets a seventh less.
+/// The most bytes of one `sendfile`, and between two looks at what other connections want.
 const TURN: u64 = 2 << 20;
 
 /// Whether the answer is whole; if not, the connection is over.
