@@ -36,5 +36,6 @@ pub mod route;
 pub mod settings;
 pub mod store;
 pub mod tls;
+pub mod view;
 
 pub use app::{App, StartError};

@@ -3,11 +3,24 @@
 //! A digest that is known before the download makes it verifiable before it is called whole, immutable ever after, and
 //! the same under every URL: it is served from the store wherever it came from and never validated.
 //!
-//! Deliberately absent: reading documents (`Release`, indexes, manifests) for the digests of other URLs.
+//! `pypi`, `npm` and `cargo` read the indexes of languages: where the addresses of files stand in them ([`crate::view`] rewrites
+//! those) and what they promise about the content ([`Taught`]).
+
+pub mod cargo;
+pub(crate) mod html;
+pub mod npm;
+pub mod pypi;
+mod taught;
+pub mod unserved;
+
+use std::ops::Range;
 
 use kato_shared::Digest;
+use serde_json::value::RawValue;
 
 use crate::settings::Kind;
+
+pub use taught::{Integrity, Taught};
 
 /// The digest that `path`, below the base URL of an upstream of `kind`, promises for its content.
 pub fn known_digest(kind: Kind, path: &str) -> Option<Digest> {
@@ -29,6 +42,12 @@ pub fn known_digest(kind: Kind, path: &str) -> Option<Digest> {
 fn hex(text: &str) -> Option<Digest> {
     let is_bare = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_bare.then(|| text.parse().ok())?
+}
+
+/// Where `part`, which was read out of `document` without being copied, stands in it.
+fn span_of(document: &[u8], part: &RawValue) -> Range<usize> {
+    let start = part.get().as_ptr().addr() - document.as_ptr().addr();
+    start..start + part.get().len()
 }
 
 #[cfg(test)]

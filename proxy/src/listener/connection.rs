@@ -47,6 +47,7 @@ use crate::{
     deliver::{BodyError, FramedBody, ResponseBody, ZeroCopyStream},
     front::{self, Rest, Wire},
     pipeline::Current,
+    view::OverTls,
 };
 
 /// Room for what hyper reads at once. More than a head may have, so that the head's own limit speaks first.
@@ -114,7 +115,12 @@ where
         } else {
             let read = Bytes::new();
             match self.front(Rest { stream, read }).await {
-                Some(rest) => self.http1(rest.read, rest.stream, |_| {}).await,
+                Some(rest) => {
+                    self.http1(rest.read, rest.stream, |request| {
+                        request.extensions_mut().insert(OverTls);
+                    })
+                    .await
+                }
                 None => Ok(()),
             }
         }

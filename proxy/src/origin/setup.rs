@@ -19,7 +19,7 @@ use super::{
     profile::Profile,
     tls::Tls,
 };
-use crate::settings::{BaseUrl, Settings, Upstream};
+use crate::settings::{Settings, Upstream};
 
 /// See the module.
 #[derive(Debug)]
@@ -50,10 +50,10 @@ impl Setup {
         for upstream in &settings.upstreams {
             rules.push((upstream, Parents::of(&settings.origins, upstream)?));
         }
-        let urls = settings.upstreams.iter().flat_map(|upstream| &upstream.urls);
+        let urls = settings.upstreams.iter().flat_map(Upstream::all_urls);
         let named = rules.iter().flat_map(|(_, parents)| parents.named());
         let connector = Connector {
-            guard: Guard::new(urls.map(BaseUrl::url), named),
+            guard: Guard::new(urls, named),
             resolver,
             winners: Winners::default(),
             patience: settings.limits.connect_timeout.get(),

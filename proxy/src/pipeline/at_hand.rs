@@ -10,7 +10,7 @@ use http::{Method, header, request, response};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{Pipeline, retrieve::found, shown_if_wanted};
+use super::{Pipeline, retrieve::found, shown_if_wanted, view_of};
 use crate::{
     admission::Slot,
     deliver::{Payload, Record},
@@ -77,6 +77,10 @@ impl Pipeline {
         let Ok(Route::Target(target)) = self.admit(line, &asked.headers) else {
             return None;
         };
+        // What is shown otherwise than it is stored is made for each answer.
+        if view_of(&target, &asked.uri).is_some() {
+            return None;
+        }
         fields::strip_unkeyed(&mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;

@@ -8,7 +8,9 @@
 //! route       which upstream, which target: deny by default
 //! loop        before anything is asked of an upstream
 //! tunnel      CONNECT has no target that could be stored
+//! unserved    what package clients ask for and a cache cannot give
 //! forward     methods that the store cannot answer; they may invalidate
+//! viewed      documents of package indexes by mirror path: retrieved, then their links rewritten
 //! retrieve    GET and HEAD: store, policy, collapse, origin
 //! finish      Via, Cache-Status, Date: the same for every answer
 //! ```
@@ -37,6 +39,7 @@ mod retrieve;
 mod shared;
 mod side_trip;
 mod tunnel;
+mod viewed;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -51,6 +54,7 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
+    ecosystem::unserved::unserved,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
@@ -61,6 +65,7 @@ use crate::{
     route::{Route, Router, Target},
     settings::Settings,
     store::Store,
+    view::{OverTls, ServerBase, View},
 };
 
 pub use at_hand::{AtHand, Lasting};
@@ -317,6 +322,12 @@ impl Pipeline {
         Ok(route)
     }
 
+    /// How the client that has sent `headers` knows this server.
+    fn server_base(&self, headers: &HeaderMap, is_tls: bool) -> Option<ServerBase> {
+        let public_url = self.0.settings.listen.public_url.as_ref();
+        ServerBase::of(public_url, headers, is_tls)
+    }
+
     /// Where answers about `target` are counted.
     fn counted(&self, target: &Target) -> Counted {
         let upstream = target.upstream.name.as_str();
@@ -339,6 +350,8 @@ impl Pipeline {
     }
 
     async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Counted) {
+        let is_tls = request.extensions().get::<OverTls>().is_some()
+            || request.uri().scheme_str() == Some("https") && request.version() == Version::HTTP_2;
         if authority::normalise(&mut request, &self.0.router).is_err() {
             let refusal = respond::problem(&respond::bad_host());
             return (
@@ -358,8 +371,14 @@ impl Pipeline {
             }
             Route::Target(target) => {
                 let counted = self.counted(&target);
-                let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
+                let (kind, query) = (target.upstream.kind, request.uri().query());
+                let answer = if let Some(why) = unserved(kind, request.method(), &target.path, query) {
+                    let refusal = respond::unserved(why, target.upstream.name.as_str());
+                    Answer::generated(refusal, Outcome::Refused, "unserved")
+                } else if matches!(*request.method(), Method::GET | Method::HEAD) {
                     let (mut parts, _no_content) = request.into_parts();
+                    let view = view_of(&target, &parts.uri);
+                    let base = view.and_then(|_| self.server_base(&parts.headers, is_tls));
                     fields::strip_unkeyed(&mut parts.headers);
                     let ask = Ask {
                         interim: self.interim(&parts.extensions),
@@ -367,7 +386,10 @@ impl Pipeline {
                         headers: parts.headers,
                         target,
                     };
-                    self.retrieve(Arc::new(ask)).await
+                    match view {
+                        Some(view) => self.viewed(ask, view, base).await,
+                        None => self.retrieve(Arc::new(ask)).await,
+                    }
                 } else {
                     self.forward(request, &target).await
                 };
@@ -396,6 +418,12 @@ impl Pipeline {
         let payload = if is_head { Payload::Empty } else { payload };
         (parts, payload, record)
     }
+}
+
+/// How `target` is shown to somebody who asks for it by `uri`: only who came by a mirror path is led back to us by links.
+fn view_of(target: &Target, uri: &http::Uri) -> Option<View> {
+    let is_mirror_path = uri.scheme().is_none() && uri.authority().is_none();
+    is_mirror_path.then(|| View::of(target))?
 }
 
 /// The target for the access log, where somebody reads that.

@@ -22,6 +22,7 @@ fn the_shipped_file_names_every_key_with_its_default() {
             admin: Admin::default(),
             listen: Listen {
                 tls: None,
+                public_url: None,
                 admin_socket: None,
                 ..all_set.listen.clone()
             },
