@@ -1,9 +1,17 @@
 //! The store's families of the metrics page.
 
 use super::{Gauges, page::Page};
+use crate::store::LedgerFigures;
 
 pub(super) fn render(page: &mut Page, now: &Gauges) {
-    let (totals, ledger, scrub) = (&now.totals, &now.ledger, &now.scrub);
+    content(page, now);
+    order(page, &now.ledger);
+    care(page, now);
+}
+
+/// What is stored.
+fn content(page: &mut Page, now: &Gauges) {
+    let totals = &now.totals;
     page.plain(
         "gauge",
         &[
@@ -32,6 +40,15 @@ pub(super) fn render(page: &mut Page, now: &Gauges) {
                 "1 while the store takes new content, 0 while bodies are passed through.",
                 u64::from(now.is_storing),
             ),
+        ],
+    );
+}
+
+/// What goes first when room is needed, and what went.
+fn order(page: &mut Page, ledger: &LedgerFigures) {
+    page.plain(
+        "gauge",
+        &[
             (
                 "kato_proxy_pinned_contents",
                 "Contents kept from eviction by a pin.",
@@ -57,11 +74,6 @@ pub(super) fn render(page: &mut Page, now: &Gauges) {
                 "1 when the order of eviction has been read back after the start.",
                 u64::from(ledger.is_loaded),
             ),
-            (
-                "kato_proxy_quarantined",
-                "Damaged contents that are kept for somebody to look at.",
-                now.quarantined as u64,
-            ),
         ],
     );
     page.plain(
@@ -77,6 +89,24 @@ pub(super) fn render(page: &mut Page, now: &Gauges) {
                 "Bytes of evicted content.",
                 ledger.evicted_bytes,
             ),
+        ],
+    );
+}
+
+/// What became of damage.
+fn care(page: &mut Page, now: &Gauges) {
+    let scrub = &now.scrub;
+    page.plain(
+        "gauge",
+        &[(
+            "kato_proxy_quarantined",
+            "Damaged contents that are kept for somebody to look at.",
+            now.quarantined as u64,
+        )],
+    );
+    page.plain(
+        "counter",
+        &[
             (
                 "kato_proxy_scrub_bytes_total",
                 "Bytes of content that the scrub has read.",
