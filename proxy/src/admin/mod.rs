@@ -38,7 +38,6 @@ use access::{TokenError, Want};
 
 use crate::{
     deliver::{Payload, ResponseBody},
-    metrics::render_scrub,
     pipeline::{CA_PATH, Pipeline},
     respond,
 };
@@ -158,10 +157,7 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Payload> {
-        let mut page = self.pipeline.metrics().render(&self.pipeline.gauges());
-        let totals = self.pipeline.store().totals().unwrap_or_default();
-        page += &store_api::metrics(&self.pipeline.store().figures(), totals);
-        page += &render_scrub(self.pipeline.store());
+        let page = self.pipeline.metrics().render(&self.pipeline.gauges());
         let mut response = Response::new(Payload::bytes(page));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

@@ -276,7 +276,6 @@ impl Pipeline {
     /// Readings of the store and the origins, for metrics.
     pub(crate) fn gauges(&self) -> Gauges {
         let store = &self.0.store;
-        let totals = store.totals().unwrap_or_default();
         let upstreams = self.0.settings.upstreams.iter();
         let mirrors = upstreams.flat_map(|upstream| {
             upstream.urls.iter().map(|base| {
@@ -285,8 +284,10 @@ impl Pipeline {
             })
         });
         Gauges {
-            responses: totals.responses,
-            bytes: totals.bytes,
+            totals: store.totals().unwrap_or_default(),
+            ledger: store.figures(),
+            scrub: store.scrub_figures(),
+            quarantined: store.quarantined().len(),
             queued: store.queued(),
             mirrors: mirrors.collect(),
             is_storing: store.trouble().is_none() && store.check_room().is_ok(),
