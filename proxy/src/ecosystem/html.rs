@@ -65,15 +65,12 @@ fn start_tag(text: &str, start: usize) -> (StartTag<'_>, usize) {
         let mut value = at..at;
         if text.as_bytes().get(at) == Some(&b'=') {
             at = scan(at + 1, &|byte| !is_space(byte));
-            match text.as_bytes().get(at) {
-                Some(quote @ (b'"' | b'\'')) => {
-                    value = at + 1..scan(at + 1, &|byte| byte == *quote);
-                    at = (value.end + 1).min(text.len());
-                }
-                _ => {
-                    value = at..scan(at, &|byte| is_space(byte) || byte == b'>');
-                    at = value.end;
-                }
+            if let Some(quote @ (b'"' | b'\'')) = text.as_bytes().get(at) {
+                value = at + 1..scan(at + 1, &|byte| byte == *quote);
+                at = (value.end + 1).min(text.len());
+            } else {
+                value = at..scan(at, &|byte| is_space(byte) || byte == b'>');
+                at = value.end;
             }
         }
         // Inside a character of several bytes nothing begins or ends: all stops are ASCII, but a name may start there.
@@ -93,15 +90,12 @@ pub(crate) fn unescape(value: &str) -> String {
         let reference = rest
             .find(';')
             .and_then(|end| Some((character(&rest[1..end])?, end)));
-        match reference {
-            Some((character, end)) => {
-                plain.push(character);
-                rest = &rest[end + 1..];
-            }
-            None => {
-                plain.push('&');
-                rest = &rest[1..];
-            }
+        if let Some((character, end)) = reference {
+            plain.push(character);
+            rest = &rest[end + 1..];
+        } else {
+            plain.push('&');
+            rest = &rest[1..];
         }
     }
     plain.push_str(rest);

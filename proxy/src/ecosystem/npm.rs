@@ -82,23 +82,14 @@ fn tarball(document: &[u8], dist: &Dist<'_>) -> Option<Tarball> {
     })
 }
 
-/// The strongest digest of an integrity text such as `sha512-… sha1-…`.
+/// The SHA-512 of an integrity text such as `sha512-… sha1-…`. Registries that give others alone are older than npm 5.
 fn integrity(text: &str) -> Option<Integrity> {
-    let decoded = |algorithm: &str| {
-        text.split_ascii_whitespace().find_map(|item| {
-            let encoded = item.strip_prefix(algorithm)?.strip_prefix('-')?;
-            // Options after a question mark mean nothing yet.
-            STANDARD.decode(encoded.split('?').next()?).ok()
-        })
-    };
-    let sha512 = decoded("sha512").and_then(|bytes| bytes.try_into().ok().map(Integrity::Sha512));
-    sha512.or_else(|| {
-        let hex: String = decoded("sha256")?
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        super::hex(&hex).map(Integrity::Sha256)
-    })
+    let encoded = text
+        .split_ascii_whitespace()
+        .find_map(|item| item.strip_prefix("sha512-"))?;
+    // Options after a question mark mean nothing yet.
+    let bytes = STANDARD.decode(encoded.split('?').next()?).ok()?;
+    bytes.try_into().ok().map(Integrity::Sha512)
 }
 
 #[cfg(test)]
@@ -106,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packument_teaches_the_strongest_digest_of_each_tarball() {
+    fn a_packument_teaches_the_sha512_of_each_tarball() {
         let encoded = STANDARD.encode([7_u8; 64]);
         let document = format!(
             r#"{{"name":"@s/a","versions":{{

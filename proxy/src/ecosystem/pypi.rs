@@ -90,9 +90,9 @@ fn of_html(page: &str) -> Vec<File> {
                 .and_then(|(_, fragment)| hex(fragment.strip_prefix("sha256=")?));
             Some(File {
                 place,
+                address,
                 sha256,
                 metadata,
-                address,
             })
         })
         .collect()

@@ -34,7 +34,11 @@ fn with_delimiters(segment: &str) -> Cow<'_, str> {
         return Cow::Borrowed(segment);
     }
     let mut plain = segment.to_owned();
-    for (escapes, character) in [(["%3A", "%3a"], ":"), (["%5B", "%5b"], "["), (["%5D", "%5d"], "]")] {
+    for (escapes, character) in [
+        (["%3A", "%3a"], ":"),
+        (["%5B", "%5b"], "["),
+        (["%5D", "%5d"], "]"),
+    ] {
         for escape in escapes {
             plain = plain.replace(escape, character);
         }

@@ -115,7 +115,8 @@ impl View {
             Kind::Pypi | Kind::Npm | Kind::Cargo if !upstream.rewrite_links => None,
             Kind::Pypi => (name.is_empty() || is_simple_page(path)).then_some(Self::Simple),
             Kind::Npm => {
-                let is_other = path.starts_with("-/") || path.contains("/-/") || path.ends_with(".tgz");
+                let is_other =
+                    path.starts_with("-/") || path.contains("/-/") || name.rsplit('.').next() == Some("tgz");
                 (!is_other && !path.is_empty()).then_some(Self::Packument)
             }
             Kind::Cargo => (name == "config.json").then_some(Self::CrateConfig),
@@ -174,11 +175,10 @@ impl View {
             (Self::Simple, "application/vnd.pypi.simple.v1+json") => {
                 simple_page(document, Format::Json, links).map(Some)
             }
-            (Self::Simple, _) => Ok(None),
             (Self::Packument, media_type) if media_type.ends_with("json") => {
                 packument(document, links, base.ok_or(ViewError::NoHost)?).map(Some)
             }
-            (Self::Packument, _) => Ok(None),
+            (Self::Simple | Self::Packument, _) => Ok(None),
             (Self::CrateConfig, _) => crate_config(document, links, base.ok_or(ViewError::NoHost)?).map(Some),
         }
     }
