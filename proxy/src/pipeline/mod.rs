@@ -27,6 +27,7 @@ mod forward;
 mod idle;
 mod landing;
 mod landing_small;
+mod lessons;
 mod negatives;
 mod outcome;
 mod parallel;
@@ -38,7 +39,7 @@ mod shared;
 mod side_trip;
 mod tunnel;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -51,6 +52,7 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
+    ecosystem::Known,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
@@ -101,6 +103,8 @@ struct Ask {
     method: Method,
     headers: HeaderMap,
     target: Arc<Target>,
+    /// What is known about the content in advance.
+    known: Option<Known>,
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
 }
@@ -111,6 +115,15 @@ impl Ask {
         policy::Request {
             method: &self.method,
             headers: &self.headers,
+        }
+    }
+
+    /// What flights are told apart by: one whose content is taught brings that and nothing else.
+    fn flight_key(&self) -> Cow<'_, str> {
+        let key = self.target.key.as_str();
+        match self.known {
+            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.digest)),
+            _ => Cow::Borrowed(key),
         }
     }
 }
@@ -366,8 +379,9 @@ impl Pipeline {
                         method: parts.method,
                         headers: parts.headers,
                         target,
+                        known: None,
                     };
-                    self.retrieve(Arc::new(ask)).await
+                    self.retrieve(ask).await
                 } else {
                     self.forward(request, &target).await
                 };
