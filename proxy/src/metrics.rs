@@ -5,9 +5,9 @@
 
 mod gauges;
 mod histogram;
+mod page;
 mod render;
-
-pub use render::render_scrub;
+mod store;
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Totals;
 
 fn metrics() -> Metrics {
     Metrics::new(&Settings {
@@ -20,7 +21,10 @@ fn what_is_counted_is_on_the_page() {
     let (open, _under_way) = (metrics.connected(), metrics.in_flight());
     drop(open);
     let page = metrics.render(&Gauges {
-        responses: 5,
+        totals: Totals {
+            responses: 5,
+            ..Totals::default()
+        },
         ..Gauges::default()
     });
     for line in [
