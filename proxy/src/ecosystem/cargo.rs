@@ -75,6 +75,27 @@ fn prefix(name: &str) -> String {
     }
 }
 
+/// Whether `path`, below the base URL of an index, is where the file of a crate stands: `1/a`, `3/a/abc`, `ab/cd/abcd`.
+pub fn is_index_file(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(folders, name)| {
+        let expected = prefix(&name.to_lowercase());
+        let is_name = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        is_name
+            && folders
+                .to_lowercase()
+                .strip_suffix(&expected)
+                .is_some_and(|above| above.is_empty() || above.ends_with('/'))
+    })
+}
+
+/// How many folders the file of a crate stands below that of `config.json`.
+pub fn levels(path: &str) -> usize {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    1 + prefix(name).matches('/').count()
+}
+
 /// One line of a crate's index file.
 #[derive(Deserialize)]
 struct Line<'d> {
@@ -140,6 +161,23 @@ mod tests {
             ("https://d.example/", "{crate}")
         );
         assert_eq!(config("https://d.example/x").split(), ("https://d.example/x", ""));
+    }
+
+    #[test]
+    fn a_crates_file_stands_where_its_name_says() {
+        for (path, is_one) in [
+            ("1/a", true),
+            ("2/ab", true),
+            ("3/a/abc", true),
+            ("se/rd/serde", true),
+            ("index/se/rd/serde", true),
+            ("config.json", false),
+            ("serde/1.0.0/download", false),
+            ("ab/cd/serde", false),
+            ("xse/rd/serde", false),
+        ] {
+            assert_eq!(is_index_file(path), is_one, "{path}");
+        }
     }
 
     #[test]

@@ -53,8 +53,10 @@ pub fn files(page: &[u8], format: Format) -> Result<Vec<File>, String> {
     }
 }
 
-/// What the page at `base` teaches about its files and their metadata. A page that cannot be read teaches nothing.
-pub fn lessons(base: &Url, page: &[u8], format: Format) -> Vec<Taught> {
+/// What the page at `base`, in either format, teaches about its files and their metadata. A page that cannot be read teaches nothing.
+pub fn lessons(base: &Url, page: &[u8]) -> Vec<Taught> {
+    let is_json = page.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let format = if is_json { Format::Json } else { Format::Html };
     let mut lessons = Vec::new();
     for file in files(page, format).unwrap_or_default() {
         let Ok(mut url) = base.join(&file.address) else {
@@ -222,7 +224,7 @@ mod tests {
             digest("wheel").hex(),
             digest("metadata").hex()
         );
-        let taught: Vec<_> = lessons(&base, page.as_bytes(), Format::Html)
+        let taught: Vec<_> = lessons(&base, page.as_bytes())
             .into_iter()
             .map(|lesson| (lesson.url.to_string(), lesson.integrity))
             .collect();

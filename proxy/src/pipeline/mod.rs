@@ -33,6 +33,7 @@ mod inside;
 mod intercept;
 mod landing;
 mod landing_small;
+mod lessons;
 mod negatives;
 mod outcome;
 mod own;
@@ -46,7 +47,7 @@ mod side_trip;
 mod tunnel;
 mod viewed;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -59,7 +60,7 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
-    ecosystem::unserved::unserved,
+    ecosystem::{Known, unserved::unserved},
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
@@ -117,6 +118,8 @@ struct Ask {
     method: Method,
     headers: HeaderMap,
     target: Arc<Target>,
+    /// What is known about the content in advance.
+    known: Option<Known>,
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
 }
@@ -127,6 +130,15 @@ impl Ask {
         policy::Request {
             method: &self.method,
             headers: &self.headers,
+        }
+    }
+
+    /// What flights are told apart by: one whose content is taught brings that and nothing else.
+    fn flight_key(&self) -> Cow<'_, str> {
+        let key = self.target.key.as_str();
+        match self.known {
+            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.digest)),
+            _ => Cow::Borrowed(key),
         }
     }
 }
@@ -442,10 +454,11 @@ impl Pipeline {
             method: parts.method,
             headers: parts.headers,
             target,
+            known: None,
         };
         match view {
             Some(view) => self.viewed(ask, view, base).await,
-            None => self.retrieve(Arc::new(ask)).await,
+            None => self.retrieve(ask).await,
         }
     }
 

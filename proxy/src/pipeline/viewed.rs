@@ -48,8 +48,9 @@ impl Pipeline {
             headers: view.wishes(&ask.headers),
             target: Arc::clone(&ask.target),
             interim: ask.interim.clone(),
+            known: None,
         };
-        let mut answer = self.retrieve(Arc::new(inner)).await;
+        let mut answer = self.retrieve(inner).await;
         if answer.response.status() != StatusCode::OK {
             return answer;
         }
