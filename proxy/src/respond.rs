@@ -211,6 +211,17 @@ pub fn content_too_large(most: kato_shared::settings::ByteSize) -> Problem {
     )
 }
 
+/// A client that nothing can be said to.
+pub fn not_set_up(detail: &str) -> Problem {
+    describe(
+        "not-set-up",
+        "no such client, or nothing for it",
+        StatusCode::NOT_FOUND,
+        detail.into(),
+        Some("/-/setup/ lists the clients that there is something for".into()),
+    )
+}
+
 /// What package clients ask for beside packages.
 pub fn unserved(why: Unserved, upstream: &str) -> Response<Payload> {
     let (title, status, hint) = match why {

@@ -36,6 +36,11 @@ impl ServerBase {
         Self(url.as_str().trim_end_matches('/').to_owned())
     }
 
+    /// `http` at `authority`.
+    pub fn in_clear(authority: &str) -> Self {
+        Self(format!("http://{authority}"))
+    }
+
     /// The URL of `path`, which begins with a slash.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.0)

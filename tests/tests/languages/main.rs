@@ -4,9 +4,11 @@
 //! Each test installs twice, the second time with a client that remembers nothing and with the origins gone: what a client needs is
 //! in the store, and everything was asked through us.
 
+mod doctor;
 mod node;
 mod python;
 mod refusals;
 mod rust;
+mod setup;
 mod site;
 mod views;

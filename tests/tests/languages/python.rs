@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::Result;
 use integration_tests::{command, origin::Resource};
 
-use crate::site::{Site, document, put, sha256, succeed};
+use crate::site::{Site, document, put, run, sha256, succeed};
 
 const WHEEL: &str = "hello_site-1.0-py3-none-any.whl";
 const JSON: &str = "application/vnd.pypi.simple.v1+json";
@@ -104,4 +104,34 @@ async fn pip_installs_with_hashes_from_a_json_index_and_again_without_the_origin
 #[tokio::test(flavor = "multi_thread")]
 async fn pip_installs_with_hashes_from_an_html_index_and_again_without_the_origins() -> Result<()> {
     twice("text/html").await
+}
+
+/// The origin has other bytes under the wheel's name than the index says, of the same size.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wheel_that_is_not_what_the_index_says_is_refused_and_never_stored() -> Result<()> {
+    let site = Site::start("pypi", "pypi").await?;
+    let wheel = wheel(&site)?;
+    let digest = publish(&site, &wheel, JSON);
+    let mut other = wheel.clone();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    let path = format!("/packages/{WHEEL}");
+    site.files.serve(&path, Resource::cacheable(other));
+    let first = site.folder("first")?;
+    let refused = run(install(&site, &first, &digest)?).await?;
+    assert!(!refused.status.success());
+    let log = site.proxy.log();
+    assert!(log.contains("status=502"), "refused by the cache, not by pip");
+    let stored = site.proxy.client().get(&site.files.url(&path));
+    let (response, _) = stored
+        .header("cache-control", "only-if-cached, max-stale")
+        .fetch()
+        .await?;
+    assert_eq!(response.status, 504, "nothing is stored of it");
+
+    // The origin is repaired: so is the installation.
+    site.files.serve(&path, Resource::cacheable(wheel.clone()));
+    let second = site.folder("second")?;
+    succeed(install(&site, &second, &digest)?).await?;
+    Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use integration_tests::{command, origin::Resource};
 
-use crate::site::{Site, document, put, sha256, succeed, tarball};
+use crate::site::{Site, document, put, run, sha256, succeed, tarball};
 
 const ARCHIVE: &str = "/crates/hello-site/1.0.0/download";
 /// `he/ll/hello-site`, by the rules of sparse indexes.
@@ -81,5 +81,28 @@ async fn cargo_fetches_locked_and_again_without_the_origins() -> Result<()> {
     let second = project(&site, "second")?;
     put(&second, "Cargo.lock", &fs::read(first.join("Cargo.lock"))?)?;
     succeed(cargo(&site, &second, &["fetch", "--locked"])).await?;
+    Ok(())
+}
+
+/// The host of archives has other bytes than the index says.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_not_what_the_index_says_is_refused_and_never_stored() -> Result<()> {
+    let site = Site::start("crates", "cargo").await?;
+    let archive = publish(&site)?;
+    let mut other = archive.clone();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    site.files.serve(ARCHIVE, Resource::cacheable(other));
+    let first = project(&site, "first")?;
+    succeed(cargo(&site, &first, &["generate-lockfile"])).await?;
+    let refused = run(cargo(&site, &first, &["fetch", "--locked"])).await?;
+    assert!(!refused.status.success());
+    assert!(
+        site.proxy.log().contains("status=502"),
+        "refused by the cache, not by cargo"
+    );
+
+    site.files.serve(ARCHIVE, Resource::cacheable(archive));
+    succeed(cargo(&site, &first, &["fetch", "--locked"])).await?;
     Ok(())
 }
