@@ -9,6 +9,7 @@ use super::{
     StoreError, StoredResponse,
     eviction::Standing,
     index::Handle,
+    keys::Keys,
     pins::Pin,
     tables::{self, CONTENTS, ContentValue, PINS, REFERENCES, RESPONSES},
 };
@@ -26,6 +27,19 @@ impl Handle {
                 rows.push((Digest::from_bytes(digest.value()), value.length, value.standing));
             }
             Ok(rows)
+        })
+    }
+
+    /// What `keys` is to remember of every key.
+    pub(super) fn prints(&self, keys: &Keys) -> Result<Vec<u64>, StoreError> {
+        self.read("read the keys", |transaction| {
+            let table = transaction.open_table(RESPONSES)?;
+            let mut prints =
+                Vec::with_capacity(usize::try_from(redb::ReadableTableMetadata::len(&table)?).unwrap_or(0));
+            for row in table.iter()? {
+                prints.push(keys.print(row?.0.value()));
+            }
+            Ok(prints)
         })
     }
 

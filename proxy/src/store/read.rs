@@ -12,7 +12,9 @@ use kato_shared::{Digest, chain::Chain};
 
 use crate::policy::Selecting;
 
-use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY, stored::put_variant};
+use super::{
+    Content, ContentRef, Responses, Store, StoredResponse, blocking, hot::MAX_BODY, stored::put_variant,
+};
 
 /// From this many bytes on a body may begin anywhere in its page: at most an eighth more memory.
 const SCATTERED: usize = 32 << 10;
@@ -26,18 +28,21 @@ impl Store {
         };
         // First what is queued, then the index: what moves from here to there meanwhile is seen twice, never missed.
         let queued = self.0.behind.responses(key);
+        if !self.0.index.ledger().keys().may_have(key) {
+            let responses = latest(Vec::new(), queued);
+            if !responses.heads().is_empty() {
+                self.0.hot.remember(key, &responses, epoch);
+            }
+            return responses;
+        }
         let (store, owned) = (self.clone(), key.to_owned());
         let read = blocking(move || {
-            let mut responses = store.0.index.responses(&owned)?;
-            for response in queued {
-                put_variant(&mut responses, response);
-            }
-            Ok(responses)
+            let stored = store.0.index.responses(&owned)?;
+            Ok(latest(stored, queued))
         })
         .await;
         match read {
             Ok(responses) => {
-                let responses: Responses = Arc::new(responses.into());
                 self.0.hot.remember(key, &responses, epoch);
                 responses
             }
@@ -51,6 +56,10 @@ impl Store {
     /// A 200 stored under another key whose content is `digest`, now stored under `key`, too: the same bytes under another
     /// name. Empty when there is none.
     pub async fn lookup_content(&self, key: &str, digest: Digest) -> Responses {
+        // In this order: what moves from the queue to the index meanwhile is seen.
+        if self.0.behind.body(&digest).is_none() && !self.0.index.ledger().may_have(&digest) {
+            return Responses::default();
+        }
         let store = self.clone();
         let found = blocking(move || {
             store.0.behind.settle([], Some(&digest));
@@ -164,6 +173,14 @@ impl Store {
             }
         }
     }
+}
+
+/// The responses of a key: those of the index under those that are to follow.
+fn latest(mut stored: Vec<StoredResponse>, queued: Vec<StoredResponse>) -> Responses {
+    for response in queued {
+        put_variant(&mut stored, response);
+    }
+    Arc::new(stored.into())
 }
 
 /// Reads a small file whole; `None` when the disk does not give it.
