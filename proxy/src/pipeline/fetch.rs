@@ -13,6 +13,7 @@ use super::{
     Ask, Pipeline,
     landing::{Arrival, Heads, past_caches},
     lessons::Noted,
+    private_keys::Audience,
     resumption::Resumption,
     retrieve::Selected,
     shared::Shared,
@@ -233,6 +234,16 @@ impl Pipeline {
         flight.share(Shared::Validated { head, content });
     }
 
+    /// Remembers that requests like this one need not wait for one another. An error of the moment says nothing about the response
+    /// that comes after it.
+    fn keep_private(&self, ask: &Ask, status: StatusCode) {
+        if !status.is_server_error() {
+            let audience = Audience::of(&ask.headers);
+            let key = ask.target.key.as_str();
+            self.0.private_keys.insert(key, audience, Instant::now());
+        }
+    }
+
     /// A response with content.
     async fn received(&self, flight: Flight, response: OriginResponse) {
         let request = Request {
@@ -263,7 +274,11 @@ impl Pipeline {
                     body: response.body,
                     version: response.version,
                 };
-                flight.permit.keep_private();
+                self.keep_private(&flight.ask, passing.head.status);
+                match Audience::of(&flight.ask.headers) {
+                    Audience::All => flight.permit.keep_private(),
+                    Audience::Credentialed => flight.permit.keep_personal(),
+                }
                 return tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
             }
             Storability::StoreDespite(reason) => {
