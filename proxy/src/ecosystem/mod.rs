@@ -5,6 +5,8 @@
 //!
 //! Deliberately absent: reading documents (`Release`, indexes, manifests) for the digests of other URLs.
 
+pub mod oci;
+
 use kato_shared::Digest;
 
 use crate::settings::Kind;

@@ -106,6 +106,7 @@ impl Pipeline {
         let response = self.0.origin.send(request).await?;
         if ask.method == Method::HEAD {
             self.learn_from_head(ask, &response).await;
+            self.learn_tag(ask, &response).await;
         }
         Ok(pass(response, CacheStatus::forwarded(why), Outcome::Bypass))
     }

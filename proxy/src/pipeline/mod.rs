@@ -6,6 +6,7 @@
 //! record      from here on every answer is counted and logged
 //! host        a request that two readers could understand differently is refused
 //! route       which upstream, which target: deny by default
+//! clients     who may have what comes from there; the users of the door /v2/
 //! loop        before anything is asked of an upstream
 //! tunnel      CONNECT has no target that could be stored
 //! forward     methods that the store cannot answer; they may invalidate
@@ -21,6 +22,7 @@ mod at_hand;
 mod authority;
 mod current;
 mod deviations;
+mod door;
 mod fetch;
 mod fills;
 mod forward;
@@ -36,6 +38,7 @@ mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
+mod tags;
 mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
@@ -57,6 +60,7 @@ use crate::{
     metrics::{Counted, Gauges, Metrics, Outcome},
     origin::{Origin, OriginError},
     policy::{self, headers as fields},
+    registry::{self, Guests},
     respond,
     route::{Route, Router, Target},
     settings::Settings,
@@ -79,6 +83,7 @@ struct Layers {
     settings: Settings,
     router: Router,
     origin: Origin,
+    guests: Guests,
     // What all generations share.
     store: Store,
     admission: Admission,
@@ -143,6 +148,7 @@ impl Pipeline {
             router: Router::new(&settings),
             admission: Admission::new(&settings.limits),
             fills: Arc::new(Fills::new(&settings)),
+            guests: Guests::new(settings.registry.users_file.as_deref()),
             settings,
             store,
             origin,
@@ -167,6 +173,7 @@ impl Pipeline {
         Ok(Self(Arc::new(Layers {
             router: Router::new(&settings),
             origin: layers.origin.under(&layers.settings, &settings)?,
+            guests: Guests::new(settings.registry.users_file.as_deref()),
             settings,
             admission: layers.admission.clone(),
             store: layers.store.clone(),
@@ -187,8 +194,9 @@ impl Pipeline {
         let queue = request.extensions().get::<SpanQueue>().cloned();
         let method = request.method().clone();
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
+        let is_registry = registry::is_door(request.uri());
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
-        let (answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
+        let (mut answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
             let shown = shown_if_wanted(request.uri());
             let (answer, counted, slot) = self.admitted(request, client).await;
             (answer, counted, shown, slot)
@@ -197,6 +205,9 @@ impl Pipeline {
             let answer = Answer::generated(refusal, Outcome::Refused, "client-refused");
             (answer, Counted::default(), "-".into(), None)
         };
+        if is_registry {
+            registry::speak(&mut answer.response);
+        }
         let record = self.record(&answer, (method, client), (counted, shown), started);
         let (parts, payload, record) = self.finish(answer, record);
         let body = ResponseBody::new(payload, Some(record))
@@ -297,20 +308,23 @@ impl Pipeline {
     fn admit(
         &self,
         (method, uri, version): (&Method, &http::Uri, Version),
-        headers: &HeaderMap,
+        (headers, client): (&HeaderMap, IpAddr),
     ) -> Result<Route, Box<Answer>> {
         let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
             let refusal = respond::problem(problem);
             Box::new(Answer::generated(refusal, Outcome::Refused, detail))
         };
+        let refuse_by_kind = |problem: kato_shared::api::Problem| {
+            let kind = problem.kind.rsplit(':').next().unwrap_or_default();
+            refuse(&problem, kind)
+        };
         if !fields::has_valid_host(version, headers) {
             return Err(refuse(&respond::bad_host(), "bad-host"));
         }
-        let route = self.0.router.route(method, uri).map_err(|error| {
-            let problem = respond::unrouted(&error);
-            let kind = problem.kind.rsplit(':').next().unwrap_or_default();
-            refuse(&problem, kind)
-        })?;
+        self.at_door(uri, headers).map_err(refuse_by_kind)?;
+        let route = self.0.router.route(method, uri);
+        let route = route.map_err(|error| refuse_by_kind(respond::unrouted(&error)))?;
+        self.may_have(&route, uri, client).map_err(refuse_by_kind)?;
         if fields::passed_us_before(headers, &self.0.pseudonym) {
             return Err(refuse(&respond::loops(&shown_target(uri)), "loop"));
         }
@@ -347,7 +361,7 @@ impl Pipeline {
             );
         }
         let line = (request.method(), request.uri(), request.version());
-        let route = match self.admit(line, request.headers()) {
+        let route = match self.admit(line, (request.headers(), client)) {
             Ok(route) => route,
             Err(refusal) => return (*refusal, Counted::default()),
         };
@@ -356,24 +370,32 @@ impl Pipeline {
                 let answer = self.tunnel(request, (host, port), &upstream, client).await;
                 (answer, Counted::default())
             }
+            Route::RegistryBase => (door::base(), Counted::default()),
             Route::Target(target) => {
                 let counted = self.counted(&target);
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-                    let (mut parts, _no_content) = request.into_parts();
-                    fields::strip_unkeyed(&mut parts.headers);
-                    let ask = Ask {
-                        interim: self.interim(&parts.extensions),
-                        method: parts.method,
-                        headers: parts.headers,
-                        target,
-                    };
-                    self.retrieve(Arc::new(ask)).await
+                    let (parts, _no_content) = request.into_parts();
+                    self.answer_retrieval(parts, target).await
                 } else {
                     self.forward(request, &target).await
                 };
                 (answer, counted)
             }
         }
+    }
+
+    async fn answer_retrieval(&self, mut parts: http::request::Parts, target: Arc<Target>) -> Answer {
+        fields::strip_unkeyed(&mut parts.headers);
+        let accepts = registry::prepare(&target, &mut parts.headers);
+        let ask = Ask {
+            interim: self.interim(&parts.extensions),
+            method: parts.method,
+            headers: parts.headers,
+            target: Arc::clone(&target),
+        };
+        let mut answer = self.retrieve(Arc::new(ask)).await;
+        registry::present(&target, accepts.as_ref(), &mut answer.response);
+        answer
     }
 
     /// The head and the payload as they are sent.

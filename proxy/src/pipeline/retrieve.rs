@@ -20,7 +20,7 @@ use crate::{
     policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored},
     respond,
     route::Target,
-    store::{Content, ContentRef, Responses},
+    store::{Content, ContentRef, Responses, StoredResponse},
 };
 
 /// How often a request joins again after a flight that it could not use. Each round means that somebody else's
@@ -46,6 +46,10 @@ impl Selected {
     pub(super) fn content(&self) -> ContentRef {
         self.entry.content(self.index)
     }
+
+    pub(super) fn response(&self) -> StoredResponse {
+        self.entry.response(self.index)
+    }
 }
 
 /// What a round came to.
@@ -66,7 +70,11 @@ impl Pipeline {
             if entry.heads().is_empty()
                 && let Some(digest) = ask.target.digest
             {
-                entry = self.0.store.lookup_content(key, digest).await;
+                entry = self
+                    .0
+                    .store
+                    .lookup_content(key, digest, self.sharable(&ask.target))
+                    .await;
             }
             match self.round(&ask, key, entry, &overrides).await {
                 Round::Done(answer) => return *answer,
@@ -163,7 +171,8 @@ impl Pipeline {
         overrides: &Overrides,
     ) -> Round {
         // A HEAD has no content that could fill the store: it is asked as it is, for this client.
-        if ask.method == Method::HEAD {
+        // Except about a tag that is held: what all have to know is asked once for all.
+        if ask.method == Method::HEAD && !(ask.target.is_tag() && selected.is_some()) {
             return self.head(ask, selected, why, overrides).await;
         }
         if self.0.private_keys.contains(key, Instant::now()) {

@@ -16,7 +16,7 @@ fn router() -> Router {
 fn route(uri: &str) -> Result<Target, RouteError> {
     match router().route(&Method::GET, &uri.parse().unwrap())? {
         Route::Target(target) => Ok(Target::clone(&target)),
-        Route::Tunnel { .. } => panic!("a tunnel"),
+        Route::Tunnel { .. } | Route::RegistryBase => panic!("no target"),
     }
 }
 

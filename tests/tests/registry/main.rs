@@ -6,8 +6,12 @@
 //! Deliberately absent: registries behind TLS, and registries that want a token.
 
 mod client;
+mod door;
 mod image;
 mod origin;
+mod programs;
+mod real;
+mod scripted;
 
 /// Needs root and namespaces.
 mod as_root {
