@@ -8,8 +8,9 @@ use crate::{
     deliver::Payload,
     fill::FillError,
     origin::{ErrorKind, OriginError},
+    pipeline::OutOfPlace,
     registry,
-    route::RouteError,
+    route::{RouteError, Target},
 };
 
 /// When to come again after an overload: answers take milliseconds, downloads minutes.
@@ -258,6 +259,48 @@ pub fn bad_host() -> Problem {
         StatusCode::BAD_REQUEST,
         "expected one Host field with a host and perhaps a port (RFC 9112 §3.2)".into(),
         None,
+    )
+}
+
+/// A request inside an opened CONNECT that is not about its host.
+pub fn out_of_place(error: &OutOfPlace) -> Problem {
+    let (status, hint) = match error {
+        OutOfPlace::Host => return bad_host(),
+        OutOfPlace::Nested { .. } => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "ask this proxy for another CONNECT, beside this one",
+        ),
+        OutOfPlace::Misdirected { .. } => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "open a connection for each host (RFC 9110 §15.5.20)",
+        ),
+    };
+    let (kind, detail) = (error.kind(), error.to_string());
+    describe(kind, "request out of place", status, detail, Some(hint.into()))
+}
+
+/// A request that came over TLS would go on in clear.
+pub fn inside_in_clear(target: &Target) -> Problem {
+    describe(
+        "inside-in-clear",
+        "would be asked for in clear",
+        StatusCode::FORBIDDEN,
+        format!("{} was asked for over TLS", target.key.uri()),
+        Some(format!(
+            "give every URL of the upstream `{}` https://",
+            target.upstream.name
+        )),
+    )
+}
+
+/// CONNECT cannot be opened for a host that it should be opened for.
+pub fn not_opened(authority: &str) -> Problem {
+    describe(
+        "not-opened",
+        "no certificate",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("there is no certificate for {authority}"),
+        Some("the log of the proxy says why; mirror paths work without".into()),
     )
 }
 

@@ -18,6 +18,8 @@ use kato_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::tls::authority::Hosts;
+
 mod admin;
 mod fixed;
 mod listen;
@@ -42,7 +44,7 @@ pub struct Settings {
     pub offline: bool,
     /// Where to listen.
     pub listen: Listen,
-    /// The certificate of the listener with TLS.
+    /// The certificate of the listener with TLS, and the local authority.
     pub tls: Tls,
     /// Where and how much to store.
     pub cache: Cache,
@@ -248,11 +250,16 @@ pub enum InvalidSettings {
     /// An upstream without an address cannot be asked.
     #[error("the upstream `{0}` has no urls\nhint: add urls = [\"https://…/\"]")]
     NoUrls(UpstreamName),
-    /// What the settings promise would not happen.
+    /// What a client says over TLS is not said in clear by us.
     #[error(
-        "the upstream `{0}` asks for intercept = true, and this build has no certificate authority to intercept with\nhint: set intercept = false and use the mirror path /{0}/… for https origins"
+        "the upstream `{upstream}` has intercept = true and the URL {url}\nhint: intercept only where every URL begins with https://; what is asked for in clear needs no interception"
     )]
-    Intercept(UpstreamName),
+    InterceptInClear {
+        /// Which.
+        upstream: UpstreamName,
+        /// The URL that is not https.
+        url: String,
+    },
     /// A listener with TLS needs a certificate.
     #[error(
         "listen.tls is set, and [tls] names no certificate\nhint: set certificate and key in the section [tls], or leave listen.tls out"
@@ -318,6 +325,19 @@ impl Settings {
         }
     }
 
+    /// The hosts that CONNECT is opened for.
+    pub fn intercepted_hosts(&self) -> Hosts {
+        let upstreams = self.upstreams.iter().filter(|upstream| upstream.intercept);
+        let bases = upstreams.flat_map(|upstream| &upstream.urls);
+        bases.filter_map(|base| base.url().host_str()).collect()
+    }
+
+    /// The folder of the local authority.
+    pub fn ca_dir(&self) -> PathBuf {
+        let beside = || self.cache.dir.join("ca");
+        self.tls.ca_dir.clone().unwrap_or_else(beside)
+    }
+
     /// Checks what no single value shows.
     ///
     /// # Errors
@@ -345,8 +365,13 @@ impl Settings {
             {
                 return Err(InvalidSettings::CredentialsWithoutProxy(upstream.name.clone()));
             }
-            if upstream.intercept {
-                return Err(InvalidSettings::Intercept(upstream.name.clone()));
+            if let Some(clear) = upstream.urls.iter().find(|base| base.url().scheme() != "https")
+                && upstream.intercept
+            {
+                return Err(InvalidSettings::InterceptInClear {
+                    upstream: upstream.name.clone(),
+                    url: clear.clone().into(),
+                });
             }
         }
         self.tls.validate(&self.listen)?;

@@ -83,7 +83,7 @@ impl Pipeline {
         let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
-        let entry = self.0.store.lookup(key).await;
+        let entry = self.stored_as_taught(&target).await?;
         let request = Request {
             method: &asked.method,
             headers: &asked.headers,

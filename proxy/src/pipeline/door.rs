@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderValue, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
 use kato_shared::api::Problem;
 
-use super::{Answer, Pipeline};
+use super::{Answer, Inside, Pipeline};
 use crate::{
     deliver::Payload,
     metrics::Outcome,
@@ -20,6 +20,14 @@ use crate::{
 };
 
 impl Pipeline {
+    /// Whether `request` comes by the door for container clients, whatever its form (see `authority`).
+    pub(super) fn is_at_door<B>(&self, request: &Request<B>) -> bool {
+        let uri = request.uri();
+        let is_own_name = request.version() == Version::HTTP_2 && !self.0.router.names(uri);
+        request.extensions().get::<Inside>().is_none()
+            && (is_door(uri) || is_own_name && uri.path().starts_with("/v2/"))
+    }
+
     /// Whether the door is open for a request with `headers`; other doors ask nobody who they are.
     ///
     /// # Errors
@@ -40,7 +48,8 @@ impl Pipeline {
         let upstream = match route {
             Route::Target(target) => Some(&*target.upstream),
             Route::Tunnel { upstream, .. } => self.upstream(upstream),
-            Route::RegistryBase => None,
+            // What comes out of it is judged by itself.
+            Route::Intercept { .. } | Route::RegistryBase => None,
         };
         let Some(upstream) = upstream else { return Ok(()) };
         if !upstream.allows(client) {

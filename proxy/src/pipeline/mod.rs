@@ -4,11 +4,13 @@
 //! access      a client that is not listed learns nothing but that
 //! admission   so many at once, in all and of one client; beyond that 503
 //! record      from here on every answer is counted and logged
+//! inside      a request out of an opened CONNECT is about the host of that CONNECT
 //! host        a request that two readers could understand differently is refused
 //! route       which upstream, which target: deny by default
 //! clients     who may have what comes from there; the users of the door /v2/
 //! loop        before anything is asked of an upstream
-//! tunnel      CONNECT has no target that could be stored
+//! intercept   CONNECT to a host that is opened: what comes out of it begins at the top again
+//! tunnel      any other CONNECT has no target that could be stored
 //! forward     methods that the store cannot answer; they may invalidate
 //! retrieve    GET and HEAD: store, policy, collapse, origin
 //! finish      Via, Cache-Status, Date: the same for every answer
@@ -27,10 +29,14 @@ mod fetch;
 mod fills;
 mod forward;
 mod idle;
+mod inside;
+mod intercept;
 mod landing;
 mod landing_small;
+mod lessons;
 mod negatives;
 mod outcome;
+mod own;
 mod parallel;
 mod present;
 mod private_keys;
@@ -41,7 +47,7 @@ mod side_trip;
 mod tags;
 mod tunnel;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -54,6 +60,7 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
+    ecosystem::Known,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
@@ -65,11 +72,15 @@ use crate::{
     route::{Route, Router, Target},
     settings::Settings,
     store::Store,
+    tls::authority::Authority,
 };
 
 pub use at_hand::{AtHand, Lasting};
 pub use current::Current;
 use fills::Fills;
+pub use inside::{Inside, OutOfPlace};
+pub use intercept::Intercept;
+pub use own::CA_PATH;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -84,6 +95,8 @@ struct Layers {
     router: Router,
     origin: Origin,
     guests: Guests,
+    /// Opens CONNECT to some hosts, where there are such.
+    authority: Option<Authority>,
     // What all generations share.
     store: Store,
     admission: Admission,
@@ -106,6 +119,8 @@ struct Ask {
     method: Method,
     headers: HeaderMap,
     target: Arc<Target>,
+    /// What is known about the content in advance.
+    known: Option<Known>,
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
 }
@@ -116,6 +131,15 @@ impl Ask {
         policy::Request {
             method: &self.method,
             headers: &self.headers,
+        }
+    }
+
+    /// What flights are told apart by: one whose content is taught brings that and nothing else.
+    fn flight_key(&self) -> Cow<'_, str> {
+        let key = self.target.key.as_str();
+        match self.known {
+            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.digest)),
+            _ => Cow::Borrowed(key),
         }
     }
 }
@@ -143,7 +167,14 @@ impl Answer {
 
 impl Pipeline {
     /// The layers, put together.
-    pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
+    pub fn new(
+        settings: Settings,
+        store: Store,
+        origin: Origin,
+        metrics: Metrics,
+        clock: Clock,
+        authority: Option<Authority>,
+    ) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
             admission: Admission::new(&settings.limits),
@@ -152,6 +183,7 @@ impl Pipeline {
             settings,
             store,
             origin,
+            authority,
             collapse: Collapse::default(),
             private_keys: PrivateKeys::default(),
             metrics,
@@ -162,11 +194,11 @@ impl Pipeline {
         }))
     }
 
-    /// The next generation: `settings` over what this one shares.
+    /// The next generation: `settings`, with what opens CONNECT under them, over what this one shares.
     ///
     /// # Errors
     /// [`OriginError`] when its origins cannot be set up; this generation is as it was.
-    pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
+    pub fn under(&self, settings: Settings, authority: Option<Authority>) -> Result<Self, OriginError> {
         let layers = &*self.0;
         layers.metrics.add_upstreams(&settings);
         layers.admission.resize(&settings.limits);
@@ -175,6 +207,7 @@ impl Pipeline {
             origin: layers.origin.under(&layers.settings, &settings)?,
             guests: Guests::new(settings.registry.users_file.as_deref()),
             settings,
+            authority,
             admission: layers.admission.clone(),
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
@@ -194,10 +227,10 @@ impl Pipeline {
         let queue = request.extensions().get::<SpanQueue>().cloned();
         let method = request.method().clone();
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
-        let is_registry = registry::is_door(request.uri());
+        let is_registry = self.is_at_door(&request);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
         let (mut answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
-            let shown = shown_if_wanted(request.uri());
+            let shown = shown_if_wanted(&inside::shown(&request));
             let (answer, counted, slot) = self.admitted(request, client).await;
             (answer, counted, shown, slot)
         } else {
@@ -267,7 +300,6 @@ impl Pipeline {
     /// Readings of the store and the origins, for metrics.
     pub(crate) fn gauges(&self) -> Gauges {
         let store = &self.0.store;
-        let totals = store.totals().unwrap_or_default();
         let upstreams = self.0.settings.upstreams.iter();
         let mirrors = upstreams.flat_map(|upstream| {
             upstream.urls.iter().map(|base| {
@@ -276,8 +308,10 @@ impl Pipeline {
             })
         });
         Gauges {
-            responses: totals.responses,
-            bytes: totals.bytes,
+            totals: store.totals().unwrap_or_default(),
+            ledger: store.figures(),
+            scrub: store.scrub_figures(),
+            quarantined: store.quarantined().len(),
             queued: store.queued(),
             mirrors: mirrors.collect(),
             is_storing: store.trouble().is_none() && store.check_room().is_ok(),
@@ -299,9 +333,32 @@ impl Pipeline {
         self.0.clock.now()
     }
 
+    /// That clock.
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock.clone()
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// Brings a request into the form in which every door's requests are routed, or refuses it.
+    fn settle<B>(&self, request: &mut Request<B>) -> Result<(), Box<Answer>> {
+        let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
+            Box::new(Answer::generated(
+                respond::problem(problem),
+                Outcome::Refused,
+                detail,
+            ))
+        };
+        match request.extensions().get::<Inside>().cloned() {
+            Some(inside) => inside
+                .settle(request)
+                .map_err(|error| refuse(&respond::out_of_place(&error), error.kind())),
+            None => authority::normalise(request, &self.0.router)
+                .map_err(|_ambiguous| refuse(&respond::bad_host(), "bad-host")),
+        }
     }
 
     /// The layers before any target is looked at: where the request goes, or the answer that refuses it.
@@ -353,12 +410,11 @@ impl Pipeline {
     }
 
     async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Counted) {
-        if authority::normalise(&mut request, &self.0.router).is_err() {
-            let refusal = respond::problem(&respond::bad_host());
-            return (
-                Answer::generated(refusal, Outcome::Refused, "bad-host"),
-                Counted::default(),
-            );
+        if let Err(refusal) = self.settle(&mut request) {
+            return (*refusal, Counted::default());
+        }
+        if let Some(page) = self.own_page(&request) {
+            return (page, Counted::default());
         }
         let line = (request.method(), request.uri(), request.version());
         let route = match self.admit(line, (request.headers(), client)) {
@@ -366,9 +422,15 @@ impl Pipeline {
             Err(refusal) => return (*refusal, Counted::default()),
         };
         match route {
+            Route::Intercept { host, port } => (self.intercept(request, &host, port), Counted::default()),
             Route::Tunnel { host, port, upstream } => {
                 let answer = self.tunnel(request, (host, port), &upstream, client).await;
                 (answer, Counted::default())
+            }
+            Route::Target(target) if inside::is_in_clear(&request, &target) => {
+                let refusal = respond::problem(&respond::inside_in_clear(&target));
+                let answer = Answer::generated(refusal, Outcome::Refused, "inside-in-clear");
+                (answer, self.counted(&target))
             }
             Route::RegistryBase => (door::base(), Counted::default()),
             Route::Target(target) => {
@@ -392,8 +454,9 @@ impl Pipeline {
             method: parts.method,
             headers: parts.headers,
             target: Arc::clone(&target),
+            known: None,
         };
-        let mut answer = self.retrieve(Arc::new(ask)).await;
+        let mut answer = self.retrieve(ask).await;
         registry::present(&target, accepts.as_ref(), &mut answer.response);
         answer
     }

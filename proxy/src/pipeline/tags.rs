@@ -141,12 +141,14 @@ impl Pipeline {
             method: Method::GET,
             headers: ask.headers.clone(),
             target: Arc::new(target),
+            known: None,
             interim: None,
         };
         let tag = Ask {
             method: Method::GET,
             headers: ask.headers.clone(),
             target: Arc::clone(&ask.target),
+            known: None,
             interim: None,
         };
         let priming = self.clone().prime(tag, manifest, (digest, said));
@@ -162,7 +164,7 @@ impl Pipeline {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let key = manifest.target.key.to_string();
-            let response = self.retrieve(Arc::new(manifest)).await.response;
+            let response = self.retrieve(manifest).await.response;
             if !response.status().is_success() {
                 return;
             }

@@ -1,10 +1,11 @@
 //! What a request asks for: which upstream, and which target there.
 //!
-//! Four doors lead to the same targets, and so to the same stored responses:
+//! These doors lead to the same targets, and so to the same stored responses:
 //! * `forward`: absolute-form, `GET http://pkg.example/a HTTP/1.1`, as a forward proxy gets it;
 //! * `mirror`: `/<upstream>/a` and `/<scheme>/<host>/a`, as a client without proxy settings asks;
-//! * `registry`: `/v2/…`, as a container client asks a registry;
-//! * `connect`: `CONNECT pkg.example:443`, tunnelled and not cached.
+//! * `registry`: `/v2/…`, as a container client asks a registry.
+//!
+//! Another, `CONNECT pkg.example:443`, leads to the first where the upstream says `intercept = true`; else it is tunnelled and not cached.
 //!
 //! Closed world: a host that no upstream names is refused, whatever the door. The name in a request is a key to
 //! look up, never an address to dial.
@@ -55,6 +56,13 @@ pub enum Route {
     Target(Arc<Target>),
     /// To the door `/v2/` itself.
     RegistryBase,
+    /// Into TLS that we open: what comes out of it is about this host and port.
+    Intercept {
+        /// The host, of an upstream that is opened.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// Through a tunnel to this host and port.
     Tunnel {
         /// The host, which an upstream names.
@@ -198,6 +206,12 @@ impl Router {
             return Err(RouteError::UnknownHost {
                 host: authority.to_string(),
             });
+        }
+        let is_opened = |(upstream, base): &(&Arc<Upstream>, &Url)| {
+            upstream.intercept && base.scheme() == "https" && base.port_or_known_default() == Some(port)
+        };
+        if of_host.iter().any(is_opened) {
+            return Ok(Route::Intercept { host, port });
         }
         // 443 is the one port that TLS is expected at; another must be an upstream's own.
         of_host
