@@ -192,7 +192,8 @@ impl Pipeline {
             has_stand_in: self.has_stand_in(flight),
             has_known_digest: flight.digest().is_some(),
         };
-        self.0.origin.send(request).await
+        let answered = self.0.origin.send(request).await;
+        answered.map(|response| self.without_front_end(&flight.ask.target, response))
     }
 
     /// Whether a stored response may stand in if the origin does not answer.
@@ -290,9 +291,13 @@ impl Pipeline {
             body: response.body,
             partial: None,
         };
+        let (tag, digest) = (Arc::clone(&flight.ask.target), flight.announced);
         let since = Instant::now();
         Box::pin(self.land(flight, arrival)).await;
         self.0.metrics.filled(since.elapsed());
+        if let Some(digest) = digest {
+            self.keep_by_digest(&tag, digest).await;
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 //! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
 //! replacing the settings is the next generation over the same store, flights and counters.
 
+mod admit;
 mod at_hand;
 mod authority;
 mod current;
@@ -343,51 +344,6 @@ impl Pipeline {
         &self.0.settings
     }
 
-    /// Brings a request into the form in which every door's requests are routed, or refuses it.
-    fn settle<B>(&self, request: &mut Request<B>) -> Result<(), Box<Answer>> {
-        let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
-            Box::new(Answer::generated(
-                respond::problem(problem),
-                Outcome::Refused,
-                detail,
-            ))
-        };
-        match request.extensions().get::<Inside>().cloned() {
-            Some(inside) => inside
-                .settle(request)
-                .map_err(|error| refuse(&respond::out_of_place(&error), error.kind())),
-            None => authority::normalise(request, &self.0.router)
-                .map_err(|_ambiguous| refuse(&respond::bad_host(), "bad-host")),
-        }
-    }
-
-    /// The layers before any target is looked at: where the request goes, or the answer that refuses it.
-    fn admit(
-        &self,
-        (method, uri, version): (&Method, &http::Uri, Version),
-        (headers, client): (&HeaderMap, IpAddr),
-    ) -> Result<Route, Box<Answer>> {
-        let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
-            let refusal = respond::problem(problem);
-            Box::new(Answer::generated(refusal, Outcome::Refused, detail))
-        };
-        let refuse_by_kind = |problem: kato_shared::api::Problem| {
-            let kind = problem.kind.rsplit(':').next().unwrap_or_default();
-            refuse(&problem, kind)
-        };
-        if !fields::has_valid_host(version, headers) {
-            return Err(refuse(&respond::bad_host(), "bad-host"));
-        }
-        self.at_door(uri, headers).map_err(refuse_by_kind)?;
-        let route = self.0.router.route(method, uri);
-        let route = route.map_err(|error| refuse_by_kind(respond::unrouted(&error)))?;
-        self.may_have(&route, uri, client).map_err(refuse_by_kind)?;
-        if fields::passed_us_before(headers, &self.0.pseudonym) {
-            return Err(refuse(&respond::loops(&shown_target(uri)), "loop"));
-        }
-        Ok(route)
-    }
-
     /// Where answers about `target` are counted.
     fn counted(&self, target: &Target) -> Counted {
         let upstream = target.upstream.name.as_str();
@@ -444,21 +400,6 @@ impl Pipeline {
                 (answer, counted)
             }
         }
-    }
-
-    async fn answer_retrieval(&self, mut parts: http::request::Parts, target: Arc<Target>) -> Answer {
-        fields::strip_unkeyed(&mut parts.headers);
-        let accepts = registry::prepare(&target, &mut parts.headers);
-        let ask = Ask {
-            interim: self.interim(&parts.extensions),
-            method: parts.method,
-            headers: parts.headers,
-            target: Arc::clone(&target),
-            known: None,
-        };
-        let mut answer = self.retrieve(ask).await;
-        registry::present(&target, accepts.as_ref(), &mut answer.response);
-        answer
     }
 
     /// The head and the payload as they are sent.

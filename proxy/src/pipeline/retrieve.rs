@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Method, Version};
+use http::{Method, Version, request};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::oneshot,
@@ -19,8 +19,8 @@ use crate::{
     ecosystem::{self, Known},
     fill::collapse::{Joined, State},
     metrics::{Event, Outcome},
-    policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored},
-    respond,
+    policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored, headers as fields},
+    registry, respond,
     route::Target,
     store::{Content, ContentRef, Responses, StoredResponse},
 };
@@ -62,6 +62,22 @@ pub(super) enum Round {
 }
 
 impl Pipeline {
+    /// Answers a GET or HEAD about `target`.
+    pub(super) async fn answer_retrieval(&self, mut parts: request::Parts, target: Arc<Target>) -> Answer {
+        fields::strip_unkeyed(&mut parts.headers);
+        let accepts = registry::prepare(&target, &mut parts.headers);
+        let ask = Ask {
+            interim: self.interim(&parts.extensions),
+            method: parts.method,
+            headers: parts.headers,
+            target: Arc::clone(&target),
+            known: None,
+        };
+        let mut answer = self.retrieve(ask).await;
+        registry::present(&target, accepts.as_ref(), &mut answer.response);
+        answer
+    }
+
     pub(super) async fn retrieve(&self, mut ask: Ask) -> Answer {
         ask.known = self.known_in_advance(&ask).await;
         let ask = Arc::new(ask);

@@ -24,7 +24,7 @@ use crate::{
     deliver::ResponseBody,
     origin::OriginResponse,
     policy::{self, Failure, FailureAnswer, Request, Stored, Times, validation::combine},
-    registry::{Class, DOCKER_CONTENT_DIGEST},
+    registry::{self, Class, DOCKER_CONTENT_DIGEST},
     route::{Target, registry_manifest},
     store::StoredResponse,
 };
@@ -91,6 +91,16 @@ impl Pipeline {
         None
     }
 
+    /// The answer of a registry without what its front end says to browsers.
+    pub(super) fn without_front_end(&self, target: &Target, mut response: OriginResponse) -> OriginResponse {
+        let status = response.status;
+        if registry::strip_front_end(target, status, &mut response.headers) {
+            let rule = "cookies, and freshness of names, are not taken from registries";
+            self.deviates(target, "registry", &rule);
+        }
+        response
+    }
+
     /// What is held of `digest`: under the tag itself, or under any name that this client may use.
     async fn held(&self, flight: &Flight, digest: Digest) -> Option<StoredResponse> {
         let under_the_tag = flight.selected().filter(|held| held.content().digest == digest);
@@ -113,6 +123,14 @@ impl Pipeline {
         let at = (&flight.overrides, self.0.clock.now());
         let verdict = policy::on_failure(&request, selected.head(), Failure::Status(status), at);
         matches!(verdict, FailureAnswer::ServeStale(_))
+    }
+
+    /// Gives what came under a tag the name of its digest, too: when the tag moves, whoever asks by digest still gets it.
+    pub(super) async fn keep_by_digest(&self, tag: &Target, digest: Digest) {
+        if let Some(manifest) = registry_manifest(tag, &digest) {
+            let (key, sharable) = (manifest.key.as_str(), self.sharable(&manifest));
+            self.0.store.lookup_content(key, digest, true, sharable).await;
+        }
     }
 
     /// Keeps what the upstream's answer to a client's HEAD says about a tag of which nothing is held.

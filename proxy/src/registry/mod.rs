@@ -34,7 +34,7 @@ mod problem;
 pub(crate) use accept::{Accepts, is_manifest, prepare};
 pub(crate) use guests::Guests;
 pub use place::{Class, Door, Place};
-pub(crate) use present::{DOCKER_CONTENT_DIGEST, present, warn};
+pub(crate) use present::{DOCKER_CONTENT_DIGEST, present, strip_front_end, warn};
 pub use problem::Refused;
 pub(crate) use problem::{refused, speak, unauthorized};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
     Accepts, Class, Place,
@@ -38,6 +38,27 @@ pub(crate) fn present(target: &Target, accepts: Option<&Accepts>, response: &mut
     if place.door.is_some() {
         at_the_door(target, place, response);
     }
+}
+
+/// What a registry's front end adds to every answer says nothing about its content: cookies of a login page, and for names, freshness
+/// that is meant for browsers. How long a name is believed is the operator's to say (`tag_ttl`). Whether anything was taken out.
+///
+/// Off-spec: RFC 9111 lets the origin decide; digests and `tag_ttl` decide here, and the log says so.
+pub(crate) fn strip_front_end(target: &Target, status: StatusCode, headers: &mut HeaderMap) -> bool {
+    let Some(place) = target
+        .registry
+        .as_ref()
+        .filter(|place| place.class != Class::Other)
+    else {
+        return false;
+    };
+    let is_name = matches!(place.class, Class::Tag | Class::List | Class::Referrers);
+    let of_names = [header::CACHE_CONTROL, header::EXPIRES, header::PRAGMA];
+    let named = of_names.iter().filter(|_| is_name && status == StatusCode::OK);
+    [header::SET_COOKIE]
+        .iter()
+        .chain(named)
+        .fold(false, |stripped, name| headers.remove(name).is_some() || stripped)
 }
 
 /// Says to container clients, whose people read no `Cache-Status`, that a stored response stands in for `failure`.

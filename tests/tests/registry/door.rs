@@ -284,6 +284,24 @@ async fn p21_accept_filters_and_is_no_part_of_the_key() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_a_registrys_front_end_says_to_browsers_keeps_nothing_from_the_store() -> Result<()> {
+    let (registry, cache, image) = site(LONG).await?;
+    let tag = Resource::new(image.manifest.clone())
+        .header("content-type", MANIFEST)
+        .header("set-cookie", "sid=s3cret; Path=/")
+        .header("cache-control", "no-cache, no-store, must-revalidate")
+        .header("docker-content-digest", &image.digest());
+    registry.origin.serve("/v2/lab/app/manifests/v2", tag);
+    for _ in 0..2 {
+        let said = cache.get("/v2/lab/lab/app/manifests/v2").await?;
+        assert_eq!((said.status, &said.body), (200, &image.manifest));
+        assert_eq!(said.header("set-cookie"), None);
+    }
+    assert_eq!(registry.methods("/v2/lab/app/manifests/v2"), ["GET"]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn equal_blobs_of_two_registries_cross_once() -> Result<()> {
     let (one, two) = (Scripted::start().await?, Scripted::start().await?);
     let image = Small::new("shared");

@@ -115,7 +115,6 @@ async fn skopeo_pulls_through_each_door_and_the_second_client_costs_no_blob() ->
         format!("{data}/open/lab/app@{digest}"),
         format!("{data}/hub.example/lab/app:v1"),
         format!("{data}/lab/app:v1"),
-        format!("{data}/{}/lab/app@{digest}", site.open.address),
     ]
     .iter()
     .enumerate()
