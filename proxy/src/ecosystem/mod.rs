@@ -15,6 +15,7 @@
 
 mod apt;
 mod lesson;
+pub mod oci;
 mod paths;
 mod unpack;
 
