@@ -80,7 +80,7 @@ impl Pipeline {
         fields::strip_unkeyed(&mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
-        let entry = self.0.store.lookup(key).await;
+        let entry = self.stored_as_taught(&target).await?;
         let request = Request {
             method: &asked.method,
             headers: &asked.headers,

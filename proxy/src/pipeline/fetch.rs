@@ -12,12 +12,13 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Ask, Pipeline,
     landing::{Arrival, Heads, past_caches},
+    lessons::Noted,
     resumption::Resumption,
     retrieve::Selected,
     shared::Shared,
 };
 use crate::{
-    fill::{Reader, collapse::FillPermit},
+    fill::{FillError, Reader, collapse::FillPermit},
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
         self, Failure, FailureAnswer, NoStoreReason, Overrides, Request, Storability, Stored, Times,
@@ -61,6 +62,8 @@ pub(super) struct Flight {
     pub(super) tell: Tell,
     /// What was fetched first was wrong: the next mirror is asked first, past the caches in between.
     pub(super) is_repeated: bool,
+    /// Held from when the whole of a document that teaches has come.
+    pub(super) lesson: Option<Noted>,
 }
 
 impl Pipeline {
@@ -88,6 +91,7 @@ impl Pipeline {
             selected: selected.cloned(),
             tell,
             is_repeated: false,
+            lesson: None,
         };
         let pipeline = self.clone();
         self.0.tasks.spawn(async move { pipeline.fly(flight).await });
@@ -155,6 +159,10 @@ impl Pipeline {
         let heads: Vec<&Stored> = flight.validated.iter().map(|one| &one.head).collect();
         let mut headers = origin_request_headers(&flight.ask.headers, &heads);
         headers.extend(fields);
+        if flight.digest().is_some() {
+            // The digest is of the content without any coding (RFC 9110 §8.4).
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let mut candidates = flight.ask.target.candidates.clone();
         if flight.is_repeated {
             past_caches(&mut headers);
@@ -240,6 +248,11 @@ impl Pipeline {
                 return flight.share(Shared::Overloaded { status });
             }
         }
+        if let Some(error) = flight.other_size(&response) {
+            drop(response);
+            self.note_failure(&flight, &error);
+            return Box::pin(self.second_attempt(flight)).await;
+        }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
         let for_first = Stored::for_first_client(&request, head, times(&response));
@@ -278,7 +291,15 @@ impl Pipeline {
 impl Flight {
     /// The digest that the content must have.
     pub(super) fn digest(&self) -> Option<Digest> {
-        self.ask.target.digest
+        self.ask.known.map(|known| known.digest)
+    }
+
+    /// What is wrong with a 200 that announces another size than is known: nobody has to wait for its content.
+    pub(super) fn other_size(&self, response: &OriginResponse) -> Option<FillError> {
+        let expected = self.ask.known?.size?;
+        let announced = announced_length(response)?;
+        (response.status == StatusCode::OK && announced != expected)
+            .then_some(FillError::Size { expected, announced })
     }
 
     /// The head of `response` as it is stored.
@@ -289,8 +310,9 @@ impl Flight {
         };
         let head = (response.status, &response.headers);
         let mut stored = Stored::new(&request, head, times(response), &self.overrides);
-        // Only what is whole and verified enters the index, so this is true of everything that does.
-        stored.known_digest = response.status == StatusCode::OK && self.digest().is_some();
+        // Only what is whole and verified enters the index, so this is true of everything that does. What is taught is known as long
+        // as it is taught, which the store says when it is asked.
+        stored.known_digest = response.status == StatusCode::OK && self.ask.target.digest.is_some();
         stored
     }
 

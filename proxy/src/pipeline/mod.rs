@@ -31,6 +31,7 @@ mod inside;
 mod intercept;
 mod landing;
 mod landing_small;
+mod lessons;
 mod negatives;
 mod outcome;
 mod own;
@@ -43,7 +44,7 @@ mod shared;
 mod side_trip;
 mod tunnel;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -56,6 +57,7 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
+    ecosystem::Known,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
@@ -112,6 +114,8 @@ struct Ask {
     method: Method,
     headers: HeaderMap,
     target: Arc<Target>,
+    /// What is known about the content in advance.
+    known: Option<Known>,
     /// Where the client hears of interim responses, until it has its answer.
     interim: Option<Interim>,
 }
@@ -122,6 +126,15 @@ impl Ask {
         policy::Request {
             method: &self.method,
             headers: &self.headers,
+        }
+    }
+
+    /// What flights are told apart by: one whose content is taught brings that and nothing else.
+    fn flight_key(&self) -> Cow<'_, str> {
+        let key = self.target.key.as_str();
+        match self.known {
+            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.digest)),
+            _ => Cow::Borrowed(key),
         }
     }
 }
@@ -415,8 +428,9 @@ impl Pipeline {
                         method: parts.method,
                         headers: parts.headers,
                         target,
+                        known: None,
                     };
-                    self.retrieve(Arc::new(ask)).await
+                    self.retrieve(ask).await
                 } else {
                     self.forward(request, &target).await
                 };

@@ -108,6 +108,6 @@ fn combined(flight: &Flight, kept: &Kept, response: &OriginResponse) -> Option<S
         headers: &ask.headers,
     };
     let of = (head.status, &head.headers);
-    let storability = policy::storability(&request, of, head.known_digest, &flight.overrides);
+    let storability = policy::storability(&request, of, flight.digest().is_some(), &flight.overrides);
     storability.may_store().then_some(head)
 }

@@ -11,10 +11,12 @@ use tokio::{
 
 use super::{
     Answer, Ask, Pipeline, Shared,
+    lessons::known,
     present::{Source, present},
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
+    ecosystem::{self, Known},
     fill::collapse::{Joined, State},
     metrics::{Event, Outcome},
     policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored},
@@ -56,19 +58,19 @@ pub(super) enum Round {
 }
 
 impl Pipeline {
-    pub(super) async fn retrieve(&self, ask: Arc<Ask>) -> Answer {
-        let key = ask.target.key.as_str();
+    pub(super) async fn retrieve(&self, mut ask: Ask) -> Answer {
+        ask.known = self.known_in_advance(&ask).await;
+        let ask = Arc::new(ask);
+        let (key, flight_key) = (ask.target.key.as_str(), ask.flight_key());
         let overrides = ask.target.upstream.overrides(&ask.target.path);
         let mut why = Forward::UriMiss;
         for _ in 0..ROUNDS {
-            self.settled(key).await;
+            self.settled(&flight_key).await;
             let mut entry = self.0.store.lookup(key).await;
-            if entry.heads().is_empty()
-                && let Some(digest) = ask.target.digest
-            {
-                entry = self.0.store.lookup_content(key, digest).await;
+            if let Some(known) = ask.known {
+                entry = self.of_known(&ask.target, entry, known).await;
             }
-            match self.round(&ask, key, entry, &overrides).await {
+            match self.round(&ask, &flight_key, entry, &overrides).await {
                 Round::Done(answer) => return *answer,
                 Round::Again => {}
                 Round::Alone(reason) => {
@@ -78,6 +80,16 @@ impl Pipeline {
             }
         }
         self.alone(&ask, why).await
+    }
+
+    /// What is known about the content before it is looked for, after waiting for those who are about to say it.
+    async fn known_in_advance(&self, ask: &Ask) -> Option<Known> {
+        if !ecosystem::is_taught(&ask.target.upstream, &ask.target.path) {
+            return ask.target.digest.map(|digest| Known { digest, size: None });
+        }
+        self.lessons_ended(&ask.target).await;
+        let entry = self.0.store.lookup(ask.target.key.as_str()).await;
+        known(&ask.target, &entry)
     }
 
     /// Waits for what is being stored: what was whole before this request came is a stored response to it, with all that
@@ -166,7 +178,11 @@ impl Pipeline {
         if ask.method == Method::HEAD {
             return self.head(ask, selected, why, overrides).await;
         }
-        if self.0.private_keys.contains(key, Instant::now()) {
+        if self
+            .0
+            .private_keys
+            .contains(ask.target.key.as_str(), Instant::now())
+        {
             return Round::Alone(why);
         }
         match self.0.collapse.join(key, &ask.headers) {

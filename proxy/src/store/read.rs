@@ -28,16 +28,16 @@ impl Store {
         let queued = self.0.behind.responses(key);
         let (store, owned) = (self.clone(), key.to_owned());
         let read = blocking(move || {
-            let mut responses = store.0.index.responses(&owned)?;
+            let (mut responses, taught) = store.0.index.entry(&owned)?;
             for response in queued {
                 put_variant(&mut responses, response);
             }
-            Ok(responses)
+            Ok((responses, taught))
         })
         .await;
         match read {
-            Ok(responses) => {
-                let responses: Responses = Arc::new(responses.into());
+            Ok(read) => {
+                let responses: Responses = Arc::new(read.into());
                 self.0.hot.remember(key, &responses, epoch);
                 responses
             }
@@ -49,8 +49,8 @@ impl Store {
     }
 
     /// A 200 stored under another key whose content is `digest`, now stored under `key`, too: the same bytes under another
-    /// name. Empty when there is none.
-    pub async fn lookup_content(&self, key: &str, digest: Digest) -> Responses {
+    /// name. Empty when there is none. With `is_for_good` the key itself carries the digest, else it is only taught.
+    pub async fn lookup_content(&self, key: &str, digest: Digest, is_for_good: bool) -> Responses {
         let store = self.clone();
         let found = blocking(move || {
             store.0.behind.settle([], Some(&digest));
@@ -71,13 +71,14 @@ impl Store {
                 return Responses::default();
             }
         };
-        response.head.known_digest = true;
+        response.head.known_digest = is_for_good;
         response.head.selecting = Selecting::default();
         response.head.headers.remove(header::VARY);
         if let Err(error) = self.update(key.to_owned(), response.clone()).await {
             tracing::warn!(error = %Chain(&error), "known content could not get another name");
         }
-        Responses::new(vec![response].into())
+        response.head.known_digest = true;
+        Responses::new((vec![response], Vec::new()).into())
     }
 
     /// Opens content for reading. `None` when it is missing, not of the size that the index says, or, for a body small enough
