@@ -19,7 +19,7 @@ use super::{
     profile::Profile,
     tls::Tls,
 };
-use crate::settings::{BaseUrl, Settings, Upstream};
+use crate::settings::{BaseUrl, NoProxy, Settings, Upstream};
 
 /// See the module.
 #[derive(Debug)]
@@ -65,10 +65,11 @@ impl Setup {
             wait: settings.origins.connection_wait.get(),
             patience: settings.limits.progress_timeout.get(),
         };
-        let profile = |parents, tls, own| Profile {
+        let profile = |parents, tls, own, redirects| Profile {
             parents,
             tls,
             own,
+            redirects,
             connector: connector.clone(),
             bounds,
             destinations: Mutex::default(),
@@ -80,9 +81,14 @@ impl Setup {
                 let url = base.url();
                 Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
             });
-            profiles.insert(upstream.name.to_string(), profile(parents, tls, own.collect()));
+            let redirects = upstream.redirect_hosts.as_deref();
+            let redirects = redirects.map(|hosts| NoProxy::parse(hosts.iter().map(String::as_str)));
+            profiles.insert(
+                upstream.name.to_string(),
+                profile(parents, tls, own.collect(), redirects),
+            );
         }
-        let fallback = profile(Parents::default(), common, HashSet::new());
+        let fallback = profile(Parents::default(), common, HashSet::new(), None);
         Ok(Self { profiles, fallback })
     }
 
