@@ -1,10 +1,17 @@
 //! What goes through an opened CONNECT.
 
+use std::{fs, time::Duration};
+
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use integration_tests::origin::{Fault, Gate, Resource};
-use std::fs;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
@@ -154,6 +161,43 @@ async fn connect_is_opened_behind_tls_to_the_proxy_too() -> Result<()> {
     let more = ["--proxy", &proxy, "--proxy-cacert", &certificate, "--cacert", &ca];
     assert_eq!(site.curl("localhost", &more).await?, "content 2 200");
     assert_eq!(site.asked(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn connect_is_opened_on_a_stream_of_http2_too_which_outlives_the_idle_time() -> Result<()> {
+    let site =
+        Site::start("[limits]\nidle_timeout = \"200ms\"\nclient_progress_timeout = \"200ms\"\n").await?;
+    let gate = Gate::closed();
+    let held = Resource::cacheable(b"content".to_vec()).fault(Fault::HoldHead(gate.clone()));
+    site.origin.serve("/a", held);
+    let stream = TokioIo::new(TcpStream::connect(site.proxy.data).await?);
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+    let mut driving = JoinSet::new();
+    driving.spawn(connection);
+    let authority = format!("localhost:{}", site.port);
+    let connect = Request::connect(&authority).body(Empty::<Bytes>::new())?;
+    let answer = sender.send_request(connect).await?;
+    assert_eq!(answer.status(), 200);
+    let mut inside = site
+        .tls_over(TokioIo::new(hyper::upgrade::on(answer).await?))
+        .await?;
+    let request = format!("GET /a HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    inside.write_all(request.as_bytes()).await?;
+    site.origin.wait_for_requests("/a", 1).await?;
+    // Longer than the outer connection may be idle, and then be waited for.
+    assert!(
+        timeout(Duration::from_secs(1), inside.read_u8()).await.is_err(),
+        "nothing has come"
+    );
+    gate.open();
+    let mut answer = Vec::new();
+    timeout(SOON, inside.read_to_end(&mut answer)).await??;
+    assert!(
+        answer.ends_with(b"content"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
     Ok(())
 }
 

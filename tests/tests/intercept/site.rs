@@ -23,7 +23,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     task::{JoinSet, spawn_blocking},
     time::timeout,
@@ -147,6 +147,14 @@ impl Site {
 
     /// Inside that, with TLS, trusting the local authority.
     pub(crate) async fn inside(&self) -> Result<TlsStream<TcpStream>> {
+        self.tls_over(self.connect().await?).await
+    }
+
+    /// TLS over `stream`, which goes to `localhost`, trusting the local authority.
+    pub(crate) async fn tls_over<S>(&self, stream: S) -> Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&fs::read(self.ca().await?)?)?)?;
         let config = ClientConfig::builder_with_provider(provider())
@@ -155,7 +163,7 @@ impl Site {
             .with_no_client_auth();
         let connector = TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from("localhost")?;
-        Ok(connector.connect(name, self.connect().await?).await?)
+        Ok(connector.connect(name, stream).await?)
     }
 
     /// `kato-proxy` with `words` and the settings of the site; stdout.
