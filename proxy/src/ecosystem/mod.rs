@@ -5,6 +5,9 @@
 //! reactor, unpacked as they come ([`unpack`]), and each [`Lesson`] goes into the store's table of learned digests; from then on a
 //! request for a taught URL is one for content with a known digest and size.
 //!
+//! Sidecars ([`sidecar`]) teach whatever the kind is, where the settings name them. What names alone say about how long something lasts:
+//! [`tuf`].
+//!
 //! Each ecosystem has a file or folder of its own and adds one arm to [`teacher`], [`is_taught`] and [`lessons`]. All of it is pure: bytes
 //! in, lessons out.
 //!
@@ -18,9 +21,12 @@ pub mod cargo;
 pub(crate) mod html;
 mod lesson;
 pub mod npm;
+pub mod oci;
 mod paths;
 pub mod pypi;
+mod sidecar;
 mod taught;
+pub mod tuf;
 mod unpack;
 pub mod unserved;
 
@@ -42,23 +48,25 @@ pub use unpack::{EXPANSION_LIMIT, unpack};
 ///
 /// It is relative to the base URL of the upstream, like `path`.
 pub fn teacher(upstream: &Upstream, path: &str) -> Option<String> {
-    match upstream.kind {
+    let of_its_kind = match upstream.kind {
         Kind::Packages => apt::teacher(path),
         Kind::Pypi => path.ends_with('/').then(|| path.to_owned()),
         Kind::Cargo => cargo::is_index_file(path).then(|| path.to_owned()),
         Kind::Release | Kind::Registry | Kind::Npm | Kind::Generic => None,
-    }
+    };
+    of_its_kind.or_else(|| upstream.is_sidecar(path).then(|| path.to_owned()))
 }
 
 /// Whether a document of `upstream` may teach about `path`: a request for such a path waits for a lesson under way.
 pub fn is_taught(upstream: &Upstream, path: &str) -> bool {
-    match upstream.kind {
-        // What carries its digest needs no lesson.
-        Kind::Packages => known_digest(upstream.kind, path).is_none(),
+    let has_documents = match upstream.kind {
+        Kind::Packages => true,
         Kind::Pypi => !path.ends_with('/'),
         Kind::Cargo => !cargo::is_index_file(path) && !path.ends_with("config.json"),
         Kind::Release | Kind::Registry | Kind::Npm | Kind::Generic => false,
-    }
+    };
+    // What carries its digest needs no lesson.
+    (has_documents || !upstream.digests.is_empty()) && known_digest(upstream.kind, path).is_none()
 }
 
 /// Whether some path of an upstream of `kind` is taught at all.
@@ -69,14 +77,19 @@ pub fn has_lessons(upstream: &Upstream) -> bool {
 /// What `document`, whose bytes `content` are, teaches. Empty for a document that does not teach.
 pub fn lessons<'d>(document: &Document<'d>, content: Box<dyn Read + Send + 'd>) -> Lessons<'d> {
     match document.upstream.kind {
-        Kind::Packages => apt::lessons(document, content),
-        Kind::Pypi => taught::lessons(document.upstream, content, |page| {
+        Kind::Packages if apt::teacher(document.path).is_some() => apt::lessons(document, content),
+        Kind::Pypi if document.path.ends_with('/') => taught::lessons(document.upstream, content, |page| {
             pypi::lessons(document.url, page)
         }),
         // What a crate's file teaches depends on another document, too: see `archives`.
-        Kind::Cargo | Kind::Release | Kind::Registry | Kind::Npm | Kind::Generic => {
-            Box::new(std::iter::empty())
-        }
+        _ if document.upstream.is_sidecar(document.path) => sidecar::lessons(document, content),
+        Kind::Packages
+        | Kind::Release
+        | Kind::Registry
+        | Kind::Pypi
+        | Kind::Npm
+        | Kind::Cargo
+        | Kind::Generic => Box::new(std::iter::empty()),
     }
 }
 

@@ -168,7 +168,7 @@ impl Pipeline {
 
     /// The `config.json` of the index that `target` is of, where it is stored: it says what a crate's file is about.
     async fn crate_config(&self, target: &Target) -> Option<Config> {
-        if target.upstream.kind != Kind::Cargo {
+        if target.upstream.kind != Kind::Cargo || !cargo::is_index_file(&target.path) {
             return None;
         }
         // The files of crates stand below the folder of `config.json`: `index/config.json`, `index/se/rd/serde`.
@@ -213,7 +213,11 @@ impl Pipeline {
             return Responses::new((same, Vec::new()).into());
         }
         let key = target.key.as_str();
-        let found = self.0.store.lookup_content(key, known.digest, is_for_good).await;
+        let sharable = self.sharable(target);
+        let store = &self.0.store;
+        let found = store
+            .lookup_content(key, known.digest, is_for_good, sharable)
+            .await;
         if found.heads().is_empty() {
             // What the origin said when there was nothing is still an answer; other content is none.
             let others = entry.responses().filter(|one| one.head.status != StatusCode::OK);

@@ -16,7 +16,7 @@ use crate::{
     metrics::{Event, Outcome},
     origin::OriginError,
     policy::{self, Failure, FailureAnswer, Overrides, Request},
-    respond,
+    registry, respond,
 };
 
 impl Pipeline {
@@ -240,6 +240,9 @@ impl Pipeline {
             FailureAnswer::ServeStale(aged) => {
                 self.0.metrics.note(Event::StaleServed);
                 let mut round = self.hit(ask, selected, aged, Some("stale-if-error")).await;
+                if let Round::Done(answer) = &mut round {
+                    registry::warn(&ask.target, failure, &mut answer.response);
+                }
                 if let (Round::Done(answer), Some(asked)) = (&mut round, asked) {
                     answer.status = asked.ttl(whole_seconds(aged.ttl())).detail("stale-if-error");
                 }

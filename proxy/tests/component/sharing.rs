@@ -102,10 +102,13 @@ async fn who_waited_for_a_personal_answer_shares_the_next_one() {
     ask(&[("authorization", "Basic a")]);
     wait_until("the first is asked for", async || origin.count("/a") == 1).await;
     (0..5).for_each(|_| ask(&[]));
-    wait_until("five wait for the first", async || {
+    wait_until("five more are connected", async || {
         let page = proxy.client.get(format!("http://{}/-/metrics", proxy.admin));
         let page = page.send().await.unwrap().text().await.unwrap();
-        page.contains("kato_proxy_in_flight_requests 6")
+        let mut counts = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("kato_proxy_open_connections "));
+        counts.next().unwrap().parse::<u64>().unwrap() >= 6
     })
     .await;
     go.add_permits(1);
