@@ -293,7 +293,7 @@ fn keyed(lesson: &Lesson) -> Option<(String, Known)> {
     Some((key.to_string(), lesson.known))
 }
 
-fn reader(content: Content) -> Box<dyn Read + Send> {
+pub(super) fn reader(content: Content) -> Box<dyn Read + Send> {
     match content {
         Content::Memory(body) => Box::new(Cursor::new((*body).clone())),
         Content::File { file, in_use, .. } => Box::new(InFile {

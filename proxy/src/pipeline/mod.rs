@@ -33,6 +33,7 @@ mod fills;
 mod forward;
 mod idle;
 mod inside;
+mod integrity;
 mod intercept;
 mod landing;
 mod landing_small;
@@ -77,7 +78,6 @@ use crate::{
     settings::Settings,
     store::Store,
     tls::authority::Authority,
-    view::{OverTls, ServerBase, View},
 };
 
 pub use at_hand::{AtHand, Lasting};
@@ -348,13 +348,6 @@ impl Pipeline {
         &self.0.settings
     }
 
-    /// How the client that has sent `request` knows this server.
-    fn server_base<B>(&self, request: &Request<B>) -> Option<ServerBase> {
-        let public_url = self.0.settings.listen.public_url.as_ref();
-        let is_tls = request.extensions().get::<OverTls>().is_some();
-        ServerBase::of(public_url, request.headers(), is_tls)
-    }
-
     /// Where answers about `target` are counted.
     fn counted(&self, target: &Target) -> Counted {
         let upstream = target.upstream.name.as_str();
@@ -416,7 +409,7 @@ impl Pipeline {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return self.forward(request, &target).await;
         }
-        let view = view_of(&target, request.uri());
+        let view = viewed::view_of(&target, request.uri());
         let base = view.and_then(|_| self.server_base(&request));
         let (mut parts, _no_content) = request.into_parts();
         let Some(view) = view else {
@@ -453,12 +446,6 @@ impl Pipeline {
         let payload = if is_head { Payload::Empty } else { payload };
         (parts, payload, record)
     }
-}
-
-/// How `target` is shown to somebody who asks for it by `uri`: only who came by a mirror path is led back to us by links.
-fn view_of(target: &Target, uri: &http::Uri) -> Option<View> {
-    let is_mirror_path = uri.scheme().is_none() && uri.authority().is_none();
-    is_mirror_path.then(|| View::of(target))?
 }
 
 /// The target for the access log, where somebody reads that.

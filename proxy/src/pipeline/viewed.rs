@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri};
 use kato_shared::{Digest, chain::Chain};
 use tokio::task::spawn_blocking;
 
@@ -18,7 +18,7 @@ use crate::{
     policy::{Overrides, Request, Stored, Times},
     respond,
     route::Target,
-    view::{Links, MOST_BYTES, ServerBase, View, ViewError, document_url},
+    view::{Links, MOST_BYTES, OverTls, ServerBase, View, ViewError, document_url},
 };
 
 /// Documents from this size on are rewritten away from the workers: a MiB takes some milliseconds.
@@ -40,6 +40,13 @@ enum Unshown {
 }
 
 impl Pipeline {
+    /// How the client that has sent `request` knows this server.
+    pub(super) fn server_base<B>(&self, request: &HttpRequest<B>) -> Option<ServerBase> {
+        let public_url = self.0.settings.listen.public_url.as_ref();
+        let is_tls = request.extensions().get::<OverTls>().is_some();
+        ServerBase::of(public_url, request.headers(), is_tls)
+    }
+
     /// The answer to `ask` for somebody who came by a mirror path and knows this server as `base`.
     pub(super) async fn viewed(&self, ask: Ask, view: View, base: Option<ServerBase>) -> Answer {
         // The whole document is needed, whatever part of it, or news about it, the client wants.
@@ -131,6 +138,12 @@ impl Pipeline {
             None,
         )
     }
+}
+
+/// How `target` is shown to somebody who asks for it by `uri`: only who came by a mirror path is led back to us by links.
+pub(super) fn view_of(target: &Target, uri: &Uri) -> Option<View> {
+    let is_mirror_path = uri.scheme().is_none() && uri.authority().is_none();
+    is_mirror_path.then(|| View::of(target))?
 }
 
 /// All bytes of `payload`, as far as a document may have them.

@@ -110,3 +110,39 @@ async fn npm_installs_although_its_audit_is_refused() -> Result<()> {
     );
     Ok(())
 }
+
+/// The host of tarballs has other bytes than `dist.integrity` says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tarball_that_is_not_what_its_packument_says_is_never_stored() -> Result<()> {
+    let site = Site::start("npm", "npm").await?;
+    let bytes = publish(&site)?;
+    let mut other = bytes.clone();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    site.files.serve(TARBALL, Resource::cacheable(other));
+    let first = site.folder("first")?;
+    put(&first, "package.json", PROJECT)?;
+    succeed(npm(
+        &site,
+        &first,
+        &["install", "--package-lock-only", "--no-audit"],
+    ))
+    .await?;
+    let refused = run(npm(&site, &first, &["ci", "--no-audit"])).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("EINTEGRITY"), "{said}");
+    site.proxy.wait_for_log("not stored: a tarball").await?;
+    let stored = site.proxy.client().get(&site.files.url(TARBALL));
+    let (response, _) = stored
+        .header("cache-control", "only-if-cached, max-stale")
+        .fetch()
+        .await?;
+    assert_eq!(response.status, 504, "nothing is stored of it");
+
+    // The origin is repaired: so is the installation.
+    site.files.serve(TARBALL, Resource::cacheable(bytes.clone()));
+    succeed(npm(&site, &first, &["ci", "--no-audit"])).await?;
+    let stored = site.proxy.client().get(&site.files.url(TARBALL));
+    site.proxy.wait_until_stored(&stored, &bytes).await?;
+    Ok(())
+}

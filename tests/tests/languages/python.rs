@@ -120,8 +120,8 @@ async fn a_wheel_that_is_not_what_the_index_says_is_refused_and_never_stored() -
     let first = site.folder("first")?;
     let refused = run(install(&site, &first, &digest)?).await?;
     assert!(!refused.status.success());
-    let log = site.proxy.log();
-    assert!(log.contains("status=502"), "refused by the cache, not by pip");
+    // By the cache, not by pip.
+    site.proxy.wait_for_log("status=502").await?;
     let stored = site.proxy.client().get(&site.files.url(&path));
     let (response, _) = stored
         .header("cache-control", "only-if-cached, max-stale")

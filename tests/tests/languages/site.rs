@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use aws_lc_rs::digest::{SHA256, digest};
 use integration_tests::{
     command,
     origin::{Origin, Resource},
     proxy::{Proxy, Settings},
 };
+use kato_shared::Digest;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
@@ -21,21 +21,21 @@ use tokio::task::spawn_blocking;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything that one test needs; it goes when it is dropped.
-pub struct Site {
-    pub index: Origin,
-    pub files: Origin,
-    pub proxy: Proxy,
+pub(crate) struct Site {
+    pub(crate) index: Origin,
+    pub(crate) files: Origin,
+    pub(crate) proxy: Proxy,
     folder: TempDir,
 }
 
 impl Site {
     /// A cache for one upstream `name` of `kind`, whose files are at another host than its index.
-    pub async fn start(name: &str, kind: &str) -> Result<Self> {
+    pub(crate) async fn start(name: &str, kind: &str) -> Result<Self> {
         Self::with(name, kind, "").await
     }
 
     /// As [`Self::start`], with more lines for the upstream.
-    pub async fn with(name: &str, kind: &str, more: &str) -> Result<Self> {
+    pub(crate) async fn with(name: &str, kind: &str, more: &str) -> Result<Self> {
         let (index, files) = (Origin::start().await?, Origin::start().await?);
         let folder = tempfile::tempdir()?;
         let settings = format!(
@@ -58,20 +58,20 @@ impl Site {
     }
 
     /// A folder of its own, empty.
-    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder)?;
         Ok(folder)
     }
 
     /// Ends both origins: connections to them are refused from now on.
-    pub async fn cut_off(&mut self) {
+    pub(crate) async fn cut_off(&mut self) {
         self.index.stop().await;
         self.files.stop().await;
     }
 
     /// `http://…` of the cache, without a slash at its end.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.proxy.data)
     }
 }
@@ -81,7 +81,7 @@ impl Site {
     clippy::disallowed_methods,
     reason = "a file of the test's own, which need not be durable"
 )]
-pub fn put(folder: &Path, name: &str, content: &[u8]) -> Result<PathBuf> {
+pub(crate) fn put(folder: &Path, name: &str, content: &[u8]) -> Result<PathBuf> {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().context("a folder")?)?;
     fs::write(&path, content)?;
@@ -89,7 +89,7 @@ pub fn put(folder: &Path, name: &str, content: &[u8]) -> Result<PathBuf> {
 }
 
 /// A `.tar.gz` of what is in `folder/top`, with `top` at its top.
-pub fn tarball(folder: &Path, top: &str) -> Result<Vec<u8>> {
+pub(crate) fn tarball(folder: &Path, top: &str) -> Result<Vec<u8>> {
     let archive = folder.with_extension("tgz");
     let mut tar = command::new("tar");
     tar.arg("-C").arg(folder).arg("-czf").arg(&archive).arg(top);
@@ -98,13 +98,12 @@ pub fn tarball(folder: &Path, top: &str) -> Result<Vec<u8>> {
 }
 
 /// SHA-256 in hexadecimal digits.
-pub fn sha256(bytes: &[u8]) -> String {
-    let digest = digest(&SHA256, bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Digest::of(bytes).hex()
 }
 
 /// An index's document: to be validated each time, as far as its origin has a say.
-pub fn document(body: impl Into<bytes::Bytes>, content_type: &str) -> Resource {
+pub(crate) fn document(body: impl Into<bytes::Bytes>, content_type: &str) -> Resource {
     Resource::new(body)
         .header("content-type", content_type)
         .header("cache-control", "max-age=0")
@@ -112,12 +111,12 @@ pub fn document(body: impl Into<bytes::Bytes>, content_type: &str) -> Resource {
 }
 
 /// Runs a client to its end beside the origins.
-pub async fn run(command: Command) -> Result<Output> {
+pub(crate) async fn run(command: Command) -> Result<Output> {
     spawn_blocking(move || command::run(command, PATIENCE, &[])).await?
 }
 
 /// [`run`], and it must succeed.
-pub async fn succeed(command: Command) -> Result<String> {
+pub(crate) async fn succeed(command: Command) -> Result<String> {
     let line = command::line(&command);
     let output = run(command).await?;
     ensure!(
