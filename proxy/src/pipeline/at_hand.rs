@@ -10,7 +10,12 @@ use http::{Method, header, request, response};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{Pipeline, retrieve::found, shown_if_wanted};
+use super::{
+    Pipeline,
+    groups::{is_document, is_member},
+    retrieve::found,
+    shown_if_wanted,
+};
 use crate::{
     admission::Slot,
     deliver::{Payload, Record},
@@ -80,7 +85,7 @@ impl Pipeline {
         fields::strip_unkeyed(&mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
-        let entry = self.stored_as_taught(&target).await?;
+        let entry = self.stored_as_taught(client, &target).await?;
         let request = Request {
             method: &asked.method,
             headers: &asked.headers,
@@ -98,7 +103,10 @@ impl Pipeline {
             Content::Memory(body) => Some(Arc::clone(body)),
             Content::File { .. } => None,
         };
-        let lasts = lasts_until(&request, selected.head(), decision, now);
+        self.note_seen(client, &target, selected.content().digest);
+        // What fits depends on the client there.
+        let is_common = !is_document(&target) && !is_member(&entry);
+        let lasts = lasts_until(&request, selected.head(), decision, now).filter(|_| is_common);
         let answer = found(&request, &selected, content, (aged, detail));
         let counted = self.counted(&target);
         let about = (counted, shown_if_wanted(&asked.uri));

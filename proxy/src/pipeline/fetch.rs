@@ -11,6 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Ask, Pipeline,
+    groups::is_document,
     landing::{Arrival, Heads, past_caches},
     lessons::Noted,
     resumption::Resumption,
@@ -18,6 +19,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    ecosystem,
     fill::{FillError, Reader, collapse::FillPermit},
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
@@ -167,6 +169,16 @@ impl Pipeline {
         if flight.is_repeated {
             past_caches(&mut headers);
             candidates.rotate_left(1);
+            let ask = &flight.ask;
+            if let Some(known) = ask.known
+                && ask.target.digest.is_none()
+                && ecosystem::has_by_hash(&ask.target.upstream, &ask.target.path)
+            {
+                // Under its name the origin has another generation.
+                for url in &mut candidates {
+                    *url = ecosystem::by_hash(url, &known.digest);
+                }
+            }
         }
         self.complete_request(&mut headers, Version::HTTP_11);
         self.count_origin_request(&flight.ask);
@@ -251,7 +263,7 @@ impl Pipeline {
         if let Some(error) = flight.other_size(&response) {
             drop(response);
             self.note_failure(&flight, &error);
-            return Box::pin(self.second_attempt(flight)).await;
+            return Box::pin(self.second_attempt(flight, Arc::new(error))).await;
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
@@ -283,7 +295,12 @@ impl Pipeline {
             partial: None,
         };
         let since = Instant::now();
-        Box::pin(self.land(flight, arrival)).await;
+        let is_document = arrival.heads.head.status == StatusCode::OK && is_document(&flight.ask.target);
+        if is_document && flight.digest().is_none() {
+            Box::pin(self.land_group(flight, arrival)).await;
+        } else {
+            Box::pin(self.land(flight, arrival)).await;
+        }
         self.0.metrics.filled(since.elapsed());
     }
 }

@@ -19,6 +19,7 @@
 //! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
 //! replacing the settings is the next generation over the same store, flights and counters.
 
+mod ask;
 mod at_hand;
 mod authority;
 mod current;
@@ -26,6 +27,7 @@ mod deviations;
 mod fetch;
 mod fills;
 mod forward;
+mod groups;
 mod idle;
 mod inside;
 mod intercept;
@@ -44,7 +46,7 @@ mod shared;
 mod side_trip;
 mod tunnel;
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -57,13 +59,12 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
-    ecosystem::Known,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
     metrics::{Counted, Gauges, Metrics, Outcome},
     origin::{Origin, OriginError},
-    policy::{self, headers as fields},
+    policy::headers as fields,
     respond,
     route::{Route, Router, Target},
     settings::Settings,
@@ -71,6 +72,7 @@ use crate::{
     tls::authority::Authority,
 };
 
+use ask::Ask;
 pub use at_hand::{AtHand, Lasting};
 pub use current::Current;
 use fills::Fills;
@@ -106,37 +108,6 @@ struct Layers {
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
     pseudonym: Arc<str>,
-}
-
-/// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
-#[derive(Debug)]
-struct Ask {
-    method: Method,
-    headers: HeaderMap,
-    target: Arc<Target>,
-    /// What is known about the content in advance.
-    known: Option<Known>,
-    /// Where the client hears of interim responses, until it has its answer.
-    interim: Option<Interim>,
-}
-
-impl Ask {
-    /// As the policy sees it.
-    fn request(&self) -> policy::Request<'_> {
-        policy::Request {
-            method: &self.method,
-            headers: &self.headers,
-        }
-    }
-
-    /// What flights are told apart by: one whose content is taught brings that and nothing else.
-    fn flight_key(&self) -> Cow<'_, str> {
-        let key = self.target.key.as_str();
-        match self.known {
-            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.digest)),
-            _ => Cow::Borrowed(key),
-        }
-    }
 }
 
 /// An answer and what is to be said about it.
@@ -428,6 +399,7 @@ impl Pipeline {
                         method: parts.method,
                         headers: parts.headers,
                         target,
+                        client,
                         known: None,
                     };
                     self.retrieve(ask).await

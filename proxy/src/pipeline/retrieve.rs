@@ -11,7 +11,6 @@ use tokio::{
 
 use super::{
     Answer, Ask, Pipeline, Shared,
-    lessons::known,
     present::{Source, present},
 };
 use crate::{
@@ -89,7 +88,7 @@ impl Pipeline {
         }
         self.lessons_ended(&ask.target).await;
         let entry = self.0.store.lookup(ask.target.key.as_str()).await;
-        known(&ask.target, &entry)
+        self.known_for(ask.client, &ask.target, &entry).await
     }
 
     /// Waits for what is being stored: what was whole before this request came is a stored response to it, with all that
@@ -140,6 +139,7 @@ impl Pipeline {
             self.0.metrics.note(Event::Healed);
             return Round::Again;
         };
+        self.note_seen(ask.client, &ask.target, selected.content().digest);
         Round::Done(Box::new(found(&ask.request(), selected, content, (aged, detail))))
     }
 
