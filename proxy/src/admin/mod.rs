@@ -175,6 +175,7 @@ impl Admin {
             requests: metrics.requests(),
             wan_bytes: upstreams.iter().map(|upstream| upstream.bytes).sum(),
             lan_bytes: metrics.lan_bytes(),
+            tunnel_bytes: metrics.tunnel_bytes(),
             upstream_requests: upstreams.iter().map(|upstream| upstream.requests).sum(),
             stored_responses: totals.responses,
             stored_bytes: totals.bytes,

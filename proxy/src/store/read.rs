@@ -12,7 +12,10 @@ use kato_shared::{Digest, chain::Chain};
 
 use crate::policy::Selecting;
 
-use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY, stored::put_variant};
+use super::{
+    Content, ContentRef, Responses, Store, StoredResponse, Taught, blocking, hot::MAX_BODY,
+    stored::put_variant,
+};
 
 /// From this many bytes on a body may begin anywhere in its page: at most an eighth more memory.
 const SCATTERED: usize = 32 << 10;
@@ -26,18 +29,21 @@ impl Store {
         };
         // First what is queued, then the index: what moves from here to there meanwhile is seen twice, never missed.
         let queued = self.0.behind.responses(key);
+        if !self.0.index.ledger().may_know(key) {
+            let responses = latest((Vec::new(), Vec::new()), queued);
+            if !responses.heads().is_empty() {
+                self.0.hot.remember(key, &responses, epoch);
+            }
+            return responses;
+        }
         let (store, owned) = (self.clone(), key.to_owned());
         let read = blocking(move || {
-            let (mut responses, taught) = store.0.index.entry(&owned)?;
-            for response in queued {
-                put_variant(&mut responses, response);
-            }
-            Ok((responses, taught))
+            let entry = store.0.index.entry(&owned)?;
+            Ok(latest(entry, queued))
         })
         .await;
         match read {
-            Ok(read) => {
-                let responses: Responses = Arc::new(read.into());
+            Ok(responses) => {
                 self.0.hot.remember(key, &responses, epoch);
                 responses
             }
@@ -51,6 +57,10 @@ impl Store {
     /// A 200 stored under another key whose content is `digest`, now stored under `key`, too: the same bytes under another
     /// name. Empty when there is none. With `is_for_good` the key itself carries the digest, else it is only taught.
     pub async fn lookup_content(&self, key: &str, digest: Digest, is_for_good: bool) -> Responses {
+        // In this order: what moves from the queue to the index meanwhile is seen.
+        if self.0.behind.body(&digest).is_none() && !self.0.index.ledger().may_have(&digest) {
+            return Responses::default();
+        }
         let store = self.clone();
         let found = blocking(move || {
             store.0.behind.settle([], Some(&digest));
@@ -165,6 +175,17 @@ impl Store {
             }
         }
     }
+}
+
+/// The responses of a key: those of the index under those that are to follow; and what is taught about it.
+fn latest(
+    (mut stored, taught): (Vec<StoredResponse>, Vec<Taught>),
+    queued: Vec<StoredResponse>,
+) -> Responses {
+    for response in queued {
+        put_variant(&mut stored, response);
+    }
+    Arc::new((stored, taught).into())
 }
 
 /// Reads a small file whole; `None` when the disk does not give it.
