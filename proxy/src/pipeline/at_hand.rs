@@ -11,7 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use kato_shared::api::Problem;
 use tokio::time::Instant;
 
-use super::{Pipeline, retrieve::found, shown_if_wanted};
+use super::{
+    Pipeline,
+    groups::{is_document, is_member},
+    retrieve::found,
+    shown_if_wanted,
+};
 use crate::{
     admission::Slot,
     deliver::{Payload, Record},
@@ -83,7 +88,7 @@ impl Pipeline {
         let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
-        let entry = self.stored_as_taught(&target).await?;
+        let entry = self.stored_as_taught(client, &target).await?;
         let request = Request {
             method: &asked.method,
             headers: &asked.headers,
@@ -101,7 +106,9 @@ impl Pipeline {
             Content::Memory(body) => Some(Arc::clone(body)),
             Content::File { .. } => None,
         };
-        let lasts = lasts_until(&request, selected.head(), decision, now);
+        self.note_seen(client, &target, selected.content().digest);
+        let lasts =
+            lasts_until(&request, selected.head(), decision, now).filter(|_| is_common(&target, &entry));
         let mut answer = found(&request, &selected, content, (aged, detail));
         registry::present(&target, accepts.as_ref(), &mut answer.response);
         if answer.response.extensions().get::<Problem>().is_some() {
@@ -162,6 +169,11 @@ impl Pipeline {
     pub fn to_prepare(&self) -> &Prepared {
         &self.0.prepared
     }
+}
+
+/// Whether every client gets the same: what fits of a group of documents depends on what a client has seen.
+fn is_common(target: &Target, entry: &Responses) -> bool {
+    !is_document(target) && !is_member(entry)
 }
 
 /// What a decision that leaves the origin out of it says: the age, and what `Cache-Status` says beside it.
