@@ -119,9 +119,7 @@ impl Pipeline {
         let record = self.record(&answer, (asked.method.clone(), client), about, started);
         let (head, payload, record) = self.finish(answer, record);
         let (is_lasting, body) = lasting_body(&payload, in_memory);
-        // An answer is given again to whoever asks with the same bytes; here it depends on who asks.
-        let is_for_all = target.upstream.clients.is_none();
-        let lasting = lasts.filter(|_| is_lasting && is_for_all).map(|until| Lasting {
+        let lasting = lasts.filter(|_| is_lasting).map(|until| Lasting {
             from: now,
             until,
             aged,
@@ -171,9 +169,10 @@ impl Pipeline {
     }
 }
 
-/// Whether every client gets the same: what fits of a group of documents depends on what a client has seen.
+/// Whether whoever asks with the same bytes gets the same: what an upstream gives may depend on the client, and what fits of a group
+/// of documents on what the client has seen.
 fn is_common(target: &Target, entry: &Responses) -> bool {
-    !is_document(target) && !is_member(entry)
+    target.upstream.clients.is_none() && !is_document(target) && !is_member(entry)
 }
 
 /// What a decision that leaves the origin out of it says: the age, and what `Cache-Status` says beside it.
