@@ -47,6 +47,8 @@ pub(super) enum Effect {
         /// Seconds since 1970.
         at: i64,
     },
+    /// `key` has no response any more.
+    Gone { key: String },
     /// A key names content no more.
     Unnamed { digest: Digest, is_orphan: bool },
     /// The content is gone from the index.

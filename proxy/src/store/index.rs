@@ -355,6 +355,14 @@ fn write_all(database: &Handle, ledger: &Ledger, queue: &Receiver<Job>) {
         let outcome = database.write(&jobs).map(|effects| ledger.apply(effects));
         if let Err(error) = &outcome {
             tracing::warn!(error = %Chain(error), "the index could not be changed");
+            // Nobody knows how far it came.
+            for (changes, _) in &jobs {
+                for change in changes {
+                    if let Change::Put { key, .. } = change {
+                        ledger.keys().add(key);
+                    }
+                }
+            }
             database.reopen();
         }
         for (_, reply) in jobs {

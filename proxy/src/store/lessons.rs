@@ -19,7 +19,8 @@ use super::{
 };
 use crate::ecosystem::{Known, LessonError};
 
-/// The most keys about which something is known. A key takes some 250 bytes of the index file and none of memory.
+/// The most keys about which something is known. A key takes some 250 bytes of the index file and
+/// ten to twenty of memory.
 pub const MOST_KNOWN: u64 = 4_000_000;
 
 /// Lessons of one transaction: others wait for it.
@@ -73,6 +74,10 @@ impl Store {
             count += batch.len() as u64;
             if keys.len() <= FEW {
                 keys.extend(batch.iter().map(|(key, _)| key.clone()));
+            }
+            // Before it is durable, so that nobody who hears of the lesson is told that there is none.
+            for (key, _) in &batch {
+                self.0.index.ledger().taught().add(key);
             }
             let mut changes = vec![Change::Teach {
                 number,
@@ -183,6 +188,9 @@ impl Store {
             self.0
                 .index
                 .submit_blocking(vec![Change::Sweep { keys: keys.to_vec() }])?;
+            for key in keys {
+                self.0.index.ledger().taught().remove(key);
+            }
         }
         if forgotten != Forgotten::default() {
             self.0.hot.forget_all();

@@ -29,6 +29,7 @@ mod hot;
 mod index;
 mod index_file;
 mod index_scan;
+mod keys;
 mod known;
 mod layout;
 mod ledger;

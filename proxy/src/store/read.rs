@@ -13,7 +13,8 @@ use kato_shared::{Digest, chain::Chain};
 use crate::policy::Selecting;
 
 use super::{
-    Content, ContentRef, Responses, Store, StoredResponse, blocking, hot::MAX_BODY, stored::put_variant,
+    Content, ContentRef, Responses, Store, StoredResponse, Taught, blocking, hot::MAX_BODY,
+    stored::put_variant,
 };
 
 /// From this many bytes on a body may begin anywhere in its page: at most an eighth more memory.
@@ -28,18 +29,21 @@ impl Store {
         };
         // First what is queued, then the index: what moves from here to there meanwhile is seen twice, never missed.
         let queued = self.0.behind.responses(key);
+        if !self.0.index.ledger().may_know(key) {
+            let responses = latest((Vec::new(), Vec::new()), queued);
+            if !responses.heads().is_empty() {
+                self.0.hot.remember(key, &responses, epoch);
+            }
+            return responses;
+        }
         let (store, owned) = (self.clone(), key.to_owned());
         let read = blocking(move || {
-            let (mut responses, taught) = store.0.index.entry(&owned)?;
-            for response in queued {
-                put_variant(&mut responses, response);
-            }
-            Ok((responses, taught))
+            let entry = store.0.index.entry(&owned)?;
+            Ok(latest(entry, queued))
         })
         .await;
         match read {
-            Ok(read) => {
-                let responses: Responses = Arc::new(read.into());
+            Ok(responses) => {
                 self.0.hot.remember(key, &responses, epoch);
                 responses
             }
@@ -79,6 +83,10 @@ impl Store {
         digest: Digest,
         wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
     ) -> Option<StoredResponse> {
+        // In this order: what moves from the queue to the index meanwhile is seen.
+        if self.0.behind.body(&digest).is_none() && !self.0.index.ledger().may_have(&digest) {
+            return None;
+        }
         let store = self.clone();
         let found = blocking(move || {
             store.0.behind.settle([], Some(&digest));
@@ -185,6 +193,17 @@ impl Store {
             }
         }
     }
+}
+
+/// The responses of a key: those of the index under those that are to follow; and what is taught about it.
+fn latest(
+    (mut stored, taught): (Vec<StoredResponse>, Vec<Taught>),
+    queued: Vec<StoredResponse>,
+) -> Responses {
+    for response in queued {
+        put_variant(&mut stored, response);
+    }
+    Arc::new((stored, taught).into())
 }
 
 /// Reads a small file whole; `None` when the disk does not give it.

@@ -156,6 +156,7 @@ impl<'t> Tables<'t> {
                 self.responses
                     .remove(key.as_str())
                     .map_err(failed("evict content"))?;
+                self.effects.push(Effect::Gone { key });
                 continue;
             };
             let before = digests(&variants);
@@ -262,6 +263,7 @@ impl<'t> Tables<'t> {
         let after = digests(variants);
         if variants.is_empty() {
             self.responses.remove(key).map_err(failed("remove a response"))?;
+            self.effects.push(Effect::Gone { key: key.to_owned() });
         } else {
             let row = serde_json::to_vec(variants).map_err(|source| StoreError::Row {
                 key: key.to_owned(),
