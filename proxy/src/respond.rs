@@ -155,6 +155,9 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         ),
     };
     let hint = match error.kind() {
+        ErrorKind::Guarded if matches!(error, OriginError::RedirectHost { .. }) => {
+            "add the host to redirect_hosts of the upstream if its files are meant to come from there"
+        }
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
         ErrorKind::Busy => "ask again later",
         ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::BadResponse => {

@@ -71,6 +71,14 @@ pub enum OriginError {
         /// The limit.
         limit: usize,
     },
+    /// A redirect that the settings do not allow.
+    #[error("`{url}` redirected to {host}, which is not in redirect_hosts of its upstream")]
+    RedirectHost {
+        /// The URL, redacted.
+        url: String,
+        /// The host, with its port.
+        host: String,
+    },
     /// A redirect that cannot be followed.
     #[error("`{url}` redirected to `{location}`, which is no http or https URL")]
     BadRedirect {
@@ -288,7 +296,7 @@ impl OriginError {
         match self {
             Self::Request { source, .. } => source.kind(),
             Self::Stalled { .. } => ErrorKind::Timeout,
-            Self::Guarded { .. } => ErrorKind::Guarded,
+            Self::Guarded { .. } | Self::RedirectHost { .. } => ErrorKind::Guarded,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Tls(_) | Self::File { .. } | Self::Down { .. } | Self::Token { .. } => {
                 ErrorKind::Unreachable

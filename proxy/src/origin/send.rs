@@ -220,6 +220,12 @@ impl Origin {
                     headers: head.headers,
                 });
             };
+            if !self.profile(&request.upstream).may_redirect_to(&next) {
+                return Err(OriginError::RedirectHost {
+                    url: redact::url(url),
+                    host: next[Position::BeforeHost..Position::AfterPort].to_owned(),
+                });
+            }
             redirect::finish(incoming, lease).await;
             let mut headers = headers.clone();
             if next.origin() != url.origin() {

@@ -20,7 +20,7 @@ use super::{
     profile::Profile,
     tls::Tls,
 };
-use crate::settings::{BaseUrl, Settings, Upstream};
+use crate::settings::{BaseUrl, NoProxy, Settings, Upstream};
 
 /// See the module.
 #[derive(Debug)]
@@ -67,11 +67,12 @@ impl Setup {
             wait: settings.origins.connection_wait.get(),
             patience: settings.limits.progress_timeout.get(),
         };
-        let profile = |parents, (tls, auth), own| Profile {
+        let profile = |parents, (tls, auth), own, redirects| Profile {
             parents,
             tls,
             auth,
             own,
+            redirects,
             connector: connector.clone(),
             bounds,
             destinations: Mutex::default(),
@@ -83,12 +84,14 @@ impl Setup {
                 let url = base.url();
                 Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
             });
+            let redirects = upstream.redirect_hosts.as_deref();
+            let redirects = redirects.map(|hosts| NoProxy::parse(hosts.iter().map(String::as_str)));
             profiles.insert(
                 upstream.name.to_string(),
-                profile(parents, (tls, Auth::of(upstream)?), own.collect()),
+                profile(parents, (tls, Auth::of(upstream)?), own.collect(), redirects),
             );
         }
-        let fallback = profile(Parents::default(), (common, None), HashSet::new());
+        let fallback = profile(Parents::default(), (common, None), HashSet::new(), None);
         Ok(Self { profiles, fallback })
     }
 

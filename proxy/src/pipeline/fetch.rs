@@ -13,6 +13,7 @@ use super::{
     Ask, Pipeline,
     landing::{Arrival, Heads, past_caches},
     lessons::Noted,
+    private_keys::Audience,
     resumption::Resumption,
     retrieve::Selected,
     shared::Shared,
@@ -246,6 +247,26 @@ impl Pipeline {
         flight.share(Shared::Validated { head, content });
     }
 
+    /// A response for the client that asked for it, and nobody else. Requests like this one need not wait for one another for a while;
+    /// but an error of the moment says nothing about the response that comes after it.
+    fn keep_to_one(&self, flight: Flight, (head, response): (Stored, OriginResponse), reason: NoStoreReason) {
+        let audience = Audience::of(&flight.ask.headers);
+        if !head.status.is_server_error() {
+            let key = flight.ask.target.key.as_str();
+            self.0.private_keys.insert(key, audience, Instant::now());
+        }
+        match audience {
+            Audience::All => flight.permit.keep_private(),
+            Audience::Credentialed => flight.permit.keep_personal(),
+        }
+        let passing = Passing {
+            head,
+            body: response.body,
+            version: response.version,
+        };
+        tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
+    }
+
     /// A response with content.
     async fn received(&self, mut flight: Flight, response: OriginResponse) {
         let request = Request {
@@ -270,10 +291,10 @@ impl Pipeline {
             Storability::StoreDespite(reason @ NoStoreReason::Authorization)
                 if flight.ask.target.registry.is_some() =>
             {
-                return keep_to_one(flight, (for_first, response), reason);
+                return self.keep_to_one(flight, (for_first, response), reason);
             }
             Storability::NoStore(reason) => {
-                return keep_to_one(flight, (for_first, response), reason);
+                return self.keep_to_one(flight, (for_first, response), reason);
             }
             Storability::StoreDespite(reason) => {
                 let rule = format!("stored although the response forbids it: {reason}");
@@ -299,17 +320,6 @@ impl Pipeline {
             self.keep_by_digest(&tag, digest).await;
         }
     }
-}
-
-/// For the client that began it, and nobody else.
-fn keep_to_one(flight: Flight, (head, response): (Stored, OriginResponse), reason: NoStoreReason) {
-    let passing = Passing {
-        head,
-        body: response.body,
-        version: response.version,
-    };
-    flight.permit.keep_private();
-    tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
 }
 
 impl Flight {

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use http::Version;
-use tokio::time::Instant;
 
 use super::{
     Answer, Ask, Filling, Pipeline, Shared,
@@ -98,12 +97,6 @@ impl Pipeline {
                 }
             },
             LedOutcome::Private(passing, reason) => {
-                // An error of the moment says nothing about the response that comes after it.
-                if !passing.head.status.is_server_error() {
-                    self.0
-                        .private_keys
-                        .insert(&ask.target.key.to_string(), Instant::now());
-                }
                 let (head, version) = (passing.head, passing.version);
                 let source = Source::Passing(Box::new(passing.body));
                 let response = present(request, &head, source, None);

@@ -13,6 +13,7 @@ use super::{
     Answer, Ask, Pipeline, Shared,
     lessons::known,
     present::{Source, present},
+    private_keys::Audience,
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
@@ -199,11 +200,10 @@ impl Pipeline {
         if ask.method == Method::HEAD && !(ask.target.is_tag() && selected.is_some()) {
             return self.head(ask, selected, why, overrides).await;
         }
-        if self
-            .0
-            .private_keys
-            .contains(ask.target.key.as_str(), Instant::now())
-        {
+        // "no-store … for this request" (RFC 9111 §5.2.1.5): it neither leads others nor follows them.
+        let is_apart = policy::cache_control::RequestDirectives::of(&ask.headers).no_store;
+        let private = &self.0.private_keys;
+        if is_apart || private.contains(ask.target.key.as_str(), &ask.headers, Instant::now()) {
             return Round::Alone(why);
         }
         match self.0.collapse.join(key, &ask.headers) {
@@ -225,7 +225,8 @@ impl Pipeline {
                 }
                 State::Shared(shared) => self.follow(ask, selected, why, overrides, &shared).await,
                 State::Private => Round::Alone(why),
-                State::Abandoned | State::Waiting => Round::Again,
+                State::Personal if Audience::Credentialed.includes(&ask.headers) => Round::Alone(why),
+                State::Personal | State::Abandoned | State::Waiting => Round::Again,
             },
         }
     }

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::{Network, ParentProxy, RegistryRules, any_contains};
 use crate::{
+    ecosystem::tuf::{self, Lasting},
     fill::{AbortRule, OnAbort},
     policy::{Overrides, SetCookie},
 };
@@ -34,6 +35,14 @@ pub struct Upstream {
     /// Paths (globs, relative to the base URL) whose content never changes: never validated once stored.
     #[serde(default)]
     pub immutable: Vec<PathGlob>,
+    /// Sidecars (globs: over the file name, or with a slash over the path below the base URL) that list SHA-256 digests of the files
+    /// beside them.
+    #[serde(default)]
+    pub digests: Vec<PathGlob>,
+    /// Hosts that its redirects may lead to beside those of `urls`: names with all below them, addresses, networks, each perhaps with
+    /// `:port`; without it, every host whose address is not guarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_hosts: Option<Vec<String>>,
     /// A shorter freshness lifetime is raised to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_freshness: Option<HumanDuration>,
@@ -99,6 +108,8 @@ impl Upstream {
             kind: Kind::Generic,
             intercept: false,
             immutable: Vec::new(),
+            digests: Vec::new(),
+            redirect_hosts: None,
             min_freshness: None,
             max_freshness: None,
             negative_ttl: None,
@@ -141,10 +152,18 @@ impl Upstream {
         let named = (self.kind == Kind::Registry)
             .then(|| self.registry.name_lifetime(path))
             .flatten();
+        let by_name = match self.kind {
+            Kind::Release => tuf::lasting(path),
+            Kind::Packages | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => None,
+        };
+        let current = (by_name == Some(Lasting::Current)).then_some(tuf::CURRENT);
         Overrides {
-            immutable: self.is_immutable(path),
+            immutable: self.is_immutable(path) || by_name == Some(Lasting::Forever),
             min_freshness: signed(self.min_freshness).or(named),
-            max_freshness: signed(self.max_freshness).or(named),
+            max_freshness: [signed(self.max_freshness).or(named), current]
+                .into_iter()
+                .flatten()
+                .min(),
             serve_gone: named.is_some() && self.registry.serve_gone,
             negative_ttl: signed(self.negative_ttl),
             ignore_client_no_cache: self.ignore_client_no_cache,
@@ -167,6 +186,15 @@ impl Upstream {
                 finish_from_percent: self.on_abort_finish_percent,
             },
         }
+    }
+
+    /// Whether the file at `path`, relative to the base URL, lists digests of those beside it.
+    pub fn is_sidecar(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        self.digests.iter().any(|glob| {
+            let is_about_paths = glob.0.as_str().contains('/');
+            glob.0.matches(if is_about_paths { path } else { name })
+        })
     }
 
     /// Whether the content at `path`, relative to the base URL, is declared to never change.
