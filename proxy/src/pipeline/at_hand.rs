@@ -11,7 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use kato_shared::api::Problem;
 use tokio::time::Instant;
 
-use super::{Pipeline, retrieve::found, shown_if_wanted, viewed::view_of};
+use super::{
+    Pipeline,
+    groups::{is_document, is_member},
+    retrieve::found,
+    shown_if_wanted,
+    viewed::view_of,
+};
 use crate::{
     admission::Slot,
     deliver::{Payload, Record},
@@ -80,7 +86,7 @@ impl Pipeline {
         let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
-        let entry = self.stored_as_taught(&target).await?;
+        let entry = self.stored_as_taught(client, &target).await?;
         let request = Request {
             method: &asked.method,
             headers: &asked.headers,
@@ -98,7 +104,9 @@ impl Pipeline {
             Content::Memory(body) => Some(Arc::clone(body)),
             Content::File { .. } => None,
         };
-        let lasts = lasts_until(&request, selected.head(), decision, now);
+        self.note_seen(client, &target, selected.content().digest);
+        let lasts =
+            lasts_until(&request, selected.head(), decision, now).filter(|_| is_common(&target, &entry));
         let mut answer = found(&request, &selected, content, (aged, detail));
         registry::present(&target, accepts.as_ref(), &mut answer.response);
         if answer.response.extensions().get::<Problem>().is_some() {
@@ -109,9 +117,7 @@ impl Pipeline {
         let record = self.record(&answer, (asked.method.clone(), client), about, started);
         let (head, payload, record) = self.finish(answer, record);
         let (is_lasting, body) = lasting_body(&payload, in_memory);
-        // An answer is given again to whoever asks with the same bytes; here it depends on who asks.
-        let is_for_all = target.upstream.clients.is_none();
-        let lasting = lasts.filter(|_| is_lasting && is_for_all).map(|until| Lasting {
+        let lasting = lasts.filter(|_| is_lasting).map(|until| Lasting {
             from: now,
             until,
             aged,
@@ -168,6 +174,12 @@ impl Pipeline {
     pub fn to_prepare(&self) -> &Prepared {
         &self.0.prepared
     }
+}
+
+/// Whether whoever asks with the same bytes gets the same: what an upstream gives may depend on the client, and what fits of a group
+/// of documents on what the client has seen.
+fn is_common(target: &Target, entry: &Responses) -> bool {
+    target.upstream.clients.is_none() && !is_document(target) && !is_member(entry)
 }
 
 /// What a decision that leaves the origin out of it says: the age, and what `Cache-Status` says beside it.

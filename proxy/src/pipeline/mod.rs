@@ -23,6 +23,7 @@
 //! replacing the settings is the next generation over the same store, flights and counters.
 
 mod admit;
+mod ask;
 mod at_hand;
 mod authority;
 mod current;
@@ -31,6 +32,7 @@ mod door;
 mod fetch;
 mod fills;
 mod forward;
+mod groups;
 mod idle;
 mod inside;
 mod integrity;
@@ -52,9 +54,9 @@ mod tags;
 mod tunnel;
 mod viewed;
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
+use http::{HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -65,13 +67,13 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
-    ecosystem::{Known, unserved::unserved},
+    ecosystem::unserved::unserved,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
     metrics::{Counted, Gauges, Metrics, Outcome},
     origin::{Origin, OriginError},
-    policy::{self, headers as fields},
+    policy::headers as fields,
     registry::{self, Guests},
     respond,
     route::{Route, Router, Target},
@@ -80,6 +82,7 @@ use crate::{
     tls::authority::Authority,
 };
 
+use ask::Ask;
 pub use at_hand::{AtHand, Lasting};
 pub use current::Current;
 use fills::Fills;
@@ -116,37 +119,6 @@ struct Layers {
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
     pseudonym: Arc<str>,
-}
-
-/// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
-#[derive(Debug)]
-struct Ask {
-    method: Method,
-    headers: HeaderMap,
-    target: Arc<Target>,
-    /// What is known about the content in advance.
-    known: Option<Known>,
-    /// Where the client hears of interim responses, until it has its answer.
-    interim: Option<Interim>,
-}
-
-impl Ask {
-    /// As the policy sees it.
-    fn request(&self) -> policy::Request<'_> {
-        policy::Request {
-            method: &self.method,
-            headers: &self.headers,
-        }
-    }
-
-    /// What flights are told apart by: one whose content is taught brings that and nothing else.
-    fn flight_key(&self) -> Cow<'_, str> {
-        let key = self.target.key.as_str();
-        match self.known {
-            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.digest)),
-            _ => Cow::Borrowed(key),
-        }
-    }
 }
 
 /// An answer and what is to be said about it.
@@ -395,12 +367,12 @@ impl Pipeline {
             Route::RegistryBase => (door::base(), Counted::default()),
             Route::Target(target) => {
                 let counted = self.counted(&target);
-                (self.answer_about(target, request).await, counted)
+                (self.answer_about(target, request, client).await, counted)
             }
         }
     }
 
-    async fn answer_about(&self, target: Arc<Target>, request: Request<Incoming>) -> Answer {
+    async fn answer_about(&self, target: Arc<Target>, request: Request<Incoming>, client: IpAddr) -> Answer {
         let (kind, query) = (target.upstream.kind, request.uri().query());
         if let Some(why) = unserved(kind, request.method(), &target.path, query) {
             let refusal = respond::unserved(why, target.upstream.name.as_str());
@@ -411,19 +383,11 @@ impl Pipeline {
         }
         let view = viewed::view_of(&target, request.uri());
         let base = view.and_then(|_| self.server_base(&request));
-        let (mut parts, _no_content) = request.into_parts();
-        let Some(view) = view else {
-            return self.answer_retrieval(parts, target).await;
-        };
-        fields::strip_unkeyed(&mut parts.headers);
-        let ask = Ask {
-            interim: self.interim(&parts.extensions),
-            method: parts.method,
-            headers: parts.headers,
-            target,
-            known: None,
-        };
-        self.viewed(ask, view, base).await
+        let (parts, _no_content) = request.into_parts();
+        match view {
+            Some(view) => self.answer_view((parts, client), target, view, base).await,
+            None => self.answer_retrieval(parts, target, client).await,
+        }
     }
 
     /// The head and the payload as they are sent.

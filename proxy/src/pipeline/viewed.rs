@@ -1,10 +1,10 @@
 //! Documents that are shown otherwise than they are stored (see [`crate::view`]): had like every other response, read into memory,
 //! rewritten, and judged against the client's conditions as what they are now.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri, request};
 use kato_shared::{Digest, chain::Chain};
 use tokio::task::spawn_blocking;
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     deliver::{BodyError, Payload},
     metrics::Outcome,
-    policy::{Overrides, Request, Stored, Times},
+    policy::{Overrides, Request, Stored, Times, headers as fields},
     respond,
     route::Target,
     view::{Links, MOST_BYTES, OverTls, ServerBase, View, ViewError, document_url},
@@ -47,14 +47,35 @@ impl Pipeline {
         ServerBase::of(public_url, request.headers(), is_tls)
     }
 
+    /// The answer to a GET or HEAD of `client` for a document that has a view.
+    pub(super) async fn answer_view(
+        &self,
+        (mut parts, client): (request::Parts, IpAddr),
+        target: Arc<Target>,
+        view: View,
+        base: Option<ServerBase>,
+    ) -> Answer {
+        fields::strip_unkeyed(&mut parts.headers);
+        let ask = Ask {
+            interim: self.interim(&parts.extensions),
+            method: parts.method,
+            headers: parts.headers,
+            target,
+            client,
+            known: None,
+        };
+        self.viewed(ask, view, base).await
+    }
+
     /// The answer to `ask` for somebody who came by a mirror path and knows this server as `base`.
-    pub(super) async fn viewed(&self, ask: Ask, view: View, base: Option<ServerBase>) -> Answer {
+    async fn viewed(&self, ask: Ask, view: View, base: Option<ServerBase>) -> Answer {
         // The whole document is needed, whatever part of it, or news about it, the client wants.
         let inner = Ask {
             method: Method::GET,
             headers: view.wishes(&ask.headers),
             target: Arc::clone(&ask.target),
             interim: ask.interim.clone(),
+            client: ask.client,
             known: None,
         };
         let mut answer = self.retrieve(inner).await;
