@@ -18,6 +18,7 @@
 
 mod apt;
 mod lesson;
+pub mod oci;
 mod paths;
 mod sidecar;
 pub mod tuf;

@@ -95,6 +95,26 @@ pub enum OriginError {
         /// The status code.
         status: http::StatusCode,
     },
+    /// A registry names a token service that is not its own.
+    #[error(
+        "`{url}` wants a token of `{realm}`, which is neither in the registry's own domain nor in its token_hosts"
+    )]
+    Realm {
+        /// The URL, redacted.
+        url: String,
+        /// The token service, redacted.
+        realm: String,
+    },
+    /// A token service that gives nothing usable.
+    #[error("the token service `{realm}` answered {status}: {reason}")]
+    Token {
+        /// The token service, redacted.
+        realm: String,
+        /// Its status code.
+        status: http::StatusCode,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// TLS cannot be set up.
     #[error("TLS towards upstreams cannot be set up")]
     Tls(#[source] rustls::Error),
@@ -278,11 +298,14 @@ impl OriginError {
             Self::Stalled { .. } => ErrorKind::Timeout,
             Self::Guarded { .. } | Self::RedirectHost { .. } => ErrorKind::Guarded,
             Self::Busy { .. } => ErrorKind::Busy,
-            Self::Tls(_) | Self::File { .. } | Self::Down { .. } => ErrorKind::Unreachable,
+            Self::Tls(_) | Self::File { .. } | Self::Down { .. } | Self::Token { .. } => {
+                ErrorKind::Unreachable
+            }
             Self::Body { .. }
             | Self::NotResumable { .. }
             | Self::TooManyRedirects { .. }
             | Self::Unasked { .. }
+            | Self::Realm { .. }
             | Self::BadRedirect { .. } => ErrorKind::BadResponse,
         }
     }

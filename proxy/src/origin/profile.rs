@@ -12,6 +12,7 @@ use url::{Position, Url};
 
 use super::{
     OriginError,
+    auth::Auth,
     connect::{Connector, End},
     outgoing::Way,
     parent::Parents,
@@ -28,6 +29,8 @@ const MAX_DESTINATIONS: usize = 256;
 pub(super) struct Profile {
     pub(super) parents: Parents,
     pub(super) tls: Tls,
+    /// For registries.
+    pub(super) auth: Option<Auth>,
     /// (host, port) of the upstream's `urls`: they alone see its client certificate.
     pub(super) own: HashSet<(String, u16)>,
     /// Hosts that redirects may lead to beside `own`, by the rules of `NO_PROXY`; `None` for all.

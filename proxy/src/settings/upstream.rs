@@ -1,6 +1,6 @@
 //! One `[[upstream]]`: an origin that may be asked, under one name, at one or more base URLs.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use http::HeaderName;
 use jiff::SignedDuration;
@@ -11,7 +11,7 @@ use kato_shared::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::ParentProxy;
+use super::{Network, ParentProxy, RegistryRules, any_contains};
 use crate::{
     ecosystem::tuf::{self, Lasting},
     fill::{AbortRule, OnAbort},
@@ -91,6 +91,12 @@ pub struct Upstream {
     /// The PEM key of `client_certificate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_key: Option<PathBuf>,
+    /// The networks whose clients may have what comes from here, of those that `access.clients` lets in; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Vec<Network>>,
+    /// With `kind = "registry"`: its names, its tags, its credentials.
+    #[serde(default)]
+    pub registry: RegistryRules,
 }
 
 impl Upstream {
@@ -120,7 +126,22 @@ impl Upstream {
             ca_file: None,
             client_certificate: None,
             client_key: None,
+            clients: None,
+            registry: RegistryRules::default(),
         }
+    }
+
+    /// Whether a client at `address` may have what comes from here.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.clients
+            .as_deref()
+            .is_none_or(|networks| any_contains(networks, address))
+    }
+
+    /// Whether who may have what comes from `other` may have what comes from here, too: so that equal content may be served
+    /// under either name.
+    pub fn allows_whom(&self, other: &Self) -> bool {
+        self.clients.is_none() || self.clients == other.clients
     }
 
     /// What the operator knows about the content at `path`, relative to the base URL.
@@ -128,15 +149,17 @@ impl Upstream {
         let signed = |duration: Option<HumanDuration>| {
             duration.map(|given| SignedDuration::try_from(given.get()).unwrap_or(SignedDuration::MAX))
         };
-        let by_name = match self.kind {
-            Kind::Release => tuf::lasting(path),
-            Kind::Packages | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => None,
-        };
-        let current = (by_name == Some(Lasting::Current)).then_some(tuf::CURRENT);
+        let named = (self.kind == Kind::Registry)
+            .then(|| self.registry.name_lifetime(path))
+            .flatten();
+        let metadata = (self.kind == Kind::Release).then(|| tuf::lasting(path)).flatten();
+        let current = (metadata == Some(Lasting::Current)).then_some(tuf::CURRENT);
+        let most = [signed(self.max_freshness), current].into_iter().flatten().min();
         Overrides {
-            immutable: self.is_immutable(path) || by_name == Some(Lasting::Forever),
-            min_freshness: signed(self.min_freshness),
-            max_freshness: [signed(self.max_freshness), current].into_iter().flatten().min(),
+            immutable: self.is_immutable(path) || metadata == Some(Lasting::Forever),
+            min_freshness: signed(self.min_freshness).or(named),
+            max_freshness: most.or(named),
+            serve_gone: named.is_some() && self.registry.serve_gone,
             negative_ttl: signed(self.negative_ttl),
             ignore_client_no_cache: self.ignore_client_no_cache,
             set_cookie: self.store_set_cookie,
