@@ -24,11 +24,13 @@ mod admin;
 mod fixed;
 mod listen;
 mod origins;
+mod registry;
 mod upstream;
 
 pub use admin::{Admin, OpenPage};
 pub use listen::{Listen, Tls};
 pub use origins::{NoProxy, Origins, ParentProxy, ParentUrl, ProxyEnvironment, TlsVersion};
+pub use registry::{Registry, RegistryHost, RegistryRules};
 pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
 
 /// Where the settings are read from when no `--config` is given and the file exists.
@@ -56,6 +58,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How origins are asked.
     pub origins: Origins,
+    /// The door for container clients, `/v2/`.
+    pub registry: Registry,
     /// The origins that may be asked, in no particular order.
     #[serde(rename = "upstream")]
     pub upstreams: Vec<Upstream>,
@@ -123,9 +127,14 @@ impl Default for Access {
 impl Access {
     /// Whether a client at `address` is answered. An IPv4 address inside IPv6 counts as the IPv4 address.
     pub fn allows(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.clients.iter().any(|network| network.0.contains(&address))
+        any_contains(&self.clients, address)
     }
+}
+
+/// Whether `address` is in one of `networks`. An IPv4 address inside IPv6 counts as the IPv4 address.
+fn any_contains(networks: &[Network], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.0.contains(&address))
 }
 
 /// An IP network (`10.0.0.0/8`) or a single address (`::1`).
@@ -287,6 +296,9 @@ pub enum InvalidSettings {
         "the upstream `{0}` has proxy_credentials_file and no proxy of its own\nhint: set proxy = \"http://host:port\" beside it"
     )]
     CredentialsWithoutProxy(UpstreamName),
+    /// What the section `[registry]`, or the registry part of an upstream, says.
+    #[error(transparent)]
+    Registry(#[from] registry::InvalidRegistry),
     /// A store that may hold nothing is no store.
     #[error("cache.max_objects is 0\nhint: allow at least one stored response")]
     NoObjects,
@@ -363,6 +375,7 @@ impl Settings {
             }
         }
         self.tls.validate(&self.listen)?;
+        self.registry.validate(&self.upstreams)?;
         for (key, limit) in [
             ("connections", self.limits.connections),
             ("streams", self.limits.streams),

@@ -5,6 +5,9 @@
 //! reactor, unpacked as they come ([`unpack`]), and each [`Lesson`] goes into the store's table of learned digests; from then on a
 //! request for a taught URL is one for content with a known digest and size.
 //!
+//! Sidecars ([`sidecar`]) teach whatever the kind is, where the settings name them. What names alone say about how long something lasts:
+//! [`tuf`].
+//!
 //! Each ecosystem has a file or folder of its own and adds one arm to [`teacher`], [`is_taught`] and [`lessons`]. All of it is pure: bytes
 //! in, lessons out.
 //!
@@ -15,7 +18,10 @@
 
 mod apt;
 mod lesson;
+pub mod oci;
 mod paths;
+mod sidecar;
+pub mod tuf;
 mod unpack;
 
 use std::io::Read;
@@ -33,19 +39,23 @@ pub use unpack::{EXPANSION_LIMIT, unpack};
 ///
 /// It is relative to the base URL of the upstream, like `path`.
 pub fn teacher(upstream: &Upstream, path: &str) -> Option<String> {
-    match upstream.kind {
+    let of_its_kind = match upstream.kind {
         Kind::Packages => apt::teacher(path),
         Kind::Release | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => None,
-    }
+    };
+    of_its_kind.or_else(|| upstream.is_sidecar(path).then(|| path.to_owned()))
 }
 
 /// Whether a document of `upstream` may teach about `path`: a request for such a path waits for a lesson under way.
 pub fn is_taught(upstream: &Upstream, path: &str) -> bool {
-    match upstream.kind {
-        // What carries its digest needs no lesson.
-        Kind::Packages => known_digest(upstream.kind, path).is_none(),
-        Kind::Release | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => false,
-    }
+    let has_documents = match upstream.kind {
+        Kind::Packages => true,
+        Kind::Release | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => {
+            !upstream.digests.is_empty()
+        }
+    };
+    // What carries its digest needs no lesson.
+    has_documents && known_digest(upstream.kind, path).is_none()
 }
 
 /// Whether some path of an upstream of `kind` is taught at all.
@@ -76,10 +86,15 @@ pub fn by_hash(url: &Url, digest: &kato_shared::Digest) -> Url {
 /// What `document`, whose bytes `content` are, teaches. Empty for a document that does not teach.
 pub fn lessons<'d>(document: &Document<'d>, content: Box<dyn Read + Send + 'd>) -> Lessons<'d> {
     match document.upstream.kind {
-        Kind::Packages => apt::lessons(document, content),
-        Kind::Release | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => {
-            Box::new(std::iter::empty())
-        }
+        Kind::Packages if apt::teacher(document.path).is_some() => apt::lessons(document, content),
+        _ if document.upstream.is_sidecar(document.path) => sidecar::lessons(document, content),
+        Kind::Packages
+        | Kind::Release
+        | Kind::Registry
+        | Kind::Pypi
+        | Kind::Npm
+        | Kind::Cargo
+        | Kind::Generic => Box::new(std::iter::empty()),
     }
 }
 

@@ -42,7 +42,7 @@ use super::{
     client::{Answering, ClientStream, Exchange, HEAD_LIMIT, Times},
     opening::{Protocol, Reread, read_opening},
     socket,
-    streams::{Streams, Use},
+    streams::{Streams, Use, Using},
 };
 use crate::{
     deliver::{BodyError, FramedBody, ResponseBody, ZeroCopyStream},
@@ -256,15 +256,16 @@ where
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let use_of = Use::new();
         let service = service_fn(|mut request: Request<Incoming>| {
             equip(&mut request);
             let answering = (self.answer)(request, self.peer);
-            let beside = self.clone();
+            let (beside, use_of) = (self.clone(), Arc::clone(&use_of));
             async move {
                 let mut response = answering.await;
                 if let Some(intercept) = response.extensions_mut().remove::<Intercept>() {
                     // One stream of many: its end, or that of the connection, is the end of what is inside.
-                    beside.inside_beside(intercept);
+                    beside.inside_beside(intercept, Using::begin(&use_of));
                 }
                 Ok::<_, Infallible>(response.map(FramedBody::from))
             }
@@ -272,7 +273,6 @@ where
         let over = self.cut.child_token();
         // Whatever ends this function ends its streams, too.
         let _over = over.clone().drop_guard();
-        let use_of = Use::new();
         let streams = Streams {
             tasks: self.streams.clone(),
             patience: self.bounds.progress_timeout,

@@ -20,6 +20,7 @@ use tokio::time::error::Elapsed;
 use super::{
     Peer,
     connection::{Connection, Failure},
+    streams::Using,
 };
 use crate::{
     deliver::ResponseBody,
@@ -121,8 +122,8 @@ where
         }
     }
 
-    /// The same beside a connection that has other things to do.
-    pub(super) fn inside_beside(self, intercept: Intercept) {
+    /// The same beside a connection of HTTP/2 that has other things to do, and is not idle meanwhile.
+    pub(super) fn inside_beside(self, intercept: Intercept, using: Using) {
         let (tasks, cut) = (self.streams.clone(), self.cut.clone());
         let peer = self.peer;
         // Boxed with its type forgotten: HTTP/2 inside holds what HTTP/2 outside holds, this future included.
@@ -135,6 +136,7 @@ where
                     tracing::debug!(%peer, error = %Chain(&*error), "connection ended");
                 },
             }
+            drop(using);
         });
     }
 }

@@ -8,6 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{Method, header, request, response};
 use jiff::{SignedDuration, Timestamp};
+use kato_shared::api::Problem;
 use tokio::time::Instant;
 
 use super::{
@@ -26,6 +27,7 @@ use crate::{
         headers::{self as fields, single_date},
     },
     recent::Held,
+    registry,
     route::{Route, Target},
     store::{Content, Responses},
 };
@@ -79,10 +81,11 @@ impl Pipeline {
         }
         let slot = self.place(client)?;
         let line = (&asked.method, &asked.uri, asked.version);
-        let Ok(Route::Target(target)) = self.admit(line, &asked.headers) else {
+        let Ok(Route::Target(target)) = self.admit(line, (&asked.headers, client)) else {
             return None;
         };
         fields::strip_unkeyed(&mut asked.headers);
+        let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
         let entry = self.stored_as_taught(client, &target).await?;
@@ -104,16 +107,20 @@ impl Pipeline {
             Content::File { .. } => None,
         };
         self.note_seen(client, &target, selected.content().digest);
-        // What fits depends on the client there.
-        let is_common = !is_document(&target) && !is_member(&entry);
-        let lasts = lasts_until(&request, selected.head(), decision, now).filter(|_| is_common);
-        let answer = found(&request, &selected, content, (aged, detail));
+        let lasts = lasts_until(&request, selected.head(), decision, now);
+        let mut answer = found(&request, &selected, content, (aged, detail));
+        registry::present(&target, accepts.as_ref(), &mut answer.response);
+        if answer.response.extensions().get::<Problem>().is_some() {
+            return None;
+        }
         let counted = self.counted(&target);
         let about = (counted, shown_if_wanted(&asked.uri));
         let record = self.record(&answer, (asked.method.clone(), client), about, started);
         let (head, payload, record) = self.finish(answer, record);
         let (is_lasting, body) = lasting_body(&payload, in_memory);
-        let lasting = lasts.filter(|_| is_lasting).map(|until| Lasting {
+        // An answer is given again to whoever asks with the same bytes; here it depends on who asks.
+        let is_for_all = target.upstream.clients.is_none() && !is_document(&target) && !is_member(&entry);
+        let lasting = lasts.filter(|_| is_lasting && is_for_all).map(|until| Lasting {
             from: now,
             until,
             aged,

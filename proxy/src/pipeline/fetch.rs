@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use kato_shared::{Digest, chain::Chain};
 use tokio::{sync::oneshot, time::Instant};
 
@@ -14,9 +14,11 @@ use super::{
     groups::is_document,
     landing::{Arrival, Heads, past_caches},
     lessons::Noted,
+    private_keys::Audience,
     resumption::Resumption,
     retrieve::Selected,
     shared::Shared,
+    tags::announced,
 };
 use crate::{
     ecosystem,
@@ -61,6 +63,8 @@ pub(super) struct Flight {
     /// The stored responses whose validators are sent.
     pub(super) validated: Vec<StoredResponse>,
     selected: Option<Selected>,
+    /// The digest that the answer itself announces, where it is a tag of a registry.
+    pub(super) announced: Option<Digest>,
     pub(super) tell: Tell,
     /// What was fetched first was wrong: the next mirror is asked first, past the caches in between.
     pub(super) is_repeated: bool,
@@ -91,6 +95,7 @@ impl Pipeline {
                 .filter(|one| has_validator(&one.head))
                 .collect(),
             selected: selected.cloned(),
+            announced: None,
             tell,
             is_repeated: false,
             lesson: None,
@@ -107,7 +112,13 @@ impl Pipeline {
             .partials
             .take(&key, &flight.ask.headers, Instant::now());
         let mut answered = match kept {
-            None => self.send(&flight).await,
+            None => match Box::pin(self.ask_about_tag(flight)).await {
+                Some(undecided) => {
+                    flight = undecided;
+                    self.send(&flight).await
+                }
+                None => return,
+            },
             Some(kept) => {
                 // One condition at a time: what is newer than what is stored is not compared with it.
                 flight.validated.clear();
@@ -149,16 +160,18 @@ impl Pipeline {
     }
 
     pub(super) async fn send(&self, flight: &Flight) -> Result<OriginResponse, OriginError> {
-        self.send_with(flight, []).await
+        self.send_with(flight, Method::GET, []).await
     }
 
-    /// Asks the origin, with these fields besides.
+    /// Asks the origin, with these fields besides; by HEAD without any condition.
     pub(super) async fn send_with(
         &self,
         flight: &Flight,
+        method: Method,
         fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
     ) -> Result<OriginResponse, OriginError> {
-        let heads: Vec<&Stored> = flight.validated.iter().map(|one| &one.head).collect();
+        let validated = flight.validated.iter().filter(|_| method == Method::GET);
+        let heads: Vec<&Stored> = validated.map(|one| &one.head).collect();
         let mut headers = origin_request_headers(&flight.ask.headers, &heads);
         headers.extend(fields);
         if flight.digest().is_some() {
@@ -185,14 +198,15 @@ impl Pipeline {
         let request = OriginRequest {
             upstream: flight.ask.target.upstream.name.to_string(),
             candidates,
-            method: http::Method::GET,
+            method,
             headers,
             body: bytes::Bytes::new(),
             interim: flight.ask.interim.clone(),
             has_stand_in: self.has_stand_in(flight),
             has_known_digest: flight.digest().is_some(),
         };
-        self.0.origin.send(request).await
+        let answered = self.0.origin.send(request).await;
+        answered.map(|response| self.without_front_end(&flight.ask.target, response))
     }
 
     /// Whether a stored response may stand in if the origin does not answer.
@@ -226,7 +240,7 @@ impl Pipeline {
     }
 
     /// A 304: the stored response lives on under its new head.
-    async fn freshened(&self, flight: Flight, validated: StoredResponse, head: Stored) {
+    pub(super) async fn freshened(&self, flight: Flight, validated: StoredResponse, head: Stored) {
         let content = validated.content;
         let updated = StoredResponse {
             head: head.clone(),
@@ -245,21 +259,37 @@ impl Pipeline {
         flight.share(Shared::Validated { head, content });
     }
 
+    /// A response for the client that asked for it, and nobody else. Requests like this one need not wait for one another for a while;
+    /// but an error of the moment says nothing about the response that comes after it.
+    fn keep_to_one(&self, flight: Flight, (head, response): (Stored, OriginResponse), reason: NoStoreReason) {
+        let audience = Audience::of(&flight.ask.headers);
+        if !head.status.is_server_error() {
+            let key = flight.ask.target.key.as_str();
+            self.0.private_keys.insert(key, audience, Instant::now());
+        }
+        match audience {
+            Audience::All => flight.permit.keep_private(),
+            Audience::Credentialed => flight.permit.keep_personal(),
+        }
+        let passing = Passing {
+            head,
+            body: response.body,
+            version: response.version,
+        };
+        tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
+    }
+
     /// A response with content.
-    async fn received(&self, flight: Flight, response: OriginResponse) {
+    async fn received(&self, mut flight: Flight, response: OriginResponse) {
         let request = Request {
-            method: &http::Method::GET,
+            method: &Method::GET,
             headers: &flight.ask.headers,
         };
-        if let Some(selected) = &flight.selected {
-            let failure = Failure::Status(response.status);
-            let now = self.0.clock.now();
-            let verdict = policy::on_failure(&request, selected.head(), failure, (&flight.overrides, now));
-            if matches!(verdict, FailureAnswer::ServeStale(_)) {
-                let status = response.status;
-                return flight.share(Shared::Overloaded { status });
-            }
+        if self.may_stand_in(&flight, response.status) {
+            let status = response.status;
+            return flight.share(Shared::Overloaded { status });
         }
+        flight.announced = announced(&flight.ask.target, &response);
         if let Some(error) = flight.other_size(&response) {
             drop(response);
             self.note_failure(&flight, &error);
@@ -269,14 +299,14 @@ impl Pipeline {
         let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
         let for_first = Stored::for_first_client(&request, head, times(&response));
         match storability {
+            // What a registry gives to one client's own credentials is not for others, whatever is known about its content.
+            Storability::StoreDespite(reason @ NoStoreReason::Authorization)
+                if flight.ask.target.registry.is_some() =>
+            {
+                return self.keep_to_one(flight, (for_first, response), reason);
+            }
             Storability::NoStore(reason) => {
-                let passing = Passing {
-                    head: for_first,
-                    body: response.body,
-                    version: response.version,
-                };
-                flight.permit.keep_private();
-                return tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
+                return self.keep_to_one(flight, (for_first, response), reason);
             }
             Storability::StoreDespite(reason) => {
                 let rule = format!("stored although the response forbids it: {reason}");
@@ -294,6 +324,7 @@ impl Pipeline {
             body: response.body,
             partial: None,
         };
+        let (tag, digest) = (Arc::clone(&flight.ask.target), flight.announced);
         let since = Instant::now();
         let is_document = arrival.heads.head.status == StatusCode::OK && is_document(&flight.ask.target);
         if is_document && flight.digest().is_none() {
@@ -302,11 +333,14 @@ impl Pipeline {
             Box::pin(self.land(flight, arrival)).await;
         }
         self.0.metrics.filled(since.elapsed());
+        if let Some(digest) = digest {
+            self.keep_by_digest(&tag, digest).await;
+        }
     }
 }
 
 impl Flight {
-    /// The digest that the content must have.
+    /// The digest that is known in advance, so that the content never changes.
     pub(super) fn digest(&self) -> Option<Digest> {
         self.ask.known.map(|known| known.digest)
     }
@@ -319,10 +353,15 @@ impl Flight {
             .then_some(FillError::Size { expected, announced })
     }
 
+    /// The stored response that the request selects.
+    pub(super) const fn selected(&self) -> Option<&Selected> {
+        self.selected.as_ref()
+    }
+
     /// The head of `response` as it is stored.
     pub(super) fn stored_head(&self, response: &OriginResponse) -> Stored {
         let request = Request {
-            method: &http::Method::GET,
+            method: &Method::GET,
             headers: &self.ask.headers,
         };
         let head = (response.status, &response.headers);

@@ -149,7 +149,10 @@ pub(super) fn shown<B>(request: &Request<B>) -> Uri {
         .extensions()
         .get::<Inside>()
         .filter(|_| uri.authority().is_none());
-    let whole = inside.and_then(|inside| Uri::try_from(format!("https://{inside}{uri}")).ok());
+    let has_path = uri.path().starts_with('/');
+    let whole = inside
+        .filter(|_| has_path)
+        .and_then(|inside| Uri::try_from(format!("https://{inside}{uri}")).ok());
     whole.unwrap_or_else(|| uri.clone())
 }
 

@@ -13,6 +13,7 @@ use super::{
     Pipeline,
     fetch::{Flight, LedOutcome, announced_length, tell},
     shared::{Filling, Shared},
+    tags::announced,
 };
 use crate::{
     fill::{Fill, FillError, OnAbort, Partial, Promise, Pump, Received, Source, partial::Kept},
@@ -44,7 +45,10 @@ pub(super) struct Heads {
 impl Heads {
     /// The digest that the content must have.
     pub(super) fn expected(&self, flight: &Flight) -> Option<Digest> {
-        flight.digest().filter(|_| self.head.status == StatusCode::OK)
+        flight
+            .digest()
+            .filter(|_| self.head.status == StatusCode::OK)
+            .or(flight.announced)
     }
 }
 
@@ -154,6 +158,7 @@ impl Pipeline {
             // Each asks for itself, and hears what the upstream says.
             return flight.permit.keep_private();
         }
+        flight.announced = announced(&flight.ask.target, &response);
         if let Some(error) = flight.other_size(&response) {
             self.note_failure(&flight, &error);
             return flight.share(Shared::Mismatch {
@@ -163,7 +168,7 @@ impl Pipeline {
         let head = flight.stored_head(&response);
         let promise = Promise {
             announced: announced_length(&response),
-            expected: flight.digest(),
+            expected: flight.digest().or(flight.announced),
         };
         let room = self.room(promise).await;
         let (pump, fill) = Pump::new(room, promise, OnAbort::Continue);

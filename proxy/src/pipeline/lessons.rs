@@ -183,7 +183,11 @@ impl Pipeline {
             return Responses::new((same, Vec::new()).into());
         }
         let key = target.key.as_str();
-        let found = self.0.store.lookup_content(key, known.digest, is_for_good).await;
+        let sharable = self.sharable(target);
+        let store = &self.0.store;
+        let found = store
+            .lookup_content(key, known.digest, is_for_good, sharable)
+            .await;
         if found.heads().is_empty() {
             // What the origin said when there was nothing is still an answer; other content is none.
             let others = entry.responses().filter(|one| one.head.status != StatusCode::OK);

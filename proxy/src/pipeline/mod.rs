@@ -7,6 +7,7 @@
 //! inside      a request out of an opened CONNECT is about the host of that CONNECT
 //! host        a request that two readers could understand differently is refused
 //! route       which upstream, which target: deny by default
+//! clients     who may have what comes from there; the users of the door /v2/
 //! loop        before anything is asked of an upstream
 //! intercept   CONNECT to a host that is opened: what comes out of it begins at the top again
 //! tunnel      any other CONNECT has no target that could be stored
@@ -19,11 +20,13 @@
 //! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
 //! replacing the settings is the next generation over the same store, flights and counters.
 
+mod admit;
 mod ask;
 mod at_hand;
 mod authority;
 mod current;
 mod deviations;
+mod door;
 mod fetch;
 mod fills;
 mod forward;
@@ -44,6 +47,7 @@ mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
+mod tags;
 mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
@@ -65,6 +69,7 @@ use crate::{
     metrics::{Counted, Gauges, Metrics, Outcome},
     origin::{Origin, OriginError},
     policy::headers as fields,
+    registry::{self, Guests},
     respond,
     route::{Route, Router, Target},
     settings::Settings,
@@ -92,6 +97,7 @@ struct Layers {
     settings: Settings,
     router: Router,
     origin: Origin,
+    guests: Guests,
     /// Opens CONNECT to some hosts, where there are such.
     authority: Option<Authority>,
     // What all generations share.
@@ -145,6 +151,7 @@ impl Pipeline {
             router: Router::new(&settings),
             admission: Admission::new(&settings.limits),
             fills: Arc::new(Fills::new(&settings)),
+            guests: Guests::new(settings.registry.users_file.as_deref()),
             settings,
             store,
             origin,
@@ -170,6 +177,7 @@ impl Pipeline {
         Ok(Self(Arc::new(Layers {
             router: Router::new(&settings),
             origin: layers.origin.under(&layers.settings, &settings)?,
+            guests: Guests::new(settings.registry.users_file.as_deref()),
             settings,
             authority,
             admission: layers.admission.clone(),
@@ -191,8 +199,9 @@ impl Pipeline {
         let queue = request.extensions().get::<SpanQueue>().cloned();
         let method = request.method().clone();
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
+        let is_registry = self.is_at_door(&request);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
-        let (answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
+        let (mut answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
             let shown = shown_if_wanted(&inside::shown(&request));
             let (answer, counted, slot) = self.admitted(request, client).await;
             (answer, counted, shown, slot)
@@ -201,6 +210,9 @@ impl Pipeline {
             let answer = Answer::generated(refusal, Outcome::Refused, "client-refused");
             (answer, Counted::default(), "-".into(), None)
         };
+        if is_registry {
+            registry::speak(&mut answer.response);
+        }
         let record = self.record(&answer, (method, client), (counted, shown), started);
         let (parts, payload, record) = self.finish(answer, record);
         let body = ResponseBody::new(payload, Some(record))
@@ -303,48 +315,6 @@ impl Pipeline {
         &self.0.settings
     }
 
-    /// Brings a request into the form in which every door's requests are routed, or refuses it.
-    fn settle<B>(&self, request: &mut Request<B>) -> Result<(), Box<Answer>> {
-        let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
-            Box::new(Answer::generated(
-                respond::problem(problem),
-                Outcome::Refused,
-                detail,
-            ))
-        };
-        match request.extensions().get::<Inside>().cloned() {
-            Some(inside) => inside
-                .settle(request)
-                .map_err(|error| refuse(&respond::out_of_place(&error), error.kind())),
-            None => authority::normalise(request, &self.0.router)
-                .map_err(|_ambiguous| refuse(&respond::bad_host(), "bad-host")),
-        }
-    }
-
-    /// The layers before any target is looked at: where the request goes, or the answer that refuses it.
-    fn admit(
-        &self,
-        (method, uri, version): (&Method, &http::Uri, Version),
-        headers: &HeaderMap,
-    ) -> Result<Route, Box<Answer>> {
-        let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
-            let refusal = respond::problem(problem);
-            Box::new(Answer::generated(refusal, Outcome::Refused, detail))
-        };
-        if !fields::has_valid_host(version, headers) {
-            return Err(refuse(&respond::bad_host(), "bad-host"));
-        }
-        let route = self.0.router.route(method, uri).map_err(|error| {
-            let problem = respond::unrouted(&error);
-            let kind = problem.kind.rsplit(':').next().unwrap_or_default();
-            refuse(&problem, kind)
-        })?;
-        if fields::passed_us_before(headers, &self.0.pseudonym) {
-            return Err(refuse(&respond::loops(&shown_target(uri)), "loop"));
-        }
-        Ok(route)
-    }
-
     /// Where answers about `target` are counted.
     fn counted(&self, target: &Target) -> Counted {
         let upstream = target.upstream.name.as_str();
@@ -374,7 +344,7 @@ impl Pipeline {
             return (page, Counted::default());
         }
         let line = (request.method(), request.uri(), request.version());
-        let route = match self.admit(line, request.headers()) {
+        let route = match self.admit(line, (request.headers(), client)) {
             Ok(route) => route,
             Err(refusal) => return (*refusal, Counted::default()),
         };
@@ -389,20 +359,12 @@ impl Pipeline {
                 let answer = Answer::generated(refusal, Outcome::Refused, "inside-in-clear");
                 (answer, self.counted(&target))
             }
+            Route::RegistryBase => (door::base(), Counted::default()),
             Route::Target(target) => {
                 let counted = self.counted(&target);
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-                    let (mut parts, _no_content) = request.into_parts();
-                    fields::strip_unkeyed(&mut parts.headers);
-                    let ask = Ask {
-                        interim: self.interim(&parts.extensions),
-                        method: parts.method,
-                        headers: parts.headers,
-                        target,
-                        client,
-                        known: None,
-                    };
-                    self.retrieve(ask).await
+                    let (parts, _no_content) = request.into_parts();
+                    self.answer_retrieval(parts, target, client).await
                 } else {
                     self.forward(request, &target).await
                 };

@@ -1,8 +1,8 @@
 //! GET and HEAD: what the store has, whether it may be sent, and who asks the origin if not.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{Method, Version};
+use http::{Method, Version, request};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::oneshot,
@@ -12,16 +12,17 @@ use tokio::{
 use super::{
     Answer, Ask, Pipeline, Shared,
     present::{Source, present},
+    private_keys::Audience,
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
     ecosystem::{self, Known},
     fill::collapse::{Joined, State},
     metrics::{Event, Outcome},
-    policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored},
-    respond,
+    policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored, headers as fields},
+    registry, respond,
     route::Target,
-    store::{Content, ContentRef, Responses},
+    store::{Content, ContentRef, Responses, StoredResponse},
 };
 
 /// How often a request joins again after a flight that it could not use. Each round means that somebody else's
@@ -47,6 +48,10 @@ impl Selected {
     pub(super) fn content(&self) -> ContentRef {
         self.entry.content(self.index)
     }
+
+    pub(super) fn response(&self) -> StoredResponse {
+        self.entry.response(self.index)
+    }
 }
 
 /// What a round came to.
@@ -57,6 +62,28 @@ pub(super) enum Round {
 }
 
 impl Pipeline {
+    /// Answers a GET or HEAD about `target`.
+    pub(super) async fn answer_retrieval(
+        &self,
+        mut parts: request::Parts,
+        target: Arc<Target>,
+        client: IpAddr,
+    ) -> Answer {
+        fields::strip_unkeyed(&mut parts.headers);
+        let accepts = registry::prepare(&target, &mut parts.headers);
+        let ask = Ask {
+            interim: self.interim(&parts.extensions),
+            method: parts.method,
+            headers: parts.headers,
+            target: Arc::clone(&target),
+            client,
+            known: None,
+        };
+        let mut answer = self.retrieve(ask).await;
+        registry::present(&target, accepts.as_ref(), &mut answer.response);
+        answer
+    }
+
     pub(super) async fn retrieve(&self, mut ask: Ask) -> Answer {
         ask.known = self.known_in_advance(&ask).await;
         let ask = Arc::new(ask);
@@ -175,14 +202,14 @@ impl Pipeline {
         overrides: &Overrides,
     ) -> Round {
         // A HEAD has no content that could fill the store: it is asked as it is, for this client.
-        if ask.method == Method::HEAD {
+        // Except about a tag that is held: what all have to know is asked once for all.
+        if ask.method == Method::HEAD && !(ask.target.is_tag() && selected.is_some()) {
             return self.head(ask, selected, why, overrides).await;
         }
-        if self
-            .0
-            .private_keys
-            .contains(ask.target.key.as_str(), Instant::now())
-        {
+        // "no-store … for this request" (RFC 9111 §5.2.1.5): it neither leads others nor follows them.
+        let is_apart = policy::cache_control::RequestDirectives::of(&ask.headers).no_store;
+        let private = &self.0.private_keys;
+        if is_apart || private.contains(ask.target.key.as_str(), &ask.headers, Instant::now()) {
             return Round::Alone(why);
         }
         match self.0.collapse.join(key, &ask.headers) {
@@ -204,7 +231,8 @@ impl Pipeline {
                 }
                 State::Shared(shared) => self.follow(ask, selected, why, overrides, &shared).await,
                 State::Private => Round::Alone(why),
-                State::Abandoned | State::Waiting => Round::Again,
+                State::Personal if Audience::Credentialed.includes(&ask.headers) => Round::Alone(why),
+                State::Personal | State::Abandoned | State::Waiting => Round::Again,
             },
         }
     }

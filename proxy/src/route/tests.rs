@@ -16,7 +16,7 @@ fn router() -> Router {
 fn route(uri: &str) -> Result<Target, RouteError> {
     match router().route(&Method::GET, &uri.parse().unwrap())? {
         Route::Target(target) => Ok(Target::clone(&target)),
-        other @ (Route::Tunnel { .. } | Route::Intercept { .. }) => panic!("{other:?}"),
+        other @ (Route::Tunnel { .. } | Route::Intercept { .. } | Route::RegistryBase) => panic!("{other:?}"),
     }
 }
 

@@ -54,32 +54,17 @@ impl Store {
         }
     }
 
-    /// A 200 stored under another key whose content is `digest`, now stored under `key`, too: the same bytes under another
-    /// name. Empty when there is none. With `is_for_good` the key itself carries the digest, else it is only taught.
-    pub async fn lookup_content(&self, key: &str, digest: Digest, is_for_good: bool) -> Responses {
-        // In this order: what moves from the queue to the index meanwhile is seen.
-        if self.0.behind.body(&digest).is_none() && !self.0.index.ledger().may_have(&digest) {
+    /// A 200 whose content is `digest`, that is `wanted`, now stored under `key`, too: the same bytes under another name. Empty
+    /// when there is none. With `is_for_good` the key itself carries the digest, else it is only taught.
+    pub async fn lookup_content(
+        &self,
+        key: &str,
+        digest: Digest,
+        is_for_good: bool,
+        wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
+    ) -> Responses {
+        let Some(mut response) = self.find_content(digest, wanted).await else {
             return Responses::default();
-        }
-        let store = self.clone();
-        let found = blocking(move || {
-            store.0.behind.settle([], Some(&digest));
-            let Some(other) = store.0.index.key_of(&digest)? else {
-                return Ok(None);
-            };
-            let responses = store.0.index.responses(&other)?;
-            Ok(responses
-                .into_iter()
-                .find(|response| response.content.digest == digest && response.head.status == StatusCode::OK))
-        })
-        .await;
-        let mut response = match found {
-            Ok(Some(response)) => response,
-            Ok(None) => return Responses::default(),
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "the index could not be read; treated as a miss");
-                return Responses::default();
-            }
         };
         response.head.known_digest = is_for_good;
         response.head.selecting = Selecting::default();
@@ -89,6 +74,39 @@ impl Store {
         }
         response.head.known_digest = true;
         Responses::new((vec![response], Vec::new()).into())
+    }
+
+    /// A 200 under whatever key whose content is `digest` and that is `wanted`: equal bytes may have come from an upstream that not
+    /// everybody may use.
+    pub async fn find_content(
+        &self,
+        digest: Digest,
+        wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
+    ) -> Option<StoredResponse> {
+        // In this order: what moves from the queue to the index meanwhile is seen.
+        if self.0.behind.body(&digest).is_none() && !self.0.index.ledger().may_have(&digest) {
+            return None;
+        }
+        let store = self.clone();
+        let found = blocking(move || {
+            store.0.behind.settle([], Some(&digest));
+            for key in store.0.index.keys_of(&digest)? {
+                let found = store.0.index.responses(&key)?.into_iter().find(|response| {
+                    response.content.digest == digest
+                        && response.head.status == StatusCode::OK
+                        && wanted(response)
+                });
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            Ok(None)
+        })
+        .await;
+        found.unwrap_or_else(|error| {
+            tracing::warn!(error = %Chain(&error), "the index could not be read; treated as a miss");
+            None
+        })
     }
 
     /// Opens content for reading. `None` when it is missing, not of the size that the index says, or, for a body small enough

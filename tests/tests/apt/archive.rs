@@ -112,7 +112,6 @@ fn build(lab: &Lab, number: usize) -> Result<()> {
         };
         let control = format!(
             "Package: {name}\nVersion: {version}.0+lab\nArchitecture: amd64\nMaintainer: Lab <lab@lab.example>\n{depends}Description: {}\n",
-            // Sizes differ, so that validators made of time and size do, too.
             "a package of the lab ".repeat(version)
         );
         durable::write(&tree.join("DEBIAN/control"), control.as_bytes(), 0o644)?;
@@ -137,7 +136,12 @@ fn build(lab: &Lab, number: usize) -> Result<()> {
     let release = fs::read_to_string(stable.join("Release")).context("no Release")?;
     durable::write(
         &stable.join("Release"),
-        format!("Acquire-By-Hash: yes\n{release}").as_bytes(),
+        // Sizes differ, so that validators made of time and size do, too.
+        format!(
+            "Acquire-By-Hash: yes\nDescription: {}\n{release}",
+            "changed ".repeat(number)
+        )
+        .as_bytes(),
         0o644,
     )?;
     sign(lab, &stable)?;

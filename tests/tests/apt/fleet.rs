@@ -11,7 +11,7 @@ mod as_root {
     use crate::{
         archive::{Archive, PACKAGES, flip},
         client::{Client, Route, cache},
-        origin::requests,
+        origin::{Request, requests},
     };
 
     const DOORS: [Route; 3] = [Route::ForwardProxy, Route::MirrorPath, Route::HostPath];
@@ -70,7 +70,7 @@ mod as_root {
         at_once(&clients, install)?;
         let requests = archive.requests()?;
         for request in requests.iter().filter(|request| request.status == 200) {
-            let same = |other: &&crate::origin::Request| other.status == 200 && other.path == request.path;
+            let same = |other: &&Request| other.status == 200 && other.path == request.path;
             let times = requests.iter().filter(same).count();
             assert_eq!(times, 1, "{} crossed more than once: {requests:#?}", request.path);
         }
@@ -118,7 +118,12 @@ mod as_root {
             outcome.map(|()| flips)
         });
         let flips = outcome?;
-        assert!(flips > 3, "the archive changed {flips} times only");
+        let is_new = |request: &Request| request.status == 200 && request.path.ends_with("/InRelease");
+        let documents = requests(&lab)?.iter().filter(|request| is_new(request)).count();
+        assert!(
+            flips > 3 && documents > 1,
+            "the archive changed {flips} times, and the cache saw {documents} documents"
+        );
 
         // What is in force in the end is what everybody gets.
         archive.flip(2)?;
