@@ -14,19 +14,17 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::{body::Incoming, client::conn::http2};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout},
 };
 
 use super::{
     connect::{Connector, Stream},
     error::{ConnectError, ExchangeError},
-    open,
+    open::{self, Http1, Socket},
     outgoing::{Content, Outgoing, Way},
 };
 
@@ -71,14 +69,14 @@ struct State {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Content>,
+    connection: Http1,
     since: Instant,
 }
 
 /// The right to a connection until the body that it carries was read.
 pub(super) struct Lease {
     destination: Arc<Destination>,
-    sender: http1::SendRequest<Content>,
+    connection: Http1,
     permit: OwnedSemaphorePermit,
 }
 
@@ -91,21 +89,75 @@ impl fmt::Debug for Lease {
 impl Lease {
     /// The body was read to its end: the next request may use the connection.
     pub(super) fn give_back(self) {
-        if self.sender.is_closed() {
+        if self.connection.sender.is_closed() {
             return;
         }
         let idle = Idle {
-            sender: self.sender,
+            connection: self.connection,
             since: Instant::now(),
         };
         self.destination.lock().idle.push(idle);
         // Whoever waits for the permit finds the connection.
         drop(self.permit);
     }
+
+    /// Whether the body can be read past hyper.
+    pub(super) fn has_socket(&self) -> bool {
+        self.connection.socket.is_some()
+    }
+
+    /// Takes the connection out of hyper, in the middle of a body. What hyper has handed to the body stays there; `None` when the
+    /// connection has ended.
+    pub(super) async fn into_socket(self) -> Option<(Socket, Place)> {
+        let (reply, socket) = oneshot::channel();
+        self.connection.socket?.send(reply).ok()?;
+        let place = Place {
+            destination: self.destination,
+            permit: self.permit,
+        };
+        Some((socket.await.ok()?, place))
+    }
+}
+
+/// The right to a connection that hyper does not have.
+pub(super) struct Place {
+    destination: Arc<Destination>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// Who has one of these may read in wide pieces.
+    pub(super) fn wide_pieces(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.destination.connector.wide_pieces)
+    }
+
+    /// The body was read to its end: the next request may use the connection.
+    pub(super) fn give_back(self, stream: TcpStream) {
+        let tasks = self.destination.connector.tasks.clone();
+        let Self { destination, permit } = self;
+        let again = async move {
+            let tasks = &destination.connector.tasks;
+            if let Ok(connection) = open::http1(Box::new(stream), &destination.way.end, tasks).await {
+                Lease {
+                    destination: Arc::clone(&destination),
+                    connection,
+                    permit,
+                }
+                .give_back();
+            }
+        };
+        tasks.spawn(again);
+    }
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Content>, OwnedSemaphorePermit),
+    Http1(Http1, OwnedSemaphorePermit),
     Http2(http2::SendRequest<Content>),
 }
 
@@ -178,9 +230,9 @@ impl Destination {
     /// [`ExchangeError`].
     pub(super) async fn probe(self: &Arc<Self>) -> Result<(), ExchangeError> {
         match self.checkout(false).await? {
-            (Sender::Http1(sender, permit), _) => Lease {
+            (Sender::Http1(connection, permit), _) => Lease {
                 destination: Arc::clone(self),
-                sender,
+                connection,
                 permit,
             }
             .give_back(),
@@ -194,7 +246,7 @@ impl Destination {
         let mut state = self.lock();
         state
             .idle
-            .retain(|idle| now < idle.since + IDLE_TIMEOUT && !idle.sender.is_closed());
+            .retain(|idle| now < idle.since + IDLE_TIMEOUT && !idle.connection.sender.is_closed());
         if state
             .http2
             .as_ref()
@@ -210,10 +262,10 @@ impl Destination {
             return Ok((Sender::Http2(shared), true));
         }
         let permit = self.permit().await?;
-        while may_reuse && let Some(mut sender) = self.idle() {
+        while may_reuse && let Some(mut connection) = self.idle() {
             // The body before was read to its end; the connection is ready, or closes, within the same moment.
-            if matches!(timeout(READY_WITHIN, sender.ready()).await, Ok(Ok(()))) {
-                return Ok((Sender::Http1(sender, permit), true));
+            if matches!(timeout(READY_WITHIN, connection.sender.ready()).await, Ok(Ok(()))) {
+                return Ok((Sender::Http1(connection, permit), true));
             }
         }
         let is_unknown = self.way.tls.is_some() && !self.lock().speaks_http1;
@@ -231,9 +283,9 @@ impl Destination {
             self.lock().http2 = Some((sender.clone(), Instant::now()));
             return Ok((Sender::Http2(sender), false));
         }
-        let sender = open::http1(stream, &self.way.end, &self.connector.tasks).await?;
+        let connection = open::http1(stream, &self.way.end, &self.connector.tasks).await?;
         self.lock().speaks_http1 = true;
-        Ok((Sender::Http1(sender, permit), false))
+        Ok((Sender::Http1(connection, permit), false))
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, ExchangeError> {
@@ -263,12 +315,12 @@ impl Destination {
         Some(sender.clone())
     }
 
-    fn idle(&self) -> Option<http1::SendRequest<Content>> {
+    fn idle(&self) -> Option<Http1> {
         let now = Instant::now();
         let mut state = self.lock();
         while let Some(idle) = state.idle.pop() {
-            if !idle.sender.is_closed() && now < idle.since + IDLE_TIMEOUT {
-                return Some(idle.sender);
+            if !idle.connection.sender.is_closed() && now < idle.since + IDLE_TIMEOUT {
+                return Some(idle.connection);
             }
         }
         None
@@ -298,12 +350,13 @@ impl Destination {
         outgoing: &Outgoing<'_>,
     ) -> Result<(Response<Incoming>, Option<Lease>), Unanswered> {
         match sender {
-            Sender::Http1(mut sender, permit) => {
+            Sender::Http1(mut connection, permit) => {
                 let request = self.way.request(outgoing, false);
-                let response = sender.try_send_request(request).await.map_err(unanswered)?;
+                let sending = connection.sender.try_send_request(request);
+                let response = sending.await.map_err(unanswered)?;
                 let lease = Lease {
                     destination: Arc::clone(self),
-                    sender,
+                    connection,
                     permit,
                 };
                 Ok((response, Some(lease)))

@@ -14,6 +14,7 @@ use url::{Position, Url};
 use super::{
     OriginBody, OriginError, OriginRequest, OriginResponse,
     connect::Connector,
+    flow::{ByHyper, Flow},
     health::{Health, Standing},
     outgoing::Outgoing,
     parent::basic_of,
@@ -201,8 +202,11 @@ impl Origin {
             let (head, incoming) = response.into_parts();
             let Some(next) = redirect::target(request, url, (head.status, &head.headers))? else {
                 let current = Current {
-                    incoming,
-                    lease,
+                    flow: Flow::Hyper(ByHyper {
+                        may_be_kept: is_persistent(head.version, &head.headers),
+                        incoming,
+                        lease,
+                    }),
                     nth,
                     redirected: hop.map(|(url, _)| url),
                 };
@@ -334,6 +338,13 @@ async fn sweep(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         inner.setup.sweep(Instant::now());
     }
+}
+
+/// Whether the connection stays open after this response, as far as the response says (RFC 9112 §9.3).
+fn is_persistent(version: http::Version, headers: &HeaderMap) -> bool {
+    let mut options = headers.get_all(http::header::CONNECTION).iter();
+    version == http::Version::HTTP_11
+        && options.all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
 fn origin_of(url: &Url) -> String {
