@@ -22,8 +22,8 @@ use tokio::{
 };
 
 use super::{
+    lease::{Lease, Place},
     open::Socket,
-    pool::{Lease, Place},
 };
 
 /// Below this many bytes taking the connection out of hyper gains nothing.

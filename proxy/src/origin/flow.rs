@@ -8,7 +8,7 @@ use hyper::body::{Body, Incoming};
 use super::{
     bulk::{Bulk, LEAST},
     error::BodyFault,
-    pool::Lease,
+    lease::Lease,
 };
 
 /// See the module.

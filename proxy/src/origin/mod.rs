@@ -24,6 +24,7 @@ mod error;
 mod flow;
 mod guard;
 mod health;
+mod lease;
 mod message;
 mod open;
 mod order;

@@ -17,14 +17,15 @@ use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http2};
 use tokio::{
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
 use super::{
     connect::{Connector, Stream},
     error::{ConnectError, ExchangeError},
-    open::{self, Http1, Socket},
+    lease::Lease,
+    open::{self, Http1},
     outgoing::{Content, Outgoing, Way},
 };
 
@@ -71,89 +72,6 @@ struct State {
 struct Idle {
     connection: Http1,
     since: Instant,
-}
-
-/// The right to a connection until the body that it carries was read.
-pub(super) struct Lease {
-    destination: Arc<Destination>,
-    connection: Http1,
-    permit: OwnedSemaphorePermit,
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").finish_non_exhaustive()
-    }
-}
-
-impl Lease {
-    /// The body was read to its end: the next request may use the connection.
-    pub(super) fn give_back(self) {
-        if self.connection.sender.is_closed() {
-            return;
-        }
-        let idle = Idle {
-            connection: self.connection,
-            since: Instant::now(),
-        };
-        self.destination.lock().idle.push(idle);
-        // Whoever waits for the permit finds the connection.
-        drop(self.permit);
-    }
-
-    /// Whether the body can be read past hyper.
-    pub(super) fn has_socket(&self) -> bool {
-        self.connection.socket.is_some()
-    }
-
-    /// Takes the connection out of hyper, in the middle of a body. What hyper has handed to the body stays there; `None` when the
-    /// connection has ended.
-    pub(super) async fn into_socket(self) -> Option<(Socket, Place)> {
-        let (reply, socket) = oneshot::channel();
-        self.connection.socket?.send(reply).ok()?;
-        let place = Place {
-            destination: self.destination,
-            permit: self.permit,
-        };
-        Some((socket.await.ok()?, place))
-    }
-}
-
-/// The right to a connection that hyper does not have.
-pub(super) struct Place {
-    destination: Arc<Destination>,
-    permit: OwnedSemaphorePermit,
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
-    }
-}
-
-impl Place {
-    /// Who has one of these may read in wide pieces.
-    pub(super) fn wide_pieces(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.destination.connector.wide_pieces)
-    }
-
-    /// The body was read to its end: the next request may use the connection.
-    pub(super) fn give_back(self, stream: TcpStream) {
-        let tasks = self.destination.connector.tasks.clone();
-        let Self { destination, permit } = self;
-        let again = async move {
-            let tasks = &destination.connector.tasks;
-            if let Ok(connection) = open::http1(Box::new(stream), &destination.way.end, tasks).await {
-                Lease {
-                    destination: Arc::clone(&destination),
-                    connection,
-                    permit,
-                }
-                .give_back();
-            }
-        };
-        tasks.spawn(again);
-    }
 }
 
 enum Sender {
@@ -230,15 +148,37 @@ impl Destination {
     /// [`ExchangeError`].
     pub(super) async fn probe(self: &Arc<Self>) -> Result<(), ExchangeError> {
         match self.checkout(false).await? {
-            (Sender::Http1(connection, permit), _) => Lease {
-                destination: Arc::clone(self),
-                connection,
-                permit,
-            }
-            .give_back(),
+            (Sender::Http1(connection, permit), _) => self.keep(connection, permit),
             (Sender::Http2(_), _) => {}
         }
         Ok(())
+    }
+
+    /// Keeps a connection over which everything was read; `permit` is whose place it has.
+    pub(super) fn keep(&self, connection: Http1, permit: OwnedSemaphorePermit) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let since = Instant::now();
+        self.lock().idle.push(Idle { connection, since });
+        // Whoever waits for the permit finds the connection.
+        drop(permit);
+    }
+
+    /// Keeps a connection that hyper does not have.
+    pub(super) fn keep_socket(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let tasks = self.connector.tasks.clone();
+        tasks.spawn(async move {
+            let opened = open::http1(Box::new(stream), &self.way.end, &self.connector.tasks).await;
+            if let Ok(connection) = opened {
+                self.keep(connection, permit);
+            }
+        });
+    }
+
+    /// See [`super::lease::Place::wide_pieces`].
+    pub(super) fn wide_pieces(&self) -> &Arc<Semaphore> {
+        &self.connector.wide_pieces
     }
 
     /// Closes what has been idle for too long; tells whether anything is left.
