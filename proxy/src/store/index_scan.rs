@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use kato_shared::Digest;
-use redb::{ReadableMultimapTable, ReadableTable};
+use redb::{ReadableMultimapTable, ReadableTable, TableDefinition};
 
 use super::{
     StoreError, StoredResponse,
@@ -30,10 +30,14 @@ impl Handle {
         })
     }
 
-    /// What `keys` is to remember of every key.
-    pub(super) fn prints(&self, keys: &Keys) -> Result<Vec<u64>, StoreError> {
+    /// What `keys` is to remember of every key of a table.
+    pub(super) fn prints(
+        &self,
+        table: TableDefinition<'static, &'static str, &'static [u8]>,
+        keys: &Keys,
+    ) -> Result<Vec<u64>, StoreError> {
         self.read("read the keys", |transaction| {
-            let table = transaction.open_table(RESPONSES)?;
+            let table = transaction.open_table(table)?;
             let mut prints =
                 Vec::with_capacity(usize::try_from(redb::ReadableTableMetadata::len(&table)?).unwrap_or(0));
             for row in table.iter()? {

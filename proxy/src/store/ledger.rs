@@ -21,8 +21,9 @@ use super::{
     eviction::{Policy, S3Fifo, Standing},
     index::Handle,
     keys::Keys,
+    known::KNOWN,
     pins::{Pin, Pins},
-    tables::Effect,
+    tables::{Effect, RESPONSES},
 };
 
 /// Times of use are kept to this many seconds, so that what is hot is not written down again and again.
@@ -31,7 +32,10 @@ const COARSE_SECS: i64 = 64;
 /// The memory of one store's content.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
+    /// Those with a stored response,
     keys: Keys,
+    /// and those that a document has taught something about.
+    taught: Keys,
     state: Mutex<State>,
     loaded: Condvar,
 }
@@ -105,9 +109,19 @@ impl Ledger {
         }
     }
 
-    /// Which keys the index has.
+    /// Which keys have a response in the index.
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// Which keys something is taught about.
+    pub(super) fn taught(&self) -> &Keys {
+        &self.taught
+    }
+
+    /// Whether there may be anything in the index about `key`; false is certain.
+    pub(super) fn may_know(&self, key: &str) -> bool {
+        self.keys.may_have(key) || self.taught.may_have(key)
     }
 
     /// Whether content may be in the index; false is certain, but for content that is being evicted.
@@ -232,7 +246,7 @@ impl Ledger {
         let state = self.lock();
         LedgerFigures {
             contents: state.policy.len(),
-            memory: state.policy.memory() + self.keys.memory(),
+            memory: state.policy.memory() + self.keys.memory() + self.taught.memory(),
             ghosts: state.policy.ghosts(),
             pinned: state.policy.held(),
             pinned_bytes: state.policy.held_bytes(),
@@ -346,7 +360,8 @@ impl Drop for Done<'_> {
 }
 
 fn load(ledger: &Ledger, index: &Handle) -> Result<(), StoreError> {
-    ledger.keys.learn(index.prints(&ledger.keys)?);
+    ledger.keys.learn(index.prints(RESPONSES, &ledger.keys)?);
+    ledger.taught.learn(index.prints(KNOWN, &ledger.taught)?);
     let rows = index.standings()?;
     let contents = rows.len();
     ledger.adopt(rows);

@@ -1,6 +1,6 @@
 //! The store as its users see it, on a real folder: quota, eviction, pins, garbage, older schemas.
 
-mod known;
+mod names;
 
 use std::path::Path;
 

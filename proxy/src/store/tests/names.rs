@@ -39,12 +39,20 @@ async fn known_content_that_is_not_stored_is_known_without_the_index() {
     let store = open(dir.path());
     let other = key("other");
     put_small(&store, "one", b"content").await;
-    let found = store.lookup_content(&other, Digest::of(b"content")).await;
+    let found = store
+        .lookup_content(&other, Digest::of(b"content"), true, |_| true)
+        .await;
     assert_eq!(found.heads().len(), 1);
     assert!(is_stored(&store, "other"));
     let absent = Digest::of(b"absent");
     assert!(!store.0.index.ledger().may_have(&absent));
-    assert!(store.lookup_content(&other, absent).await.heads().is_empty());
+    assert!(
+        store
+            .lookup_content(&other, absent, true, |_| true)
+            .await
+            .heads()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
