@@ -2,15 +2,16 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{
     OriginError,
     auth::Auth,
+    bulk::WIDE_AT_ONCE,
     connect::Connector,
     dial::Winners,
     dns::{Lifetimes, Resolver, SystemLookup},
@@ -60,6 +61,7 @@ impl Setup {
             winners: Winners::default(),
             patience: settings.limits.connect_timeout.get(),
             tasks: TaskTracker::new(),
+            wide_pieces: Arc::new(Semaphore::new(WIDE_AT_ONCE)),
         };
         let common = Tls::common(&settings.origins)?;
         let bounds = Bounds {
