@@ -63,6 +63,7 @@ use crate::{
     store::Store,
 };
 
+pub(crate) use at_hand::LastingBody;
 pub use at_hand::{AtHand, Lasting};
 pub use current::Current;
 use fills::Fills;
