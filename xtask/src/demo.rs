@@ -1,10 +1,10 @@
-//! `cargo xtask demo`: the two release binaries, then `kato demo`, whose exit code is ours.
+//! `cargo xtask demo`: the two programs as they are handed out, then `kato demo`, whose exit code is ours.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{process::Tool, progress::Progress, workspace};
+use crate::{dist, process::Tool, progress::Progress};
 
 /// Builds and runs; 1 when the build fails or the demo dies by a signal.
 pub(crate) fn run(args: &[String]) -> ExitCode {
@@ -20,19 +20,10 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
 /// Headings go to stderr here: with `--json`, stdout is the demo's one document.
 fn build_and_run(args: &[String]) -> Result<u8> {
     let progress = Progress::start("demo");
-    progress.aside("building the release binaries of kato and kato-proxy");
-    Tool::cargo()
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "kato-upgrader",
-            "--package",
-            "kato-proxy",
-        ])
-        .run()?;
+    progress.aside("building kato and kato-proxy");
+    let programs = dist::programs()?;
     progress.aside("kato demo");
-    let status = Tool::new(workspace().join("target/release/kato"))
+    let status = Tool::new(programs.join("bin/kato"))
         .args(["demo"])
         .args(args)
         .status()?;

@@ -2,7 +2,8 @@
 //!
 //! | Command | In one line |
 //! |---|---|
-//! | `demo [-- ARGS…]` | release binaries, then `kato demo ARGS…` |
+//! | `demo [-- ARGS…]` | release programs, then `kato demo ARGS…` |
+//! | `dist` | what is handed out: programs without symbols, settings, documents, digests, one archive |
 //! | `test [-- AREA]` | Debian packages, build, unit + integration + doc tests; or one area |
 //! | `bench [-- ARGS…]` | release binaries and peers, then the harness in `bench/` |
 //! | `check` | fmt, clippy, rustdoc, cargo-deny, tidy |
@@ -22,6 +23,7 @@
 mod bench;
 mod check;
 mod demo;
+mod dist;
 mod fuzz;
 mod packages;
 mod process;
@@ -49,6 +51,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Makes what is handed out, below `target/dist`.
+    Dist,
     /// Runs every test, or those of one area.
     Test {
         /// The one area to run.
@@ -96,6 +100,7 @@ impl From<anyhow::Error> for Stop {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Demo { args } => return demo::run(&args),
+        Task::Dist => dist::run(),
         Task::Test { area } => test::run(area.as_deref()),
         Task::Bench { args } => bench::run(&args),
         Task::Check => check::run(),

@@ -1,6 +1,4 @@
-//! What an operator does to the store beside looking: pins and garbage collection; and the figures of both for metrics.
-
-use std::fmt::Write as _;
+//! What an operator does to the store beside looking: pins and garbage collection.
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -13,7 +11,7 @@ use crate::{
     policy::{Overrides, is_fresh},
     respond,
     route::Router,
-    store::{LedgerFigures, Pin, Pinned, PinnedTotal, StoreError, StoredResponse, Totals},
+    store::{Pin, Pinned, PinnedTotal, StoreError, StoredResponse},
 };
 
 /// The answer of `GET /-/api/pins`, `POST /-/api/pin` and `POST /-/api/unpin`.
@@ -174,69 +172,6 @@ fn view(pinned: &Pinned) -> PinView {
         contents: pinned.contents,
         bytes: pinned.bytes,
     }
-}
-
-/// The store's families of the metrics page.
-pub(super) fn metrics(figures: &LedgerFigures, totals: Totals) -> String {
-    let mut page = String::new();
-    let families: [(&str, &str, &str, u64); 8] = [
-        (
-            "kato_proxy_stored_contents",
-            "gauge",
-            "Distinct contents in the store.",
-            totals.contents,
-        ),
-        (
-            "kato_proxy_pinned_contents",
-            "gauge",
-            "Contents kept from eviction by a pin.",
-            figures.pinned as u64,
-        ),
-        (
-            "kato_proxy_pinned_bytes",
-            "gauge",
-            "Bytes of pinned content.",
-            figures.pinned_bytes,
-        ),
-        (
-            "kato_proxy_evicted_contents_total",
-            "counter",
-            "Contents evicted for room.",
-            figures.evicted,
-        ),
-        (
-            "kato_proxy_evicted_bytes_total",
-            "counter",
-            "Bytes of evicted content.",
-            figures.evicted_bytes,
-        ),
-        (
-            "kato_proxy_store_memory_bytes",
-            "gauge",
-            "Memory that the order of eviction takes, for all contents together.",
-            figures.memory as u64,
-        ),
-        (
-            "kato_proxy_store_ghosts",
-            "gauge",
-            "Evicted contents that are remembered by a fingerprint.",
-            figures.ghosts as u64,
-        ),
-        (
-            "kato_proxy_store_loaded",
-            "gauge",
-            "1 when the order of eviction has been read back after the start.",
-            u64::from(figures.is_loaded),
-        ),
-    ];
-    for (name, kind, help, value) in families {
-        // Writing to a `String` cannot fail.
-        let _infallible = write!(
-            page,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-        );
-    }
-    page
 }
 
 #[cfg(test)]

@@ -2,13 +2,19 @@
 
 use std::fs;
 
+use crate::store::{LedgerFigures, ScrubFigures, Totals};
+
 /// Readings of the moment.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
-    /// Cache keys with a stored response.
-    pub responses: u64,
-    /// Bytes of distinct content.
-    pub bytes: u64,
+    /// What is stored.
+    pub totals: Totals,
+    /// What the eviction knows of it.
+    pub ledger: LedgerFigures,
+    /// What the scrub has done.
+    pub scrub: ScrubFigures,
+    /// Damaged contents that are kept to be looked at.
+    pub quarantined: usize,
     /// Responses on their way to the disk.
     pub queued: u64,
     /// Mirrors of upstreams, by the upstream's name and the mirror's URL, and whether the last request brought no answer.

@@ -3,35 +3,26 @@
 //! Every family has a help text and a type, counters end in `_total`, and units are seconds and bytes. Label values come from closed
 //! enums and from the settings, never from a request.
 
-use std::{
-    fmt::Write as _,
-    sync::{PoisonError, atomic::AtomicU64, atomic::Ordering::Relaxed},
+use std::sync::{
+    PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::{
-    Event, Gauges, Metrics, Outcome, UpstreamCounters, gauges,
-    histogram::{BUCKETS, Histogram},
-};
-use crate::{
-    origin::ErrorKind,
-    store::{Store, Trouble},
-};
-
-/// A counter or gauge without labels: name, help, value.
-type Plain = (&'static str, &'static str, u64);
+use super::{Event, Gauges, Metrics, Outcome, UpstreamCounters, gauges, page::Page, store};
+use crate::{origin::ErrorKind, store::Trouble};
 
 impl Metrics {
     /// The metrics page.
     pub fn render(&self, now: &Gauges) -> String {
-        let mut page = Page(String::new());
+        let mut page = Page::default();
         self.render_requests(&mut page);
         self.render_times(&mut page);
         self.render_events(&mut page);
         self.render_upstreams(&mut page);
-        render_store(&mut page, now);
+        store::render(&mut page, now);
         render_mirrors(&mut page, now);
         render_process(&mut page);
-        page.0
+        page.finish()
     }
 
     fn render_requests(&self, page: &mut Page) {
@@ -140,7 +131,7 @@ impl Metrics {
 
     fn render_upstreams(&self, page: &mut Page) {
         let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
-        let single: [(&str, &str, Reading); 2] = [
+        let single: [(&str, &str, Reading); 3] = [
             (
                 "kato_proxy_upstream_requests_total",
                 "Requests sent to upstreams.",
@@ -150,6 +141,11 @@ impl Metrics {
                 "kato_proxy_wan_bytes_total",
                 "Body bytes received from upstreams.",
                 |counters| &counters.bytes,
+            ),
+            (
+                "kato_proxy_upstream_tunnel_bytes_total",
+                "Bytes through CONNECT tunnels to hosts of an upstream.",
+                |counters| &counters.tunnel_bytes,
             ),
         ];
         for (name, help, reading) in single {
@@ -194,75 +190,11 @@ impl Metrics {
     }
 }
 
-/// What the scrub tells, as a part of the page.
-pub fn render_scrub(store: &Store) -> String {
-    let mut page = Page(String::new());
-    let scrub = store.scrub_figures();
-    for (name, kind, help, value) in [
-        (
-            "kato_proxy_scrub_bytes_total",
-            "counter",
-            "Bytes of content that the scrub has read.",
-            scrub.bytes,
-        ),
-        (
-            "kato_proxy_scrub_passes_total",
-            "counter",
-            "Times that the scrub has read all content.",
-            scrub.passes,
-        ),
-        (
-            "kato_proxy_damaged_total",
-            "counter",
-            "Contents that were found damaged.",
-            scrub.damaged,
-        ),
-        (
-            "kato_proxy_quarantined",
-            "gauge",
-            "Damaged contents that are kept for somebody to look at.",
-            store.quarantined().len() as u64,
-        ),
-    ] {
-        page.family(name, kind, help);
-        page.sample(name, &[], value);
-    }
-    page.0
-}
-
 /// A counter of an upstream for each outcome.
 type Readings = fn(&UpstreamCounters) -> &[AtomicU64];
 
 /// One counter of an upstream.
 type Reading = fn(&UpstreamCounters) -> &AtomicU64;
-
-fn render_store(page: &mut Page, now: &Gauges) {
-    page.plain(
-        "gauge",
-        &[
-            (
-                "kato_proxy_stored_responses",
-                "Cache keys with a stored response.",
-                now.responses,
-            ),
-            (
-                "kato_proxy_stored_bytes",
-                "Bytes of distinct content in the store.",
-                now.bytes,
-            ),
-            (
-                "kato_proxy_queued_responses",
-                "Stored responses on their way to the disk.",
-                now.queued,
-            ),
-            (
-                "kato_proxy_storing",
-                "1 while the store takes new content, 0 while bodies are passed through.",
-                u64::from(now.is_storing),
-            ),
-        ],
-    );
-}
 
 fn render_mirrors(page: &mut Page, now: &Gauges) {
     let name = "kato_proxy_mirror_down";
@@ -291,68 +223,4 @@ fn render_process(page: &mut Page) {
     let name = "kato_proxy_build_info";
     page.family(name, "gauge", "1, with the version of this program.");
     page.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-}
-
-/// The page being written. Writing to a `String` cannot fail.
-struct Page(String);
-
-impl Page {
-    fn line(&mut self, line: &str) {
-        let _infallible = writeln!(self.0, "{line}");
-    }
-
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(&format!("# HELP {name} {help}\n# TYPE {name} {kind}"));
-    }
-
-    /// Families of one sample each.
-    fn plain(&mut self, kind: &str, samples: &[Plain]) {
-        for (name, help, value) in samples {
-            self.family(name, kind, help);
-            self.sample(name, &[], *value);
-        }
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.line(&format!("{name}{} {value}", shown(labels)));
-    }
-
-    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
-        let now = histogram.snapshot();
-        for (bound, count) in BUCKETS.iter().zip(now.cumulative) {
-            let bound = bound.to_string();
-            self.sample(&format!("{name}_bucket"), &with(labels, ("le", &bound)), count);
-        }
-        self.sample(
-            &format!("{name}_bucket"),
-            &with(labels, ("le", "+Inf")),
-            now.count,
-        );
-        self.line(&format!("{name}_sum{} {}", shown(labels), now.sum.as_secs_f64()));
-        self.sample(&format!("{name}_count"), labels, now.count);
-    }
-}
-
-fn with<'l>(labels: &[(&'l str, &'l str)], last: (&'l str, &'l str)) -> Vec<(&'l str, &'l str)> {
-    labels.iter().copied().chain([last]).collect()
-}
-
-/// `{name="value",…}`, or nothing.
-fn shown(labels: &[(&str, &str)]) -> String {
-    if labels.is_empty() {
-        return String::new();
-    }
-    let pairs: Vec<String> = labels
-        .iter()
-        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
-        .collect();
-    format!("{{{}}}", pairs.join(","))
-}
-
-/// "`label_value` … has to escape backslash, double-quote, and line feed".
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
 }

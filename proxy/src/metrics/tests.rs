@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Totals;
 
 fn metrics() -> Metrics {
     Metrics::new(&Settings {
@@ -12,6 +13,7 @@ fn what_is_counted_is_on_the_page() {
     let metrics = metrics();
     metrics.answered(Outcome::Hit, Duration::from_millis(3));
     metrics.upstream_bytes("pkg", 7);
+    metrics.tunnel("pkg").passed(13);
     metrics.upstream_failure("pkg", ErrorKind::Timeout);
     metrics
         .counted("http://pkg.example/", "pkg")
@@ -20,12 +22,17 @@ fn what_is_counted_is_on_the_page() {
     let (open, _under_way) = (metrics.connected(), metrics.in_flight());
     drop(open);
     let page = metrics.render(&Gauges {
-        responses: 5,
+        totals: Totals {
+            responses: 5,
+            ..Totals::default()
+        },
         ..Gauges::default()
     });
     for line in [
         "kato_proxy_requests_total{outcome=\"hit\"} 1",
         "kato_proxy_wan_bytes_total{upstream=\"pkg\"} 7",
+        "kato_proxy_tunnel_bytes_total 13",
+        "kato_proxy_upstream_tunnel_bytes_total{upstream=\"pkg\"} 13",
         "kato_proxy_upstream_failures_total{upstream=\"pkg\",kind=\"timeout\"} 1",
         "kato_proxy_upstream_answers_total{upstream=\"pkg\",outcome=\"miss\"} 1",
         "kato_proxy_upstream_answer_bytes_total{upstream=\"pkg\",outcome=\"miss\"} 11",

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::{Method, header, request, response};
 use jiff::{SignedDuration, Timestamp};
+use kato_shared::api::Problem;
 use tokio::time::Instant;
 
 use super::{Pipeline, retrieve::found, shown_if_wanted};
@@ -25,6 +26,7 @@ use crate::{
         headers::{self as fields, single_date},
     },
     recent::Held,
+    registry,
     route::{Route, Target},
     store::{Content, ContentRef, Responses},
 };
@@ -89,13 +91,14 @@ impl Pipeline {
         }
         let slot = self.place(client)?;
         let line = (&asked.method, &asked.uri, asked.version);
-        let Ok(Route::Target(target)) = self.admit(line, &asked.headers) else {
+        let Ok(Route::Target(target)) = self.admit(line, (&asked.headers, client)) else {
             return None;
         };
         fields::strip_unkeyed(&mut asked.headers);
+        let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
-        let entry = self.0.store.lookup(key).await;
+        let entry = self.stored_as_taught(&target).await?;
         let request = Request {
             method: &asked.method,
             headers: &asked.headers,
@@ -110,25 +113,31 @@ impl Pipeline {
             self.0.metrics.note(Event::Healed);
             return None;
         };
-        let in_memory = match &content {
-            Content::Memory(body) => Some(Arc::clone(body)),
-            Content::File { .. } => None,
-        };
+        let in_memory = in_memory(&content);
         let lasts = lasts_until(&request, selected.head(), decision, now);
-        let answer = found(&request, &selected, content, (aged, detail));
+        let mut answer = found(&request, &selected, content, (aged, detail));
+        registry::present(&target, accepts.as_ref(), &mut answer.response);
+        if answer.response.extensions().get::<Problem>().is_some() {
+            return None;
+        }
         let counted = self.counted(&target);
         let about = (counted, shown_if_wanted(&asked.uri));
         let record = self.record(&answer, (asked.method.clone(), client), about, started);
         let (head, payload, record) = self.finish(answer, record);
         let body = lasting_body(&payload, in_memory, content_ref);
-        let lasting = lasts.zip(body).map(|(until, body)| Lasting {
-            from: now,
-            until,
-            aged,
-            entry,
-            body,
-            target,
-        });
+        // An answer is given again to whoever asks with the same bytes; here it depends on who asks.
+        let is_for_all = target.upstream.clients.is_none();
+        let lasting = lasts
+            .filter(|_| is_for_all)
+            .zip(body)
+            .map(|(until, body)| Lasting {
+                from: now,
+                until,
+                aged,
+                entry,
+                body,
+                target,
+            });
         Some(AtHand {
             head,
             payload,
@@ -188,6 +197,14 @@ fn without_origin(decision: Decision) -> Option<(Aged, Option<&'static str>)> {
         | Decision::Miss(_)
         | Decision::GatewayTimeout
         | Decision::Bypass(_) => None,
+    }
+}
+
+/// The body, if it is not in a file.
+fn in_memory(content: &Content) -> Option<Arc<Held<Bytes>>> {
+    match content {
+        Content::Memory(body) => Some(Arc::clone(body)),
+        Content::File { .. } => None,
     }
 }
 

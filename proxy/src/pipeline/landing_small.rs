@@ -50,7 +50,8 @@ impl Pipeline {
             self.note_failure(&flight, &FillError::Digest { expected, received });
             return Box::pin(self.second_attempt(flight)).await;
         }
-        self.store_small(&flight, heads.head.clone(), (content, body.clone()), place)
+        flight.lesson = self.note_lesson(&flight.ask.target, heads.head.status, None);
+        self.store_small(&mut flight, heads.head.clone(), (content, body.clone()), place)
             .await;
         let shared = std::sync::Arc::new(Shared::Whole(Box::new(Whole {
             head: heads.head,
@@ -75,7 +76,11 @@ impl Pipeline {
         match small.run(&mut source).await {
             Ok(received) => {
                 let body = (received.content, received.whole.clone());
-                self.store_small(&flight, head, body, place).await;
+                // Whoever has the last byte finds the lesson under way.
+                if flight.lesson.is_some() {
+                    flight.lesson = self.note_lesson(&flight.ask.target, head.status, None);
+                }
+                self.store_small(&mut flight, head, body, place).await;
                 received.publish();
             }
             Err(error) => {
@@ -89,7 +94,7 @@ impl Pipeline {
 
     async fn store_small(
         &self,
-        flight: &Flight,
+        flight: &mut Flight,
         head: Stored,
         (content, body): (ContentRef, Bytes),
         place: Place,
@@ -106,6 +111,7 @@ impl Pipeline {
         };
         self.0.store.put_small(&key, stored, body, place);
         self.0.metrics.note(Event::Stored);
+        self.learn_from(flight, content);
         if is_negative {
             self.bound_negatives(&key).await;
         }

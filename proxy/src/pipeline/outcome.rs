@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use http::Version;
-use tokio::time::Instant;
 
 use super::{
     Answer, Ask, Filling, Pipeline, Shared,
@@ -17,7 +16,7 @@ use crate::{
     metrics::{Event, Outcome},
     origin::OriginError,
     policy::{self, Failure, FailureAnswer, Overrides, Request},
-    respond,
+    registry, respond,
 };
 
 impl Pipeline {
@@ -98,12 +97,6 @@ impl Pipeline {
                 }
             },
             LedOutcome::Private(passing, reason) => {
-                // An error of the moment says nothing about the response that comes after it.
-                if !passing.head.status.is_server_error() {
-                    self.0
-                        .private_keys
-                        .insert(&ask.target.key.to_string(), Instant::now());
-                }
                 let (head, version) = (passing.head, passing.version);
                 let source = Source::Passing(Box::new(passing.body));
                 let response = present(request, &head, source, None);
@@ -247,6 +240,9 @@ impl Pipeline {
             FailureAnswer::ServeStale(aged) => {
                 self.0.metrics.note(Event::StaleServed);
                 let mut round = self.hit(ask, selected, aged, Some("stale-if-error")).await;
+                if let Round::Done(answer) = &mut round {
+                    registry::warn(&ask.target, failure, &mut answer.response);
+                }
                 if let (Round::Done(answer), Some(asked)) = (&mut round, asked) {
                     answer.status = asked.ttl(whole_seconds(aged.ttl())).detail("stale-if-error");
                 }

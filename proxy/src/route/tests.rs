@@ -16,7 +16,7 @@ fn router() -> Router {
 fn route(uri: &str) -> Result<Target, RouteError> {
     match router().route(&Method::GET, &uri.parse().unwrap())? {
         Route::Target(target) => Ok(Target::clone(&target)),
-        Route::Tunnel { .. } => panic!("a tunnel"),
+        other @ (Route::Tunnel { .. } | Route::Intercept { .. } | Route::RegistryBase) => panic!("{other:?}"),
     }
 }
 
@@ -149,4 +149,33 @@ fn tunnels_lead_to_configured_hosts_and_ports_alone() {
         tunnel("pkg.example:22"),
         Err(RouteError::TunnelPort { .. })
     ));
+}
+
+#[test]
+fn what_is_opened_is_a_host_and_port_of_an_upstream_that_says_so() {
+    let upstream = |flag: &str, intercept| Upstream {
+        intercept,
+        ..flag.parse().unwrap()
+    };
+    let settings = Settings {
+        upstreams: vec![
+            upstream("opened=https://pkg.example/,https://[::1]:8443/", true),
+            upstream("other=https://other.example/", false),
+            upstream("beside=https://pkg.example:9443/", false),
+        ],
+        ..Settings::default()
+    };
+    let router = Router::new(&settings);
+    let is_opened = |authority: &str| {
+        let route = router.route(&Method::CONNECT, &authority.parse().unwrap());
+        matches!(route.unwrap(), Route::Intercept { .. })
+    };
+    for (authority, expected) in [
+        ("PKG.example:443", true),
+        ("[::1]:8443", true),
+        ("pkg.example:9443", false),
+        ("other.example:443", false),
+    ] {
+        assert_eq!(is_opened(authority), expected, "{authority}");
+    }
 }

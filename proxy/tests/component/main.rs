@@ -16,6 +16,7 @@ mod failures;
 mod front;
 mod http2;
 mod interim;
+mod learned;
 mod limits;
 mod origin;
 mod raw;

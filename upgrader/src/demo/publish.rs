@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The largest program that is shipped, in bytes: one with debug symbols would be most of what crosses the WAN.
-const MAX_UPGRADER: u64 = 48 << 20;
+const MAX_UPGRADER: u64 = 96 << 20;
 
 /// A publisher with a repository below a folder.
 #[derive(Debug)]
