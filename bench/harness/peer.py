@@ -49,6 +49,8 @@ class Peer:
         """Why it takes no part in a scenario."""
         if "only" in self.t and scenario not in self.t["only"]:
             return "not for this peer"
+        if scenario == "S11" and "image" not in self.t:
+            return "no container client is pointed at it"
         return self.t.get("skip", {}).get(scenario)
 
     def values(self) -> dict:
@@ -93,7 +95,7 @@ class Peer:
     def _ready(self) -> None:
         """Some listen before they serve."""
         from load import lg  # needs this module, too
-        origin = "registry" if self.t.get("only") == ["S10"] else "fast"
+        origin = "registry" if "S10" in self.t.get("only", []) else "fast"
         path = "/v2/" if origin == "registry" else f"/u/ready{time.time_ns()}/pool/tiny/f00000_1.0_amd64.deb"
         end = time.monotonic() + 30
         while time.monotonic() < end:

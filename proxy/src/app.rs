@@ -23,7 +23,10 @@ use crate::{
     reload::Reloader,
     settings::{InvalidSettings, Listen, Settings},
     store::{OpenError, Store},
-    tls::{Certificates, PairError},
+    tls::{
+        Certificates, PairError,
+        authority::{Authority, AuthorityError},
+    },
 };
 
 /// How often what eviction has learned is written down. A crash forgets at most this much of it.
@@ -76,6 +79,9 @@ pub enum StartError {
     /// The certificate of the data listener cannot be used.
     #[error("no TLS for clients")]
     Certificate(#[from] PairError),
+    /// CONNECT is to be opened for some hosts, and cannot be.
+    #[error("no interception")]
+    Authority(#[from] AuthorityError),
     /// No TLS to clients.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -170,6 +176,8 @@ impl App {
         let origin = Origin::new(&settings, clock.clone(), metrics.clone())?;
         let (cache, at) = (settings.cache.clone(), clock.clone());
         let store = blocking(move || Store::open(&cache, at)).await?;
+        let (folder, hosts, at) = (settings.ca_dir(), settings.intercepted_hosts(), clock.clone());
+        let authority = blocking(move || Authority::ready(&folder, &hosts, &at)).await?;
         let certificates = match settings.tls.pair() {
             Some(files) => Some(Certificates::new(blocking(move || files.load()).await?)),
             None => None,
@@ -182,7 +190,7 @@ impl App {
             doors.push(Door::Tls(listener, certificates.acceptor()?));
         }
         let (bounds, watched) = watch::channel(Bounds::of(&settings.limits));
-        let current = Current::new(Pipeline::new(settings, store, origin, metrics, clock));
+        let current = Current::new(Pipeline::new(settings, store, origin, metrics, clock, authority));
         Ok(Self {
             doors,
             admin,

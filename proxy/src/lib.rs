@@ -30,6 +30,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod range;
 mod recent;
+pub mod registry;
 pub mod reload;
 pub mod respond;
 pub mod route;

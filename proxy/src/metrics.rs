@@ -154,9 +154,28 @@ pub struct UpstreamCounters {
     bytes: AtomicU64,
     /// Requests that brought no answer.
     failures: [AtomicU64; ErrorKind::ALL.len()],
+    /// Bytes through tunnels to its hosts.
+    tunnel_bytes: AtomicU64,
     /// Answers to clients, and their body bytes.
     answers: [AtomicU64; Outcome::ALL.len()],
     answer_bytes: [AtomicU64; Outcome::ALL.len()],
+}
+
+/// The counters of a tunnel.
+#[derive(Debug)]
+pub struct Tunnelled {
+    all: Arc<Counters>,
+    upstream: Option<Arc<UpstreamCounters>>,
+}
+
+impl Tunnelled {
+    /// Bytes went through it, in either direction.
+    pub fn passed(&self, bytes: u64) {
+        self.all.tunnel_bytes.fetch_add(bytes, Relaxed);
+        if let Some(upstream) = &self.upstream {
+            upstream.tunnel_bytes.fetch_add(bytes, Relaxed);
+        }
+    }
 }
 
 /// A request that is being answered.
@@ -312,9 +331,19 @@ impl Metrics {
         self.0.lan_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Bytes went through a tunnel, in both directions together.
-    pub fn tunnelled(&self, bytes: u64) {
-        self.0.tunnel_bytes.fetch_add(bytes, Relaxed);
+    /// Where bytes through a tunnel to a host of the upstream `name` are counted, while they go.
+    pub fn tunnel(&self, name: &str) -> Tunnelled {
+        let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        let known = upstreams.iter().find(|(known, _)| known == name);
+        Tunnelled {
+            all: Arc::clone(&self.0),
+            upstream: known.map(|(_, counters)| Arc::clone(counters)),
+        }
+    }
+
+    /// Bytes through tunnels: what was not cached.
+    pub fn tunnel_bytes(&self) -> u64 {
+        self.0.tunnel_bytes.load(Relaxed)
     }
 
     /// The counters of one URL; `None` for those that are only in the totals.
@@ -388,6 +417,7 @@ impl Metrics {
             requests: upstream.requests.load(Relaxed),
             bytes: upstream.bytes.load(Relaxed),
             failures: upstream.failures.iter().map(|kind| kind.load(Relaxed)).sum(),
+            tunnel_bytes: upstream.tunnel_bytes.load(Relaxed),
         });
         stats.collect()
     }

@@ -19,7 +19,10 @@ use crate::{
     origin::OriginError,
     pipeline::Current,
     settings::{InvalidSettings, Settings},
-    tls::{Certificates, PairError},
+    tls::{
+        Certificates, PairError,
+        authority::{Authority, AuthorityError},
+    },
 };
 
 /// Why settings were not put in force.
@@ -34,6 +37,9 @@ pub enum ReloadError {
     /// Their certificate cannot be used.
     #[error("the certificate cannot be replaced")]
     Certificate(#[from] PairError),
+    /// CONNECT is to be opened for hosts that the local authority may not sign for, or there is none.
+    #[error("the hosts that CONNECT is opened for cannot be replaced")]
+    Authority(#[from] AuthorityError),
     /// Their token for the admin API cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -85,7 +91,10 @@ impl Reloader {
             Some(files) => Some(spawn_blocking(move || files.load()).await??),
             None => None,
         };
-        self.current.replace(settings)?;
+        let (folder, hosts) = (settings.ca_dir(), settings.intercepted_hosts());
+        let clock = self.current.load().clock();
+        let authority = spawn_blocking(move || Authority::ready(&folder, &hosts, &clock)).await??;
+        self.current.replace(settings, authority)?;
         if let Some((certificates, pair)) = self.certificates.as_ref().zip(pair) {
             certificates.replace(pair);
         }

@@ -8,7 +8,9 @@ use crate::{
     deliver::Payload,
     fill::FillError,
     origin::{ErrorKind, OriginError},
-    route::RouteError,
+    pipeline::OutOfPlace,
+    registry,
+    route::{RouteError, Target},
 };
 
 /// When to come again after an overload: answers take milliseconds, downloads minutes.
@@ -20,6 +22,8 @@ pub fn problem(problem: &Problem) -> Response<Payload> {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = Response::new(Payload::bytes(body));
     *response.status_mut() = status;
+    // For doors whose clients expect another form.
+    response.extensions_mut().insert(problem.clone());
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -58,6 +62,28 @@ pub fn client_refused(client: std::net::IpAddr) -> Problem {
     )
 }
 
+/// The client's address is not in the `clients` of the upstream.
+pub fn upstream_closed(client: std::net::IpAddr, upstream: &str) -> Problem {
+    describe(
+        "upstream-closed",
+        "client not allowed",
+        StatusCode::FORBIDDEN,
+        format!("clients at {client} may not have what comes from `{upstream}`"),
+        Some("add the client's network to clients of that [[upstream]] in proxy.toml".into()),
+    )
+}
+
+/// The upstream is a registry whose clients have to say who they are, which only the door `/v2/` asks them.
+pub fn by_the_registry_door(upstream: &str) -> Problem {
+    describe(
+        "registry-door",
+        "credentials needed",
+        StatusCode::FORBIDDEN,
+        format!("registry.users_file is set: the registry `{upstream}` is reached by /v2/{upstream}/… alone"),
+        Some("ask for /v2/, with the credentials of a user".into()),
+    )
+}
+
 /// The request has no route.
 pub fn unrouted(error: &RouteError) -> Problem {
     let detail = error.to_string();
@@ -85,6 +111,7 @@ pub fn unrouted(error: &RouteError) -> Problem {
             detail,
             Some("mirror paths are /<upstream>/… and /<scheme>/<host>/…; `kato-proxy check-config` lists the upstreams".into()),
         ),
+        RouteError::Registry(refused) => registry::refused(refused),
         RouteError::BadTarget { .. } => {
             describe("bad-target", "target not usable", StatusCode::BAD_REQUEST, detail, None)
         }
@@ -128,6 +155,9 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         ),
     };
     let hint = match error.kind() {
+        ErrorKind::Guarded if matches!(error, OriginError::RedirectHost { .. }) => {
+            "add the host to redirect_hosts of the upstream if its files are meant to come from there"
+        }
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
         ErrorKind::Busy => "ask again later",
         ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::BadResponse => {
@@ -232,6 +262,48 @@ pub fn bad_host() -> Problem {
         StatusCode::BAD_REQUEST,
         "expected one Host field with a host and perhaps a port (RFC 9112 §3.2)".into(),
         None,
+    )
+}
+
+/// A request inside an opened CONNECT that is not about its host.
+pub fn out_of_place(error: &OutOfPlace) -> Problem {
+    let (status, hint) = match error {
+        OutOfPlace::Host => return bad_host(),
+        OutOfPlace::Nested { .. } => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "ask this proxy for another CONNECT, beside this one",
+        ),
+        OutOfPlace::Misdirected { .. } => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "open a connection for each host (RFC 9110 §15.5.20)",
+        ),
+    };
+    let (kind, detail) = (error.kind(), error.to_string());
+    describe(kind, "request out of place", status, detail, Some(hint.into()))
+}
+
+/// A request that came over TLS would go on in clear.
+pub fn inside_in_clear(target: &Target) -> Problem {
+    describe(
+        "inside-in-clear",
+        "would be asked for in clear",
+        StatusCode::FORBIDDEN,
+        format!("{} was asked for over TLS", target.key.uri()),
+        Some(format!(
+            "give every URL of the upstream `{}` https://",
+            target.upstream.name
+        )),
+    )
+}
+
+/// CONNECT cannot be opened for a host that it should be opened for.
+pub fn not_opened(authority: &str) -> Problem {
+    describe(
+        "not-opened",
+        "no certificate",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("there is no certificate for {authority}"),
+        Some("the log of the proxy says why; mirror paths work without".into()),
     )
 }
 

@@ -18,15 +18,19 @@ use kato_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::tls::authority::Hosts;
+
 mod admin;
 mod fixed;
 mod listen;
 mod origins;
+mod registry;
 mod upstream;
 
 pub use admin::{Admin, OpenPage};
 pub use listen::{Listen, Tls};
 pub use origins::{NoProxy, Origins, ParentProxy, ParentUrl, ProxyEnvironment, TlsVersion};
+pub use registry::{Registry, RegistryHost, RegistryRules};
 pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
 
 /// Where the settings are read from when no `--config` is given and the file exists.
@@ -40,7 +44,7 @@ pub struct Settings {
     pub offline: bool,
     /// Where to listen.
     pub listen: Listen,
-    /// The certificate of the listener with TLS.
+    /// The certificate of the listener with TLS, and the local authority.
     pub tls: Tls,
     /// Where and how much to store.
     pub cache: Cache,
@@ -54,6 +58,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How origins are asked.
     pub origins: Origins,
+    /// The door for container clients, `/v2/`.
+    pub registry: Registry,
     /// The origins that may be asked, in no particular order.
     #[serde(rename = "upstream")]
     pub upstreams: Vec<Upstream>,
@@ -121,9 +127,14 @@ impl Default for Access {
 impl Access {
     /// Whether a client at `address` is answered. An IPv4 address inside IPv6 counts as the IPv4 address.
     pub fn allows(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.clients.iter().any(|network| network.0.contains(&address))
+        any_contains(&self.clients, address)
     }
+}
+
+/// Whether `address` is in one of `networks`. An IPv4 address inside IPv6 counts as the IPv4 address.
+fn any_contains(networks: &[Network], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.0.contains(&address))
 }
 
 /// An IP network (`10.0.0.0/8`) or a single address (`::1`).
@@ -239,11 +250,16 @@ pub enum InvalidSettings {
     /// An upstream without an address cannot be asked.
     #[error("the upstream `{0}` has no urls\nhint: add urls = [\"https://…/\"]")]
     NoUrls(UpstreamName),
-    /// What the settings promise would not happen.
+    /// What a client says over TLS is not said in clear by us.
     #[error(
-        "the upstream `{0}` asks for intercept = true, and this build has no certificate authority to intercept with\nhint: set intercept = false and use the mirror path /{0}/… for https origins"
+        "the upstream `{upstream}` has intercept = true and the URL {url}\nhint: intercept only where every URL begins with https://; what is asked for in clear needs no interception"
     )]
-    Intercept(UpstreamName),
+    InterceptInClear {
+        /// Which.
+        upstream: UpstreamName,
+        /// The URL that is not https.
+        url: String,
+    },
     /// A listener with TLS needs a certificate.
     #[error(
         "listen.tls is set, and [tls] names no certificate\nhint: set certificate and key in the section [tls], or leave listen.tls out"
@@ -280,6 +296,9 @@ pub enum InvalidSettings {
         "the upstream `{0}` has proxy_credentials_file and no proxy of its own\nhint: set proxy = \"http://host:port\" beside it"
     )]
     CredentialsWithoutProxy(UpstreamName),
+    /// What the section `[registry]`, or the registry part of an upstream, says.
+    #[error(transparent)]
+    Registry(#[from] registry::InvalidRegistry),
     /// A store that may hold nothing is no store.
     #[error("cache.max_objects is 0\nhint: allow at least one stored response")]
     NoObjects,
@@ -304,6 +323,19 @@ impl Settings {
             Some(known) => known.urls = upstream.urls,
             None => self.upstreams.push(upstream),
         }
+    }
+
+    /// The hosts that CONNECT is opened for.
+    pub fn intercepted_hosts(&self) -> Hosts {
+        let upstreams = self.upstreams.iter().filter(|upstream| upstream.intercept);
+        let bases = upstreams.flat_map(|upstream| &upstream.urls);
+        bases.filter_map(|base| base.url().host_str()).collect()
+    }
+
+    /// The folder of the local authority.
+    pub fn ca_dir(&self) -> PathBuf {
+        let beside = || self.cache.dir.join("ca");
+        self.tls.ca_dir.clone().unwrap_or_else(beside)
     }
 
     /// Checks what no single value shows.
@@ -333,11 +365,17 @@ impl Settings {
             {
                 return Err(InvalidSettings::CredentialsWithoutProxy(upstream.name.clone()));
             }
-            if upstream.intercept {
-                return Err(InvalidSettings::Intercept(upstream.name.clone()));
+            if let Some(clear) = upstream.urls.iter().find(|base| base.url().scheme() != "https")
+                && upstream.intercept
+            {
+                return Err(InvalidSettings::InterceptInClear {
+                    upstream: upstream.name.clone(),
+                    url: clear.clone().into(),
+                });
             }
         }
         self.tls.validate(&self.listen)?;
+        self.registry.validate(&self.upstreams)?;
         for (key, limit) in [
             ("connections", self.limits.connections),
             ("streams", self.limits.streams),

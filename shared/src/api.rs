@@ -54,6 +54,9 @@ pub struct Stats {
     pub wan_bytes: u64,
     /// Bytes of bodies sent to clients since the start.
     pub lan_bytes: u64,
+    /// Bytes through CONNECT tunnels since the start, in both directions: what went past the store.
+    #[serde(default)]
+    pub tunnel_bytes: u64,
     /// Requests sent to upstreams since the start.
     pub upstream_requests: u64,
     /// Responses in the index.
@@ -100,4 +103,7 @@ pub struct UpstreamStats {
     pub bytes: u64,
     /// Requests to it that failed since the start.
     pub failures: u64,
+    /// Bytes through CONNECT tunnels to its hosts since the start.
+    #[serde(default)]
+    pub tunnel_bytes: u64,
 }

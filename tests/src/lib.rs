@@ -6,11 +6,13 @@
 //! | [`command`] | child processes with a deadline and their whole output |
 //! | [`binaries`] | the programs that this workspace builds |
 //! | [`faulty`] | a file system with I/O errors, by FUSE |
+//! | [`image`] | a container image for two architectures, made of real archives |
 //! | [`node`] | a node below a folder, and `kato` run on it |
 //! | [`origin`] | an origin server that counts what it is asked for and misbehaves as told |
 //! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
 //! | [`proxy`] | the built `kato-proxy` as a child process |
 //! | [`toxics`] | a bad network between two programs, by a seed |
+//! | [`registry`] | a real container registry on loopback, and tokens that it believes |
 //! | [`releases`] | small signed repositories of releases, made in milliseconds |
 //! | [`static_server`] | an upgrade host: static files, counted, with faults to switch on |
 //! | [`wait`] | waiting for a state, with a deadline |
@@ -24,10 +26,12 @@ pub mod binaries;
 pub mod client;
 pub mod command;
 pub mod faulty;
+pub mod image;
 pub mod lab;
 pub mod node;
 pub mod origin;
 pub mod proxy;
+pub mod registry;
 pub mod releases;
 pub mod static_server;
 pub mod toxics;

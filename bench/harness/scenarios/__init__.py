@@ -34,5 +34,5 @@ def scenario(name: str, title: str, *, key: str, more: bool, columns: str, group
     return register
 
 
-for _module in ("hot", "cold", "rows", "faults", "restart", "registry"):
+for _module in ("hot", "cold", "rows", "faults", "restart", "registry", "image"):
     importlib.import_module(f"scenarios.{_module}")

@@ -86,7 +86,7 @@ impl Admin {
             .ok()
             .and_then(|uri| match router.route(&Method::GET, &uri) {
                 Ok(Route::Target(target)) => Some(target),
-                Ok(Route::Tunnel { .. }) | Err(_) => None,
+                Ok(Route::Intercept { .. } | Route::Tunnel { .. } | Route::RegistryBase) | Err(_) => None,
             });
         let facts = Facts {
             overrides: target

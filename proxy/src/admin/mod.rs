@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /-/healthz` | 200 `{"status":"ok"}`, or 503 with reasons |
 //! | `GET /-/metrics` | Prometheus text |
+//! | `GET /-/ca.crt` | the certificate of the local authority, PEM; also on the data listener |
 //! | `GET /-/api/stats` | [`Stats`] |
 //! | `GET /-/api/requests?prefix=` | requests per URL since the start |
 //! | `GET /-/api/entries?prefix=&upstream=&digest=&status=&sort=&after=&limit=` | stored responses, in pages |
@@ -37,7 +38,7 @@ use access::{TokenError, Want};
 
 use crate::{
     deliver::{Payload, ResponseBody},
-    pipeline::Pipeline,
+    pipeline::{CA_PATH, Pipeline},
     respond,
 };
 
@@ -99,6 +100,7 @@ impl Admin {
         match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/-/healthz") => self.health(),
             (&Method::GET | &Method::HEAD, "/-/metrics") => self.metrics(),
+            (&Method::GET | &Method::HEAD, CA_PATH) => self.pipeline.ca_certificate(),
             (&Method::GET, "/-/api/stats") => json(StatusCode::OK, &self.stats()),
             (&Method::GET, "/-/api/requests") => json(StatusCode::OK, &self.requests(&query)),
             (&Method::GET, "/-/api/entries") => reply(self.entries(&query).await),
@@ -173,6 +175,7 @@ impl Admin {
             requests: metrics.requests(),
             wan_bytes: upstreams.iter().map(|upstream| upstream.bytes).sum(),
             lan_bytes: metrics.lan_bytes(),
+            tunnel_bytes: metrics.tunnel_bytes(),
             upstream_requests: upstreams.iter().map(|upstream| upstream.requests).sum(),
             stored_responses: totals.responses,
             stored_bytes: totals.bytes,

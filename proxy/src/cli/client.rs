@@ -22,11 +22,12 @@ pub(super) fn stats(args: &AdminArgs) -> u8 {
     call(args, &Method::GET, "/-/api/stats", &[], |stats: Stats| {
         let requests = &stats.requests;
         print(&format!(
-            "from upstreams   {:>12}   {} requests\nto clients       {:>12}\nstored           {:>12}   {} URLs\n\
+            "from upstreams   {:>12}   {} requests\nto clients       {:>12}\npast the store   {:>12}   through tunnels\nstored           {:>12}   {} URLs\n\
              requests         hit {}, miss {}, stale {}, collapsed {}, bypass {}, refused {}, failed {}\n",
             human(stats.wan_bytes),
             stats.upstream_requests,
             human(stats.lan_bytes),
+            human(stats.tunnel_bytes),
             human(stats.stored_bytes),
             stats.stored_responses,
             requests.hit,

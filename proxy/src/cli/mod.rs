@@ -4,6 +4,7 @@
 //! else to stderr.
 
 mod admin;
+mod ca;
 mod client;
 mod serve;
 mod store;
@@ -16,13 +17,14 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use kato_shared::{chain::Chain, telemetry::LogFormat};
+use kato_shared::{chain::Chain, clock::Clock, telemetry::LogFormat};
 
 use admin::{AdminArgs, ListArgs, SelectArgs, ShowArgs};
 
 use crate::{
     exit,
     settings::{DEFAULT_PATH, ProxyEnvironment, Settings, Upstream},
+    tls::authority::Record,
 };
 
 /// Caching proxy for clusters: each file crosses the WAN once.
@@ -53,6 +55,8 @@ enum Verb {
     Pin(store::PinArgs),
     /// Let go of what is pinned
     Unpin(store::UnpinArgs),
+    /// The local authority that opens CONNECT: make, show, replace it
+    Ca(ca::CaArgs),
     /// Remove what nobody can ask for, and compact the index
     Gc(AdminArgs),
     /// Read all stored content and remove what is damaged.
@@ -114,6 +118,7 @@ pub fn run() -> u8 {
         Verb::Invalidate(args) => client::select("/-/api/invalidate", &args),
         Verb::Pin(args) => store::pin(&args),
         Verb::Unpin(args) => store::unpin(&args),
+        Verb::Ca(args) => ca::ca(&args),
         Verb::Gc(args) => store::gc(&args),
         Verb::Verify(args) => client::verify(&args),
     }
@@ -129,6 +134,22 @@ fn check_config(args: &SettingsArgs) -> u8 {
 impl SettingsArgs {
     /// The settings that file, environment and flags make together now, or why there are none.
     fn settle(&self) -> Result<Settings, String> {
+        let settings = self.settle_without_authority()?;
+        let hosts = settings.intercepted_hosts();
+        let folder = settings.ca_dir();
+        // One that is not there yet is made when the proxy starts.
+        let record = Record::read(&folder).map_err(|error| explain(&error))?;
+        if let Some(record) = record.filter(|_| !hosts.is_empty()) {
+            let now = Clock::system().now();
+            record
+                .require(&folder, &hosts, now)
+                .map_err(|error| explain(&error))?;
+        }
+        Ok(settings)
+    }
+
+    /// The same, whether the local authority may sign for their hosts or not.
+    fn settle_without_authority(&self) -> Result<Settings, String> {
         let default = Path::new(DEFAULT_PATH);
         let file = self
             .config
@@ -224,10 +245,15 @@ fn explain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Tells the user why there is nothing more to do.
-#[expect(clippy::print_stderr, reason = "the owner of stderr beside the log")]
 fn fail(code: u8, message: &str) -> u8 {
-    eprintln!("kato-proxy: {message}");
+    tell(message);
     code
+}
+
+/// Tells the user something that is no data.
+#[expect(clippy::print_stderr, reason = "the owner of stderr beside the log")]
+fn tell(message: &str) {
+    eprintln!("kato-proxy: {message}");
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{SettingsArgs, explain, fail, print};
-use crate::{App, StartError, exit, reload::Reloader, settings::Settings};
+use crate::{App, StartError, exit, reload::Reloader, settings::Settings, tls::authority::AuthorityError};
 
 /// Serves until stopped; returns the exit code.
 pub(super) fn serve(args: SettingsArgs) -> u8 {
@@ -64,12 +64,15 @@ async fn run(args: SettingsArgs, settings: Settings) -> u8 {
         Ok(app) => app,
         Err(error) => {
             let code = match &error {
-                StartError::Settings(_) | StartError::Certificate(_) => exit::USAGE,
+                StartError::Settings(_)
+                | StartError::Certificate(_)
+                | StartError::Authority(AuthorityError::Uncovered { .. }) => exit::USAGE,
                 StartError::Listen { .. }
                 | StartError::Socket { .. }
                 | StartError::Token(_)
                 | StartError::Store(_)
                 | StartError::Origin(_)
+                | StartError::Authority(_)
                 | StartError::Tls(_) => exit::REFUSED,
             };
             return fail(code, &explain(&error));

@@ -29,6 +29,8 @@ pub enum State<S> {
     Shared(Arc<S>),
     /// What came is not to be shared: each joiner asks for itself.
     Private,
+    /// What came is for whoever asked like the one that began: a joiner that does not joins again.
+    Personal,
     /// The holder is gone: join again.
     Abandoned,
 }
@@ -39,6 +41,7 @@ impl<S> Clone for State<S> {
             Self::Waiting => Self::Waiting,
             Self::Shared(shared) => Self::Shared(Arc::clone(shared)),
             Self::Private => Self::Private,
+            Self::Personal => Self::Personal,
             Self::Abandoned => Self::Abandoned,
         }
     }
@@ -98,7 +101,7 @@ impl<S: Answers> Collapse<S> {
         let follow = of_key.iter().find(|flight| match &*flight.state.borrow() {
             State::Waiting => true,
             State::Shared(shared) => shared.answers(request),
-            State::Private | State::Abandoned => false,
+            State::Private | State::Personal | State::Abandoned => false,
         });
         if let Some(flight) = follow {
             return Joined::Follow(Joiner(flight.state.clone()));
@@ -194,6 +197,11 @@ impl<S> FillPermit<S> {
     /// Sends everyone who waits on their own way, and ends the flight.
     pub fn keep_private(self) {
         self.state.send_replace(State::Private);
+    }
+
+    /// As [`Self::keep_private`], where what came may follow from who asked.
+    pub fn keep_personal(self) {
+        self.state.send_replace(State::Personal);
     }
 }
 

@@ -88,6 +88,14 @@ pub enum FillError {
         /// Bytes received.
         received: u64,
     },
+    /// The upstream announced another size than is known: it has other content.
+    #[error("size mismatch: expected {expected} bytes, the upstream announced {announced}")]
+    Size {
+        /// The size known before, in bytes.
+        expected: u64,
+        /// `Content-Length`.
+        announced: u64,
+    },
     /// The content is not what its URL promises.
     #[error("digest mismatch: expected {expected}, received {received}")]
     Digest {

@@ -8,13 +8,14 @@
 //! HTTP/1.1        hits ───────────────────────────────► `front`
 //!                 └ the first request that is none ───► hyper, from then on
 //! ```
-//! Through a Unix socket comes HTTP/1.1 in clear. Every step before the first request has the time of a request head.
+//! A CONNECT that the pipeline opens goes on in `inside`. Through a Unix socket comes HTTP/1.1 in clear. Every step before the first request has the time of a request head.
 
 use std::{
     convert::Infallible,
     error::Error,
     future::Future,
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -41,12 +42,12 @@ use super::{
     client::{Answering, ClientStream, Exchange, HEAD_LIMIT, Times},
     opening::{Protocol, Reread, read_opening},
     socket,
-    streams::{Streams, Use},
+    streams::{Streams, Use, Using},
 };
 use crate::{
     deliver::{BodyError, FramedBody, ResponseBody, ZeroCopyStream},
     front::{self, Rest, Wire},
-    pipeline::Current,
+    pipeline::{Current, Intercept},
 };
 
 /// Room for what hyper reads at once. More than a head may have, so that the head's own limit speaks first.
@@ -69,6 +70,7 @@ const FAULTY_STREAMS: usize = 256;
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
 /// A connection that was accepted.
+#[derive(Clone)]
 pub(super) struct Connection<A> {
     pub(super) peer: Peer,
     pub(super) bounds: Bounds,
@@ -83,11 +85,14 @@ pub(super) struct Connection<A> {
     pub(super) front: Option<Current>,
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
+pub(super) type Failure = Box<dyn Error + Send + Sync>;
+
+/// How a connection ended: `Some` where it goes on, opened.
+pub(super) type Served = Result<Option<Intercept>, Failure>;
 
 impl<A, F> Connection<A>
 where
-    A: Fn(Request<Incoming>, Peer) -> F,
+    A: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     /// Serves until the connection ends.
@@ -100,44 +105,53 @@ where
             Accepted::Tls(stream, acceptor) => self.over_tls(stream, &acceptor).await,
             Accepted::Unix(stream) => self.http1(Bytes::new(), stream, |_| {}).await,
         };
+        let served = match served {
+            // In the same task, and so with the same permit.
+            Ok(Some(opened)) => self.inside(opened).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
         if let Err(error) = served {
             tracing::debug!(peer = %self.peer, error = %Chain(&*error), "connection ended");
         }
     }
 
-    async fn over_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) -> Result<(), Failure> {
+    async fn over_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) -> Served {
         let Some(stream) = self.opening(acceptor.accept(stream)).await? else {
-            return Ok(());
+            return Ok(None);
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.http2(stream).await
+            self.http2(stream, |_| {}).await.map(|()| None)
         } else {
             let read = Bytes::new();
             match self.front(Rest { stream, read }).await {
                 Some(rest) => self.http1(rest.read, rest.stream, |_| {}).await,
-                None => Ok(()),
+                None => Ok(None),
             }
         }
     }
 
-    async fn in_clear(&self, mut stream: TcpStream) -> Result<(), Failure> {
+    async fn in_clear(&self, mut stream: TcpStream) -> Served {
         let Some(Some((protocol, ahead))) = self.opening(read_opening(&mut stream)).await? else {
-            return Ok(());
+            return Ok(None);
         };
         match protocol {
-            Protocol::Http2 => self.http2(Reread::new(ahead, stream)).await,
+            Protocol::Http2 => self
+                .http2(Reread::new(ahead, stream), |_| {})
+                .await
+                .map(|()| None),
             Protocol::Http1 => {
                 let read = ahead;
                 match self.front(Rest { stream, read }).await {
                     Some(rest) => self.http1_by_sendfile(rest.stream, rest.read).await,
-                    None => Ok(()),
+                    None => Ok(None),
                 }
             }
         }
     }
 
     /// Lets `step` take the time of a request head; `None` when the shutdown begins before its end: nothing was asked yet.
-    async fn opening<T, E: Into<Failure>>(
+    pub(super) async fn opening<T, E: Into<Failure>>(
         &self,
         step: impl Future<Output = Result<T, E>>,
     ) -> Result<Option<T>, Failure> {
@@ -164,7 +178,7 @@ where
     }
 
     /// HTTP/1.1 in clear, of which `ahead` was read: parts of files go out by `sendfile`, interim responses beside hyper.
-    async fn http1_by_sendfile(&self, stream: TcpStream, ahead: Bytes) -> Result<(), Failure> {
+    async fn http1_by_sendfile(&self, stream: TcpStream, ahead: Bytes) -> Served {
         let (stream, queue) = ZeroCopyStream::new(stream);
         let waiting = stream.interim();
         self.http1(ahead, stream, move |request| {
@@ -176,12 +190,13 @@ where
         .await
     }
 
-    async fn http1<S>(
+    /// HTTP/1.1, of which `ahead` was read; `equip` gives each request what it needs beside its head.
+    pub(super) async fn http1<S>(
         &self,
         ahead: Bytes,
         stream: S,
         equip: impl Fn(&mut Request<Incoming>),
-    ) -> Result<(), Failure>
+    ) -> Served
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -191,16 +206,22 @@ where
             idle: self.bounds.idle_timeout,
         };
         let stream = ClientStream::new(ahead, stream, exchange.clone(), times);
+        let opened = Arc::new(OnceLock::new());
         let service = service_fn(|mut request: Request<Incoming>| {
             let mut under_way = exchange.begin();
             equip(&mut request);
             let is_connect = request.method() == Method::CONNECT;
             let interim = request.extensions().get::<crate::interim::Interim>().cloned();
             let answering = (self.answer)(request, self.peer);
+            let opened = Arc::clone(&opened);
             async move {
-                let response = answering.await;
+                let mut response = answering.await;
                 if let Some(interim) = interim {
                     interim.close();
+                }
+                if let Some(intercept) = response.extensions_mut().remove::<Intercept>() {
+                    // A connection is handed over once.
+                    opened.get_or_init(|| intercept);
                 }
                 if is_connect && response.status().is_success() {
                     under_way.for_good();
@@ -223,26 +244,40 @@ where
                 connection.as_mut().await?;
             }
         }
-        Ok(())
+        Ok(opened.get().cloned())
     }
 
-    async fn http2<S>(&self, stream: S) -> Result<(), Failure>
+    /// HTTP/2; `equip` gives each request what it needs beside its head.
+    pub(super) async fn http2<S>(
+        &self,
+        stream: S,
+        equip: impl Fn(&mut Request<Incoming>),
+    ) -> Result<(), Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request: Request<Incoming>| {
+        let use_of = Use::new();
+        let service = service_fn(|mut request: Request<Incoming>| {
+            equip(&mut request);
             let answering = (self.answer)(request, self.peer);
-            async move { Ok::<_, Infallible>(answering.await.map(FramedBody::from)) }
+            let (beside, use_of) = (self.clone(), Arc::clone(&use_of));
+            async move {
+                let mut response = answering.await;
+                if let Some(intercept) = response.extensions_mut().remove::<Intercept>() {
+                    // One stream of many: its end, or that of the connection, is the end of what is inside.
+                    beside.inside_beside(intercept, Using::begin(&use_of));
+                }
+                Ok::<_, Infallible>(response.map(FramedBody::from))
+            }
         });
         let over = self.cut.child_token();
         // Whatever ends this function ends its streams, too.
         let _over = over.clone().drop_guard();
-        let use_of = Use::new();
         let streams = Streams {
             tasks: self.streams.clone(),
             patience: self.bounds.progress_timeout,
             over,
-            use_of: std::sync::Arc::clone(&use_of),
+            use_of: Arc::clone(&use_of),
         };
         let connection = http2::Builder::new(streams)
             .timer(TokioTimer::new())

@@ -8,6 +8,7 @@
 
 mod client;
 mod connection;
+mod inside;
 mod opening;
 mod refusal;
 mod socket;

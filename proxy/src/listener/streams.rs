@@ -99,10 +99,11 @@ impl Use {
     }
 }
 
-struct Using(Arc<Use>);
+/// Keeps a connection from being idle until it is dropped.
+pub(super) struct Using(Arc<Use>);
 
 impl Using {
-    fn begin(of: &Arc<Use>) -> Self {
+    pub(super) fn begin(of: &Arc<Use>) -> Self {
         of.requests.fetch_add(1, Relaxed);
         Self(Arc::clone(of))
     }

@@ -131,7 +131,7 @@ impl Metrics {
 
     fn render_upstreams(&self, page: &mut Page) {
         let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
-        let single: [(&str, &str, Reading); 2] = [
+        let single: [(&str, &str, Reading); 3] = [
             (
                 "kato_proxy_upstream_requests_total",
                 "Requests sent to upstreams.",
@@ -141,6 +141,11 @@ impl Metrics {
                 "kato_proxy_wan_bytes_total",
                 "Body bytes received from upstreams.",
                 |counters| &counters.bytes,
+            ),
+            (
+                "kato_proxy_upstream_tunnel_bytes_total",
+                "Bytes through CONNECT tunnels to hosts of an upstream.",
+                |counters| &counters.tunnel_bytes,
             ),
         ];
         for (name, help, reading) in single {

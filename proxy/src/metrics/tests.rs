@@ -13,6 +13,7 @@ fn what_is_counted_is_on_the_page() {
     let metrics = metrics();
     metrics.answered(Outcome::Hit, Duration::from_millis(3));
     metrics.upstream_bytes("pkg", 7);
+    metrics.tunnel("pkg").passed(13);
     metrics.upstream_failure("pkg", ErrorKind::Timeout);
     metrics
         .counted("http://pkg.example/", "pkg")
@@ -30,6 +31,8 @@ fn what_is_counted_is_on_the_page() {
     for line in [
         "kato_proxy_requests_total{outcome=\"hit\"} 1",
         "kato_proxy_wan_bytes_total{upstream=\"pkg\"} 7",
+        "kato_proxy_tunnel_bytes_total 13",
+        "kato_proxy_upstream_tunnel_bytes_total{upstream=\"pkg\"} 13",
         "kato_proxy_upstream_failures_total{upstream=\"pkg\",kind=\"timeout\"} 1",
         "kato_proxy_upstream_answers_total{upstream=\"pkg\",outcome=\"miss\"} 1",
         "kato_proxy_upstream_answer_bytes_total{upstream=\"pkg\",outcome=\"miss\"} 11",

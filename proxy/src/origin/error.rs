@@ -71,6 +71,14 @@ pub enum OriginError {
         /// The limit.
         limit: usize,
     },
+    /// A redirect that the settings do not allow.
+    #[error("`{url}` redirected to {host}, which is not in redirect_hosts of its upstream")]
+    RedirectHost {
+        /// The URL, redacted.
+        url: String,
+        /// The host, with its port.
+        host: String,
+    },
     /// A redirect that cannot be followed.
     #[error("`{url}` redirected to `{location}`, which is no http or https URL")]
     BadRedirect {
@@ -86,6 +94,26 @@ pub enum OriginError {
         url: String,
         /// The status code.
         status: http::StatusCode,
+    },
+    /// A registry names a token service that is not its own.
+    #[error(
+        "`{url}` wants a token of `{realm}`, which is neither in the registry's own domain nor in its token_hosts"
+    )]
+    Realm {
+        /// The URL, redacted.
+        url: String,
+        /// The token service, redacted.
+        realm: String,
+    },
+    /// A token service that gives nothing usable.
+    #[error("the token service `{realm}` answered {status}: {reason}")]
+    Token {
+        /// The token service, redacted.
+        realm: String,
+        /// Its status code.
+        status: http::StatusCode,
+        /// What is wrong.
+        reason: &'static str,
     },
     /// TLS cannot be set up.
     #[error("TLS towards upstreams cannot be set up")]
@@ -268,13 +296,16 @@ impl OriginError {
         match self {
             Self::Request { source, .. } => source.kind(),
             Self::Stalled { .. } => ErrorKind::Timeout,
-            Self::Guarded { .. } => ErrorKind::Guarded,
+            Self::Guarded { .. } | Self::RedirectHost { .. } => ErrorKind::Guarded,
             Self::Busy { .. } => ErrorKind::Busy,
-            Self::Tls(_) | Self::File { .. } | Self::Down { .. } => ErrorKind::Unreachable,
+            Self::Tls(_) | Self::File { .. } | Self::Down { .. } | Self::Token { .. } => {
+                ErrorKind::Unreachable
+            }
             Self::Body { .. }
             | Self::NotResumable { .. }
             | Self::TooManyRedirects { .. }
             | Self::Unasked { .. }
+            | Self::Realm { .. }
             | Self::BadRedirect { .. } => ErrorKind::BadResponse,
         }
     }

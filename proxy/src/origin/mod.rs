@@ -8,6 +8,8 @@
 //! Below that: each upstream has a [`profile`] (parent proxies, TLS, connections); each origin a bounded [`pool`] of connections, which
 //! [`connect`] makes: name ([`dns`]), address ([`guard`]), TCP ([`dial`]), parent proxy ([`parent`]), TLS ([`tls`]).
 //!
+//! Registries get credentials and tokens from [`auth`], by upstream.
+//!
 //! Rules: no automatic redirects (each hop is judged), no decompression (the representation is stored as it came), no cookies.
 //! Addresses are guarded at the moment of the connection: loopback, link-local and metadata addresses are contacted only where a
 //! configured upstream names them, the last not even then.
@@ -16,6 +18,7 @@
 //! origin can be asked whether it speaks that.
 
 mod admin_call;
+mod auth;
 mod connect;
 mod dial;
 mod dns;

@@ -12,12 +12,14 @@ use url::{Position, Url};
 
 use super::{
     OriginError,
+    auth::Auth,
     connect::{Connector, End},
     outgoing::Way,
     parent::Parents,
     pool::{Bounds, Destination},
     tls::Tls,
 };
+use crate::settings::NoProxy;
 
 /// Origins whose connections are kept; a redirect chain may invent hosts.
 const MAX_DESTINATIONS: usize = 256;
@@ -27,8 +29,12 @@ const MAX_DESTINATIONS: usize = 256;
 pub(super) struct Profile {
     pub(super) parents: Parents,
     pub(super) tls: Tls,
+    /// For registries.
+    pub(super) auth: Option<Auth>,
     /// (host, port) of the upstream's `urls`: they alone see its client certificate.
     pub(super) own: HashSet<(String, u16)>,
+    /// Hosts that redirects may lead to beside `own`, by the rules of `NO_PROXY`; `None` for all.
+    pub(super) redirects: Option<NoProxy>,
     pub(super) connector: Connector,
     pub(super) bounds: Bounds,
     pub(super) destinations: Mutex<HashMap<String, Arc<Destination>>>,
@@ -46,6 +52,15 @@ impl Profile {
             let authority = &url[Position::BeforeHost..Position::AfterPort];
             self.known(&format!("{}://{authority}", url.scheme()), url)
         }
+    }
+
+    /// Whether a redirect may lead to `url`; its address is judged apart.
+    pub(super) fn may_redirect_to(&self, url: &Url) -> bool {
+        let Some((host, port)) = url.host_str().zip(url.port_or_known_default()) else {
+            return false;
+        };
+        let is_listed = |listed: &NoProxy| listed.exempts(host, port);
+        self.own.contains(&(host.to_ascii_lowercase(), port)) || self.redirects.as_ref().is_none_or(is_listed)
     }
 
     /// Closes what has been idle for too long.

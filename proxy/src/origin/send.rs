@@ -197,7 +197,7 @@ impl Origin {
                 .as_ref()
                 .map_or((asked, &request.headers), |(url, headers)| (url, headers));
             let request_time = self.0.clock.now();
-            let (response, lease) = self.ask(request, url, headers).await?;
+            let (response, lease) = self.ask_with_token(request, url, headers).await?;
             let (head, incoming) = response.into_parts();
             let Some(next) = redirect::target(request, url, (head.status, &head.headers))? else {
                 let current = Current {
@@ -220,6 +220,12 @@ impl Origin {
                     headers: head.headers,
                 });
             };
+            if !self.profile(&request.upstream).may_redirect_to(&next) {
+                return Err(OriginError::RedirectHost {
+                    url: redact::url(url),
+                    host: next[Position::BeforeHost..Position::AfterPort].to_owned(),
+                });
+            }
             redirect::finish(incoming, lease).await;
             let mut headers = headers.clone();
             if next.origin() != url.origin() {
@@ -239,7 +245,7 @@ impl Origin {
     }
 
     /// One exchange, up to the head of the response.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         request: &OriginRequest,
         url: &Url,

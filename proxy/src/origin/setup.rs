@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     OriginError,
+    auth::Auth,
     connect::Connector,
     dial::Winners,
     dns::{Lifetimes, Resolver, SystemLookup},
@@ -19,7 +20,7 @@ use super::{
     profile::Profile,
     tls::Tls,
 };
-use crate::settings::{BaseUrl, Settings, Upstream};
+use crate::settings::{BaseUrl, NoProxy, Settings, Upstream};
 
 /// See the module.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl Setup {
         }
         let urls = settings.upstreams.iter().flat_map(|upstream| &upstream.urls);
         let named = rules.iter().flat_map(|(_, parents)| parents.named());
+        let named = named.chain(settings.upstreams.iter().flat_map(token_services));
         let connector = Connector {
             guard: Guard::new(urls.map(BaseUrl::url), named),
             resolver,
@@ -65,10 +67,12 @@ impl Setup {
             wait: settings.origins.connection_wait.get(),
             patience: settings.limits.progress_timeout.get(),
         };
-        let profile = |parents, tls, own| Profile {
+        let profile = |parents, (tls, auth), own, redirects| Profile {
             parents,
             tls,
+            auth,
             own,
+            redirects,
             connector: connector.clone(),
             bounds,
             destinations: Mutex::default(),
@@ -80,9 +84,14 @@ impl Setup {
                 let url = base.url();
                 Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
             });
-            profiles.insert(upstream.name.to_string(), profile(parents, tls, own.collect()));
+            let redirects = upstream.redirect_hosts.as_deref();
+            let redirects = redirects.map(|hosts| NoProxy::parse(hosts.iter().map(String::as_str)));
+            profiles.insert(
+                upstream.name.to_string(),
+                profile(parents, (tls, Auth::of(upstream)?), own.collect(), redirects),
+            );
         }
-        let fallback = profile(Parents::default(), common, HashSet::new());
+        let fallback = profile(Parents::default(), (common, None), HashSet::new(), None);
         Ok(Self { profiles, fallback })
     }
 
@@ -96,6 +105,7 @@ impl Setup {
             ]
             .iter()
             .any(|file| file.is_some())
+                || upstream.registry.reads_files()
         };
         settings.origins.ca_file.is_some() || settings.upstreams.iter().any(has_files)
     }
@@ -113,6 +123,14 @@ impl Setup {
     pub(super) fn sweep(&self, now: Instant) {
         self.profiles.values().for_each(|profile| profile.sweep(now));
     }
+}
+
+/// The token services that the settings name with their port: the guard lets them pass wherever they are.
+fn token_services(upstream: &Upstream) -> impl Iterator<Item = (String, u16)> {
+    upstream.registry.token_hosts.iter().filter_map(|listed| {
+        let (host, port) = listed.as_str().rsplit_once(':')?;
+        Some((host.to_owned(), port.parse().ok()?))
+    })
 }
 
 fn lifetimes(settings: &Settings) -> Lifetimes {

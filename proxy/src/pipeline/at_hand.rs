@@ -8,9 +8,15 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{Method, header, request, response};
 use jiff::{SignedDuration, Timestamp};
+use kato_shared::api::Problem;
 use tokio::time::Instant;
 
-use super::{Pipeline, retrieve::found, shown_if_wanted};
+use super::{
+    Pipeline,
+    groups::{is_document, is_member},
+    retrieve::found,
+    shown_if_wanted,
+};
 use crate::{
     admission::Slot,
     deliver::{Payload, Record},
@@ -21,6 +27,7 @@ use crate::{
         headers::{self as fields, single_date},
     },
     recent::Held,
+    registry,
     route::{Route, Target},
     store::{Content, Responses},
 };
@@ -74,13 +81,14 @@ impl Pipeline {
         }
         let slot = self.place(client)?;
         let line = (&asked.method, &asked.uri, asked.version);
-        let Ok(Route::Target(target)) = self.admit(line, &asked.headers) else {
+        let Ok(Route::Target(target)) = self.admit(line, (&asked.headers, client)) else {
             return None;
         };
         fields::strip_unkeyed(&mut asked.headers);
+        let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
-        let entry = self.0.store.lookup(key).await;
+        let entry = self.stored_as_taught(client, &target).await?;
         let request = Request {
             method: &asked.method,
             headers: &asked.headers,
@@ -98,14 +106,22 @@ impl Pipeline {
             Content::Memory(body) => Some(Arc::clone(body)),
             Content::File { .. } => None,
         };
-        let lasts = lasts_until(&request, selected.head(), decision, now);
-        let answer = found(&request, &selected, content, (aged, detail));
+        self.note_seen(client, &target, selected.content().digest);
+        let lasts =
+            lasts_until(&request, selected.head(), decision, now).filter(|_| is_common(&target, &entry));
+        let mut answer = found(&request, &selected, content, (aged, detail));
+        registry::present(&target, accepts.as_ref(), &mut answer.response);
+        if answer.response.extensions().get::<Problem>().is_some() {
+            return None;
+        }
         let counted = self.counted(&target);
         let about = (counted, shown_if_wanted(&asked.uri));
         let record = self.record(&answer, (asked.method.clone(), client), about, started);
         let (head, payload, record) = self.finish(answer, record);
         let (is_lasting, body) = lasting_body(&payload, in_memory);
-        let lasting = lasts.filter(|_| is_lasting).map(|until| Lasting {
+        // An answer is given again to whoever asks with the same bytes; here it depends on who asks.
+        let is_for_all = target.upstream.clients.is_none();
+        let lasting = lasts.filter(|_| is_lasting && is_for_all).map(|until| Lasting {
             from: now,
             until,
             aged,
@@ -153,6 +169,11 @@ impl Pipeline {
     pub fn to_prepare(&self) -> &Prepared {
         &self.0.prepared
     }
+}
+
+/// Whether every client gets the same: what fits of a group of documents depends on what a client has seen.
+fn is_common(target: &Target, entry: &Responses) -> bool {
+    !is_document(target) && !is_member(entry)
 }
 
 /// What a decision that leaves the origin out of it says: the age, and what `Cache-Status` says beside it.

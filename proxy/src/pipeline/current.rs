@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::{Layers, Pipeline};
-use crate::{origin::OriginError, settings::Settings};
+use crate::{origin::OriginError, settings::Settings, tls::authority::Authority};
 
 /// Where requests find the [`Pipeline`] in force; clones share it.
 #[derive(Debug, Clone)]
@@ -25,12 +25,12 @@ impl Current {
         Pipeline(self.0.load_full())
     }
 
-    /// Puts `settings` in force for requests that come from now on. Callers are one at a time; of two at once, one is lost.
+    /// Puts `settings`, with what opens CONNECT under them, in force for requests that come from now on. Callers are one at a time; of two at once, one is lost.
     ///
     /// # Errors
     /// [`OriginError`] when their origins cannot be set up; the settings before stay in force.
-    pub fn replace(&self, settings: Settings) -> Result<(), OriginError> {
-        let next = self.load().under(settings)?;
+    pub fn replace(&self, settings: Settings, authority: Option<Authority>) -> Result<(), OriginError> {
+        let next = self.load().under(settings, authority)?;
         self.0.store(next.0);
         Ok(())
     }

@@ -5,19 +5,24 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use kato_shared::{Digest, chain::Chain};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Ask, Pipeline,
+    groups::is_document,
     landing::{Arrival, Heads, past_caches},
+    lessons::Noted,
+    private_keys::Audience,
     resumption::Resumption,
     retrieve::Selected,
     shared::Shared,
+    tags::announced,
 };
 use crate::{
-    fill::{Reader, collapse::FillPermit},
+    ecosystem,
+    fill::{FillError, Reader, collapse::FillPermit},
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
         self, Failure, FailureAnswer, NoStoreReason, Overrides, Request, Storability, Stored, Times,
@@ -58,9 +63,13 @@ pub(super) struct Flight {
     /// The stored responses whose validators are sent.
     pub(super) validated: Vec<StoredResponse>,
     selected: Option<Selected>,
+    /// The digest that the answer itself announces, where it is a tag of a registry.
+    pub(super) announced: Option<Digest>,
     pub(super) tell: Tell,
     /// What was fetched first was wrong: the next mirror is asked first, past the caches in between.
     pub(super) is_repeated: bool,
+    /// Held from when the whole of a document that teaches has come.
+    pub(super) lesson: Option<Noted>,
 }
 
 impl Pipeline {
@@ -86,8 +95,10 @@ impl Pipeline {
                 .filter(|one| has_validator(&one.head))
                 .collect(),
             selected: selected.cloned(),
+            announced: None,
             tell,
             is_repeated: false,
+            lesson: None,
         };
         let pipeline = self.clone();
         self.0.tasks.spawn(async move { pipeline.fly(flight).await });
@@ -101,7 +112,13 @@ impl Pipeline {
             .partials
             .take(&key, &flight.ask.headers, Instant::now());
         let mut answered = match kept {
-            None => self.send(&flight).await,
+            None => match Box::pin(self.ask_about_tag(flight)).await {
+                Some(undecided) => {
+                    flight = undecided;
+                    self.send(&flight).await
+                }
+                None => return,
+            },
             Some(kept) => {
                 // One condition at a time: what is newer than what is stored is not compared with it.
                 flight.validated.clear();
@@ -143,36 +160,53 @@ impl Pipeline {
     }
 
     pub(super) async fn send(&self, flight: &Flight) -> Result<OriginResponse, OriginError> {
-        self.send_with(flight, []).await
+        self.send_with(flight, Method::GET, []).await
     }
 
-    /// Asks the origin, with these fields besides.
+    /// Asks the origin, with these fields besides; by HEAD without any condition.
     pub(super) async fn send_with(
         &self,
         flight: &Flight,
+        method: Method,
         fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
     ) -> Result<OriginResponse, OriginError> {
-        let heads: Vec<&Stored> = flight.validated.iter().map(|one| &one.head).collect();
+        let validated = flight.validated.iter().filter(|_| method == Method::GET);
+        let heads: Vec<&Stored> = validated.map(|one| &one.head).collect();
         let mut headers = origin_request_headers(&flight.ask.headers, &heads);
         headers.extend(fields);
+        if flight.digest().is_some() {
+            // The digest is of the content without any coding (RFC 9110 §8.4).
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let mut candidates = flight.ask.target.candidates.clone();
         if flight.is_repeated {
             past_caches(&mut headers);
             candidates.rotate_left(1);
+            let ask = &flight.ask;
+            if let Some(known) = ask.known
+                && ask.target.digest.is_none()
+                && ecosystem::has_by_hash(&ask.target.upstream, &ask.target.path)
+            {
+                // Under its name the origin has another generation.
+                for url in &mut candidates {
+                    *url = ecosystem::by_hash(url, &known.digest);
+                }
+            }
         }
         self.complete_request(&mut headers, Version::HTTP_11);
         self.count_origin_request(&flight.ask);
         let request = OriginRequest {
             upstream: flight.ask.target.upstream.name.to_string(),
             candidates,
-            method: http::Method::GET,
+            method,
             headers,
             body: bytes::Bytes::new(),
             interim: flight.ask.interim.clone(),
             has_stand_in: self.has_stand_in(flight),
             has_known_digest: flight.digest().is_some(),
         };
-        self.0.origin.send(request).await
+        let answered = self.0.origin.send(request).await;
+        answered.map(|response| self.without_front_end(&flight.ask.target, response))
     }
 
     /// Whether a stored response may stand in if the origin does not answer.
@@ -206,7 +240,7 @@ impl Pipeline {
     }
 
     /// A 304: the stored response lives on under its new head.
-    async fn freshened(&self, flight: Flight, validated: StoredResponse, head: Stored) {
+    pub(super) async fn freshened(&self, flight: Flight, validated: StoredResponse, head: Stored) {
         let content = validated.content;
         let updated = StoredResponse {
             head: head.clone(),
@@ -225,33 +259,54 @@ impl Pipeline {
         flight.share(Shared::Validated { head, content });
     }
 
+    /// A response for the client that asked for it, and nobody else. Requests like this one need not wait for one another for a while;
+    /// but an error of the moment says nothing about the response that comes after it.
+    fn keep_to_one(&self, flight: Flight, (head, response): (Stored, OriginResponse), reason: NoStoreReason) {
+        let audience = Audience::of(&flight.ask.headers);
+        if !head.status.is_server_error() {
+            let key = flight.ask.target.key.as_str();
+            self.0.private_keys.insert(key, audience, Instant::now());
+        }
+        match audience {
+            Audience::All => flight.permit.keep_private(),
+            Audience::Credentialed => flight.permit.keep_personal(),
+        }
+        let passing = Passing {
+            head,
+            body: response.body,
+            version: response.version,
+        };
+        tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
+    }
+
     /// A response with content.
-    async fn received(&self, flight: Flight, response: OriginResponse) {
+    async fn received(&self, mut flight: Flight, response: OriginResponse) {
         let request = Request {
-            method: &http::Method::GET,
+            method: &Method::GET,
             headers: &flight.ask.headers,
         };
-        if let Some(selected) = &flight.selected {
-            let failure = Failure::Status(response.status);
-            let now = self.0.clock.now();
-            let verdict = policy::on_failure(&request, selected.head(), failure, (&flight.overrides, now));
-            if matches!(verdict, FailureAnswer::ServeStale(_)) {
-                let status = response.status;
-                return flight.share(Shared::Overloaded { status });
-            }
+        if self.may_stand_in(&flight, response.status) {
+            let status = response.status;
+            return flight.share(Shared::Overloaded { status });
+        }
+        flight.announced = announced(&flight.ask.target, &response);
+        if let Some(error) = flight.other_size(&response) {
+            drop(response);
+            self.note_failure(&flight, &error);
+            return Box::pin(self.second_attempt(flight, Arc::new(error))).await;
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
         let for_first = Stored::for_first_client(&request, head, times(&response));
         match storability {
+            // What a registry gives to one client's own credentials is not for others, whatever is known about its content.
+            Storability::StoreDespite(reason @ NoStoreReason::Authorization)
+                if flight.ask.target.registry.is_some() =>
+            {
+                return self.keep_to_one(flight, (for_first, response), reason);
+            }
             Storability::NoStore(reason) => {
-                let passing = Passing {
-                    head: for_first,
-                    body: response.body,
-                    version: response.version,
-                };
-                flight.permit.keep_private();
-                return tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
+                return self.keep_to_one(flight, (for_first, response), reason);
             }
             Storability::StoreDespite(reason) => {
                 let rule = format!("stored although the response forbids it: {reason}");
@@ -269,28 +324,51 @@ impl Pipeline {
             body: response.body,
             partial: None,
         };
+        let (tag, digest) = (Arc::clone(&flight.ask.target), flight.announced);
         let since = Instant::now();
-        Box::pin(self.land(flight, arrival)).await;
+        let is_document = arrival.heads.head.status == StatusCode::OK && is_document(&flight.ask.target);
+        if is_document && flight.digest().is_none() {
+            Box::pin(self.land_group(flight, arrival)).await;
+        } else {
+            Box::pin(self.land(flight, arrival)).await;
+        }
         self.0.metrics.filled(since.elapsed());
+        if let Some(digest) = digest {
+            self.keep_by_digest(&tag, digest).await;
+        }
     }
 }
 
 impl Flight {
-    /// The digest that the content must have.
+    /// The digest that is known in advance, so that the content never changes.
     pub(super) fn digest(&self) -> Option<Digest> {
-        self.ask.target.digest
+        self.ask.known.map(|known| known.digest)
+    }
+
+    /// What is wrong with a 200 that announces another size than is known: nobody has to wait for its content.
+    pub(super) fn other_size(&self, response: &OriginResponse) -> Option<FillError> {
+        let expected = self.ask.known?.size?;
+        let announced = announced_length(response)?;
+        (response.status == StatusCode::OK && announced != expected)
+            .then_some(FillError::Size { expected, announced })
+    }
+
+    /// The stored response that the request selects.
+    pub(super) const fn selected(&self) -> Option<&Selected> {
+        self.selected.as_ref()
     }
 
     /// The head of `response` as it is stored.
     pub(super) fn stored_head(&self, response: &OriginResponse) -> Stored {
         let request = Request {
-            method: &http::Method::GET,
+            method: &Method::GET,
             headers: &self.ask.headers,
         };
         let head = (response.status, &response.headers);
         let mut stored = Stored::new(&request, head, times(response), &self.overrides);
-        // Only what is whole and verified enters the index, so this is true of everything that does.
-        stored.known_digest = response.status == StatusCode::OK && self.digest().is_some();
+        // Only what is whole and verified enters the index, so this is true of everything that does. What is taught is known as long
+        // as it is taught, which the store says when it is asked.
+        stored.known_digest = response.status == StatusCode::OK && self.ask.target.digest.is_some();
         stored
     }
 

@@ -1,6 +1,8 @@
 //! What downloads remember of one another; all generations of the settings share it.
 
-use super::{deviations::Deviations, negatives::Negatives};
+use std::sync::Arc;
+
+use super::{deviations::Deviations, groups::Seen, lessons::Lessons, negatives::Negatives};
 use crate::{
     fill::{partial::Partials, tally::Lane},
     settings::Settings,
@@ -16,6 +18,10 @@ pub(super) struct Fills {
     pub(super) partials: Partials,
     /// Those that brought nothing.
     pub(super) negatives: Negatives,
+    /// Documents that are about to teach.
+    pub(super) lessons: Arc<Lessons>,
+    /// Which generation of a group each client has seen.
+    pub(super) seen: Seen,
     /// Which rules of the settings were said aloud.
     pub(super) deviations: Deviations,
     /// Where the digests are computed that nobody waits for.
@@ -29,6 +35,8 @@ impl Fills {
         Self {
             partials: Partials::new(settings.cache.max_size.bytes() / PARTIAL_SHARE),
             negatives: Negatives::default(),
+            lessons: Arc::default(),
+            seen: Seen::default(),
             deviations: Deviations::default(),
             digests: Lane::default(),
             urgent_digests: Lane::urgent(),

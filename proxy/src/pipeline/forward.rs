@@ -104,8 +104,10 @@ impl Pipeline {
             has_known_digest: false,
         };
         let response = self.0.origin.send(request).await?;
+        let response = self.without_front_end(&ask.target, response);
         if ask.method == Method::HEAD {
             self.learn_from_head(ask, &response).await;
+            self.learn_tag(ask, &response).await;
         }
         Ok(pass(response, CacheStatus::forwarded(why), Outcome::Bypass))
     }

@@ -16,11 +16,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::metrics::Tunnelled;
+
 /// Carries bytes between `one` and `other` until both have ended, and returns how many went to `other` and to `one`.
 ///
 /// # Errors
 /// When either breaks, and [`io::ErrorKind::TimedOut`] when nothing went in either direction for `patience`.
-pub(super) async fn copy_until_idle<A, B>(one: A, other: &mut B, patience: Duration) -> io::Result<(u64, u64)>
+pub(super) async fn copy_until_idle<A, B>(
+    one: A,
+    other: &mut B,
+    patience: Duration,
+    counted: Tunnelled,
+) -> io::Result<(u64, u64)>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -31,6 +38,7 @@ where
         stream: one,
         begun,
         moved_at: Arc::clone(&moved_at),
+        counted,
     };
     let idle = async {
         let mut look = begun + patience;
@@ -55,10 +63,12 @@ struct Watched<S> {
     begun: Instant,
     /// Milliseconds after `begun`.
     moved_at: Arc<AtomicU64>,
+    counted: Tunnelled,
 }
 
 impl<S> Watched<S> {
-    fn moved(&self) {
+    fn moved(&self, bytes: usize) {
+        self.counted.passed(bytes as u64);
         let at = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_at.store(at, Relaxed);
     }
@@ -70,9 +80,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_ready() {
-            self.moved();
+            self.moved(buffer.filled().len() - before);
         }
         read
     }
@@ -81,8 +92,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if written.is_ready() {
-            self.moved();
+        if let Poll::Ready(Ok(count)) = &written {
+            self.moved(*count);
         }
         written
     }
@@ -93,8 +104,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if written.is_ready() {
-            self.moved();
+        if let Poll::Ready(Ok(count)) = &written {
+            self.moved(*count);
         }
         written
     }
@@ -117,11 +128,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+    use crate::{metrics::Metrics, settings::Settings};
 
     #[tokio::test]
     async fn a_tunnel_ends_when_nothing_goes_through_it_and_not_before() {
         let ((mut client, one), (mut server, mut other)) = (duplex(64), duplex(64));
         let patience = Duration::from_millis(100);
+        let metrics = Metrics::new(&Settings::default());
         let begun = Instant::now();
         let using = async {
             // Each byte is waited for half of the patience: longer than it in all.
@@ -132,8 +145,12 @@ mod tests {
             }
             Instant::now()
         };
-        let (ended, last_use) = tokio::join!(copy_until_idle(one, &mut other, patience), using);
+        let (ended, last_use) = tokio::join!(
+            copy_until_idle(one, &mut other, patience, metrics.tunnel("any")),
+            using
+        );
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(last_use - begun >= patience * 2);
+        assert_eq!(metrics.tunnel_bytes(), 4, "counted although it did not end well");
     }
 }

@@ -13,6 +13,7 @@ use super::{
     Pipeline,
     fetch::{Flight, LedOutcome, announced_length, tell},
     shared::{Filling, Shared},
+    tags::announced,
 };
 use crate::{
     fill::{Fill, FillError, OnAbort, Partial, Promise, Pump, Received, Source, partial::Kept},
@@ -44,7 +45,10 @@ pub(super) struct Heads {
 impl Heads {
     /// The digest that the content must have.
     pub(super) fn expected(&self, flight: &Flight) -> Option<Digest> {
-        flight.digest().filter(|_| self.head.known_digest)
+        flight
+            .digest()
+            .filter(|_| self.head.status == StatusCode::OK)
+            .or(flight.announced)
     }
 }
 
@@ -89,14 +93,14 @@ impl Pipeline {
         let (pump, fill) = Pump::new(room, promise, flight.ask.target.upstream.on_abort());
         let head = self.announce(&mut flight, heads, fill, not_stored);
         match pump.run(&mut source).await {
-            Received::InFile(body, content) => self.commit(&flight, *body, (head, content)).await,
+            Received::InFile(body, content) => self.commit(&mut flight, *body, (head, content)).await,
             Received::PassedThrough(_) => self.0.metrics.note(Event::PassedThrough),
             Received::Failed(error, partial) => {
                 let is_other_content = matches!(*error, FillError::Digest { .. });
                 self.keep_partial(&flight, head, promise.announced.zip(partial));
                 self.note_failure(&flight, &error);
                 if is_other_content {
-                    Box::pin(self.second_attempt(flight)).await;
+                    Box::pin(self.second_attempt(flight, error)).await;
                 }
             }
         }
@@ -121,7 +125,9 @@ impl Pipeline {
             not_stored,
             side_trips: AtomicU32::new(0),
         };
+        let status = filling.head.status;
         let shared = Arc::new(Shared::Filling(Box::new(filling)));
+        flight.lesson = self.note_lesson(&flight.ask.target, status, Some(Arc::clone(&shared)));
         flight.permit.share(Arc::clone(&shared));
         let told = LedOutcome::Shared(shared, reader, Some(Box::new(heads.for_first)));
         tell(flight.tell.take(), told);
@@ -130,7 +136,7 @@ impl Pipeline {
 
     /// Content that was not what its URL promises is asked for again, from the next mirror and past the caches in between.
     /// Whoever comes meanwhile waits, and gets what is right or learns what is wrong.
-    pub(super) async fn second_attempt(&self, mut flight: Flight) {
+    pub(super) async fn second_attempt(&self, mut flight: Flight, first: Arc<FillError>) {
         flight.permit.reopen();
         flight.validated.clear();
         flight.is_repeated = true;
@@ -145,21 +151,34 @@ impl Pipeline {
         if response.status != StatusCode::OK {
             let status = response.status;
             tracing::warn!(url = %flight.ask.target.key.shown(), %status, "content could not be fetched again");
+            if flight.ask.target.digest.is_none() {
+                // A client that asked for itself would get what is wrong, and not see that it is.
+                return flight.share(Shared::Mismatch { error: first });
+            }
             // Each asks for itself, and hears what the upstream says.
             return flight.permit.keep_private();
         }
-        let mut head = flight.stored_head(&response);
-        head.known_digest = true;
+        flight.announced = announced(&flight.ask.target, &response);
+        if let Some(error) = flight.other_size(&response) {
+            self.note_failure(&flight, &error);
+            return flight.share(Shared::Mismatch {
+                error: Arc::new(error),
+            });
+        }
+        let head = flight.stored_head(&response);
         let promise = Promise {
             announced: announced_length(&response),
-            expected: flight.digest(),
+            expected: flight.digest().or(flight.announced),
         };
         let room = self.room(promise).await;
         let (pump, fill) = Pump::new(room, promise, OnAbort::Continue);
         let reader = fill.reader(0);
         let mut source = Source::new(response.body);
         match pump.run(&mut source).await {
-            Received::InFile(body, content) => self.commit(&flight, *body, (head, content)).await,
+            Received::InFile(body, content) => {
+                flight.lesson = self.note_lesson(&flight.ask.target, head.status, None);
+                self.commit(&mut flight, *body, (head, content)).await;
+            }
             // Right, and gone: each asks for itself.
             Received::PassedThrough(_) => flight.permit.keep_private(),
             Received::Failed(error, _) => {
@@ -181,7 +200,7 @@ impl Pipeline {
                 );
                 return self.0.metrics.note(Event::Deserted);
             }
-            FillError::Digest { .. } => Event::VerificationFailed,
+            FillError::Digest { .. } | FillError::Size { .. } => Event::VerificationFailed,
             FillError::Interrupted { .. }
             | FillError::Length { .. }
             | FillError::ReadBack(_)
@@ -209,7 +228,7 @@ impl Pipeline {
         }
     }
 
-    async fn commit(&self, flight: &Flight, body: Temporary, (head, content): (Stored, ContentRef)) {
+    async fn commit(&self, flight: &mut Flight, body: Temporary, (head, content): (Stored, ContentRef)) {
         if flight.permit.is_tainted() {
             return;
         }
@@ -221,7 +240,10 @@ impl Pipeline {
             upstream: flight.ask.target.upstream.name.to_string(),
         };
         match self.0.store.commit(body, key.clone(), stored).await {
-            Ok(()) => self.0.metrics.note(Event::Stored),
+            Ok(()) => {
+                self.0.metrics.note(Event::Stored);
+                self.learn_from(flight, content);
+            }
             Err(error) => {
                 self.0.metrics.note(Event::PassedThrough);
                 tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
@@ -235,6 +257,13 @@ impl Pipeline {
             && let Err(error) = self.0.store.invalidate(key).await
         {
             tracing::warn!(error = %Chain(&error), "a response could not be invalidated");
+        }
+    }
+
+    /// Lets what is stored by now teach, if it does.
+    pub(super) fn learn_from(&self, flight: &mut Flight, content: ContentRef) {
+        if let Some(noted) = flight.lesson.take() {
+            self.learn(&flight.ask.target, content, noted);
         }
     }
 

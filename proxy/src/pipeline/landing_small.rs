@@ -47,10 +47,12 @@ impl Pipeline {
             .filter(|expected| *expected != content.digest)
         {
             let received = content.digest;
-            self.note_failure(&flight, &FillError::Digest { expected, received });
-            return Box::pin(self.second_attempt(flight)).await;
+            let error = FillError::Digest { expected, received };
+            self.note_failure(&flight, &error);
+            return Box::pin(self.second_attempt(flight, std::sync::Arc::new(error))).await;
         }
-        self.store_small(&flight, heads.head.clone(), (content, body.clone()), place)
+        flight.lesson = self.note_lesson(&flight.ask.target, heads.head.status, None);
+        self.store_small(&mut flight, heads.head.clone(), (content, body.clone()), place)
             .await;
         let shared = std::sync::Arc::new(Shared::Whole(Box::new(Whole {
             head: heads.head,
@@ -75,13 +77,17 @@ impl Pipeline {
         match small.run(&mut source).await {
             Ok(received) => {
                 let body = (received.content, received.whole.clone());
-                self.store_small(&flight, head, body, place).await;
+                // Whoever has the last byte finds the lesson under way.
+                if flight.lesson.is_some() {
+                    flight.lesson = self.note_lesson(&flight.ask.target, head.status, None);
+                }
+                self.store_small(&mut flight, head, body, place).await;
                 received.publish();
             }
             Err(error) => {
                 self.note_failure(&flight, &error);
                 if matches!(*error, FillError::Digest { .. }) {
-                    Box::pin(self.second_attempt(flight)).await;
+                    Box::pin(self.second_attempt(flight, error)).await;
                 }
             }
         }
@@ -89,7 +95,7 @@ impl Pipeline {
 
     async fn store_small(
         &self,
-        flight: &Flight,
+        flight: &mut Flight,
         head: Stored,
         (content, body): (ContentRef, Bytes),
         place: Place,
@@ -106,6 +112,7 @@ impl Pipeline {
         };
         self.0.store.put_small(&key, stored, body, place);
         self.0.metrics.note(Event::Stored);
+        self.learn_from(flight, content);
         if is_negative {
             self.bound_negatives(&key).await;
         }

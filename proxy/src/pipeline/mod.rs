@@ -4,10 +4,13 @@
 //! access      a client that is not listed learns nothing but that
 //! admission   so many at once, in all and of one client; beyond that 503
 //! record      from here on every answer is counted and logged
+//! inside      a request out of an opened CONNECT is about the host of that CONNECT
 //! host        a request that two readers could understand differently is refused
 //! route       which upstream, which target: deny by default
+//! clients     who may have what comes from there; the users of the door /v2/
 //! loop        before anything is asked of an upstream
-//! tunnel      CONNECT has no target that could be stored
+//! intercept   CONNECT to a host that is opened: what comes out of it begins at the top again
+//! tunnel      any other CONNECT has no target that could be stored
 //! forward     methods that the store cannot answer; they may invalidate
 //! retrieve    GET and HEAD: store, policy, collapse, origin
 //! finish      Via, Cache-Status, Date: the same for every answer
@@ -17,18 +20,26 @@
 //! A request takes the generation in force once, from [`Current`], and keeps it to its end, as does the download that it begins;
 //! replacing the settings is the next generation over the same store, flights and counters.
 
+mod admit;
+mod ask;
 mod at_hand;
 mod authority;
 mod current;
 mod deviations;
+mod door;
 mod fetch;
 mod fills;
 mod forward;
+mod groups;
 mod idle;
+mod inside;
+mod intercept;
 mod landing;
 mod landing_small;
+mod lessons;
 mod negatives;
 mod outcome;
+mod own;
 mod parallel;
 mod present;
 mod private_keys;
@@ -36,11 +47,12 @@ mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
+mod tags;
 mod tunnel;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
+use http::{HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -56,16 +68,22 @@ use crate::{
     interim::Interim,
     metrics::{Counted, Gauges, Metrics, Outcome},
     origin::{Origin, OriginError},
-    policy::{self, headers as fields},
+    policy::headers as fields,
+    registry::{self, Guests},
     respond,
     route::{Route, Router, Target},
     settings::Settings,
     store::Store,
+    tls::authority::Authority,
 };
 
+use ask::Ask;
 pub use at_hand::{AtHand, Lasting};
 pub use current::Current;
 use fills::Fills;
+pub use inside::{Inside, OutOfPlace};
+pub use intercept::Intercept;
+pub use own::CA_PATH;
 use private_keys::PrivateKeys;
 pub use shared::{Filling, Shared};
 
@@ -79,6 +97,9 @@ struct Layers {
     settings: Settings,
     router: Router,
     origin: Origin,
+    guests: Guests,
+    /// Opens CONNECT to some hosts, where there are such.
+    authority: Option<Authority>,
     // What all generations share.
     store: Store,
     admission: Admission,
@@ -93,26 +114,6 @@ struct Layers {
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
     pseudonym: Arc<str>,
-}
-
-/// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
-#[derive(Debug)]
-struct Ask {
-    method: Method,
-    headers: HeaderMap,
-    target: Arc<Target>,
-    /// Where the client hears of interim responses, until it has its answer.
-    interim: Option<Interim>,
-}
-
-impl Ask {
-    /// As the policy sees it.
-    fn request(&self) -> policy::Request<'_> {
-        policy::Request {
-            method: &self.method,
-            headers: &self.headers,
-        }
-    }
 }
 
 /// An answer and what is to be said about it.
@@ -138,14 +139,23 @@ impl Answer {
 
 impl Pipeline {
     /// The layers, put together.
-    pub fn new(settings: Settings, store: Store, origin: Origin, metrics: Metrics, clock: Clock) -> Self {
+    pub fn new(
+        settings: Settings,
+        store: Store,
+        origin: Origin,
+        metrics: Metrics,
+        clock: Clock,
+        authority: Option<Authority>,
+    ) -> Self {
         Self(Arc::new(Layers {
             router: Router::new(&settings),
             admission: Admission::new(&settings.limits),
             fills: Arc::new(Fills::new(&settings)),
+            guests: Guests::new(settings.registry.users_file.as_deref()),
             settings,
             store,
             origin,
+            authority,
             collapse: Collapse::default(),
             private_keys: PrivateKeys::default(),
             metrics,
@@ -156,18 +166,20 @@ impl Pipeline {
         }))
     }
 
-    /// The next generation: `settings` over what this one shares.
+    /// The next generation: `settings`, with what opens CONNECT under them, over what this one shares.
     ///
     /// # Errors
     /// [`OriginError`] when its origins cannot be set up; this generation is as it was.
-    pub fn under(&self, settings: Settings) -> Result<Self, OriginError> {
+    pub fn under(&self, settings: Settings, authority: Option<Authority>) -> Result<Self, OriginError> {
         let layers = &*self.0;
         layers.metrics.add_upstreams(&settings);
         layers.admission.resize(&settings.limits);
         Ok(Self(Arc::new(Layers {
             router: Router::new(&settings),
             origin: layers.origin.under(&layers.settings, &settings)?,
+            guests: Guests::new(settings.registry.users_file.as_deref()),
             settings,
+            authority,
             admission: layers.admission.clone(),
             store: layers.store.clone(),
             collapse: layers.collapse.clone(),
@@ -187,9 +199,10 @@ impl Pipeline {
         let queue = request.extensions().get::<SpanQueue>().cloned();
         let method = request.method().clone();
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
+        let is_registry = self.is_at_door(&request);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
-        let (answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
-            let shown = shown_if_wanted(request.uri());
+        let (mut answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
+            let shown = shown_if_wanted(&inside::shown(&request));
             let (answer, counted, slot) = self.admitted(request, client).await;
             (answer, counted, shown, slot)
         } else {
@@ -197,6 +210,9 @@ impl Pipeline {
             let answer = Answer::generated(refusal, Outcome::Refused, "client-refused");
             (answer, Counted::default(), "-".into(), None)
         };
+        if is_registry {
+            registry::speak(&mut answer.response);
+        }
         let record = self.record(&answer, (method, client), (counted, shown), started);
         let (parts, payload, record) = self.finish(answer, record);
         let body = ResponseBody::new(payload, Some(record))
@@ -289,33 +305,14 @@ impl Pipeline {
         self.0.clock.now()
     }
 
+    /// That clock.
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock.clone()
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.0.settings
-    }
-
-    /// The layers before any target is looked at: where the request goes, or the answer that refuses it.
-    fn admit(
-        &self,
-        (method, uri, version): (&Method, &http::Uri, Version),
-        headers: &HeaderMap,
-    ) -> Result<Route, Box<Answer>> {
-        let refuse = |problem: &kato_shared::api::Problem, detail: &str| {
-            let refusal = respond::problem(problem);
-            Box::new(Answer::generated(refusal, Outcome::Refused, detail))
-        };
-        if !fields::has_valid_host(version, headers) {
-            return Err(refuse(&respond::bad_host(), "bad-host"));
-        }
-        let route = self.0.router.route(method, uri).map_err(|error| {
-            let problem = respond::unrouted(&error);
-            let kind = problem.kind.rsplit(':').next().unwrap_or_default();
-            refuse(&problem, kind)
-        })?;
-        if fields::passed_us_before(headers, &self.0.pseudonym) {
-            return Err(refuse(&respond::loops(&shown_target(uri)), "loop"));
-        }
-        Ok(route)
     }
 
     /// Where answers about `target` are counted.
@@ -340,35 +337,34 @@ impl Pipeline {
     }
 
     async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Counted) {
-        if authority::normalise(&mut request, &self.0.router).is_err() {
-            let refusal = respond::problem(&respond::bad_host());
-            return (
-                Answer::generated(refusal, Outcome::Refused, "bad-host"),
-                Counted::default(),
-            );
+        if let Err(refusal) = self.settle(&mut request) {
+            return (*refusal, Counted::default());
+        }
+        if let Some(page) = self.own_page(&request) {
+            return (page, Counted::default());
         }
         let line = (request.method(), request.uri(), request.version());
-        let route = match self.admit(line, request.headers()) {
+        let route = match self.admit(line, (request.headers(), client)) {
             Ok(route) => route,
             Err(refusal) => return (*refusal, Counted::default()),
         };
         match route {
+            Route::Intercept { host, port } => (self.intercept(request, &host, port), Counted::default()),
             Route::Tunnel { host, port, upstream } => {
                 let answer = self.tunnel(request, (host, port), &upstream, client).await;
                 (answer, Counted::default())
             }
+            Route::Target(target) if inside::is_in_clear(&request, &target) => {
+                let refusal = respond::problem(&respond::inside_in_clear(&target));
+                let answer = Answer::generated(refusal, Outcome::Refused, "inside-in-clear");
+                (answer, self.counted(&target))
+            }
+            Route::RegistryBase => (door::base(), Counted::default()),
             Route::Target(target) => {
                 let counted = self.counted(&target);
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-                    let (mut parts, _no_content) = request.into_parts();
-                    fields::strip_unkeyed(&mut parts.headers);
-                    let ask = Ask {
-                        interim: self.interim(&parts.extensions),
-                        method: parts.method,
-                        headers: parts.headers,
-                        target,
-                    };
-                    self.retrieve(Arc::new(ask)).await
+                    let (parts, _no_content) = request.into_parts();
+                    self.answer_retrieval(parts, target, client).await
                 } else {
                     self.forward(request, &target).await
                 };

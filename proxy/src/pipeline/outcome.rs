@@ -4,20 +4,23 @@
 use std::sync::Arc;
 
 use http::Version;
-use tokio::time::Instant;
+use jiff::SignedDuration;
+use kato_shared::Digest;
 
 use super::{
     Answer, Ask, Filling, Pipeline, Shared,
     fetch::{Led, LedOutcome},
+    groups::is_document,
     present::{Source, present},
     retrieve::{Round, Selected, whole_seconds},
+    shared::Whole,
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
     metrics::{Event, Outcome},
     origin::OriginError,
-    policy::{self, Failure, FailureAnswer, Overrides, Request},
-    respond,
+    policy::{self, Aged, Failure, FailureAnswer, Overrides, Request},
+    registry, respond,
 };
 
 impl Pipeline {
@@ -79,6 +82,7 @@ impl Pipeline {
                     )
                 }
                 Shared::Whole(whole) => {
+                    self.note_whole(ask, whole);
                     let head = for_first.as_deref().unwrap_or(&whole.head);
                     let source = Source::Stored(whole.body.clone().into());
                     let response = present(request, head, source, None);
@@ -93,17 +97,12 @@ impl Pipeline {
                 other @ (Shared::Validated { .. }
                 | Shared::Failed { .. }
                 | Shared::Mismatch { .. }
+                | Shared::Withheld
                 | Shared::Overloaded { .. }) => {
                     self.follow_other(ask, selected, status, overrides, other).await
                 }
             },
             LedOutcome::Private(passing, reason) => {
-                // An error of the moment says nothing about the response that comes after it.
-                if !passing.head.status.is_server_error() {
-                    self.0
-                        .private_keys
-                        .insert(&ask.target.key.to_string(), Instant::now());
-                }
                 let (head, version) = (passing.head, passing.version);
                 let source = Source::Passing(Box::new(passing.body));
                 let response = present(request, &head, source, None);
@@ -150,6 +149,7 @@ impl Pipeline {
                 done(response, status, Outcome::Collapsed, filling.version)
             }
             Shared::Whole(whole) => {
+                self.note_whole(ask, whole);
                 let age = policy::age::current_age(&whole.head, self.0.clock.now());
                 let source = Source::Stored(whole.body.clone().into());
                 let response = present(&ask.request(), &whole.head, source, Some(age));
@@ -158,6 +158,7 @@ impl Pipeline {
             other @ (Shared::Validated { .. }
             | Shared::Failed { .. }
             | Shared::Mismatch { .. }
+            | Shared::Withheld
             | Shared::Overloaded { .. }) => self.follow_other(ask, selected, status, overrides, other).await,
         }
     }
@@ -185,10 +186,12 @@ impl Pipeline {
                 if !head.selecting.matches(&ask.headers) {
                     return Round::Again;
                 }
+                let digest = content.digest;
                 let Some(content) = self.0.store.content(*content).await else {
                     self.0.metrics.note(Event::Healed);
                     return Round::Again;
                 };
+                self.note_seen(ask.client, &ask.target, digest);
                 let age = policy::age::current_age(head, self.0.clock.now());
                 let response = present(&ask.request(), head, Source::Stored(content), Some(age));
                 let status = status.fwd_status(http::StatusCode::NOT_MODIFIED);
@@ -202,6 +205,7 @@ impl Pipeline {
                 let response = respond::no_upstream(ask.target.key.uri(), error);
                 done(response, status.detail(error), Outcome::Failed, Version::HTTP_11)
             }
+            Shared::Withheld => self.withheld(ask, selected).await,
             Shared::Overloaded { status: code } => {
                 let asked = Some(CacheStatus::forwarded(Forward::Stale).fwd_status(*code));
                 let failed = (Failure::Status(*code), asked);
@@ -210,6 +214,26 @@ impl Pipeline {
                     None => Round::Alone(Forward::Stale),
                 }
             }
+        }
+    }
+
+    /// The stored document, as a new one has to wait for its group.
+    async fn withheld(&self, ask: &Ask, selected: Option<&Selected>) -> Round {
+        let Some(selected) = selected else {
+            return Round::Again;
+        };
+        let aged = Aged {
+            age: policy::age::current_age(selected.head(), self.0.clock.now()),
+            lifetime: SignedDuration::ZERO,
+        };
+        self.0.metrics.note(Event::StaleServed);
+        self.hit(ask, selected, aged, Some("generation-withheld")).await
+    }
+
+    /// Notes which document of a group the client is given, if it is one.
+    fn note_whole(&self, ask: &Ask, whole: &Whole) {
+        if is_document(&ask.target) {
+            self.note_seen(ask.client, &ask.target, Digest::of(&whole.body));
         }
     }
 
@@ -247,6 +271,9 @@ impl Pipeline {
             FailureAnswer::ServeStale(aged) => {
                 self.0.metrics.note(Event::StaleServed);
                 let mut round = self.hit(ask, selected, aged, Some("stale-if-error")).await;
+                if let Round::Done(answer) = &mut round {
+                    registry::warn(&ask.target, failure, &mut answer.response);
+                }
                 if let (Round::Done(answer), Some(asked)) = (&mut round, asked) {
                     answer.status = asked.ttl(whole_seconds(aged.ttl())).detail("stale-if-error");
                 }

@@ -58,7 +58,7 @@ impl Pipeline {
                     body: bytes::Bytes::new(),
                     interim: None,
                     has_stand_in: false,
-                    has_known_digest: ask.target.digest.is_some(),
+                    has_known_digest: ask.known.is_some(),
                 };
                 let response = pipeline.0.origin.send(request).await?;
                 let said = response.headers.get(header::CONTENT_RANGE);

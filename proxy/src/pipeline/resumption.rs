@@ -3,7 +3,7 @@
 //! "A cache can complete a stored incomplete response by making a subsequent range request (Section 14.2 of RFC 9110) and
 //! combining the successful response with the stored response" ([RFC 9111 §3.3](https://www.rfc-editor.org/rfc/rfc9111#section-3.3)).
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
     Pipeline,
@@ -42,7 +42,7 @@ impl Pipeline {
             return Resumption::Answered(Box::new(self.send(flight).await));
         };
         let conditions = [(header::RANGE, range), (header::IF_RANGE, kept.validator.clone())];
-        let answered = self.send_with(flight, conditions).await;
+        let answered = self.send_with(flight, Method::GET, conditions).await;
         let response = match answered {
             Ok(response) if response.status == StatusCode::PARTIAL_CONTENT => response,
             // The range is no range of what is there now.
@@ -104,10 +104,10 @@ fn combined(flight: &Flight, kept: &Kept, response: &OriginResponse) -> Option<S
         &flight.overrides,
     );
     let request = Request {
-        method: &http::Method::GET,
+        method: &Method::GET,
         headers: &ask.headers,
     };
     let of = (head.status, &head.headers);
-    let storability = policy::storability(&request, of, head.known_digest, &flight.overrides);
+    let storability = policy::storability(&request, of, flight.digest().is_some(), &flight.overrides);
     storability.may_store().then_some(head)
 }

@@ -1,8 +1,8 @@
 //! GET and HEAD: what the store has, whether it may be sent, and who asks the origin if not.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{Method, Version};
+use http::{Method, Version, request};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::oneshot,
@@ -12,15 +12,17 @@ use tokio::{
 use super::{
     Answer, Ask, Pipeline, Shared,
     present::{Source, present},
+    private_keys::Audience,
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
+    ecosystem::{self, Known},
     fill::collapse::{Joined, State},
     metrics::{Event, Outcome},
-    policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored},
-    respond,
+    policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored, headers as fields},
+    registry, respond,
     route::Target,
-    store::{Content, ContentRef, Responses},
+    store::{Content, ContentRef, Responses, StoredResponse},
 };
 
 /// How often a request joins again after a flight that it could not use. Each round means that somebody else's
@@ -46,6 +48,10 @@ impl Selected {
     pub(super) fn content(&self) -> ContentRef {
         self.entry.content(self.index)
     }
+
+    pub(super) fn response(&self) -> StoredResponse {
+        self.entry.response(self.index)
+    }
 }
 
 /// What a round came to.
@@ -56,19 +62,41 @@ pub(super) enum Round {
 }
 
 impl Pipeline {
-    pub(super) async fn retrieve(&self, ask: Arc<Ask>) -> Answer {
-        let key = ask.target.key.as_str();
+    /// Answers a GET or HEAD about `target`.
+    pub(super) async fn answer_retrieval(
+        &self,
+        mut parts: request::Parts,
+        target: Arc<Target>,
+        client: IpAddr,
+    ) -> Answer {
+        fields::strip_unkeyed(&mut parts.headers);
+        let accepts = registry::prepare(&target, &mut parts.headers);
+        let ask = Ask {
+            interim: self.interim(&parts.extensions),
+            method: parts.method,
+            headers: parts.headers,
+            target: Arc::clone(&target),
+            client,
+            known: None,
+        };
+        let mut answer = self.retrieve(ask).await;
+        registry::present(&target, accepts.as_ref(), &mut answer.response);
+        answer
+    }
+
+    pub(super) async fn retrieve(&self, mut ask: Ask) -> Answer {
+        ask.known = self.known_in_advance(&ask).await;
+        let ask = Arc::new(ask);
+        let (key, flight_key) = (ask.target.key.as_str(), ask.flight_key());
         let overrides = ask.target.upstream.overrides(&ask.target.path);
         let mut why = Forward::UriMiss;
         for _ in 0..ROUNDS {
-            self.settled(key).await;
+            self.settled(&flight_key).await;
             let mut entry = self.0.store.lookup(key).await;
-            if entry.heads().is_empty()
-                && let Some(digest) = ask.target.digest
-            {
-                entry = self.0.store.lookup_content(key, digest).await;
+            if let Some(known) = ask.known {
+                entry = self.of_known(&ask.target, entry, known).await;
             }
-            match self.round(&ask, key, entry, &overrides).await {
+            match self.round(&ask, &flight_key, entry, &overrides).await {
                 Round::Done(answer) => return *answer,
                 Round::Again => {}
                 Round::Alone(reason) => {
@@ -78,6 +106,16 @@ impl Pipeline {
             }
         }
         self.alone(&ask, why).await
+    }
+
+    /// What is known about the content before it is looked for, after waiting for those who are about to say it.
+    async fn known_in_advance(&self, ask: &Ask) -> Option<Known> {
+        if !ecosystem::is_taught(&ask.target.upstream, &ask.target.path) {
+            return ask.target.digest.map(|digest| Known { digest, size: None });
+        }
+        self.lessons_ended(&ask.target).await;
+        let entry = self.0.store.lookup(ask.target.key.as_str()).await;
+        self.known_for(ask.client, &ask.target, &entry).await
     }
 
     /// Waits for what is being stored: what was whole before this request came is a stored response to it, with all that
@@ -128,6 +166,7 @@ impl Pipeline {
             self.0.metrics.note(Event::Healed);
             return Round::Again;
         };
+        self.note_seen(ask.client, &ask.target, selected.content().digest);
         Round::Done(Box::new(found(&ask.request(), selected, content, (aged, detail))))
     }
 
@@ -163,10 +202,14 @@ impl Pipeline {
         overrides: &Overrides,
     ) -> Round {
         // A HEAD has no content that could fill the store: it is asked as it is, for this client.
-        if ask.method == Method::HEAD {
+        // Except about a tag that is held: what all have to know is asked once for all.
+        if ask.method == Method::HEAD && !(ask.target.is_tag() && selected.is_some()) {
             return self.head(ask, selected, why, overrides).await;
         }
-        if self.0.private_keys.contains(key, Instant::now()) {
+        // "no-store … for this request" (RFC 9111 §5.2.1.5): it neither leads others nor follows them.
+        let is_apart = policy::cache_control::RequestDirectives::of(&ask.headers).no_store;
+        let private = &self.0.private_keys;
+        if is_apart || private.contains(ask.target.key.as_str(), &ask.headers, Instant::now()) {
             return Round::Alone(why);
         }
         match self.0.collapse.join(key, &ask.headers) {
@@ -188,7 +231,8 @@ impl Pipeline {
                 }
                 State::Shared(shared) => self.follow(ask, selected, why, overrides, &shared).await,
                 State::Private => Round::Alone(why),
-                State::Abandoned | State::Waiting => Round::Again,
+                State::Personal if Audience::Credentialed.includes(&ask.headers) => Round::Alone(why),
+                State::Personal | State::Abandoned | State::Waiting => Round::Again,
             },
         }
     }

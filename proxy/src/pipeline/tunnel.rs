@@ -11,7 +11,7 @@ use super::{Answer, Pipeline, idle::copy_until_idle};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
-    metrics::{Metrics, Outcome},
+    metrics::{Outcome, Tunnelled},
     origin::{ErrorKind, Stream},
     respond,
 };
@@ -40,11 +40,11 @@ impl Pipeline {
                 return Answer::generated(respond::problem(&problem), Outcome::Failed, "no tunnel");
             }
         };
-        let metrics = self.0.metrics.clone();
+        let counted = self.0.metrics.tunnel(upstream);
         let patience = self.0.settings.limits.tunnel_idle_timeout.get();
         self.0
             .tasks
-            .spawn(async move { carry(request, stream, patience, &metrics, &authority).await });
+            .spawn(async move { carry(request, stream, (patience, counted), &authority).await });
         let mut response = Response::new(Payload::Empty);
         *response.status_mut() = StatusCode::OK;
         Answer {
@@ -59,8 +59,7 @@ impl Pipeline {
 async fn carry(
     request: Request<Incoming>,
     mut origin: Stream,
-    patience: Duration,
-    metrics: &Metrics,
+    (patience, counted): (Duration, Tunnelled),
     authority: &str,
 ) {
     let client = match upgrade::on(request).await {
@@ -70,9 +69,8 @@ async fn carry(
             return;
         }
     };
-    match copy_until_idle(TokioIo::new(client), &mut origin, patience).await {
+    match copy_until_idle(TokioIo::new(client), &mut origin, patience, counted).await {
         Ok((up, down)) => {
-            metrics.tunnelled(up + down);
             tracing::info!(authority, up, down, "tunnel closed; its bytes were not cached");
         }
         Err(error) => tracing::debug!(authority, %error, "tunnel broken"),

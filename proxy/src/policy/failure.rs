@@ -47,7 +47,7 @@ pub enum StaleRefusal {
 
 /// Decides whether `stored` may answer `request` after `failure`.
 ///
-/// Only 500, 502, 503 and 504 count as failures of the origin (RFC 5861 §4). The window is the request's
+/// Only 500, 502, 503 and 504 count as failures of the origin (RFC 5861 §4), and what [`Overrides::serve_gone`] adds. The window is the request's
 /// `stale-if-error`, else the response's, else [`Overrides::stale_if_error`].
 pub fn on_failure(
     request: &Request<'_>,
@@ -71,8 +71,13 @@ fn refusal(
     failure: Failure,
     (overrides, aged): (&Overrides, Aged),
 ) -> Option<StaleRefusal> {
+    let counts = |status: StatusCode| match status.as_u16() {
+        500 | 502..=504 => true,
+        404 | 410 | 429 => overrides.serve_gone,
+        _ => false,
+    };
     if let Failure::Status(status) = failure
-        && !matches!(status.as_u16(), 500 | 502..=504)
+        && !counts(status)
     {
         return Some(StaleRefusal::NotAFailure);
     }

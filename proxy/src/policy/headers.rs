@@ -34,10 +34,19 @@ pub const PROXY_FIELDS: [HeaderName; 3] = [
 /// Fields by which a trusted gateway tells its server what the client asked for "really": another host, scheme, path or method. A
 /// client that writes them itself changes the answer and not the cache key: what was made for it alone would be served to
 /// everybody. No `Vary` protects, since the servers that obey them do not mention them. Names in lower case.
-const GATEWAY_FIELDS: [&str; 16] = [
+const GATEWAY_FIELDS: [&str; 26] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
     "forwarded",
     "front-end-https",
     "x-custom-ip-authorization",
+    "true-client-ip",
+    "x-backend-host",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
     "x-forwarder-for",
     "x-host",
     "x-http-host-override",
@@ -46,6 +55,7 @@ const GATEWAY_FIELDS: [&str; 16] = [
     "x-method-override",
     "x-override-url",
     "x-proxy-url",
+    "x-real-host",
     "x-real-ip",
     "x-request-uri",
     "x-scheme",
@@ -72,6 +82,10 @@ const CONTENT_FIELDS: [HeaderName; 5] = [
 pub fn strip_unkeyed(headers: &mut HeaderMap) {
     let is_of_a_gateway = |name: &HeaderName| {
         let name = name.as_str();
+        // Servers behind CGI and its relatives cannot tell `X_Forwarded_Host` from `X-Forwarded-Host`.
+        if name.contains('_') {
+            return true;
+        }
         GATEWAY_FIELDS.contains(&name) || GATEWAY_FAMILIES.iter().any(|family| name.starts_with(family))
     };
     // Nearly every request has none: nothing is collected then.

@@ -28,6 +28,9 @@ pub struct Overrides {
     /// How long after becoming stale a response may stand in for an origin that fails, where the response itself sets no
     /// `stale-if-error`. `None` is no limit; zero never. Responses that forbid it are not touched by this.
     pub stale_if_error: Option<SignedDuration>,
+    /// What is stored stands in, too, where the origin says that it has nothing by that name (404, 410) or wants no more questions
+    /// (429): the name of content that is kept by its digest.
+    pub serve_gone: bool,
     /// Targeted cache-control fields that speak to us (RFC 9213), in order of precedence.
     pub targeted_fields: Vec<HeaderName>,
 }
@@ -57,6 +60,7 @@ impl Default for Overrides {
             heuristic_percent: 10,
             heuristic_max: SignedDuration::from_hours(24),
             stale_if_error: None,
+            serve_gone: false,
             targeted_fields: Vec::new(),
         }
     }

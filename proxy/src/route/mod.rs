@@ -1,15 +1,20 @@
 //! What a request asks for: which upstream, and which target there.
 //!
-//! Three doors lead to the same targets, and so to the same stored responses:
+//! These doors lead to the same targets, and so to the same stored responses:
 //! * `forward`: absolute-form, `GET http://pkg.example/a HTTP/1.1`, as a forward proxy gets it;
 //! * `mirror`: `/<upstream>/a` and `/<scheme>/<host>/a`, as a client without proxy settings asks;
-//! * `connect`: `CONNECT pkg.example:443`, tunnelled and not cached.
+//! * `registry`: `/v2/…`, as a container client asks a registry.
+//!
+//! Another, `CONNECT pkg.example:443`, leads to the first where the upstream says `intercept = true`; else it is tunnelled and not cached.
 //!
 //! Closed world: a host that no upstream names is refused, whatever the door. The name in a request is a key to
 //! look up, never an address to dial.
 
 mod forward;
 mod mirror;
+mod registry;
+
+pub(crate) use registry::registry_manifest;
 
 use std::{
     fmt::Write as _,
@@ -24,13 +29,16 @@ use crate::{
     ecosystem::known_digest,
     key::CacheKey,
     recent::{Held, Recent},
-    settings::{Settings, Upstream},
+    registry::{Place, Refused, is_door},
+    settings::{Kind, Settings, Upstream, UpstreamName},
 };
 
 /// Where requests may go.
 #[derive(Debug, Clone)]
 pub struct Router {
     upstreams: Arc<[Arc<Upstream>]>,
+    /// The registry of requests at the door `/v2/` that name none.
+    default_registry: Option<UpstreamName>,
     /// Targets by request target: what was asked for a moment ago is often asked for again, and reading URLs costs more
     /// than all the rest of a hit.
     known: Arc<Mutex<Recent<Box<str>, Arc<Target>>>>,
@@ -46,6 +54,15 @@ const TARGET_OVERHEAD: usize = 512;
 pub enum Route {
     /// To a target of an upstream.
     Target(Arc<Target>),
+    /// To the door `/v2/` itself.
+    RegistryBase,
+    /// Into TLS that we open: what comes out of it is about this host and port.
+    Intercept {
+        /// The host, of an upstream that is opened.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// Through a tunnel to this host and port.
     Tunnel {
         /// The host, which an upstream names.
@@ -70,6 +87,8 @@ pub struct Target {
     pub key: CacheKey,
     /// The digest of its content, where the URL tells.
     pub digest: Option<Digest>,
+    /// Which of a registry's things it is, where the upstream is one.
+    pub registry: Option<Place>,
 }
 
 /// Why a request has no route.
@@ -93,6 +112,9 @@ pub enum RouteError {
         /// The target.
         target: String,
     },
+    /// The door `/v2/` leads nowhere with this.
+    #[error(transparent)]
+    Registry(#[from] Refused),
     /// CONNECT to a port that no upstream uses.
     #[error("`{authority}` may not be tunnelled to: its upstream is not at that port")]
     TunnelPort {
@@ -106,6 +128,7 @@ impl Router {
     pub fn new(settings: &Settings) -> Self {
         Self {
             upstreams: settings.upstreams.iter().cloned().map(Arc::new).collect(),
+            default_registry: settings.registry.default.clone(),
             known: Arc::default(),
         }
     }
@@ -130,11 +153,23 @@ impl Router {
                 &whole
             }
         };
-        if let Some(known) = self.known().get(asked) {
+        let is_registry = is_door(uri);
+        // What may be pulled may not be pushed: only of requests that read is the target all that counts.
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        if (is_read || !is_registry)
+            && let Some(known) = self.known().get(asked)
+        {
             return Ok(Route::Target(Arc::clone(&**known)));
         }
         let target = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme), Some(authority)) => forward::target(&self.upstreams, scheme, authority, uri)?,
+            _ if is_registry => {
+                let default = self.default_registry.as_ref();
+                match registry::target(&self.upstreams, default, (method, uri))? {
+                    registry::Found::Base => return Ok(Route::RegistryBase),
+                    registry::Found::Target(target) => *target,
+                }
+            }
             _ => mirror::target(&self.upstreams, uri)?,
         };
         let target = Arc::new(target);
@@ -171,6 +206,12 @@ impl Router {
             return Err(RouteError::UnknownHost {
                 host: authority.to_string(),
             });
+        }
+        let is_opened = |(upstream, base): &(&Arc<Upstream>, &Url)| {
+            upstream.intercept && base.scheme() == "https" && base.port_or_known_default() == Some(port)
+        };
+        if of_host.iter().any(is_opened) {
+            return Ok(Route::Intercept { host, port });
         }
         // 443 is the one port that TLS is expected at; another must be an upstream's own.
         of_host
@@ -233,6 +274,7 @@ fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Resul
         upstream: Arc::clone(upstream),
         candidates,
         digest: known_digest(upstream.kind, &path),
+        registry: (upstream.kind == Kind::Registry).then(|| Place::of(&path)),
         path,
         key,
     })

@@ -16,7 +16,7 @@ fn router() -> Router {
 fn route(uri: &str) -> Result<Target, RouteError> {
     match router().route(&Method::GET, &uri.parse().unwrap())? {
         Route::Target(target) => Ok(Target::clone(&target)),
-        Route::Tunnel { .. } => panic!("a tunnel"),
+        other @ (Route::Tunnel { .. } | Route::Intercept { .. } | Route::RegistryBase) => panic!("{other:?}"),
     }
 }
 
@@ -38,6 +38,9 @@ fn all_doors_lead_to_one_key() {
         "/https/pkg.example/a/b?c=d",
         "/http/PKG.example/a/b?c=d",
         "https://mirror.example/stackato/a/b?c=d",
+        // As apt-cacher-ng has them.
+        "/pkg.example/a/b?c=d",
+        "/HTTPS///pkg.example/a/b?c=d",
     ] {
         assert_eq!(
             route(uri).unwrap().key.to_string(),
@@ -107,10 +110,17 @@ fn p19_what_no_upstream_names_is_refused() {
     ] {
         assert!(matches!(route(uri), Err(RouteError::UnknownHost { .. })), "{uri}");
     }
-    assert!(matches!(
-        route("/nowhere/a"),
-        Err(RouteError::UnknownUpstream { .. })
-    ));
+    for uri in [
+        "/nowhere/a",
+        "/evil.example/a",
+        "/HTTPS///evil.example/a",
+        "/127.0.0.1/a",
+    ] {
+        assert!(
+            matches!(route(uri), Err(RouteError::UnknownUpstream { .. })),
+            "{uri}"
+        );
+    }
     assert!(matches!(
         route("http://user:pw@pkg.example/"),
         Err(RouteError::BadTarget { .. })
@@ -149,4 +159,33 @@ fn tunnels_lead_to_configured_hosts_and_ports_alone() {
         tunnel("pkg.example:22"),
         Err(RouteError::TunnelPort { .. })
     ));
+}
+
+#[test]
+fn what_is_opened_is_a_host_and_port_of_an_upstream_that_says_so() {
+    let upstream = |flag: &str, intercept| Upstream {
+        intercept,
+        ..flag.parse().unwrap()
+    };
+    let settings = Settings {
+        upstreams: vec![
+            upstream("opened=https://pkg.example/,https://[::1]:8443/", true),
+            upstream("other=https://other.example/", false),
+            upstream("beside=https://pkg.example:9443/", false),
+        ],
+        ..Settings::default()
+    };
+    let router = Router::new(&settings);
+    let is_opened = |authority: &str| {
+        let route = router.route(&Method::CONNECT, &authority.parse().unwrap());
+        matches!(route.unwrap(), Route::Intercept { .. })
+    };
+    for (authority, expected) in [
+        ("PKG.example:443", true),
+        ("[::1]:8443", true),
+        ("pkg.example:9443", false),
+        ("other.example:443", false),
+    ] {
+        assert_eq!(is_opened(authority), expected, "{authority}");
+    }
 }

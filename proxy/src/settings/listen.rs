@@ -1,4 +1,4 @@
-//! Sections `[listen]` and `[tls]`: the addresses, and the certificate of the one with TLS.
+//! Sections `[listen]` and `[tls]`: the addresses, the certificate of the one with TLS, and where the local authority is.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -45,6 +45,9 @@ pub struct Tls {
     /// The PEM file of its private key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    /// The folder of the local authority; `None` for `ca` in the store's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_dir: Option<PathBuf>,
 }
 
 impl Tls {

@@ -1,6 +1,6 @@
 //! One `[[upstream]]`: an origin that may be asked, under one name, at one or more base URLs.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use http::HeaderName;
 use jiff::SignedDuration;
@@ -11,8 +11,9 @@ use kato_shared::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::ParentProxy;
+use super::{Network, ParentProxy, RegistryRules, any_contains};
 use crate::{
+    ecosystem::tuf::{self, Lasting},
     fill::{AbortRule, OnAbort},
     policy::{Overrides, SetCookie},
 };
@@ -34,6 +35,14 @@ pub struct Upstream {
     /// Paths (globs, relative to the base URL) whose content never changes: never validated once stored.
     #[serde(default)]
     pub immutable: Vec<PathGlob>,
+    /// Sidecars (globs: over the file name, or with a slash over the path below the base URL) that list SHA-256 digests of the files
+    /// beside them.
+    #[serde(default)]
+    pub digests: Vec<PathGlob>,
+    /// Hosts that its redirects may lead to beside those of `urls`: names with all below them, addresses, networks, each perhaps with
+    /// `:port`; without it, every host whose address is not guarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_hosts: Option<Vec<String>>,
     /// A shorter freshness lifetime is raised to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_freshness: Option<HumanDuration>,
@@ -82,6 +91,12 @@ pub struct Upstream {
     /// The PEM key of `client_certificate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_key: Option<PathBuf>,
+    /// The networks whose clients may have what comes from here, of those that `access.clients` lets in; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Vec<Network>>,
+    /// With `kind = "registry"`: its names, its tags, its credentials.
+    #[serde(default)]
+    pub registry: RegistryRules,
 }
 
 impl Upstream {
@@ -93,6 +108,8 @@ impl Upstream {
             kind: Kind::Generic,
             intercept: false,
             immutable: Vec::new(),
+            digests: Vec::new(),
+            redirect_hosts: None,
             min_freshness: None,
             max_freshness: None,
             negative_ttl: None,
@@ -109,7 +126,22 @@ impl Upstream {
             ca_file: None,
             client_certificate: None,
             client_key: None,
+            clients: None,
+            registry: RegistryRules::default(),
         }
+    }
+
+    /// Whether a client at `address` may have what comes from here.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.clients
+            .as_deref()
+            .is_none_or(|networks| any_contains(networks, address))
+    }
+
+    /// Whether who may have what comes from `other` may have what comes from here, too: so that equal content may be served
+    /// under either name.
+    pub fn allows_whom(&self, other: &Self) -> bool {
+        self.clients.is_none() || self.clients == other.clients
     }
 
     /// What the operator knows about the content at `path`, relative to the base URL.
@@ -117,10 +149,22 @@ impl Upstream {
         let signed = |duration: Option<HumanDuration>| {
             duration.map(|given| SignedDuration::try_from(given.get()).unwrap_or(SignedDuration::MAX))
         };
+        let named = (self.kind == Kind::Registry)
+            .then(|| self.registry.name_lifetime(path))
+            .flatten();
+        let by_name = match self.kind {
+            Kind::Release => tuf::lasting(path),
+            Kind::Packages | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => None,
+        };
+        let current = (by_name == Some(Lasting::Current)).then_some(tuf::CURRENT);
         Overrides {
-            immutable: self.is_immutable(path),
-            min_freshness: signed(self.min_freshness),
-            max_freshness: signed(self.max_freshness),
+            immutable: self.is_immutable(path) || by_name == Some(Lasting::Forever),
+            min_freshness: signed(self.min_freshness).or(named),
+            max_freshness: [signed(self.max_freshness).or(named), current]
+                .into_iter()
+                .flatten()
+                .min(),
+            serve_gone: named.is_some() && self.registry.serve_gone,
             negative_ttl: signed(self.negative_ttl),
             ignore_client_no_cache: self.ignore_client_no_cache,
             set_cookie: self.store_set_cookie,
@@ -142,6 +186,15 @@ impl Upstream {
                 finish_from_percent: self.on_abort_finish_percent,
             },
         }
+    }
+
+    /// Whether the file at `path`, relative to the base URL, lists digests of those beside it.
+    pub fn is_sidecar(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        self.digests.iter().any(|glob| {
+            let is_about_paths = glob.0.as_str().contains('/');
+            glob.0.matches(if is_about_paths { path } else { name })
+        })
     }
 
     /// Whether the content at `path`, relative to the base URL, is declared to never change.

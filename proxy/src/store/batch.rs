@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, atomic::Ordering},
 };
@@ -79,9 +80,15 @@ impl Store {
             let file = create(&path).and_then(|file| write(&file, &path, &item.body).map(|()| file));
             match file {
                 Ok(file) => placed.push((file, path)),
-                // Over a file that is there already: this body was verified just now, and that one may have been
-                // damaged since. Who reads the old file keeps it.
-                Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
+                // The same content under another name; it may not have been flushed yet.
+                Err(error)
+                    if is_there(&error)
+                        && let Some(file) = same(&path, &item.body) =>
+                {
+                    placed.push((file, path));
+                }
+                // This body was verified just now, and that one has been damaged since. Who reads the old file keeps it.
+                Err(error) if is_there(&error) => {
                     let temporary = self.0.layout.new_temp();
                     let replaced = durable::create_new(&temporary).and_then(|file| {
                         write(&file, &temporary, &item.body)?;
@@ -137,6 +144,21 @@ fn create(path: &Path) -> Result<File, DurableError> {
         }
         outcome => outcome,
     }
+}
+
+fn is_there(error: &DurableError) -> bool {
+    error.source.kind() == io::ErrorKind::AlreadyExists
+}
+
+/// The file at `path`, if it holds exactly `body`.
+fn same(path: &Path, body: &[u8]) -> Option<File> {
+    let file = File::open(path).ok()?;
+    if file.metadata().ok()?.len() != body.len() as u64 {
+        return None;
+    }
+    let mut found = vec![0; body.len()];
+    file.read_exact_at(&mut found, 0).ok()?;
+    (found == body).then_some(file)
 }
 
 fn write(mut file: &File, path: &Path, body: &[u8]) -> Result<(), DurableError> {

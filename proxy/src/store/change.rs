@@ -2,7 +2,8 @@
 
 use kato_shared::Digest;
 
-use super::{StoredResponse, eviction::Standing, pins::Pin};
+use super::{Generation, StoredResponse, eviction::Standing, pins::Pin};
+use crate::ecosystem::Known;
 
 /// One change to the index.
 #[derive(Debug)]
@@ -22,6 +23,17 @@ pub(super) enum Change {
     Pin { pin: Pin, since: u64 },
     /// Takes a pin away.
     Unpin { pin: Pin },
+    /// Writes down what a document teaches about keys; it does not count before `Graduate`.
+    Teach {
+        number: u64,
+        lessons: Vec<(String, Known)>,
+    },
+    /// All that a document teaches is written down.
+    Graduate { number: u64, generation: Generation },
+    /// Forgets what documents that are gone have taught, by number.
+    Forget { gone: Vec<u64> },
+    /// Removes keys about which nothing is taught any more.
+    Sweep { keys: Vec<String> },
 }
 
 /// What a change did to content, for the memory of the process.
@@ -35,6 +47,8 @@ pub(super) enum Effect {
         /// Seconds since 1970.
         at: i64,
     },
+    /// `key` has no response any more.
+    Gone { key: String },
     /// A key names content no more.
     Unnamed { digest: Digest, is_orphan: bool },
     /// The content is gone from the index.

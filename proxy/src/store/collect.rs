@@ -21,6 +21,8 @@ pub struct Collected {
     pub content_bytes: u64,
     /// Stored responses that said that there is nothing, and are stale.
     pub negatives: u64,
+    /// Keys about which no document that is stored teaches anything any more.
+    pub lessons: u64,
     /// Temporary files that nobody writes or reads.
     pub temporary: u64,
     /// Their bytes.
@@ -79,6 +81,7 @@ impl Store {
             collected.contents += contents;
             collected.content_bytes += bytes;
         }
+        collected.lessons = self.forget_lessons()?.keys;
         (collected.temporary, collected.temporary_bytes) = self.sweep_temporary();
         (collected.index_before, collected.index_after) = self.0.index.handle().compact()?;
         Ok(collected)

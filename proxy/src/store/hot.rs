@@ -156,7 +156,7 @@ mod tests {
         for number in 0..1000 {
             let key = number.to_string();
             let epoch = hot.responses(&key).unwrap_err();
-            hot.remember(&key, &Arc::new(vec![sample(b"a")].into()), epoch);
+            hot.remember(&key, &Arc::new((vec![sample(b"a")], Vec::new()).into()), epoch);
             hot.hold(name(number), Bytes::from(vec![0; 1000]));
         }
         let tier = hot.lock();
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn what_was_read_before_a_change_is_not_remembered_after_it() {
         let hot = Hot::new(1 << 20);
-        let responses: Responses = Arc::new(vec![sample(b"old")].into());
+        let responses: Responses = Arc::new((vec![sample(b"old")], Vec::new()).into());
         let epoch = hot.responses("k").unwrap_err();
         hot.forget(["k"]);
         hot.remember("k", &responses, epoch);

@@ -24,8 +24,9 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::{
-    OpenError, StoreError, StoredResponse, frozen,
+    OpenError, StoreError, StoredResponse, Taught, frozen,
     index_file::{is_worth_compacting, open_file, open_index},
+    known,
     ledger::{Ledger, Loader},
     tables::{self, CONTENTS, Change, Effect, META, RESPONSES, Tables},
 };
@@ -140,6 +141,11 @@ impl Index {
         self.database.responses(key)
     }
 
+    /// The stored responses of `key`, and what is taught about it.
+    pub(super) fn entry(&self, key: &str) -> Result<(Vec<StoredResponse>, Vec<Taught>), StoreError> {
+        self.database.entry(key)
+    }
+
     /// For reads that are defined elsewhere.
     pub(super) fn handle(&self) -> &Arc<Handle> {
         &self.database
@@ -251,6 +257,17 @@ impl Handle {
         row.map_or_else(|| Ok(Vec::new()), |row| tables::decode(key, &row))
     }
 
+    /// The stored responses of `key`, and what is taught about it.
+    fn entry(&self, key: &str) -> Result<(Vec<StoredResponse>, Vec<Taught>), StoreError> {
+        let (row, taught) = self.read("read a response", |transaction| {
+            let table = transaction.open_table(RESPONSES)?;
+            let row = table.get(key)?.map(|row| row.value().to_vec());
+            Ok((row, known::taught(transaction, key)?))
+        })?;
+        let responses = row.map_or_else(|| Ok(Vec::new()), |row| tables::decode(key, &row))?;
+        Ok((responses, taught))
+    }
+
     pub(super) fn read<T>(
         &self,
         action: &'static str,
@@ -338,6 +355,14 @@ fn write_all(database: &Handle, ledger: &Ledger, queue: &Receiver<Job>) {
         let outcome = database.write(&jobs).map(|effects| ledger.apply(effects));
         if let Err(error) = &outcome {
             tracing::warn!(error = %Chain(error), "the index could not be changed");
+            // Nobody knows how far it came.
+            for (changes, _) in &jobs {
+                for change in changes {
+                    if let Change::Put { key, .. } = change {
+                        ledger.keys().add(key);
+                    }
+                }
+            }
             database.reopen();
         }
         for (_, reply) in jobs {

@@ -49,7 +49,7 @@ pub(super) fn open_index(path: &Path, folder: &Path) -> Result<(Database, bool),
                 to = SCHEMA,
                 "the store is carried over to this program's schema"
             );
-            schema::migrate(&database).map_err(unopened)?;
+            schema::migrate(&database, found).map_err(unopened)?;
         }
         Some(found) => {
             return Err(OpenError::Newer {

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use kato_shared::Digest;
-use redb::{ReadableMultimapTable, ReadableTable};
+use redb::{ReadableMultimapTable, ReadableTable, TableDefinition};
 
 use super::{
     StoreError, StoredResponse,
     eviction::Standing,
     index::Handle,
+    keys::Keys,
     pins::Pin,
     tables::{self, CONTENTS, ContentValue, PINS, REFERENCES, RESPONSES},
 };
@@ -26,6 +27,23 @@ impl Handle {
                 rows.push((Digest::from_bytes(digest.value()), value.length, value.standing));
             }
             Ok(rows)
+        })
+    }
+
+    /// What `keys` is to remember of every key of a table.
+    pub(super) fn prints(
+        &self,
+        table: TableDefinition<'static, &'static str, &'static [u8]>,
+        keys: &Keys,
+    ) -> Result<Vec<u64>, StoreError> {
+        self.read("read the keys", |transaction| {
+            let table = transaction.open_table(table)?;
+            let mut prints =
+                Vec::with_capacity(usize::try_from(redb::ReadableTableMetadata::len(&table)?).unwrap_or(0));
+            for row in table.iter()? {
+                prints.push(keys.print(row?.0.value()));
+            }
+            Ok(prints)
         })
     }
 

@@ -30,7 +30,9 @@ use rustix::fs::{FlockOperation, flock};
 use super::{OpenError, collect::not_open};
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
+    // Of the local authority, not of the store.
+    "ca",
     "lock",
     "index.redb",
     "index.redb.damaged",

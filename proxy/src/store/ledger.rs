@@ -20,8 +20,10 @@ use super::{
     StoreError,
     eviction::{Policy, S3Fifo, Standing},
     index::Handle,
+    keys::Keys,
+    known::KNOWN,
     pins::{Pin, Pins},
-    tables::Effect,
+    tables::{Effect, RESPONSES},
 };
 
 /// Times of use are kept to this many seconds, so that what is hot is not written down again and again.
@@ -30,6 +32,10 @@ const COARSE_SECS: i64 = 64;
 /// The memory of one store's content.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
+    /// Those with a stored response,
+    keys: Keys,
+    /// and those that a document has taught something about.
+    taught: Keys,
     state: Mutex<State>,
     loaded: Condvar,
 }
@@ -54,7 +60,7 @@ struct State {
 pub struct LedgerFigures {
     /// Contents known.
     pub contents: usize,
-    /// Bytes of memory that the order of eviction takes, for all contents together.
+    /// Bytes of memory that the order of eviction and the keys take, for all contents together.
     pub memory: usize,
     /// Fingerprints of what went recently.
     pub ghosts: usize,
@@ -93,8 +99,35 @@ impl Ledger {
     pub(super) fn apply(&self, effects: Vec<Effect>) {
         let mut state = self.lock();
         for effect in effects {
+            match &effect {
+                Effect::Named { key, .. } => self.keys.add(key),
+                Effect::Gone { key } => self.keys.remove(key),
+                Effect::Unnamed { .. } | Effect::Dropped { .. } | Effect::Pinned(_) | Effect::Unpinned(_) => {
+                }
+            }
             state.apply(effect);
         }
+    }
+
+    /// Which keys have a response in the index.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Which keys something is taught about.
+    pub(super) fn taught(&self) -> &Keys {
+        &self.taught
+    }
+
+    /// Whether there may be anything in the index about `key`; false is certain.
+    pub(super) fn may_know(&self, key: &str) -> bool {
+        self.keys.may_have(key) || self.taught.may_have(key)
+    }
+
+    /// Whether content may be in the index; false is certain, but for content that is being evicted.
+    pub(super) fn may_have(&self, digest: &Digest) -> bool {
+        let state = self.lock();
+        !state.is_loaded || state.policy.contains(digest)
     }
 
     /// Content was read at `now`, in seconds since 1970.
@@ -213,7 +246,7 @@ impl Ledger {
         let state = self.lock();
         LedgerFigures {
             contents: state.policy.len(),
-            memory: state.policy.memory(),
+            memory: state.policy.memory() + self.keys.memory() + self.taught.memory(),
             ghosts: state.policy.ghosts(),
             pinned: state.policy.held(),
             pinned_bytes: state.policy.held_bytes(),
@@ -275,6 +308,7 @@ impl State {
                     self.dropped.insert(digest);
                 }
             }
+            Effect::Gone { .. } => {}
             Effect::Pinned(pin) => self.pins.add(pin),
             Effect::Unpinned(pin) => self.pins.remove(&pin),
         }
@@ -326,6 +360,8 @@ impl Drop for Done<'_> {
 }
 
 fn load(ledger: &Ledger, index: &Handle) -> Result<(), StoreError> {
+    ledger.keys.learn(index.prints(RESPONSES, &ledger.keys)?);
+    ledger.taught.learn(index.prints(KNOWN, &ledger.taught)?);
     let rows = index.standings()?;
     let contents = rows.len();
     ledger.adopt(rows);

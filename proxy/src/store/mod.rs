@@ -29,8 +29,11 @@ mod hot;
 mod index;
 mod index_file;
 mod index_scan;
+mod keys;
+mod known;
 mod layout;
 mod ledger;
+mod lessons;
 mod pinning;
 mod pins;
 mod quota;
@@ -62,7 +65,9 @@ pub use error::{OpenError, StoreError};
 pub use health::Trouble;
 pub use hot::Responses;
 pub use index::Totals;
+pub use known::{Generation, KEPT, Taught};
 pub use ledger::LedgerFigures;
+pub use lessons::{Forgotten, LearnError, MOST_KNOWN, Outdated};
 pub use pinning::{Pinned, PinnedTotal};
 pub use pins::Pin;
 pub use scrub::{Damage, ScrubFigures, Verification};
@@ -108,6 +113,8 @@ struct Inner {
     written: AtomicU64,
     /// One pin or unpin at a time.
     pinning: Mutex<()>,
+    /// One document at a time teaches.
+    learning: Mutex<()>,
     /// Commits share it, eviction takes it alone: content that a commit is about to name cannot be evicted.
     moving: RwLock<()>,
 }
@@ -158,6 +165,7 @@ impl Store {
             reserved: AtomicU64::new(0),
             written: AtomicU64::new(0),
             pinning: Mutex::default(),
+            learning: Mutex::default(),
             moving: RwLock::new(()),
         }));
         if store.0.layout.is_read_only() {

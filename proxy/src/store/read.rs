@@ -12,7 +12,10 @@ use kato_shared::{Digest, chain::Chain};
 
 use crate::policy::Selecting;
 
-use super::{Content, ContentRef, Responses, Store, blocking, hot::MAX_BODY, stored::put_variant};
+use super::{
+    Content, ContentRef, Responses, Store, StoredResponse, Taught, blocking, hot::MAX_BODY,
+    stored::put_variant,
+};
 
 /// From this many bytes on a body may begin anywhere in its page: at most an eighth more memory.
 const SCATTERED: usize = 32 << 10;
@@ -26,18 +29,21 @@ impl Store {
         };
         // First what is queued, then the index: what moves from here to there meanwhile is seen twice, never missed.
         let queued = self.0.behind.responses(key);
+        if !self.0.index.ledger().may_know(key) {
+            let responses = latest((Vec::new(), Vec::new()), queued);
+            if !responses.heads().is_empty() {
+                self.0.hot.remember(key, &responses, epoch);
+            }
+            return responses;
+        }
         let (store, owned) = (self.clone(), key.to_owned());
         let read = blocking(move || {
-            let mut responses = store.0.index.responses(&owned)?;
-            for response in queued {
-                put_variant(&mut responses, response);
-            }
-            Ok(responses)
+            let entry = store.0.index.entry(&owned)?;
+            Ok(latest(entry, queued))
         })
         .await;
         match read {
             Ok(responses) => {
-                let responses: Responses = Arc::new(responses.into());
                 self.0.hot.remember(key, &responses, epoch);
                 responses
             }
@@ -48,36 +54,59 @@ impl Store {
         }
     }
 
-    /// A 200 stored under another key whose content is `digest`, now stored under `key`, too: the same bytes under another
-    /// name. Empty when there is none.
-    pub async fn lookup_content(&self, key: &str, digest: Digest) -> Responses {
-        let store = self.clone();
-        let found = blocking(move || {
-            store.0.behind.settle([], Some(&digest));
-            let Some(other) = store.0.index.key_of(&digest)? else {
-                return Ok(None);
-            };
-            let responses = store.0.index.responses(&other)?;
-            Ok(responses
-                .into_iter()
-                .find(|response| response.content.digest == digest && response.head.status == StatusCode::OK))
-        })
-        .await;
-        let mut response = match found {
-            Ok(Some(response)) => response,
-            Ok(None) => return Responses::default(),
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "the index could not be read; treated as a miss");
-                return Responses::default();
-            }
+    /// A 200 whose content is `digest`, that is `wanted`, now stored under `key`, too: the same bytes under another name. Empty
+    /// when there is none. With `is_for_good` the key itself carries the digest, else it is only taught.
+    pub async fn lookup_content(
+        &self,
+        key: &str,
+        digest: Digest,
+        is_for_good: bool,
+        wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
+    ) -> Responses {
+        let Some(mut response) = self.find_content(digest, wanted).await else {
+            return Responses::default();
         };
-        response.head.known_digest = true;
+        response.head.known_digest = is_for_good;
         response.head.selecting = Selecting::default();
         response.head.headers.remove(header::VARY);
         if let Err(error) = self.update(key.to_owned(), response.clone()).await {
             tracing::warn!(error = %Chain(&error), "known content could not get another name");
         }
-        Responses::new(vec![response].into())
+        response.head.known_digest = true;
+        Responses::new((vec![response], Vec::new()).into())
+    }
+
+    /// A 200 under whatever key whose content is `digest` and that is `wanted`: equal bytes may have come from an upstream that not
+    /// everybody may use.
+    pub async fn find_content(
+        &self,
+        digest: Digest,
+        wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
+    ) -> Option<StoredResponse> {
+        // In this order: what moves from the queue to the index meanwhile is seen.
+        if self.0.behind.body(&digest).is_none() && !self.0.index.ledger().may_have(&digest) {
+            return None;
+        }
+        let store = self.clone();
+        let found = blocking(move || {
+            store.0.behind.settle([], Some(&digest));
+            for key in store.0.index.keys_of(&digest)? {
+                let found = store.0.index.responses(&key)?.into_iter().find(|response| {
+                    response.content.digest == digest
+                        && response.head.status == StatusCode::OK
+                        && wanted(response)
+                });
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            Ok(None)
+        })
+        .await;
+        found.unwrap_or_else(|error| {
+            tracing::warn!(error = %Chain(&error), "the index could not be read; treated as a miss");
+            None
+        })
     }
 
     /// Opens content for reading. `None` when it is missing, not of the size that the index says, or, for a body small enough
@@ -164,6 +193,17 @@ impl Store {
             }
         }
     }
+}
+
+/// The responses of a key: those of the index under those that are to follow; and what is taught about it.
+fn latest(
+    (mut stored, taught): (Vec<StoredResponse>, Vec<Taught>),
+    queued: Vec<StoredResponse>,
+) -> Responses {
+    for response in queued {
+        put_variant(&mut stored, response);
+    }
+    Arc::new((stored, taught).into())
 }
 
 /// Reads a small file whole; `None` when the disk does not give it.

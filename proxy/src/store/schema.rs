@@ -7,8 +7,9 @@
 //! |---|---|
 //! | 1 | the first |
 //! | 2 | `content` became `contents`, which keeps what eviction knows; `pins` are new |
+//! | 3 | `known`, `generations` and `teachers` are new |
 
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
     eviction::{Queue, Standing},
@@ -16,7 +17,7 @@ use super::{
 };
 
 /// The version that this program writes.
-pub(super) const SCHEMA: u64 = 2;
+pub(super) const SCHEMA: u64 = 3;
 
 /// Schema 1: digest → size, last use in seconds since 1970.
 const CONTENT_1: TableDefinition<'_, [u8; 32], (u64, i64)> = TableDefinition::new("content");
@@ -26,9 +27,20 @@ pub(super) fn is_older(found: u64) -> bool {
     (1..SCHEMA).contains(&found)
 }
 
-/// Carries a store of schema 1 over. Everything in it stays; the least recently used content is nearest to the exit.
-pub(super) fn migrate(database: &Database) -> Result<(), redb::Error> {
+/// Carries a store of schema `found` over. Everything in it stays.
+pub(super) fn migrate(database: &Database, found: u64) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
+    if found < 2 {
+        give_standings(&transaction)?;
+    }
+    Tables::open(&transaction)?.found_known()?;
+    transaction.open_table(META)?.insert("schema", SCHEMA)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// From schema 1 to 2. The least recently used content is nearest to the exit.
+fn give_standings(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     {
         let mut rows = Vec::new();
         for row in transaction.open_table(CONTENT_1)?.iter()? {
@@ -37,7 +49,7 @@ pub(super) fn migrate(database: &Database) -> Result<(), redb::Error> {
             rows.push((last_use, digest.value(), length));
         }
         rows.sort_unstable();
-        let mut tables = Tables::open(&transaction)?;
+        let mut tables = Tables::open(transaction)?;
         for (order, (last_use, digest, length)) in (1..).zip(rows) {
             let standing = Standing {
                 queue: Queue::Main,
@@ -49,7 +61,5 @@ pub(super) fn migrate(database: &Database) -> Result<(), redb::Error> {
         }
     }
     transaction.delete_table(CONTENT_1)?;
-    transaction.open_table(META)?.insert("schema", SCHEMA)?;
-    transaction.commit()?;
     Ok(())
 }

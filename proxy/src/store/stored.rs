@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use kato_shared::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::Taught;
 use crate::{
     policy::{Selecting, Stored, Times},
     recent::Held,
@@ -48,6 +49,7 @@ pub(super) fn put_variant(variants: &mut Vec<StoredResponse>, response: StoredRe
 pub struct Entry {
     heads: Vec<Stored>,
     rest: Vec<(ContentRef, String)>,
+    taught: Box<[Taught]>,
 }
 
 impl Entry {
@@ -70,19 +72,46 @@ impl Entry {
         }
     }
 
+    /// What documents teach about the key, the latest first.
+    pub fn taught(&self) -> &[Taught] {
+        &self.taught
+    }
+
+    /// The responses whose content is `digest`, alone.
+    pub fn only(&self, digest: &Digest) -> Vec<StoredResponse> {
+        self.responses()
+            .filter(|response| response.content.digest == *digest)
+            .collect()
+    }
+
+    /// Whether some response, and no other than such, has the content `digest`.
+    pub fn is_only(&self, digest: &Digest) -> bool {
+        !self.rest.is_empty() && self.rest.iter().all(|(content, _)| content.digest == *digest)
+    }
+
     /// All responses.
     pub fn responses(&self) -> impl Iterator<Item = StoredResponse> {
         (0..self.heads.len()).map(|index| self.response(index))
     }
 }
 
-impl From<Vec<StoredResponse>> for Held<Entry> {
-    fn from(responses: Vec<StoredResponse>) -> Self {
+impl From<(Vec<StoredResponse>, Vec<Taught>)> for Held<Entry> {
+    /// Content that is as it was taught is known: for as long as it is taught, which is why this is not written down.
+    fn from((responses, taught): (Vec<StoredResponse>, Vec<Taught>)) -> Self {
+        let is_taught = |digest: &Digest| taught.iter().any(|taught| taught.known.digest == *digest);
         let (heads, rest) = responses
             .into_iter()
-            .map(|response| (response.head, (response.content, response.upstream)))
+            .map(|response| {
+                let mut head = response.head;
+                head.known_digest |= head.status == StatusCode::OK && is_taught(&response.content.digest);
+                (head, (response.content, response.upstream))
+            })
             .unzip();
-        Self::new(Entry { heads, rest })
+        Self::new(Entry {
+            heads,
+            rest,
+            taught: taught.into(),
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `contents` | digest → size, and what eviction knows about it ([`ContentValue`]) |
 //! | `references` | digest → the cache keys that name it |
 //! | `pins` | what is pinned, as text ([`super::Pin`]) → since when (seconds since 1970) |
+//! | `known`, `generations`, `teachers` | digests that documents teach, see `known` |
 //!
 //! Each change tells its [`Effect`]s, from which the memory of the process is kept in line after the commit.
 //!
@@ -20,7 +21,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{StoreError, StoredResponse, content_row::Row, schema::SCHEMA, stored::put_variant};
+use super::{StoreError, StoredResponse, content_row::Row, known, schema::SCHEMA, stored::put_variant};
 pub(super) use super::{
     change::{Change, Effect},
     content_row::ContentValue,
@@ -39,6 +40,7 @@ const MAX_NAMES: u64 = 4096;
 
 /// The open tables of one write transaction.
 pub(super) struct Tables<'t> {
+    transaction: &'t WriteTransaction,
     meta: Table<'t, &'static str, u64>,
     responses: Table<'t, &'static str, &'static [u8]>,
     contents: Table<'t, [u8; 32], Row>,
@@ -51,6 +53,7 @@ impl<'t> Tables<'t> {
     /// Opens the tables, creating those that are missing.
     pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
         Ok(Self {
+            transaction,
             meta: transaction.open_table(META)?,
             responses: transaction.open_table(RESPONSES)?,
             contents: transaction.open_table(CONTENTS)?,
@@ -75,6 +78,14 @@ impl<'t> Tables<'t> {
     pub(super) fn found(&mut self) -> Result<(), redb::Error> {
         self.meta.insert("schema", SCHEMA)?;
         self.meta.insert("bytes", 0)?;
+        self.found_known()
+    }
+
+    /// Creates the tables of what is taught, which readers expect to be there.
+    pub(super) fn found_known(&self) -> Result<(), redb::Error> {
+        self.transaction.open_table(known::KNOWN)?;
+        self.transaction.open_table(known::GENERATIONS)?;
+        self.transaction.open_table(known::TEACHERS)?;
         Ok(())
     }
 
@@ -99,6 +110,13 @@ impl<'t> Tables<'t> {
                 self.effects.push(Effect::Unpinned(pin.clone()));
                 Ok(())
             }
+            // Their tables are opened when they are needed: most changes are not about them.
+            Change::Teach { number, lessons } => {
+                known::teach(self.transaction, &mut self.meta, (*number, lessons))
+            }
+            Change::Graduate { number, generation } => known::graduate(self.transaction, *number, generation),
+            Change::Forget { gone } => known::forget(self.transaction, gone),
+            Change::Sweep { keys } => known::sweep(self.transaction, keys),
         }
     }
 
@@ -138,6 +156,7 @@ impl<'t> Tables<'t> {
                 self.responses
                     .remove(key.as_str())
                     .map_err(failed("evict content"))?;
+                self.effects.push(Effect::Gone { key });
                 continue;
             };
             let before = digests(&variants);
@@ -244,6 +263,7 @@ impl<'t> Tables<'t> {
         let after = digests(variants);
         if variants.is_empty() {
             self.responses.remove(key).map_err(failed("remove a response"))?;
+            self.effects.push(Effect::Gone { key: key.to_owned() });
         } else {
             let row = serde_json::to_vec(variants).map_err(|source| StoreError::Row {
                 key: key.to_owned(),

@@ -1,15 +1,18 @@
-//! TLS on the data listeners: certificate files of the operator, read anew when they change.
+//! TLS towards clients: certificate files of the operator, read anew when they change, and the local authority ([`authority`]) that opens
+//! what clients ask for by CONNECT.
 //!
-//! Flow: [`Certificates`] holds the pair in force and hands it to every handshake; [`Certificates::watch`] looks at the files and puts a
+//! Flow of the files: [`Certificates`] holds the pair in force and hands it to every handshake; [`Certificates::watch`] looks at the files and puts a
 //! changed pair in force, [`Certificates::replace`] does so when the settings are read again. Connections that are open keep the
 //! keys that they agreed on.
 //!
 //! Invariant: a pair that cannot be used never replaces one that can. Tools replace the two files one after the other: in between they
 //! do not belong together, and the pair before stays until they do.
 //!
-//! Deliberately absent: certificates made here, ACME, client certificates.
+//! Deliberately absent: certificates for the proxy's own name made here, ACME, client certificates.
 
 mod pair;
+
+pub mod authority;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -115,16 +118,24 @@ impl Certificates {
     /// # Errors
     /// When the provider lacks what TLS 1.2 and 1.3 need.
     pub fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(self.clone()));
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        // Resumption without a table of sessions: clients of a package mirror come back often and briefly.
-        config.ticketer = aws_lc_rs::Ticketer::new()?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        acceptor(Arc::new(self.clone()))
     }
+}
+
+/// What accepts TLS connections with the certificate that `resolver` chooses at each handshake.
+///
+/// # Errors
+/// When the provider lacks what TLS 1.2 and 1.3 need.
+fn acceptor(resolver: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    // Resumption without a table of sessions: clients of a package mirror come back often and briefly.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 impl ResolvesServerCert for Certificates {

@@ -1,9 +1,18 @@
 //! What may be shared, for how long, and what is said about it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use kato_proxy::policy::SetCookie;
-use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::{
     DEADLINE, Proxy, body, content, field,
@@ -43,6 +52,70 @@ async fn what_is_for_one_client_reaches_no_other() {
         assert_eq!(origin.count(path), 2, "{path}");
     }
     assert_eq!(proxy.stats().await.stored_responses, 0);
+}
+
+/// An object that one client can keep from the others is worth an attack.
+#[tokio::test]
+async fn what_one_request_asks_for_itself_changes_nothing_for_others() {
+    let origin = Origin::start(|asked| {
+        let is_personal = asked.path == "/cookie" && asked.field("cookie").is_some();
+        let rule = if is_personal {
+            ("Cache-Control", "private")
+        } else {
+            FRESH
+        };
+        reply("200 OK", &[rule], b"object")
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    for (path, hostile) in [
+        ("/no-store", ("cache-control", "no-store")),
+        ("/authorized", ("authorization", "Basic a")),
+        ("/cookie", ("cookie", "a=b")),
+    ] {
+        assert_eq!(body(proxy.with_fields(path, &[hostile]).await).await, b"object");
+        for _ in 0..3 {
+            assert_eq!(body(proxy.get(path).await).await, b"object");
+        }
+        assert_eq!(origin.count(path), 2, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_waited_for_a_personal_answer_shares_the_next_one() {
+    let go = Arc::new(Semaphore::new(0));
+    let waits = Arc::clone(&go);
+    let origin = Origin::start(move |asked| {
+        let mut steps = reply("200 OK", &[FRESH], b"object");
+        if asked.field("authorization").is_some() {
+            steps.insert(0, Step::Wait(Arc::clone(&waits)));
+        }
+        steps
+    })
+    .await;
+    let proxy = Arc::new(Proxy::start(origin.address).await);
+    let mut clients = JoinSet::new();
+    let mut ask = |fields: &'static [(&'static str, &'static str)]| {
+        let proxy = Arc::clone(&proxy);
+        clients.spawn(async move { body(proxy.with_fields("/a", fields).await).await });
+    };
+    ask(&[("authorization", "Basic a")]);
+    wait_until("the first is asked for", async || origin.count("/a") == 1).await;
+    (0..5).for_each(|_| ask(&[]));
+    wait_until("five more are connected", async || {
+        let page = proxy.client.get(format!("http://{}/-/metrics", proxy.admin));
+        let page = page.send().await.unwrap().text().await.unwrap();
+        let mut counts = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("kato_proxy_open_connections "));
+        counts.next().unwrap().parse::<u64>().unwrap() >= 6
+    })
+    .await;
+    go.add_permits(1);
+    while let Some(received) = timeout(DEADLINE, clients.join_next()).await.unwrap() {
+        assert_eq!(received.unwrap(), b"object");
+    }
+    assert_eq!(origin.count("/a"), 2);
 }
 
 #[tokio::test]
@@ -200,8 +273,8 @@ async fn p04_a_follower_that_does_not_read_slows_nobody() {
 
 #[tokio::test]
 async fn rfc9211_s2_2_a_stale_answer_says_whether_the_origin_was_asked() {
-    let is_broken = std::sync::Arc::new(AtomicUsize::new(0));
-    let broken = std::sync::Arc::clone(&is_broken);
+    let is_broken = Arc::new(AtomicUsize::new(0));
+    let broken = Arc::clone(&is_broken);
     let origin = Origin::start(move |_| match broken.load(Ordering::SeqCst) {
         0 => reply(
             "200 OK",

@@ -28,7 +28,10 @@ pub struct Background {
 
 impl Background {
     /// Starts `command`; its stderr goes to a file in `folder`.
-    pub(crate) fn start(mut command: Command, folder: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(mut command: Command, folder: &Path) -> Result<Self> {
         let line = command::line(&command);
         let (file, log) = tempfile::Builder::new()
             .prefix("background-")

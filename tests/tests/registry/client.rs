@@ -40,7 +40,8 @@ pub(crate) fn cache(lab: &Lab) -> Result<Background> {
     let program = program.to_str().context("the target folder is not UTF-8")?;
     let config = format!(
         "[listen]\ndata = \"0.0.0.0:3180\"\nadmin = \"127.0.0.1:3181\"\n\
-         [[upstream]]\nname = \"images\"\nkind = \"registry\"\nurls = [\"http://{HOST}:{PORT}/\"]\n"
+         [[upstream]]\nname = \"images\"\nkind = \"registry\"\nurls = [\"http://{HOST}:{PORT}/\"]\n\
+         [upstream.registry]\ntag_ttl = \"0s\"\n"
     );
     let core = lab.node("core")?;
     core.put(CONFIG, config.as_bytes(), 0o644)?;

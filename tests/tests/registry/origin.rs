@@ -35,7 +35,7 @@ pub(crate) struct Registry<'lab> {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Request {
     #[serde(rename = "http.request.method")]
-    method: String,
+    pub(crate) method: String,
     #[serde(rename = "http.request.uri")]
     uri: String,
     #[serde(rename = "http.response.status")]
@@ -48,9 +48,9 @@ impl Request {
         self.method == "GET" && self.uri.contains("/blobs/")
     }
 
-    /// Whether it asked for the content of a manifest.
+    /// Whether it asked for a manifest, or about one.
     pub(crate) fn is_manifest(&self) -> bool {
-        self.method == "GET" && self.uri.contains("/manifests/")
+        self.uri.contains("/manifests/")
     }
 }
 

@@ -86,6 +86,16 @@ const AREAS: &[Area] = &[
         units: Some("(package(kato-proxy) & test(/listener|tls|reload|connections|settings/))"),
     },
     Area {
+        name: "intercept",
+        binaries: &["intercept"],
+        units: Some("(package(kato-proxy) & test(/authority|inside|route/))"),
+    },
+    Area {
+        name: "generic",
+        binaries: &["generic"],
+        units: Some("(package(kato-proxy) & test(/sidecar|tuf/))"),
+    },
+    Area {
         name: "release",
         binaries: &["release"],
         units: None,

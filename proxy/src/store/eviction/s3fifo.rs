@@ -159,6 +159,11 @@ impl<K: Key> S3Fifo<K> {
         self.lists.len_of(HELD)
     }
 
+    /// Whether `key` is known.
+    pub fn contains(&self, key: &K) -> bool {
+        self.lists.find(key).is_some()
+    }
+
     /// Whether `key` is held.
     pub fn is_held(&self, key: &K) -> bool {
         self.lists

@@ -1,0 +1,258 @@
+//! Credentials and tokens towards registries (distribution specification, "Token authentication"; RFC 6750, RFC 7617).
+//!
+//! ```text
+//! ask           with the token that is at hand for this repository, if any
+//! 401           the challenge says which token service, for what
+//! token         asked for once, however many requests wait for it; kept for its scope until it is nearly over
+//! ask again     once
+//! ```
+//!
+//! Rules:
+//! * Credentials and tokens go to hosts of the upstream's own `urls`, never along with a redirect to another origin.
+//! * A token service is asked only at the registry's own host or registrable domain, or where `token_hosts` says so: whoever can
+//!   answer for a registry must not be able to send the operator's password wherever it likes. The address guard holds as everywhere.
+//! * A token service that does not take the credentials is not asked again for a while, so that no account is locked.
+//! * What the clients of this cache show is not looked at.
+//!
+//! Deliberately absent: refresh tokens (`identitytoken` of a docker configuration) and credential helpers, which are programs.
+
+mod challenge;
+mod credentials;
+mod realm;
+mod tokens;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use kato_shared::redact;
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use super::{Origin, OriginError, OriginRequest, pool::Lease, redirect};
+use crate::{
+    registry::Place,
+    settings::{BaseUrl, Kind, Upstream},
+};
+use challenge::{Bearer, Challenge};
+use credentials::Credentials;
+use realm::Realms;
+use tokens::{Held, Token, Tokens};
+
+/// The most challenges that are remembered; one more and all are learnt anew.
+const MAX_CHALLENGES: usize = 4096;
+/// The largest answer of a token service. Tokens are a few kilobytes.
+const MAX_ANSWER: usize = 1 << 20;
+/// How long a token service that does not take the credentials is left alone.
+const AFTER_REFUSAL: Duration = Duration::from_secs(10);
+
+/// What is known about one registry.
+#[derive(Debug)]
+pub(super) struct Auth {
+    /// Origins of the upstream's URLs: they alone see credentials.
+    own: Vec<url::Origin>,
+    credentials: Option<Credentials>,
+    realms: Realms,
+    /// By origin and repository, what is asked there: so that the next request brings its token at once.
+    challenges: Mutex<HashMap<(String, String), Challenge>>,
+    tokens: Tokens,
+}
+
+impl Auth {
+    /// What `upstream` says about itself; `None` where it is no registry.
+    ///
+    /// # Errors
+    /// [`OriginError::File`] when its credentials cannot be read.
+    pub(super) fn of(upstream: &Upstream) -> Result<Option<Self>, OriginError> {
+        if upstream.kind != Kind::Registry {
+            return Ok(None);
+        }
+        let urls: Vec<_> = upstream.urls.iter().map(BaseUrl::url).collect();
+        Ok(Some(Self {
+            own: urls.iter().map(|url| url.origin()).collect(),
+            credentials: Credentials::of(upstream)?,
+            realms: Realms::new(&urls, &upstream.registry.token_hosts),
+            challenges: Mutex::default(),
+            tokens: Tokens::default(),
+        }))
+    }
+
+    /// The challenge to expect for `url`.
+    fn expected(&self, url: &Url) -> Option<Challenge> {
+        self.challenges().get(&place(url)).cloned()
+    }
+
+    /// Remembers what a 401 for `url` asks for, where it can be given.
+    fn challenged(&self, url: &Url, headers: &HeaderMap) -> Option<Challenge> {
+        let challenge = Challenge::of(headers)?;
+        let mut challenges = self.challenges();
+        if challenges.len() >= MAX_CHALLENGES {
+            challenges.clear();
+        }
+        challenges.insert(place(url), challenge.clone());
+        Some(challenge)
+    }
+
+    fn challenges(&self) -> MutexGuard<'_, HashMap<(String, String), Challenge>> {
+        self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The origin and the repository of `url`.
+fn place(url: &Url) -> (String, String) {
+    // The base URL may have a path of its own; what counts begins at its `v2`.
+    let path = url.path();
+    let start = path.find("/v2/").map_or(path.len(), |at| at + 1);
+    let repository = Place::of(&path[start..]).repository;
+    (url.origin().ascii_serialization(), repository)
+}
+
+impl Origin {
+    /// One exchange as [`Origin::ask`], with the credentials that the registry wants.
+    ///
+    /// # Errors
+    /// As there, and those of the token service.
+    pub(super) async fn ask_with_token(
+        &self,
+        request: &OriginRequest,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<(Response<Incoming>, Option<Lease>), OriginError> {
+        let auth = self.profile(&request.upstream).auth.as_ref();
+        let Some(auth) = auth.filter(|auth| auth.own.contains(&url.origin())) else {
+            return self.ask(request, url, headers).await;
+        };
+        // A client's own credentials, where they may pass, are not mixed with ours.
+        if headers.contains_key(header::AUTHORIZATION) {
+            return self.ask(request, url, headers).await;
+        }
+        let sent = match auth.expected(url) {
+            Some(challenge) => self.authorization(request, auth, &challenge, None).await?,
+            None => None,
+        };
+        let (response, lease) = self.ask(request, url, &with(headers, sent.as_ref())).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok((response, lease));
+        }
+        let Some(challenge) = auth.challenged(url, response.headers()) else {
+            return Ok((response, lease));
+        };
+        let Some(next) = self
+            .authorization(request, auth, &challenge, sent.as_ref())
+            .await?
+        else {
+            return Ok((response, lease));
+        };
+        if sent.as_ref() == Some(&next) {
+            return Ok((response, lease));
+        }
+        redirect::finish(response.into_body(), lease).await;
+        self.ask(request, url, &with(headers, Some(&next))).await
+    }
+
+    /// The value of `Authorization` for `challenge`, if there is one; not `refused`, which was sent and not taken.
+    async fn authorization(
+        &self,
+        request: &OriginRequest,
+        auth: &Auth,
+        challenge: &Challenge,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>, OriginError> {
+        let bearer = match challenge {
+            Challenge::Basic => return Ok(auth.credentials.as_ref().map(Credentials::basic)),
+            Challenge::Bearer(bearer) => bearer,
+        };
+        let slot = auth.tokens.slot(bearer);
+        // Held while the token service is asked: whoever needs the same token waits here and finds it.
+        let mut held = slot.lock().await;
+        let now = Instant::now();
+        match &*held {
+            Some(Held::Token(token)) if token.until > now && Some(&token.value) != refused => {
+                return Ok(Some(token.value.clone()));
+            }
+            Some(Held::Refused { until }) if *until > now => return Ok(None),
+            Some(Held::Token(_) | Held::Refused { .. }) | None => {}
+        }
+        let token = self.token(request, auth, bearer).await?;
+        *held = Some(match &token {
+            Some(token) => Held::Token(token.clone()),
+            None => Held::Refused {
+                until: Instant::now() + AFTER_REFUSAL,
+            },
+        });
+        Ok(token.map(|token| token.value))
+    }
+
+    /// Asks the token service; `None` when it does not take the credentials.
+    async fn token(
+        &self,
+        request: &OriginRequest,
+        auth: &Auth,
+        bearer: &Bearer,
+    ) -> Result<Option<Token>, OriginError> {
+        let realm = &bearer.realm;
+        if !auth.realms.allow(realm) {
+            return Err(OriginError::Realm {
+                url: request.candidates.first().map(redact::url).unwrap_or_default(),
+                realm: redact::url(realm),
+            });
+        }
+        let mut headers =
+            HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
+        if let Some(credentials) = &auth.credentials {
+            headers.insert(header::AUTHORIZATION, credentials.basic());
+        }
+        let account = auth.credentials.as_ref().map(Credentials::user);
+        let asked = OriginRequest {
+            candidates: vec![bearer.url(account)],
+            method: Method::GET,
+            body: bytes::Bytes::new(),
+            interim: None,
+            headers,
+            ..request.clone()
+        };
+        tracing::debug!(upstream = request.upstream, realm = %redact::url(realm), scope = bearer.scope, "asking for a token");
+        let (response, lease) = self.ask(&asked, &asked.candidates[0], &asked.headers).await?;
+        let status = response.status();
+        let fails = |reason: &'static str| OriginError::Token {
+            realm: redact::url(realm),
+            status,
+            reason,
+        };
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            tracing::warn!(upstream = request.upstream, realm = %redact::url(realm), scope = bearer.scope, %status, "the token service gives no token; hint: check the credentials of [upstream.registry]");
+            redirect::finish(response.into_body(), lease).await;
+            return Ok(None);
+        }
+        if status != StatusCode::OK {
+            return Err(fails("expected 200 and a token"));
+        }
+        let reading = Limited::new(response.into_body(), MAX_ANSWER).collect();
+        let body = timeout(self.progress_timeout(), reading).await;
+        let Ok(Ok(body)) = body else {
+            return Err(fails("its answer did not come whole"));
+        };
+        if let Some(lease) = lease {
+            lease.give_back();
+        }
+        let token = Token::read(&body.to_bytes(), Instant::now());
+        token.map(Some).ok_or_else(|| fails("its answer holds no token"))
+    }
+}
+
+/// `headers`, with these credentials.
+fn with(headers: &HeaderMap, authorization: Option<&HeaderValue>) -> HeaderMap {
+    let mut headers = headers.clone();
+    if let Some(authorization) = authorization {
+        headers.insert(header::AUTHORIZATION, authorization.clone());
+    }
+    headers
+}
+
+/// For [`Tokens`]: what waits for the same token.
+type Slot = Arc<tokio::sync::Mutex<Option<Held>>>;

@@ -1,0 +1,287 @@
+//! Documents that teach: read when they become stored responses, off the reactor, and before anybody is answered from an origin about
+//! what they teach.
+//!
+//! Flow: when the whole of such a document has come, and before anybody is told so, it is noted as under way ([`Lessons::note`]);
+//! when it is stored, a task reads it from the store and writes down what it teaches ([`Pipeline::learn`]). A request for a path that may be
+//! taught waits for the lessons of its upstream that are under way ([`Lessons::ended`]), but not for a document that is still
+//! being downloaded: nobody has that yet.
+//!
+//! Bounds: the wait by [`PATIENCE`]; who waits longer is answered as if nothing were taught.
+//!
+//! Deliberately absent: what is taught (see `ecosystem/`), and where it is kept (see `store/lessons`).
+
+use std::{
+    fs::File,
+    io::{self, Cursor, Read},
+    net::IpAddr,
+    os::unix::fs::FileExt,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Method, StatusCode, Uri};
+use kato_shared::chain::Chain;
+use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
+use url::Url;
+
+use super::{Pipeline, shared::Shared};
+use crate::{
+    ecosystem::{self, Document, Known, Lesson, LessonError},
+    key::CacheKey,
+    route::Target,
+    store::{Content, ContentRef, LearnError, Responses, Store},
+};
+
+/// How long a request waits for a lesson. The largest index of a distribution is read in a second or two.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The lessons under way; all generations of the settings share them.
+#[derive(Debug, Default)]
+pub(super) struct Lessons {
+    count: AtomicUsize,
+    all: Mutex<UnderWay>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    last: u64,
+    lessons: Vec<(u64, String, Option<Arc<Shared>>)>,
+}
+
+/// Holds a lesson under way until it is dropped.
+#[derive(Debug)]
+pub(super) struct Noted {
+    lessons: Arc<Lessons>,
+    number: u64,
+}
+
+impl Lessons {
+    /// Notes a lesson of a document of `upstream`; one that is still `coming` counts when it is whole.
+    pub(super) fn note(self: &Arc<Self>, upstream: &str, coming: Option<Arc<Shared>>) -> Noted {
+        let mut all = self.lock();
+        all.last += 1;
+        let number = all.last;
+        all.lessons.push((number, upstream.to_owned(), coming));
+        self.count.store(all.lessons.len(), Ordering::SeqCst);
+        Noted {
+            lessons: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// Whether a lesson of `upstream` is under way.
+    pub(super) fn is_under_way(&self, upstream: &str) -> bool {
+        let is_whole = |coming: &Option<Arc<Shared>>| {
+            let whole = |shared: &Arc<Shared>| shared.new_head().is_some_and(|(_, is_received)| is_received);
+            coming.as_ref().is_none_or(whole)
+        };
+        self.count.load(Ordering::SeqCst) > 0
+            && self
+                .lock()
+                .lessons
+                .iter()
+                .any(|(_, of, coming)| of == upstream && is_whole(coming))
+    }
+
+    /// Waits for the lessons of `upstream` that are under way, but not for long.
+    pub(super) async fn ended(&self, upstream: &str) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let wait = async {
+            loop {
+                let mut changed = pin!(self.changed.notified());
+                // From here on no change is missed.
+                changed.as_mut().enable();
+                if !self.is_under_way(upstream) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if timeout(PATIENCE, wait).await.is_err() {
+            tracing::warn!(upstream, "a lesson takes long; requests go on without it");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UnderWay> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let mut all = self.lessons.lock();
+        all.lessons.retain(|(number, ..)| *number != self.number);
+        self.lessons.count.store(all.lessons.len(), Ordering::SeqCst);
+        drop(all);
+        self.lessons.changed.notify_waiters();
+    }
+}
+
+impl Pipeline {
+    /// Notes a lesson if a 200 for `target` is one.
+    pub(super) fn note_lesson(
+        &self,
+        target: &Target,
+        status: StatusCode,
+        coming: Option<Arc<Shared>>,
+    ) -> Option<Noted> {
+        let teaches =
+            status == StatusCode::OK && ecosystem::teacher(&target.upstream, &target.path).is_some();
+        teaches.then(|| self.0.fills.lessons.note(target.upstream.name.as_str(), coming))
+    }
+
+    /// Waits until nothing is under way that could teach about `target`.
+    pub(super) async fn lessons_ended(&self, target: &Target) {
+        self.0.fills.lessons.ended(target.upstream.name.as_str()).await;
+    }
+
+    /// Lets the document that is stored as `content` teach.
+    pub(super) fn learn(&self, target: &Arc<Target>, content: ContentRef, noted: Noted) {
+        let (pipeline, target) = (self.clone(), Arc::clone(target));
+        self.0.tasks.spawn(async move {
+            let Some(bytes) = pipeline.0.store.content(content).await else {
+                return;
+            };
+            let store = pipeline.0.store.clone();
+            // It ends with an error only when the process does.
+            let _stopping = spawn_blocking(move || {
+                take_in(&store, &target, content, bytes);
+                drop(noted);
+            })
+            .await;
+        });
+    }
+
+    /// What the store has for `target` without waiting: `None` while a lesson is under way, or when it has other content than is
+    /// taught.
+    pub(super) async fn stored_as_taught(&self, client: IpAddr, target: &Target) -> Option<Responses> {
+        if self.0.fills.lessons.is_under_way(target.upstream.name.as_str()) {
+            return None;
+        }
+        let entry = self.0.store.lookup(target.key.as_str()).await;
+        self.known_for(client, target, &entry)
+            .await
+            .is_none_or(|known| entry.is_only(&known.digest))
+            .then_some(entry)
+    }
+
+    /// What of `entry` may answer a request for content that is `known`; what is stored under another name, too.
+    pub(super) async fn of_known(&self, target: &Arc<Target>, entry: Responses, known: Known) -> Responses {
+        let is_for_good = target.digest.is_some();
+        if entry.is_only(&known.digest) || is_for_good && !entry.heads().is_empty() {
+            return entry;
+        }
+        let same = entry.only(&known.digest);
+        if !same.is_empty() {
+            return Responses::new((same, Vec::new()).into());
+        }
+        let key = target.key.as_str();
+        let sharable = self.sharable(target);
+        let store = &self.0.store;
+        let found = store
+            .lookup_content(key, known.digest, is_for_good, sharable)
+            .await;
+        if found.heads().is_empty() {
+            // What the origin said when there was nothing is still an answer; other content is none.
+            let others = entry.responses().filter(|one| one.head.status != StatusCode::OK);
+            return Responses::new((others.collect(), Vec::new()).into());
+        }
+        // A document may teach under one name what it did not under another.
+        if let Some(noted) = self.note_lesson(target, StatusCode::OK, None) {
+            self.learn(target, found.content(0), noted);
+        }
+        found
+    }
+}
+
+/// What is known about the content of `target` in advance: by its URL, else by the last document that taught it.
+pub(super) fn known(target: &Target, entry: &Responses) -> Option<Known> {
+    let mut taught = entry.taught().iter().map(|taught| taught.known);
+    match target.digest {
+        None => taught.next(),
+        Some(digest) => Some(Known {
+            digest,
+            size: taught
+                .find(|known| known.digest == digest)
+                .and_then(|known| known.size),
+        }),
+    }
+}
+
+/// Reads the document and writes down what it teaches. Blocks.
+fn take_in(store: &Store, target: &Target, content: ContentRef, bytes: Content) {
+    let (Some(teacher), Ok(url)) = (teacher(target), Url::parse(target.key.uri())) else {
+        return;
+    };
+    if store.has_learned(&teacher, content.digest).unwrap_or(false) {
+        return;
+    }
+    let document = Document {
+        upstream: &target.upstream,
+        url: &url,
+        path: &target.path,
+    };
+    let lessons = ecosystem::lessons(&document, reader(bytes))
+        .filter_map(|lesson| lesson.map(|lesson| keyed(&lesson)).transpose());
+    match store.learn((&teacher, content.digest), lessons) {
+        Ok(count) => tracing::debug!(url = %target.key.shown(), count, "a document has taught digests"),
+        Err(error @ LearnError::Document(LessonError::Read(_) | LessonError::Damaged { .. })) => {
+            tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document teaches nothing");
+        }
+        Err(error) => {
+            tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document could not be learned");
+        }
+    }
+}
+
+/// The name under which the generations of the document are counted.
+pub(super) fn teacher(target: &Target) -> Option<String> {
+    let path = ecosystem::teacher(&target.upstream, &target.path)?;
+    let base = target.upstream.urls.first()?.url();
+    // A path with its slash is beside the base URL, at the same origin.
+    let base_path = if path.starts_with('/') { "" } else { base.path() };
+    Some(format!(
+        "{}{base_path}{path}",
+        base.origin().ascii_serialization()
+    ))
+}
+
+/// The lesson by cache key; `None` for a URL that no request can have.
+pub(super) fn keyed(lesson: &Lesson) -> Option<(String, Known)> {
+    let uri: Uri = lesson.url.as_str().parse().ok()?;
+    let key = CacheKey::new(&Method::GET, &uri).ok()?;
+    Some((key.to_string(), lesson.known))
+}
+
+fn reader(content: Content) -> Box<dyn Read + Send> {
+    match content {
+        Content::Memory(body) => Box::new(Cursor::new((*body).clone())),
+        Content::File { file, in_use, .. } => Box::new(InFile {
+            file,
+            at: 0,
+            _in_use: in_use,
+        }),
+    }
+}
+
+/// A file that others read, too, from its beginning.
+struct InFile {
+    file: Arc<File>,
+    at: u64,
+    _in_use: Arc<crate::store::InUse>,
+}
+
+impl Read for InFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}

@@ -1,0 +1,44 @@
+//! The door for container clients: `/v2/`, the pull side of the OCI distribution specification, over any number of registries.
+//!
+//! ```text
+//! GET /v2/library/app/manifests/v1?ns=hub.example     containerd, and daemons that read hosts.toml
+//! GET /v2/hub.example/app/manifests/v1                 podman, skopeo, and whoever writes the registry into the path
+//! GET /v2/app/manifests/v1                             the registry that the settings call the default
+//! ```
+//!
+//! All three lead to the same target, and so to the same stored response; `route` finds it. From there on a request is like any
+//! other: what is special about registries is said once, in these places:
+//! * [`Place`]: which of a registry's things a target is, and by which door it was asked for;
+//! * `accept`: manifests are asked for in every form and kept by digest; a client's `Accept` filters, and is no part of any key;
+//! * `present`: the fields that clients look for, links that lead back to us, no challenge of the upstream's;
+//! * [`Guests`]: who may use the door, where the settings name a file of users;
+//! * [`speak`]: problems in the form of the specification.
+//!
+//! The rest is elsewhere, since it is not about the door: credentials and tokens for upstreams in `origin::auth`, how long a tag is
+//! believed in `settings::RegistryRules`, how it is asked about in `pipeline::tags`.
+//!
+//! Invariants:
+//! * The name of a registry in a request is looked up among the configured ones. It is never an address to dial.
+//! * A client's credentials are for this door; they never reach an upstream, and an upstream's never reach a client.
+//! * Content is served under a digest that was verified, and to those alone who may use the upstream that it came from, or one that
+//!   more may use.
+//!
+//! Deliberately absent: pushing, deleting, and the discovery of upstreams.
+
+mod accept;
+mod guests;
+mod place;
+mod present;
+mod problem;
+
+pub(crate) use accept::{Accepts, is_manifest, prepare};
+pub(crate) use guests::Guests;
+pub use place::{Class, Door, Place};
+pub(crate) use present::{DOCKER_CONTENT_DIGEST, present, strip_front_end, warn};
+pub use problem::Refused;
+pub(crate) use problem::{refused, speak, unauthorized};
+
+/// Whether a request for `uri` comes by this door: origin-form, below `/v2/`.
+pub(crate) fn is_door(uri: &http::Uri) -> bool {
+    uri.scheme().is_none() && (uri.path() == "/v2" || uri.path().starts_with("/v2/"))
+}

@@ -1,0 +1,162 @@
+//! Problems in the words of the distribution specification ("Error codes"), which container clients show to people.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use kato_shared::api::Problem;
+use serde_json::json;
+
+use crate::{deliver::Payload, ecosystem::oci::PathError, respond};
+
+/// The field by which old clients know a registry.
+pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Its value.
+pub(super) const fn api_version() -> HeaderValue {
+    HeaderValue::from_static("registry/2.0")
+}
+
+/// Why a request at the door leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No upstream has that name.
+    #[error("no registry is called `{name}` here")]
+    Unknown {
+        /// The name in the request.
+        name: String,
+    },
+    /// The request names none.
+    #[error("the request names no registry, and there is no default one")]
+    NoDefault,
+    /// The path breaks the specification.
+    #[error("`{path}` cannot be asked for: {source}")]
+    Path {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: PathError,
+    },
+    /// The method would change something.
+    #[error("this is a cache of registries: content can be pulled from it, not pushed or deleted")]
+    ReadOnly,
+}
+
+/// The problem for `refused`.
+pub(crate) fn refused(refused: &Refused) -> Problem {
+    let detail = refused.to_string();
+    let (kind, title, status, hint) = match refused {
+        Refused::Unknown { name } => (
+            "registry-unknown",
+            "no such registry",
+            StatusCode::NOT_FOUND,
+            Some(format!(
+                "add [[upstream]] with kind = \"registry\" for it to proxy.toml, or \"{name}\" to the aliases of one"
+            )),
+        ),
+        Refused::NoDefault => (
+            "registry-unknown",
+            "no registry named",
+            StatusCode::NOT_FOUND,
+            Some("ask for /v2/REGISTRY/…, add ?ns=REGISTRY, or set default in the section [registry] of proxy.toml".into()),
+        ),
+        Refused::Path { source, .. } => {
+            let (kind, status) = match source {
+                PathError::Name => ("registry-name-invalid", StatusCode::BAD_REQUEST),
+                PathError::Reference => ("registry-manifest-invalid", StatusCode::BAD_REQUEST),
+                PathError::Digest => ("registry-digest-invalid", StatusCode::BAD_REQUEST),
+                PathError::NoEndpoint => ("registry-unsupported", StatusCode::NOT_FOUND),
+            };
+            (kind, "path not usable", status, None)
+        }
+        Refused::ReadOnly => (
+            "registry-unsupported",
+            "read only",
+            StatusCode::METHOD_NOT_ALLOWED,
+            Some("push to the registry itself".into()),
+        ),
+    };
+    respond::describe(kind, title, status, detail, hint)
+}
+
+/// The client has not shown that it may use the door.
+pub(crate) fn unauthorized() -> Problem {
+    respond::describe(
+        "registry-unauthorized",
+        "credentials needed",
+        StatusCode::UNAUTHORIZED,
+        "this registry cache wants the credentials of one of its own users".into(),
+        Some("log in with the name and secret that the operator of the cache gives".into()),
+    )
+}
+
+/// The upstream does not let us have it, or does not say whether there is anything.
+pub(super) fn upstream_denied(upstream: &str, repository: &str) -> Problem {
+    respond::describe(
+        "registry-denied",
+        "refused by the registry",
+        StatusCode::FORBIDDEN,
+        format!(
+            "the registry `{upstream}` does not give `{repository}` to this cache: it is private, or does not exist"
+        ),
+        Some(
+            "set credentials_file in [upstream.registry] of proxy.toml where the repository is private"
+                .into(),
+        ),
+    )
+}
+
+/// What is held cannot be read by the client.
+pub(super) fn cannot_read(held: &str) -> Problem {
+    respond::describe(
+        "registry-manifest-unknown",
+        "not in an accepted form",
+        StatusCode::NOT_FOUND,
+        format!("the manifest is of the type {held}, which the request does not accept"),
+        None,
+    )
+}
+
+/// Puts a problem of ours into the form of the specification: `{"errors":[{"code","message","detail"}]}`.
+pub(crate) fn speak(response: &mut Response<Payload>) {
+    response.headers_mut().insert(API_VERSION, api_version());
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else {
+        return;
+    };
+    let code = code(&problem);
+    let body = json!({ "errors": [{
+        "code": code,
+        "message": problem.title,
+        "detail": { "detail": problem.detail, "hint": problem.hint, "type": problem.kind },
+    }]});
+    *response.body_mut() = Payload::bytes(body.to_string().into_bytes());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if problem.status == StatusCode::METHOD_NOT_ALLOWED.as_u16() {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    if problem.status == StatusCode::UNAUTHORIZED.as_u16() {
+        let challenge = HeaderValue::from_static("Basic realm=\"kato\", charset=\"UTF-8\"");
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+}
+
+/// The code of the specification for a problem; words of our own where it has none.
+fn code(problem: &Problem) -> &'static str {
+    match problem.kind.rsplit(':').next().unwrap_or_default() {
+        "registry-unknown" => "NAME_UNKNOWN",
+        "registry-name-invalid" => "NAME_INVALID",
+        "registry-manifest-invalid" => "MANIFEST_INVALID",
+        "registry-manifest-unknown" => "MANIFEST_UNKNOWN",
+        "registry-digest-invalid" | "digest-mismatch" => "DIGEST_INVALID",
+        "registry-unsupported" => "UNSUPPORTED",
+        "registry-unauthorized" => "UNAUTHORIZED",
+        _ => match problem.status {
+            401 => "UNAUTHORIZED",
+            403 => "DENIED",
+            404 => "NAME_UNKNOWN",
+            405 => "UNSUPPORTED",
+            429 | 503 => "TOOMANYREQUESTS",
+            400..=499 => "INVALID",
+            _ => "UNAVAILABLE",
+        },
+    }
+}
