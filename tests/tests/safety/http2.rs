@@ -104,8 +104,11 @@ async fn is_served(to: SocketAddr, fields: &[(&str, &str)], content: Option<&[u8
         .context("neither answered nor refused")?
 }
 
+/// An attack: its name, its fields, its content.
+type Row<'r> = (&'r str, Vec<(&'r str, &'r str)>, Option<&'r [u8]>);
+
 /// Sends every row to a proxy of its own; all of them must be refused, and leave nothing behind.
-async fn refuse(rows: Vec<(&str, Vec<(&str, &str)>, Option<&[u8]>)>) -> Result<()> {
+async fn refuse(rows: Vec<Row<'_>>) -> Result<()> {
     let mut wrong = Vec::new();
     for (name, fields, content) in rows {
         let setup = Setup::start().await?;
