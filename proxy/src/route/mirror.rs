@@ -37,9 +37,10 @@ pub(super) fn target(upstreams: &[Arc<Upstream>], uri: &Uri) -> Result<Target, R
     forward::target(upstreams, scheme, &authority, &rest).map_err(|error| match error {
         // Most likely it was meant for a name.
         RouteError::UnknownHost { .. } => unknown(),
-        RouteError::UnknownUpstream { .. } | RouteError::BadTarget { .. } | RouteError::TunnelPort { .. } => {
-            error
-        }
+        RouteError::UnknownUpstream { .. }
+        | RouteError::BadTarget { .. }
+        | RouteError::TunnelPort { .. }
+        | RouteError::Registry(_) => error,
     })
 }
 
