@@ -1,12 +1,13 @@
 //! Moves one response body from the origin to the file, and to memory when the disk takes no more.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kato_shared::{Digest, digest::Hasher};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, spawn_blocking},
+    time::timeout,
 };
 
 use super::{
@@ -15,6 +16,9 @@ use super::{
     window::Window,
 };
 use crate::store::{ContentRef, NoRoom, Temporary};
+
+/// How long a download at full speed waits for its first bytes to be written before it goes on; far more than that takes.
+const HEAD_START: Duration = Duration::from_millis(10);
 
 /// What is known about a body before it comes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -160,12 +164,18 @@ impl Pump {
 
     /// Feeds the writer until the origin ends or breaks off, the disk refuses, or nobody wants it any more.
     async fn to_disk(&self, partial: Partial, body: &mut Source) -> Result<DiskPart, Broken> {
-        let (chunks, queue) = mpsc::channel(sink::QUEUE);
+        let depth = if body.is_in_bulk() {
+            sink::BULK_QUEUE
+        } else {
+            sink::QUEUE
+        };
+        let (chunks, queue) = mpsc::channel(depth);
         let mut received = partial.received;
         let (progress, held_back) = (Arc::clone(&self.progress), self.held_back());
         let writer: JoinHandle<_> =
             spawn_blocking(move || sink::write_all(partial, queue, &progress, held_back));
         let mut unsent = None;
+        let mut first = body.is_in_bulk().then(|| self.progress.subscribe());
         let ended = loop {
             let chunk = match self.next_wanted(body, received).await {
                 Ok(Some(chunk)) => chunk,
@@ -176,6 +186,10 @@ impl Pump {
             if let Err(refused) = chunks.send(chunk).await {
                 unsent = Some(refused.0);
                 break Ok(());
+            }
+            // Where one processor does it all, the clients would wait for as much as fits on the way.
+            if let Some(mut first) = first.take() {
+                let _written_or_slow = timeout(HEAD_START, first.changed()).await;
             }
         };
         drop(chunks);

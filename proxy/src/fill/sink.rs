@@ -22,6 +22,9 @@ use crate::store::Temporary;
 /// quarter of one.
 pub(super) const QUEUE: usize = 16;
 
+/// The same for pieces of up to 1 MiB: one that is written, one that waits.
+pub(super) const BULK_QUEUE: usize = 1;
+
 /// What became of the bytes.
 #[derive(Debug)]
 pub(super) enum Written {

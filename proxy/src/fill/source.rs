@@ -25,7 +25,7 @@ impl Source {
     pub fn new(body: OriginBody) -> Self {
         Self {
             ahead: VecDeque::new(),
-            body: Some(Box::new(body)),
+            body: Some(Box::new(body.in_bulk())),
             left: u64::MAX,
             segments: None,
         }
@@ -39,6 +39,11 @@ impl Source {
             segments: Some(segments),
             ..self
         }
+    }
+
+    /// Whether its pieces may be large, so that few of them should wait anywhere.
+    pub fn is_in_bulk(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.is_in_bulk())
     }
 
     /// The next bytes; `None` at the end.

@@ -12,16 +12,17 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
+use hyper::{client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use kato_shared::chain::Chain;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -33,9 +34,31 @@ use super::{
 };
 
 /// Bytes both ways.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether nothing lies between these bytes and those of a TCP connection.
+    fn is_tcp(&self) -> bool {
+        false
+    }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+    /// The TCP connection, where [`Self::is_tcp`].
+    fn into_tcp(self: Box<Self>) -> Option<TcpStream> {
+        None
+    }
+}
+
+impl Io for TcpStream {
+    fn is_tcp(&self) -> bool {
+        true
+    }
+
+    fn into_tcp(self: Box<Self>) -> Option<TcpStream> {
+        Some(*self)
+    }
+}
+
+impl Io for TlsStream<Stream> {}
+
+impl Io for TokioIo<Upgraded> {}
 
 /// A connection of whatever kind.
 pub type Stream = Box<dyn Io>;
@@ -63,6 +86,8 @@ pub(super) struct Connector {
     /// For TCP, for TLS, and for an answer to CONNECT: each.
     pub(super) patience: Duration,
     pub(super) tasks: TaskTracker,
+    /// See `bulk`.
+    pub(super) wide_pieces: Arc<Semaphore>,
 }
 
 impl Connector {

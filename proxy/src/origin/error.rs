@@ -45,7 +45,7 @@ pub enum OriginError {
         url: String,
         /// Why.
         #[source]
-        source: hyper::Error,
+        source: BodyFault,
     },
     /// The body broke off, and what came when asking for the rest does not fit.
     #[error("the body of `{url}` could not be taken up again at byte {at}: {reason}")]
@@ -131,6 +131,17 @@ pub enum OriginError {
         #[source]
         source: Option<io::Error>,
     },
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyFault {
+    /// HTTP, or the connection under it.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// The connection, or its early end.
+    #[error("the connection broke")]
+    Connection(#[from] io::Error),
 }
 
 /// Why an exchange brought no response.

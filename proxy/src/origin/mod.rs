@@ -3,7 +3,7 @@
 //! Flow: [`Origin::send`] tries the URLs of a request's upstream in order ([`send`], [`retry`]), those that failed of late last
 //! ([`health`]), follows redirects ([`redirect`]), and returns the response head and an [`OriginBody`]. A body that breaks off is
 //! taken up again where it stopped when its validator allows ([`resume`]), from the next URL if need be; the reader of the body does
-//! not notice. Interim responses (1xx) go to the client that waits.
+//! not notice. A large one over plain TCP is read past hyper ([`bulk`]). Interim responses (1xx) go to the client that waits.
 //!
 //! Below that: each upstream has a [`profile`] (parent proxies, TLS, connections); each origin a bounded [`pool`] of connections, which
 //! [`connect`] makes: name ([`dns`]), address ([`guard`]), TCP ([`dial`]), parent proxy ([`parent`]), TLS ([`tls`]).
@@ -19,12 +19,15 @@
 
 mod admin_call;
 mod auth;
+mod bulk;
 mod connect;
 mod dial;
 mod dns;
 mod error;
+mod flow;
 mod guard;
 mod health;
+mod lease;
 mod message;
 mod open;
 mod order;
@@ -43,7 +46,7 @@ mod tunnel;
 
 pub use admin_call::{AdminAddress, AdminFailure, admin_call};
 pub use connect::{Io, Stream};
-pub use error::{ConnectError, ErrorKind, ExchangeError, OriginError};
+pub use error::{BodyFault, ConnectError, ErrorKind, ExchangeError, OriginError};
 pub use guard::Refused;
 pub use message::{OriginRequest, OriginResponse};
 pub use probe::{Probed, Prober};

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kato_shared::chain::Chain;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, oneshot},
+};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -17,20 +21,48 @@ use super::{
 /// HTTP/2: a connection that carries requests and says nothing is asked whether it lives, and then given this long.
 const PING_AFTER: Duration = Duration::from_secs(15);
 
+/// An HTTP/1.1 connection for one request at a time.
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<Content>,
+    /// Where the task that drives the connection can be asked for the socket; `None` where there is none that could be read past
+    /// hyper.
+    pub(super) socket: Option<oneshot::Sender<oneshot::Sender<Socket>>>,
+}
+
+/// A connection without hyper.
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    /// What hyper has read and nobody has seen.
+    pub(super) read: Bytes,
+}
+
 /// HTTP/1.1 with `end`.
-pub(super) async fn http1(
-    stream: Stream,
-    end: &End,
-    tasks: &TaskTracker,
-) -> Result<http1::SendRequest<Content>, ConnectError> {
+pub(super) async fn http1(stream: Stream, end: &End, tasks: &TaskTracker) -> Result<Http1, ConnectError> {
+    let is_tcp = stream.is_tcp();
     let begun = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = begun.map_err(|source| no_http(end, source))?;
+    let (sender, mut connection) = begun.map_err(|source| no_http(end, source))?;
+    let (socket, wanted) = oneshot::channel::<oneshot::Sender<Socket>>();
     tasks.spawn(async move {
-        if let Err(error) = connection.await {
+        let ended = tokio::select! {
+            biased;
+            Ok(reply) = wanted => {
+                let parts = connection.into_parts();
+                if let Some(stream) = parts.io.into_inner().into_tcp() {
+                    // Whoever asked may have gone: then the connection ends here.
+                    let _gone = reply.send(Socket { stream, read: parts.read_buf });
+                }
+                return;
+            }
+            ended = &mut connection => ended,
+        };
+        if let Err(error) = ended {
             tracing::debug!(error = %Chain(&error), "a connection to an origin ended");
         }
     });
-    Ok(sender)
+    Ok(Http1 {
+        sender,
+        socket: is_tcp.then_some(socket),
+    })
 }
 
 /// HTTP/2 with `end`; the connection keeps `permit` as long as it lives.

@@ -14,11 +14,9 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::{body::Incoming, client::conn::http2};
 use tokio::{
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
@@ -26,7 +24,8 @@ use tokio::{
 use super::{
     connect::{Connector, Stream},
     error::{ConnectError, ExchangeError},
-    open,
+    lease::Lease,
+    open::{self, Http1},
     outgoing::{Content, Outgoing, Way},
 };
 
@@ -71,41 +70,12 @@ struct State {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Content>,
+    connection: Http1,
     since: Instant,
 }
 
-/// The right to a connection until the body that it carries was read.
-pub(super) struct Lease {
-    destination: Arc<Destination>,
-    sender: http1::SendRequest<Content>,
-    permit: OwnedSemaphorePermit,
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").finish_non_exhaustive()
-    }
-}
-
-impl Lease {
-    /// The body was read to its end: the next request may use the connection.
-    pub(super) fn give_back(self) {
-        if self.sender.is_closed() {
-            return;
-        }
-        let idle = Idle {
-            sender: self.sender,
-            since: Instant::now(),
-        };
-        self.destination.lock().idle.push(idle);
-        // Whoever waits for the permit finds the connection.
-        drop(self.permit);
-    }
-}
-
 enum Sender {
-    Http1(http1::SendRequest<Content>, OwnedSemaphorePermit),
+    Http1(Http1, OwnedSemaphorePermit),
     Http2(http2::SendRequest<Content>),
 }
 
@@ -178,15 +148,37 @@ impl Destination {
     /// [`ExchangeError`].
     pub(super) async fn probe(self: &Arc<Self>) -> Result<(), ExchangeError> {
         match self.checkout(false).await? {
-            (Sender::Http1(sender, permit), _) => Lease {
-                destination: Arc::clone(self),
-                sender,
-                permit,
-            }
-            .give_back(),
+            (Sender::Http1(connection, permit), _) => self.keep(connection, permit),
             (Sender::Http2(_), _) => {}
         }
         Ok(())
+    }
+
+    /// Keeps a connection over which everything was read; `permit` is whose place it has.
+    pub(super) fn keep(&self, connection: Http1, permit: OwnedSemaphorePermit) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let since = Instant::now();
+        self.lock().idle.push(Idle { connection, since });
+        // Whoever waits for the permit finds the connection.
+        drop(permit);
+    }
+
+    /// Keeps a connection that hyper does not have.
+    pub(super) fn keep_socket(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let tasks = self.connector.tasks.clone();
+        tasks.spawn(async move {
+            let opened = open::http1(Box::new(stream), &self.way.end, &self.connector.tasks).await;
+            if let Ok(connection) = opened {
+                self.keep(connection, permit);
+            }
+        });
+    }
+
+    /// See [`super::lease::Place::wide_pieces`].
+    pub(super) fn wide_pieces(&self) -> &Arc<Semaphore> {
+        &self.connector.wide_pieces
     }
 
     /// Closes what has been idle for too long; tells whether anything is left.
@@ -194,7 +186,7 @@ impl Destination {
         let mut state = self.lock();
         state
             .idle
-            .retain(|idle| now < idle.since + IDLE_TIMEOUT && !idle.sender.is_closed());
+            .retain(|idle| now < idle.since + IDLE_TIMEOUT && !idle.connection.sender.is_closed());
         if state
             .http2
             .as_ref()
@@ -210,10 +202,10 @@ impl Destination {
             return Ok((Sender::Http2(shared), true));
         }
         let permit = self.permit().await?;
-        while may_reuse && let Some(mut sender) = self.idle() {
+        while may_reuse && let Some(mut connection) = self.idle() {
             // The body before was read to its end; the connection is ready, or closes, within the same moment.
-            if matches!(timeout(READY_WITHIN, sender.ready()).await, Ok(Ok(()))) {
-                return Ok((Sender::Http1(sender, permit), true));
+            if matches!(timeout(READY_WITHIN, connection.sender.ready()).await, Ok(Ok(()))) {
+                return Ok((Sender::Http1(connection, permit), true));
             }
         }
         let is_unknown = self.way.tls.is_some() && !self.lock().speaks_http1;
@@ -231,9 +223,9 @@ impl Destination {
             self.lock().http2 = Some((sender.clone(), Instant::now()));
             return Ok((Sender::Http2(sender), false));
         }
-        let sender = open::http1(stream, &self.way.end, &self.connector.tasks).await?;
+        let connection = open::http1(stream, &self.way.end, &self.connector.tasks).await?;
         self.lock().speaks_http1 = true;
-        Ok((Sender::Http1(sender, permit), false))
+        Ok((Sender::Http1(connection, permit), false))
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, ExchangeError> {
@@ -263,12 +255,12 @@ impl Destination {
         Some(sender.clone())
     }
 
-    fn idle(&self) -> Option<http1::SendRequest<Content>> {
+    fn idle(&self) -> Option<Http1> {
         let now = Instant::now();
         let mut state = self.lock();
         while let Some(idle) = state.idle.pop() {
-            if !idle.sender.is_closed() && now < idle.since + IDLE_TIMEOUT {
-                return Some(idle.sender);
+            if !idle.connection.sender.is_closed() && now < idle.since + IDLE_TIMEOUT {
+                return Some(idle.connection);
             }
         }
         None
@@ -298,12 +290,13 @@ impl Destination {
         outgoing: &Outgoing<'_>,
     ) -> Result<(Response<Incoming>, Option<Lease>), Unanswered> {
         match sender {
-            Sender::Http1(mut sender, permit) => {
+            Sender::Http1(mut connection, permit) => {
                 let request = self.way.request(outgoing, false);
-                let response = sender.try_send_request(request).await.map_err(unanswered)?;
+                let sending = connection.sender.try_send_request(request);
+                let response = sending.await.map_err(unanswered)?;
                 let lease = Lease {
                     destination: Arc::clone(self),
-                    sender,
+                    connection,
                     permit,
                 };
                 Ok((response, Some(lease)))

@@ -12,7 +12,7 @@ use kato_shared::redact;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{OriginError, OriginRequest, pool::Lease};
+use super::{OriginError, OriginRequest, lease::Lease};
 
 /// Redirects followed for one request; browsers stop at 20, caches at 5 to 10.
 pub(super) const MAX_REDIRECTS: usize = 10;

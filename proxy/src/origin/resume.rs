@@ -11,13 +11,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
 use kato_shared::{backoff::Backoff, chain::Chain, redact};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::{Origin, OriginError, OriginRequest, pool::Lease};
+use super::{Origin, OriginError, OriginRequest, flow::Flow};
 use crate::{
     policy::{headers::single_date, validation::is_weak},
     range::parse_content_range,
@@ -33,9 +31,7 @@ const STRONG_DATE_GAP: i64 = 60;
 /// A response that is being read, and where it came from.
 #[derive(Debug)]
 pub(super) struct Current {
-    pub(super) incoming: Incoming,
-    /// The connection, to be given back at the end of the body.
-    pub(super) lease: Option<Lease>,
+    pub(super) flow: Flow,
     /// The place of the URL that was asked.
     pub(super) nth: usize,
     /// The URL that answered, where it is another.
@@ -56,6 +52,8 @@ pub struct OriginBody {
     /// Bytes to drop: they came before.
     skip: u64,
     resumes_left: u32,
+    /// Whether a large body is read past hyper.
+    is_bulk: bool,
 }
 
 impl OriginBody {
@@ -72,14 +70,28 @@ impl OriginBody {
             origin,
             request,
             validator,
-            total: current.incoming.size_hint().exact(),
+            total: current.flow.length(),
             current,
             received: 0,
             skip: 0,
             resumes_left: MAX_RESUMES,
+            is_bulk: false,
         };
-        body.give_back_at_end();
+        // A body without content has its end here.
+        body.current.flow.give_back_at_end();
         body
+    }
+
+    /// For a reader that takes whatever comes as fast as it comes: large pieces, where the connection allows that.
+    #[must_use]
+    pub fn in_bulk(mut self) -> Self {
+        self.is_bulk = self.current.flow.may_go_in_bulk();
+        self
+    }
+
+    /// Whether pieces may be large.
+    pub const fn is_in_bulk(&self) -> bool {
+        self.is_bulk
     }
 
     /// The next bytes; `None` at the end.
@@ -92,7 +104,6 @@ impl OriginBody {
             match self.read().await {
                 Ok(Some(mut bytes)) => {
                     self.origin.received(&self.request.upstream, bytes.len());
-                    self.give_back_at_end();
                     if self.skip > 0 {
                         let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
                         drop(bytes.split_to(known));
@@ -109,44 +120,23 @@ impl OriginBody {
         }
     }
 
-    /// The next bytes of the current response. Trailers are dropped: what is stored has none (RFC 9110 §6.5.1).
+    /// The next bytes of the current response.
     async fn read(&mut self) -> Result<Option<Bytes>, OriginError> {
-        let patience = self.origin.progress_timeout();
-        loop {
-            match timeout(patience, self.current.incoming.frame()).await {
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        return Ok(Some(bytes));
-                    }
-                }
-                Ok(Some(Err(source))) => {
-                    return Err(OriginError::Body {
-                        url: self.url(),
-                        source,
-                    });
-                }
-                Ok(None) => {
-                    if let Some(lease) = self.current.lease.take() {
-                        lease.give_back();
-                    }
-                    return Ok(None);
-                }
-                Err(_elapsed) => {
-                    return Err(OriginError::Stalled {
-                        url: self.url(),
-                        waited: patience,
-                    });
-                }
-            }
+        if self.is_bulk {
+            self.current.flow.go_in_bulk().await;
         }
-    }
-
-    /// The end may be known without reading on: then the next request may have the connection at once.
-    fn give_back_at_end(&mut self) {
-        if self.current.incoming.is_end_stream()
-            && let Some(lease) = self.current.lease.take()
-        {
-            lease.give_back();
+        let patience = self.origin.progress_timeout();
+        let reading = self.current.flow.next(self.received);
+        match timeout(patience, reading).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(source)) => Err(OriginError::Body {
+                url: self.url(),
+                source,
+            }),
+            Err(_elapsed) => Err(OriginError::Stalled {
+                url: self.url(),
+                waited: patience,
+            }),
         }
     }
 
@@ -157,7 +147,7 @@ impl OriginBody {
         }
         tracing::info!(error = %Chain(&broken), at = self.received, "taking up a download where it stopped");
         // The connection is of no more use.
-        self.current.lease = None;
+        self.current.flow = Flow::Lost;
         let request = Arc::new(self.request_for_the_rest()?);
         let count = request.candidates.len();
         let mut left: Vec<usize> = (0..count).map(|nth| (self.current.nth + nth) % count).collect();

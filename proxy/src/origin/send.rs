@@ -14,10 +14,12 @@ use url::{Position, Url};
 use super::{
     OriginBody, OriginError, OriginRequest, OriginResponse,
     connect::Connector,
+    flow::{ByHyper, Flow},
     health::{Health, Standing},
+    lease::Lease,
     outgoing::Outgoing,
     parent::basic_of,
-    pool::{IDLE_TIMEOUT, Lease, NoHead},
+    pool::{IDLE_TIMEOUT, NoHead},
     profile::Profile,
     redirect::{self, MAX_REDIRECTS},
     resume::Current,
@@ -201,8 +203,11 @@ impl Origin {
             let (head, incoming) = response.into_parts();
             let Some(next) = redirect::target(request, url, (head.status, &head.headers))? else {
                 let current = Current {
-                    incoming,
-                    lease,
+                    flow: Flow::Hyper(ByHyper {
+                        may_be_kept: is_persistent(head.version, &head.headers),
+                        incoming,
+                        lease,
+                    }),
                     nth,
                     redirected: hop.map(|(url, _)| url),
                 };
@@ -340,6 +345,13 @@ async fn sweep(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         inner.setup.sweep(Instant::now());
     }
+}
+
+/// Whether the connection stays open after this response, as far as the response says (RFC 9112 §9.3).
+fn is_persistent(version: http::Version, headers: &HeaderMap) -> bool {
+    let mut options = headers.get_all(http::header::CONNECTION).iter();
+    version == http::Version::HTTP_11
+        && options.all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
 fn origin_of(url: &Url) -> String {

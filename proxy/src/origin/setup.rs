@@ -2,15 +2,16 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{
     OriginError,
     auth::Auth,
+    bulk::WIDE_AT_ONCE,
     connect::Connector,
     dial::Winners,
     dns::{Lifetimes, Resolver, SystemLookup},
@@ -60,6 +61,7 @@ impl Setup {
             winners: Winners::default(),
             patience: settings.limits.connect_timeout.get(),
             tasks: TaskTracker::new(),
+            wide_pieces: Arc::new(Semaphore::new(WIDE_AT_ONCE)),
         };
         let common = Tls::common(&settings.origins)?;
         let bounds = Bounds {
@@ -67,7 +69,7 @@ impl Setup {
             wait: settings.origins.connection_wait.get(),
             patience: settings.limits.progress_timeout.get(),
         };
-        let profile = |parents, (tls, auth), own, redirects| Profile {
+        let profile = |parents, (tls, auth), (own, redirects)| Profile {
             parents,
             tls,
             auth,
@@ -88,10 +90,10 @@ impl Setup {
             let redirects = redirects.map(|hosts| NoProxy::parse(hosts.iter().map(String::as_str)));
             profiles.insert(
                 upstream.name.to_string(),
-                profile(parents, (tls, Auth::of(upstream)?), own.collect(), redirects),
+                profile(parents, (tls, Auth::of(upstream)?), (own.collect(), redirects)),
             );
         }
-        let fallback = profile(Parents::default(), (common, None), HashSet::new(), None);
+        let fallback = profile(Parents::default(), (common, None), (HashSet::new(), None));
         Ok(Self { profiles, fallback })
     }
 

@@ -83,6 +83,7 @@ use crate::{
 };
 
 use ask::Ask;
+pub(crate) use at_hand::LastingBody;
 pub use at_hand::{AtHand, Lasting};
 pub use current::Current;
 use fills::Fills;

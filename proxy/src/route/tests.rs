@@ -180,7 +180,7 @@ fn files_of_an_index_are_asked_of_their_own_host_alone() {
     });
     let candidates = |path: &str| match router.route(&Method::GET, &path.parse().unwrap()) {
         Ok(Route::Target(target)) => target.candidates.iter().map(Url::to_string).collect::<Vec<_>>(),
-        Ok(Route::RegistryBase | Route::Intercept { .. } | Route::Tunnel { .. }) | Err(_) => {
+        Ok(Route::Intercept { .. } | Route::Tunnel { .. } | Route::RegistryBase) | Err(_) => {
             panic!("no target")
         }
     };

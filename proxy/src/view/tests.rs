@@ -29,7 +29,7 @@ fn settings() -> Settings {
 fn target(router: &Router, path: &str) -> std::sync::Arc<Target> {
     match router.route(&http::Method::GET, &path.parse().unwrap()).unwrap() {
         Route::Target(target) => target,
-        Route::RegistryBase | Route::Intercept { .. } | Route::Tunnel { .. } => panic!("no target"),
+        Route::Intercept { .. } | Route::Tunnel { .. } | Route::RegistryBase => panic!("no target"),
     }
 }
 

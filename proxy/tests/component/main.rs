@@ -8,6 +8,7 @@
     reason = "a test that cannot go on stops"
 )]
 
+mod bulk;
 mod caching;
 mod collapse;
 mod connections;

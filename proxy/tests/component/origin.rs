@@ -18,6 +18,8 @@ pub struct Asked {
     pub method: String,
     pub path: String,
     pub head: String,
+    /// Which of the origin's connections it came over, in the order in which they were made.
+    pub connection: usize,
 }
 
 impl Asked {
@@ -76,11 +78,11 @@ impl Origin {
         let record = Arc::clone(&asked);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            loop {
+            for nth in 0.. {
                 let Ok((stream, _)) = listener.accept().await else {
                     return;
                 };
-                connections.spawn(serve(stream, Arc::clone(&script), Arc::clone(&record)));
+                connections.spawn(serve((stream, nth), Arc::clone(&script), Arc::clone(&record)));
             }
         });
         Self {
@@ -101,10 +103,10 @@ impl Origin {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: Arc<Script>, record: Arc<Mutex<Vec<Asked>>>) {
+async fn serve((mut stream, nth): (TcpStream, usize), script: Arc<Script>, record: Arc<Mutex<Vec<Asked>>>) {
     let mut buffer = Vec::new();
     loop {
-        let Some(asked) = read_request(&mut stream, &mut buffer).await else {
+        let Some(asked) = read_request((&mut stream, nth), &mut buffer).await else {
             return;
         };
         let steps = script(&asked);
@@ -123,7 +125,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, record: Arc<Mutex<Vec
     }
 }
 
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Asked> {
+async fn read_request((stream, connection): (&mut TcpStream, usize), buffer: &mut Vec<u8>) -> Option<Asked> {
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
@@ -132,6 +134,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<As
                 method: words.next()?.to_owned(),
                 path: words.next()?.to_owned(),
                 head: head.clone(),
+                connection,
             };
             let length: usize = asked
                 .field("content-length")

@@ -34,7 +34,7 @@ use kato_shared::redact;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{Origin, OriginError, OriginRequest, pool::Lease, redirect};
+use super::{Origin, OriginError, OriginRequest, lease::Lease, redirect};
 use crate::{
     registry::Place,
     settings::{BaseUrl, Kind, Upstream},
