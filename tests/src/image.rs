@@ -146,7 +146,7 @@ impl Image {
     /// Puts content into the layout; its descriptor.
     fn put(&self, media_type: &str, content: &[u8]) -> Result<Value> {
         let digest = Digest::of(content);
-        let path = self.folder.join("blobs/sha256").join(digest.hex().to_string());
+        let path = self.folder.join("blobs/sha256").join(digest.hex());
         durable::write(&path, content, 0o644)?;
         Ok(json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() }))
     }

@@ -159,12 +159,38 @@ esac
         Ok(durable::create_folder(&self.path("platform"))?)
     }
 
+    /// A folder of programs that `kato` finds before those of the machine.
+    fn programs(&self) -> PathBuf {
+        self.folder.join("bin")
+    }
+
+    /// Makes the node one where systemd is the first process. What `systemctl` is asked is in `platform/systemctl`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn with_systemd(&self) -> Result<()> {
+        const SYSTEMCTL: &str = r#"#!/bin/sh
+set -eu
+root=${1#--root=} verb=$2 unit=$3
+echo "$verb $unit" >> "$root/platform/systemctl"
+wants=$root/etc/systemd/system/multi-user.target.wants
+case $verb in
+    enable) test -e "$root/etc/systemd/system/$unit"; mkdir -p "$wants"; ln -sf "../$unit" "$wants/$unit" ;;
+    disable) rm -f "$wants/$unit" ;;
+esac
+"#;
+        durable::create_folder(&self.programs())?;
+        durable::write(&self.programs().join("systemctl"), SYSTEMCTL.as_bytes(), 0o755)?;
+        Ok(durable::create_folder(&self.path("run/systemd/system"))?)
+    }
+
     /// `kato --config … <arguments>` with a clean environment.
     ///
     /// # Errors
     /// When `kato` has not been built.
     pub fn kato(&self, arguments: &[&str]) -> Result<Command> {
         let mut kato = command::new(binaries::built("kato")?);
+        kato.env("PATH", format!("{}:{}", text(&self.programs()), command::PATH));
         kato.arg("--config").arg(self.config()).args(arguments);
         Ok(kato)
     }
@@ -258,6 +284,7 @@ esac
             "state/upgrade.json",
             "state/out-of-service.json",
             "state/work",
+            "state/undo",
             "tmp/upgrade-failed",
             "fix-kato.sh",
         ] {

@@ -1,6 +1,7 @@
 //! A real registry on loopback, with a log of what it was asked, and tokens that it believes.
 
 use std::{
+    fmt::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +13,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
 };
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
-use kato_shared::durable;
+use kato_shared::{clock::Clock, durable};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -68,11 +69,16 @@ impl Registry {
             storage.display()
         );
         if let Some(tokens) = tokens {
-            settings += &format!(
-                "auth:\n  token:\n    realm: {}\n    service: {SERVICE}\n    issuer: {ISSUER}\n    rootcertbundle: {}\n",
-                tokens.realm,
-                tokens.certificate.display()
-            );
+            let (realm, certificate) = (&tokens.realm, tokens.certificate.display());
+            settings.push_str("auth:\n  token:\n");
+            for (key, value) in [
+                ("realm", realm.clone()),
+                ("service", SERVICE.to_owned()),
+                ("issuer", ISSUER.to_owned()),
+                ("rootcertbundle", certificate.to_string()),
+            ] {
+                writeln!(settings, "    {key}: {value}")?;
+            }
         }
         let file = folder.join("registry.yml");
         durable::write(&file, settings.as_bytes(), 0o600)?;
@@ -146,7 +152,7 @@ impl Tokens {
     /// # Errors
     /// When it cannot be signed.
     pub fn answer(&self, repository: &str, lifetime: Duration) -> Result<String> {
-        let now = jiff::Timestamp::now().as_second();
+        let now = Clock::system().now().as_second();
         let seconds = i64::try_from(lifetime.as_secs())?;
         let header = json!({ "typ": "JWT", "alg": "ES256", "x5c": [BASE64_STANDARD.encode(&self.der)] });
         let claims = json!({

@@ -3,6 +3,8 @@
 //! It outlives runs. A run that finds one continues it, with the release document that was verified when it began, so
 //! that an upgrade whose files are all staged can be finished without the network.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use kato_shared::{
     Digest,
@@ -15,6 +17,7 @@ use crate::{
     document::{self, DocumentError},
     failpoint,
     paths::NodePaths,
+    run::event::ErrorReport,
 };
 
 /// The version of the document's format.
@@ -39,6 +42,38 @@ pub struct Attempt {
     pub staged: bool,
     /// Whether a step that changes the node has begun; until then it may be given up without a trace.
     pub begun: bool,
+    /// The step after which there is no way back, once it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point_passed: Option<String>,
+    /// How often each module failed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<String, u32>,
+    /// The releases that come after it on the way to the one that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<Target>,
+    /// There once the upgrade was given up: from then on every run leads back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
+}
+
+/// A release to install, as it was verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The release.
+    pub release: Release,
+    /// The digest of its document.
+    pub digest: Digest,
+}
+
+/// The decision to go back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// When it was made.
+    pub since: Timestamp,
+    /// The run that made it.
+    pub run: String,
+    /// Why.
+    pub error: ErrorReport,
 }
 
 impl Attempt {
@@ -58,6 +93,57 @@ impl Attempt {
             release,
             staged: false,
             begun: false,
+            point_passed: None,
+            failures: BTreeMap::new(),
+            then: Vec::new(),
+            rollback: None,
+        }
+    }
+
+    /// The same upgrade with the releases that come after it.
+    #[must_use]
+    pub fn then(mut self, then: &[Target]) -> Self {
+        self.then = then.to_vec();
+        self
+    }
+
+    /// The upgrade that follows when this one is recorded. It has begun: the way is one.
+    pub fn next(&self, now: Timestamp) -> Option<Self> {
+        let (first, rest) = self.then.split_first()?;
+        let from = Some(self.release.version.clone());
+        let mut next = Self::new(from, first.release.clone(), first.digest, now).then(rest);
+        next.begun = true;
+        next.staged = self.staged;
+        Some(next)
+    }
+
+    /// The version at the end of the way.
+    pub fn ends_at(&self) -> &Version {
+        self.then
+            .last()
+            .map_or(&self.release.version, |last| &last.release.version)
+    }
+
+    /// The same upgrade in the place of `before`, which was begun and not finished: what cannot be undone stays so.
+    #[must_use]
+    pub fn after(mut self, before: Option<&Self>) -> Self {
+        self.point_passed = before.and_then(|before| before.point_passed.clone());
+        self
+    }
+
+    /// The name under which the journal knows the restart of the machine on the way that the upgrade is on.
+    pub fn restart_id(&self) -> String {
+        match &self.rollback {
+            Some(_) => format!("{}-back", self.id),
+            None => self.id.clone(),
+        }
+    }
+
+    /// The version that the node has at the end of the way that the upgrade is on.
+    pub fn leads_to(&self) -> &Version {
+        match (&self.rollback, &self.from) {
+            (Some(_), Some(from)) => from,
+            _ => &self.release.version,
         }
     }
 

@@ -5,7 +5,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;
-use kato_shared::{Digest, release::Version};
+use kato_shared::{
+    Digest,
+    release::{Check, Version},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,6 +35,9 @@ pub struct Installed {
     pub time: Timestamp,
     /// Its modules on this node, by name.
     pub modules: BTreeMap<String, InstalledModule>,
+    /// How a node shows that it runs the release; asked again when a later upgrade is rolled back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
 }
 
 /// A module as it was installed.

@@ -82,6 +82,16 @@ impl NodePaths {
         self.state_dir.join("state/work")
     }
 
+    /// The undo journal: one note for each module that was changed.
+    pub fn undo(&self) -> PathBuf {
+        self.state_dir.join("state/undo")
+    }
+
+    /// Releases that were rolled back on this node.
+    pub fn quarantine(&self) -> PathBuf {
+        self.state_dir.join("state/quarantine.json")
+    }
+
     /// The output of detached runs.
     pub fn log(&self) -> PathBuf {
         self.state_dir.join("log")

@@ -116,6 +116,21 @@ pub struct UpgradeSettings {
     pub retire_timeout: HumanDuration,
     /// How many backups are kept.
     pub backup_keep: u32,
+    /// What becomes of a node that does not show that it is healthy after its upgrade.
+    pub on_failure: OnFailure,
+    /// After how many runs in which the same module failed the upgrade is given up as well.
+    pub module_attempts: u32,
+}
+
+/// What becomes of a node whose upgrade failed for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It goes back to the release that it had, as long as there is a way back.
+    #[default]
+    RollBack,
+    /// It stays as it is, for an operator to look at; the same command goes on.
+    Stop,
 }
 
 impl Default for UpgradeSettings {
@@ -124,6 +139,8 @@ impl Default for UpgradeSettings {
             retire_roles: vec!["dea".into()],
             retire_timeout: HumanDuration::from_secs(600),
             backup_keep: 3,
+            on_failure: OnFailure::RollBack,
+            module_attempts: 3,
         }
     }
 }

@@ -10,7 +10,7 @@ from scenarios.context import Ctx, drain, errors, mib, ms
 from scenarios.hot import RANGE
 
 
-@scenario("S4", "cold, 1 GiB, 1 client, origin at full speed", key="wall_s", more=False, seconds=9,
+@scenario("S4", "cold, 1 GiB, 1 client, origin at full speed", key="wall_s", more=False, seconds=5,
           columns="wall_s=wall s, ttfb_ms=first byte ms, server_cpu_s=CPU s, peak_rss_mib=peak RSS MiB, anon_mib=anon MiB, "
                   "second_ok=2nd GET right, second_origin_requests=origin requests of it")
 def s4(ctx: Ctx) -> dict:
@@ -79,7 +79,7 @@ def s4_memory(ctx: Ctx) -> dict:
             "complete": r["ok"], "origin_requests": stats["requests"], "raw": r}
 
 
-@scenario("S5", "herd: 50 clients, one cold 100 MiB object, origin at 50 MB/s (2.10 s)", key="last_max_s", more=False, seconds=6,
+@scenario("S5", "herd: 50 clients, one cold 100 MiB object, origin at 50 MB/s (2.10 s)", key="last_max_s", more=False, seconds=8,
           columns="complete=complete of 50, origin_requests=origin requests, origin_mib=origin MiB, first_ms=leader's first byte ms, "
                   "first_spread_ms=others' after it ms, last_max_s=last byte s, last_over_leader_pct=after the leader's %, "
                   "server_cpu_s=CPU s, peak_rss_mib=peak RSS MiB")
@@ -111,7 +111,7 @@ def s5(ctx: Ctx) -> dict:
     return figures
 
 
-@scenario("S6", "cold, 2000 x 1 KiB, 64 connections", key="rps", more=True, seconds=10,
+@scenario("S6", "cold, 2000 x 1 KiB, 64 connections", key="rps", more=True, seconds=13,
           columns="rps=req/s, empty_cache_rps=... on an empty cache, p50_us=p50 µs, p99_us=p99 µs, cpu_s_per_1k=CPU s/1000, "
                   "errors=errors, origin_requests=origin requests")
 def s6(ctx: Ctx) -> dict:
@@ -139,7 +139,7 @@ def s6(ctx: Ctx) -> dict:
             "errors": sum(errors(r) for r in batches), "origin_requests": middle(lambda r: r["origin"]["requests"]), "raw": batches}
 
 
-@scenario("S7c", "cold, 1 MiB range in the middle of 1 GiB, origin at 200 MB/s", key="first_total_ms", more=False, seconds=8,
+@scenario("S7c", "cold, 1 MiB range in the middle of 1 GiB, origin at 200 MB/s", key="first_total_ms", more=False, seconds=5,
           columns="first_ttfb_ms=first byte ms, first_total_ms=total ms, first_status=status, first_origin_mib=origin MiB, "
                   "first_origin_mib_after=... once quiet, second_total_ms=again: total ms, second_origin_mib_after=again: origin MiB, "
                   "first_ok=bytes right")

@@ -27,17 +27,17 @@ def large(ctx: Ctx, conns: int) -> dict:
             "raw": r}
 
 
-@scenario("S1", "hot, 1 KiB, 64 connections", key="rps", more=True, group="hot", seconds=4, columns=SMALL)
+@scenario("S1", "hot, 1 KiB, 64 connections", key="rps", more=True, group="hot", seconds=2, columns=SMALL)
 def s1(ctx):
     return many(ctx, "s1k")
 
 
-@scenario("S2", "hot, 100 KiB, 64 connections", key="rps", more=True, group="hot", seconds=3, columns=SMALL)
+@scenario("S2", "hot, 100 KiB, 64 connections", key="rps", more=True, group="hot", seconds=2, columns=SMALL)
 def s2(ctx):
     return many(ctx, "s100k")
 
 
-@scenario("S3a", "hot, 1 GiB, 1 connection", key="gb_s", more=True, group="hot", seconds=5, columns=LARGE)
+@scenario("S3a", "hot, 1 GiB, 1 connection", key="gb_s", more=True, group="hot", seconds=4, columns=LARGE)
 def s3a(ctx):
     return large(ctx, 1)
 
@@ -47,17 +47,17 @@ def s3b(ctx):
     return large(ctx, 8)
 
 
-@scenario("S1t", "TLS, hot, 1 KiB, 64 connections", key="rps", more=True, group="tls", seconds=4, columns=SMALL)
+@scenario("S1t", "TLS, hot, 1 KiB, 64 connections", key="rps", more=True, group="tls", seconds=3, columns=SMALL)
 def s1t(ctx):
     return many(ctx, "s1k")
 
 
-@scenario("S2t", "TLS, hot, 100 KiB, 64 connections", key="rps", more=True, group="tls", seconds=3, columns=SMALL)
+@scenario("S2t", "TLS, hot, 100 KiB, 64 connections", key="rps", more=True, group="tls", seconds=2, columns=SMALL)
 def s2t(ctx):
     return many(ctx, "s100k")
 
 
-@scenario("S3t", "TLS, hot, 1 GiB, 1 connection", key="gb_s", more=True, group="tls", seconds=5, columns=LARGE)
+@scenario("S3t", "TLS, hot, 1 GiB, 1 connection", key="gb_s", more=True, group="tls", seconds=4, columns=LARGE)
 def s3t(ctx):
     return large(ctx, 1)
 
@@ -66,7 +66,7 @@ FIRST = 512 * MIB
 RANGE = f"{FIRST}-{FIRST + MIB - 1}"
 
 
-@scenario("S7h", "hot, 1 MiB range in the middle of 1 GiB, 1 connection", key="ttfb_p50_us", more=False, group="hot", seconds=2,
+@scenario("S7h", "hot, 1 MiB range in the middle of 1 GiB, 1 connection", key="ttfb_p50_us", more=False, group="hot", seconds=1,
           columns="ttfb_p50_us=first byte µs, total_p50_us=total µs, p99_us=p99 µs, is_206=206, verified=bytes right")
 def s7h(ctx: Ctx) -> dict:
     ctx.warm("g1")

@@ -63,6 +63,26 @@ pub fn has_lessons(upstream: &Upstream) -> bool {
     is_taught(upstream, "")
 }
 
+/// Whether the document at `path` is that of a group: what it names is seen in one generation with it.
+pub fn is_group(upstream: &Upstream, path: &str) -> bool {
+    upstream.kind == Kind::Packages && apt::is_group(path)
+}
+
+/// Whether the name of a teacher, see [`teacher`], is that of the document of a group.
+pub fn names_group(teacher: &str) -> bool {
+    apt::is_group(teacher)
+}
+
+/// Whether what is at `path` may be asked for by digest, too, see [`by_hash`].
+pub fn has_by_hash(upstream: &Upstream, path: &str) -> bool {
+    upstream.kind == Kind::Packages && path.starts_with("dists/")
+}
+
+/// The URL of the content `digest` beside the index at `url`.
+pub fn by_hash(url: &Url, digest: &kato_shared::Digest) -> Url {
+    apt::by_hash(url, digest)
+}
+
 /// What `document`, whose bytes `content` are, teaches. Empty for a document that does not teach.
 pub fn lessons<'d>(document: &Document<'d>, content: Box<dyn Read + Send + 'd>) -> Lessons<'d> {
     match document.upstream.kind {

@@ -39,7 +39,7 @@ use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
 };
 
-pub use prepared::{Prepared, Ready};
+pub use prepared::{Prepared, Ready, ReadyBody};
 
 use crate::pipeline::Current;
 use patience::Patience;

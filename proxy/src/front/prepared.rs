@@ -13,7 +13,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -24,13 +24,13 @@ use tokio::time::Instant;
 use super::head::Template;
 use crate::{
     admission::Slot,
-    deliver::Record,
+    deliver::{Record, Span},
     metrics::{Counted, Metrics, Outcome},
-    pipeline::Lasting,
+    pipeline::{Lasting, LastingBody},
     policy::Aged,
     recent::{Held, Recent},
     route::Target,
-    store::Responses,
+    store::{Content, Responses, Store},
 };
 
 /// The most bytes of all heads, of requests and of answers, roughly.
@@ -49,7 +49,7 @@ pub struct Again {
     until: Timestamp,
     aged: Aged,
     entry: Responses,
-    body: Option<Weak<Held<Bytes>>>,
+    body: LastingBody,
     target: Arc<Target>,
     head: Template,
     about: About,
@@ -68,12 +68,23 @@ struct About {
 /// An answer that only has to be written; its head is where it was asked to be.
 #[derive(Debug)]
 pub struct Ready {
-    /// The body, if there is one.
-    pub body: Option<Arc<Held<Bytes>>>,
+    /// The body.
+    pub body: ReadyBody,
     /// Its entry in the access log.
     pub record: Record,
     /// Its place among the requests that are being answered.
     pub slot: Slot,
+}
+
+/// The body of an answer that only has to be written.
+#[derive(Debug)]
+pub enum ReadyBody {
+    /// There is none.
+    Empty,
+    /// All of it in memory.
+    Memory(Arc<Held<Bytes>>),
+    /// Part of a file.
+    File(Span),
 }
 
 impl Prepared {
@@ -95,7 +106,7 @@ impl Prepared {
             until: lasting.until,
             aged: lasting.aged,
             entry: lasting.entry,
-            body: lasting.body.as_ref().map(Arc::downgrade),
+            body: lasting.body,
             target: lasting.target,
             head,
             about: About {
@@ -122,21 +133,36 @@ impl Again {
         self.target.key.as_str()
     }
 
-    /// The answer for `client` at `now`, with its head in `head`; `None` when its body is gone.
+    /// The body, if it is still at hand.
+    pub fn body(&self, store: &Store) -> Option<ReadyBody> {
+        match &self.body {
+            LastingBody::Empty => Some(ReadyBody::Empty),
+            LastingBody::Memory(body) => {
+                let body = body.upgrade().filter(|body| body.is_held())?;
+                body.note_use();
+                Some(ReadyBody::Memory(body))
+            }
+            LastingBody::File { content, bytes } => match store.content_at_hand(*content)? {
+                Content::File { file, in_use, .. } => Some(ReadyBody::File(Span {
+                    file,
+                    next: bytes.start,
+                    end: bytes.end,
+                    in_use: Some(in_use),
+                })),
+                Content::Memory(_) => None,
+            },
+        }
+    }
+
+    /// The answer with `body` for `client` at `now`, with its head in `head`.
     pub fn ready(
         &self,
+        body: ReadyBody,
         (client, metrics, slot): (IpAddr, &Metrics, Slot),
         (started, now): (Instant, Timestamp),
         head: &mut Vec<u8>,
-    ) -> Option<Ready> {
-        let body = match &self.body {
-            Some(body) => Some(body.upgrade().filter(|body| body.is_held())?),
-            None => None,
-        };
+    ) -> Ready {
         self.entry.note_use();
-        if let Some(body) = &body {
-            body.note_use();
-        }
         let aged = Aged {
             age: self.aged.age.saturating_add(now.duration_since(self.from)),
             ..self.aged
@@ -145,7 +171,7 @@ impl Again {
         head.clear();
         self.head.write(whole(aged.age), whole(aged.ttl()), head);
         let about = self.about.clone();
-        Some(Ready {
+        Ready {
             slot,
             body,
             record: Record {
@@ -161,6 +187,6 @@ impl Again {
                 is_complete: false,
                 metrics: metrics.clone(),
             },
-        })
+        }
     }
 }

@@ -14,7 +14,7 @@ use rustix::{
 };
 use tokio::{io::Interest, net::TcpStream, task::yield_now, time::Instant};
 
-use super::{Connection, Ready, Wire};
+use super::{Connection, Ready, ReadyBody, Wire};
 use crate::deliver::{Payload, Record, Span, is_full};
 
 /// The most bytes of one `sendfile`, and between two looks at what other connections want.
@@ -24,10 +24,13 @@ const TURN: u64 = 2 << 20;
 type Sent = Option<()>;
 
 impl<S: Wire> Connection<S> {
-    /// Sends an answer that is in memory.
+    /// Sends an answer that was prepared.
     pub(super) async fn send_ready(&mut self, head: &[u8], ready: Ready) -> Sent {
-        let body = ready.body.as_deref().map_or(&[][..], |body| body);
-        let sent = self.send_bytes(head, body, ready.record).await;
+        let sent = match ready.body {
+            ReadyBody::Empty => self.send_bytes(head, &[], ready.record).await,
+            ReadyBody::Memory(body) => self.send_bytes(head, &body, ready.record).await,
+            ReadyBody::File(span) => self.send(head, Payload::Stored(span), ready.record).await,
+        };
         drop(ready.slot);
         sent
     }

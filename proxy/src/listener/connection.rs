@@ -136,6 +136,10 @@ where
             return Ok(None);
         };
         match protocol {
+            Protocol::Tls => {
+                tracing::debug!(peer = %self.peer, "TLS where none is spoken; the connection is closed");
+                Ok(None)
+            }
             Protocol::Http2 => self
                 .http2(Reread::new(ahead, stream), |_| {})
                 .await

@@ -22,12 +22,20 @@ pub(super) enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+    /// TLS, at a door that speaks none. Container clients that may do without it try it first, and wait for an answer that a reader of
+    /// HTTP would never give.
+    Tls,
 }
+
+/// The type of the first record of TLS, `handshake` (RFC 8446 §5.1); no method begins with that byte.
+const HANDSHAKE: u8 = 0x16;
 
 impl Protocol {
     /// What `first` begins; `None` while that cannot be known.
     fn of(first: &[u8]) -> Option<Self> {
-        if first.starts_with(PREFACE) {
+        if first.first() == Some(&HANDSHAKE) {
+            Some(Self::Tls)
+        } else if first.starts_with(PREFACE) {
             Some(Self::Http2)
         } else if PREFACE.starts_with(first) {
             // Also the empty beginning.
@@ -123,9 +131,10 @@ mod tests {
         }
         assert_eq!(Protocol::of(PREFACE), Some(Protocol::Http2));
         assert_eq!(Protocol::of(&[PREFACE, b"more"].concat()), Some(Protocol::Http2));
-        for other in [&b"G"[..], b"PROPFIND", b"PRI * HTTP/1.1\r\n", b"\x16\x03"] {
+        for other in [&b"G"[..], b"PROPFIND", b"PRI * HTTP/1.1\r\n"] {
             assert_eq!(Protocol::of(other), Some(Protocol::Http1));
         }
+        assert_eq!(Protocol::of(b"\x16\x03"), Some(Protocol::Tls));
     }
 
     #[tokio::test]

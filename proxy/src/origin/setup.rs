@@ -69,7 +69,7 @@ impl Setup {
             wait: settings.origins.connection_wait.get(),
             patience: settings.limits.progress_timeout.get(),
         };
-        let profile = |parents, (tls, auth), own, redirects| Profile {
+        let profile = |parents, (tls, auth), (own, redirects)| Profile {
             parents,
             tls,
             auth,
@@ -90,10 +90,10 @@ impl Setup {
             let redirects = redirects.map(|hosts| NoProxy::parse(hosts.iter().map(String::as_str)));
             profiles.insert(
                 upstream.name.to_string(),
-                profile(parents, (tls, Auth::of(upstream)?), own.collect(), redirects),
+                profile(parents, (tls, Auth::of(upstream)?), (own.collect(), redirects)),
             );
         }
-        let fallback = profile(Parents::default(), (common, None), HashSet::new(), None);
+        let fallback = profile(Parents::default(), (common, None), (HashSet::new(), None));
         Ok(Self { profiles, fallback })
     }
 

@@ -3,7 +3,11 @@
 //!
 //! Nothing is decided here: `admit`, `judge`, `found` and `finish` are what the ordinary way goes through.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    ops::Range,
+    sync::{Arc, Weak},
+};
 
 use bytes::Bytes;
 use http::{Method, header, request, response};
@@ -11,7 +15,12 @@ use jiff::{SignedDuration, Timestamp};
 use kato_shared::api::Problem;
 use tokio::time::Instant;
 
-use super::{Pipeline, retrieve::found, shown_if_wanted};
+use super::{
+    Pipeline,
+    groups::{is_document, is_member},
+    retrieve::found,
+    shown_if_wanted,
+};
 use crate::{
     admission::Slot,
     deliver::{Payload, Record},
@@ -24,7 +33,7 @@ use crate::{
     recent::Held,
     registry,
     route::{Route, Target},
-    store::{Content, Responses},
+    store::{Content, ContentRef, Responses},
 };
 
 /// The longest time for which an answer is prepared. It is the time by which the store may think that content was last used
@@ -57,10 +66,21 @@ pub struct Lasting {
     pub(crate) aged: Aged,
     /// while this is what the index says,
     pub(crate) entry: Responses,
-    /// and while this body is held, if it has one.
-    pub(crate) body: Option<Arc<Held<Bytes>>>,
+    /// and while its body is at hand.
+    pub(crate) body: LastingBody,
     /// What was asked for.
     pub(crate) target: Arc<Target>,
+}
+
+/// Where the body of an answer that lasts is.
+#[derive(Debug, Clone)]
+pub(crate) enum LastingBody {
+    /// There is none.
+    Empty,
+    /// In the memory tier, which alone keeps it alive.
+    Memory(Weak<Held<Bytes>>),
+    /// These bytes of a file, if it is open and still what the index says.
+    File { content: ContentRef, bytes: Range<u64> },
 }
 
 impl Pipeline {
@@ -83,7 +103,7 @@ impl Pipeline {
         let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;
-        let entry = self.stored_as_taught(&target).await?;
+        let entry = self.stored_as_taught(client, &target).await?;
         let request = Request {
             method: &asked.method,
             headers: &asked.headers,
@@ -93,15 +113,15 @@ impl Pipeline {
         let (decision, selected) = self.judge(&request, &target, &entry, (&overrides, now));
         let (aged, detail) = without_origin(decision)?;
         let selected = selected?;
-        let Some(content) = self.0.store.content(selected.content()).await else {
+        let content_ref = selected.content();
+        let Some(content) = self.0.store.content(content_ref).await else {
             self.0.metrics.note(Event::Healed);
             return None;
         };
-        let in_memory = match &content {
-            Content::Memory(body) => Some(Arc::clone(body)),
-            Content::File { .. } => None,
-        };
-        let lasts = lasts_until(&request, selected.head(), decision, now);
+        let in_memory = in_memory(&content);
+        self.note_seen(client, &target, selected.content().digest);
+        let lasts =
+            lasts_until(&request, selected.head(), decision, now).filter(|_| is_common(&target, &entry));
         let mut answer = found(&request, &selected, content, (aged, detail));
         registry::present(&target, accepts.as_ref(), &mut answer.response);
         if answer.response.extensions().get::<Problem>().is_some() {
@@ -111,10 +131,8 @@ impl Pipeline {
         let about = (counted, shown_if_wanted(&asked.uri));
         let record = self.record(&answer, (asked.method.clone(), client), about, started);
         let (head, payload, record) = self.finish(answer, record);
-        let (is_lasting, body) = lasting_body(&payload, in_memory);
-        // An answer is given again to whoever asks with the same bytes; here it depends on who asks.
-        let is_for_all = target.upstream.clients.is_none();
-        let lasting = lasts.filter(|_| is_lasting && is_for_all).map(|until| Lasting {
+        let body = lasting_body(&payload, in_memory, content_ref);
+        let lasting = lasts.zip(body).map(|(until, body)| Lasting {
             from: now,
             until,
             aged,
@@ -148,7 +166,8 @@ impl Pipeline {
         if self.0.collapse.settling(prepared.key()).is_some() {
             return None;
         }
-        let ready = prepared.ready((client, &self.0.metrics, slot), (started, now), head)?;
+        let body = prepared.body(&self.0.store)?;
+        let ready = prepared.ready(body, (client, &self.0.metrics, slot), (started, now), head);
         self.0.metrics.answered(ready.record.outcome, started.elapsed());
         Some(ready)
     }
@@ -162,6 +181,12 @@ impl Pipeline {
     pub fn to_prepare(&self) -> &Prepared {
         &self.0.prepared
     }
+}
+
+/// Whether whoever asks with the same bytes gets the same: what an upstream gives may depend on the client, and what fits of a group
+/// of documents on what the client has seen.
+fn is_common(target: &Target, entry: &Responses) -> bool {
+    target.upstream.clients.is_none() && !is_document(target) && !is_member(entry)
 }
 
 /// What a decision that leaves the origin out of it says: the age, and what `Cache-Status` says beside it.
@@ -183,17 +208,31 @@ fn without_origin(decision: Decision) -> Option<(Aged, Option<&'static str>)> {
     }
 }
 
-/// Whether another request with the same head gets the same body, and that body if there is one: all that is `in_memory`.
-fn lasting_body(payload: &Payload, in_memory: Option<Arc<Held<Bytes>>>) -> (bool, Option<Arc<Held<Bytes>>>) {
+/// The body, if it is not in a file.
+fn in_memory(content: &Content) -> Option<Arc<Held<Bytes>>> {
+    match content {
+        Content::Memory(body) => Some(Arc::clone(body)),
+        Content::File { .. } => None,
+    }
+}
+
+/// Where another request with the same head finds the same body: all that is `in_memory`, or part of the file of `content`.
+/// `None` for a body that is not there to be sent again.
+fn lasting_body(
+    payload: &Payload,
+    in_memory: Option<Arc<Held<Bytes>>>,
+    content: ContentRef,
+) -> Option<LastingBody> {
     match payload {
-        Payload::Empty => (true, None),
-        Payload::Memory(bytes) => {
-            let whole = in_memory.filter(|body| body.is_held() && body.len() == bytes.len());
-            (whole.is_some(), whole)
-        }
-        Payload::Stored(_) | Payload::Filling { .. } | Payload::Passing { .. } | Payload::Parts(_) => {
-            (false, None)
-        }
+        Payload::Empty => Some(LastingBody::Empty),
+        Payload::Memory(bytes) => in_memory
+            .filter(|body| body.is_held() && body.len() == bytes.len())
+            .map(|body| LastingBody::Memory(Arc::downgrade(&body))),
+        Payload::Stored(span) => Some(LastingBody::File {
+            content,
+            bytes: span.next..span.end,
+        }),
+        Payload::Filling { .. } | Payload::Passing { .. } | Payload::Parts(_) => None,
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Ask, Pipeline,
+    groups::is_document,
     landing::{Arrival, Heads, past_caches},
     lessons::Noted,
     private_keys::Audience,
@@ -20,6 +21,7 @@ use super::{
     tags::announced,
 };
 use crate::{
+    ecosystem,
     fill::{FillError, Reader, collapse::FillPermit},
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
@@ -180,6 +182,16 @@ impl Pipeline {
         if flight.is_repeated {
             past_caches(&mut headers);
             candidates.rotate_left(1);
+            let ask = &flight.ask;
+            if let Some(known) = ask.known
+                && ask.target.digest.is_none()
+                && ecosystem::has_by_hash(&ask.target.upstream, &ask.target.path)
+            {
+                // Under its name the origin has another generation.
+                for url in &mut candidates {
+                    *url = ecosystem::by_hash(url, &known.digest);
+                }
+            }
         }
         self.complete_request(&mut headers, Version::HTTP_11);
         self.count_origin_request(&flight.ask);
@@ -281,7 +293,7 @@ impl Pipeline {
         if let Some(error) = flight.other_size(&response) {
             drop(response);
             self.note_failure(&flight, &error);
-            return Box::pin(self.second_attempt(flight)).await;
+            return Box::pin(self.second_attempt(flight, Arc::new(error))).await;
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
@@ -314,7 +326,12 @@ impl Pipeline {
         };
         let (tag, digest) = (Arc::clone(&flight.ask.target), flight.announced);
         let since = Instant::now();
-        Box::pin(self.land(flight, arrival)).await;
+        let is_document = arrival.heads.head.status == StatusCode::OK && is_document(&flight.ask.target);
+        if is_document && flight.digest().is_none() {
+            Box::pin(self.land_group(flight, arrival)).await;
+        } else {
+            Box::pin(self.land(flight, arrival)).await;
+        }
         self.0.metrics.filled(since.elapsed());
         if let Some(digest) = digest {
             self.keep_by_digest(&tag, digest).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{deviations::Deviations, lessons::Lessons, negatives::Negatives};
+use super::{deviations::Deviations, groups::Seen, lessons::Lessons, negatives::Negatives};
 use crate::{
     fill::{partial::Partials, tally::Lane},
     settings::Settings,
@@ -20,6 +20,8 @@ pub(super) struct Fills {
     pub(super) negatives: Negatives,
     /// Documents that are about to teach.
     pub(super) lessons: Arc<Lessons>,
+    /// Which generation of a group each client has seen.
+    pub(super) seen: Seen,
     /// Which rules of the settings were said aloud.
     pub(super) deviations: Deviations,
     /// Where the digests are computed that nobody waits for.
@@ -34,6 +36,7 @@ impl Fills {
             partials: Partials::new(settings.cache.max_size.bytes() / PARTIAL_SHARE),
             negatives: Negatives::default(),
             lessons: Arc::default(),
+            seen: Seen::default(),
             deviations: Deviations::default(),
             digests: Lane::default(),
             urgent_digests: Lane::urgent(),

@@ -100,7 +100,7 @@ impl Pipeline {
                 self.keep_partial(&flight, head, promise.announced.zip(partial));
                 self.note_failure(&flight, &error);
                 if is_other_content {
-                    Box::pin(self.second_attempt(flight)).await;
+                    Box::pin(self.second_attempt(flight, error)).await;
                 }
             }
         }
@@ -136,7 +136,7 @@ impl Pipeline {
 
     /// Content that was not what its URL promises is asked for again, from the next mirror and past the caches in between.
     /// Whoever comes meanwhile waits, and gets what is right or learns what is wrong.
-    pub(super) async fn second_attempt(&self, mut flight: Flight) {
+    pub(super) async fn second_attempt(&self, mut flight: Flight, first: Arc<FillError>) {
         flight.permit.reopen();
         flight.validated.clear();
         flight.is_repeated = true;
@@ -151,6 +151,10 @@ impl Pipeline {
         if response.status != StatusCode::OK {
             let status = response.status;
             tracing::warn!(url = %flight.ask.target.key.shown(), %status, "content could not be fetched again");
+            if flight.ask.target.digest.is_none() {
+                // A client that asked for itself would get what is wrong, and not see that it is.
+                return flight.share(Shared::Mismatch { error: first });
+            }
             // Each asks for itself, and hears what the upstream says.
             return flight.permit.keep_private();
         }

@@ -47,8 +47,9 @@ impl Pipeline {
             .filter(|expected| *expected != content.digest)
         {
             let received = content.digest;
-            self.note_failure(&flight, &FillError::Digest { expected, received });
-            return Box::pin(self.second_attempt(flight)).await;
+            let error = FillError::Digest { expected, received };
+            self.note_failure(&flight, &error);
+            return Box::pin(self.second_attempt(flight, std::sync::Arc::new(error))).await;
         }
         flight.lesson = self.note_lesson(&flight.ask.target, heads.head.status, None);
         self.store_small(&mut flight, heads.head.clone(), (content, body.clone()), place)
@@ -86,7 +87,7 @@ impl Pipeline {
             Err(error) => {
                 self.note_failure(&flight, &error);
                 if matches!(*error, FillError::Digest { .. }) {
-                    Box::pin(self.second_attempt(flight)).await;
+                    Box::pin(self.second_attempt(flight, error)).await;
                 }
             }
         }

@@ -13,6 +13,7 @@
 use std::{
     fs::File,
     io::{self, Cursor, Read},
+    net::IpAddr,
     os::unix::fs::FileExt,
     pin::pin,
     sync::{
@@ -160,12 +161,13 @@ impl Pipeline {
 
     /// What the store has for `target` without waiting: `None` while a lesson is under way, or when it has other content than is
     /// taught.
-    pub(super) async fn stored_as_taught(&self, target: &Target) -> Option<Responses> {
+    pub(super) async fn stored_as_taught(&self, client: IpAddr, target: &Target) -> Option<Responses> {
         if self.0.fills.lessons.is_under_way(target.upstream.name.as_str()) {
             return None;
         }
         let entry = self.0.store.lookup(target.key.as_str()).await;
-        known(target, &entry)
+        self.known_for(client, target, &entry)
+            .await
             .is_none_or(|known| entry.is_only(&known.digest))
             .then_some(entry)
     }
@@ -252,7 +254,7 @@ pub(super) fn teacher(target: &Target) -> Option<String> {
 }
 
 /// The lesson by cache key; `None` for a URL that no request can have.
-fn keyed(lesson: &Lesson) -> Option<(String, Known)> {
+pub(super) fn keyed(lesson: &Lesson) -> Option<(String, Known)> {
     let uri: Uri = lesson.url.as_str().parse().ok()?;
     let key = CacheKey::new(&Method::GET, &uri).ok()?;
     Some((key.to_string(), lesson.known))

@@ -21,6 +21,7 @@
 //! replacing the settings is the next generation over the same store, flights and counters.
 
 mod admit;
+mod ask;
 mod at_hand;
 mod authority;
 mod current;
@@ -29,6 +30,7 @@ mod door;
 mod fetch;
 mod fills;
 mod forward;
+mod groups;
 mod idle;
 mod inside;
 mod intercept;
@@ -48,9 +50,9 @@ mod side_trip;
 mod tags;
 mod tunnel;
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
+use http::{HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
 use kato_shared::{clock::Clock, redact};
 use tokio::time::Instant;
@@ -61,13 +63,12 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
-    ecosystem::Known,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
     metrics::{Counted, Gauges, Metrics, Outcome},
     origin::{Origin, OriginError},
-    policy::{self, headers as fields},
+    policy::headers as fields,
     registry::{self, Guests},
     respond,
     route::{Route, Router, Target},
@@ -76,6 +77,8 @@ use crate::{
     tls::authority::Authority,
 };
 
+use ask::Ask;
+pub(crate) use at_hand::LastingBody;
 pub use at_hand::{AtHand, Lasting};
 pub use current::Current;
 use fills::Fills;
@@ -112,37 +115,6 @@ struct Layers {
     tasks: TaskTracker,
     /// Our name in `Via`, unique to this process so that a loop is told from a chain of caches.
     pseudonym: Arc<str>,
-}
-
-/// A retrieval: what the client asks, owned, so that the download it may begin does not depend on the client.
-#[derive(Debug)]
-struct Ask {
-    method: Method,
-    headers: HeaderMap,
-    target: Arc<Target>,
-    /// What is known about the content in advance.
-    known: Option<Known>,
-    /// Where the client hears of interim responses, until it has its answer.
-    interim: Option<Interim>,
-}
-
-impl Ask {
-    /// As the policy sees it.
-    fn request(&self) -> policy::Request<'_> {
-        policy::Request {
-            method: &self.method,
-            headers: &self.headers,
-        }
-    }
-
-    /// What flights are told apart by: one whose content is taught brings that and nothing else.
-    fn flight_key(&self) -> Cow<'_, str> {
-        let key = self.target.key.as_str();
-        match self.known {
-            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.digest)),
-            _ => Cow::Borrowed(key),
-        }
-    }
 }
 
 /// An answer and what is to be said about it.
@@ -393,7 +365,7 @@ impl Pipeline {
                 let counted = self.counted(&target);
                 let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
                     let (parts, _no_content) = request.into_parts();
-                    self.answer_retrieval(parts, target).await
+                    self.answer_retrieval(parts, target, client).await
                 } else {
                     self.forward(request, &target).await
                 };

@@ -4,18 +4,22 @@
 use std::sync::Arc;
 
 use http::Version;
+use jiff::SignedDuration;
+use kato_shared::Digest;
 
 use super::{
     Answer, Ask, Filling, Pipeline, Shared,
     fetch::{Led, LedOutcome},
+    groups::is_document,
     present::{Source, present},
     retrieve::{Round, Selected, whole_seconds},
+    shared::Whole,
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
     metrics::{Event, Outcome},
     origin::OriginError,
-    policy::{self, Failure, FailureAnswer, Overrides, Request},
+    policy::{self, Aged, Failure, FailureAnswer, Overrides, Request},
     registry, respond,
 };
 
@@ -78,6 +82,7 @@ impl Pipeline {
                     )
                 }
                 Shared::Whole(whole) => {
+                    self.note_whole(ask, whole);
                     let head = for_first.as_deref().unwrap_or(&whole.head);
                     let source = Source::Stored(whole.body.clone().into());
                     let response = present(request, head, source, None);
@@ -92,6 +97,7 @@ impl Pipeline {
                 other @ (Shared::Validated { .. }
                 | Shared::Failed { .. }
                 | Shared::Mismatch { .. }
+                | Shared::Withheld
                 | Shared::Overloaded { .. }) => {
                     self.follow_other(ask, selected, status, overrides, other).await
                 }
@@ -143,6 +149,7 @@ impl Pipeline {
                 done(response, status, Outcome::Collapsed, filling.version)
             }
             Shared::Whole(whole) => {
+                self.note_whole(ask, whole);
                 let age = policy::age::current_age(&whole.head, self.0.clock.now());
                 let source = Source::Stored(whole.body.clone().into());
                 let response = present(&ask.request(), &whole.head, source, Some(age));
@@ -151,6 +158,7 @@ impl Pipeline {
             other @ (Shared::Validated { .. }
             | Shared::Failed { .. }
             | Shared::Mismatch { .. }
+            | Shared::Withheld
             | Shared::Overloaded { .. }) => self.follow_other(ask, selected, status, overrides, other).await,
         }
     }
@@ -178,10 +186,12 @@ impl Pipeline {
                 if !head.selecting.matches(&ask.headers) {
                     return Round::Again;
                 }
+                let digest = content.digest;
                 let Some(content) = self.0.store.content(*content).await else {
                     self.0.metrics.note(Event::Healed);
                     return Round::Again;
                 };
+                self.note_seen(ask.client, &ask.target, digest);
                 let age = policy::age::current_age(head, self.0.clock.now());
                 let response = present(&ask.request(), head, Source::Stored(content), Some(age));
                 let status = status.fwd_status(http::StatusCode::NOT_MODIFIED);
@@ -195,6 +205,7 @@ impl Pipeline {
                 let response = respond::no_upstream(ask.target.key.uri(), error);
                 done(response, status.detail(error), Outcome::Failed, Version::HTTP_11)
             }
+            Shared::Withheld => self.withheld(ask, selected).await,
             Shared::Overloaded { status: code } => {
                 let asked = Some(CacheStatus::forwarded(Forward::Stale).fwd_status(*code));
                 let failed = (Failure::Status(*code), asked);
@@ -203,6 +214,26 @@ impl Pipeline {
                     None => Round::Alone(Forward::Stale),
                 }
             }
+        }
+    }
+
+    /// The stored document, as a new one has to wait for its group.
+    async fn withheld(&self, ask: &Ask, selected: Option<&Selected>) -> Round {
+        let Some(selected) = selected else {
+            return Round::Again;
+        };
+        let aged = Aged {
+            age: policy::age::current_age(selected.head(), self.0.clock.now()),
+            lifetime: SignedDuration::ZERO,
+        };
+        self.0.metrics.note(Event::StaleServed);
+        self.hit(ask, selected, aged, Some("generation-withheld")).await
+    }
+
+    /// Notes which document of a group the client is given, if it is one.
+    fn note_whole(&self, ask: &Ask, whole: &Whole) {
+        if is_document(&ask.target) {
+            self.note_seen(ask.client, &ask.target, Digest::of(&whole.body));
         }
     }
 

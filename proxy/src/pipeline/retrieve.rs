@@ -1,6 +1,6 @@
 //! GET and HEAD: what the store has, whether it may be sent, and who asks the origin if not.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Method, Version, request};
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +11,6 @@ use tokio::{
 
 use super::{
     Answer, Ask, Pipeline, Shared,
-    lessons::known,
     present::{Source, present},
     private_keys::Audience,
 };
@@ -64,7 +63,12 @@ pub(super) enum Round {
 
 impl Pipeline {
     /// Answers a GET or HEAD about `target`.
-    pub(super) async fn answer_retrieval(&self, mut parts: request::Parts, target: Arc<Target>) -> Answer {
+    pub(super) async fn answer_retrieval(
+        &self,
+        mut parts: request::Parts,
+        target: Arc<Target>,
+        client: IpAddr,
+    ) -> Answer {
         fields::strip_unkeyed(&mut parts.headers);
         let accepts = registry::prepare(&target, &mut parts.headers);
         let ask = Ask {
@@ -72,6 +76,7 @@ impl Pipeline {
             method: parts.method,
             headers: parts.headers,
             target: Arc::clone(&target),
+            client,
             known: None,
         };
         let mut answer = self.retrieve(ask).await;
@@ -110,7 +115,7 @@ impl Pipeline {
         }
         self.lessons_ended(&ask.target).await;
         let entry = self.0.store.lookup(ask.target.key.as_str()).await;
-        known(&ask.target, &entry)
+        self.known_for(ask.client, &ask.target, &entry).await
     }
 
     /// Waits for what is being stored: what was whole before this request came is a stored response to it, with all that
@@ -161,6 +166,7 @@ impl Pipeline {
             self.0.metrics.note(Event::Healed);
             return Round::Again;
         };
+        self.note_seen(ask.client, &ask.target, selected.content().digest);
         Round::Done(Box::new(found(&ask.request(), selected, content, (aged, detail))))
     }
 

@@ -36,6 +36,8 @@ pub enum Shared {
         /// The two digests.
         error: Arc<FillError>,
     },
+    /// A new document came whose group is not complete: the stored one is still the one to be sent.
+    Withheld,
     /// A 5xx, for which a stored response stands in.
     Overloaded {
         /// Its status code.
@@ -78,6 +80,7 @@ impl Shared {
             Self::Validated { .. }
             | Self::Failed { .. }
             | Self::Mismatch { .. }
+            | Self::Withheld
             | Self::Overloaded { .. } => None,
         }
     }
@@ -89,7 +92,7 @@ impl Answers for Shared {
             Self::Filling(filling) => filling.head.selecting.matches(request),
             Self::Whole(whole) => whole.head.selecting.matches(request),
             Self::Validated { head, .. } => head.selecting.matches(request),
-            Self::Failed { .. } | Self::Mismatch { .. } | Self::Overloaded { .. } => true,
+            Self::Failed { .. } | Self::Mismatch { .. } | Self::Withheld | Self::Overloaded { .. } => true,
         }
     }
 

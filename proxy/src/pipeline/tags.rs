@@ -159,6 +159,7 @@ impl Pipeline {
             method: Method::GET,
             headers: ask.headers.clone(),
             target: Arc::new(target),
+            client: ask.client,
             known: None,
             interim: None,
         };
@@ -166,6 +167,7 @@ impl Pipeline {
             method: Method::GET,
             headers: ask.headers.clone(),
             target: Arc::clone(&ask.target),
+            client: ask.client,
             known: None,
             interim: None,
         };

@@ -55,12 +55,12 @@ pub(crate) fn strip_front_end(target: &Target, status: StatusCode, headers: &mut
     let is_name = matches!(place.class, Class::Tag | Class::List | Class::Referrers);
     let of_names = [header::CACHE_CONTROL, header::EXPIRES, header::PRAGMA];
     let named = of_names.iter().filter(|_| is_name && status == StatusCode::OK);
-    [header::SET_COOKIE]
-        .iter()
-        .chain(named)
-        .filter(|name| headers.remove(*name).is_some())
-        .count()
-        > 0
+    let before = headers.len();
+    headers.remove(header::SET_COOKIE);
+    for name in named {
+        headers.remove(name);
+    }
+    headers.len() < before
 }
 
 /// Says to container clients, whose people read no `Cache-Status`, that a stored response stands in for `failure`.

@@ -1,4 +1,6 @@
 //! Mirror paths: `/<upstream>/…` and `/<scheme>/<host>/…`.
+//!
+//! Those who come from apt-cacher-ng keep their paths: `/<host>/…` and `/HTTPS///<host>/…`. The name of an upstream comes first.
 
 use std::sync::Arc;
 
@@ -17,13 +19,29 @@ pub(super) fn target(upstreams: &[Arc<Upstream>], uri: &Uri) -> Result<Target, R
         let rest: Uri = format!("/{rest}").parse().map_err(|_no_path| super::bad(uri))?;
         return forward::target(upstreams, name, &authority, &rest);
     }
-    let upstream = upstreams
-        .iter()
-        .find(|upstream| upstream.name.as_str() == name)
-        .ok_or_else(|| RouteError::UnknownUpstream {
-            name: name.to_owned(),
-        })?;
-    below(upstream, rest)
+    if let Some(upstream) = upstreams.iter().find(|upstream| upstream.name.as_str() == name) {
+        return below(upstream, rest);
+    }
+    let (scheme, host, rest) = match rest.strip_prefix("//") {
+        Some(rest) if name == "HTTPS" => {
+            let (host, rest) = split(rest);
+            ("https", host, rest)
+        }
+        _ => ("http", name, rest),
+    };
+    let unknown = || RouteError::UnknownUpstream {
+        name: host.to_owned(),
+    };
+    let authority: Authority = host.parse().ok().ok_or_else(unknown)?;
+    let rest: Uri = format!("/{rest}").parse().map_err(|_no_path| super::bad(uri))?;
+    forward::target(upstreams, scheme, &authority, &rest).map_err(|error| match error {
+        // Most likely it was meant for a name.
+        RouteError::UnknownHost { .. } => unknown(),
+        RouteError::UnknownUpstream { .. }
+        | RouteError::BadTarget { .. }
+        | RouteError::TunnelPort { .. }
+        | RouteError::Registry(_) => error,
+    })
 }
 
 /// The first segment, and what follows its slash; a query belongs to what follows.

@@ -38,6 +38,9 @@ fn all_doors_lead_to_one_key() {
         "/https/pkg.example/a/b?c=d",
         "/http/PKG.example/a/b?c=d",
         "https://mirror.example/stackato/a/b?c=d",
+        // As apt-cacher-ng has them.
+        "/pkg.example/a/b?c=d",
+        "/HTTPS///pkg.example/a/b?c=d",
     ] {
         assert_eq!(
             route(uri).unwrap().key.to_string(),
@@ -107,10 +110,17 @@ fn p19_what_no_upstream_names_is_refused() {
     ] {
         assert!(matches!(route(uri), Err(RouteError::UnknownHost { .. })), "{uri}");
     }
-    assert!(matches!(
-        route("/nowhere/a"),
-        Err(RouteError::UnknownUpstream { .. })
-    ));
+    for uri in [
+        "/nowhere/a",
+        "/evil.example/a",
+        "/HTTPS///evil.example/a",
+        "/127.0.0.1/a",
+    ] {
+        assert!(
+            matches!(route(uri), Err(RouteError::UnknownUpstream { .. })),
+            "{uri}"
+        );
+    }
     assert!(matches!(
         route("http://user:pw@pkg.example/"),
         Err(RouteError::BadTarget { .. })

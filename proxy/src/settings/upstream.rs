@@ -152,18 +152,13 @@ impl Upstream {
         let named = (self.kind == Kind::Registry)
             .then(|| self.registry.name_lifetime(path))
             .flatten();
-        let by_name = match self.kind {
-            Kind::Release => tuf::lasting(path),
-            Kind::Packages | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => None,
-        };
-        let current = (by_name == Some(Lasting::Current)).then_some(tuf::CURRENT);
+        let metadata = (self.kind == Kind::Release).then(|| tuf::lasting(path)).flatten();
+        let current = (metadata == Some(Lasting::Current)).then_some(tuf::CURRENT);
+        let most = [signed(self.max_freshness), current].into_iter().flatten().min();
         Overrides {
-            immutable: self.is_immutable(path) || by_name == Some(Lasting::Forever),
+            immutable: self.is_immutable(path) || metadata == Some(Lasting::Forever),
             min_freshness: signed(self.min_freshness).or(named),
-            max_freshness: [signed(self.max_freshness).or(named), current]
-                .into_iter()
-                .flatten()
-                .min(),
+            max_freshness: most.or(named),
             serve_gone: named.is_some() && self.registry.serve_gone,
             negative_ttl: signed(self.negative_ttl),
             ignore_client_no_cache: self.ignore_client_no_cache,

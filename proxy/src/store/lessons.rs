@@ -9,13 +9,14 @@
 
 use std::sync::PoisonError;
 
+use bytes::Bytes;
 use kato_shared::Digest;
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::{
-    Generation, Store, StoreError,
+    Generation, NoRoom, Store, StoreError, StoredResponse, blocking,
     known::{self, GENERATIONS, KNOWN},
-    tables::{CONTENTS, Change},
+    tables::{CONTENTS, Change, RESPONSES},
 };
 use crate::ecosystem::{Known, LessonError};
 
@@ -41,6 +42,17 @@ pub enum LearnError {
     /// There is no room.
     #[error("{MOST_KNOWN} digests are known already, and none can be forgotten")]
     Full,
+}
+
+/// A key whose content is to be fetched before a new generation is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outdated {
+    /// The cache key.
+    pub key: String,
+    /// What its content will be.
+    pub known: Known,
+    /// Its content in the generation before, where that is stored.
+    pub before: Option<Digest>,
 }
 
 /// What [`Store::forget_lessons`] removed.
@@ -120,6 +132,70 @@ impl Store {
             .index
             .handle()
             .read("look for what a document taught", read)
+    }
+
+    /// Of `lessons` of a new generation, those whose content is missing although the content of the generation `before` was used: it is
+    /// stored, or something is stored under the key. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the index cannot be read.
+    pub fn outdated(&self, lessons: &[(String, Known)], before: Digest) -> Result<Vec<Outdated>, StoreError> {
+        self.0.behind.settle_all();
+        self.0
+            .index
+            .handle()
+            .read("look for outdated indexes", |transaction| {
+                let contents = transaction.open_table(CONTENTS)?;
+                let responses = transaction.open_table(RESPONSES)?;
+                let mut outdated = Vec::new();
+                for (key, known) in lessons {
+                    if contents.get(known.digest.as_bytes())?.is_some() {
+                        continue;
+                    }
+                    let taught = known::taught(transaction, key)?;
+                    let old = taught.iter().find(|taught| taught.by.document == before);
+                    let old = old.map(|taught| taught.known.digest);
+                    let is_used = match old {
+                        Some(old) => contents.get(old.as_bytes())?.is_some(),
+                        None => false,
+                    };
+                    if is_used || responses.get(key.as_str())?.is_some() {
+                        outdated.push(Outdated {
+                            key: key.clone(),
+                            known: *known,
+                            before: old.filter(|_| is_used),
+                        });
+                    }
+                }
+                Ok(outdated)
+            })
+    }
+
+    /// Stores `response` with its whole `body` under `key`, whatever its size.
+    ///
+    /// # Errors
+    /// [`NoRoom`]; nothing is stored then.
+    pub async fn put_whole(&self, key: String, response: StoredResponse, body: Bytes) -> Result<(), NoRoom> {
+        if let Some(place) = self.place(body.len() as u64) {
+            self.put_small(&key, response, body, place);
+            return Ok(());
+        }
+        let mut temporary = self.begin(body.len() as u64).await?;
+        let written = blocking(move || {
+            let length = body.len() as u64;
+            let failed = |source: std::io::Error| StoreError::Read {
+                path: "a temporary file".into(),
+                source: source.into(),
+            };
+            std::io::Write::write_all(&mut temporary.file().as_ref(), &body).map_err(failed)?;
+            Ok((temporary, length))
+        })
+        .await
+        .map_err(NoRoom::Disk)?;
+        let length;
+        (temporary, length) = written;
+        temporary.grow(length)?;
+        self.commit(temporary, key, response).await.map_err(NoRoom::Disk)
     }
 
     /// Forgets what documents taught that are no longer stored. Blocks.

@@ -67,7 +67,7 @@ pub use hot::Responses;
 pub use index::Totals;
 pub use known::{Generation, KEPT, Taught};
 pub use ledger::LedgerFigures;
-pub use lessons::{Forgotten, LearnError, MOST_KNOWN};
+pub use lessons::{Forgotten, LearnError, MOST_KNOWN, Outdated};
 pub use pinning::{Pinned, PinnedTotal};
 pub use pins::Pin;
 pub use scrub::{Damage, ScrubFigures, Verification};

@@ -128,7 +128,7 @@ impl Store {
     }
 
     /// Content that no disk has to be asked for: in memory, or in a file that is open and still what the index says.
-    fn content_at_hand(&self, content: ContentRef) -> Option<Content> {
+    pub fn content_at_hand(&self, content: ContentRef) -> Option<Content> {
         let digest = &content.digest;
         if let Some(body) = self.0.hot.body(digest) {
             return Some(Content::Memory(body));

@@ -15,6 +15,7 @@ mod connections;
 mod doors;
 mod failures;
 mod front;
+mod groups;
 mod http2;
 mod interim;
 mod learned;

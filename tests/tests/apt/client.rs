@@ -27,16 +27,20 @@ pub(crate) enum Route {
     ForwardProxy,
     /// The source names the cache's path for the upstream.
     MirrorPath,
+    /// The source names the cache's path for the host, as apt-cacher-ng has it.
+    HostPath,
 }
 
 /// Starts `kato-proxy` on the node `core` with the repository as its one upstream, and waits until it listens.
 ///
 /// # Errors
 /// When it does not say that it listens; what it said instead is in the message.
-pub(crate) fn cache(lab: &Lab, origin: &Origin<'_>) -> Result<Background> {
+pub(crate) fn cache(lab: &Lab, url: &str) -> Result<Background> {
     let program = binaries::built("kato-proxy")?;
     let program = program.to_str().context("the target folder is not UTF-8")?;
-    let upstream = format!("pkg={}", origin.url);
+    let settings = format!("[[upstream]]\nname = \"pkg\"\nurls = [\"{url}\"]\nkind = \"packages\"\n");
+    lab.node("core")?
+        .put("/etc/kato/proxy.toml", settings.as_bytes(), 0o644)?;
     let proxy = lab.node("core")?.spawn(&[
         program,
         "serve",
@@ -46,8 +50,8 @@ pub(crate) fn cache(lab: &Lab, origin: &Origin<'_>) -> Result<Background> {
         "127.0.0.1:3181",
         "--cache-dir",
         "/var/cache/kato-proxy",
-        "--upstream",
-        &upstream,
+        "--config",
+        "/etc/kato/proxy.toml",
     ])?;
     loop {
         let line = proxy.line(Duration::from_secs(20))?;
@@ -75,28 +79,13 @@ impl<'lab> Client<'lab> {
     /// # Errors
     /// When one of them fails; apt's own words are in the message.
     pub(crate) fn install(&self, origin: &Origin<'_>, packages: &[&str]) -> Result<()> {
-        self.node.put(KEY, &origin.public_key()?, 0o644)?;
-        let url = if self.route == Route::MirrorPath {
-            format!("{CACHE}/pkg/")
-        } else {
-            origin.url.clone()
-        };
-        let source = format!("deb [signed-by={KEY} arch=amd64] {url} stable main\n");
-        self.node.put(SOURCES, source.as_bytes(), 0o644)?;
+        self.prepare(&origin.url, &origin.public_key()?)?;
         // A machine that happens to have them would leave nothing to install.
         let mut purge = vec!["dpkg", "--purge", "--force-all", "librecode0"];
         purge.extend(packages);
         self.node.exec(&purge)?;
-        for folder in [
-            "/var/lib/lab-apt/lists/partial",
-            "/var/cache/lab-apt/archives/partial",
-        ] {
-            self.node.ok(&["mkdir", "-p", folder])?;
-        }
-        self.apt(&["update"])?;
-        let mut install = vec!["install", "-y", "--no-install-recommends"];
-        install.extend(packages);
-        self.apt(&install)?;
+        self.update()?;
+        self.install_only(packages)?;
         assert_eq!(self.node.ok(&["hello"])?, "Hello, world!");
         let status = self.node.ok(&[
             "dpkg-query",
@@ -110,6 +99,53 @@ impl<'lab> Client<'lab> {
             "the dependency came from the same repository"
         );
         Ok(())
+    }
+
+    /// Writes the source and the key, and forgets what apt has.
+    ///
+    /// # Errors
+    /// When the node is down.
+    pub(crate) fn prepare(&self, origin: &str, key: &[u8]) -> Result<()> {
+        self.node.put(KEY, key, 0o644)?;
+        let url = match self.route {
+            Route::Direct | Route::ForwardProxy => origin.to_owned(),
+            Route::MirrorPath => format!("{CACHE}/pkg/"),
+            Route::HostPath => format!("{CACHE}/{}", origin.trim_start_matches("http://")),
+        };
+        let source = format!("deb [signed-by={KEY} arch=amd64] {url} stable main\n");
+        self.node.put(SOURCES, source.as_bytes(), 0o644)?;
+        self.node
+            .ok(&["rm", "-rf", "/var/lib/lab-apt", "/var/cache/lab-apt"])?;
+        for folder in [
+            "/var/lib/lab-apt/lists/partial",
+            "/var/cache/lab-apt/archives/partial",
+        ] {
+            self.node.ok(&["mkdir", "-p", folder])?;
+        }
+        Ok(())
+    }
+
+    /// `apt-get update`.
+    ///
+    /// # Errors
+    /// When it fails or warns; apt's own words are in the message.
+    pub(crate) fn update(&self) -> Result<()> {
+        self.apt(&["update"])
+    }
+
+    /// `apt-get install`.
+    ///
+    /// # Errors
+    /// When it fails; apt's own words are in the message.
+    pub(crate) fn install_only(&self, packages: &[&str]) -> Result<()> {
+        let mut install = vec!["install", "-y", "--no-install-recommends"];
+        install.extend(packages);
+        self.apt(&install)
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> &Node<'lab> {
+        &self.node
     }
 
     fn apt(&self, argv: &[&str]) -> Result<()> {

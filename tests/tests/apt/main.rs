@@ -4,7 +4,9 @@
 //! cost. Nothing but conditional requests that were answered 304 may stand there: the index may be validated, content may not
 //! be fetched twice.
 
+mod archive;
 mod client;
+mod fleet;
 mod origin;
 
 /// Needs root and namespaces.
@@ -28,7 +30,7 @@ mod as_root {
     fn second_node_is_served_by_the_cache(first: Route, second: Route) -> Result<()> {
         let lab = lab()?;
         let origin = Origin::start(&lab)?;
-        let _cache = cache(&lab, &origin)?;
+        let _cache = cache(&lab, &origin.url)?;
 
         Client::new(lab.node("n1")?, first).install(&origin, &WANTED)?;
         let mark = origin.requests()?.len();

@@ -62,15 +62,9 @@ impl<'lab> Origin<'lab> {
         durable::create_folder(&site.join("pool"))?;
         download(&site.join("pool"))?;
         index(lab, &site)?;
-        let config = folder.join("nginx.conf");
-        durable::write(&config, nginx(folder).as_bytes(), 0o644)?;
-        let config = config.to_str().context("the temporary folder is not UTF-8")?;
-        let nginx = lab.spawn_on_host(&["nginx", "-c", config, "-e", "stderr", "-g", "daemon off;"])?;
-        let node = lab.node("n1")?;
-        wait::until("nginx listens", Duration::from_secs(20), || {
-            node.connect(SocketAddr::from((HOST, PORT))).ok()
-        })
-        .with_context(|| nginx.log())?;
+        new_key(lab)?;
+        sign(lab, &site.join("dists/stable"))?;
+        let nginx = serve(lab)?;
         Ok(Self {
             lab,
             url: format!("http://{HOST}/debian/"),
@@ -91,11 +85,30 @@ impl<'lab> Origin<'lab> {
     /// # Errors
     /// When the log has a line that nginx did not finish.
     pub(crate) fn requests(&self) -> Result<Vec<Request>> {
-        let log = fs::read_to_string(self.lab.folder().join("access.log")).context("nginx has no log")?;
-        log.lines()
-            .map(|line| serde_json::from_str(line).with_context(|| format!("line of the log: {line}")))
-            .collect()
+        requests(self.lab)
     }
+}
+
+/// Starts nginx over the folder `site`.
+pub(crate) fn serve(lab: &Lab) -> Result<Background> {
+    let folder = lab.folder();
+    let config = folder.join("nginx.conf");
+    durable::write(&config, nginx(folder).as_bytes(), 0o644)?;
+    let nginx = lab.spawn_on_host(&["nginx", "-c", text(&config)?, "-e", "stderr", "-g", "daemon off;"])?;
+    let node = lab.node("n1")?;
+    wait::until("nginx listens", Duration::from_secs(20), || {
+        node.connect(SocketAddr::from((HOST, PORT))).ok()
+    })
+    .with_context(|| nginx.log())?;
+    Ok(nginx)
+}
+
+/// Every request in nginx's log so far, in order.
+pub(crate) fn requests(lab: &Lab) -> Result<Vec<Request>> {
+    let log = fs::read_to_string(lab.folder().join("access.log")).context("nginx has no log")?;
+    log.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("line of the log: {line}")))
+        .collect()
 }
 
 /// Lets apt fetch the packages from wherever this machine gets its packages.
@@ -140,7 +153,7 @@ fn pass_proxies(command: &mut Command) {
 }
 
 /// `Packages`, its compressed forms, `Release` and the signed `InRelease`.
-fn index(lab: &Lab, site: &Path) -> Result<()> {
+pub(crate) fn index(lab: &Lab, site: &Path) -> Result<()> {
     let stable = site.join("dists/stable");
     let binary = stable.join("main/binary-amd64");
     durable::create_folder(&binary)?;
@@ -170,35 +183,42 @@ fn index(lab: &Lab, site: &Path) -> Result<()> {
         ],
     )?;
     durable::write(&stable.join("Release"), &release, 0o644)?;
-    sign(lab, &stable)
+    Ok(())
 }
 
 /// gpg runs inside the lab, where the agent that it leaves behind ends with everything else.
-fn sign(lab: &Lab, suite: &Path) -> Result<()> {
+fn gpg(lab: &Lab, rest: &[&str]) -> Result<()> {
+    let home = lab.folder().join("gnupg");
+    let mut argv = vec!["gpg", "--batch", "--homedir", text(&home)?, "--passphrase", ""];
+    argv.extend(rest);
+    said(lab, &argv).map(drop)
+}
+
+/// Makes the key that signs, and exports its public part to `signer.gpg`.
+pub(crate) fn new_key(lab: &Lab) -> Result<()> {
     let home = lab.folder().join("gnupg");
     durable::create_folder(&home)?;
     said(lab, &["chmod", "700", text(&home)?])?;
-    let gpg = |rest: &[&str]| -> Result<Vec<u8>> {
-        let mut argv = vec!["gpg", "--batch", "--homedir", text(&home)?, "--passphrase", ""];
-        argv.extend(rest);
-        said(lab, &argv)
-    };
-    gpg(&[
+    let quick = [
         "--quick-gen-key",
         "repository@lab.example",
         "ed25519",
         "sign",
         "never",
-    ])?;
+    ];
+    gpg(lab, &quick)?;
     let public = lab.folder().join("signer.gpg");
-    gpg(&["--output", text(&public)?, "--export"])?;
+    gpg(lab, &["--output", text(&public)?, "--export"])
+}
+
+/// `InRelease` from `Release`.
+pub(crate) fn sign(lab: &Lab, suite: &Path) -> Result<()> {
     let (from, to) = (suite.join("Release"), suite.join("InRelease"));
-    gpg(&["--output", text(&to)?, "--clear-sign", text(&from)?])?;
-    Ok(())
+    gpg(lab, &["--output", text(&to)?, "--clear-sign", text(&from)?])
 }
 
 /// nginx with nothing from `/etc`: a log in JSON, validators as nginx makes them, and no word about freshness.
-fn nginx(folder: &Path) -> String {
+pub(crate) fn nginx(folder: &Path) -> String {
     let folder = folder.display();
     format!(
         r#"user root;
@@ -221,7 +241,7 @@ http {{
     )
 }
 
-fn said(lab: &Lab, argv: &[&str]) -> Result<Vec<u8>> {
+pub(crate) fn said(lab: &Lab, argv: &[&str]) -> Result<Vec<u8>> {
     let output = lab.on_host(argv)?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(
@@ -233,6 +253,6 @@ fn said(lab: &Lab, argv: &[&str]) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn text(path: &Path) -> Result<&str> {
+pub(crate) fn text(path: &Path) -> Result<&str> {
     path.to_str().context("the temporary folder is not UTF-8")
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::site::Site;
 
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// What a test kills.
 #[derive(Debug, Clone, Copy)]
@@ -136,7 +136,7 @@ fn any_time(site: &Site, expected: &Undisturbed) -> Result<()> {
     Ok(())
 }
 
-fn run(node: &TestNode, variables: &[(&str, &str)]) -> Result<std::process::Command> {
+pub(crate) fn run(node: &TestNode, variables: &[(&str, &str)]) -> Result<std::process::Command> {
     let mut kato = node.kato(&["node", "upgrade", "--skip-confirmation"])?;
     kato.envs(variables.iter().copied());
     Ok(kato)
@@ -189,7 +189,7 @@ fn settled(node: &TestNode) -> Result<()> {
 }
 
 /// What was saved, without the name of the backup, which has the time in it.
-fn saved(node: &TestNode) -> Result<Vec<String>> {
+pub(crate) fn saved(node: &TestNode) -> Result<Vec<String>> {
     let below = |path: &PathBuf| {
         let names: Vec<_> = path.components().skip(1).collect();
         let below: PathBuf = names.iter().collect();

@@ -4,6 +4,7 @@
 //! killed once, on a fresh copy of the node. What is compared is the product's whole tree: names, kinds, digests, modes,
 //! link targets.
 
+mod back;
 mod drive;
 mod kato;
 mod site;
@@ -36,13 +37,15 @@ const MODULES: &[&str] = &[
     "module.exchanged",
     "module.set_aside",
     "module.linked",
-    "latch.written",
 ];
+/// The places where a note about a module was written: before its first change, and when it is installed.
+const NOTES: &[&str] = &["undo.noted", "latch.written"];
 /// The places of the overlay, and of the script that brings `kato` back.
 const OVERLAY: &[&str] = &[
     "overlay.saved",
     "overlay.file",
     "overlay.removed",
+    "undo.kept",
     "recover.written",
 ];
 /// The places after the last change of the node.
@@ -56,16 +59,56 @@ const AFTER: &[&str] = &[
     "record.settled",
     "record.attempt",
 ];
+/// The places of the way back. There every visit of every place is killed, these and those that both ways have.
+const BACK: &[&str] = &[
+    "rollback.decided",
+    "undo.out",
+    "undo.back",
+    "undo.away",
+    "undo.cleaned",
+    "rollback.recorded",
+];
+/// The places before the machine restarts.
+const RESTART: &[&str] = &["resume.enabled"];
 /// The places of the self-update.
 const SELF_UPDATE: &[&str] = &["self_update.slot", "self_update.linked"];
 
 #[test]
 fn every_place_belongs_to_a_test() {
-    let mut tested: Vec<&str> = [BEFORE, INTENT, JOURNALLED, MODULES, OVERLAY, AFTER, SELF_UPDATE].concat();
+    let mut tested: Vec<&str> = [
+        BEFORE,
+        INTENT,
+        JOURNALLED,
+        MODULES,
+        NOTES,
+        OVERLAY,
+        AFTER,
+        BACK,
+        RESTART,
+        SELF_UPDATE,
+    ]
+    .concat();
     let mut listed = kato_upgrader::failpoint::POINTS.to_vec();
     tested.sort_unstable();
     listed.sort_unstable();
     assert_eq!(tested, listed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_killed_when_the_machine_is_about_to_restart() -> Result<()> {
+    let site = site::Site::restarting().await?;
+    for place in RESTART {
+        let node = site.copy(place)?;
+        drive::killed(&node, place)?;
+        // The restart was not asked for, so the same command asks for it.
+        node.upgrade_ends(75, &[])?;
+        assert_eq!(node.calls("reboot"), 1);
+        node.upgrade_ends(0, &["--resume"])?;
+        assert_eq!(node.installed().as_deref(), Some("2.0.0"));
+        assert!(!node.path("etc/systemd/system/kato-resume.service").exists());
+        assert_eq!(node.leftovers()?, Vec::<std::path::PathBuf>::new());
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,6 +129,11 @@ async fn r56_killed_after_every_line_of_the_journal() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn r57_killed_while_modules_are_installed() -> Result<()> {
     drive::kill_everywhere(Group::Visits(MODULES)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r57_killed_when_a_note_about_a_module_was_written() -> Result<()> {
+    drive::kill_everywhere(Group::Visits(NOTES)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,11 +49,36 @@ fn release(version: &str) -> TestRelease {
 
 impl Site {
     pub(crate) async fn new() -> Result<Self> {
+        Self::with("", "restart = \"services\"\n").await
+    }
+
+    /// The same under systemd, with a 2.0.0 that restarts the machine.
+    pub(crate) async fn restarting() -> Result<Self> {
+        let site = Self::with("", "restart = \"reboot\"\n").await?;
+        site.node.with_systemd()?;
+        site.node
+            .put("proc/sys/kernel/random/boot_id", "the first boot")?;
+        Ok(site)
+    }
+
+    /// The same with a 2.0.0 that never shows that it is healthy.
+    pub(crate) async fn failing() -> Result<Self> {
+        Self::with(
+            "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n",
+            "restart = \"services\"\n",
+        )
+        .await
+    }
+
+    /// The same with these checks in 2.0.0, and what it restarts.
+    async fn with(checks: &str, restart: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let repository = Repository::empty(folder.path()).await?;
-        for version in ["1.0.0", "2.0.0"] {
-            repository.publish(&release(version)).await?;
-        }
+        repository.publish(&release("1.0.0")).await?;
+        let mut two = release("2.0.0");
+        two.head = two.head.replace("restart = \"services\"\n", restart);
+        two.tail.push_str(checks);
+        repository.publish(&two).await?;
         let host = StaticServer::start(&repository.dir()).await?;
         let roles = ["controller", "dea"];
         let node = TestNode::new(

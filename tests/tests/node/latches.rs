@@ -10,7 +10,8 @@ async fn half_way() -> Result<Site> {
     let mut two = TestRelease::standard("2.0.0");
     two.tail
         .push_str("[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"go-on\"]\ndeadline = \"0s\"\n");
-    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    let mut site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.add_settings("[upgrade]\non_failure = \"stop\"\n")?;
     site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
     site.node.upgrade_ends(21, &[])?;
     Ok(site)

@@ -1,8 +1,11 @@
 //! The upgrade of one node: the built `kato`, a signed repository on a web server, a root in a folder, a platform of files.
 
 mod failure;
+mod hops;
 mod latches;
 mod network;
+mod restart;
+mod rollback;
 mod service;
 mod setup;
 mod space;

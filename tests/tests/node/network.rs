@@ -40,7 +40,8 @@ async fn c17_an_upgrade_that_has_everything_is_finished_without_the_network() ->
     let mut two = TestRelease::standard("2.0.0");
     two.tail
         .push_str("[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"go-on\"]\ndeadline = \"0s\"\n");
-    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    let mut site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.add_settings("[upgrade]\non_failure = \"stop\"\n")?;
     site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
     site.node.upgrade_ends(21, &[])?;
     site.node.put("go-on", "")?;

@@ -233,7 +233,8 @@ async fn c10_a_service_must_answer_and_go_on_answering() -> Result<()> {
         "[[check]]\nid = \"http\"\nurl = \"{}info\"\nmin_healthy = \"1s\"\ndeadline = \"2s\"\n",
         host.url()
     )?;
-    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    let mut site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.add_settings("[upgrade]\non_failure = \"stop\"\n")?;
     site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
     let said = site.node.upgrade_ends(21, &[])?;
     assert!(said.contains("answers with status 404, expected 200"), "{said}");

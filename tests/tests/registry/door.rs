@@ -5,7 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use integration_tests::origin::Resource;
 use kato_shared::{Digest, durable};
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::scripted::{Cache, MANIFEST, Scripted, Small, cache, cache_in};
 
@@ -486,6 +490,20 @@ async fn lists_come_in_pages_whose_links_lead_back_here() -> Result<()> {
     // A registry without that endpoint: clients go on with the tag of the digest.
     let fallback = format!("/v2/lab/lab/app/referrers/{}", Digest::of(b"y"));
     assert_eq!(cache.get(&fallback).await?.status, 404);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_tries_tls_first_hears_at_once_that_there_is_none() -> Result<()> {
+    let (_registry, cache, _image) = site(LONG).await?;
+    let mut stream = TcpStream::connect(cache.proxy.data).await?;
+    // The head of a record with a handshake message; its rest may take its time.
+    stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc").await?;
+    let mut said = Vec::new();
+    // Far below the time that a request head may take (30 s), and below the patience of those clients (10 s).
+    let ended = timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await;
+    assert!(ended.is_ok(), "the connection stays open");
+    assert!(said.is_empty(), "{said:?}");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn is_there(program: &str) -> bool {
         .split(':')
         .any(|folder| Path::new(folder).join(program).exists());
     if !is_there {
-        eprintln!("NOT TESTED: {program} is not installed (apt-get install podman containerd docker.io)");
+        eprintln!("NOT TESTED: {program} is not installed");
     }
     is_there
 }

@@ -243,7 +243,7 @@ async fn a_blob_that_was_corrupted_in_the_registry_is_refused_and_not_stored() -
     let site = Site::start("0s", "").await?;
     let data = site.data();
     let blob = site.image.blobs()[0];
-    let file = site.open.blob_file(&blob.hex().to_string());
+    let file = site.open.blob_file(&blob.hex());
     let right = std::fs::read(&file)?;
     let mut wrong = right.clone();
     wrong[1000] ^= 1;

@@ -2,6 +2,7 @@
 //!
 //! | Module | Who attacks, and how |
 //! |---|---|
+//! | `http2` | a client: the same in frames, where a line has no end |
 //! | `smuggling` | a client: requests inside requests, broken framing, broken heads |
 //! | `poisoning` | a client: an answer of its own making, stored for everybody |
 //! | `upstream` | an origin: lies about framing, splits responses, answers what was not asked |
@@ -14,6 +15,7 @@ use integration_tests::proxy::{Proxy, Settings};
 use tempfile::TempDir;
 
 mod admin;
+mod http2;
 mod metrics;
 mod poisoning;
 mod raw;

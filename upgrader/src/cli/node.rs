@@ -248,6 +248,7 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
     let start = Start {
         run: args.run.clone(),
         kato_alone: args.update_kato,
+        config: std::path::absolute(&context.config).unwrap_or_else(|_| context.config.clone()),
         updated_to: args.self_updated,
     };
     upgrade::upgrade(request, start, node).await

@@ -2,7 +2,7 @@
 //!
 //! Flow of every policy: remove what a failed attempt left → unpack beside the destination → note what was unpacked →
 //! put it into place in one step (or, for `overlay`, file by file) → compare with what the release promises. The caller
-//! writes the latch after that. [`settle`] removes what is no longer needed once the whole upgrade is recorded.
+//! writes the latch after that. Before the first change [`undo`] notes what was there. [`settle`] removes what is no longer needed once the whole upgrade is recorded.
 //!
 //! Invariants: nothing in the destination changes before the unpacked copy is complete, verified and flushed; every policy
 //! may be killed anywhere and started again.
@@ -10,6 +10,7 @@
 pub mod overlay;
 pub mod replace;
 pub mod tree;
+pub mod undo;
 pub mod unpack;
 pub mod versioned;
 mod work;
@@ -73,6 +74,14 @@ pub enum ModuleError {
         /// The first ones.
         first: String,
     },
+    /// The way back is blocked: an original is neither in its place nor where it was kept.
+    #[error("`{path}` cannot be put back: the original is not at `{kept}`")]
+    Lost {
+        /// The place.
+        path: PathBuf,
+        /// Where the original was kept.
+        kept: PathBuf,
+    },
     /// What is installed is not what the release promises.
     #[error("`{path}` is not what the release installs: {problem}")]
     Differs {
@@ -95,6 +104,7 @@ impl ModuleError {
             | Self::Note(_)
             | Self::OutsideRoot { .. }
             | Self::Conflict { .. }
+            | Self::Lost { .. }
             | Self::Differs { .. } => false,
         }
     }

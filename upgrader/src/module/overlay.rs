@@ -19,6 +19,7 @@ use self::table::{Action, decide};
 use super::{
     Job, ModuleError, Report, Work, beside,
     tree::{self, Entry, Kind},
+    undo::Note,
     unpack,
 };
 use crate::failpoint;
@@ -35,9 +36,25 @@ struct Row {
     new: Option<Kind>,
 }
 
+impl Row {
+    /// The path that its action changes.
+    fn changes(&self, dest: &Path) -> Option<PathBuf> {
+        let path = dest.join(&self.path);
+        match self.action {
+            Action::Install | Action::InstallDeleted | Action::SaveAndInstall | Action::Remove => Some(path),
+            Action::Beside => Some(beside(&path, ".new")),
+            Action::Nothing | Action::KeepLocal | Action::StayDeleted | Action::Refuse(_) => None,
+        }
+    }
+}
+
 pub(super) fn install(job: &Job<'_>, conflict: OnConflict) -> Result<Report, ModuleError> {
     let dest = job.dest()?;
     let fresh = beside(&dest, &format!(".new-{}", job.short()));
+    let mut note = Note::open(job, true)?;
+    note.leftover(&fresh);
+    note.making(&dest);
+    note.save(job.paths)?;
     tree::remove(&fresh).map_err(ModuleError::io("removing", &fresh))?;
     failpoint::hit("module.cleaned");
     unpack::unpack(&job.archive(), &fresh, job.deadline)?;
@@ -46,20 +63,35 @@ pub(super) fn install(job: &Job<'_>, conflict: OnConflict) -> Result<Report, Mod
     let rows = rows(job, &dest, &new, conflict)?;
     refuse(&dest, &rows)?;
     Work::save(job, new, &fresh)?;
+    noted(&mut note, &dest, &rows)?;
+    note.save(job.paths)?;
     durable::create_folder(&dest)?;
     remove_temporary_files(&dest, &rows)?;
     let mut report = Report::default();
     let (gone, there): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.action == Action::Remove);
     for row in there {
-        apply(job, row, &fresh, &dest, &mut report)?;
+        apply(job, row, (&fresh, &dest), &mut note, &mut report)?;
     }
     // The content of a folder before the folder.
     for row in gone.into_iter().rev() {
-        apply(job, row, &fresh, &dest, &mut report)?;
+        apply(job, row, (&fresh, &dest), &mut note, &mut report)?;
     }
     tree::remove(&fresh).map_err(ModuleError::io("removing", &fresh))?;
     report_saved(job, &mut report)?;
     Ok(report)
+}
+
+/// Notes every path that is going to change.
+fn noted(note: &mut Note, dest: &Path, rows: &[Row]) -> Result<(), ModuleError> {
+    let originals = note.kept_beside(dest);
+    note.leftover(&originals);
+    for row in rows {
+        if let Some(path) = row.changes(dest) {
+            let below = path.strip_prefix(dest).unwrap_or(&row.path);
+            note.place(&path, originals.join(below))?;
+        }
+    }
+    Ok(())
 }
 
 /// Nothing is left to do: every decision made again is "nothing" or "keep".
@@ -137,11 +169,14 @@ fn refuse(dest: &Path, rows: &[Row]) -> Result<(), ModuleError> {
 fn apply(
     job: &Job<'_>,
     row: &Row,
-    fresh: &Path,
-    dest: &Path,
+    (fresh, dest): (&Path, &Path),
+    note: &mut Note,
     report: &mut Report,
 ) -> Result<(), ModuleError> {
     let (from, to) = (fresh.join(&row.path), dest.join(&row.path));
+    if let Some(changed) = row.changes(dest) {
+        note.keep(job.paths, &changed)?;
+    }
     let say = |report: &mut Report, text: &str| report.lines.push(format!("{} {text}", to.display()));
     match row.action {
         Action::Nothing | Action::Refuse(_) => return Ok(()),

@@ -7,13 +7,19 @@ use std::path::Path;
 
 use kato_shared::durable;
 
-use super::{Job, ModuleError, Report, Work, beside, tree, unpack};
+use super::{Job, ModuleError, Report, Work, beside, tree, undo::Note, unpack};
 use crate::failpoint;
 
 pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
     let dest = job.dest()?;
     let fresh = beside(&dest, &format!(".new-{}", job.short()));
     let mut report = Report::default();
+    let mut note = Note::open(job, false)?;
+    note.set_aside()?;
+    note.leftover(&fresh);
+    note.making(dest.parent().unwrap_or(&dest));
+    note.place(&dest, note.kept_beside(&dest))?;
+    note.save(job.paths)?;
     if !Work::stands_at(job, &dest)? {
         tree::remove(&fresh).map_err(ModuleError::io("removing", &fresh))?;
         failpoint::hit("module.cleaned");
@@ -29,24 +35,12 @@ pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
         }
         failpoint::hit("module.exchanged");
     }
-    set_aside(job, &fresh, &beside(&dest, &format!(".old-{}", job.attempt.id)))?;
-    report_changes(job, &mut report);
+    // After the exchange the old folder has the new one's temporary name; it gets a name that says what it is.
+    note.set_aside()?;
+    // The module was installed twice in this upgrade; the first one's predecessor is the one to keep.
+    tree::remove(&fresh).map_err(ModuleError::io("removing", &fresh))?;
+    report_changes(job, &note.kept_beside(&dest), &mut report);
     Ok(report)
-}
-
-/// After the exchange the old folder has the new one's temporary name; it gets a name that says what it is.
-pub(super) fn set_aside(job: &Job<'_>, fresh: &Path, old: &Path) -> Result<(), ModuleError> {
-    if fresh.symlink_metadata().is_ok() {
-        if old.symlink_metadata().is_ok() {
-            // The module was installed twice in this upgrade; the first one's predecessor is the one to keep.
-            tree::remove(fresh).map_err(ModuleError::io("removing", fresh))?;
-        } else {
-            durable::rename(fresh, old)?;
-        }
-        failpoint::hit("module.set_aside");
-    }
-    tracing::debug!(module = job.module.name, old = %old.display(), "set aside");
-    Ok(())
 }
 
 /// Files that no module may touch move into the new folder.
@@ -78,11 +72,10 @@ fn overlay_owner(path: &Path) -> Option<(u32, u32)> {
 }
 
 /// Names what was changed here since the last upgrade: it is gone from the folder and in the backup.
-fn report_changes(job: &Job<'_>, report: &mut Report) {
+fn report_changes(job: &Job<'_>, old: &Path, report: &mut Report) {
     let Some(base) = job.base else { return };
     let Ok(dest) = job.dest() else { return };
-    let old = beside(&dest, &format!(".old-{}", job.attempt.id));
-    let Ok(found) = tree::scan(&old) else { return };
+    let Ok(found) = tree::scan(old) else { return };
     let changed = found
         .iter()
         .filter(|entry| !entry.kind.is_folder())

@@ -188,6 +188,7 @@ fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
     let job = node.job(&one, None);
     install(&job).unwrap();
     let base = node.installed(&job);
+    undo::forget(&node.paths).unwrap();
     node.put("s/etc/b", "mine");
     node.put("s/etc/d/local", "mine");
     node.put("s/etc/new", "mine too");
@@ -219,7 +220,44 @@ fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
         assert_eq!(fs::read_to_string(saved.join("new")).unwrap(), "mine too");
         assert_eq!(report.lines.len(), 2, "{:?}", report.lines);
     }
+    undo::forget(&node.paths).unwrap();
     assert_eq!(node.names("s"), ["etc"]);
+}
+
+#[test]
+fn every_policy_goes_back_to_exactly_what_was_there() {
+    let policies = [
+        json!({"policy": "versioned", "dest": "/s/m", "link": "/home/bin/m", "link_to": "a"}),
+        json!({"policy": "versioned", "dest": "/opt/made/m", "link": "/s/etc"}),
+        json!({"policy": "replace", "dest": "/s/etc"}),
+        json!({"policy": "replace", "dest": "/opt/made/etc"}),
+        json!({"policy": "overlay", "dest": "/s/etc"}),
+        json!({"policy": "overlay", "dest": "/opt/made/etc"}),
+    ];
+    for policy in policies {
+        let node = Node::new();
+        node.put("home/bin/m", "a program that was put there by hand");
+        node.put("s/etc/a", "old");
+        node.put("s/etc/d/local", "mine");
+        let product = || {
+            let mut entries = tree::scan(&node.root).unwrap();
+            entries.retain(|entry| !entry.path.starts_with("var"));
+            entries
+        };
+        let before = product();
+        let one = node.attempt("2.0.0", &policy, &[("a", "new"), ("d/x", "new"), ("n/n", "new")]);
+        install(&node.job(&one, None)).unwrap();
+        // A second attempt, to another release, has the same way back.
+        let two = node.attempt("2.0.1", &policy, &[("a", "newer"), ("other", "newer")]);
+        install(&node.job(&two, None)).unwrap();
+        assert_ne!(product(), before, "{policy}");
+        for mut note in undo::all(&node.paths).unwrap() {
+            undo::undo(&node.paths, &mut note).unwrap();
+            undo::check(&note).unwrap();
+        }
+        undo::forget(&node.paths).unwrap();
+        assert_eq!(product(), before, "{policy}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 
 use kato_shared::{durable, release::Install};
 
-use super::{Job, ModuleError, Report, Work, beside, is_short_digest, replace, same_files, tree, unpack};
+use super::{Job, ModuleError, Report, Work, beside, is_short_digest, same_files, tree, undo::Note, unpack};
 use crate::{failpoint, paths, recover};
 
 /// The paths of a versioned module on this node.
@@ -20,6 +20,8 @@ struct Places {
     fresh: PathBuf,
     /// The link.
     link: PathBuf,
+    /// The name under which a link that takes the place of a folder is made.
+    fresh_link: PathBuf,
     /// What the link points to.
     target: PathBuf,
 }
@@ -36,8 +38,10 @@ fn places(job: &Job<'_>) -> Result<Places, ModuleError> {
         Install::Versioned { link, link_to, .. } => (link.as_deref(), link_to.as_deref()),
         Install::Replace { .. } | Install::Overlay { .. } => (None, None),
     };
+    let link = link.map_or_else(|| dest.join("current"), |link| job.paths.on_node(link));
     Ok(Places {
-        link: link.map_or_else(|| dest.join("current"), |link| job.paths.on_node(link)),
+        fresh_link: beside(&link, &format!(".new-{}", job.short())),
+        link,
         target: below.map_or_else(|| folder.clone(), |below| folder.join(below)),
         fresh: dest.join(format!(".new-{}", job.short())),
         folder,
@@ -47,6 +51,7 @@ fn places(job: &Job<'_>) -> Result<Places, ModuleError> {
 
 pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
     let at = places(job)?;
+    let mut note = noted(job, &at)?;
     durable::create_folder(&at.dest)?;
     if !Work::stands_at(job, &at.folder)? {
         tree::remove(&at.fresh).map_err(ModuleError::io("removing", &at.fresh))?;
@@ -68,26 +73,39 @@ pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
         let sha256 = tree::digest(&at.target).map_err(ModuleError::io("reading", &at.target))?;
         recover::write(job.paths, &at.target, &at.target, &sha256, &at.link)?;
     }
-    move_link(job, &at)?;
+    move_link(job, &at, &mut note)?;
     Ok(Report::default())
 }
 
-fn move_link(job: &Job<'_>, at: &Places) -> Result<(), ModuleError> {
+/// Notes the link, and the version's folder unless the node has that version already.
+fn noted(job: &Job<'_>, at: &Places) -> Result<Note, ModuleError> {
+    let mut note = Note::open(job, false)?;
+    note.set_aside()?;
+    note.leftover(&at.fresh);
+    note.leftover(&at.fresh_link);
+    note.making(&at.dest);
+    note.making(at.link.parent().unwrap_or(&at.dest));
+    if at.folder.symlink_metadata().is_err() {
+        note.place(&at.folder, note.kept_beside(&at.folder))?;
+    }
+    note.place(&at.link, note.kept_beside(&at.link))?;
+    note.save(job.paths)?;
+    Ok(note)
+}
+
+fn move_link(job: &Job<'_>, at: &Places, note: &mut Note) -> Result<(), ModuleError> {
     if let Some(folder) = at.link.parent() {
         durable::create_folder(folder)?;
     }
     let target = paths::relative(&at.link, &at.target).map_err(ModuleError::io("following", &at.target))?;
     if !at.link.is_symlink() && at.link.is_dir() {
         // The first adoption of a folder that was not versioned: a link cannot be renamed over it.
-        let fresh = beside(&at.link, &format!(".new-{}", job.short()));
-        durable::symlink(&target, &fresh)?;
-        durable::exchange(&fresh, &at.link)?;
-        replace::set_aside(
-            job,
-            &fresh,
-            &beside(&at.link, &format!(".old-{}", job.attempt.id)),
-        )?;
+        durable::symlink(&target, &at.fresh_link)?;
+        durable::exchange(&at.fresh_link, &at.link)?;
+        note.set_aside()?;
+        tree::remove(&at.fresh_link).map_err(ModuleError::io("removing", &at.fresh_link))?;
     } else if fs::read_link(&at.link).ok().as_deref() != Some(&target) {
+        note.keep(job.paths, &at.link)?;
         durable::symlink(&target, &at.link)?;
     }
     failpoint::hit("module.linked");

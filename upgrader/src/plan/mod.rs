@@ -6,3 +6,4 @@ pub mod facts;
 pub mod node;
 pub mod order;
 pub mod preflight;
+pub mod way_back;

@@ -12,6 +12,7 @@ use kato_shared::{
 };
 use serde::Serialize;
 
+use super::way_back::WayBack;
 use crate::{latch::Verdict, space::Need};
 
 /// The version of the plan's JSON form.
@@ -85,6 +86,8 @@ pub struct NodePlan {
     pub restart: RestartScope,
     /// Free space that is needed.
     pub space: Vec<Need>,
+    /// Up to where the node can go back to the release that it has.
+    pub way_back: WayBack,
     /// Texts of the release for the operator.
     pub notices: Vec<String>,
 }
@@ -174,6 +177,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
             .cloned()
             .collect(),
         restart: release.restart,
+        way_back: WayBack::of(facts.installed.as_ref(), release, &modules),
         space: space(facts, release, &modules, &backup),
         notices: release
             .notices

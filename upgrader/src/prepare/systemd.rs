@@ -144,7 +144,7 @@ fn unit(program: &Path, settings: &Path) -> String {
 }
 
 /// One word of a unit's command line: `%` and `$` are doubled, quotes and backslashes escaped (`systemd.syntax(7)`).
-fn word(path: &Path) -> String {
+pub(crate) fn word(path: &Path) -> String {
     let text = path.display().to_string();
     let text = text.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", text.replace('%', "%%").replace('$', "$$"))

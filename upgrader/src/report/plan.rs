@@ -4,7 +4,35 @@ use std::fmt::Write as _;
 
 use kato_shared::settings::byte_size::human as bytes;
 
-use crate::plan::node::NodePlan;
+use crate::plan::{node::NodePlan, way_back::WayBack};
+
+/// The plans of all releases on the way, without a final newline.
+pub fn way(plans: &[NodePlan]) -> String {
+    let texts: Vec<_> = plans.iter().map(text).collect();
+    let mut whole = texts.join("\n");
+    if let [first, .., last] = plans {
+        let from = first
+            .from
+            .as_ref()
+            .map_or_else(|| "nothing".into(), ToString::to_string);
+        let steps: Vec<_> = plans.iter().map(|plan| plan.to.to_string()).collect();
+        let sum = plans
+            .iter()
+            .flat_map(|plan| &plan.space)
+            .map(|need| need.bytes)
+            .sum();
+        // Writing to a String cannot fail.
+        let _infallible = write!(
+            whole,
+            "\n{} releases, one after the other: {from} → {}\n  space      {} in all, before the first begins\n  way back   from each to the one before; {} is the last",
+            plans.len(),
+            steps.join(" → "),
+            bytes(sum),
+            last.to
+        );
+    }
+    whole
+}
 
 /// The plan as text, without a final newline.
 pub fn text(plan: &NodePlan) -> String {
@@ -40,6 +68,11 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
         writeln!(text, "  stays      {name}, which the release has no more")?;
     }
     writeln!(text, "  restart    {}", restart(plan))?;
+    let WayBack {
+        point_of_no_return,
+        reason,
+    } = &plan.way_back;
+    writeln!(text, "  way back   until {point_of_no_return}: {reason}")?;
     if plan.is_tolerant {
         writeln!(
             text,

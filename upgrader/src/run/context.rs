@@ -21,6 +21,7 @@ use crate::{
     platform::{ExecPlatform, Platform, Words},
     settings::Settings,
     source::Source,
+    space::Need,
 };
 
 /// This node.
@@ -84,6 +85,8 @@ fn host_name() -> String {
 pub struct Run {
     /// The node.
     pub node: Arc<Node>,
+    /// The settings file that the program was started with.
+    pub config: PathBuf,
     /// What was asked for.
     pub request: UpgradeRequest,
     /// The run's id.
@@ -94,6 +97,8 @@ pub struct Run {
     pub installed: Option<Installed>,
     /// What will be done.
     pub plan: NodePlan,
+    /// Free space that the releases after this one need; asked for together with its own.
+    pub later_space: Vec<Need>,
     /// Where files come from; `None` when everything is staged and the network is not used.
     pub source: Option<Arc<dyn Source>>,
     /// The journal.
@@ -160,7 +165,7 @@ impl Run {
     /// The words for the platform's commands.
     pub fn words(&self) -> Words {
         Words {
-            version: self.attempt.release.version.to_string(),
+            version: self.attempt.leads_to().to_string(),
             ..Words::default()
         }
     }

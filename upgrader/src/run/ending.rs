@@ -1,5 +1,7 @@
 //! How a run ends, and what is left to say then.
 
+use serde::Serialize;
+
 use super::{Run, engine::Stopped, event::ErrorReport};
 use crate::{
     exit::{Exit, Failure},
@@ -19,15 +21,19 @@ pub(super) enum Ending {
     Rebooting,
 }
 
-/// How the command ends.
-pub(super) fn exit(outcome: Result<Ending, Stopped>) -> Result<Exit, Failure> {
+/// How the command ends; `goes_on` when the machine goes on by itself after its restart.
+pub(super) fn exit(outcome: Result<Ending, Stopped>, goes_on: bool) -> Result<Exit, Failure> {
     match outcome {
         Err(stopped) => Err(stopped.failure),
         Ok(Ending::Rebooting) => Err(Failure::new(
             Exit::TryAgain,
             anyhow::anyhow!("the machine restarts now; the upgrade is not complete"),
         )
-        .hint("when it is up again, run `kato node upgrade --resume`")),
+        .hint(if goes_on {
+            "when it is up again, kato-resume.service goes on; `kato node upgrade --status` tells how far it is"
+        } else {
+            "when it is up again, run `kato node upgrade --resume`"
+        })),
         Ok(Ending::Done | Ending::Declined) => Ok(Exit::Done),
     }
 }
@@ -49,11 +55,19 @@ pub(super) fn report_of(stopped: &Stopped) -> ErrorReport {
     }
 }
 
-/// Prints the plan as data.
-pub(super) fn show_plan(plan: &NodePlan, json: bool) {
-    if json {
-        terminal::json(plan);
-    } else {
-        terminal::data(&report::plan::text(plan));
+/// The plan of the first release on the way, with those of the others: the form of `--plan --json`.
+#[derive(Serialize)]
+struct Way<'a> {
+    #[serde(flatten)]
+    first: &'a NodePlan,
+    /// The releases that are installed after it.
+    then: &'a [NodePlan],
+}
+
+/// Prints the plans as data.
+pub(super) fn show_plans(plans: &[NodePlan], json: bool) {
+    match plans.split_first() {
+        Some((first, then)) if json => terminal::json(&Way { first, then }),
+        _ => terminal::data(&report::plan::way(plans)),
     }
 }

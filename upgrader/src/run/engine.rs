@@ -5,6 +5,7 @@
 //!      │act
 //!   journal: intent ─▶ act ─▶ verify ─▶ journal: done ─▶ next step
 //!                       └──error──▶ journal: failed ─▶ failure marker ─▶ undo, last step first ─▶ the error leaves
+//!                                                             └─given up, and there is a way back──▶ `super::back`
 //! ```
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Run,
+    Run, back,
     event::{ErrorReport, EventKind},
     step::{Acted, Need, Step},
 };
@@ -47,6 +48,10 @@ pub async fn drive(run: &mut Run, steps: &[Box<dyn Step>]) -> Result<Acted, Stop
                 let step = step.name();
                 let was_stopped = run.stop.is_cancelled();
                 fail(run, &step, &failure, changed && !was_stopped);
+                // On its way back the node stays out of service until it is there.
+                if run.attempt.rollback.is_some() || back::decide(run, &step, &failure) {
+                    return Err(Stopped { step, failure });
+                }
                 for done in steps[..=index].iter().rev() {
                     if let Err(also) = done.undo(run).await {
                         run.warn(format!("{}: {}", done.name(), terminal::describe(&also)));
@@ -70,6 +75,10 @@ async fn take(run: &mut Run, step: &dyn Step) -> Result<Acted, Failure> {
     }
     if step.changes_node() {
         run.begin()?;
+    }
+    if run.plan.way_back.point_of_no_return == name && run.attempt.point_passed.is_none() {
+        run.attempt.point_passed = Some(name.clone());
+        run.attempt.save(&run.node.paths)?;
     }
     run.stream.tell(EventKind::StepStarted { step: name.clone() });
     let began = Instant::now();

@@ -79,6 +79,10 @@ impl From<ModuleError> for Failure {
                     dest.display()
                 ),
             ),
+            ModuleError::Lost { kept, .. } => (
+                Exit::Failed,
+                format!("unpack it from the backup of this upgrade to {}", kept.display()),
+            ),
             ModuleError::OutsideRoot { .. } => (
                 Exit::Failed,
                 "let the link point to a folder below the root".to_owned(),

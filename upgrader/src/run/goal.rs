@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use kato_shared::{
-    Digest,
-    release::{Graph, HopError, Release, Version},
-};
+use kato_shared::release::{Graph, HopError, Version};
 use url::Url;
 
 use super::context::Node;
 use crate::{
-    attempt::Attempt,
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
     fetch::{self, Fetcher, Route},
@@ -137,24 +133,6 @@ fn route(node: &Node, request: &UpgradeRequest) -> Result<Route, Failure> {
         )
         .hint("set `[cache].url` or pass `--cache-url`; on Core, `kato node upgrade --prepare` starts the cache")),
         None => Ok(Route::Direct),
-    }
-}
-
-/// A release and its digest; of an upgrade that has begun when the network is not there.
-#[derive(Debug)]
-pub struct Target {
-    /// The release.
-    pub release: Release,
-    /// The digest of its document.
-    pub digest: Digest,
-}
-
-impl From<&Attempt> for Target {
-    fn from(attempt: &Attempt) -> Self {
-        Self {
-            release: attempt.release.clone(),
-            digest: attempt.release_digest,
-        }
     }
 }
 

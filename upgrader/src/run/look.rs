@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use kato_shared::release::Release;
+
 use super::Node;
 use crate::{
     attempt::Attempt,
@@ -15,15 +17,43 @@ use crate::{
     platform::Verb,
 };
 
-/// Looks at the node and makes the plan.
+/// The plans of an upgrade and of those that follow it, each from the node as the one before leaves it.
 ///
 /// # Errors
 /// [`Failure`] when a latch or a path cannot be read.
-pub(super) fn make_plan(
+pub(super) fn make_plans(
     node: &Node,
     attempt: &Attempt,
     installed: Option<&Installed>,
-) -> Result<NodePlan, Failure> {
+) -> Result<Vec<NodePlan>, Failure> {
+    let now = node.clock.now();
+    let mut facts = look(node, attempt, installed)?;
+    let mut plans = vec![planner::plan(
+        &facts,
+        &attempt.release,
+        attempt.release_digest,
+        now,
+    )];
+    let mut before = &attempt.release;
+    for target in &attempt.then {
+        let modules = modules_for(before, node.roles()).into_iter();
+        facts.installed = Some(before.version.clone());
+        facts.installed_modules = modules.map(|module| module.name.clone()).collect();
+        facts.latches.clear();
+        facts.is_tolerant = false;
+        facts.is_backed_up = false;
+        measure(node, &target.release, &mut facts)?;
+        // What the release before downloads is not downloaded twice.
+        let of_before = plans.iter().flat_map(|plan| &plan.modules);
+        facts.staged.extend(of_before.map(|module| module.sha256));
+        plans.push(planner::plan(&facts, &target.release, target.digest, now));
+        before = &target.release;
+    }
+    Ok(plans)
+}
+
+/// Looks at the node, for the first upgrade on its way.
+fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> Result<NodeFacts, Failure> {
     let release = &attempt.release;
     let latches = Latches::in_folder(node.paths.latches());
     let mut verdicts = BTreeMap::new();
@@ -33,24 +63,7 @@ pub(super) fn make_plan(
             verdicts.insert(module.name.clone(), verdict);
         }
     }
-    let mut sizes = BTreeMap::new();
-    for path in planner::backup_paths(release, node.roles())
-        .into_iter()
-        .chain(release.backup.clone())
-    {
-        let here = node.paths.on_node(&path);
-        if here.symlink_metadata().is_ok() {
-            let bytes = tree::size(&here).map_err(ModuleError::io("reading", &here))?;
-            sizes.insert(path, bytes);
-        }
-    }
-    let staged = release
-        .artifacts
-        .values()
-        .map(|artifact| artifact.sha256)
-        .filter(|digest| node.paths.staging().join(digest.hex()).exists())
-        .collect();
-    let facts = NodeFacts {
+    let mut facts = NodeFacts {
         node: node.id.clone(),
         roles: node.roles().to_vec(),
         installed: installed.map(|installed| installed.version.clone()),
@@ -59,18 +72,34 @@ pub(super) fn make_plan(
             .unwrap_or_default(),
         is_tolerant: marker::is_set(&node.paths),
         latches: verdicts,
-        staged,
-        sizes,
         is_backed_up: backup::folder(&node.paths, &attempt.id).exists(),
         retire_roles: node.settings.upgrade.retire_roles.clone(),
         can_retire: node.platform.knows(Verb::Retire),
         staging: node.paths.staging(),
         backups: node.paths.backups(),
+        ..NodeFacts::default()
     };
-    Ok(planner::plan(
-        &facts,
-        release,
-        attempt.release_digest,
-        node.clock.now(),
-    ))
+    measure(node, release, &mut facts)?;
+    Ok(facts)
+}
+
+/// Adds what is on the node already of what `release` downloads, and the sizes of what it has saved.
+fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Result<(), Failure> {
+    for path in planner::backup_paths(release, node.roles())
+        .into_iter()
+        .chain(release.backup.clone())
+    {
+        let here = node.paths.on_node(&path);
+        if here.symlink_metadata().is_ok() && !facts.sizes.contains_key(&path) {
+            let bytes = tree::size(&here).map_err(ModuleError::io("reading", &here))?;
+            facts.sizes.insert(path, bytes);
+        }
+    }
+    let staged = release
+        .artifacts
+        .values()
+        .map(|artifact| artifact.sha256)
+        .filter(|digest| node.paths.staging().join(digest.hex()).exists());
+    facts.staged.extend(staged);
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! Flow: [`upgrade`] takes the lock, chooses the release, makes the plan, asks → [`engine`] takes the [`steps`] → the run's
 //! last event. The state that decides what is left to do is on the node, so that the same command after a kill goes on.
 
+pub mod back;
 pub mod by_hand;
 pub mod context;
 pub mod detach;

@@ -1,28 +1,27 @@
 //! A run from the choice of the release to its last event. It may be about several releases, one after the other.
 
+mod back;
+mod target;
+
 use std::sync::Arc;
 
-use kato_shared::{
-    chain::Chain,
-    durable,
-    release::{NoticeWhen, Version},
-};
+use kato_shared::{chain::Chain, durable, release::NoticeWhen};
 use tokio_util::sync::CancellationToken;
 
+use self::{back::Way, target::Goal};
 use super::{
     Node, Run,
-    ending::{self, Ending, kato_is_new, report_of, show_plan},
+    ending::{self, Ending, kato_is_new, report_of, show_plans},
     engine::{self, Stopped},
     event::EventKind,
-    goal::{self, Goal, Target},
-    look::make_plan,
+    look::make_plans,
     step::{Acted, Step},
-    steps::{self, record, retire},
+    steps::{self, retire},
     stream::Stream,
     upgrade::Start,
 };
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Target},
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
     installed::Installed,
@@ -31,8 +30,17 @@ use crate::{
     plan::node::NodePlan,
     platform::Words,
     report::{self, Output, terminal},
+    resume::{self, ResumeUnit},
     source::Source,
 };
+
+/// A failure before the first step.
+fn early(failure: Failure) -> Stopped {
+    Stopped {
+        step: "version-check".into(),
+        failure,
+    }
+}
 
 /// A run before and after it is about one release.
 pub(super) struct Session {
@@ -95,126 +103,77 @@ impl Session {
     /// # Errors
     /// [`Stopped`] with the step that failed.
     pub(super) async fn work(&mut self) -> Result<Ending, Stopped> {
-        let early = |failure| Stopped {
-            step: "version-check".into(),
-            failure,
-        };
         let mut installed = Installed::load(&self.node.paths).map_err(|error| early(error.into()))?;
-        let attempt = self.unfinished(installed.as_ref()).map_err(early)?;
+        let mut attempt = self.unfinished(installed.as_ref())?;
+        if let Some(back) = attempt.take_if(|attempt| attempt.rollback.is_some() && !self.start.kato_alone) {
+            match self.on_the_way_back(back, installed.clone()).await? {
+                Way::Forward(again) => attempt = Some(*again),
+                Way::Ended(ending) => return Ok(ending),
+            }
+        }
         if self.request.resume && attempt.as_ref().is_none_or(|attempt| !attempt.begun) {
             self.tell(EventKind::Notice {
                 text: "there is no interrupted upgrade to resume".into(),
             });
             return Ok(Ending::Done);
         }
-        let (goal, kept) = self
+        let goal = self
             .goal(installed.as_ref(), attempt.as_ref())
             .await
             .map_err(early)?;
-        let versions = match goal {
-            Goal::AlreadyAt(version) if self.start.kato_alone => vec![version],
+        let mut targets = match goal {
+            Goal::AlreadyAt(version) if self.start.kato_alone => {
+                vec![self.target(&version).await.map_err(early)?]
+            }
             Goal::AlreadyAt(version) => {
                 self.version = Some(version.to_string());
                 let text = format!("already at {version}");
                 self.tell(EventKind::Notice { text });
                 return self.nothing_to_do().await.map_err(early);
             }
-            // The newest kato is that of the last release on the way.
-            Goal::Install(mut versions) if self.start.kato_alone => {
-                versions.split_off(versions.len().saturating_sub(1))
-            }
-            Goal::Install(versions) => versions,
+            Goal::Install(targets) => targets,
         };
-        self.to = versions.last().map(ToString::to_string).unwrap_or_default();
-        let mut attempt = attempt;
-        for version in versions {
-            let target = match &kept {
-                Some(kept) if kept.release.version == version => Target::from(kept),
-                _ => self.target(&version).await.map_err(early)?,
-            };
-            let reused = attempt.take().filter(|attempt| attempt.is_to(&target.digest));
-            let from = installed.as_ref().map(|installed| installed.version.clone());
-            let now = self.node.clock.now();
-            let attempt = reused.unwrap_or_else(|| Attempt::new(from, target.release, target.digest, now));
-            match self.one(attempt, installed).await? {
+        if self.start.kato_alone {
+            // The newest kato is that of the last release on the way.
+            targets.drain(..targets.len().saturating_sub(1));
+        } else {
+            self.admit(&targets).map_err(early)?;
+        }
+        self.to = targets
+            .last()
+            .map(|target| target.release.version.to_string())
+            .unwrap_or_default();
+        for (at, target) in targets.iter().enumerate() {
+            let mine = self.attempt(target, &targets[at + 1..], attempt.take(), installed.as_ref());
+            match self.one(mine, installed).await? {
+                // Everything for the releases that come after it was downloaded with it.
+                (Ending::Done, _) if self.request.download_only => return Ok(Ending::Done),
                 (Ending::Done, recorded) => installed = recorded,
                 (ending, _) => return Ok(ending),
             }
+            attempt = Attempt::load(&self.node.paths).map_err(|error| early(error.into()))?;
         }
         Ok(Ending::Done)
     }
 
-    /// The upgrade that the node is in the middle of. One that is recorded already only needs to be cleaned up.
-    fn unfinished(&self, installed: Option<&Installed>) -> Result<Option<Attempt>, Failure> {
-        let attempt = Attempt::load(&self.node.paths)?;
-        match attempt {
-            Some(attempt) if installed.is_some_and(|installed| installed.attempt == attempt.id) => {
-                record::settle(&self.node, &attempt)?;
-                Ok(None)
-            }
-            other => Ok(other),
-        }
-    }
-
-    /// What the run is about, and the begun upgrade when it goes on without the network.
-    async fn goal(
-        &mut self,
+    /// The upgrade to `target`: the one that the node is in the middle of, when it is that one.
+    fn attempt(
+        &self,
+        target: &Target,
+        then: &[Target],
+        begun: Option<Attempt>,
         installed: Option<&Installed>,
-        attempt: Option<&Attempt>,
-    ) -> Result<(Goal, Option<Attempt>), Failure> {
-        let version = installed.map(|installed| &installed.version);
-        let staged = attempt.filter(|attempt| {
-            let wanted = self.request.version.as_ref();
-            attempt.staged && wanted.is_none_or(|wanted| *wanted == attempt.release.version)
-        });
-        let connected = if self.request.offline {
-            Err(Failure::new(
-                Exit::TryAgain,
-                anyhow::anyhow!("nothing was downloaded before, and `--offline` is given"),
-            )
-            .hint("run `kato node upgrade --download-only` first, or leave out `--offline`"))
-        } else {
-            goal::connect(&self.node, &self.request).await
-        };
-        match (connected, staged) {
-            (Ok(source), _) => {
-                let graph = source.graph().await?;
-                self.source = Some(source);
-                let begun = attempt
-                    .filter(|attempt| attempt.begun)
-                    .map(|attempt| &attempt.release.version);
-                let channel = goal::channel(&self.node, &self.request);
-                let goal =
-                    goal::choose(&graph, version, begun, &self.request, channel).map_err(goal::no_way)?;
-                Ok((goal, None))
+    ) -> Attempt {
+        match begun {
+            Some(begun) if begun.is_to(&target.digest) => begun.then(then),
+            other => {
+                let from = installed.map(|installed| installed.version.clone());
+                let now = self.node.clock.now();
+                Attempt::new(from, target.release.clone(), target.digest, now)
+                    .after(other.as_ref())
+                    .then(then)
             }
-            (Err(failure), Some(staged)) if failure.exit == Exit::TryAgain => {
-                if !self.request.offline {
-                    let text = format!(
-                        "{}; everything for {} was downloaded and verified before, so the upgrade goes on without the network",
-                        terminal::describe(&failure),
-                        staged.release.version
-                    );
-                    self.tell(EventKind::Warning { text });
-                }
-                Ok((
-                    Goal::Install(vec![staged.release.version.clone()]),
-                    Some(staged.clone()),
-                ))
-            }
-            (Err(failure), _) => Err(failure),
         }
-    }
-
-    async fn target(&self, version: &Version) -> Result<Target, Failure> {
-        let source = self.source.as_ref().ok_or_else(|| {
-            Failure::new(
-                Exit::TryAgain,
-                anyhow::anyhow!("release {version} was not downloaded before"),
-            )
-        })?;
-        let (release, digest) = source.release(version).await?;
-        Ok(Target { release, digest })
     }
 
     /// The node has the release: only what a killed run may have left is put right.
@@ -230,16 +189,12 @@ impl Session {
         attempt: Attempt,
         installed: Option<Installed>,
     ) -> Result<(Ending, Option<Installed>), Stopped> {
-        let early = |failure| Stopped {
-            step: "version-check".into(),
-            failure,
-        };
-        let plan = make_plan(&self.node, &attempt, installed.as_ref()).map_err(early)?;
+        let plans = make_plans(&self.node, &attempt, installed.as_ref()).map_err(early)?;
         if self.request.plan_only {
-            show_plan(&plan, self.request.json);
+            show_plans(&plans, self.request.json);
             return Ok((Ending::Declined, installed));
         }
-        if !self.confirmed(&plan) {
+        if !self.confirmed(&plans) {
             return Ok((Ending::Declined, installed));
         }
         if !self.start.kato_alone {
@@ -247,49 +202,70 @@ impl Session {
                 .save(&self.node.paths)
                 .map_err(|error| early(error.into()))?;
         }
-        let Some((journal, stream)) = self.desk.take() else {
-            return Err(early(Failure::new(
-                Exit::Bug,
-                anyhow::anyhow!("two upgrades in one run at a time"),
-            )));
+        let mut run = self.run(attempt, installed, &plans)?;
+        let outcome = match self.drive(&mut run).await {
+            Err(_reason) if run.attempt.rollback.is_some() => self.lead_back(&mut run).await,
+            outcome => outcome,
         };
-        let mut run = Run {
+        let recorded = self.put_away(run);
+        Ok((outcome?, recorded))
+    }
+
+    /// A run about `attempt` by the first of `plans`, with journal and stream on loan.
+    fn run(
+        &mut self,
+        attempt: Attempt,
+        installed: Option<Installed>,
+        plans: &[NodePlan],
+    ) -> Result<Run, Stopped> {
+        let (Some((journal, stream)), Some((plan, later))) = (self.desk.take(), plans.split_first()) else {
+            let problem = anyhow::anyhow!("two upgrades in one run at a time, or one without a plan");
+            return Err(early(Failure::new(Exit::Bug, problem)));
+        };
+        Ok(Run {
             node: Arc::clone(&self.node),
+            config: self.start.config.clone(),
             request: self.request.clone(),
             id: self.id.clone(),
             attempt,
             installed,
-            plan,
+            plan: plan.clone(),
+            later_space: later.iter().flat_map(|plan| plan.space.clone()).collect(),
             source: self.source.clone(),
             journal,
             stream,
             stop: self.stop.clone(),
             updated_to: self.start.updated_to,
             seen_version: None,
-        };
-        let outcome = self.drive(&mut run).await;
-        self.version = run.seen_version.take().or_else(|| self.version.take());
-        let recorded = run.installed.take();
+        })
+    }
+
+    /// Takes journal and stream back, and gives what is installed now.
+    fn put_away(&mut self, run: Run) -> Option<Installed> {
+        self.version = run.seen_version.or_else(|| self.version.take());
         self.desk = Some((run.journal, run.stream));
-        Ok((outcome?, recorded))
+        run.installed
+    }
+
+    /// The first event. The second release on the way, or the program after its self-update, is the same run.
+    fn announce(&mut self, run: &mut Run) -> Result<(), Stopped> {
+        if self.begun {
+            return Ok(());
+        }
+        self.begun = true;
+        let from = run.attempt.from.as_ref().map(ToString::to_string);
+        let to = self.to.clone();
+        let journalled = run.journal.record(Act::Started {
+            from: from.clone(),
+            to: to.clone(),
+        });
+        journalled.map_err(|error| early(error.into()))?;
+        run.stream.tell(EventKind::RunStarted { from, to });
+        Ok(())
     }
 
     async fn drive(&mut self, run: &mut Run) -> Result<Ending, Stopped> {
-        // The second release on the way, or the program after its self-update, is the same run.
-        if !self.begun {
-            self.begun = true;
-            let from = run.attempt.from.as_ref().map(ToString::to_string);
-            let to = self.to.clone();
-            let journalled = run.journal.record(Act::Started {
-                from: from.clone(),
-                to: to.clone(),
-            });
-            journalled.map_err(|error| Stopped {
-                step: "version-check".into(),
-                failure: error.into(),
-            })?;
-            run.stream.tell(EventKind::RunStarted { from, to });
-        }
+        self.announce(run)?;
         let steps: Vec<Box<dyn Step>> = if self.start.kato_alone {
             steps::kato_alone()
         } else if self.request.download_only {
@@ -314,13 +290,13 @@ impl Session {
         Ok(Ending::Done)
     }
 
-    /// Shows the plan and asks, unless that was answered before.
-    fn confirmed(&self, plan: &NodePlan) -> bool {
+    /// Shows the plans and asks, unless that was answered before.
+    fn confirmed(&self, plans: &[NodePlan]) -> bool {
         let request = &self.request;
         if request.skip_confirmation || request.resume || request.download_only || self.begun {
             return true;
         }
-        terminal::say(&report::plan::text(plan));
+        terminal::say(&report::plan::way(plans));
         terminal::confirm("Upgrade this node?")
     }
 
@@ -340,6 +316,7 @@ impl Session {
                 (stopped.failure.exit, Some(report_of(stopped)))
             }
         };
+        let goes_on = self.unit_after(exit).await;
         let version = self.version.take();
         self.tell(EventKind::RunFinished { exit, version, error });
         if let Some((journal, _)) = &mut self.desk {
@@ -348,6 +325,21 @@ impl Session {
                 tracing::error!(error = %Chain(&error), "the end of the run could not be journalled");
             }
         }
-        ending::exit(outcome)
+        ending::exit(outcome, goes_on)
+    }
+
+    /// The unit that goes on after a restart of the machine stays only while there is something to go on with; gives
+    /// whether it does.
+    async fn unit_after(&mut self, exit: Exit) -> bool {
+        let Some(unit) = ResumeUnit::of(&self.node.paths) else {
+            return false;
+        };
+        if exit != Exit::TryAgain
+            && let Err(error) = unit.remove().await
+        {
+            let text = format!("{} was not removed: {}", resume::UNIT, Chain(&error));
+            self.tell(EventKind::Warning { text });
+        }
+        unit.is_there()
     }
 }

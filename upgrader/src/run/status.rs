@@ -1,12 +1,22 @@
 //! The state of the upgrade on this node, read from its files: for `--status`, and for the orchestrator.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{
     Node,
     event::{ErrorReport, Event, EventKind},
 };
-use crate::{exit::Failure, installed::Installed, jsonl, lock, marker, ownership::Ownership, self_update};
+use crate::{
+    attempt::Attempt,
+    exit::{Exit, Failure},
+    installed::Installed,
+    jsonl, lock, marker,
+    ownership::Ownership,
+    quarantine::Quarantine,
+    self_update,
+};
 
 /// The version of the status's JSON form.
 pub const SCHEMA: u32 = 1;
@@ -36,6 +46,12 @@ pub struct Status {
     pub last_seq: u64,
     /// Whether we have taken the node out of service.
     pub out_of_service: bool,
+    /// The release that the node is on its way back to, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub going_back_to: Option<String>,
+    /// Releases that were rolled back here and are not tried again, with the reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rolled_back: BTreeMap<String, ErrorReport>,
     /// What failed.
     pub error: Option<ErrorReport>,
 }
@@ -75,7 +91,7 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
         State::Running
     } else if last.run.is_some() && !last.is_finished {
         State::Interrupted
-    } else if (last.error.is_some() && last.to.is_some()) || marker::is_set(paths) {
+    } else if (last.error.is_some() && last.to.is_some() && !last.is_rolled_back) || marker::is_set(paths) {
         State::Failed
     } else {
         State::Idle
@@ -92,6 +108,14 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
         step: last.step,
         last_seq: events.last().map_or(0, |event| event.seq),
         out_of_service: Ownership::load(paths)?.is_some(),
+        going_back_to: Attempt::load(paths)?
+            .filter(|attempt| attempt.rollback.is_some())
+            .map(|attempt| attempt.leads_to().to_string()),
+        rolled_back: Quarantine::load(paths)?
+            .releases
+            .into_iter()
+            .map(|release| (release.version.to_string(), release.error))
+            .collect(),
         error: last.error.or_else(|| marker.map(|marker| marker.error)),
     })
 }
@@ -103,6 +127,7 @@ struct Last {
     to: Option<String>,
     step: Option<String>,
     is_finished: bool,
+    is_rolled_back: bool,
     error: Option<ErrorReport>,
 }
 
@@ -119,8 +144,9 @@ impl Last {
             match &event.kind {
                 EventKind::RunStarted { to, .. } => last.to = Some(to.clone()),
                 EventKind::StepStarted { step } => last.step = Some(step.clone()),
-                EventKind::RunFinished { error, .. } => {
+                EventKind::RunFinished { exit, error, .. } => {
                     last.is_finished = true;
+                    last.is_rolled_back = *exit == Exit::RolledBack;
                     last.error.clone_from(error);
                 }
                 EventKind::StepSkipped { .. }
@@ -144,6 +170,14 @@ pub fn text(status: &Status) -> String {
     add(
         "state",
         match status.state {
+            State::Idle
+                if status.going_back_to.is_none()
+                    && status
+                        .rolled_back
+                        .contains_key(status.to.as_deref().unwrap_or_default()) =>
+            {
+                "idle; the last upgrade was rolled back"
+            }
             State::Idle if status.error.is_some() => "idle; the last command was refused before it began",
             State::Idle => "idle",
             State::Running => "an upgrade is running",
@@ -158,6 +192,18 @@ pub fn text(status: &Status) -> String {
                 add(name, value);
             }
         }
+    }
+    if let Some(version) = &status.going_back_to {
+        add(
+            "way back",
+            &format!("to {version}; `kato node upgrade` goes on with it"),
+        );
+    }
+    for (version, error) in &status.rolled_back {
+        add(
+            "not again",
+            &format!("{version}: {}: {}", error.step, error.message),
+        );
     }
     if status.out_of_service {
         add("service", "out of service by an upgrade");

@@ -23,6 +23,8 @@ pub struct Start {
     pub run: Option<String>,
     /// Only `kato` itself.
     pub kato_alone: bool,
+    /// The settings file, for the program that goes on after a restart of the machine.
+    pub config: std::path::PathBuf,
     /// The digest that a self-update started this program as.
     pub updated_to: Option<kato_shared::Digest>,
 }

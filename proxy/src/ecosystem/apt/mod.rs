@@ -14,6 +14,9 @@ mod index;
 
 use std::io::Read;
 
+use kato_shared::Digest;
+use url::Url;
+
 use super::{Document, Lessons};
 
 /// Endings of packed indexes.
@@ -50,6 +53,20 @@ pub(super) fn teacher(path: &str) -> Option<String> {
         "Index" if plain == name && is_of_patches(folder) => Some(below(folder, name)),
         _ => None,
     }
+}
+
+/// Whether `path` is that of a `Release` file, which stands for its suite.
+pub(super) fn is_group(path: &str) -> bool {
+    matches!(path.rsplit('/').next(), Some("InRelease" | "Release"))
+}
+
+/// See [`super::by_hash`].
+pub(super) fn by_hash(url: &Url, digest: &Digest) -> Url {
+    let folder = url.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut found = url.clone();
+    found.set_path(&format!("{folder}/by-hash/SHA256/{}", digest.hex()));
+    found.set_query(None);
+    found
 }
 
 /// Whether `folder` holds the patches of an index, as `Packages.diff` does.

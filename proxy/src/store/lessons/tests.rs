@@ -118,7 +118,7 @@ async fn lessons_go_with_their_document() {
     let store = open(dir.path());
     let response = sample(b"1");
     let place = store.place(1).unwrap();
-    store.put_small(&key("Packages"), response, bytes::Bytes::from_static(b"1"), place);
+    store.put_small(&key("Packages"), response, Bytes::from_static(b"1"), place);
     learn(&store, "1", &["a"]);
     assert_eq!(
         block_in_place(|| store.forget_lessons()).unwrap(),
@@ -136,12 +136,7 @@ async fn a_stored_response_is_known_while_its_content_is_taught() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let place = store.place(3).unwrap();
-    store.put_small(
-        &key("a"),
-        sample(b"a 1"),
-        bytes::Bytes::from_static(b"a 1"),
-        place,
-    );
+    store.put_small(&key("a"), sample(b"a 1"), Bytes::from_static(b"a 1"), place);
     assert!(!store.lookup(&key("a")).await.heads()[0].known_digest);
     learn(&store, "1", &["a"]);
     let entry = store.lookup(&key("a")).await;

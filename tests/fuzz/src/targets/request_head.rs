@@ -89,7 +89,8 @@ fn judged<B>(request: &Request<B>) {
     forwarded(request.headers());
     match ROUTER.route(method, uri) {
         Ok(Route::Target(target)) => routed(&target, method),
-        Ok(Route::Tunnel { host, .. }) => {
+        Ok(Route::RegistryBase) => assert!(uri.path().starts_with("/v2"), "{uri}"),
+        Ok(Route::Tunnel { host, .. } | Route::Intercept { host, .. }) => {
             assert_eq!(*method, Method::CONNECT);
             assert!(HOSTS.contains(&host.as_str()), "{host}");
         }

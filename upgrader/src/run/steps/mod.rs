@@ -1,5 +1,6 @@
 //! The steps of an upgrade, one file each, in the order of the plan.
 
+mod back;
 mod backup;
 mod module;
 mod preflight;
@@ -10,8 +11,8 @@ mod self_update;
 mod stage;
 mod verify;
 
-use super::{Run, step::Step};
-use crate::plan::node::modules_for;
+use super::{Node, Run, step::Step};
+use crate::{exit::Failure, module::undo::Note, plan::node::modules_for};
 
 /// All steps of the run's upgrade.
 pub fn all(run: &Run) -> Vec<Box<dyn Step>> {
@@ -31,6 +32,32 @@ pub fn all(run: &Run) -> Vec<Box<dyn Step>> {
     }
     steps.push(Box::new(record::Record));
     steps
+}
+
+/// The steps of the way back, given the undo journal's notes in their order.
+pub fn back(run: &Run, notes: Vec<Note>) -> Vec<Box<dyn Step>> {
+    let mut steps: Vec<Box<dyn Step>> = Vec::new();
+    if run.plan.retire.is_some() {
+        steps.push(Box::new(retire::Retire));
+    }
+    for note in notes {
+        steps.push(Box::new(back::UndoModule(note)));
+    }
+    steps.push(Box::new(restart::Restart));
+    steps.push(Box::new(back::VerifyBack));
+    if run.plan.retire.is_some() {
+        steps.push(Box::new(retire::Rejoin));
+    }
+    steps.push(Box::new(back::RecordBack));
+    steps
+}
+
+/// Cleans up after a rollback that is recorded; see [`record::settle`] for the other direction.
+///
+/// # Errors
+/// [`Failure`] with the first thing that cannot be removed.
+pub fn settle_back(node: &Node) -> Result<(), Failure> {
+    back::settle(node)
 }
 
 /// The steps that change nothing of what runs on the node.

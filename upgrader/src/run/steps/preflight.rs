@@ -1,6 +1,7 @@
 //! `preflight`: what must be so before anything is changed. After a failed run these are warnings.
 
 use async_trait::async_trait;
+use kato_shared::release::RestartScope;
 
 use crate::{
     exit::{Exit, Failure},
@@ -25,6 +26,13 @@ impl Step for Preflight {
         if let Err(error) = run.node.platform.call(Verb::Health, &words).await {
             let mut failure = Failure::from(error);
             failure.exit = Exit::Preflight;
+            refuse(run, failure)?;
+        }
+        if run.plan.restart == RestartScope::Reboot && !run.node.platform.knows(Verb::Reboot) {
+            let problem =
+                anyhow::anyhow!("the release restarts the machine, and `[platform].reboot` is not set");
+            let failure = Failure::new(Exit::Preflight, problem)
+                .hint("nothing was changed; set the command and run the same command again");
             refuse(run, failure)?;
         }
         // A node that never had a release has no state to save.

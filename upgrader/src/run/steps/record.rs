@@ -3,7 +3,10 @@
 //! Order: record (flushed) → failure marker → latches → what modules kept → staging, notes, script → the upgrade itself.
 //! A run that finds the record of the upgrade it is in the middle of has only to go on from there.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use async_trait::async_trait;
 use kato_shared::{durable, release::Module};
@@ -16,8 +19,9 @@ use crate::{
     installed::{self, Installed, InstalledModule},
     latch::Latches,
     marker,
-    module::{self, Job, ModuleError, Work, tree},
+    module::{self, Job, ModuleError, Work, tree, undo},
     plan::node::modules_for,
+    quarantine::Quarantine,
     recover,
     run::{
         Run,
@@ -51,6 +55,7 @@ impl Step for Record {
             attempt: run.attempt.id.clone(),
             time: run.node.clock.now(),
             modules,
+            checks: release.checks.clone(),
         };
         durable::write_json(&run.node.paths.installed(), &record, 0o644)?;
         failpoint::hit("record.installed");
@@ -89,6 +94,7 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
 pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
     marker::clear(&node.paths)?;
     Latches::in_folder(node.paths.latches()).clear()?;
+    Quarantine::lift(&node.paths, &attempt.release.version)?;
     for module in modules_for(&attempt.release, node.roles()) {
         if let Some(artifact) = attempt.release.artifacts.get(&module.artifact) {
             module::settle(&Job {
@@ -101,22 +107,59 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
             })?;
         }
     }
+    close(node, attempt.next(node.clock.now()))
+}
+
+/// Removes what belongs to an upgrade in progress, whichever way it ended; last the upgrade itself makes way for `next`.
+///
+/// # Errors
+/// [`Failure`] with the first thing that cannot be removed.
+pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
+    undo::forget(&node.paths)?;
     recover::clear(&node.paths)?;
     backup::retain(&node.paths, node.settings.upgrade.backup_keep)?;
-    clean_state(node)?;
+    clean_state(node, next.as_ref())?;
     failpoint::hit("record.settled");
-    durable::remove(&node.paths.attempt())?;
+    match next {
+        Some(next) => next.save(&node.paths)?,
+        None => durable::remove(&node.paths.attempt())?,
+    }
     failpoint::hit("record.attempt");
     Ok(())
 }
 
-/// Downloads and notes of the upgrade, and temporary files that killed runs left.
-fn clean_state(node: &Node) -> Result<(), Failure> {
-    let paths = &node.paths;
-    for folder in [paths.work(), paths.staging()] {
-        tree::remove(&folder).map_err(ModuleError::io("removing", &folder))?;
+/// Removes all downloads but those of the releases that come next.
+fn clean_staging(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
+    let folder = node.paths.staging();
+    let releases = next.into_iter().flat_map(|next| {
+        let then = next.then.iter().map(|target| &target.release);
+        std::iter::once(&next.release).chain(then)
+    });
+    let needed: BTreeSet<String> = releases
+        .flat_map(|release| release.artifacts.values())
+        .map(|artifact| artifact.sha256.hex())
+        .collect();
+    durable::create_folder(&folder)?;
+    for item in fs::read_dir(&folder)
+        .map_err(ModuleError::io("reading", &folder))?
+        .flatten()
+    {
+        let is_needed = item
+            .file_name()
+            .to_str()
+            .is_some_and(|name| needed.contains(name));
+        if !is_needed {
+            tree::remove(&item.path()).map_err(ModuleError::io("removing", &item.path()))?;
+        }
     }
-    durable::create_folder(&paths.staging())?;
+    Ok(())
+}
+
+/// Downloads and notes of the upgrade, and temporary files that killed runs left.
+fn clean_state(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
+    let paths = &node.paths;
+    tree::remove(&paths.work()).map_err(ModuleError::io("removing", &paths.work()))?;
+    clean_staging(node, next)?;
     if let Some(folder) = node.kato_link().parent() {
         module::remove_temporary_files(folder)?;
     }

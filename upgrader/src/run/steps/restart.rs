@@ -4,7 +4,7 @@
 //! when it sees another boot, and asks again when it does not.
 
 use async_trait::async_trait;
-use kato_shared::release::RestartScope;
+use kato_shared::{chain::Chain, release::RestartScope};
 
 use crate::{
     exit::{Exit, Failure},
@@ -13,6 +13,7 @@ use crate::{
     lock,
     plan::node::modules_for,
     platform::{Verb, Words},
+    resume::ResumeUnit,
     run::{
         Run,
         step::{Acted, Need, Step},
@@ -36,8 +37,12 @@ impl Step for Restart {
         match run.plan.restart {
             RestartScope::Reboot => {
                 let now = lock::boot_id(run.node.paths.root());
-                match run.journal.rebooted_in(&run.attempt.id) {
+                let is_back = run.attempt.rollback.is_some();
+                match run.journal.rebooted_in(&run.attempt.restart_id()) {
                     Some(ended) if ended != now => skip("the machine was restarted"),
+                    None if is_back && run.journal.rebooted_in(&run.attempt.id).is_none() => {
+                        skip("the machine was never restarted with the new release")
+                    }
                     _ => Ok(Need::Act),
                 }
             }
@@ -89,8 +94,23 @@ async fn reboot(run: &mut Run) -> Result<Acted, Failure> {
             "restart the machine by hand after setting the command, then run `kato node upgrade --resume`",
         ));
     }
+    if let Some(unit) = ResumeUnit::of(&run.node.paths) {
+        let link = run.node.kato_link();
+        let program = if link.is_file() {
+            Some(link)
+        } else {
+            std::env::current_exe().ok()
+        };
+        let program = program.unwrap_or_else(|| run.node.kato_link());
+        if let Err(error) = unit.enable(&program, &run.config, &run.request).await {
+            run.warn(format!(
+                "{}; after the restart, run `kato node upgrade --resume`",
+                Chain(&error)
+            ));
+        }
+    }
     run.journal.record(Act::Rebooting {
-        attempt: run.attempt.id.clone(),
+        attempt: run.attempt.restart_id(),
         boot_id: lock::boot_id(run.node.paths.root()),
     })?;
     let words = run.words();

@@ -1,6 +1,6 @@
 //! `stage`: everything that the upgrade needs is on the node, verified, before anything of the node is changed.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Mutex, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use kato_shared::Digest;
@@ -43,30 +43,27 @@ impl Step for Stage {
     }
 }
 
-/// The artifacts of the node's modules, latched ones included: a latch may be deleted in the middle of the run.
+/// The artifacts of the node's modules in every release on the way, latched ones included: a latch may be deleted in the
+/// middle of the run. Each file once.
 fn wanted(run: &Run) -> Vec<(String, Wanted)> {
-    let release = &run.attempt.release;
-    let mut files: BTreeMap<Digest, (String, Wanted)> = BTreeMap::new();
-    let mut order = Vec::new();
-    for module in modules_for(release, run.node.roles()) {
-        if let Some(artifact) = release.artifacts.get(&module.artifact) {
-            let wanted = Wanted {
-                target: artifact.target.clone(),
-                sha256: artifact.sha256,
-                size: artifact.size,
-            };
-            if files
-                .insert(artifact.sha256, (module.artifact.clone(), wanted))
-                .is_none()
+    let mut known: BTreeSet<Digest> = BTreeSet::new();
+    let mut files = Vec::new();
+    let then = run.attempt.then.iter().map(|target| &target.release);
+    for release in std::iter::once(&run.attempt.release).chain(then) {
+        for module in modules_for(release, run.node.roles()) {
+            if let Some(artifact) = release.artifacts.get(&module.artifact)
+                && known.insert(artifact.sha256)
             {
-                order.push(artifact.sha256);
+                let wanted = Wanted {
+                    target: artifact.target.clone(),
+                    sha256: artifact.sha256,
+                    size: artifact.size,
+                };
+                files.push((module.artifact.clone(), wanted));
             }
         }
     }
-    order
-        .into_iter()
-        .filter_map(|digest| files.remove(&digest))
-        .collect()
+    files
 }
 
 fn check_space(run: &Run) -> Result<(), Failure> {
@@ -77,7 +74,7 @@ fn check_space(run: &Run) -> Result<(), Failure> {
         )
     };
     let mut needs = Vec::with_capacity(run.plan.space.len());
-    for need in &run.plan.space {
+    for need in run.plan.space.iter().chain(&run.later_space) {
         // Downloads and backups are named by their real place, modules by the release's.
         let path = if need.path.starts_with(run.node.paths.state_dir()) {
             need.path.clone()

@@ -46,54 +46,64 @@ impl Step for Verify {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        let restarted = Instant::now();
         installed_files(run)?;
-        let zero = HumanDuration::from_secs(0);
-        let node = Arc::clone(&run.node);
-        if node.platform.knows(Verb::Health) {
-            good(run, "health", restarted, zero, SETTLE, || healthy(&node)).await?;
-        }
-        let version = run.attempt.release.version.to_string();
-        if node.platform.knows(Verb::Version) {
-            good(run, "version-readback", restarted, zero, SETTLE, || {
-                reads_back(&node, &version)
-            })
-            .await?;
-        }
-        for check in run.attempt.release.checks.clone() {
-            match &check {
-                // Read back above, whether the release asks for it or not.
-                Check::VersionReadback => {}
-                Check::Http {
-                    url,
-                    status,
-                    min_healthy,
-                    deadline,
-                } => {
-                    good(run, url, restarted, *min_healthy, *deadline, || {
-                        answers(url, *status)
-                    })
-                    .await?;
-                }
-                Check::Command {
-                    argv,
-                    min_healthy,
-                    deadline,
-                } => {
-                    let name = argv.join(" ");
-                    let ends_well = || async {
-                        process::run(argv, Some(node.paths.root()), TRY)
-                            .await
-                            .map(drop)
-                            .map_err(anyhow::Error::new)
-                    };
-                    good(run, &name, restarted, *min_healthy, *deadline, ends_well).await?;
-                }
-            }
-        }
-        run.seen_version = Some(version);
+        let checks = run.attempt.release.checks.clone();
+        shows(run, &checks).await?;
         Ok(Acted::Done)
     }
+}
+
+/// The node shows that it runs the version that the run leads to: by the platform's word, and by `checks`.
+///
+/// # Errors
+/// [`Exit::Failed`] with the check that was not good in time.
+pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure> {
+    let restarted = Instant::now();
+    let zero = HumanDuration::from_secs(0);
+    let node = Arc::clone(&run.node);
+    if node.platform.knows(Verb::Health) {
+        good(run, "health", restarted, zero, SETTLE, || healthy(&node)).await?;
+    }
+    let version = run.attempt.leads_to().to_string();
+    if node.platform.knows(Verb::Version) {
+        good(run, "version-readback", restarted, zero, SETTLE, || {
+            reads_back(&node, &version)
+        })
+        .await?;
+    }
+    for check in checks {
+        match check {
+            // Read back above, whether the release asks for it or not.
+            Check::VersionReadback => {}
+            Check::Http {
+                url,
+                status,
+                min_healthy,
+                deadline,
+            } => {
+                good(run, url, restarted, *min_healthy, *deadline, || {
+                    answers(url, *status)
+                })
+                .await?;
+            }
+            Check::Command {
+                argv,
+                min_healthy,
+                deadline,
+            } => {
+                let name = argv.join(" ");
+                let ends_well = || async {
+                    process::run(argv, Some(node.paths.root()), TRY)
+                        .await
+                        .map(drop)
+                        .map_err(anyhow::Error::new)
+                };
+                good(run, &name, restarted, *min_healthy, *deadline, ends_well).await?;
+            }
+        }
+    }
+    run.seen_version = Some(version);
+    Ok(())
 }
 
 /// Every module of the node is what the release installs; those latched by hand are the operator's word.

@@ -1,0 +1,112 @@
+//! The machine restarts in the middle of an upgrade, and goes on by itself.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::{command, releases::TestRelease};
+
+use crate::setup::Site;
+
+const UNIT: &str = "etc/systemd/system/kato-resume.service";
+const WANTS: &str = "etc/systemd/system/multi-user.target.wants/kato-resume.service";
+
+/// A node at 1.0.0 under systemd, with a 2.0.0 that restarts the machine.
+async fn site(tail: &str) -> Result<Site> {
+    let mut two = TestRelease::standard("2.0.0");
+    two.head = "restart = \"reboot\"\n".into();
+    two.tail.push_str(tail);
+    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    site.node.with_systemd()?;
+    site.node
+        .put("proc/sys/kernel/random/boot_id", "the first boot")?;
+    Ok(site)
+}
+
+/// What systemd does with the enabled unit when the machine starts; gives the exit code.
+fn start_of_the_machine(site: &Site) -> Result<Option<i32>> {
+    let unit = site.node.text(UNIT).context("the unit is there")?;
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key));
+    let waits_for = value("ConditionPathExists=").context("a condition")?;
+    ensure!(Path::new(waits_for).exists(), "systemd would not start the unit");
+    let command = value("ExecStart=").context("a command")?.replace('"', "");
+    let mut words = command.split(' ');
+    let mut kato = command::new(words.next().context("a program")?);
+    kato.args(words);
+    let path = site.node.config();
+    let programs = path.parent().context("a folder")?.join("bin");
+    kato.env("PATH", format!("{}:{}", programs.display(), command::PATH));
+    Ok(command::run(kato, Duration::from_secs(60), &[])?.status.code())
+}
+
+fn asked(site: &Site) -> String {
+    site.node.text("platform/systemctl").unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_under_systemd_the_machine_goes_on_by_itself_after_its_restart() -> Result<()> {
+    let site = site("").await?;
+    let said = site.node.upgrade_ends(75, &["--skip-cache", "1"])?;
+    assert!(said.contains("kato-resume.service goes on"), "{said}");
+    assert!(site.node.path(WANTS).is_symlink());
+    assert!(
+        site.node
+            .text(UNIT)
+            .unwrap_or_default()
+            .contains("--skip-cache=1")
+    );
+    assert_eq!(start_of_the_machine(&site)?, Some(0));
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert!(!site.node.path(UNIT).exists() && !site.node.path(WANTS).is_symlink());
+    assert_eq!(
+        asked(&site),
+        "enable kato-resume.service\ndisable kato-resume.service\n"
+    );
+    assert_eq!(site.node.leftovers()?, Vec::<std::path::PathBuf>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_a_restart_that_did_not_happen_is_asked_for_again_and_never_taken_for_done() -> Result<()> {
+    let site = site("").await?;
+    site.node.put("platform/reboot-fails", "")?;
+    site.node.upgrade_ends(75, &[])?;
+    // The same boot: the unit, or anybody else, asks again.
+    assert_eq!(start_of_the_machine(&site)?, Some(75));
+    assert_eq!(site.node.calls("reboot"), 2);
+    assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
+    fs::remove_file(site.node.path("platform/reboot-fails"))?;
+    assert_eq!(start_of_the_machine(&site)?, Some(75));
+    assert_eq!(start_of_the_machine(&site)?, Some(0));
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_c23_a_node_that_is_not_healthy_after_its_restart_goes_back_by_itself() -> Result<()> {
+    let check = "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n";
+    let site = site(check).await?;
+    site.node.upgrade_ends(75, &[])?;
+    assert_eq!(start_of_the_machine(&site)?, Some(75), "restarts on the way back");
+    assert_eq!(start_of_the_machine(&site)?, Some(22));
+    assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
+    assert!(!site.node.path(UNIT).exists() && !site.node.path(WANTS).is_symlink());
+    assert!(!site.node.path("platform/retired").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_a_release_that_restarts_the_machine_needs_the_command_for_it() -> Result<()> {
+    let site = site("").await?;
+    let settings = fs::read_to_string(site.node.config())?;
+    let lines: Vec<&str> = settings
+        .lines()
+        .filter(|line| !line.starts_with("reboot = "))
+        .collect();
+    kato_shared::durable::write(&site.node.config(), lines.join("\n").as_bytes(), 0o644)?;
+    let before = site.node.product()?;
+    let said = site.node.upgrade_ends(20, &[])?;
+    assert!(said.contains("`[platform].reboot` is not set"), "{said}");
+    assert_eq!(site.node.product()?, before);
+    Ok(())
+}

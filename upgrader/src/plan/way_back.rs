@@ -1,0 +1,110 @@
+//! Up to where a node can go back: the point of no return of its plan.
+
+use kato_shared::release::{Release, Version};
+use serde::Serialize;
+
+use super::node::ModulePlan;
+
+/// Up to where a node can go back to the release that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WayBack {
+    /// The first step after which there is no way back. A failure before it is rolled back; from it on, the way is forward.
+    pub point_of_no_return: String,
+    /// Why it is this one.
+    pub reason: String,
+}
+
+impl WayBack {
+    /// The way back of a node with `installed` from an upgrade to `release` that installs `modules`.
+    pub fn of(installed: Option<&Version>, release: &Release, modules: &[ModulePlan]) -> Self {
+        let first_change = || {
+            let first = modules.iter().find(|module| module.skip.is_none());
+            first.map_or_else(|| "restart".into(), |module| step(&module.name))
+        };
+        let irreversible = modules.iter().find(|planned| {
+            let of_release = release.modules.iter().find(|module| module.name == planned.name);
+            of_release.is_some_and(|module| !module.reversible)
+        });
+        let (point_of_no_return, reason) = match installed {
+            None => (first_change(), "the node has no release to go back to".into()),
+            Some(installed) if *installed == release.version => (
+                first_change(),
+                "the release that is installed is installed again".into(),
+            ),
+            Some(_) if !release.reversible => {
+                (first_change(), "the release says that it cannot be undone".into())
+            }
+            Some(installed) => match irreversible {
+                Some(module) => (
+                    step(&module.name),
+                    format!("the module {} cannot be undone", module.name),
+                ),
+                None => ("record".into(), format!("then {installed} is removed")),
+            },
+        };
+        Self {
+            point_of_no_return,
+            reason,
+        }
+    }
+}
+
+fn step(module: &str) -> String {
+    format!("module:{module}")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use kato_shared::Digest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::node::{NodeFacts, plan};
+
+    fn way_back(installed: Option<&str>, reversible: bool, second: bool) -> WayBack {
+        let module = |name: &str, reversible: bool| {
+            json!({"name": name, "artifact": "a", "roles": ["*"], "reversible": reversible,
+                   "install": {"policy": "versioned", "dest": format!("/s/{name}")}})
+        };
+        let document = json!({
+            "schema": 1, "product": "demo", "version": "2.0.0", "published": "2026-01-01T00:00:00Z",
+            "reversible": reversible,
+            "artifacts": {"a": {"target": "artifacts/a", "sha256": Digest::of(b"a"), "size": 1}},
+            "modules": [module("one", true), module("two", second)],
+        });
+        let release = Release::from_json("r", &serde_json::to_vec(&document).unwrap()).unwrap();
+        let facts = NodeFacts {
+            installed: installed.map(|version| version.parse().unwrap()),
+            ..NodeFacts::default()
+        };
+        plan(&facts, &release, Digest::of(b"r"), Timestamp::UNIX_EPOCH).way_back
+    }
+
+    #[test]
+    fn c23_the_plan_marks_the_point_of_no_return_and_says_why() {
+        for (installed, reversible, second, step, reason) in [
+            (Some("1.0.0"), true, true, "record", "then 1.0.0 is removed"),
+            (
+                Some("1.0.0"),
+                true,
+                false,
+                "module:two",
+                "the module two cannot be undone",
+            ),
+            (
+                Some("1.0.0"),
+                false,
+                true,
+                "module:one",
+                "says that it cannot be undone",
+            ),
+            (Some("2.0.0"), true, true, "module:one", "installed again"),
+            (None, true, true, "module:one", "no release to go back to"),
+        ] {
+            let found = way_back(installed, reversible, second);
+            assert_eq!(found.point_of_no_return, step);
+            assert!(found.reason.contains(reason), "{found:?}");
+        }
+    }
+}

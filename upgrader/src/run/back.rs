@@ -1,0 +1,150 @@
+//! The way back: when an upgrade is given up, and how the run ends that leads back.
+//!
+//! ```text
+//!   verify, restart, or a module for the last time ──fails──▶ decide ──no way back, or `stop`──▶ the error leaves (21)
+//!                                                                │ attempt.rollback, flushed: from here every run leads back
+//!                                                                ▼
+//!                        retire ─▶ undo:<module>, last first ─▶ restart ─▶ verify ─▶ rejoin ─▶ quarantine, flushed ─▶ (22)
+//!                                      └──────────────error: (23), and the same command goes on────────┘
+//! ```
+//!
+//! The program that leads back is the new one; `kato` itself, where it is a module, goes back last.
+
+use kato_shared::release::RestartScope;
+
+use super::{Run, engine::Stopped, event::ErrorReport};
+use crate::{
+    attempt::{Attempt, Rollback},
+    exit::{Exit, Failure},
+    failpoint,
+    module::{ModuleError, undo},
+    platform::Verb,
+    report::terminal,
+    settings::OnFailure,
+};
+
+/// Decides whether the failure of `step` ends the upgrade for good, and writes the decision down if it leads back.
+pub(super) fn decide(run: &mut Run, step: &str, failure: &Failure) -> bool {
+    count(run, step, failure);
+    if !is_due(run, step, failure) {
+        return false;
+    }
+    let from = run.attempt.from.as_ref().map(ToString::to_string);
+    run.attempt.rollback = Some(Rollback {
+        since: run.node.clock.now(),
+        run: run.id.clone(),
+        error: ErrorReport {
+            step: step.to_owned(),
+            message: terminal::describe(failure),
+            hint: failure.hint.clone(),
+        },
+    });
+    if let Err(error) = run.attempt.save(&run.node.paths) {
+        // Not written down, not decided: the next run decides again.
+        run.attempt.rollback = None;
+        run.warn(kato_shared::chain::Chain(&error).to_string());
+        return false;
+    }
+    failpoint::hit("rollback.decided");
+    run.plan.is_tolerant = true;
+    run.warn(format!(
+        "{step} failed: {}; going back to {}",
+        terminal::describe(failure),
+        from.unwrap_or_default()
+    ));
+    true
+}
+
+/// Counts the runs in which a module failed. A full disk is not the module's fault.
+fn count(run: &mut Run, step: &str, failure: &Failure) {
+    let is_disk_full = failure
+        .source
+        .downcast_ref::<ModuleError>()
+        .is_some_and(ModuleError::is_disk_full);
+    if !step.starts_with("module:") || is_disk_full || run.stop.is_cancelled() {
+        return;
+    }
+    *run.attempt.failures.entry(step.to_owned()).or_default() += 1;
+    if let Err(error) = run.attempt.save(&run.node.paths) {
+        run.warn(kato_shared::chain::Chain(&error).to_string());
+    }
+}
+
+fn is_due(run: &Run, step: &str, failure: &Failure) -> bool {
+    let settings = &run.node.settings.upgrade;
+    let is_for_good = match step {
+        "verify" => failure.exit == Exit::Failed,
+        // A platform that cannot restart anything says nothing about the release.
+        "restart" => run.node.platform.knows(match run.plan.restart {
+            RestartScope::Reboot => Verb::Reboot,
+            RestartScope::Services | RestartScope::None => Verb::Restart,
+        }),
+        _ => run
+            .attempt
+            .failures
+            .get(step)
+            .is_some_and(|count| *count >= settings.module_attempts.max(1)),
+    };
+    let way_back = &run.plan.way_back;
+    // What was never passed in any run, and is not passed before the step that failed.
+    let is_open = run.attempt.point_passed.is_none() && way_back.point_of_no_return != step;
+    settings.on_failure == OnFailure::RollBack
+        && is_for_good
+        && is_open
+        && run.attempt.begun
+        && run.attempt.from.is_some()
+        && !run.stop.is_cancelled()
+}
+
+/// How a run ends that led back to the old release.
+pub(super) fn rolled_back(attempt: &Attempt) -> Stopped {
+    let (step, why) = match &attempt.rollback {
+        Some(rollback) => (rollback.error.step.clone(), rollback.error.message.clone()),
+        None => ("run".into(), String::new()),
+    };
+    let problem = anyhow::anyhow!(
+        "the upgrade to {} failed and was rolled back, this node runs {} again: {step}: {why}",
+        attempt.release.version,
+        attempt.leads_to()
+    );
+    Stopped {
+        step,
+        failure: Failure::new(Exit::RolledBack, problem).hint(
+            "this release is not tried again here; when the cause is gone, run `kato node upgrade --force`",
+        ),
+    }
+}
+
+/// How a run ends on whose way back `stopped` happened.
+pub(super) fn failed(run: &Run, stopped: Stopped) -> Stopped {
+    if stopped.failure.exit == Exit::TryAgain {
+        return stopped;
+    }
+    let notes = undo::all(&run.node.paths).unwrap_or_default();
+    let (back, ahead): (Vec<_>, Vec<_>) = notes.iter().partition(|note| undo::check(note).is_ok());
+    let names = |notes: &[&undo::Note]| {
+        let names: Vec<_> = notes.iter().map(|note| note.module.as_str()).collect();
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    let Stopped { step, failure } = stopped;
+    let text = format!(
+        "the way back from {} to {} failed in {step}; modules that are back: {}; that are not: {}; the backup is {}",
+        run.attempt.release.version,
+        run.attempt.leads_to(),
+        names(&back),
+        names(&ahead),
+        crate::backup::folder(&run.node.paths, &run.attempt.id).display(),
+    );
+    let hint = format!(
+        "{}; `kato node upgrade` then goes on with the way back, and `kato node upgrade --force` goes forward instead",
+        failure.hint.as_deref().unwrap_or("remove the cause")
+    );
+    Stopped {
+        step,
+        failure: Failure::new(Exit::RollbackFailed, failure.source.context(text)).hint(hint),
+    }
+}

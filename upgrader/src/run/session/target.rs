@@ -1,0 +1,144 @@
+//! Which releases the run is about, with their verified documents; and what the node may have been left with.
+
+use kato_shared::release::{Version, layout};
+
+use super::{Session, early};
+use crate::{
+    attempt::{Attempt, Target},
+    exit::{Exit, Failure},
+    installed::Installed,
+    quarantine::Quarantine,
+    report::terminal,
+    run::{
+        back,
+        engine::Stopped,
+        event::EventKind,
+        goal,
+        steps::{self, record},
+    },
+    self_update,
+};
+
+/// What the run is about.
+pub(super) enum Goal {
+    /// The node has the release already.
+    AlreadyAt(Version),
+    /// These releases, one after the other.
+    Install(Vec<Target>),
+}
+
+impl Session {
+    /// The upgrade that the node is in the middle of. One that is recorded already, in either direction, only needs to be
+    /// cleaned up.
+    ///
+    /// # Errors
+    /// [`Stopped`] with 22 when it was rolled back.
+    pub(super) fn unfinished(&self, installed: Option<&Installed>) -> Result<Option<Attempt>, Stopped> {
+        let paths = &self.node.paths;
+        let load = || Attempt::load(paths).map_err(|error| early(error.into()));
+        let Some(attempt) = load()? else {
+            return Ok(None);
+        };
+        if installed.is_some_and(|installed| installed.attempt == attempt.id) {
+            record::settle(&self.node, &attempt).map_err(early)?;
+            return load();
+        }
+        let quarantine = Quarantine::load(paths).map_err(|error| early(error.into()))?;
+        if attempt.rollback.is_some() && quarantine.has_attempt(&attempt.id) {
+            steps::settle_back(&self.node).map_err(early)?;
+            return Err(back::rolled_back(&attempt));
+        }
+        Ok(Some(attempt))
+    }
+
+    /// What the run is about; of an upgrade that has begun when the network is not there.
+    pub(super) async fn goal(
+        &mut self,
+        installed: Option<&Installed>,
+        attempt: Option<&Attempt>,
+    ) -> Result<Goal, Failure> {
+        let version = installed.map(|installed| &installed.version);
+        let staged = attempt.filter(|attempt| {
+            let wanted = self.request.version.as_ref();
+            attempt.staged && wanted.is_none_or(|wanted| wanted == attempt.ends_at())
+        });
+        let connected = if self.request.offline {
+            Err(Failure::new(
+                Exit::TryAgain,
+                anyhow::anyhow!("nothing was downloaded before, and `--offline` is given"),
+            )
+            .hint("run `kato node upgrade --download-only` first, or leave out `--offline`"))
+        } else {
+            goal::connect(&self.node, &self.request).await
+        };
+        match (connected, staged) {
+            (Ok(source), _) => {
+                let graph = source.graph().await?;
+                self.source = Some(source);
+                let begun = attempt.filter(|attempt| attempt.begun).map(Attempt::ends_at);
+                let channel = goal::channel(&self.node, &self.request);
+                let goal =
+                    goal::choose(&graph, version, begun, &self.request, channel).map_err(goal::no_way)?;
+                self.with_documents(goal).await
+            }
+            (Err(failure), Some(staged)) if failure.exit == Exit::TryAgain => {
+                if !self.request.offline {
+                    let text = format!(
+                        "{}; everything for {} was downloaded and verified before, so the upgrade goes on without the network",
+                        terminal::describe(&failure),
+                        staged.ends_at()
+                    );
+                    self.tell(EventKind::Warning { text });
+                }
+                let mut targets = vec![Target {
+                    release: staged.release.clone(),
+                    digest: staged.release_digest,
+                }];
+                targets.extend(staged.then.clone());
+                Ok(Goal::Install(targets))
+            }
+            (Err(failure), _) => Err(failure),
+        }
+    }
+
+    /// Every release on the way is read before the first is installed: one that cannot be installed is found out now.
+    async fn with_documents(&self, goal: goal::Goal) -> Result<Goal, Failure> {
+        let versions = match goal {
+            goal::Goal::AlreadyAt(version) => return Ok(Goal::AlreadyAt(version)),
+            goal::Goal::Install(versions) => versions,
+        };
+        let mut targets = Vec::with_capacity(versions.len());
+        for version in &versions {
+            targets.push(self.target(version).await?);
+        }
+        Ok(Goal::Install(targets))
+    }
+
+    pub(super) async fn target(&self, version: &Version) -> Result<Target, Failure> {
+        let source = self.source.as_ref().ok_or_else(|| {
+            Failure::new(
+                Exit::TryAgain,
+                anyhow::anyhow!("release {version} was not downloaded before"),
+            )
+        })?;
+        let (release, digest) = source.release(version).await?;
+        Ok(Target { release, digest })
+    }
+
+    /// Refuses a way with a release that was rolled back here, or that needs a newer `kato` than there will be by then.
+    pub(super) fn admit(&self, targets: &[Target]) -> Result<(), Failure> {
+        let quarantine = Quarantine::load(&self.node.paths)?;
+        let running = self_update::running_digest()?;
+        let mut kato = self_update::own_version();
+        for target in targets {
+            if !self.request.force {
+                quarantine.admit(&target.digest)?;
+            }
+            let offered = self_update::decide(&target.release, layout::HOST_TRIPLE, &kato, &running)?;
+            if let Some(offered) = offered {
+                kato = offered.version.clone();
+            }
+        }
+        Ok(())
+    }
+}

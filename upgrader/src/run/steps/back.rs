@@ -1,0 +1,134 @@
+//! The steps of the way back: `undo:<module>`, the old release's `verify`, and `record-rollback`.
+
+use async_trait::async_trait;
+
+use super::{record, verify};
+use crate::{
+    exit::Failure,
+    latch::Latches,
+    marker,
+    module::{
+        ModuleError, tree,
+        undo::{self, Note},
+    },
+    quarantine::{Quarantine, Quarantined},
+    recover,
+    run::{
+        Run,
+        context::Node,
+        step::{Acted, Need, Step},
+    },
+};
+
+/// Puts back what one module changed.
+pub(super) struct UndoModule(pub(super) Note);
+
+#[async_trait]
+impl Step for UndoModule {
+    fn name(&self) -> String {
+        format!("undo:{}", self.0.module)
+    }
+
+    fn changes_node(&self) -> bool {
+        true
+    }
+
+    async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        if self.0.recovery {
+            script_for_the_old_kato(run, &self.0)?;
+        }
+        undo::undo(&run.node.paths, &mut self.0.clone())?;
+        Ok(Acted::Done)
+    }
+
+    async fn verify(&self, run: &mut Run) -> Result<(), Failure> {
+        let notes = undo::all(&run.node.paths)?;
+        let mine = notes.iter().filter(|note| note.module == self.0.module);
+        Ok(mine.into_iter().try_for_each(undo::check)?)
+    }
+}
+
+/// While the link of `kato` moves, `fix-kato.sh` must bring back the program that it moves to.
+fn script_for_the_old_kato(run: &Run, note: &Note) -> Result<(), Failure> {
+    for (link, place) in &note.places {
+        let Some(tree::Kind::Link { to }) = place.was.as_ref().map(|was| &was.kind) else {
+            continue;
+        };
+        let program = link.parent().unwrap_or(link).join(to);
+        if program.is_file() {
+            let sha256 = tree::digest(&program).map_err(ModuleError::io("reading", &program))?;
+            recover::write(&run.node.paths, &program, &program, &sha256, link)?;
+        }
+    }
+    Ok(())
+}
+
+/// The node shows that it runs the old release: everything is as it was, and the old release's checks are good.
+pub(super) struct VerifyBack;
+
+#[async_trait]
+impl Step for VerifyBack {
+    fn name(&self) -> String {
+        "verify".into()
+    }
+
+    fn changes_node(&self) -> bool {
+        true
+    }
+
+    async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        for note in undo::all(&run.node.paths)? {
+            undo::check(&note)?;
+        }
+        let checks = run.installed.as_ref().map(|installed| installed.checks.clone());
+        verify::shows(run, &checks.unwrap_or_default()).await?;
+        Ok(Acted::Done)
+    }
+}
+
+/// The rollback is complete: the entry in the quarantine is its commit point, everything after it only cleans up.
+pub(super) struct RecordBack;
+
+#[async_trait]
+impl Step for RecordBack {
+    fn name(&self) -> String {
+        "record-rollback".into()
+    }
+
+    fn changes_node(&self) -> bool {
+        true
+    }
+
+    async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
+        Ok(match run.attempt.rollback {
+            Some(_) => Need::Act,
+            None => Need::Skip("the upgrade was not given up".into()),
+        })
+    }
+
+    async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        let paths = &run.node.paths;
+        if let Some(rollback) = &run.attempt.rollback {
+            let entry = Quarantined {
+                version: run.attempt.release.version.clone(),
+                release_digest: run.attempt.release_digest,
+                attempt: run.attempt.id.clone(),
+                since: rollback.since,
+                error: rollback.error.clone(),
+            };
+            Quarantine::load(paths)?.add(paths, entry)?;
+        }
+        settle(&run.node)?;
+        Ok(Acted::Done)
+    }
+}
+
+/// Cleans up after a recorded rollback. May be killed anywhere and called again.
+///
+/// # Errors
+/// [`Failure`] with the first thing that cannot be removed.
+pub(super) fn settle(node: &Node) -> Result<(), Failure> {
+    marker::clear(&node.paths)?;
+    Latches::in_folder(node.paths.latches()).clear()?;
+    record::close(node, None)
+}
