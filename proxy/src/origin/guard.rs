@@ -1,7 +1,8 @@
 //! Which addresses may be contacted: an upstream, or a redirect of one, must not reach into this host or its network by
 //! surprise (SSRF).
 //!
-//! Private networks are allowed: upstreams in them are ordinary. Loopback, link-local, unspecified and multicast addresses are
+//! Private networks are open to the hosts that upstreams name: upstreams in them are ordinary. Another host is only ever come to by a
+//! redirect, and has no business there. Loopback, link-local, unspecified and multicast addresses are
 //! not, unless a configured upstream (or parent proxy) names the address, or `localhost`, with this very port. The metadata
 //! services of clouds are never contacted, named or not. An IPv4 address inside an IPv6 one counts as the IPv4 address.
 //!
@@ -17,11 +18,27 @@ use std::{
 
 use url::{Host, Url};
 
+use super::auth::Realms;
+use crate::settings::{Kind, NoProxy, Upstream};
+
 /// The addresses that upstreams name, and the rule for all others.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guard {
     /// (host, port) of URLs in the settings whose host is a literal address or a local name.
     named: Arc<HashSet<(String, u16)>>,
+    /// The hosts that may be in private networks.
+    neighbours: Arc<Neighbours>,
+}
+
+/// The hosts that the settings name, one way or another.
+#[derive(Debug, Default)]
+struct Neighbours {
+    /// Of upstreams and parents.
+    hosts: HashSet<String>,
+    /// `redirect_hosts` of upstreams.
+    redirects: Vec<NoProxy>,
+    /// Token services that registries may name.
+    realms: Vec<Realms>,
 }
 
 /// A name that resolved to guarded addresses alone.
@@ -36,15 +53,43 @@ impl Guard {
         parents: impl IntoIterator<Item = (String, u16)>,
     ) -> Self {
         let named = urls.into_iter().filter_map(host_and_port).chain(parents);
+        let named: HashSet<_> = named
+            .map(|(host, port)| (host.to_ascii_lowercase(), port))
+            .collect();
         Self {
-            named: Arc::new(named.collect()),
+            neighbours: Arc::new(Neighbours {
+                hosts: named.iter().map(|(host, _)| host.clone()).collect(),
+                ..Neighbours::default()
+            }),
+            named: Arc::new(named),
         }
+    }
+
+    /// The guard that lets redirects and registries of `upstreams` lead into private networks as well, where the settings say so.
+    pub(super) fn with_rules_of(mut self, upstreams: &[Upstream]) -> Self {
+        let rules = upstreams
+            .iter()
+            .filter_map(|upstream| upstream.redirect_hosts.as_deref());
+        let registries = upstreams
+            .iter()
+            .filter(|upstream| upstream.kind == Kind::Registry);
+        self.neighbours = Arc::new(Neighbours {
+            hosts: self.neighbours.hosts.clone(),
+            redirects: rules
+                .map(|hosts| NoProxy::parse(hosts.iter().map(String::as_str)))
+                .collect(),
+            realms: registries.map(Realms::of).collect(),
+        });
+        self
     }
 
     /// Whether `url` may be contacted as far as its text shows; names are judged again when resolved.
     pub(super) fn allows(&self, url: &Url) -> bool {
         let is_named = || host_and_port(url).is_some_and(|pair| self.named.contains(&pair));
-        let allows_address = |address: IpAddr| !is_metadata(address) && (!is_guarded(address) || is_named());
+        let Some(end) = url.host_str().zip(url.port_or_known_default()) else {
+            return false;
+        };
+        let allows_address = |address: IpAddr| self.allows_address(end, address, is_named());
         match url.host() {
             Some(Host::Ipv4(address)) => allows_address(address.into()),
             Some(Host::Ipv6(address)) => allows_address(address.into()),
@@ -66,7 +111,7 @@ impl Guard {
         let is_named = self.names_address(host, port);
         let allowed: Vec<_> = found
             .iter()
-            .filter(|address| !is_metadata(**address) && (is_named || !is_guarded(**address)))
+            .filter(|address| self.allows_address((host, port), **address, is_named))
             .map(|address| SocketAddr::new(*address, port))
             .collect();
         if allowed.is_empty() {
@@ -75,11 +120,28 @@ impl Guard {
         Ok(allowed)
     }
 
+    /// Whether `host`, found at `address`, may be contacted there; `is_named` where an upstream names this very address.
+    fn allows_address(&self, (host, port): (&str, u16), address: IpAddr, is_named: bool) -> bool {
+        !is_metadata(address)
+            && (!is_guarded(address) || is_named)
+            && (!is_private(address) || self.neighbours.know(host, port, address))
+    }
+
     /// Whether an upstream names `host` itself, an address or a local name, with `port`. A domain name that an upstream names
     /// is no permission for whatever address it resolves to: who answers for the name would choose it.
     fn names_address(&self, host: &str, port: u16) -> bool {
         let is_literal = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         (is_literal || is_local_name(host)) && self.named.contains(&(host.to_ascii_lowercase(), port))
+    }
+}
+
+impl Neighbours {
+    /// Whether `host`, found at `address`, is one of them.
+    fn know(&self, host: &str, port: u16, address: IpAddr) -> bool {
+        let is_listed = |rule: &NoProxy| rule.exempts(host, port) || rule.exempts(&address.to_string(), port);
+        self.hosts.contains(&host.to_ascii_lowercase())
+            || self.redirects.iter().any(is_listed)
+            || self.realms.iter().any(|realms| realms.cover(host, port))
     }
 }
 
@@ -111,7 +173,7 @@ fn is_metadata_name(name: &str) -> bool {
 
 /// Whether an address is that of a cloud's metadata service, which hands out the credentials of this host.
 fn is_metadata(address: IpAddr) -> bool {
-    const V4: [Ipv4Addr; 5] = [
+    const V4: [Ipv4Addr; 6] = [
         Ipv4Addr::new(169, 254, 169, 254),
         // Credentials of containers and pods at Amazon.
         Ipv4Addr::new(169, 254, 170, 2),
@@ -119,6 +181,8 @@ fn is_metadata(address: IpAddr) -> bool {
         // Alibaba's stands in the shared address space (RFC 6598), Oracle's in that for protocols (RFC 6890).
         Ipv4Addr::new(100, 100, 100, 200),
         Ipv4Addr::new(192, 0, 0, 192),
+        // Azure's, a public address that leads to the host below the machine.
+        Ipv4Addr::new(168, 63, 129, 16),
     ];
     const V6: [Ipv6Addr; 3] = [
         Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
@@ -144,6 +208,14 @@ fn is_guarded(address: IpAddr) -> bool {
                     || embedded(v6).any(is_guarded_v4)
             }
         }
+}
+
+/// Whether an address is one of somebody's own network (RFC 1918, RFC 4193).
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private(),
+        IpAddr::V6(v6) => v6.is_unique_local() || embedded(v6).any(|v4| v4.is_private()),
+    }
 }
 
 fn is_guarded_v4(v4: Ipv4Addr) -> bool {
@@ -198,7 +270,53 @@ mod tests {
         assert!(!allows("https://pkg.example/", "http://[::ffff:127.0.0.1]/"));
         assert!(!allows("https://pkg.example/", "http://0.0.0.0/"));
         assert!(allows("https://pkg.example/", "https://cdn.example/"));
-        assert!(allows("https://pkg.example/", "http://10.0.0.1/"));
+    }
+
+    #[test]
+    fn p19_private_networks_are_open_to_the_hosts_that_upstreams_name_and_to_no_target_of_a_redirect() {
+        assert!(allows("http://10.0.0.1/", "http://10.0.0.1:8080/x"));
+        for other in [
+            "http://10.0.0.1/",
+            "http://192.168.1.1/",
+            "http://[fd00::1]/",
+            "http://[::ffff:172.16.0.1]/",
+        ] {
+            assert!(!allows("https://pkg.example/", other), "{other}");
+        }
+        let guard = Guard::new(
+            [&Url::parse("https://pkg.example/").unwrap()],
+            [("Parent.example".into(), 3128)],
+        );
+        for (host, may) in [
+            ("pkg.example", true),
+            ("parent.example", true),
+            ("cdn.example", false),
+        ] {
+            let found = [IpAddr::from([10, 0, 0, 1])];
+            assert_eq!(guard.permitted(host, 443, &found).is_ok(), may, "{host}");
+            let public = [IpAddr::from([203, 0, 113, 1])];
+            assert!(guard.permitted(host, 443, &public).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn p19_redirect_hosts_and_token_services_may_be_in_private_networks() {
+        let mut files: Upstream = "files=https://pkg.example/".parse().unwrap();
+        files.redirect_hosts = Some(vec!["cdn.example".into(), "192.168.7.0/24".into()]);
+        let mut hub: Upstream = "hub=https://registry.hub.example/".parse().unwrap();
+        hub.kind = Kind::Registry;
+        let guard = Guard::default().with_rules_of(&[files, hub]);
+        for (host, address, may) in [
+            ("eu.cdn.example", [10, 0, 0, 1], true),
+            ("other.example", [192, 168, 7, 9], true),
+            ("other.example", [192, 168, 8, 9], false),
+            ("auth.hub.example", [10, 0, 0, 2], true),
+            ("auth.other.example", [10, 0, 0, 2], false),
+            ("cdn.example", [127, 0, 0, 1], false),
+        ] {
+            let found = [IpAddr::from(address)];
+            assert_eq!(guard.permitted(host, 443, &found).is_ok(), may, "{host}");
+        }
     }
 
     #[test]
@@ -207,6 +325,7 @@ mod tests {
             "http://169.254.169.254/",
             "http://[fd00:ec2::254]/",
             "http://[::ffff:169.254.169.254]/",
+            "http://168.63.129.16/",
             "http://[64:ff9b::a9fe:a9fe]/",
             "http://metadata.google.internal/",
         ] {
