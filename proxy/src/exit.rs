@@ -4,6 +4,8 @@
 pub const DONE: u8 = 0;
 /// A bug: something happened that no other code describes.
 pub const BUG: u8 = 1;
+/// The diagnosis of `doctor` is that clients will fail. The number is that of a bug, as with other programs that check.
+pub const UNHEALTHY: u8 = 1;
 /// Wrong usage or settings.
 pub const USAGE: u8 = 2;
 /// This host refuses: a port in use, a folder that cannot be written, a foreign store.

@@ -16,6 +16,7 @@ pub mod cache_status;
 pub mod cli;
 pub mod conditional;
 pub mod deliver;
+pub mod doctor;
 pub mod ecosystem;
 pub mod exit;
 pub mod fill;
@@ -35,7 +36,9 @@ pub mod reload;
 pub mod respond;
 pub mod route;
 pub mod settings;
+pub mod setup;
 pub mod store;
 pub mod tls;
+pub mod view;
 
 pub use app::{App, StartError};

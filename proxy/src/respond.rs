@@ -6,6 +6,7 @@ use kato_shared::{api::Problem, chain::Chain};
 
 use crate::{
     deliver::Payload,
+    ecosystem::unserved::Unserved,
     fill::FillError,
     origin::{ErrorKind, OriginError},
     pipeline::OutOfPlace,
@@ -266,6 +267,75 @@ pub fn content_too_large(most: kato_shared::settings::ByteSize) -> Problem {
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("a request may have {most} of content"),
         Some("request_content in the section [limits] of proxy.toml is the bound".into()),
+    )
+}
+
+/// A client that nothing can be said to.
+pub fn not_set_up(detail: &str) -> Problem {
+    describe(
+        "not-set-up",
+        "no such client, or nothing for it",
+        StatusCode::NOT_FOUND,
+        detail.into(),
+        Some("/-/setup/ lists the clients that there is something for".into()),
+    )
+}
+
+/// What package clients ask for beside packages.
+pub fn unserved(why: Unserved, upstream: &str) -> Response<Payload> {
+    let (title, status, hint) = match why {
+        Unserved::Upload => (
+            "nothing can be published through a cache",
+            StatusCode::METHOD_NOT_ALLOWED,
+            "publish to the index itself, and only install through this server".to_owned(),
+        ),
+        Unserved::Git => (
+            "git is not served",
+            StatusCode::NOT_FOUND,
+            format!(
+                "use the sparse index: registry = \"sparse+…/{upstream}/\"; fetch repositories from their own host"
+            ),
+        ),
+        Unserved::Audit => (
+            "audits are not served",
+            StatusCode::NOT_FOUND,
+            "set audit=false in npmrc; a cache has no database of advisories".to_owned(),
+        ),
+    };
+    let detail =
+        format!("the upstream `{upstream}` is an index of packages, and GET and HEAD are what installs them");
+    let mut response = problem(&describe("unserved", title, status, detail, Some(hint)));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// An index names a host for its archives that nothing is known of.
+pub fn archives_unknown(url: &str, archives: &str) -> Problem {
+    describe(
+        "archives-unknown",
+        "archives at a host that is not configured",
+        StatusCode::BAD_GATEWAY,
+        format!("{url} says that archives are at {archives}, a host of no configured upstream"),
+        Some(format!(
+            "add [[upstream]] with a name, kind = \"generic\" and urls = [\"{archives}\"] to proxy.toml"
+        )),
+    )
+}
+
+/// A document whose links have to be rewritten is none.
+pub fn document_unusable(url: &str, error: &(dyn std::error::Error + 'static)) -> Problem {
+    describe(
+        "document-unusable",
+        "upstream document not usable",
+        StatusCode::BAD_GATEWAY,
+        format!("{url}: {}", Chain(error)),
+        Some(
+            "is the kind of the upstream right? rewrite_links = false passes its documents on as they are"
+                .into(),
+        ),
     )
 }
 

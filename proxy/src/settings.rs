@@ -341,7 +341,7 @@ impl Settings {
     /// The hosts that CONNECT is opened for.
     pub fn intercepted_hosts(&self) -> Hosts {
         let upstreams = self.upstreams.iter().filter(|upstream| upstream.intercept);
-        let bases = upstreams.flat_map(|upstream| &upstream.urls);
+        let bases = upstreams.flat_map(|upstream| upstream.urls.iter().chain(&upstream.file_urls));
         bases.filter_map(|base| base.url().host_str()).collect()
     }
 
@@ -379,7 +379,11 @@ impl Settings {
             {
                 return Err(InvalidSettings::CredentialsWithoutProxy(upstream.name.clone()));
             }
-            if let Some(clear) = upstream.urls.iter().find(|base| base.url().scheme() != "https")
+            if let Some(clear) = upstream
+                .urls
+                .iter()
+                .chain(&upstream.file_urls)
+                .find(|base| base.url().scheme() != "https")
                 && upstream.intercept
             {
                 return Err(InvalidSettings::InterceptInClear {

@@ -1,8 +1,12 @@
 //! SHA-256 digests in the OCI notation `sha256:<64 hex>`; no digest travels as a `String`.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    io::{self, Read},
+    str::FromStr,
+};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, SHA256, SHA512};
 use serde::{Deserialize, Serialize};
 
 /// A SHA-256 digest. Displays as `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor digests).
@@ -102,6 +106,26 @@ fn nibble(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
+/// SHA-512 of all that `content` has: for promises that others make by it. Our own digests are [`Digest`].
+///
+/// # Errors
+/// When `content` cannot be read to its end.
+pub fn sha512(mut content: impl Read) -> io::Result<[u8; 64]> {
+    let mut hashing = Context::new(&SHA512);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hashing.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut bytes = [0_u8; 64];
+    bytes.copy_from_slice(hashing.finish().as_ref());
+    Ok(bytes)
+}
+
 /// Computes a [`Digest`] piece by piece.
 #[derive(Clone)]
 pub struct Hasher(Context);
@@ -142,6 +166,13 @@ mod tests {
     use super::*;
 
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn sha512_of_a_known_text_is_the_published_one() {
+        let digest = sha512(&b"abc"[..]).unwrap();
+        assert_eq!(digest[..4], [0xdd, 0xaf, 0x35, 0xa1]);
+        assert_eq!(digest[60..], [0xa5, 0x4c, 0xa4, 0x9f]);
+    }
 
     #[test]
     fn the_digest_of_nothing_is_the_published_one() {

@@ -6,6 +6,8 @@
 mod admin;
 mod ca;
 mod client;
+mod client_config;
+mod doctor;
 mod serve;
 mod store;
 
@@ -41,6 +43,10 @@ enum Verb {
     Serve(SettingsArgs),
     /// Check the settings and print the ones in force.
     CheckConfig(SettingsArgs),
+    /// What a client has to be told to use this server: apt, docker, pip, …
+    ClientConfig(client_config::ClientConfigArgs),
+    /// On a client's machine: can it reach the cache, and what would lead a client past it?
+    Doctor(doctor::DoctorArgs),
     /// Statistics of the running proxy.
     Stats(AdminArgs),
     /// List what the running proxy has stored.
@@ -111,6 +117,8 @@ pub fn run() -> u8 {
     match Cli::parse().verb {
         Verb::Serve(args) => serve::serve(args),
         Verb::CheckConfig(args) => check_config(&args),
+        Verb::ClientConfig(args) => client_config::client_config(&args),
+        Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Stats(args) => client::stats(&args),
         Verb::Ls(args) => client::ls(&args),
         Verb::Show(args) => client::show(&args),

@@ -17,21 +17,30 @@
 //!   said before is dropped by the caller.
 
 mod apt;
+pub mod cargo;
+pub(crate) mod html;
 mod lesson;
+pub mod npm;
 pub mod oci;
 mod paths;
+pub mod pypi;
 mod sidecar;
+mod taught;
 pub mod tuf;
 mod unpack;
+pub mod unserved;
 
-use std::io::Read;
+use std::{io::Read, ops::Range};
 
+use serde_json::value::RawValue;
 use url::Url;
 
 use crate::settings::{Kind, Upstream};
 
 pub use lesson::{Document, Known, Lesson, LessonError, Lessons, MOST_LESSONS};
+use paths::hex;
 pub use paths::known_digest;
+pub use taught::{Integrity, Taught};
 pub use unpack::{EXPANSION_LIMIT, unpack};
 
 /// The name under which the generations of a document are counted, if the document at `path`, below the base URL of
@@ -41,7 +50,9 @@ pub use unpack::{EXPANSION_LIMIT, unpack};
 pub fn teacher(upstream: &Upstream, path: &str) -> Option<String> {
     let of_its_kind = match upstream.kind {
         Kind::Packages => apt::teacher(path),
-        Kind::Release | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => None,
+        Kind::Pypi => path.ends_with('/').then(|| path.to_owned()),
+        Kind::Cargo => cargo::is_index_file(path).then(|| path.to_owned()),
+        Kind::Release | Kind::Registry | Kind::Npm | Kind::Generic => None,
     };
     of_its_kind.or_else(|| upstream.is_sidecar(path).then(|| path.to_owned()))
 }
@@ -50,12 +61,12 @@ pub fn teacher(upstream: &Upstream, path: &str) -> Option<String> {
 pub fn is_taught(upstream: &Upstream, path: &str) -> bool {
     let has_documents = match upstream.kind {
         Kind::Packages => true,
-        Kind::Release | Kind::Registry | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Generic => {
-            !upstream.digests.is_empty()
-        }
+        Kind::Pypi => !path.ends_with('/'),
+        Kind::Cargo => !cargo::is_index_file(path) && !path.ends_with("config.json"),
+        Kind::Release | Kind::Registry | Kind::Npm | Kind::Generic => false,
     };
     // What carries its digest needs no lesson.
-    has_documents && known_digest(upstream.kind, path).is_none()
+    (has_documents || !upstream.digests.is_empty()) && known_digest(upstream.kind, path).is_none()
 }
 
 /// Whether some path of an upstream of `kind` is taught at all.
@@ -87,6 +98,10 @@ pub fn by_hash(url: &Url, digest: &kato_shared::Digest) -> Url {
 pub fn lessons<'d>(document: &Document<'d>, content: Box<dyn Read + Send + 'd>) -> Lessons<'d> {
     match document.upstream.kind {
         Kind::Packages if apt::teacher(document.path).is_some() => apt::lessons(document, content),
+        Kind::Pypi if document.path.ends_with('/') => taught::lessons(document.upstream, content, |page| {
+            pypi::lessons(document.url, page)
+        }),
+        // What a crate's file teaches depends on another document, too: see `archives`.
         _ if document.upstream.is_sidecar(document.path) => sidecar::lessons(document, content),
         Kind::Packages
         | Kind::Release
@@ -98,8 +113,24 @@ pub fn lessons<'d>(document: &Document<'d>, content: Box<dyn Read + Send + 'd>) 
     }
 }
 
+/// What the index file of a crate, whose bytes `content` are, teaches about archives at the addresses of `config`.
+pub fn archives<'d>(
+    document: &Document<'d>,
+    content: Box<dyn Read + Send + 'd>,
+    config: &'d cargo::Config,
+) -> Lessons<'d> {
+    taught::lessons(document.upstream, content, |file| cargo::lessons(config, file))
+}
+
+/// Where `part`, which was read out of `document` without being copied, stands in it.
+fn span_of(document: &[u8], part: &RawValue) -> Range<usize> {
+    let start = part.get().as_ptr().addr() - document.as_ptr().addr();
+    start..start + part.get().len()
+}
+
 /// Whether `url` is at the origin and below the base path of one of the URLs of `upstream`.
 pub fn is_own(upstream: &Upstream, url: &Url) -> bool {
-    let mut bases = upstream.urls.iter().map(crate::settings::BaseUrl::url);
-    bases.any(|base| base.origin() == url.origin() && url.path().starts_with(base.path()))
+    upstream
+        .all_urls()
+        .any(|base| base.origin() == url.origin() && url.path().starts_with(base.path()))
 }

@@ -24,7 +24,7 @@ pub fn known_digest(kind: Kind, path: &str) -> Option<Digest> {
 }
 
 /// 64 hexadecimal digits, and nothing else.
-fn hex(text: &str) -> Option<Digest> {
+pub(super) fn hex(text: &str) -> Option<Digest> {
     let is_bare = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_bare.then(|| text.parse().ok())?
 }

@@ -48,6 +48,7 @@ use crate::{
     deliver::{BodyError, FramedBody, ResponseBody, ZeroCopyStream},
     front::{self, Rest, Wire},
     pipeline::{Current, Intercept},
+    view::OverTls,
 };
 
 /// Room for what hyper reads at once. More than a head may have, so that the head's own limit speaks first.
@@ -121,11 +122,11 @@ where
             return Ok(None);
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.http2(stream, |_| {}).await.map(|()| None)
+            self.http2(stream, over_tls).await.map(|()| None)
         } else {
             let read = Bytes::new();
             match self.front(Rest { stream, read }).await {
-                Some(rest) => self.http1(rest.read, rest.stream, |_| {}).await,
+                Some(rest) => self.http1(rest.read, rest.stream, over_tls).await,
                 None => Ok(None),
             }
         }
@@ -309,6 +310,11 @@ where
         }
         Ok(())
     }
+}
+
+/// Marks a request that came by the door with TLS.
+fn over_tls(request: &mut Request<Incoming>) {
+    request.extensions_mut().insert(OverTls);
 }
 
 /// A body whose end is the end of the exchange.

@@ -21,7 +21,7 @@ use super::{
     profile::Profile,
     tls::Tls,
 };
-use crate::settings::{BaseUrl, NoProxy, Settings, Upstream};
+use crate::settings::{NoProxy, Settings, Upstream};
 
 /// See the module.
 #[derive(Debug)]
@@ -52,11 +52,11 @@ impl Setup {
         for upstream in &settings.upstreams {
             rules.push((upstream, Parents::of(&settings.origins, upstream)?));
         }
-        let urls = settings.upstreams.iter().flat_map(|upstream| &upstream.urls);
+        let urls = settings.upstreams.iter().flat_map(Upstream::all_urls);
         let named = rules.iter().flat_map(|(_, parents)| parents.named());
         let named = named.chain(settings.upstreams.iter().flat_map(token_services));
         let connector = Connector {
-            guard: Guard::new(urls.map(BaseUrl::url), named).with_rules_of(&settings.upstreams),
+            guard: Guard::new(urls, named).with_rules_of(&settings.upstreams),
             resolver,
             winners: Winners::default(),
             patience: settings.limits.connect_timeout.get(),

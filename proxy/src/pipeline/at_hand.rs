@@ -20,6 +20,7 @@ use super::{
     groups::{is_document, is_member},
     retrieve::found,
     shown_if_wanted,
+    viewed::view_of,
 };
 use crate::{
     admission::Slot,
@@ -95,10 +96,7 @@ impl Pipeline {
             return None;
         }
         let slot = self.place(client)?;
-        let line = (&asked.method, &asked.uri, asked.version);
-        let Ok(Route::Target(target)) = self.admit(line, (&asked.headers, client)) else {
-            return None;
-        };
+        let target = self.shown_as_stored(asked, client)?;
         fields::strip_unkeyed(&mut asked.headers);
         let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
@@ -147,6 +145,15 @@ impl Pipeline {
             slot,
             lasting,
         })
+    }
+
+    /// The target of a request that may be answered from the store. What is shown otherwise than it is stored is made for each answer.
+    fn shown_as_stored(&self, asked: &request::Parts, client: IpAddr) -> Option<Arc<Target>> {
+        let line = (&asked.method, &asked.uri, asked.version);
+        match self.admit(line, (&asked.headers, client)) {
+            Ok(Route::Target(target)) if view_of(&target, &asked.uri).is_none() => Some(target),
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// The answer that a request with exactly these bytes got a moment ago and would get again; its head is left in `head`.

@@ -233,7 +233,7 @@ impl Pipeline {
     }
 
     /// Fetches what of the generation is missing and was used of the generation `before`; false when something cannot be had.
-    async fn complete(&self, target: &Target, lessons: &[(String, Known)], before: Digest) -> bool {
+    async fn complete(&self, target: &Arc<Target>, lessons: &[(String, Known)], before: Digest) -> bool {
         let (store, all) = (self.0.store.clone(), lessons.to_vec());
         let outdated = match spawn_blocking(move || store.outdated(&all, before)).await {
             Ok(Ok(outdated)) => outdated,
@@ -244,7 +244,7 @@ impl Pipeline {
             Err(_stopping) => return false,
         };
         for index in outdated {
-            if !self.fetch_index(&index).await {
+            if !self.fetch_index(target, &index).await {
                 tracing::info!(url = %target.key.shown(), index = %index.key, "an index of the new generation cannot be had");
                 return false;
             }
@@ -253,7 +253,7 @@ impl Pipeline {
     }
 
     /// Brings one index into the store, under its `by-hash` name at least.
-    async fn fetch_index(&self, index: &Outdated) -> bool {
+    async fn fetch_index(&self, target: &Arc<Target>, index: &Outdated) -> bool {
         let Some(url) = index
             .key
             .strip_prefix("GET ")
@@ -261,26 +261,23 @@ impl Pipeline {
         else {
             return true;
         };
-        let Some(target) = self.target_of(&url) else {
-            return true;
-        };
         let by_hash = |digest: &Digest| ecosystem::by_hash(&url, digest);
         // What clients of the old generation have keeps a name that nothing takes away.
         if let Some(old) = &index.before {
             let key = format!("GET {}", by_hash(old));
-            let _named = self
-                .0
-                .store
-                .lookup_content(&key, *old, true, self.sharable(&target))
-                .await;
+            let sharable = self.sharable(target);
+            let _named = self.0.store.lookup_content(&key, *old, true, sharable).await;
         }
         let wanted = by_hash(&index.known.digest);
         for from in [&wanted, &url] {
             self.fetch_into_store(from, index.known).await;
             let key = format!("GET {wanted}");
-            let sharable = self.sharable(&target);
-            let digest = index.known.digest;
-            let found = self.0.store.lookup_content(&key, digest, true, sharable).await;
+            let sharable = self.sharable(target);
+            let found = self
+                .0
+                .store
+                .lookup_content(&key, index.known.digest, true, sharable)
+                .await;
             if !found.heads().is_empty() {
                 return true;
             }
@@ -288,17 +285,11 @@ impl Pipeline {
         false
     }
 
-    fn target_of(&self, url: &Url) -> Option<Arc<Target>> {
-        let uri: Uri = url.as_str().parse().ok()?;
-        match self.0.router.route(&Method::GET, &uri) {
-            Ok(Route::Target(target)) => Some(target),
-            Ok(Route::Tunnel { .. } | Route::Intercept { .. } | Route::RegistryBase) | Err(_) => None,
-        }
-    }
-
     /// Downloads `url`, whose content is known, and waits until it is stored, or not.
     async fn fetch_into_store(&self, url: &Url, known: Known) {
-        let Some(target) = self.target_of(url) else {
+        let uri: Option<Uri> = url.as_str().parse().ok();
+        let route = uri.and_then(|uri| self.0.router.route(&Method::GET, &uri).ok());
+        let Some(Route::Target(target)) = route else {
             return;
         };
         let ask = Arc::new(Ask {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{
     Pipeline,
     fetch::{Flight, LedOutcome, announced_length, tell},
+    integrity::Landed,
     shared::{Filling, Shared},
     tags::announced,
 };
@@ -229,7 +230,8 @@ impl Pipeline {
     }
 
     async fn commit(&self, flight: &mut Flight, body: Temporary, (head, content): (Stored, ContentRef)) {
-        if flight.permit.is_tainted() {
+        let landed = Landed::File(Arc::clone(body.file()));
+        if flight.permit.is_tainted() || self.breaks_promise(&flight.ask.target, landed).await {
             return;
         }
         let key = flight.ask.target.key.to_string();

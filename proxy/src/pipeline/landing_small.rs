@@ -9,6 +9,7 @@ use kato_shared::{Digest, chain::Chain};
 use super::{
     Pipeline,
     fetch::{Flight, LedOutcome, tell},
+    integrity::Landed,
     landing::Heads,
     shared::{Shared, Whole},
 };
@@ -100,7 +101,8 @@ impl Pipeline {
         (content, body): (ContentRef, Bytes),
         place: Place,
     ) {
-        if flight.permit.is_tainted() {
+        let landed = Landed::Bytes(body.clone());
+        if flight.permit.is_tainted() || self.breaks_promise(&flight.ask.target, landed).await {
             return;
         }
         let key = flight.ask.target.key.to_string();

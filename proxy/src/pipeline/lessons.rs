@@ -30,14 +30,21 @@ use url::Url;
 
 use super::{Pipeline, shared::Shared};
 use crate::{
-    ecosystem::{self, Document, Known, Lesson, LessonError},
+    ecosystem::{
+        self, Document, Known, Lesson, LessonError,
+        cargo::{self, Config},
+    },
     key::CacheKey,
     route::Target,
+    settings::Kind,
     store::{Content, ContentRef, LearnError, Responses, Store},
 };
 
 /// How long a request waits for a lesson. The largest index of a distribution is read in a second or two.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most bytes of an index's `config.json`, which has some hundred.
+const MOST_CONFIG: u64 = 64 << 10;
 
 /// The lessons under way; all generations of the settings share them.
 #[derive(Debug, Default)]
@@ -150,13 +157,38 @@ impl Pipeline {
                 return;
             };
             let store = pipeline.0.store.clone();
+            let config = pipeline.crate_config(&target).await;
             // It ends with an error only when the process does.
             let _stopping = spawn_blocking(move || {
-                take_in(&store, &target, content, bytes);
+                take_in(&store, &target, (content, bytes), config.as_ref());
                 drop(noted);
             })
             .await;
         });
+    }
+
+    /// The `config.json` of the index that `target` is of, where it is stored: it says what a crate's file is about.
+    async fn crate_config(&self, target: &Target) -> Option<Config> {
+        if target.upstream.kind != Kind::Cargo || !cargo::is_index_file(&target.path) {
+            return None;
+        }
+        // The files of crates stand below the folder of `config.json`: `index/config.json`, `index/se/rd/serde`.
+        let url = Url::parse(target.key.uri()).ok()?;
+        let levels = cargo::levels(url.path());
+        let config = url.join(&format!("{}config.json", "../".repeat(levels))).ok()?;
+        let key = CacheKey::new(&Method::GET, &config.as_str().parse().ok()?).ok()?;
+        let entry = self.0.store.lookup(key.as_str()).await;
+        let stored = entry.responses().find(|one| one.head.status == StatusCode::OK)?;
+        let content = self.0.store.content(stored.content).await?;
+        let read = spawn_blocking(move || {
+            let mut document = Vec::new();
+            reader(content)
+                .take(MOST_CONFIG)
+                .read_to_end(&mut document)
+                .ok()?;
+            Config::read(&document).ok()
+        });
+        read.await.ok()?
     }
 
     /// What the store has for `target` without waiting: `None` while a lesson is under way, or when it has other content than is
@@ -216,7 +248,7 @@ pub(super) fn known(target: &Target, entry: &Responses) -> Option<Known> {
 }
 
 /// Reads the document and writes down what it teaches. Blocks.
-fn take_in(store: &Store, target: &Target, content: ContentRef, bytes: Content) {
+fn take_in(store: &Store, target: &Target, (content, bytes): (ContentRef, Content), config: Option<&Config>) {
     let (Some(teacher), Ok(url)) = (teacher(target), Url::parse(target.key.uri())) else {
         return;
     };
@@ -228,8 +260,11 @@ fn take_in(store: &Store, target: &Target, content: ContentRef, bytes: Content) 
         url: &url,
         path: &target.path,
     };
-    let lessons = ecosystem::lessons(&document, reader(bytes))
-        .filter_map(|lesson| lesson.map(|lesson| keyed(&lesson)).transpose());
+    let lessons = match config {
+        Some(config) => ecosystem::archives(&document, reader(bytes), config),
+        None => ecosystem::lessons(&document, reader(bytes)),
+    };
+    let lessons = lessons.filter_map(|lesson| lesson.map(|lesson| keyed(&lesson)).transpose());
     match store.learn((&teacher, content.digest), lessons) {
         Ok(count) => tracing::debug!(url = %target.key.shown(), count, "a document has taught digests"),
         Err(error @ LearnError::Document(LessonError::Read(_) | LessonError::Damaged { .. })) => {
@@ -260,7 +295,7 @@ pub(super) fn keyed(lesson: &Lesson) -> Option<(String, Known)> {
     Some((key.to_string(), lesson.known))
 }
 
-fn reader(content: Content) -> Box<dyn Read + Send> {
+pub(super) fn reader(content: Content) -> Box<dyn Read + Send> {
     match content {
         Content::Memory(body) => Box::new(Cursor::new((*body).clone())),
         Content::File { file, in_use, .. } => Box::new(InFile {

@@ -11,7 +11,9 @@
 //! loop        before anything is asked of an upstream
 //! intercept   CONNECT to a host that is opened: what comes out of it begins at the top again
 //! tunnel      any other CONNECT has no target that could be stored
+//! unserved    what package clients ask for and a cache cannot give
 //! forward     methods that the store cannot answer; they may invalidate
+//! viewed      documents of package indexes by mirror path: retrieved, then their links rewritten
 //! retrieve    GET and HEAD: store, policy, collapse, origin
 //! finish      Via, Cache-Status, Date: the same for every answer
 //! ```
@@ -33,6 +35,7 @@ mod forward;
 mod groups;
 mod idle;
 mod inside;
+mod integrity;
 mod intercept;
 mod landing;
 mod landing_small;
@@ -49,6 +52,7 @@ mod shared;
 mod side_trip;
 mod tags;
 mod tunnel;
+mod viewed;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -63,6 +67,7 @@ use crate::{
     admission::{Admission, Slot},
     cache_status::CacheStatus,
     deliver::{Payload, Record, ResponseBody, SpanQueue},
+    ecosystem::unserved::unserved,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
@@ -363,14 +368,26 @@ impl Pipeline {
             Route::RegistryBase => (door::base(), Counted::default()),
             Route::Target(target) => {
                 let counted = self.counted(&target);
-                let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-                    let (parts, _no_content) = request.into_parts();
-                    self.answer_retrieval(parts, target, client).await
-                } else {
-                    self.forward(request, &target).await
-                };
-                (answer, counted)
+                (self.answer_about(target, request, client).await, counted)
             }
+        }
+    }
+
+    async fn answer_about(&self, target: Arc<Target>, request: Request<Incoming>, client: IpAddr) -> Answer {
+        let (kind, query) = (target.upstream.kind, request.uri().query());
+        if let Some(why) = unserved(kind, request.method(), &target.path, query) {
+            let refusal = respond::unserved(why, target.upstream.name.as_str());
+            return Answer::generated(refusal, Outcome::Refused, "unserved");
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return self.forward(request, &target).await;
+        }
+        let view = viewed::view_of(&target, request.uri());
+        let base = view.and_then(|_| self.server_base(&request));
+        let (parts, _no_content) = request.into_parts();
+        match view {
+            Some(view) => self.answer_view((parts, client), target, view, base).await,
+            None => self.answer_retrieval(parts, target, client).await,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Uri, uri::Authority};
 use url::Url;
 
-use super::{RouteError, Target, bases, below, finish};
+use super::{RouteError, Target, bases, below, below_bases, finish};
 use crate::settings::Upstream;
 
 /// The target of `scheme://authority` and the path and query of `uri`.
@@ -37,7 +37,12 @@ pub(super) fn target(
             suffix.push('?');
             suffix.push_str(query);
         }
-        return below(upstream, &suffix);
+        // Files stand at one URL each; only `urls` are alternatives to one another.
+        return if upstream.file_urls.iter().any(|file| file.url() == *base) {
+            below_bases(upstream, &[*base], &suffix)
+        } else {
+            below(upstream, &suffix)
+        };
     }
     // Beside every base path, but on a configured host: asked there and nowhere else.
     let (upstream, base) = of_host.first().ok_or_else(|| RouteError::UnknownHost {

@@ -2,7 +2,7 @@
 //!
 //! Those who come from apt-cacher-ng keep their paths: `/<host>/…` and `/HTTPS///<host>/…`. The name of an upstream comes first.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{Uri, uri::Authority};
 
@@ -15,6 +15,7 @@ pub(super) fn target(upstreams: &[Arc<Upstream>], uri: &Uri) -> Result<Target, R
     let (name, rest) = split(whole.trim_start_matches('/'));
     if matches!(name, "http" | "https") {
         let (host, rest) = split(rest);
+        let host = with_delimiters(host);
         let authority: Authority = host.parse().map_err(|_no_host| super::bad(uri))?;
         let rest: Uri = format!("/{rest}").parse().map_err(|_no_path| super::bad(uri))?;
         return forward::target(upstreams, name, &authority, &rest);
@@ -42,6 +43,25 @@ pub(super) fn target(upstreams: &[Arc<Upstream>], uri: &Uri) -> Result<Target, R
         | RouteError::TunnelPort { .. }
         | RouteError::Registry(_) => error,
     })
+}
+
+/// The host segment as an authority is written: pip escapes the colon before the port and the brackets of an address, which
+/// are plain characters of a path to others.
+fn with_delimiters(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let mut plain = segment.to_owned();
+    for (escapes, character) in [
+        (["%3A", "%3a"], ":"),
+        (["%5B", "%5b"], "["),
+        (["%5D", "%5d"], "]"),
+    ] {
+        for escape in escapes {
+            plain = plain.replace(escape, character);
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// The first segment, and what follows its slash; a query belongs to what follows.

@@ -30,7 +30,7 @@ use crate::{
     key::CacheKey,
     recent::{Held, Recent},
     registry::{Place, Refused, is_door},
-    settings::{Kind, Settings, Upstream, UpstreamName},
+    settings::{BaseUrl, Kind, Settings, Upstream, UpstreamName},
 };
 
 /// Where requests may go.
@@ -196,6 +196,12 @@ impl Router {
             .is_ok_and(|url| bases(&self.upstreams).any(|(_, base)| forward::is_same_host(base, &url)))
     }
 
+    /// Whether `url` is at the host and port of an upstream.
+    pub fn serves(&self, url: &Url) -> bool {
+        matches!(url.scheme(), "http" | "https")
+            && bases(&self.upstreams).any(|(_, base)| forward::is_same_host(base, url))
+    }
+
     fn tunnel(&self, authority: &Authority) -> Result<Route, RouteError> {
         let host = authority.host().to_ascii_lowercase();
         let port = authority.port_u16().unwrap_or(443);
@@ -232,19 +238,23 @@ impl Router {
 fn bases(upstreams: &[Arc<Upstream>]) -> impl Iterator<Item = (&Arc<Upstream>, &Url)> {
     upstreams
         .iter()
-        .flat_map(|upstream| upstream.urls.iter().map(move |base| (upstream, base.url())))
+        .flat_map(|upstream| upstream.all_urls().map(move |base| (upstream, base)))
 }
 
 /// The target `suffix` (path and query below the base URLs) of `upstream`.
 fn below(upstream: &Arc<Upstream>, suffix: &str) -> Result<Target, RouteError> {
+    let bases: Vec<&Url> = upstream.urls.iter().map(BaseUrl::url).collect();
+    below_bases(upstream, &bases, suffix)
+}
+
+/// The target `suffix` at each of `bases`, which are the upstream's.
+fn below_bases(upstream: &Arc<Upstream>, bases: &[&Url], suffix: &str) -> Result<Target, RouteError> {
     let bad = || RouteError::BadTarget {
         target: suffix.to_owned(),
     };
-    let candidates = upstream
-        .urls
+    let candidates = bases
         .iter()
         .map(|base| {
-            let base = base.url();
             // Slashes at the front stay: `//a` and `/a` are two resources (RFC 3986 §6.2.2 does not make them one).
             let joined = Url::parse(&format!("{base}{suffix}")).ok();
             joined
@@ -256,8 +266,8 @@ fn below(upstream: &Arc<Upstream>, suffix: &str) -> Result<Target, RouteError> {
     // The path that is asked for, not the one that was written: `x.deb/../InRelease` gets the rules of `InRelease`.
     let path = candidates
         .first()
-        .zip(upstream.urls.first())
-        .and_then(|(first, base)| first.path().strip_prefix(base.url().path()))
+        .zip(bases.first())
+        .and_then(|(first, base)| first.path().strip_prefix(base.path()))
         .unwrap_or_default()
         .to_owned();
     finish(upstream, candidates, path)

@@ -162,6 +162,42 @@ fn tunnels_lead_to_configured_hosts_and_ports_alone() {
 }
 
 #[test]
+fn a_port_may_be_written_as_pip_writes_it() {
+    for path in ["/http/127.0.0.1%3A8000/a%3Ab", "/http/127.0.0.1%3a8000/a%3Ab"] {
+        assert_eq!(candidates(path), ["http://127.0.0.1:8000/a%3Ab"]);
+    }
+}
+
+#[test]
+fn files_of_an_index_are_asked_of_their_own_host_alone() {
+    let mut upstream: Upstream = "pypi=http://index.example/,http://mirror.example/"
+        .parse()
+        .unwrap();
+    upstream.file_urls = vec!["https://files.example/p/".to_owned().try_into().unwrap()];
+    let router = Router::new(&Settings {
+        upstreams: vec![upstream],
+        ..Settings::default()
+    });
+    let candidates = |path: &str| match router.route(&Method::GET, &path.parse().unwrap()) {
+        Ok(Route::Target(target)) => target.candidates.iter().map(Url::to_string).collect::<Vec<_>>(),
+        Ok(Route::Intercept { .. } | Route::Tunnel { .. } | Route::RegistryBase) | Err(_) => {
+            panic!("no target")
+        }
+    };
+    assert_eq!(
+        candidates("/pypi/simple/a/"),
+        [
+            "http://index.example/simple/a/",
+            "http://mirror.example/simple/a/"
+        ]
+    );
+    assert_eq!(
+        candidates("/https/files.example/p/a.whl"),
+        ["https://files.example/p/a.whl"]
+    );
+}
+
+#[test]
 fn what_is_opened_is_a_host_and_port_of_an_upstream_that_says_so() {
     let upstream = |flag: &str, intercept| Upstream {
         intercept,

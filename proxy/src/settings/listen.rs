@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::InvalidSettings;
 use crate::tls::PairFiles;
@@ -17,6 +18,10 @@ pub struct Listen {
     /// handshake, always, and what comes in clear is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<SocketAddr>,
+    /// How clients know this server, where that is not what they write into `Host`: before a reverse proxy that changes it. It stands
+    /// in answers that must name us, such as a sparse index's `config.json`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<Url>,
     /// The address of health, metrics and the API; keep it on loopback.
     pub admin: SocketAddr,
     /// A Unix socket for the same, which its owner and its group may use; `None` for none.
@@ -29,6 +34,7 @@ impl Default for Listen {
         Self {
             data: SocketAddr::from(([0, 0, 0, 0], 3180)),
             tls: None,
+            public_url: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 3181)),
             admin_socket: None,
         }

@@ -22,6 +22,7 @@ fn the_shipped_file_names_every_key_with_its_default() {
             admin: Admin::default(),
             listen: Listen {
                 tls: None,
+                public_url: None,
                 admin_socket: None,
                 ..all_set.listen.clone()
             },
@@ -41,6 +42,23 @@ fn the_shipped_file_names_every_key_with_its_default() {
             "config/proxy.toml does not name `{key}`"
         );
     }
+}
+
+#[test]
+fn every_preset_is_accepted_and_names_no_real_host() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/presets/proxy");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let settings = Settings::load(&path).unwrap();
+        assert_eq!(settings.validate(), Ok(()), "{}", path.display());
+        for url in settings.upstreams.iter().flat_map(Upstream::all_urls) {
+            let host = url.host_str().unwrap();
+            assert!(host.ends_with(".example"), "{}: {host}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count >= 7, "{count}");
 }
 
 #[test]

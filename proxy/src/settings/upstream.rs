@@ -26,12 +26,18 @@ pub struct Upstream {
     pub name: UpstreamName,
     /// Base URLs of the same content, tried in this order.
     pub urls: Vec<BaseUrl>,
+    /// Base URLs of the files that its indexes link to, where those are elsewhere. Each is asked for what is below it alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_urls: Vec<BaseUrl>,
     /// What is served there.
     #[serde(default)]
     pub kind: Kind,
     /// Whether CONNECT to its hosts is opened with a leaf of the local authority.
     #[serde(default)]
     pub intercept: bool,
+    /// With kind `pypi`, `npm` or `cargo`: whether links in its indexes lead to us for those who come by a mirror path.
+    #[serde(default = "default_rewrite_links")]
+    pub rewrite_links: bool,
     /// Paths (globs, relative to the base URL) whose content never changes: never validated once stored.
     #[serde(default)]
     pub immutable: Vec<PathGlob>,
@@ -121,8 +127,10 @@ impl Upstream {
         Self {
             name,
             urls,
+            file_urls: Vec::new(),
             kind: Kind::Generic,
             intercept: false,
+            rewrite_links: default_rewrite_links(),
             immutable: Vec::new(),
             digests: Vec::new(),
             redirect_hosts: None,
@@ -187,6 +195,11 @@ impl Upstream {
             stale_if_error: signed(self.stale_if_error),
             ..Overrides::default()
         }
+    }
+
+    /// All hosts and folders that belong to it.
+    pub fn all_urls(&self) -> impl Iterator<Item = &Url> {
+        self.urls.iter().chain(&self.file_urls).map(BaseUrl::url)
     }
 
     /// What becomes of a download whose last client has left.
@@ -334,6 +347,11 @@ impl From<BaseUrl> for String {
     fn from(base: BaseUrl) -> Self {
         redact::url(&base.0)
     }
+}
+
+/// Who asks us for an index should ask us for the files, too.
+const fn default_rewrite_links() -> bool {
+    true
 }
 
 /// Half: what is left then costs less than what came.

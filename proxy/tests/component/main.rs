@@ -67,6 +67,7 @@ pub fn settings(dir: &Path, origin: SocketAddr) -> Settings {
         listen: Listen {
             data: ([127, 0, 0, 1], 0).into(),
             tls: None,
+            public_url: None,
             admin: ([127, 0, 0, 1], 0).into(),
             admin_socket: None,
         },

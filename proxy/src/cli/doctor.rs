@@ -1,0 +1,106 @@
+//! `kato-proxy doctor`: reads this machine, asks the server, prints what was found.
+
+use std::{fs, path::Path};
+
+use clap::Args;
+use kato_shared::clock::Clock;
+use tokio::runtime::Builder;
+use url::Url;
+
+use super::{fail, print};
+use crate::{
+    doctor::{Machine, environment::VARIABLES, examine, sources::suites},
+    exit,
+};
+
+/// Where Debian's and Red Hat's relatives keep the certificates that a machine trusts.
+const BUNDLES: [&str; 2] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The server, as clients of this machine know it
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "KATO_PROXY_SERVER",
+        default_value = "http://127.0.0.1:3180/"
+    )]
+    server: Url,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines; 0 when nothing has failed, else 1.
+pub(super) fn doctor(args: &DoctorArgs) -> u8 {
+    if !matches!(args.server.scheme(), "http" | "https") || !args.server.has_host() {
+        return fail(
+            exit::USAGE,
+            "--server is no http or https URL\nhint: write it as http://HOST:3180/",
+        );
+    }
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(exit::REFUSED, &format!("no event loop: {error}")),
+    };
+    let (machine, clock) = (this_machine(&args.server), Clock::system());
+    let report = runtime.block_on(examine(&args.server, &machine, || clock.now()));
+    if args.json {
+        match serde_json::to_string_pretty(&report) {
+            Ok(document) => print(&format!("{document}\n")),
+            Err(error) => return fail(exit::BUG, &format!("the report cannot be written: {error}")),
+        }
+    } else {
+        print(&report.table());
+    }
+    if report.is_healthy() {
+        exit::DONE
+    } else {
+        exit::UNHEALTHY
+    }
+}
+
+/// What clients on this machine would read.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the diagnosis is about the environment of clients"
+)]
+fn this_machine(server: &Url) -> Machine {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let variables = VARIABLES
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
+    let home = variable("HOME").unwrap_or_default();
+    let npmrc = ["/etc/npmrc".to_owned(), format!("{home}/.npmrc")].map(|path| read(Path::new(&path)));
+    Machine {
+        variables: variables.collect(),
+        npmrc: npmrc.join("\n"),
+        trusted: BUNDLES.map(|path| read(Path::new(path))).concat(),
+        suites: suites(&apt_sources(), server),
+    }
+}
+
+/// All of apt's sources, with an empty line between files.
+fn apt_sources() -> String {
+    let mut text = read(Path::new("/etc/apt/sources.list"));
+    let entries = fs::read_dir("/etc/apt/sources.list.d")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("list" | "sources")) {
+            text.push_str("\n\n");
+            text.push_str(&read(&path));
+        }
+    }
+    text
+}
+
+/// The file's text; empty where there is none.
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}

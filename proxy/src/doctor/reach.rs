@@ -1,0 +1,312 @@
+//! Asking: the name service, the port, the server, and through it one object of each upstream.
+
+use http::header;
+use jiff::Timestamp;
+use kato_shared::api::Problem;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Duration, Instant, timeout},
+};
+use url::Url;
+
+use super::{
+    Check, Report,
+    environment::environment,
+    sources::{Suite, validity},
+};
+use crate::{
+    origin::{Probed, Prober},
+    policy::headers::single_date,
+    setup::{SetupPage, UpstreamView},
+};
+
+/// For a connection within a site.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// apt refuses what was signed more than this in its future.
+const APT_TOLERANCE_SECONDS: i64 = 10;
+/// Certificates and signatures begin to fail somewhere here.
+const CLOCK_TOLERANCE_SECONDS: i64 = 300;
+
+/// What is known about this machine.
+#[derive(Debug, Default)]
+pub struct Machine {
+    /// Variables with values that are not empty.
+    pub variables: Vec<(String, String)>,
+    /// npm's settings, all files one after the other.
+    pub npmrc: String,
+    /// The certificates that this machine trusts, in PEM.
+    pub trusted: String,
+    /// apt's sources that lead to the server.
+    pub suites: Vec<Suite>,
+}
+
+/// Looks at everything, as a client of `server` on `machine` at the time that `now` tells.
+pub async fn examine(server: &Url, machine: &Machine, now: impl Fn() -> Timestamp) -> Report {
+    let mut checks = Vec::new();
+    ask(server, machine, &now, &mut checks).await;
+    let variable = |name: &str| {
+        let found = machine.variables.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone())
+    };
+    checks.extend(environment(server, variable, &machine.npmrc));
+    Report {
+        schema: 1,
+        server: server.to_string(),
+        checks,
+    }
+}
+
+/// Stops at the first failure after which nothing can be asked.
+async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, checks: &mut Vec<Check>) {
+    if !connects(server, checks).await {
+        return;
+    }
+    let prober = match Prober::new() {
+        Ok(prober) => prober,
+        Err(error) => {
+            checks.push(Check::failed(
+                "TLS",
+                error,
+                "are there certificates on this machine?",
+            ));
+            return;
+        }
+    };
+    let Some(page) = page(server, &prober, now, checks).await else {
+        return;
+    };
+    for upstream in &page.upstreams {
+        checks.push(object(server, &prober, upstream).await);
+    }
+    if let Some(path) = &page.certificate {
+        checks.push(certificate(server, &prober, path, &machine.trusted).await);
+    }
+    for suite in &machine.suites {
+        let check = match prober.get(&suite.in_release, "*/*").await {
+            Ok(answer) if answer.status.is_success() => {
+                validity(suite, &String::from_utf8_lossy(&answer.body), now())
+            }
+            Ok(answer) => judged(&format!("apt {}", suite.name), &answer, true),
+            Err(error) => Check::failed(format!("apt {}", suite.name), error, "is the source's URI right?"),
+        };
+        checks.push(check);
+    }
+}
+
+/// Name and port.
+async fn connects(server: &Url, checks: &mut Vec<Check>) -> bool {
+    let host = server.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let port = server.port_or_known_default().unwrap_or(80);
+    let started = Instant::now();
+    let addresses: Vec<_> = match timeout(PATIENCE, lookup_host((host, port))).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => {
+            let said = format!("{host}: {error}");
+            checks.push(Check::failed(
+                "name",
+                said,
+                "is the name right, and does the name service of this machine know it?",
+            ));
+            return false;
+        }
+        Err(_elapsed) => {
+            let said = format!(
+                "{host}: no answer of the name service in {} s",
+                PATIENCE.as_secs()
+            );
+            checks.push(Check::failed(
+                "name",
+                said,
+                "does the name service of this machine answer?",
+            ));
+            return false;
+        }
+    };
+    let names: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    checks.push(Check::ok(
+        "name",
+        format!(
+            "{host} is {} ({} ms)",
+            names.join(", "),
+            started.elapsed().as_millis()
+        ),
+    ));
+    let started = Instant::now();
+    let connected = timeout(PATIENCE, TcpStream::connect(addresses.as_slice())).await;
+    let why = match connected {
+        Ok(Ok(_connection)) => {
+            let said = format!("port {port} answers ({} ms)", started.elapsed().as_millis());
+            checks.push(Check::ok("connection", said));
+            return true;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => format!("no answer in {} s", PATIENCE.as_secs()),
+    };
+    let said = format!("port {port}: {why}");
+    checks.push(Check::failed(
+        "connection",
+        said,
+        "is kato-proxy running there, and no firewall between?",
+    ));
+    false
+}
+
+/// What the server says about itself, and its clock.
+async fn page(
+    server: &Url,
+    prober: &Prober,
+    now: &impl Fn() -> Timestamp,
+    checks: &mut Vec<Check>,
+) -> Option<SetupPage> {
+    let hint = "is that the address for clients of a kato-proxy?";
+    let answer = match server.join("/-/setup/") {
+        Ok(url) => prober.get(&url, "application/json").await,
+        Err(error) => Err(error.to_string()),
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            checks.push(Check::failed("answer", error, hint));
+            return None;
+        }
+    };
+    if !answer.status.is_success() {
+        checks.push(judged("answer", &answer, true));
+        return None;
+    }
+    let Ok(page) = serde_json::from_slice::<SetupPage>(&answer.body) else {
+        checks.push(Check::failed(
+            "answer",
+            "something else than a kato-proxy answers there",
+            hint,
+        ));
+        return None;
+    };
+    let said = format!("a kato-proxy with {} upstreams", page.upstreams.len());
+    checks.push(Check::ok("answer", said));
+    if let Some(date) = single_date(&answer.headers, &header::DATE) {
+        checks.push(clock(now().as_second() - date.as_second()));
+    }
+    Some(page)
+}
+
+/// This machine's clock, so many seconds ahead of the server's.
+fn clock(ahead: i64) -> Check {
+    let said = match ahead {
+        0 => "as the server's".to_owned(),
+        1.. => format!("{ahead} s ahead of the server's"),
+        ..0 => format!("{} s behind the server's", -ahead),
+    };
+    let hint = "set the clock of this machine or of the server";
+    if ahead.abs() > CLOCK_TOLERANCE_SECONDS {
+        Check::failed("clock", said, hint)
+    } else if ahead.abs() > APT_TOLERANCE_SECONDS {
+        Check::warning("clock", said, hint)
+    } else {
+        Check::ok("clock", said)
+    }
+}
+
+async fn object(server: &Url, prober: &Prober, upstream: &UpstreamView) -> Check {
+    let subject = format!("upstream {}", upstream.name);
+    let answer = match server.join(&upstream.probe) {
+        Ok(url) => prober.get(&url, "*/*").await,
+        Err(error) => Err(error.to_string()),
+    };
+    match answer {
+        Ok(answer) => judged(&subject, &answer, false),
+        Err(error) => Check::failed(subject, error, "does the server still run?"),
+    }
+}
+
+/// An answer by the cache: a problem of its own is a failure, an upstream's "not found" is an answer, unless it `must_be_there`.
+fn judged(subject: &str, answer: &Probed, must_be_there: bool) -> Check {
+    let problem = serde_json::from_slice::<Problem>(&answer.body)
+        .ok()
+        .filter(Problem::is_own);
+    if let Some(problem) = problem {
+        let hint = problem
+            .hint
+            .unwrap_or_else(|| "see the log of the server".to_owned());
+        return Check::failed(subject, problem.detail, hint);
+    }
+    let status = answer.status;
+    if status.is_server_error() || must_be_there && !status.is_success() {
+        return Check::failed(
+            subject,
+            format!("the upstream answers {status}"),
+            "ask the upstream's operator",
+        );
+    }
+    let mut lines = answer.headers.get_all("cache-status").iter();
+    let ours = lines
+        .next_back()
+        .and_then(|line| line.to_str().ok())
+        .unwrap_or_default();
+    Check::ok(subject, format!("answers {status} ({ours})"))
+}
+
+async fn certificate(server: &Url, prober: &Prober, path: &str, trusted: &str) -> Check {
+    let subject = "certificate";
+    let answer = match server.join(path) {
+        Ok(url) => prober.get(&url, "*/*").await,
+        Err(error) => Err(error.to_string()),
+    };
+    match answer {
+        Ok(answer) if answer.status.is_success() => {
+            if is_among(&String::from_utf8_lossy(&answer.body), trusted) {
+                Check::ok(subject, "the server's authority is trusted by this machine")
+            } else {
+                Check::warning(
+                    subject,
+                    "the server's authority is not among those that this machine trusts",
+                    "clients that use the server as a proxy need it: /-/setup/env says how; mirror paths do not",
+                )
+            }
+        }
+        Ok(answer) => judged(subject, &answer, true),
+        Err(error) => Check::failed(subject, error, "does the server still run?"),
+    }
+}
+
+/// Whether the first certificate of `pem` stands in `bundle`, however its lines are broken.
+fn is_among(pem: &str, bundle: &str) -> bool {
+    let bodies = |text: &str| -> Vec<String> {
+        let parts = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+        parts
+            .filter_map(|part| {
+                part.split_once("-----END")
+                    .map(|(body, _)| body.split_whitespace().collect())
+            })
+            .collect()
+    };
+    bodies(pem)
+        .first()
+        .is_some_and(|ours| bodies(bundle).contains(ours))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::State, *};
+
+    #[test]
+    fn a_clock_that_apt_refuses_is_a_warning_and_one_that_tls_refuses_a_failure() {
+        for (ahead, state) in [
+            (0, State::Ok),
+            (-10, State::Ok),
+            (11, State::Warning),
+            (-301, State::Failed),
+        ] {
+            assert_eq!(clock(ahead).state, state, "{ahead}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_found_however_its_lines_are_broken() {
+        let pem = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        let bundle = format!("{}{}", pem("AAAA\nBBBB"), pem("CCCCDD\nDD"));
+        assert!(is_among(&pem("CCCC\nDDDD"), &bundle));
+        assert!(!is_among(&pem("CCCC"), &bundle));
+        assert!(!is_among("", &bundle));
+    }
+}

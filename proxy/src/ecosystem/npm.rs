@@ -1,0 +1,127 @@
+//! JavaScript package indexes: packuments, whole and abbreviated (`application/vnd.npm.install-v1+json`), and the manifest of one
+//! version.
+//!
+//! [`tarballs`] says where each tarball's address stands and what the document promises for its content: `dist.integrity` is
+//! [Subresource Integrity], mostly SHA-512, and `dist.shasum` is SHA-1, which proves nothing any more and is not learned.
+//!
+//! [Subresource Integrity]: https://www.w3.org/TR/SRI/
+
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::{Integrity, Taught, span_of};
+
+/// A tarball that a packument names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tarball {
+    /// Where its address stands, quotes included.
+    pub place: Range<usize>,
+    /// The address, without JSON's escapes.
+    pub address: String,
+    /// What its content must be.
+    pub integrity: Option<Integrity>,
+}
+
+/// The tarballs of a packument or of a version's manifest; none for other documents.
+///
+/// # Errors
+/// A text that says why `document` is not JSON of this kind.
+pub fn tarballs(document: &[u8]) -> Result<Vec<Tarball>, String> {
+    let read: Document<'_> = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let all = read
+        .versions
+        .into_values()
+        .filter_map(|version| version.dist)
+        .chain(read.dist);
+    Ok(all.filter_map(|dist| tarball(document, &dist)).collect())
+}
+
+/// What the document at `base` teaches. A document that cannot be read teaches nothing.
+pub fn lessons(base: &Url, document: &[u8]) -> Vec<Taught> {
+    let all = tarballs(document).unwrap_or_default().into_iter();
+    all.filter_map(|tarball| {
+        let url = base.join(&tarball.address).ok()?;
+        let integrity = tarball.integrity?;
+        Some(Taught { url, integrity })
+    })
+    .collect()
+}
+
+#[derive(Deserialize)]
+struct Document<'d> {
+    #[serde(borrow, default)]
+    versions: BTreeMap<Cow<'d, str>, Version<'d>>,
+    #[serde(borrow, default)]
+    dist: Option<Dist<'d>>,
+}
+
+#[derive(Deserialize)]
+struct Version<'d> {
+    #[serde(borrow, default)]
+    dist: Option<Dist<'d>>,
+}
+
+#[derive(Deserialize)]
+struct Dist<'d> {
+    #[serde(borrow, default)]
+    tarball: Option<&'d RawValue>,
+    #[serde(borrow, default)]
+    integrity: Option<Cow<'d, str>>,
+}
+
+fn tarball(document: &[u8], dist: &Dist<'_>) -> Option<Tarball> {
+    let tarball = dist.tarball?;
+    Some(Tarball {
+        place: span_of(document, tarball),
+        address: serde_json::from_str(tarball.get()).ok()?,
+        integrity: dist.integrity.as_deref().and_then(integrity),
+    })
+}
+
+/// The SHA-512 of an integrity text such as `sha512-… sha1-…`. Registries that give others alone are older than npm 5.
+fn integrity(text: &str) -> Option<Integrity> {
+    let encoded = text
+        .split_ascii_whitespace()
+        .find_map(|item| item.strip_prefix("sha512-"))?;
+    // Options after a question mark mean nothing yet.
+    let bytes = STANDARD.decode(encoded.split('?').next()?).ok()?;
+    bytes.try_into().ok().map(Integrity::Sha512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packument_teaches_the_sha512_of_each_tarball() {
+        let encoded = STANDARD.encode([7_u8; 64]);
+        let document = format!(
+            r#"{{"name":"@s/a","versions":{{
+              "1.0.0":{{"dist":{{"tarball":"https://npm.example/@s/a/-/a-1.0.0.tgz","integrity":"sha1-AAAA sha512-{encoded}","shasum":"00"}}}},
+              "0.9.0":{{"dist":{{"shasum":"00","tarball":"https://npm.example/old.tgz"}}}},
+              "0.0.1":{{}}}}}}"#
+        );
+        let found = tarballs(document.as_bytes()).unwrap();
+        assert_eq!(found.len(), 2);
+        for tarball in &found {
+            assert_eq!(&document[tarball.place.clone()], format!("{:?}", tarball.address));
+        }
+        let base = Url::parse("https://npm.example/@s%2fa").unwrap();
+        let taught = lessons(&base, document.as_bytes());
+        assert_eq!(taught.len(), 1, "SHA-1 is not learned");
+        assert_eq!(taught[0].url.path(), "/@s/a/-/a-1.0.0.tgz");
+        assert_eq!(taught[0].integrity, Integrity::Sha512([7; 64]));
+    }
+
+    #[test]
+    fn a_manifest_of_one_version_names_its_tarball_and_other_documents_none() {
+        let manifest = br#"{"name":"a","dist":{"tarball":"https://npm.example/a.tgz"}}"#;
+        assert_eq!(tarballs(manifest).unwrap().len(), 1);
+        assert_eq!(tarballs(br#"{"latest":"1.0.0"}"#).unwrap(), []);
+        assert!(tarballs(b"<html>").is_err());
+    }
+}

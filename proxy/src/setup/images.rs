@@ -1,0 +1,87 @@
+//! Container images: each registry by its own name, led to us; none is led to us that no upstream names.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::{FILE, Site, hosts};
+use crate::settings::Kind;
+
+fn registries(site: Site<'_>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for host in site.upstreams(Some(Kind::Registry)).flat_map(hosts) {
+        if !all.contains(&host) {
+            all.push(host);
+        }
+    }
+    all
+}
+
+/// `hosts.toml`, which leads a registry here and nowhere else: `server` is what is asked when no host has answered.
+fn hosts_toml(site: Site<'_>) -> String {
+    let base = site.base.as_str();
+    format!("server = \"{base}\"\n\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]\n")
+}
+
+/// See [`super::Client::text`].
+pub(super) fn docker(site: Site<'_>) -> String {
+    let (base, authority) = (site.base.as_str(), site.base.authority());
+    let mut daemon = json!({ "registry-mirrors": [base] });
+    if !site.base.is_tls() {
+        daemon["insecure-registries"] = json!([authority]);
+    }
+    let mut text = format!("{FILE}/etc/docker/daemon.json\n{daemon:#}\n\n");
+    text.push_str(
+        "# registry-mirrors holds for the default registry alone. Images of others, by their prefix:\n",
+    );
+    for host in registries(site) {
+        let _infallible = writeln!(text, "#   docker pull {authority}/{host}/REPOSITORY:TAG");
+    }
+    text.push_str(
+        "# Engine 29 and later with the containerd image store: these instead, effective at once.\n",
+    );
+    for host in registries(site) {
+        let _infallible = write!(
+            text,
+            "{FILE}/etc/docker/certs.d/{host}/hosts.toml\n{}\n",
+            hosts_toml(site)
+        );
+    }
+    text
+}
+
+/// See [`super::Client::text`].
+pub(super) fn containerd(site: Site<'_>) -> String {
+    let mut text = format!(
+        "{FILE}/etc/containerd/config.toml\n\
+         # 2.x; for 1.x: version = 2 and plugins.\"io.containerd.grpc.v1.cri\".registry\n\
+         version = 3\n\
+         [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n\n"
+    );
+    for host in registries(site) {
+        let _infallible = write!(
+            text,
+            "{FILE}/etc/containerd/certs.d/{host}/hosts.toml\n{}\n",
+            hosts_toml(site)
+        );
+    }
+    text
+}
+
+/// See [`super::Client::text`].
+pub(super) fn podman(site: Site<'_>) -> String {
+    let mut text = format!("{FILE}/etc/containers/registries.conf.d/50-kato-proxy.conf\n");
+    for host in registries(site) {
+        let _infallible = write!(
+            text,
+            "[[registry]]\nprefix = \"{host}\"\nlocation = \"{}/{host}\"\n{}\n",
+            site.base.authority(),
+            if site.base.is_tls() {
+                ""
+            } else {
+                "insecure = true\n"
+            }
+        );
+    }
+    text
+}

@@ -1,0 +1,209 @@
+use url::Url;
+
+use super::*;
+
+/// One upstream of each kind, as an operator would write them.
+fn settings() -> Settings {
+    let text = r#"
+[[upstream]]
+name = "debian"
+kind = "packages"
+urls = ["https://deb.example/debian/", "http://deb2.example/debian/"]
+[[upstream]]
+name = "images"
+kind = "registry"
+urls = ["https://registry.example/"]
+[[upstream]]
+name = "more"
+kind = "registry"
+urls = ["https://more.example:5000/"]
+[[upstream]]
+name = "pypi"
+kind = "pypi"
+urls = ["https://index.example/"]
+file_urls = ["https://files.example/"]
+[[upstream]]
+name = "npm"
+kind = "npm"
+urls = ["https://npm.example/"]
+[[upstream]]
+name = "crates"
+kind = "cargo"
+urls = ["https://crates.example/"]
+"#;
+    kato_shared::settings::parse(std::path::Path::new("proxy.toml"), text).unwrap()
+}
+
+fn text(client: &str, settings: &Settings, base: &str) -> String {
+    let base = ServerBase::configured(&Url::parse(base).unwrap());
+    let site = Site {
+        settings,
+        base: &base,
+    };
+    client.parse::<Client>().unwrap().text(site).unwrap()
+}
+
+const SERVER: &str = "http://cache.site:3180";
+
+/// What each client is told by [`SERVER`].
+const TOLD: [(&str, &str); 8] = [
+    (
+        "apt",
+        r#"# file: /etc/apt/sources.list.d/kato.sources
+# Fill in Suites, Components and Signed-By as the archive has them.
+
+Types: deb
+URIs: http://cache.site:3180/debian/
+Suites: SUITE
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+# Or, with the sources as they are:
+# file: /etc/apt/apt.conf.d/01kato-proxy
+Acquire::https::Proxy::deb.example "http://cache.site:3180/";
+Acquire::http::Proxy::deb2.example "http://cache.site:3180/";
+Acquire::Retries "2";
+"#,
+    ),
+    (
+        "docker",
+        r#"# file: /etc/docker/daemon.json
+{
+  "insecure-registries": [
+    "cache.site:3180"
+  ],
+  "registry-mirrors": [
+    "http://cache.site:3180"
+  ]
+}
+
+# registry-mirrors holds for the default registry alone. Images of others, by their prefix:
+#   docker pull cache.site:3180/registry.example/REPOSITORY:TAG
+#   docker pull cache.site:3180/more.example:5000/REPOSITORY:TAG
+# Engine 29 and later with the containerd image store: these instead, effective at once.
+# file: /etc/docker/certs.d/registry.example/hosts.toml
+server = "http://cache.site:3180"
+
+[host."http://cache.site:3180"]
+  capabilities = ["pull", "resolve"]
+
+# file: /etc/docker/certs.d/more.example:5000/hosts.toml
+server = "http://cache.site:3180"
+
+[host."http://cache.site:3180"]
+  capabilities = ["pull", "resolve"]
+
+"#,
+    ),
+    (
+        "containerd",
+        r#"# file: /etc/containerd/config.toml
+# 2.x; for 1.x: version = 2 and plugins."io.containerd.grpc.v1.cri".registry
+version = 3
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "/etc/containerd/certs.d"
+
+# file: /etc/containerd/certs.d/registry.example/hosts.toml
+server = "http://cache.site:3180"
+
+[host."http://cache.site:3180"]
+  capabilities = ["pull", "resolve"]
+
+# file: /etc/containerd/certs.d/more.example:5000/hosts.toml
+server = "http://cache.site:3180"
+
+[host."http://cache.site:3180"]
+  capabilities = ["pull", "resolve"]
+
+"#,
+    ),
+    (
+        "podman",
+        r#"# file: /etc/containers/registries.conf.d/50-kato-proxy.conf
+[[registry]]
+prefix = "registry.example"
+location = "cache.site:3180/registry.example"
+insecure = true
+
+[[registry]]
+prefix = "more.example:5000"
+location = "cache.site:3180/more.example:5000"
+insecure = true
+
+"#,
+    ),
+    (
+        "pip",
+        "# file: /etc/pip.conf\n[global]\nindex-url = http://cache.site:3180/pypi/simple/\ntrusted-host = cache.site\ndisable-pip-version-check = true\n",
+    ),
+    (
+        "npm",
+        "# file: /etc/npmrc\nregistry=http://cache.site:3180/npm/\naudit=false\nfund=false\nupdate-notifier=false\n",
+    ),
+    (
+        "cargo",
+        r#"# file: ~/.cargo/config.toml
+[source.crates-io]
+replace-with = "kato-crates"
+
+[source."kato-crates"]
+registry = "sparse+http://cache.site:3180/crates/"
+
+[registries."crates"]
+index = "sparse+http://cache.site:3180/crates/"
+
+"#,
+    ),
+    (
+        "env",
+        "# file: /etc/profile.d/kato-proxy.sh\n\
+             # Hosts of no configured upstream are refused by this proxy: name them in no_proxy.\n\
+             export http_proxy=http://cache.site:3180/ https_proxy=http://cache.site:3180/\n\
+             export no_proxy=localhost,127.0.0.1,::1,cache.site\n",
+    ),
+];
+
+#[test]
+fn every_client_is_told_exactly_this() {
+    for (client, expected) in TOLD {
+        assert_eq!(text(client, &settings(), SERVER), expected, "{client}");
+    }
+}
+
+#[test]
+fn over_tls_nothing_is_insecure_and_a_certificate_is_named_where_hosts_are_opened() {
+    let mut settings = settings();
+    for client in ["docker", "podman", "pip"] {
+        let text = text(client, &settings, "https://cache.site/");
+        assert!(
+            !text.contains("insecure") && !text.contains("trusted-host"),
+            "{text}"
+        );
+        assert!(text.contains("cache.site/"), "{text}");
+    }
+    assert!(!text("env", &settings, SERVER).contains("SSL_CERT_FILE"));
+    settings.upstreams[0].intercept = true;
+    for client in ["apt", "curl", "env"] {
+        let text = text(client, &settings, SERVER);
+        assert!(text.contains("http://cache.site:3180/-/ca.crt"), "{text}");
+    }
+}
+
+#[test]
+fn a_client_without_an_upstream_of_its_kind_is_told_nothing_and_not_listed() {
+    let mut settings = settings();
+    settings.upstreams.retain(|upstream| upstream.kind == Kind::Npm);
+    let base = ServerBase::configured(&Url::parse(SERVER).unwrap());
+    let site = Site {
+        settings: &settings,
+        base: &base,
+    };
+    assert_eq!(Client::Pip.text(site), None);
+    let page = SetupPage::of(site);
+    assert_eq!(page.clients, ["npm", "curl", "env"]);
+    assert_eq!(page.upstreams[0].probe, "/npm/-/ping");
+    assert_eq!(
+        "yum".parse::<Client>().unwrap_err().split(':').next(),
+        Some("`yum` is no client that can be set up")
+    );
+}

@@ -1,0 +1,76 @@
+//! `kato-proxy doctor` on the machine of a client.
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result};
+use integration_tests::{command, proxy};
+use serde_json::Value;
+
+use crate::site::{Site, document, run};
+
+fn doctor(server: &str) -> Result<Command> {
+    let mut doctor = command::new(proxy::program()?);
+    doctor.args(["doctor", "--server", server, "--json"]);
+    Ok(doctor)
+}
+
+/// The state of the check about `subject`.
+fn state(output: &Output, subject: &str) -> Result<String> {
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let checks = report["checks"].as_array().context("checks")?;
+    let check = checks.iter().find(|check| check["subject"] == subject);
+    let check = check.with_context(|| format!("no check of {subject} in {report:#}"))?;
+    Ok(check["state"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_on_which_clients_work_is_well() -> Result<()> {
+    let site = Site::start("crates", "cargo").await?;
+    let config = format!(r#"{{"dl":"{}"}}"#, site.files.url("/crates"));
+    site.index
+        .serve("/config.json", document(config, "application/json"));
+    let output = run(doctor(&site.url())?).await?;
+    for subject in [
+        "name",
+        "connection",
+        "answer",
+        "clock",
+        "upstream crates",
+        "environment",
+    ] {
+        assert_eq!(state(&output, subject)?, "ok", "{subject}");
+    }
+    assert_eq!(output.status.code(), Some(0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_not_reached_and_a_server_that_is_none_are_failures() -> Result<()> {
+    let mut site = Site::start("crates", "cargo").await?;
+    site.cut_off().await;
+    let output = run(doctor(&site.url())?).await?;
+    assert_eq!(state(&output, "answer")?, "ok");
+    assert_eq!(state(&output, "upstream crates")?, "failed");
+    assert_eq!(output.status.code(), Some(1));
+
+    let gone = site.index.url("/");
+    let output = run(doctor(&gone)?).await?;
+    assert_eq!(state(&output, "connection")?, "failed");
+    assert_eq!(output.status.code(), Some(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_that_beat_what_clients_were_told_are_named() -> Result<()> {
+    let site = Site::start("files", "generic").await?;
+    let mut doctor = doctor(&site.url())?;
+    doctor
+        .env("HTTP_PROXY", site.url())
+        .env("PIP_INDEX_URL", "https://index.example/simple/");
+    let output = run(doctor).await?;
+    for subject in ["HTTP_PROXY", "PIP_INDEX_URL"] {
+        assert_eq!(state(&output, subject)?, "warning");
+    }
+    assert_eq!(output.status.code(), Some(0), "nothing has failed");
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! pip.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::Result;
+use integration_tests::{command, origin::Resource};
+
+use crate::site::{Site, document, put, run, sha256, succeed};
+
+const WHEEL: &str = "hello_site-1.0-py3-none-any.whl";
+const JSON: &str = "application/vnd.pypi.simple.v1+json";
+const METADATA: &str = "Metadata-Version: 2.1\nName: hello-site\nVersion: 1.0\n";
+
+/// A wheel with one module.
+fn wheel(site: &Site) -> Result<Vec<u8>> {
+    let folder = site.folder("wheel")?;
+    put(&folder, "hello_site.py", b"SAID = 'hello'\n")?;
+    put(&folder, "hello_site-1.0.dist-info/METADATA", METADATA.as_bytes())?;
+    let about = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+    put(&folder, "hello_site-1.0.dist-info/WHEEL", about.as_bytes())?;
+    let record = "hello_site.py,,\nhello_site-1.0.dist-info/METADATA,,\nhello_site-1.0.dist-info/WHEEL,,\nhello_site-1.0.dist-info/RECORD,,\n";
+    put(&folder, "hello_site-1.0.dist-info/RECORD", record.as_bytes())?;
+    let mut zip = command::new("/usr/bin/python3");
+    zip.current_dir(&folder).args(["-m", "zipfile", "-c", WHEEL]);
+    zip.args(["hello_site.py", "hello_site-1.0.dist-info"]);
+    command::success("zip", command::run(zip, Duration::from_secs(20), &[])?)?;
+    Ok(fs::read(folder.join(WHEEL))?)
+}
+
+/// Serves the wheel and the page of its project, in the form of `content_type`; returns the wheel's digest.
+fn publish(site: &Site, wheel: &[u8], content_type: &str) -> String {
+    let (digest, metadata) = (sha256(wheel), sha256(METADATA.as_bytes()));
+    let url = site.files.url(&format!("/packages/{WHEEL}"));
+    let page = if content_type == JSON {
+        format!(
+            r#"{{"meta":{{"api-version":"1.1"}},"name":"hello-site","files":[{{"filename":"{WHEEL}","url":"{url}","hashes":{{"sha256":"{digest}"}},"core-metadata":{{"sha256":"{metadata}"}}}}]}}"#
+        )
+    } else {
+        format!(
+            "<!DOCTYPE html><html><body><a href=\"{url}#sha256={digest}\" data-core-metadata=\"sha256={metadata}\">{WHEEL}</a></body></html>"
+        )
+    };
+    site.index.serve(
+        "/simple/hello-site/",
+        document(page, content_type).header("vary", "Accept"),
+    );
+    let file = Resource::cacheable(wheel.to_vec());
+    site.files.serve(&format!("/packages/{WHEEL}"), file);
+    let file = Resource::cacheable(METADATA);
+    site.files.serve(&format!("/packages/{WHEEL}.metadata"), file);
+    digest
+}
+
+/// `pip install` into `target`, with nothing but the cache to ask and only what has this digest.
+fn install(site: &Site, target: &Path, digest: &str) -> Result<std::process::Command> {
+    let wanted = format!("hello-site==1.0 --hash=sha256:{digest}\n");
+    let requirements = put(target, "requirements.txt", wanted.as_bytes())?;
+    let mut pip = command::new("/usr/bin/python3");
+    pip.env("HOME", target).env("PIP_CONFIG_FILE", "/dev/null");
+    pip.args(["-m", "pip", "install", "--isolated", "--no-cache-dir"]);
+    pip.args(["--disable-pip-version-check", "--retries", "0", "--no-deps"]);
+    pip.args(["--index-url", &format!("{}/pypi/simple/", site.url())]);
+    pip.args(["--require-hashes", "--target"])
+        .arg(target.join("site"));
+    pip.arg("-r").arg(requirements);
+    Ok(pip)
+}
+
+async fn twice(content_type: &str) -> Result<()> {
+    let mut site = Site::start("pypi", "pypi").await?;
+    let wheel = wheel(&site)?;
+    let digest = publish(&site, &wheel, content_type);
+
+    let first = site.folder("first")?;
+    succeed(install(&site, &first, &digest)?).await?;
+    assert_eq!(
+        fs::read_to_string(first.join("site/hello_site.py"))?,
+        "SAID = 'hello'\n"
+    );
+    let wheels = format!("/packages/{WHEEL}");
+    assert_eq!(
+        site.files.requests(&wheels).len(),
+        1,
+        "asked through us, and once"
+    );
+    let stored = site.proxy.client().get(&site.files.url(&wheels));
+    site.proxy.wait_until_stored(&stored, &wheel).await?;
+
+    site.cut_off().await;
+    let second = site.folder("second")?;
+    succeed(install(&site, &second, &digest)?).await?;
+    assert_eq!(
+        fs::read_to_string(second.join("site/hello_site.py"))?,
+        "SAID = 'hello'\n"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pip_installs_with_hashes_from_a_json_index_and_again_without_the_origins() -> Result<()> {
+    twice(JSON).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pip_installs_with_hashes_from_an_html_index_and_again_without_the_origins() -> Result<()> {
+    twice("text/html").await
+}
+
+/// The origin has other bytes under the wheel's name than the index says, of the same size.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wheel_that_is_not_what_the_index_says_is_refused_and_never_stored() -> Result<()> {
+    let site = Site::start("pypi", "pypi").await?;
+    let wheel = wheel(&site)?;
+    let digest = publish(&site, &wheel, JSON);
+    let mut other = wheel.clone();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    let path = format!("/packages/{WHEEL}");
+    site.files.serve(&path, Resource::cacheable(other));
+    let first = site.folder("first")?;
+    let refused = run(install(&site, &first, &digest)?).await?;
+    assert!(!refused.status.success());
+    // By the cache, not by pip.
+    site.proxy.wait_for_log("status=502").await?;
+    let stored = site.proxy.client().get(&site.files.url(&path));
+    let (response, _) = stored
+        .header("cache-control", "only-if-cached, max-stale")
+        .fetch()
+        .await?;
+    assert_eq!(response.status, 504, "nothing is stored of it");
+
+    // The origin is repaired: so is the installation.
+    site.files.serve(&path, Resource::cacheable(wheel.clone()));
+    let second = site.folder("second")?;
+    succeed(install(&site, &second, &digest)?).await?;
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! cargo.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Result;
+use integration_tests::{command, origin::Resource};
+
+use crate::site::{Site, document, put, run, sha256, succeed, tarball};
+
+const ARCHIVE: &str = "/crates/hello-site/1.0.0/download";
+/// `he/ll/hello-site`, by the rules of sparse indexes.
+const INDEX_FILE: &str = "/he/ll/hello-site";
+
+/// Serves the crate `hello-site`; returns its archive.
+fn publish(site: &Site) -> Result<Vec<u8>> {
+    let folder = site.folder("crate")?;
+    let manifest = "[package]\nname = \"hello-site\"\nversion = \"1.0.0\"\nedition = \"2021\"\n";
+    put(&folder, "hello-site-1.0.0/Cargo.toml", manifest.as_bytes())?;
+    put(&folder, "hello-site-1.0.0/src/lib.rs", b"//! Hello.\n")?;
+    let archive = tarball(&folder, "hello-site-1.0.0")?;
+    let line = format!(
+        "{{\"name\":\"hello-site\",\"vers\":\"1.0.0\",\"deps\":[],\"cksum\":\"{}\",\"features\":{{}},\"yanked\":false}}\n",
+        sha256(&archive)
+    );
+    let config = format!(
+        r#"{{"dl":"{}","api":"{}"}}"#,
+        site.files.url("/crates"),
+        site.index.url("")
+    );
+    site.index
+        .serve("/config.json", document(config, "application/json"));
+    site.index.serve(INDEX_FILE, document(line, "text/plain"));
+    site.files.serve(ARCHIVE, Resource::cacheable(archive.clone()));
+    Ok(archive)
+}
+
+/// cargo in a project that wants the crate, with nothing but the cache to ask and nothing remembered.
+fn cargo(site: &Site, project: &Path, arguments: &[&str]) -> Command {
+    let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let rustc = Path::new(&program).with_file_name("rustc");
+    let mut cargo = command::new(&program);
+    cargo.env("RUSTC", rustc);
+    cargo.current_dir(project).args(arguments);
+    cargo.env("CARGO_HOME", project.join("remembered"));
+    cargo.env("CARGO_NET_RETRY", "0");
+    let index = format!("sparse+{}/crates/", site.url());
+    cargo.env("CARGO_REGISTRIES_SITE_INDEX", index);
+    cargo
+}
+
+fn project(site: &Site, name: &str) -> Result<PathBuf> {
+    let folder = site.folder(name)?;
+    let manifest = "[package]\nname = \"project\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\nhello-site = { version = \"1\", registry = \"site\" }\n[workspace]\n";
+    put(&folder, "Cargo.toml", manifest.as_bytes())?;
+    put(&folder, "src/lib.rs", b"//! Nothing.\n")?;
+    Ok(folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cargo_fetches_locked_and_again_without_the_origins() -> Result<()> {
+    let mut site = Site::start("crates", "cargo").await?;
+    let archive = publish(&site)?;
+    let first = project(&site, "first")?;
+    succeed(cargo(&site, &first, &["generate-lockfile"])).await?;
+    succeed(cargo(&site, &first, &["fetch", "--locked"])).await?;
+    assert_eq!(
+        site.files.requests(ARCHIVE).len(),
+        1,
+        "asked through us, and once"
+    );
+    let stored = site.proxy.client().get(&site.files.url(ARCHIVE));
+    site.proxy.wait_until_stored(&stored, &archive).await?;
+
+    site.cut_off().await;
+    let second = project(&site, "second")?;
+    put(&second, "Cargo.lock", &fs::read(first.join("Cargo.lock"))?)?;
+    succeed(cargo(&site, &second, &["fetch", "--locked"])).await?;
+    Ok(())
+}
+
+/// The host of archives has other bytes than the index says.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_not_what_the_index_says_is_refused_and_never_stored() -> Result<()> {
+    let site = Site::start("crates", "cargo").await?;
+    let archive = publish(&site)?;
+    let mut other = archive.clone();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    site.files.serve(ARCHIVE, Resource::cacheable(other));
+    let first = project(&site, "first")?;
+    succeed(cargo(&site, &first, &["generate-lockfile"])).await?;
+    let refused = run(cargo(&site, &first, &["fetch", "--locked"])).await?;
+    assert!(!refused.status.success());
+    // By the cache, not by cargo.
+    site.proxy.wait_for_log("status=502").await?;
+
+    site.files.serve(ARCHIVE, Resource::cacheable(archive));
+    succeed(cargo(&site, &first, &["fetch", "--locked"])).await?;
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! An index, a host for its files, and the cache before both.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use integration_tests::{
+    command,
+    origin::{Origin, Resource},
+    proxy::{Proxy, Settings},
+};
+use kato_shared::Digest;
+use tempfile::TempDir;
+use tokio::task::spawn_blocking;
+
+/// A package manager on a machine that other tests use, too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that one test needs; it goes when it is dropped.
+pub(crate) struct Site {
+    pub(crate) index: Origin,
+    pub(crate) files: Origin,
+    pub(crate) proxy: Proxy,
+    folder: TempDir,
+}
+
+impl Site {
+    /// A cache for one upstream `name` of `kind`, whose files are at another host than its index.
+    pub(crate) async fn start(name: &str, kind: &str) -> Result<Self> {
+        Self::with(name, kind, "").await
+    }
+
+    /// As [`Self::start`], with more lines for the upstream.
+    pub(crate) async fn with(name: &str, kind: &str, more: &str) -> Result<Self> {
+        let (index, files) = (Origin::start().await?, Origin::start().await?);
+        let folder = tempfile::tempdir()?;
+        let settings = format!(
+            "[cache]\nmin_free = \"0B\"\n[[upstream]]\nname = \"{name}\"\nkind = \"{kind}\"\nurls = [\"{}\"]\nfile_urls = [\"{}\"]\n{more}\n",
+            index.url("/"),
+            files.url("/")
+        );
+        let file = put(folder.path(), "proxy.toml", settings.as_bytes())?;
+        let config = ["--config", file.to_str().context("a path of ASCII")?];
+        let proxy = Settings::new(&folder.path().join("cache"))
+            .arguments(&config)
+            .start()
+            .await?;
+        Ok(Self {
+            index,
+            files,
+            proxy,
+            folder,
+        })
+    }
+
+    /// A folder of its own, empty.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Ends both origins: connections to them are refused from now on.
+    pub(crate) async fn cut_off(&mut self) {
+        self.index.stop().await;
+        self.files.stop().await;
+    }
+
+    /// `http://…` of the cache, without a slash at its end.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.proxy.data)
+    }
+}
+
+/// Writes `folder/name`, with the folders on the way.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file of the test's own, which need not be durable"
+)]
+pub(crate) fn put(folder: &Path, name: &str, content: &[u8]) -> Result<PathBuf> {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().context("a folder")?)?;
+    fs::write(&path, content)?;
+    Ok(path)
+}
+
+/// A `.tar.gz` of what is in `folder/top`, with `top` at its top.
+pub(crate) fn tarball(folder: &Path, top: &str) -> Result<Vec<u8>> {
+    let archive = folder.with_extension("tgz");
+    let mut tar = command::new("tar");
+    tar.arg("-C").arg(folder).arg("-czf").arg(&archive).arg(top);
+    command::success("tar", command::run(tar, PATIENCE, &[])?)?;
+    Ok(fs::read(&archive)?)
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Digest::of(bytes).hex()
+}
+
+/// An index's document: to be validated each time, as far as its origin has a say.
+pub(crate) fn document(body: impl Into<bytes::Bytes>, content_type: &str) -> Resource {
+    Resource::new(body)
+        .header("content-type", content_type)
+        .header("cache-control", "max-age=0")
+        .header("etag", "\"1\"")
+}
+
+/// Runs a client to its end beside the origins.
+pub(crate) async fn run(command: Command) -> Result<Output> {
+    spawn_blocking(move || command::run(command, PATIENCE, &[])).await?
+}
+
+/// [`run`], and it must succeed.
+pub(crate) async fn succeed(command: Command) -> Result<String> {
+    let line = command::line(&command);
+    let output = run(command).await?;
+    ensure!(
+        output.status.success(),
+        "`{line}` ended with {}:\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
