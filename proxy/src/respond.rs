@@ -130,9 +130,33 @@ pub fn no_upstream(url: &str, error: &OriginError) -> Response<Payload> {
     response
 }
 
+/// The answer where what is stored must not be used without validation, and the upstream was not reached: "the cache MUST generate
+/// an error response rather than reuse …  504" ([RFC 9111 §5.2.2.2](https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2.2)).
+pub fn not_validated(url: &str, error: &OriginError) -> Response<Payload> {
+    if error.kind() != ErrorKind::Unreachable {
+        return no_upstream(url, error);
+    }
+    let failed = upstream_failed(url, error);
+    problem(&describe(
+        "upstream-unreachable",
+        "upstream not reached, and what is stored must be validated",
+        StatusCode::GATEWAY_TIMEOUT,
+        failed.detail,
+        Some(
+            "what is stored forbids to be used while its upstream cannot be asked; ask again when it can"
+                .into(),
+        ),
+    ))
+}
+
 /// The upstream gave no answer that could be used.
 pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
     let (kind, title, status) = match error.kind() {
+        ErrorKind::Unreachable if error.is_tls() => (
+            "upstream-tls",
+            "TLS with the upstream failed",
+            StatusCode::BAD_GATEWAY,
+        ),
         ErrorKind::Timeout => (
             "upstream-timeout",
             "upstream too slow",
@@ -161,7 +185,13 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         }
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
         ErrorKind::Busy => "ask again later",
-        ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::BadResponse => {
+        ErrorKind::Unreachable if error.is_tls() => {
+            "if its certificate is of an authority of your own, name that in `ca_file` of the upstream"
+        }
+        ErrorKind::BadResponse => {
+            "the upstream, or a proxy before it, has to be mended; nothing usable is stored"
+        }
+        ErrorKind::Timeout | ErrorKind::Unreachable => {
             "nothing usable is stored; ask again when the upstream answers"
         }
     };

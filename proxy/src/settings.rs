@@ -247,6 +247,19 @@ pub enum InvalidSettings {
         "two upstreams are named `{0}`\nhint: give each [[upstream]] a name of its own; several mirrors of one origin go into one `urls` list"
     )]
     DuplicateUpstream(UpstreamName),
+    /// One base URL in two upstreams.
+    #[error(
+        "the upstreams `{}` and `{}` both have the URL `{url}`\nhint: what is asked for by this URL follows the rules of one upstream; give the other \
+         a path of its own",
+        upstreams.0,
+        upstreams.1
+    )]
+    SharedUrl {
+        /// The URL, without its password.
+        url: String,
+        /// The first, and the second.
+        upstreams: (UpstreamName, UpstreamName),
+    },
     /// An upstream without an address cannot be asked.
     #[error("the upstream `{0}` has no urls\nhint: add urls = [\"https://…/\"]")]
     NoUrls(UpstreamName),
@@ -350,6 +363,7 @@ impl Settings {
             {
                 return Err(InvalidSettings::DuplicateUpstream(upstream.name.clone()));
             }
+            upstream.shares_no_url(&self.upstreams[..nth])?;
             if upstream.urls.is_empty() {
                 return Err(InvalidSettings::NoUrls(upstream.name.clone()));
             }

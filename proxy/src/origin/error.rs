@@ -95,6 +95,14 @@ pub enum OriginError {
         /// The status code.
         status: http::StatusCode,
     },
+    /// Content in a transfer coding that nobody asked for, which would be stored as if it were the representation.
+    #[error("`{url}` sent its content in the transfer coding `{coding}`, expected none or `chunked`")]
+    TransferCoding {
+        /// The URL, redacted.
+        url: String,
+        /// `Transfer-Encoding`.
+        coding: String,
+    },
     /// A registry names a token service that is not its own.
     #[error(
         "`{url}` wants a token of `{realm}`, which is neither in the registry's own domain nor in its token_hosts"
@@ -160,9 +168,22 @@ pub enum ExchangeError {
         /// `origins.connection_wait`.
         waited: Duration,
     },
-    /// The connection ended, or carried no HTTP.
+    /// The connection ended.
     #[error("the connection brought no response")]
     Http(#[source] hyper::Error),
+    /// What came is no HTTP, or breaks its rules.
+    #[error("the answer is not valid HTTP")]
+    Malformed(#[source] hyper::Error),
+}
+
+impl From<hyper::Error> for ExchangeError {
+    fn from(error: hyper::Error) -> Self {
+        if error.is_parse() {
+            Self::Malformed(error)
+        } else {
+            Self::Http(error)
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -316,6 +337,7 @@ impl OriginError {
             | Self::NotResumable { .. }
             | Self::TooManyRedirects { .. }
             | Self::Unasked { .. }
+            | Self::TransferCoding { .. }
             | Self::Realm { .. }
             | Self::BadRedirect { .. } => ErrorKind::BadResponse,
         }
@@ -330,8 +352,8 @@ impl OriginError {
         }
     }
 
-    /// Whether this says that the origin, or the way to it, is dead: it was not reached, or said nothing. One that closed a
-    /// connection has to be asked about everything else all the same (RFC 9111 §4.2.4 speaks of being disconnected).
+    /// Whether this says that the origin, or the way to it, is dead: it was not reached. One that closed a connection, or is silent
+    /// about one URL, has to be asked about everything else all the same (RFC 9111 §4.2.4 speaks of being disconnected).
     pub(super) const fn is_dead(&self) -> bool {
         if let Self::Request {
             source: ExchangeError::Connect(error),
@@ -340,12 +362,25 @@ impl OriginError {
         {
             return !matches!(error, ConnectError::Refused(_));
         }
-        matches!(self, Self::Stalled { .. })
+        false
     }
 
-    /// Whether another URL of the upstream may do better.
+    /// Whether another URL of the upstream may do better: another server may speak better HTTP than one that broke its rules.
     pub(super) fn may_do_better_elsewhere(&self) -> bool {
-        !matches!(self.kind(), ErrorKind::Guarded | ErrorKind::BadResponse)
+        let is_broken_http = matches!(
+            self,
+            Self::TransferCoding { .. }
+                | Self::Request {
+                    source: ExchangeError::Malformed(_),
+                    ..
+                }
+        );
+        is_broken_http || !matches!(self.kind(), ErrorKind::Guarded | ErrorKind::BadResponse)
+    }
+
+    /// Whether TLS with the origin, or with the parent proxy, failed.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Request { source: ExchangeError::Connect(error), .. } if error.is_tls())
     }
 
     /// Whether the same URL may do better after a pause. TLS that fails once fails again, and so do refused credentials.
@@ -367,6 +402,7 @@ impl ExchangeError {
             Self::Connect(error) => error.kind(),
             Self::NoConnectionFree { .. } => ErrorKind::Busy,
             Self::Http(_) => ErrorKind::Unreachable,
+            Self::Malformed(_) => ErrorKind::BadResponse,
         }
     }
 }
@@ -386,6 +422,13 @@ impl ConnectError {
             | Self::ParentCredentials { .. }
             | Self::ParentRefused { .. } => ErrorKind::Unreachable,
         }
+    }
+
+    fn is_tls(&self) -> bool {
+        if let Self::Parent { source, .. } = self {
+            return source.is_tls();
+        }
+        matches!(self, Self::Tls { .. })
     }
 
     const fn is_passing(&self) -> bool {

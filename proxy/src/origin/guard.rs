@@ -1,7 +1,8 @@
 //! Which addresses may be contacted: an upstream, or a redirect of one, must not reach into this host or its network by
 //! surprise (SSRF).
 //!
-//! Private networks are allowed: upstreams in them are ordinary. Loopback, link-local, unspecified and multicast addresses are
+//! Private networks are open to the hosts that upstreams name: upstreams in them are ordinary. Another host is only ever come to by a
+//! redirect, and has no business there. Loopback, link-local, unspecified and multicast addresses are
 //! not, unless a configured upstream (or parent proxy) names the address, or `localhost`, with this very port. The metadata
 //! services of clouds are never contacted, named or not. An IPv4 address inside an IPv6 one counts as the IPv4 address.
 //!
@@ -17,11 +18,27 @@ use std::{
 
 use url::{Host, Url};
 
+use super::auth::Realms;
+use crate::settings::{Kind, NoProxy, Upstream};
+
 /// The addresses that upstreams name, and the rule for all others.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guard {
     /// (host, port) of URLs in the settings whose host is a literal address or a local name.
     named: Arc<HashSet<(String, u16)>>,
+    /// The hosts that may be in private networks.
+    neighbours: Arc<Neighbours>,
+}
+
+/// The hosts that the settings name, one way or another.
+#[derive(Debug, Default)]
+struct Neighbours {
+    /// Of upstreams and parents.
+    hosts: HashSet<String>,
+    /// `redirect_hosts` of upstreams.
+    redirects: Vec<NoProxy>,
+    /// Token services that registries may name.
+    realms: Vec<Realms>,
 }
 
 /// A name that resolved to guarded addresses alone.
@@ -36,15 +53,43 @@ impl Guard {
         parents: impl IntoIterator<Item = (String, u16)>,
     ) -> Self {
         let named = urls.into_iter().filter_map(host_and_port).chain(parents);
+        let named: HashSet<_> = named
+            .map(|(host, port)| (host.to_ascii_lowercase(), port))
+            .collect();
         Self {
-            named: Arc::new(named.collect()),
+            neighbours: Arc::new(Neighbours {
+                hosts: named.iter().map(|(host, _)| host.clone()).collect(),
+                ..Neighbours::default()
+            }),
+            named: Arc::new(named),
         }
+    }
+
+    /// The guard that lets redirects and registries of `upstreams` lead into private networks as well, where the settings say so.
+    pub(super) fn with_rules_of(mut self, upstreams: &[Upstream]) -> Self {
+        let rules = upstreams
+            .iter()
+            .filter_map(|upstream| upstream.redirect_hosts.as_deref());
+        let registries = upstreams
+            .iter()
+            .filter(|upstream| upstream.kind == Kind::Registry);
+        self.neighbours = Arc::new(Neighbours {
+            hosts: self.neighbours.hosts.clone(),
+            redirects: rules
+                .map(|hosts| NoProxy::parse(hosts.iter().map(String::as_str)))
+                .collect(),
+            realms: registries.map(Realms::of).collect(),
+        });
+        self
     }
 
     /// Whether `url` may be contacted as far as its text shows; names are judged again when resolved.
     pub(super) fn allows(&self, url: &Url) -> bool {
         let is_named = || host_and_port(url).is_some_and(|pair| self.named.contains(&pair));
-        let allows_address = |address: IpAddr| !is_metadata(address) && (!is_guarded(address) || is_named());
+        let Some(end) = url.host_str().zip(url.port_or_known_default()) else {
+            return false;
+        };
+        let allows_address = |address: IpAddr| self.allows_address(end, address, is_named());
         match url.host() {
             Some(Host::Ipv4(address)) => allows_address(address.into()),
             Some(Host::Ipv6(address)) => allows_address(address.into()),
@@ -66,7 +111,7 @@ impl Guard {
         let is_named = self.names_address(host, port);
         let allowed: Vec<_> = found
             .iter()
-            .filter(|address| !is_metadata(**address) && (is_named || !is_guarded(**address)))
+            .filter(|address| self.allows_address((host, port), **address, is_named))
             .map(|address| SocketAddr::new(*address, port))
             .collect();
         if allowed.is_empty() {
@@ -75,11 +120,28 @@ impl Guard {
         Ok(allowed)
     }
 
+    /// Whether `host`, found at `address`, may be contacted there; `is_named` where an upstream names this very address.
+    fn allows_address(&self, (host, port): (&str, u16), address: IpAddr, is_named: bool) -> bool {
+        !is_metadata(address)
+            && (!is_guarded(address) || is_named)
+            && (!is_private(address) || self.neighbours.know(host, port, address))
+    }
+
     /// Whether an upstream names `host` itself, an address or a local name, with `port`. A domain name that an upstream names
     /// is no permission for whatever address it resolves to: who answers for the name would choose it.
     fn names_address(&self, host: &str, port: u16) -> bool {
         let is_literal = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         (is_literal || is_local_name(host)) && self.named.contains(&(host.to_ascii_lowercase(), port))
+    }
+}
+
+impl Neighbours {
+    /// Whether `host`, found at `address`, is one of them.
+    fn know(&self, host: &str, port: u16, address: IpAddr) -> bool {
+        let is_listed = |rule: &NoProxy| rule.exempts(host, port) || rule.exempts(&address.to_string(), port);
+        self.hosts.contains(&host.to_ascii_lowercase())
+            || self.redirects.iter().any(is_listed)
+            || self.realms.iter().any(|realms| realms.cover(host, port))
     }
 }
 
@@ -111,7 +173,7 @@ fn is_metadata_name(name: &str) -> bool {
 
 /// Whether an address is that of a cloud's metadata service, which hands out the credentials of this host.
 fn is_metadata(address: IpAddr) -> bool {
-    const V4: [Ipv4Addr; 5] = [
+    const V4: [Ipv4Addr; 6] = [
         Ipv4Addr::new(169, 254, 169, 254),
         // Credentials of containers and pods at Amazon.
         Ipv4Addr::new(169, 254, 170, 2),
@@ -119,6 +181,8 @@ fn is_metadata(address: IpAddr) -> bool {
         // Alibaba's stands in the shared address space (RFC 6598), Oracle's in that for protocols (RFC 6890).
         Ipv4Addr::new(100, 100, 100, 200),
         Ipv4Addr::new(192, 0, 0, 192),
+        // Azure's, a public address that leads to the host below the machine.
+        Ipv4Addr::new(168, 63, 129, 16),
     ];
     const V6: [Ipv6Addr; 3] = [
         Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
@@ -144,6 +208,14 @@ fn is_guarded(address: IpAddr) -> bool {
                     || embedded(v6).any(is_guarded_v4)
             }
         }
+}
+
+/// Whether an address is one of somebody's own network (RFC 1918, RFC 4193).
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private(),
+        IpAddr::V6(v6) => v6.is_unique_local() || embedded(v6).any(|v4| v4.is_private()),
+    }
 }
 
 fn is_guarded_v4(v4: Ipv4Addr) -> bool {
@@ -178,108 +250,4 @@ fn embedded(v6: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn allows(named: &str, asked: &str) -> bool {
-        let named = Url::parse(named).unwrap();
-        Guard::new([&named], []).allows(&Url::parse(asked).unwrap())
-    }
-
-    #[test]
-    fn p19_guarded_addresses_are_reached_only_where_an_upstream_names_them_with_their_port() {
-        assert!(allows("http://127.0.0.1:8000/", "http://127.0.0.1:8000/x"));
-        assert!(!allows("http://127.0.0.1:8000/", "http://127.0.0.1:22/"));
-        assert!(!allows("http://127.0.0.1:8000/", "http://127.0.0.2:8000/"));
-        assert!(!allows("http://127.0.0.1:8000/", "http://[::1]:8000/"));
-        assert!(allows("http://localhost:8000/", "http://localhost:8000/x"));
-        assert!(!allows("https://pkg.example/", "http://localhost/"));
-        assert!(!allows("https://pkg.example/", "http://a.LOCALHOST./"));
-        assert!(!allows("https://pkg.example/", "http://[::ffff:127.0.0.1]/"));
-        assert!(!allows("https://pkg.example/", "http://0.0.0.0/"));
-        assert!(allows("https://pkg.example/", "https://cdn.example/"));
-        assert!(allows("https://pkg.example/", "http://10.0.0.1/"));
-    }
-
-    #[test]
-    fn p19_metadata_services_are_never_reached_even_where_an_upstream_names_them() {
-        for url in [
-            "http://169.254.169.254/",
-            "http://[fd00:ec2::254]/",
-            "http://[::ffff:169.254.169.254]/",
-            "http://[64:ff9b::a9fe:a9fe]/",
-            "http://metadata.google.internal/",
-        ] {
-            assert!(!allows(url, url), "{url}");
-        }
-        let named = Url::parse("http://169.254.169.254/").unwrap();
-        let found = [IpAddr::from([169, 254, 169, 254])];
-        assert!(
-            Guard::new([&named], [])
-                .permitted("169.254.169.254", 80, &found)
-                .is_err()
-        );
-    }
-
-    #[test]
-    fn p19_every_form_of_this_host_is_guarded() {
-        for guarded in [
-            "127.0.0.1",
-            "127.255.255.254",
-            "0.0.0.0",
-            "0.1.2.3",
-            "255.255.255.255",
-            "224.0.0.1",
-            "169.254.1.1",
-            "::1",
-            "::",
-            "fe80::1",
-            "ff02::1",
-            "::ffff:127.0.0.1",
-            "::ffff:0.0.0.0",
-            "::127.0.0.1",
-            "::ffff:0:127.0.0.1",
-            "64:ff9b::7f00:1",
-            "64:ff9b:1::7f00:1",
-            "64:ff9b:1:7f00:0:100::",
-            "2002:7f00:1::",
-            "2001:0:1234::80ff:fffe",
-        ] {
-            assert!(is_guarded(guarded.parse().unwrap()), "{guarded}");
-        }
-        for open in [
-            "10.0.0.1",
-            "192.168.1.1",
-            "203.0.113.1",
-            "fd00::1",
-            "2001:db8::1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::cb00:7101",
-        ] {
-            assert!(!is_guarded(open.parse().unwrap()), "{open}");
-        }
-    }
-
-    #[test]
-    fn p19_the_name_of_an_upstream_is_no_permission_for_whatever_address_it_resolves_to() {
-        let upstreams = [
-            "https://pkg.example/",
-            "http://127.0.0.1:8000/",
-            "http://[::1]:8000/",
-            "http://localhost:1/",
-        ];
-        let upstreams = upstreams.map(|url| Url::parse(url).unwrap());
-        let guard = Guard::new(&upstreams, []);
-        let this_host = [IpAddr::from([127, 0, 0, 1])];
-        let permits = |host, port| guard.permitted(host, port, &this_host).is_ok();
-        assert!(!permits("pkg.example", 443));
-        assert!(permits("127.0.0.1", 8000));
-        assert!(permits("[::1]", 8000));
-        assert!(permits("localhost", 1));
-        assert!(!permits("localhost", 2));
-        assert!(!permits("127.0.0.1", 443));
-        let mixed = [this_host[0], IpAddr::from([203, 0, 113, 1])];
-        let left = guard.permitted("pkg.example", 443, &mixed).unwrap();
-        assert_eq!(left, [SocketAddr::from(([203, 0, 113, 1], 443))]);
-    }
-}
+mod tests;

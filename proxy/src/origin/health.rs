@@ -4,12 +4,16 @@
 //! Up ──failed──▶ Down ──its time is over──▶ Probing ──connected──▶ OnTrial ──answered──▶ Up
 //!                 ▲                            │                      │
 //!                 └──────── failed, for twice as long ───────────────┘
+//! Up ──busy──▶ Busy ──its time is over, or a trial was answered──▶ Up
 //! ```
 //! A request never waits for a probe: it is a connection made beside the requests. The first request after it is the trial; until it
 //! was answered, all others see the origin as down.
 //!
+//! What one URL says or does not say (`Retry-After`, silence) is held against this URL; only when several say the same within a
+//! while, it is held against their origin ([`super::paths`]). One busy page does not close the shop.
+//!
 //! It never makes an answer worse: a request without another URL and without a stored response to stand in asks the origin all the
-//! same, and any answer ends the matter.
+//! same (one that is busy, at most once a second), and any answer ends the matter.
 
 use std::{
     collections::HashMap,
@@ -23,11 +27,17 @@ use std::{
 use tokio::time::Instant;
 use url::{Position, Url};
 
+use super::paths::{Complaint, Paths};
+
 /// How long the first failure counts. Long enough that a burst of requests pays once for a connect timeout, short enough that a
 /// restarted origin is seen soon.
 const FIRST: Duration = Duration::from_secs(5);
 /// How long a failure counts at most.
 const LONGEST: Duration = Duration::from_secs(60);
+/// How long the silence of one URL counts for it: a request pays for finding out with `limits.progress_timeout`.
+const SILENT_FOR: Duration = Duration::from_secs(30);
+/// How often a busy origin is asked by those who have nothing else: enough to see that it is back, no burden for one that is not.
+const TRIAL_EVERY: Duration = Duration::from_secs(1);
 /// Origins remembered; those whose time is long over are dropped first.
 const MAX_ORIGINS: usize = 4096;
 
@@ -39,7 +49,14 @@ pub(super) struct Health(Arc<Inner>);
 struct Inner {
     /// Whether anything is known at all: mostly not, and then nobody takes the lock.
     has_marks: AtomicBool,
-    marks: Mutex<HashMap<String, Mark>>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What is known about one origin.
+#[derive(Debug, Default)]
+struct Known {
+    mark: Option<Mark>,
+    paths: Paths,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,11 +76,13 @@ enum State {
     OnTrial {
         taken: bool,
     },
-    /// It sent `Retry-After`.
-    Busy,
+    /// Several of its URLs sent `Retry-After`; when it was tried last.
+    Busy {
+        tried: Option<Instant>,
+    },
 }
 
-/// What to think of an origin.
+/// What to think of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Ask it.
@@ -78,64 +97,76 @@ pub(super) enum Standing {
 }
 
 impl Health {
-    /// What to think of `url`'s origin. A trial that is due is given to whoever asks.
+    /// What to think of `url`. A trial that is due is given to whoever asks.
     pub(super) fn standing(&self, url: &Url, now: Instant) -> Standing {
         if !self.0.has_marks.load(Ordering::Acquire) {
             return Standing::Up;
         }
-        let mut marks = self.lock();
-        let Some(mark) = marks.get_mut(&key(url)) else {
+        let mut all = self.lock();
+        let Some(known) = all.get_mut(&key(url)) else {
             return Standing::Up;
         };
-        match mark.state {
-            State::Busy if now < mark.until => Standing::Busy(mark.until - now),
-            State::Busy => Standing::Up,
-            State::OnTrial { taken: false } => {
-                mark.state = State::OnTrial { taken: true };
-                mark.until = now + LONGEST;
-                Standing::Up
-            }
-            _ if now < mark.until => Standing::Down { probe: false },
-            // Its time is over, or whoever tried it never told.
-            State::Down | State::Probing | State::OnTrial { taken: true } => {
-                mark.state = State::Probing;
-                mark.until = now + LONGEST;
-                Standing::Down { probe: true }
-            }
+        let of_path = match known.paths.complaint(url.path(), now) {
+            Some((Complaint::Busy, left)) => Standing::Busy(left),
+            Some((Complaint::Silent, _)) => Standing::Down { probe: false },
+            None => Standing::Up,
+        };
+        match known
+            .mark
+            .as_mut()
+            .map_or(Standing::Up, |mark| mark.standing(now))
+        {
+            Standing::Up => of_path,
+            of_origin @ (Standing::Down { .. } | Standing::Busy(_)) => of_origin,
         }
+    }
+
+    /// Whether a request that has nothing else may try `url` although its origin is busy. What the URL said of itself stays said.
+    pub(super) fn may_try(&self, url: &Url, now: Instant) -> bool {
+        let mut all = self.lock();
+        let Some(known) = all.get_mut(&key(url)) else {
+            return true;
+        };
+        if known.paths.complaint(url.path(), now).is_some() {
+            return false;
+        }
+        let Some(Mark {
+            state: State::Busy { tried },
+            ..
+        }) = &mut known.mark
+        else {
+            return true;
+        };
+        let is_due = tried.is_none_or(|last| now >= last + TRIAL_EVERY);
+        if is_due {
+            *tried = Some(now);
+        }
+        is_due
     }
 
     /// Whether `url`'s origin has a mark against it now. Unlike [`Self::standing`] it gives no trial away: for those who only look.
     pub(super) fn is_marked(&self, url: &Url, now: Instant) -> bool {
-        let marks = self.lock();
-        marks.get(&key(url)).is_some_and(|mark| now < mark.until)
+        let all = self.lock();
+        let mark = all.get(&key(url)).and_then(|known| known.mark);
+        mark.is_some_and(|mark| now < mark.until)
     }
 
-    /// Notes that `url`'s origin did not answer; tells whether it was up before.
+    /// Notes that `url`'s origin was not reached; tells whether it was up before.
     pub(super) fn failed(&self, url: &Url, now: Instant) -> bool {
-        let mut marks = self.lock();
-        if marks.len() >= MAX_ORIGINS {
-            marks.retain(|_, mark| now < mark.until + LONGEST);
-        }
-        let before = marks.get(&key(url)).copied();
-        // Of many requests that fail together, the first counts.
-        if before.is_some_and(|mark| mark.state == State::Down && now < mark.until) {
-            return false;
-        }
-        let lasts = before.map_or(FIRST, |mark| mark.next);
-        let mark = Mark {
-            state: State::Down,
-            until: now + lasts,
-            next: (lasts * 2).min(LONGEST),
-        };
-        marks.insert(key(url), mark);
-        self.0.has_marks.store(true, Ordering::Release);
-        before.is_none()
+        self.known(url, now, |known| known.failed(now))
+    }
+
+    /// Notes that `url` was silent; tells whether its origin, of which several URLs were silent by now, was up before.
+    pub(super) fn stalled(&self, url: &Url, now: Instant) -> bool {
+        self.known(url, now, |known| {
+            let until = now + SILENT_FOR;
+            known.paths.complain(url.path(), (Complaint::Silent, until), now) && known.failed(now)
+        })
     }
 
     /// Notes that `url`'s origin can be connected to again.
     pub(super) fn connected(&self, url: &Url, now: Instant) {
-        if let Some(mark) = self.lock().get_mut(&key(url))
+        if let Some(Known { mark: Some(mark), .. }) = self.lock().get_mut(&key(url))
             && mark.state == State::Probing
         {
             mark.state = State::OnTrial { taken: false };
@@ -143,32 +174,103 @@ impl Health {
         }
     }
 
-    /// Notes that `url`'s origin wants no requests for `wait`.
+    /// Notes that `url` wants no requests for `wait`, and its origin neither where several of its URLs said so.
     pub(super) fn busy(&self, url: &Url, wait: Duration, now: Instant) {
-        let mark = Mark {
-            state: State::Busy,
-            until: now + wait,
-            next: FIRST,
-        };
-        self.lock().insert(key(url), mark);
-        self.0.has_marks.store(true, Ordering::Release);
+        self.known(url, now, |known| {
+            let until = now + wait;
+            if known.paths.complain(url.path(), (Complaint::Busy, until), now) {
+                // What it said while it was tried counts for the next trial, too.
+                known.mark = Some(Mark {
+                    state: State::Busy { tried: Some(now) },
+                    until,
+                    next: FIRST,
+                });
+            }
+        });
     }
 
-    /// Notes that `url`'s origin answered; tells whether that is news.
-    pub(super) fn answered(&self, url: &Url) -> bool {
+    /// Notes that `url` answered, perhaps only that it wants patience; tells whether it is news that its origin does.
+    pub(super) fn answered(&self, url: &Url, wants_patience: bool) -> bool {
         if !self.0.has_marks.load(Ordering::Acquire) {
             return false;
         }
-        let mut marks = self.lock();
-        let removed = marks.remove(&key(url));
-        if marks.is_empty() {
+        let mut all = self.lock();
+        let Some(known) = all.get_mut(&key(url)) else {
+            return false;
+        };
+        let was_down = known
+            .mark
+            .is_some_and(|mark| !matches!(mark.state, State::Busy { .. }));
+        if was_down || !wants_patience {
+            known.mark = None;
+        }
+        if !wants_patience {
+            known.paths.answered(url.path());
+        }
+        if known.mark.is_none() && known.paths.is_empty() {
+            all.remove(&key(url));
+        }
+        if all.is_empty() {
             self.0.has_marks.store(false, Ordering::Release);
         }
-        removed.is_some_and(|mark| mark.state != State::Busy)
+        was_down
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Mark>> {
-        self.0.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is known about `url`'s origin.
+    fn known<T>(&self, url: &Url, now: Instant, change: impl FnOnce(&mut Known) -> T) -> T {
+        let mut all = self.lock();
+        if all.len() >= MAX_ORIGINS {
+            all.retain(|_, known| known.counts(now));
+        }
+        self.0.has_marks.store(true, Ordering::Release);
+        change(all.entry(key(url)).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// The origin did not answer; tells whether it was up before.
+    fn failed(&mut self, now: Instant) -> bool {
+        let before = self.mark;
+        // Of many requests that fail together, the first counts.
+        if before.is_some_and(|mark| mark.state == State::Down && now < mark.until) {
+            return false;
+        }
+        let lasts = before.map_or(FIRST, |mark| mark.next);
+        self.mark = Some(Mark {
+            state: State::Down,
+            until: now + lasts,
+            next: (lasts * 2).min(LONGEST),
+        });
+        before.is_none()
+    }
+
+    fn counts(&self, now: Instant) -> bool {
+        self.mark.is_some_and(|mark| now < mark.until + LONGEST) || self.paths.counts(now)
+    }
+}
+
+impl Mark {
+    fn standing(&mut self, now: Instant) -> Standing {
+        match self.state {
+            State::Busy { .. } if now < self.until => Standing::Busy(self.until - now),
+            State::Busy { .. } => Standing::Up,
+            State::OnTrial { taken: false } => {
+                self.state = State::OnTrial { taken: true };
+                self.until = now + LONGEST;
+                Standing::Up
+            }
+            _ if now < self.until => Standing::Down { probe: false },
+            // Its time is over, or whoever tried it never told.
+            State::Down | State::Probing | State::OnTrial { taken: true } => {
+                self.state = State::Probing;
+                self.until = now + LONGEST;
+                Standing::Down { probe: true }
+            }
+        }
     }
 }
 
@@ -182,63 +284,4 @@ fn key(url: &Url) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn url(text: &str) -> Url {
-        Url::parse(text).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_failure_counts_for_its_origin_and_for_a_while_then_a_probe_and_a_trial_decide() {
-        let health = Health::default();
-        let (one, same, other) = (
-            url("http://a.example/x"),
-            url("http://user:pw@a.example:80/y"),
-            url("http://a.example:81/x"),
-        );
-        let now = Instant::now();
-        assert!(health.failed(&one, now));
-        assert!(!health.failed(&same, now), "the same failure");
-        assert_eq!(health.standing(&same, now), Standing::Down { probe: false });
-        assert_eq!(health.standing(&other, now), Standing::Up);
-        let later = now + FIRST;
-        assert_eq!(health.standing(&one, later), Standing::Down { probe: true });
-        assert_eq!(
-            health.standing(&one, later),
-            Standing::Down { probe: false },
-            "one probe"
-        );
-        health.connected(&one, later);
-        assert_eq!(health.standing(&one, later), Standing::Up, "the trial");
-        assert_eq!(
-            health.standing(&one, later),
-            Standing::Down { probe: false },
-            "one trial"
-        );
-        health.failed(&one, later);
-        assert_eq!(
-            health.standing(&one, later + FIRST),
-            Standing::Down { probe: false },
-            "longer now"
-        );
-        assert_eq!(
-            health.standing(&one, later + FIRST * 2),
-            Standing::Down { probe: true }
-        );
-        health.connected(&one, later);
-        assert!(health.answered(&one));
-        assert_eq!(health.standing(&one, later), Standing::Up);
-        assert!(!health.answered(&one));
-    }
-
-    #[tokio::test]
-    async fn p11_retry_after_is_remembered() {
-        let health = Health::default();
-        let (origin, now) = (url("https://a.example/"), Instant::now());
-        health.busy(&origin, Duration::from_secs(30), now);
-        let seconds = |after: u64| health.standing(&origin, now + Duration::from_secs(after));
-        assert_eq!(seconds(10), Standing::Busy(Duration::from_secs(20)));
-        assert_eq!(seconds(30), Standing::Up);
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use kato_shared::redact;
 use url::Url;
 
 use super::{OriginBody, OriginError, health::Standing};
-use crate::interim::Interim;
+use crate::{interim::Interim, policy::redirects::Hop};
 
 /// What to ask.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub struct OriginResponse {
     pub request_time: Timestamp,
     /// See `request_time`.
     pub response_time: Timestamp,
+    /// The redirects that were followed, in order; they have a say in what may be done with the response.
+    pub hops: Vec<Hop>,
     /// The content.
     pub body: OriginBody,
 }

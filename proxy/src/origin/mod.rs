@@ -1,7 +1,7 @@
 //! Requests to origins. The only folder that names reqwest, for the command line's calls to the admin API.
 //!
 //! Flow: [`Origin::send`] tries the URLs of a request's upstream in order ([`send`], [`retry`]), those that failed of late last
-//! ([`health`]), follows redirects ([`redirect`]), and returns the response head and an [`OriginBody`]. A body that breaks off is
+//! ([`health`]), follows redirects ([`follow`], [`redirect`], [`shown`]), and returns the response head and an [`OriginBody`]. A body that breaks off is
 //! taken up again where it stopped when its validator allows ([`resume`]), from the next URL if need be; the reader of the body does
 //! not notice. A large one over plain TCP is read past hyper ([`bulk`]). Interim responses (1xx) go to the client that waits.
 //!
@@ -25,6 +25,7 @@ mod dial;
 mod dns;
 mod error;
 mod flow;
+mod follow;
 mod guard;
 mod health;
 mod lease;
@@ -33,6 +34,7 @@ mod open;
 mod order;
 mod outgoing;
 mod parent;
+mod paths;
 mod pool;
 mod probe;
 mod profile;
@@ -41,6 +43,7 @@ mod resume;
 mod retry;
 mod send;
 mod setup;
+mod shown;
 mod tls;
 mod tunnel;
 

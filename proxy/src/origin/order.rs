@@ -43,6 +43,12 @@ impl Origin {
         standing
     }
 
+    /// Whether `url` is asked although its origin is busy: there is nothing else to answer `request` with, and it is the turn of a
+    /// trial.
+    pub(super) fn is_trial(&self, request: &OriginRequest, url: &Url) -> bool {
+        !request.has_stand_in && self.health().may_try(url, Instant::now())
+    }
+
     /// How long `response` asks to be left alone; remembered for all requests.
     pub(super) fn patience_asked(&self, url: &Url, response: &OriginResponse) -> Option<Duration> {
         let wait = is_asking_for_patience(response.status)

@@ -130,6 +130,8 @@ impl Destination {
                     self.way.check(&response).map_err(NoHead::Failed)?;
                     return Ok((response, lease));
                 }
+                // A server that answered, with whatever, did not close an idle connection.
+                Err(failed) if failed.error.is_parse() => return Err(NoHead::Failed(failed.error.into())),
                 Err(failed) if is_reused && (failed.is_unsent || outgoing.is_repeatable) => {
                     // What was idle as long is as stale.
                     let mut state = self.lock();
@@ -137,7 +139,7 @@ impl Destination {
                     state.http2 = None;
                     may_reuse = false;
                 }
-                Err(failed) => return Err(NoHead::Failed(ExchangeError::Http(failed.error))),
+                Err(failed) => return Err(NoHead::Failed(failed.error.into())),
             }
         }
     }

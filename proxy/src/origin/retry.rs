@@ -99,14 +99,14 @@ impl Budget {
     }
 }
 
-/// Whether `status` answers a range or a condition that the request did not have: taken for an answer, it would be a part or
-/// nothing in the place of the whole.
+/// Whether `status` answers a range, a condition or an upgrade that the request did not have: taken for an answer, it would be a
+/// part or nothing in the place of the whole. We never ask for another protocol, so 101 is never an answer (RFC 9110 §15.2.2).
 pub(super) fn is_unasked(request: &HeaderMap, status: StatusCode) -> bool {
     let has = |names: &[header::HeaderName]| names.iter().any(|name| request.contains_key(name));
     match status {
         StatusCode::PARTIAL_CONTENT => !has(&[header::RANGE]),
         StatusCode::NOT_MODIFIED => !has(&[header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]),
-        _ => false,
+        _ => status.is_informational(),
     }
 }
 
@@ -131,6 +131,17 @@ mod tests {
         wait: Duration::from_secs(10),
         longest_retry_after: Duration::from_secs(300),
     };
+
+    #[test]
+    fn parts_conditions_and_other_protocols_are_answers_to_those_who_asked() {
+        let asked = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=1-"))]);
+        for (status, of_a_range, of_nothing) in [(101, true, true), (206, false, true), (304, true, true)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_unasked(&asked, status), of_a_range, "{status}");
+            assert_eq!(is_unasked(&HeaderMap::new(), status), of_nothing, "{status}");
+        }
+        assert!(!is_unasked(&HeaderMap::new(), StatusCode::OK));
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_and_bounded() {

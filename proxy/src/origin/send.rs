@@ -1,30 +1,23 @@
-//! Sends one request: the upstream's URLs in order, those that failed of late last; redirects; another round where that may help.
+//! Sends one request: the upstream's URLs in order, those that failed of late last; another round where that may help.
 
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use http::{HeaderMap, uri::PathAndQuery};
-use hyper::body::Incoming;
 use kato_shared::{chain::Chain, clock::Clock, redact};
 use tokio::time::{Instant, interval, sleep};
-use url::{Position, Url};
+use url::Url;
 
 use super::{
-    OriginBody, OriginError, OriginRequest, OriginResponse,
+    OriginError, OriginRequest, OriginResponse,
     connect::Connector,
-    flow::{ByHyper, Flow},
     health::{Health, Standing},
-    lease::Lease,
-    outgoing::Outgoing,
-    parent::basic_of,
-    pool::{IDLE_TIMEOUT, NoHead},
+    pool::IDLE_TIMEOUT,
     profile::Profile,
-    redirect::{self, MAX_REDIRECTS},
-    resume::Current,
-    retry::{Budget, Policy, is_overloaded, is_unasked},
+    retry::{Budget, Policy, is_overloaded},
     setup::Setup,
+    shown::Shown,
 };
 use crate::{metrics::Metrics, settings::Settings};
 
@@ -36,6 +29,7 @@ pub struct Origin(Arc<Inner>);
 struct Inner {
     setup: Setup,
     health: Health,
+    shown: Shown,
     policy: Policy,
     clock: Clock,
     metrics: Metrics,
@@ -56,7 +50,7 @@ impl Origin {
     /// [`OriginError::Tls`], and [`OriginError::File`] naming a file that cannot be used.
     pub fn new(settings: &Settings, clock: Clock, metrics: Metrics) -> Result<Self, OriginError> {
         let setup = Setup::new(settings)?;
-        Ok(Self::with((settings, setup), (clock, metrics), Health::default()))
+        Ok(Self::with((settings, setup), (clock, metrics), <_>::default()))
     }
 
     /// The way to the origins of `settings`, after those of `before`: with the same upstreams and times, the same connections; else
@@ -77,24 +71,26 @@ impl Origin {
             clock,
             metrics,
             health,
+            shown,
             ..
         } = &*self.0;
         let setup = self.0.setup.next(settings)?;
         Ok(Self::with(
             (settings, setup),
             (clock.clone(), metrics.clone()),
-            health.clone(),
+            (health.clone(), shown.clone()),
         ))
     }
 
     fn with(
         (settings, setup): (&Settings, Setup),
         (clock, metrics): (Clock, Metrics),
-        health: Health,
+        (health, shown): (Health, Shown),
     ) -> Self {
         let inner = Arc::new(Inner {
             setup,
             health,
+            shown,
             policy: Policy::of(&settings.origins),
             clock,
             metrics,
@@ -150,9 +146,14 @@ impl Origin {
         let mut failure = None;
         let ordered = self.ordered(request);
         let last = ordered.len().saturating_sub(1);
+        let has_no_other = ordered
+            .iter()
+            .all(|(_, standing)| matches!(standing, Standing::Busy(_)));
         for (place, (nth, standing)) in ordered.into_iter().enumerate() {
             let url = &request.candidates[nth];
-            if let Some(error) = request.not_worth_asking(url, standing) {
+            if let Some(error) = request.not_worth_asking(url, standing)
+                && !(has_no_other && self.is_trial(request, url))
+            {
                 failure.get_or_insert(error);
                 continue;
             }
@@ -163,12 +164,6 @@ impl Origin {
                         tracing::info!(url = %redact::url(url), status = response.status.as_u16(), "trying the next mirror");
                     }
                     overloaded = Some((response, wait));
-                }
-                Ok(response) if is_unasked(&request.headers, response.status) => {
-                    return Err(Unanswered::Failed(OriginError::Unasked {
-                        url: redact::url(url),
-                        status: response.status,
-                    }));
                 }
                 Ok(response) => return Ok(response),
                 Err(error) if request.method.is_safe() && error.may_do_better_elsewhere() => {
@@ -186,129 +181,20 @@ impl Origin {
         }
     }
 
-    /// Asks the URL at place `nth` and follows its redirects. The content stays bound to the URL asked first.
-    pub(super) async fn follow(
-        &self,
-        request: &Arc<OriginRequest>,
-        nth: usize,
-    ) -> Result<OriginResponse, OriginError> {
-        let asked = &request.candidates[nth];
-        let mut hop: Option<(Url, HeaderMap)> = None;
-        for _ in 0..=MAX_REDIRECTS {
-            let (url, headers) = hop
-                .as_ref()
-                .map_or((asked, &request.headers), |(url, headers)| (url, headers));
-            let request_time = self.0.clock.now();
-            let (response, lease) = self.ask_with_token(request, url, headers).await?;
-            let (head, incoming) = response.into_parts();
-            let Some(next) = redirect::target(request, url, (head.status, &head.headers))? else {
-                let current = Current {
-                    flow: Flow::Hyper(ByHyper {
-                        may_be_kept: is_persistent(head.version, &head.headers),
-                        incoming,
-                        lease,
-                    }),
-                    nth,
-                    redirected: hop.map(|(url, _)| url),
-                };
-                return Ok(OriginResponse {
-                    status: head.status,
-                    version: head.version,
-                    request_time,
-                    response_time: self.0.clock.now(),
-                    body: OriginBody::new(
-                        self.clone(),
-                        Arc::clone(request),
-                        (head.status, &head.headers),
-                        current,
-                    ),
-                    headers: head.headers,
-                });
-            };
-            if !self.profile(&request.upstream).may_redirect_to(&next) {
-                return Err(OriginError::RedirectHost {
-                    url: redact::url(url),
-                    host: next[Position::BeforeHost..Position::AfterPort].to_owned(),
-                });
-            }
-            redirect::finish(incoming, lease).await;
-            let mut headers = headers.clone();
-            if next.origin() != url.origin() {
-                redirect::drop_credentials(&mut headers);
-            }
-            if request.has_stand_in && self.standing(&request.upstream, &next) != Standing::Up {
-                return Err(OriginError::Down {
-                    url: redact::url(&next),
-                });
-            }
-            hop = Some((next, headers));
-        }
-        Err(OriginError::TooManyRedirects {
-            url: redact::url(asked),
-            limit: MAX_REDIRECTS,
-        })
-    }
-
-    /// One exchange, up to the head of the response.
-    pub(super) async fn ask(
-        &self,
-        request: &OriginRequest,
-        url: &Url,
-        headers: &HeaderMap,
-    ) -> Result<(http::Response<Incoming>, Option<Lease>), OriginError> {
-        if !self.connector().guard.allows(url) {
-            return Err(OriginError::Guarded {
-                url: redact::url(url),
-            });
-        }
-        let destination = self.profile(&request.upstream).destination(url)?;
-        let path: PathAndQuery = url[Position::BeforePath..Position::AfterQuery].parse().map_err(
-            |_no_path: http::uri::InvalidUri| OriginError::BadRedirect {
-                url: redact::url(url),
-                location: redact::url(url),
-            },
-        )?;
-        let outgoing = Outgoing {
-            method: &request.method,
-            is_repeatable: request.method.is_idempotent() && !request.has_stand_in,
-            path,
-            headers,
-            authorization: basic_of(url),
-            body: &request.body,
-            interim: request.interim.as_ref(),
-        };
-        self.0.metrics.upstream_request(&request.upstream);
-        match destination.exchange(&outgoing).await {
-            Ok(answered) => {
-                if self.0.health.answered(url) {
-                    tracing::info!(upstream = request.upstream, url = %origin_of(url), "the origin answers again");
-                }
-                Ok(answered)
-            }
-            Err(no_head) => Err(self.not_answered(request, url, no_head)),
-        }
-    }
-
-    fn not_answered(&self, request: &OriginRequest, url: &Url, no_head: NoHead) -> OriginError {
-        let error = match no_head {
-            NoHead::Failed(source) => OriginError::Request {
-                url: redact::url(url),
-                source,
-            },
-            NoHead::Stalled => OriginError::Stalled {
-                url: redact::url(url),
-                waited: self.0.progress_timeout,
-            },
-        };
-        self.0.metrics.upstream_failure(&request.upstream, error.kind());
-        if error.is_dead() && self.0.health.failed(url, Instant::now()) {
-            tracing::warn!(upstream = request.upstream, url = %origin_of(url), error = %Chain(&error), "the origin does not answer; others are asked first for a while");
-        }
-        error
-    }
-
     pub(super) fn health(&self) -> &Health {
         &self.0.health
+    }
+
+    pub(super) fn shown(&self) -> &Shown {
+        &self.0.shown
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Whether the origin of `url` is asked last, or not at all for a while.
@@ -345,17 +231,6 @@ async fn sweep(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         inner.setup.sweep(Instant::now());
     }
-}
-
-/// Whether the connection stays open after this response, as far as the response says (RFC 9112 §9.3).
-fn is_persistent(version: http::Version, headers: &HeaderMap) -> bool {
-    let mut options = headers.get_all(http::header::CONNECTION).iter();
-    version == http::Version::HTTP_11
-        && options.all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
-}
-
-fn origin_of(url: &Url) -> String {
-    url.origin().ascii_serialization()
 }
 
 #[cfg(test)]

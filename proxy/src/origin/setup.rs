@@ -56,7 +56,7 @@ impl Setup {
         let named = rules.iter().flat_map(|(_, parents)| parents.named());
         let named = named.chain(settings.upstreams.iter().flat_map(token_services));
         let connector = Connector {
-            guard: Guard::new(urls, named),
+            guard: Guard::new(urls, named).with_rules_of(&settings.upstreams),
             resolver,
             winners: Winners::default(),
             patience: settings.limits.connect_timeout.get(),

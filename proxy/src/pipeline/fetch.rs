@@ -26,7 +26,7 @@ use crate::{
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
         self, Failure, FailureAnswer, NoStoreReason, Overrides, Request, Storability, Stored, Times,
-        headers as fields,
+        headers as fields, redirects,
         validation::{Freshened, freshen, has_validator, origin_request_headers},
     },
     store::{Responses, StoredResponse},
@@ -135,21 +135,18 @@ impl Pipeline {
             let times = times(response);
             let heads: Vec<&Stored> = flight.validated.iter().map(|one| &one.head).collect();
             let ask = Arc::clone(&flight.ask);
-            match freshen(
-                &ask.headers,
-                (&heads, &response.headers),
-                times,
-                &flight.overrides,
-            ) {
-                Freshened::Updated { index, stored } => {
-                    let validated = flight.validated.swap_remove(index);
-                    return Box::pin(self.freshened(flight, validated, *stored)).await;
-                }
-                Freshened::NoMatch => {
-                    flight.validated.clear();
-                    answered = self.send(&flight).await;
-                }
+            let not_modified = (&heads[..], &response.headers);
+            let freshened = freshen(&ask.headers, not_modified, times, &flight.overrides);
+            if let Freshened::Updated { index, mut stored } = freshened
+                && redirects::bind_stored(&ask.request(), &mut stored, &response.hops, &flight.overrides)
+                    .is_none()
+            {
+                let validated = flight.validated.swap_remove(index);
+                return Box::pin(self.freshened(flight, validated, *stored)).await;
             }
+            // About none of them, or a redirect on the way forbids to store by now.
+            flight.validated.clear();
+            answered = self.send(&flight).await;
         }
         match answered {
             Ok(response) => self.received(flight, response).await,
@@ -205,8 +202,16 @@ impl Pipeline {
             has_stand_in: self.has_stand_in(flight),
             has_known_digest: flight.digest().is_some(),
         };
-        let answered = self.0.origin.send(request).await;
-        answered.map(|response| self.without_front_end(&flight.ask.target, response))
+        let response = self.0.origin.send(request).await?;
+        let mut response = self.without_front_end(&flight.ask.target, response);
+        // What completes a stored response is bound when it has become a part of it.
+        if !matches!(
+            response.status,
+            StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT
+        ) {
+            bind(&flight.ask, &mut response, &flight.overrides);
+        }
+        Ok(response)
     }
 
     /// Whether a stored response may stand in if the origin does not answer.
@@ -384,6 +389,13 @@ pub(super) fn tell(to: Tell, outcome: LedOutcome) {
     if let Some(to) = to {
         let _left = to.send(Led { outcome });
     }
+}
+
+/// Puts `response` under the rules of the redirects that led to it.
+pub(super) fn bind(ask: &Ask, response: &mut OriginResponse, overrides: &Overrides) {
+    let times = times(response);
+    let parts = (response.status, &mut response.headers, times);
+    let _said_in_the_headers = redirects::bind(&ask.request(), parts, &response.hops, overrides);
 }
 
 pub(super) fn times(response: &OriginResponse) -> Times {

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::{Answer, Ask, Pipeline};
+use super::{Answer, Ask, Pipeline, fetch::bind};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
@@ -18,6 +18,7 @@ use crate::{
     policy::{
         self, Lookup, Times, headers as fields,
         invalidation::invalidated_targets,
+        redirects,
         validation::{HeadEffect, head_effect},
     },
     respond,
@@ -104,11 +105,14 @@ impl Pipeline {
             has_known_digest: false,
         };
         let response = self.0.origin.send(request).await?;
-        let response = self.without_front_end(&ask.target, response);
+        let mut response = self.without_front_end(&ask.target, response);
         if ask.method == Method::HEAD {
             self.learn_from_head(ask, &response).await;
             self.learn_tag(ask, &response).await;
         }
+        // For the caches between here and the client.
+        let overrides = ask.target.upstream.overrides(&ask.target.path);
+        bind(ask, &mut response, &overrides);
         Ok(pass(response, CacheStatus::forwarded(why), Outcome::Bypass))
     }
 
@@ -156,7 +160,11 @@ impl Pipeline {
         let overrides = ask.target.upstream.overrides(&ask.target.path);
         let mut changed = entry.response(index);
         match head_effect(stored, (response.status, &response.headers), times, &overrides) {
-            HeadEffect::Updated(updated) => changed.head = *updated,
+            HeadEffect::Updated(mut updated) => {
+                let forbids = redirects::bind_stored(&get, &mut updated, &response.hops, &overrides);
+                changed.head = *updated;
+                changed.head.invalidated |= forbids.is_some();
+            }
             HeadEffect::Invalidated => changed.head.invalidated = true,
             HeadEffect::None => return,
         }

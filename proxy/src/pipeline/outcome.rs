@@ -19,7 +19,7 @@ use crate::{
     cache_status::{CacheStatus, Forward},
     metrics::{Event, Outcome},
     origin::OriginError,
-    policy::{self, Aged, Failure, FailureAnswer, Overrides, Request},
+    policy::{self, Aged, Failure, FailureAnswer, Overrides, Request, StaleRefusal},
     registry, respond,
 };
 
@@ -42,7 +42,7 @@ impl Pipeline {
         }
         let status = CacheStatus::forwarded(why).detail(&error);
         done(
-            respond::no_upstream(ask.target.key.uri(), &error),
+            self.unanswered(ask, selected, &error, overrides),
             status,
             Outcome::Failed,
             Version::HTTP_11,
@@ -202,7 +202,7 @@ impl Pipeline {
                 if let Some(round) = self.stand_in(ask, selected, failed, overrides).await {
                     return round;
                 }
-                let response = respond::no_upstream(ask.target.key.uri(), error);
+                let response = self.unanswered(ask, selected, error, overrides);
                 done(response, status.detail(error), Outcome::Failed, Version::HTTP_11)
             }
             Shared::Withheld => self.withheld(ask, selected).await,
@@ -215,6 +215,23 @@ impl Pipeline {
                 }
             }
         }
+    }
+
+    /// The error where the upstream gave no answer and nothing may stand in.
+    fn unanswered(
+        &self,
+        ask: &Ask,
+        selected: Option<&Selected>,
+        error: &OriginError,
+        overrides: &Overrides,
+    ) -> http::Response<crate::deliver::Payload> {
+        let at = (overrides, self.0.clock.now());
+        let refused =
+            selected.map(|one| policy::on_failure(&ask.request(), one.head(), Failure::Unreachable, at));
+        if refused == Some(FailureAnswer::PassFailure(StaleRefusal::Forbidden)) {
+            return respond::not_validated(ask.target.key.uri(), error);
+        }
+        respond::no_upstream(ask.target.key.uri(), error)
     }
 
     /// The stored document, as a new one has to wait for its group.
@@ -244,7 +261,7 @@ impl Pipeline {
         selected: Option<&Selected>,
         overrides: &Overrides,
     ) -> Round {
-        let failed = (Failure::Unreachable, None);
+        let failed = (Failure::Disconnected, None);
         if let Some(round) = self.stand_in(ask, selected, failed, overrides).await {
             return round;
         }

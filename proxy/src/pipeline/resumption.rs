@@ -15,7 +15,7 @@ use crate::{
     metrics::Event,
     origin::{OriginError, OriginResponse},
     policy::{
-        self, Request, Stored,
+        self, Request, Stored, redirects,
         validation::{combine, strong_validator},
     },
     range,
@@ -96,7 +96,7 @@ fn combined(flight: &Flight, kept: &Kept, response: &OriginResponse) -> Option<S
         return None;
     }
     let ask = &flight.ask;
-    let head = combine(
+    let mut head = combine(
         &ask.headers,
         &kept.head,
         &response.headers,
@@ -107,6 +107,7 @@ fn combined(flight: &Flight, kept: &Kept, response: &OriginResponse) -> Option<S
         method: &Method::GET,
         headers: &ask.headers,
     };
+    redirects::bind_stored(&request, &mut head, &response.hops, &flight.overrides);
     let of = (head.status, &head.headers);
     let storability = policy::storability(&request, of, flight.digest().is_some(), &flight.overrides);
     storability.may_store().then_some(head)

@@ -94,6 +94,9 @@ impl Pipeline {
     /// The answer of a registry without what its front end says to browsers.
     pub(super) fn without_front_end(&self, target: &Target, mut response: OriginResponse) -> OriginResponse {
         let status = response.status;
+        for hop in &mut response.hops {
+            registry::strip_front_end(target, status, &mut hop.headers);
+        }
         if registry::strip_front_end(target, status, &mut response.headers) {
             let rule = "cookies, and freshness of names, are not taken from registries";
             self.deviates(target, "registry", &rule);

@@ -258,7 +258,7 @@ fn parse_lines(headers: &HeaderMap) -> impl Iterator<Item = Directive> {
         .map(parse_directive)
 }
 
-fn parse_directive(item: &[u8]) -> Directive {
+pub(super) fn parse_directive(item: &[u8]) -> Directive {
     let (name, argument) = match item.iter().position(|byte| *byte == b'=') {
         Some(at) => (&item[..at], Some(Argument(unquote(&item[at + 1..])))),
         None => (item, None),

@@ -17,6 +17,8 @@ use super::{
 pub enum Failure {
     /// No response: refused, timed out, cut off, name not found.
     Unreachable,
+    /// Not asked: this cache is disconnected on purpose (RFC 9111 §4.2.4).
+    Disconnected,
     /// A final response with this status code.
     Status(StatusCode),
 }
@@ -39,6 +41,8 @@ pub enum StaleRefusal {
     Forbidden,
     /// An unsafe request invalidated it.
     Invalidated,
+    /// It is an error itself: "a stale response that is otherwise usable" (RFC 5861 §4) is none.
+    Unusable,
     /// The client asked for validation with `no-cache`.
     RequestNoCache,
     /// It has been stale for longer than allowed.
@@ -83,6 +87,11 @@ fn refusal(
     }
     if stored.known_digest {
         return None;
+    }
+    // Without a network a "not found" from when there was one is the best that is known; who can ask hears what is so now.
+    let is_last_word = failure == Failure::Disconnected && stored.status.is_client_error();
+    if (stored.status.is_client_error() || stored.status.is_server_error()) && !is_last_word {
+        return Some(StaleRefusal::Unusable);
     }
     let wishes = RequestDirectives::of(request.headers);
     let directives = targeted::effective(&stored.headers, &overrides.targeted_fields).directives;

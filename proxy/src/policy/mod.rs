@@ -6,7 +6,7 @@
 //!
 //! 1. a request arrives: [`select`] one of the stored responses under the cache key, then [`decide`];
 //! 2. [`Decision::MustValidate`] or a miss: build the request to the origin with [`validation::origin_request_headers`];
-//! 3. the origin answers: [`storability`], then [`Stored::new`] (which leaves out what must not be stored);
+//! 3. the origin answers: [`redirects::bind`] where redirects were followed, then [`storability`], then [`Stored::new`] (which leaves out what must not be stored);
 //!    a 304 goes to [`validation::freshen`]; a failure or a 5xx goes to [`on_failure`];
 //! 4. an unsafe request succeeded: [`invalidation::invalidated_targets`] names what may no longer be reused;
 //! 5. on the way out: [`headers::strip_hop_by_hop`], [`headers::append_via`], [`headers::set_age`]; a client's own
@@ -46,6 +46,7 @@ pub mod headers;
 mod http_date;
 pub mod invalidation;
 mod overrides;
+pub mod redirects;
 pub mod storable;
 mod stored;
 pub mod targeted;

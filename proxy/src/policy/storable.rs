@@ -130,7 +130,7 @@ fn unstorable_kind(request: &Request<'_>, status: StatusCode) -> Option<NoStoreR
 }
 
 /// What the response, or the rules about it, forbid.
-fn forbidden(
+pub(super) fn forbidden(
     request: &Request<'_>,
     status: StatusCode,
     response: &HeaderMap,

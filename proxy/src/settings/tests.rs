@@ -92,6 +92,14 @@ fn what_only_the_whole_shows_is_refused() {
         twice.unwrap().validate(),
         Err(InvalidSettings::DuplicateUpstream(_))
     ));
+    let shared = parse(
+        "[[upstream]]\nname = \"a\"\nurls = [\"http://x/\", \"http://y\"]\n[[upstream]]\nname = \"b\"\nurls = [\"http://y/\"]\n",
+    );
+    let error = shared.unwrap().validate().unwrap_err().to_string();
+    assert!(
+        error.contains("`a` and `b`") && error.contains("http://y/"),
+        "{error}"
+    );
     let empty = parse("[[upstream]]\nname = \"a\"\nurls = []\n").unwrap();
     assert!(matches!(empty.validate(), Err(InvalidSettings::NoUrls(_))));
 }

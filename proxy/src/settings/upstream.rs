@@ -11,7 +11,7 @@ use kato_shared::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Network, ParentProxy, RegistryRules, any_contains};
+use super::{InvalidSettings, Network, ParentProxy, RegistryRules, any_contains};
 use crate::{
     ecosystem::tuf::{self, Lasting},
     fill::{AbortRule, OnAbort},
@@ -46,7 +46,7 @@ pub struct Upstream {
     #[serde(default)]
     pub digests: Vec<PathGlob>,
     /// Hosts that its redirects may lead to beside those of `urls`: names with all below them, addresses, networks, each perhaps with
-    /// `:port`; without it, every host whose address is not guarded.
+    /// `:port`; without it, every host whose address is neither guarded nor private.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_hosts: Option<Vec<String>>,
     /// A shorter freshness lifetime is raised to this.
@@ -106,6 +106,22 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Refuses a base URL that one of the `others` has, too: the forward door could not tell whose rules hold for what is asked for by it.
+    ///
+    /// # Errors
+    /// [`InvalidSettings::SharedUrl`].
+    pub(super) fn shares_no_url(&self, others: &[Self]) -> Result<(), InvalidSettings> {
+        for other in others {
+            if let Some(url) = self.urls.iter().find(|url| other.urls.contains(url)) {
+                return Err(InvalidSettings::SharedUrl {
+                    url: url.clone().into(),
+                    upstreams: (other.name.clone(), self.name.clone()),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// An upstream with the default kind and no overrides.
     pub fn new(name: UpstreamName, urls: Vec<BaseUrl>) -> Self {
         Self {

@@ -136,7 +136,8 @@ async fn row_f_a_stale_response_stands_in_for_an_origin_that_is_down_unless_it_f
     );
     assert_eq!(body(lenient).await, b"content");
     let strict = proxy.get("/strict").await;
-    assert_eq!(strict.status(), 502);
+    // RFC 9111 §5.2.2.2: "the cache MUST generate an error response rather than reuse …  504 (Gateway Timeout)".
+    assert_eq!(strict.status(), 504);
     assert_eq!(field(&strict, "content-type"), "application/problem+json");
     let problem: kato_shared::api::Problem = serde_json::from_slice(&body(strict).await).unwrap();
     assert_eq!(problem.kind, "urn:kato:problem:upstream-unreachable");
@@ -212,7 +213,8 @@ async fn a_redirect_is_followed_and_its_content_stays_bound_to_the_url_asked() {
     for _ in 0..2 {
         assert_eq!(body(proxy.get("/moved").await).await, b"found");
     }
-    assert_eq!(origin.count("/moved"), 1);
+    // A temporary redirect that says nothing is good for one answer.
+    assert_eq!(origin.count("/moved"), 2);
     assert_eq!(proxy.get("/away").await.status(), 403);
     assert_eq!(proxy.get("/round").await.status(), 502);
 }
@@ -260,5 +262,69 @@ async fn rfc9111_s4_2_4_an_origin_that_closed_one_connection_is_asked_about_ever
     assert!(field(&stood_in, "cache-status").contains("stale-if-error"));
     let asked = proxy.get("/fine").await;
     assert!(field(&asked, "cache-status").contains("fwd=stale"));
+    assert_eq!(origin.count("/fine"), 2);
+}
+
+#[tokio::test]
+async fn rfc5861_s4_a_stored_error_does_not_stand_in_for_an_origin_that_fails() {
+    let times = AtomicUsize::new(0);
+    let origin = Origin::start(move |asked| {
+        if times.fetch_add(1, Ordering::Relaxed) > 1 {
+            return reply("503 Service Unavailable", &[], b"later");
+        }
+        let status = if asked.path == "/404" {
+            "404 Not Found"
+        } else {
+            "500 Oops"
+        };
+        reply(
+            status,
+            &[("Cache-Control", "max-age=0, stale-if-error=600")],
+            b"error",
+        )
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    for (path, status) in [("/404", 404), ("/500", 500)] {
+        assert_eq!(proxy.get(path).await.status(), status);
+    }
+    for path in ["/404", "/500"] {
+        assert_eq!(
+            proxy.get(path).await.status(),
+            503,
+            "{path}: the origin's own words"
+        );
+    }
+    drop(origin);
+    for path in ["/404", "/500"] {
+        assert_eq!(proxy.get(path).await.status(), 502, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn p08_a_url_that_hangs_does_not_keep_the_others_from_their_origin() {
+    let never = Arc::new(tokio::sync::Semaphore::new(0));
+    let origin = Origin::start(move |asked| {
+        if asked.path == "/hangs" && asked.field("if-none-match").is_some() {
+            return vec![Step::Wait(Arc::clone(&never))];
+        }
+        reply("200 OK", &[("Cache-Control", "max-age=0"), TAG], b"content")
+    })
+    .await;
+    let proxy = Proxy::with(origin.address, |settings| {
+        settings.limits.progress_timeout = "300ms".parse().unwrap();
+    })
+    .await;
+    for path in ["/hangs", "/fine"] {
+        assert_eq!(body(proxy.get(path).await).await, b"content");
+    }
+    for _ in 0..2 {
+        let stood_in = proxy.get("/hangs").await;
+        assert!(field(&stood_in, "cache-status").contains("stale-if-error"));
+    }
+    assert_eq!(origin.count("/hangs"), 2, "the second has not waited again");
+    let asked = proxy.get("/fine").await;
+    assert!(field(&asked, "cache-status").contains("fwd=stale"));
+    assert!(!field(&asked, "cache-status").contains("stale-if-error"));
     assert_eq!(origin.count("/fine"), 2);
 }

@@ -22,6 +22,7 @@ mod learned;
 mod limits;
 mod origin;
 mod raw;
+mod redirects;
 mod reload;
 mod resuming;
 mod sharing;

@@ -121,7 +121,7 @@ async fn a_wheel_that_is_not_what_the_index_says_is_refused_and_never_stored() -
     let refused = run(install(&site, &first, &digest)?).await?;
     assert!(!refused.status.success());
     // By the cache, not by pip.
-    site.proxy.wait_for_log("status=502").await?;
+    site.proxy.wait_for_log("digest mismatch").await?;
     let stored = site.proxy.client().get(&site.files.url(&path));
     let (response, _) = stored
         .header("cache-control", "only-if-cached, max-stale")

@@ -98,7 +98,7 @@ async fn an_archive_that_is_not_what_the_index_says_is_refused_and_never_stored(
     let refused = run(cargo(&site, &first, &["fetch", "--locked"])).await?;
     assert!(!refused.status.success());
     // By the cache, not by cargo.
-    site.proxy.wait_for_log("status=502").await?;
+    site.proxy.wait_for_log("digest mismatch").await?;
 
     site.files.serve(ARCHIVE, Resource::cacheable(archive));
     succeed(cargo(&site, &first, &["fetch", "--locked"])).await?;

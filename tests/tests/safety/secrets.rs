@@ -71,7 +71,8 @@ async fn set_up() -> Result<Setup> {
     };
     setup.origin.answer(
         "/redirected",
-        b"HTTP/1.1 302 Found\r\nLocation: /signed?X-Signature=s3cretRedirectSignature\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /signed?X-Signature=s3cretRedirectSignature\r\nCache-Control: public, max-age=600\r\n\
+          Content-Length: 0\r\n\r\n",
     );
     for path in [
         "/signed?X-Signature=s3cretRedirectSignature",

@@ -41,7 +41,7 @@ use crate::{
 };
 use challenge::{Bearer, Challenge};
 use credentials::Credentials;
-use realm::Realms;
+pub(super) use realm::Realms;
 use tokens::{Held, Token, Tokens};
 
 /// The most challenges that are remembered; one more and all are learnt anew.
@@ -76,7 +76,7 @@ impl Auth {
         Ok(Some(Self {
             own: urls.iter().map(|url| url.origin()).collect(),
             credentials: Credentials::of(upstream)?,
-            realms: Realms::new(&urls, &upstream.registry.token_hosts),
+            realms: Realms::of(upstream),
             challenges: Mutex::default(),
             tokens: Tokens::default(),
         }))

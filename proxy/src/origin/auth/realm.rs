@@ -2,16 +2,30 @@
 
 use url::{Host, Url};
 
-use crate::settings::RegistryHost;
+use crate::settings::{BaseUrl, RegistryHost, Upstream};
 
 /// The rule of one registry.
 #[derive(Debug)]
-pub(super) struct Realms {
+pub(in crate::origin) struct Realms {
     registries: Vec<Url>,
     listed: Vec<String>,
 }
 
 impl Realms {
+    /// Those of `upstream`.
+    pub(in crate::origin) fn of(upstream: &Upstream) -> Self {
+        let urls: Vec<_> = upstream.urls.iter().map(BaseUrl::url).collect();
+        Self::new(&urls, &upstream.registry.token_hosts)
+    }
+
+    /// Whether `host` at `port` is that of a token service which may be asked.
+    pub(in crate::origin) fn cover(&self, host: &str, port: u16) -> bool {
+        ["https", "http"]
+            .iter()
+            .filter_map(|scheme| Url::parse(&format!("{scheme}://{host}:{port}/")).ok())
+            .any(|realm| self.allow(&realm))
+    }
+
     /// Beside the hosts and domains of `urls`, those that are `listed`.
     pub(super) fn new(urls: &[&Url], listed: &[RegistryHost]) -> Self {
         Self {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::atomic::AtomicUsize, time::Duration};
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use kato_shared::settings::HumanDuration;
 use tokio::net::TcpListener;
 
@@ -39,7 +39,7 @@ fn origin(settings: &Settings, answers: &[&[[u8; 4]]]) -> Origin {
     };
     let setup = Setup::with(settings, Resolver::new(scripted, lifetimes)).unwrap();
     let metrics = Metrics::new(settings);
-    Origin::with((settings, setup), (Clock::system(), metrics), Health::default())
+    Origin::with((settings, setup), (Clock::system(), metrics), <_>::default())
 }
 
 fn request(url: &str) -> OriginRequest {

@@ -1,7 +1,7 @@
 use http::Method;
 
 use super::*;
-use crate::policy::test_support::{at, headers, stored};
+use crate::policy::test_support::{at, headers, stored, stored_for};
 
 const CC: &str = "cache-control";
 
@@ -106,4 +106,27 @@ fn rfc9111_s4_4_an_invalidated_response_does_not_stand_in() {
         (&Overrides::default(), at(1)),
     );
     assert_eq!(answer, FailureAnswer::PassFailure(StaleRefusal::Invalidated));
+}
+
+#[test]
+fn rfc5861_s4_an_error_never_stands_in_for_an_origin_that_can_be_asked() {
+    let client = headers(&[(CC, "x")]);
+    let request = Request {
+        method: &Method::GET,
+        headers: &client,
+    };
+    let unavailable = Failure::Status(StatusCode::SERVICE_UNAVAILABLE);
+    for (status, failure, may) in [
+        (404, Failure::Unreachable, false),
+        (404, unavailable, false),
+        (500, Failure::Unreachable, false),
+        (404, Failure::Disconnected, true),
+        (500, Failure::Disconnected, false),
+        (301, Failure::Unreachable, true),
+    ] {
+        let stored = stored_for(&client, status, &[(CC, "max-age=1, stale-if-error=600")]);
+        let verdict = on_failure(&request, &stored, failure, (&Overrides::default(), at(9)));
+        let refused = FailureAnswer::PassFailure(StaleRefusal::Unusable);
+        assert_eq!(verdict != refused, may, "{status} after {failure:?}: {verdict:?}");
+    }
 }

@@ -1,0 +1,223 @@
+//! One URL of a request, asked: its redirects are followed, and what comes in the end is looked at before anybody believes it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode, header, uri::PathAndQuery};
+use hyper::body::Incoming;
+use kato_shared::{chain::Chain, redact};
+use tokio::time::Instant;
+use url::{Position, Url};
+
+use super::{
+    Origin, OriginBody, OriginError, OriginRequest, OriginResponse,
+    flow::{ByHyper, Flow},
+    health::Standing,
+    lease::Lease,
+    outgoing::Outgoing,
+    parent::basic_of,
+    pool::NoHead,
+    redirect::{self, MAX_REDIRECTS},
+    resume::Current,
+    retry::{is_asking_for_patience, is_unasked},
+};
+use crate::policy::{Times, redirects::Hop};
+
+impl Origin {
+    /// Asks the URL at place `nth` and follows its redirects. The content stays bound to the URL asked first, under the rules of
+    /// all redirects on the way.
+    pub(super) async fn follow(
+        &self,
+        request: &Arc<OriginRequest>,
+        nth: usize,
+    ) -> Result<OriginResponse, OriginError> {
+        let asked = &request.candidates[nth];
+        let mut hops = Vec::new();
+        let mut target: Option<(Url, HeaderMap)> = None;
+        for _ in 0..=MAX_REDIRECTS {
+            let (url, headers) = target
+                .as_ref()
+                .map_or((asked, &request.headers), |(url, headers)| (url, headers));
+            let sent = self.clock().now();
+            let shown = (!hops.is_empty()).then(|| self.of_its_own(url, headers));
+            let shown = shown.as_ref().unwrap_or(headers);
+            let (response, lease) = self.ask_with_token(request, url, shown).await?;
+            let (head, incoming) = response.into_parts();
+            usable(url, shown, (head.status, &head.headers))
+                .inspect_err(|error| self.metrics().upstream_failure(&request.upstream, error.kind()))?;
+            let times = Times {
+                request: sent,
+                response: self.clock().now(),
+            };
+            let Some(next) = redirect::target(request, url, (head.status, &head.headers))? else {
+                if !hops.is_empty() {
+                    self.shown().note(url, &head.headers);
+                }
+                let current = Current {
+                    flow: Flow::Hyper(ByHyper {
+                        may_be_kept: is_persistent(head.version, &head.headers),
+                        incoming,
+                        lease,
+                    }),
+                    nth,
+                    redirected: target.map(|(url, _)| url),
+                };
+                let of = (head.status, &head.headers);
+                return Ok(OriginResponse {
+                    status: head.status,
+                    version: head.version,
+                    request_time: times.request,
+                    response_time: times.response,
+                    hops,
+                    body: OriginBody::new(self.clone(), Arc::clone(request), of, current),
+                    headers: head.headers,
+                });
+            };
+            redirect::finish(incoming, lease).await;
+            let headers = self.redirected(request, (url, headers), &next)?;
+            hops.push(Hop {
+                status: head.status,
+                headers: head.headers,
+                times,
+            });
+            target = Some((next, headers));
+        }
+        Err(OriginError::TooManyRedirects {
+            url: redact::url(asked),
+            limit: MAX_REDIRECTS,
+        })
+    }
+
+    /// The fields for `next`, where `url`, which was asked with `headers`, redirects to.
+    fn redirected(
+        &self,
+        request: &OriginRequest,
+        (url, headers): (&Url, &HeaderMap),
+        next: &Url,
+    ) -> Result<HeaderMap, OriginError> {
+        if !self.profile(&request.upstream).may_redirect_to(next) {
+            return Err(OriginError::RedirectHost {
+                url: redact::url(url),
+                host: next[Position::BeforeHost..Position::AfterPort].to_owned(),
+            });
+        }
+        if request.has_stand_in && self.standing(&request.upstream, next) != Standing::Up {
+            return Err(OriginError::Down {
+                url: redact::url(next),
+            });
+        }
+        let mut headers = headers.clone();
+        if next.origin() != url.origin() {
+            redirect::drop_credentials(&mut headers);
+        }
+        Ok(headers)
+    }
+
+    /// The fields with those validators alone that `url`, the target of a redirect, showed itself.
+    fn of_its_own(&self, url: &Url, headers: &HeaderMap) -> HeaderMap {
+        let mut headers = headers.clone();
+        self.shown().restrict(url, &mut headers);
+        headers
+    }
+
+    /// One exchange, up to the head of the response.
+    pub(super) async fn ask(
+        &self,
+        request: &OriginRequest,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<(http::Response<Incoming>, Option<Lease>), OriginError> {
+        if !self.connector().guard.allows(url) {
+            return Err(OriginError::Guarded {
+                url: redact::url(url),
+            });
+        }
+        let destination = self.profile(&request.upstream).destination(url)?;
+        let path: PathAndQuery = url[Position::BeforePath..Position::AfterQuery].parse().map_err(
+            |_no_path: http::uri::InvalidUri| OriginError::BadRedirect {
+                url: redact::url(url),
+                location: redact::url(url),
+            },
+        )?;
+        let outgoing = Outgoing {
+            method: &request.method,
+            is_repeatable: request.method.is_idempotent() && !request.has_stand_in,
+            path,
+            headers,
+            authorization: basic_of(url),
+            body: &request.body,
+            interim: request.interim.as_ref(),
+        };
+        self.metrics().upstream_request(&request.upstream);
+        match destination.exchange(&outgoing).await {
+            Ok(answered) => {
+                let wants_patience = is_asking_for_patience(answered.0.status())
+                    && answered.0.headers().contains_key(header::RETRY_AFTER);
+                if self.health().answered(url, wants_patience) {
+                    tracing::info!(upstream = request.upstream, url = %origin_of(url), "the origin answers again");
+                }
+                Ok(answered)
+            }
+            Err(no_head) => Err(self.not_answered(request, url, no_head)),
+        }
+    }
+
+    fn not_answered(&self, request: &OriginRequest, url: &Url, no_head: NoHead) -> OriginError {
+        let error = match no_head {
+            NoHead::Failed(source) => OriginError::Request {
+                url: redact::url(url),
+                source,
+            },
+            NoHead::Stalled => OriginError::Stalled {
+                url: redact::url(url),
+                waited: self.progress_timeout(),
+            },
+        };
+        self.metrics().upstream_failure(&request.upstream, error.kind());
+        let now = Instant::now();
+        let is_news = if matches!(error, OriginError::Stalled { .. }) {
+            self.health().stalled(url, now)
+        } else {
+            error.is_dead() && self.health().failed(url, now)
+        };
+        if is_news {
+            tracing::warn!(upstream = request.upstream, url = %origin_of(url), error = %Chain(&error), "the origin does not answer; others are asked first for a while");
+        }
+        error
+    }
+}
+
+/// Whether a head can be taken for an answer.
+fn usable(
+    url: &Url,
+    asked: &HeaderMap,
+    (status, headers): (StatusCode, &HeaderMap),
+) -> Result<(), OriginError> {
+    if is_unasked(asked, status) {
+        return Err(OriginError::Unasked {
+            url: redact::url(url),
+            status,
+        });
+    }
+    // Transfer codings are part of the framing (RFC 9112 §7): what is stored without undoing them is not the representation. Besides
+    // `chunked`, which is undone, we announce none in `TE`.
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(first), _) => Err(OriginError::TransferCoding {
+            url: redact::url(url),
+            coding: String::from_utf8_lossy(first.as_bytes()).into_owned(),
+        }),
+    }
+}
+
+/// Whether the connection stays open after this response, as far as the response says (RFC 9112 §9.3).
+fn is_persistent(version: http::Version, headers: &HeaderMap) -> bool {
+    let mut options = headers.get_all(header::CONNECTION).iter();
+    version == http::Version::HTTP_11
+        && options.all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+}
+
+fn origin_of(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
