@@ -12,6 +12,10 @@ use super::{
     freshness::bounded_lifetime, targeted,
 };
 
+/// How long "not found" stands in for an origin that does not answer. Clients go on with what there is instead: `apt` takes `Release` where
+/// `InRelease` is missing, and would end with an error where nobody says so.
+const NOT_FOUND_STANDS_IN: SignedDuration = SignedDuration::from_hours(24);
+
 /// How the origin failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -88,9 +92,7 @@ fn refusal(
     if stored.known_digest {
         return None;
     }
-    // Without a network a "not found" from when there was one is the best that is known; who can ask hears what is so now.
-    let is_last_word = failure == Failure::Disconnected && stored.status.is_client_error();
-    if (stored.status.is_client_error() || stored.status.is_server_error()) && !is_last_word {
+    if is_unusable(stored, failure, aged) {
         return Some(StaleRefusal::Unusable);
     }
     let wishes = RequestDirectives::of(request.headers);
@@ -114,6 +116,20 @@ fn refusal(
     window
         .is_some_and(|window| stale_for > window)
         .then_some(StaleRefusal::TooStale)
+}
+
+/// Whether `stored` is an error that says nothing about now.
+fn is_unusable(stored: &Stored, failure: Failure, aged: Aged) -> bool {
+    let is_not_found = matches!(stored.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    match failure {
+        // Without a network a "not found" from when there was one is the best that is known.
+        Failure::Disconnected => stored.status.is_server_error(),
+        Failure::Unreachable if is_not_found => aged.age > NOT_FOUND_STANDS_IN,
+        // Who can ask hears what is so now.
+        Failure::Unreachable | Failure::Status(_) => {
+            stored.status.is_client_error() || stored.status.is_server_error()
+        }
+    }
 }
 
 #[cfg(test)]

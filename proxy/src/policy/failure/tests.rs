@@ -116,16 +116,19 @@ fn rfc5861_s4_an_error_never_stands_in_for_an_origin_that_can_be_asked() {
         headers: &client,
     };
     let unavailable = Failure::Status(StatusCode::SERVICE_UNAVAILABLE);
-    for (status, failure, may) in [
-        (404, Failure::Unreachable, false),
-        (404, unavailable, false),
-        (500, Failure::Unreachable, false),
-        (404, Failure::Disconnected, true),
-        (500, Failure::Disconnected, false),
-        (301, Failure::Unreachable, true),
+    for (status, failure, after, may) in [
+        (404, Failure::Unreachable, 9, true),
+        (410, Failure::Unreachable, 24 * 3600, true),
+        (404, Failure::Unreachable, 24 * 3600 + 1, false),
+        (403, Failure::Unreachable, 9, false),
+        (404, unavailable, 9, false),
+        (500, Failure::Unreachable, 9, false),
+        (404, Failure::Disconnected, 48 * 3600, true),
+        (500, Failure::Disconnected, 9, false),
+        (301, Failure::Unreachable, 48 * 3600, true),
     ] {
-        let stored = stored_for(&client, status, &[(CC, "max-age=1, stale-if-error=600")]);
-        let verdict = on_failure(&request, &stored, failure, (&Overrides::default(), at(9)));
+        let stored = stored_for(&client, status, &[(CC, "max-age=1, stale-if-error=600000")]);
+        let verdict = on_failure(&request, &stored, failure, (&Overrides::default(), at(after)));
         let refused = FailureAnswer::PassFailure(StaleRefusal::Unusable);
         assert_eq!(verdict != refused, may, "{status} after {failure:?}: {verdict:?}");
     }
