@@ -2,7 +2,7 @@
 //! `Release` and `Packages` name for other URLs ([`lessons`]).
 //!
 //! Flow of a lesson: a document that teaches ([`teacher`]) becomes a stored response; its bytes are read once, off the
-//! reactor, unpacked as they come ([`unpack`]), and each [`Lesson`] goes into the store's table of learned digests; from then on a
+//! reactor, unpacked as they come ([`mod@unpack`]), and each [`Lesson`] goes into the store's table of learned digests; from then on a
 //! request for a taught URL is one for content with a known digest and size.
 //!
 //! Sidecars ([`sidecar`]) teach whatever the kind is, where the settings name them. What names alone say about how long something lasts:

@@ -7,7 +7,7 @@ use kato_shared::Digest;
 /// The longest tag (spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
 const LONGEST_TAG: usize = 128;
 /// The longest repository name: "many clients impose a limit of 255 characters on the length of the concatenation of the registry
-/// hostname …, /, and the <name> value".
+/// hostname …, /, and the `<name>` value".
 const LONGEST_NAME: usize = 255;
 
 /// What a path asks for.

@@ -1,6 +1,9 @@
 //! An archive in two generations, made of packages that are built here: what it serves is changed from one request to the next.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use integration_tests::lab::{Background, HOST, Lab};
@@ -152,7 +155,11 @@ fn build(lab: &Lab, number: usize) -> Result<()> {
         let content = fs::read(binary.join(name)).context("an index is missing")?;
         durable::write(&by_hash.join(Digest::of(&content).hex()), &content, 0o644)?;
     }
-    // apt asks by date alone, in whole seconds: generations of the same second could not be told apart.
+    date(lab, &stable, number)
+}
+
+/// Generations differ in their dates: apt asks by date alone, in whole seconds.
+fn date(lab: &Lab, stable: &Path, number: usize) -> Result<()> {
     let changed = format!("{number} minutes ago", number = 100 - number);
     let mut argv = vec!["touch", "--date", &changed];
     let documents = ["Release", "InRelease", "Release.gpg"].map(|name| stable.join(name));
