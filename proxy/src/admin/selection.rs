@@ -47,7 +47,8 @@ pub struct SelectionReport {
 struct Selection {
     /// The one cache key that is meant, with its method.
     key: Option<String>,
-    prefix: String,
+    /// How the keys begin that are meant.
+    prefix: Option<String>,
     upstream: Option<String>,
     digest: Option<Digest>,
     status: Option<u16>,
@@ -77,7 +78,9 @@ impl Selection {
         let status = text("status").map(|status| status.parse::<u16>()).transpose();
         Ok(Self {
             key: text("url").map(|url| key_of(router, &url)).transpose()?,
-            prefix: query.get("prefix").to_owned(),
+            prefix: text("prefix")
+                .map(|prefix| prefix_of(router, &prefix))
+                .transpose()?,
             upstream: text("upstream"),
             digest,
             status: status.map_err(|error| bad_query(error.to_string(), "expected e.g. status=404"))?,
@@ -86,12 +89,13 @@ impl Selection {
 
     /// Whether it names anything at all.
     fn is_everything(&self) -> bool {
-        self.key.is_none() && self.prefix.is_empty() && self.upstream.is_none() && self.digest.is_none()
+        self.key.is_none() && self.prefix.is_none() && self.upstream.is_none() && self.digest.is_none()
     }
 
     /// How the keys begin among which it chooses.
     fn begin(&self) -> String {
-        self.key.clone().unwrap_or_else(|| format!("GET {}", self.prefix))
+        let begin = self.key.as_ref().or(self.prefix.as_ref());
+        begin.cloned().unwrap_or_else(|| "GET ".to_owned())
     }
 
     fn has(&self, key: &str, response: &StoredResponse) -> bool {
@@ -105,6 +109,23 @@ impl Selection {
                 .status
                 .is_none_or(|wanted| wanted == response.head.status.as_u16())
     }
+}
+
+/// How the cache keys of all URLs begin that begin with `prefix`: of a URL, or a mirror path.
+///
+/// # Errors
+/// A problem for the operator where it is neither.
+pub(super) fn prefix_of(router: &Router, prefix: &str) -> Result<String, Problem> {
+    if prefix.starts_with('/') {
+        return key_of(router, prefix);
+    }
+    if prefix.contains('*') || !"http".starts_with(prefix) && !prefix.starts_with("http") {
+        return Err(bad_query(
+            format!("`{prefix}` is not the beginning of a URL"),
+            "expected the beginning of a URL, or a mirror path such as /pkg/; an asterisk that is part of a URL is %2A",
+        ));
+    }
+    Ok(format!("GET {prefix}"))
 }
 
 /// The cache key of a URL as a client would write it: absolute, or a mirror path.

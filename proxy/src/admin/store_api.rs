@@ -6,7 +6,11 @@ use kato_shared::api::Problem;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::{Admin, Query, api::store_failed, selection::key_of};
+use super::{
+    Admin, Query,
+    api::store_failed,
+    selection::{key_of, prefix_of},
+};
 use crate::{
     policy::{Overrides, is_fresh},
     respond,
@@ -135,9 +139,9 @@ fn parse(target: &str, router: &Router) -> Result<Pin, Problem> {
         return Ok(Pin::Content(digest));
     }
     if let Some(prefix) = target.strip_suffix('*')
-        && prefix.contains("://")
+        && !prefix.is_empty()
     {
-        return Ok(Pin::Prefix(format!("GET {prefix}")));
+        return prefix_of(router, prefix).map(Pin::Prefix);
     }
     key_of(router, target).map(Pin::Key)
 }
@@ -180,13 +184,21 @@ mod tests {
 
     #[test]
     fn p23_a_pin_is_named_by_url_by_prefix_or_by_digest() {
-        let router = Router::new(&crate::settings::Settings::default());
+        let router = Router::new(&crate::settings::Settings {
+            upstreams: vec!["pkg=http://pkg.example/debian/".parse().unwrap()],
+            ..crate::settings::Settings::default()
+        });
         let digest = kato_shared::Digest::of(b"x");
         for (target, pin) in [
             ("HTTP://A.example:80/x", Pin::Key("GET http://a.example/x".into())),
             (
                 "http://a.example/x/*",
                 Pin::Prefix("GET http://a.example/x/".into()),
+            ),
+            ("/pkg/*", Pin::Prefix("GET http://pkg.example/debian/".into())),
+            (
+                "/pkg/pool/a*",
+                Pin::Prefix("GET http://pkg.example/debian/pool/a".into()),
             ),
             (&digest.to_string(), Pin::Content(digest)),
         ] {
@@ -199,7 +211,15 @@ mod tests {
             };
             assert_eq!(parse(&view(&pinned).target, &router).unwrap(), pin);
         }
-        for target in ["", "*", "sha256:12", "a/b"] {
+        for target in [
+            "",
+            "*",
+            "sha256:12",
+            "a/b",
+            "a/b*",
+            "http://a.example/*/b*",
+            "/none/*",
+        ] {
             assert!(parse(target, &router).is_err(), "{target}");
         }
     }

@@ -20,7 +20,7 @@ use super::{
     resume::Current,
     retry::{is_asking_for_patience, is_unasked},
 };
-use crate::policy::{Times, redirects::Hop};
+use crate::policy::{Times, headers::list_contains, redirects::Hop};
 
 impl Origin {
     /// Asks the URL at place `nth` and follows its redirects. The content stays bound to the URL asked first, under the rules of
@@ -186,6 +186,9 @@ impl Origin {
     }
 }
 
+/// The registered transfer codings (RFC 9112 §7.2), but for `chunked`.
+const CODINGS: [&str; 5] = ["compress", "deflate", "gzip", "x-compress", "x-gzip"];
+
 /// Whether a head can be taken for an answer.
 fn usable(
     url: &Url,
@@ -199,14 +202,13 @@ fn usable(
         });
     }
     // Transfer codings are part of the framing (RFC 9112 §7): what is stored without undoing them is not the representation. Besides
-    // `chunked`, which is undone, we announce none in `TE`.
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(only), None) if only.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        (Some(first), _) => Err(OriginError::TransferCoding {
+    // `chunked`, which is undone, we announce none in `TE`. A name that is registered for no coding has coded nothing.
+    let is_coded = |coding: &&&str| list_contains(headers, &header::TRANSFER_ENCODING, coding.as_bytes());
+    match CODINGS.iter().find(is_coded) {
+        None => Ok(()),
+        Some(coding) => Err(OriginError::TransferCoding {
             url: redact::url(url),
-            coding: String::from_utf8_lossy(first.as_bytes()).into_owned(),
+            coding: (*coding).to_owned(),
         }),
     }
 }

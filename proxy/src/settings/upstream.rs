@@ -323,16 +323,20 @@ impl TryFrom<String> for BaseUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let mut url =
-            Url::parse(&text).map_err(|cause| format!("`{text}` is not an absolute URL ({cause})"))?;
+        // Without what may be a password.
+        let mut url = Url::parse(&text).map_err(|cause| {
+            let shown = text.rsplit('@').next().unwrap_or_default();
+            format!("`{shown}` is not an absolute URL ({cause})")
+        })?;
+        let shown = redact::url(&url);
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(format!(
-                "`{text}` is not an upstream URL: expected http:// or https:// and a host"
+                "`{shown}` is not an upstream URL: expected http:// or https:// and a host"
             ));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(format!(
-                "`{text}` cannot be a base URL: it has a query or a fragment"
+                "`{shown}` cannot be a base URL: it has a query or a fragment"
             ));
         }
         if !url.path().ends_with('/') {

@@ -291,6 +291,10 @@ fn write(queue: &WriteBehind, store: &Weak<Inner>, batch: &[Arc<Item>]) -> bool 
         );
         store.0.health.failed(&error);
     } else {
+        let keys = || batch.iter().map(|item| item.key.as_str());
+        if store.0.doubts.settle(keys()) {
+            store.0.hot.forget(keys());
+        }
         store.0.health.well();
     }
     true

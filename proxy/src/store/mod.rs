@@ -20,6 +20,7 @@ mod change;
 mod collect;
 mod content;
 mod content_row;
+mod doubts;
 mod error;
 pub mod eviction;
 mod frozen;
@@ -105,6 +106,7 @@ struct Inner {
     clock: Clock,
     in_use: InUseCounts,
     behind: WriteBehind,
+    doubts: doubts::Doubts,
     health: Health,
     reserve: Reserve,
     scrub: scrub::Counters,
@@ -159,6 +161,7 @@ impl Store {
             clock,
             in_use: InUseCounts::default(),
             behind: WriteBehind::default(),
+            doubts: doubts::Doubts::default(),
             health: Health::default(),
             reserve,
             scrub: scrub::Counters::default(),
@@ -171,21 +174,26 @@ impl Store {
         if store.0.layout.is_read_only() {
             store.0.health.failed(&NoRoom::Disk(StoreError::ReadOnly));
         }
-        let pace = scrub::Pace {
-            rate: settings.scrub_rate.bytes(),
-            interval: settings.scrub_interval.get(),
-        };
-        behind::start(&store)
-            .and_then(|()| scrub::start(&store, pace))
-            .map_err(|source| OpenError::Unusable {
-                path: settings.dir.clone(),
-                source,
-            })?;
+        store.start(settings)?;
         // Beside a new index lies content only where the old index was damaged.
         if is_new && let Err(error) = store.sweep(&HashSet::new()) {
             tracing::warn!(error = %Chain(&error), "content without a name could not be removed");
         }
         Ok(store)
+    }
+
+    /// Starts the threads that write, flush and scrub.
+    fn start(&self, settings: &settings::Cache) -> Result<(), OpenError> {
+        let pace = scrub::Pace {
+            rate: settings.scrub_rate.bytes(),
+            interval: settings.scrub_interval.get(),
+        };
+        behind::start(self)
+            .and_then(|()| scrub::start(self, pace))
+            .map_err(|source| OpenError::Unusable {
+                path: settings.dir.clone(),
+                source,
+            })
     }
 
     /// The store's folder.
@@ -304,6 +312,9 @@ impl Store {
             key: key.to_owned(),
             response: Box::new(response),
         }]);
+        if outcome.is_ok() {
+            let _was_in_doubt = self.0.doubts.settle([key]);
+        }
         self.0.hot.forget([key]);
         // After a failed commit the marker stays in memory only as long as this process; the next start looks at it.
         if outcome.is_ok() {
@@ -334,6 +345,9 @@ impl Store {
                 key: key.clone(),
                 response: Box::new(response),
             }]);
+            if outcome.is_ok() {
+                let _was_in_doubt = store.0.doubts.settle([key.as_str()]);
+            }
             store.0.hot.forget([key.as_str()]);
             outcome
         })
@@ -358,6 +372,9 @@ impl Store {
         let store = self.clone();
         blocking(move || {
             store.0.behind.settle([key.as_str()], None);
+            // First, so that nobody is given what is invalid now, whatever becomes of the index.
+            store.0.doubts.add(&key);
+            store.0.hot.forget([key.as_str()]);
             store.make_index_room();
             let changes: Vec<_> = store
                 .0
@@ -372,12 +389,12 @@ impl Store {
                     }
                 })
                 .collect();
-            if changes.is_empty() {
-                return Ok(());
+            if !changes.is_empty() {
+                store.0.index.submit_blocking(changes)?;
             }
-            let outcome = store.0.index.submit_blocking(changes);
+            let _was_in_doubt = store.0.doubts.settle([key.as_str()]);
             store.0.hot.forget([key.as_str()]);
-            outcome
+            Ok(())
         })
         .await
     }

@@ -30,7 +30,7 @@ impl Store {
         // First what is queued, then the index: what moves from here to there meanwhile is seen twice, never missed.
         let queued = self.0.behind.responses(key);
         if !self.0.index.ledger().may_know(key) {
-            let responses = latest((Vec::new(), Vec::new()), queued);
+            let responses = self.latest(key, (Vec::new(), Vec::new()), queued);
             if !responses.heads().is_empty() {
                 self.0.hot.remember(key, &responses, epoch);
             }
@@ -39,7 +39,7 @@ impl Store {
         let (store, owned) = (self.clone(), key.to_owned());
         let read = blocking(move || {
             let entry = store.0.index.entry(&owned)?;
-            Ok(latest(entry, queued))
+            Ok(store.latest(&owned, entry, queued))
         })
         .await;
         match read {
@@ -52,6 +52,20 @@ impl Store {
                 Responses::default()
             }
         }
+    }
+
+    /// The responses of a key: those of the index under those that are to follow; and what is taught about it.
+    fn latest(
+        &self,
+        key: &str,
+        (mut stored, taught): (Vec<StoredResponse>, Vec<Taught>),
+        queued: Vec<StoredResponse>,
+    ) -> Responses {
+        for response in queued {
+            put_variant(&mut stored, response);
+        }
+        self.0.doubts.mark(key, &mut stored);
+        Arc::new((stored, taught).into())
     }
 
     /// A 200 whose content is `digest`, that is `wanted`, now stored under `key`, too: the same bytes under another name. Empty
@@ -193,17 +207,6 @@ impl Store {
             }
         }
     }
-}
-
-/// The responses of a key: those of the index under those that are to follow; and what is taught about it.
-fn latest(
-    (mut stored, taught): (Vec<StoredResponse>, Vec<Taught>),
-    queued: Vec<StoredResponse>,
-) -> Responses {
-    for response in queued {
-        put_variant(&mut stored, response);
-    }
-    Arc::new((stored, taught).into())
 }
 
 /// Reads a small file whole; `None` when the disk does not give it.

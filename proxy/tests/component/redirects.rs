@@ -180,6 +180,7 @@ async fn rfc9112_s6_1_a_transfer_coding_that_nobody_asked_for_is_not_taken_for_c
         ("Transfer-Encoding: gzip, chunked", false),
         ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", false),
         ("Transfer-Encoding: Chunked", true),
+        ("Transfer-Encoding: none-such, chunked", true),
     ] {
         let origin = Origin::start(move |_| {
             let answer = format!(

@@ -173,8 +173,20 @@ mod as_root {
             "{status}"
         );
         says(&proxy, "read-only").await?;
+        // What is invalid now is not given any more, though the index cannot be told (RFC 9111 §4.4).
+        let changed = Resource::new("changed").header("cache-control", "max-age=3600");
+        site.origin.serve("/small", changed.header("etag", "\"v2\""));
+        let change = proxy.client().request("PUT", "/files/small").body("x");
+        assert_eq!(change.fetch().await?.0.status, 200);
+        for _ in 0..2 {
+            let (_, got) = proxy.client().fetch("/files/small").await?;
+            assert_eq!(got, b"changed");
+        }
         disk.remount("rw")?;
         says(&proxy, "\"ok\"").await?;
+        let request = proxy.client().get("/files/small");
+        request.fetch().await?;
+        proxy.wait_until_stored(&request, b"changed").await?;
         let request = proxy.client().get("/files/new");
         request.fetch().await?;
         proxy.wait_until_stored(&request, b"new").await
