@@ -80,6 +80,9 @@ fn start_tag(text: &str, start: usize) -> (StartTag<'_>, usize) {
     }
 }
 
+/// No reference that is known here is longer: a page of ampersands must not be searched anew from each of them.
+const LONGEST_REFERENCE: usize = 16;
+
 /// The text of an attribute's value: character references replaced.
 pub(crate) fn unescape(value: &str) -> String {
     let mut plain = String::with_capacity(value.len());
@@ -88,7 +91,9 @@ pub(crate) fn unescape(value: &str) -> String {
         plain.push_str(&rest[..at]);
         rest = &rest[at..];
         let reference = rest
-            .find(';')
+            .bytes()
+            .take(LONGEST_REFERENCE)
+            .position(|byte| byte == b';')
             .and_then(|end| Some((character(&rest[1..end])?, end)));
         if let Some((character, end)) = reference {
             plain.push(character);
@@ -141,6 +146,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn ampersands_without_end_are_read_once() {
+        let many = "&".repeat(4 << 20);
+        assert_eq!(unescape(&many), many);
+    }
 
     #[test]
     fn attributes_are_found_however_they_are_quoted() {

@@ -35,6 +35,8 @@ pub(super) struct Profile {
     pub(super) own: HashSet<(String, u16)>,
     /// Hosts that redirects may lead to beside `own`, by the rules of `NO_PROXY`; `None` for all.
     pub(super) redirects: Option<NoProxy>,
+    /// (host, port) of upstreams that fewer clients may use: content from there must not come to all under this one's name.
+    pub(super) closed: HashSet<(String, u16)>,
     pub(super) connector: Connector,
     pub(super) bounds: Bounds,
     pub(super) destinations: Mutex<HashMap<String, Arc<Destination>>>,
@@ -60,7 +62,9 @@ impl Profile {
             return false;
         };
         let is_listed = |listed: &NoProxy| listed.exempts(host, port);
-        self.own.contains(&(host.to_ascii_lowercase(), port)) || self.redirects.as_ref().is_none_or(is_listed)
+        let place = (host.to_ascii_lowercase(), port);
+        self.own.contains(&place)
+            || !self.closed.contains(&place) && self.redirects.as_ref().is_none_or(is_listed)
     }
 
     /// Closes what has been idle for too long.

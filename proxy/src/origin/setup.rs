@@ -7,6 +7,7 @@ use std::{
 
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use super::{
     OriginError,
@@ -21,7 +22,7 @@ use super::{
     profile::Profile,
     tls::Tls,
 };
-use crate::settings::{NoProxy, Settings, Upstream};
+use crate::settings::{Kind, NoProxy, Settings, Upstream};
 
 /// See the module.
 #[derive(Debug)]
@@ -69,12 +70,13 @@ impl Setup {
             wait: settings.origins.connection_wait.get(),
             patience: settings.limits.progress_timeout.get(),
         };
-        let profile = |parents, (tls, auth), (own, redirects)| Profile {
+        let profile = |parents, (tls, auth), (own, redirects, closed)| Profile {
             parents,
             tls,
             auth,
             own,
             redirects,
+            closed,
             connector: connector.clone(),
             bounds,
             destinations: Mutex::default(),
@@ -82,18 +84,23 @@ impl Setup {
         let mut profiles = HashMap::new();
         for (upstream, parents) in rules {
             let tls = Tls::of(&common, &settings.origins, upstream)?;
-            let own = upstream.urls.iter().filter_map(|base| {
-                let url = base.url();
-                Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
-            });
+            let own = upstream.urls.iter().filter_map(|base| place(base.url()));
             let redirects = upstream.redirect_hosts.as_deref();
             let redirects = redirects.map(|hosts| NoProxy::parse(hosts.iter().map(String::as_str)));
             profiles.insert(
                 upstream.name.to_string(),
-                profile(parents, (tls, Auth::of(upstream)?), (own.collect(), redirects)),
+                profile(
+                    parents,
+                    (tls, Auth::of(upstream)?),
+                    (own.collect(), redirects, closed_to(upstream, settings)),
+                ),
             );
         }
-        let fallback = profile(Parents::default(), (common, None), (HashSet::new(), None));
+        let fallback = profile(
+            Parents::default(),
+            (common, None),
+            (HashSet::new(), None, HashSet::new()),
+        );
         Ok(Self { profiles, fallback })
     }
 
@@ -125,6 +132,21 @@ impl Setup {
     pub(super) fn sweep(&self, now: Instant) {
         self.profiles.values().for_each(|profile| profile.sweep(now));
     }
+}
+
+fn place(url: &Url) -> Option<(String, u16)> {
+    Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
+}
+
+/// Where redirects of `upstream` may not lead: to upstreams that some of its clients may not use.
+fn closed_to(upstream: &Upstream, settings: &Settings) -> HashSet<(String, u16)> {
+    let has_users = settings.registry.users_file.is_some();
+    let is_registry = |one: &Upstream| one.kind == Kind::Registry;
+    let others = settings.upstreams.iter().filter(|other| {
+        let is_by_door_alone = has_users && is_registry(other) && !is_registry(upstream);
+        other.name != upstream.name && (!other.allows_whom(upstream) || is_by_door_alone)
+    });
+    others.flat_map(Upstream::all_urls).filter_map(place).collect()
 }
 
 /// The token services that the settings name with their port: the guard lets them pass wherever they are.

@@ -285,7 +285,7 @@ impl Pipeline {
     }
 
     /// A response with content.
-    async fn received(&self, mut flight: Flight, response: OriginResponse) {
+    async fn received(&self, mut flight: Flight, mut response: OriginResponse) {
         let request = Request {
             method: &Method::GET,
             headers: &flight.ask.headers,
@@ -304,18 +304,14 @@ impl Pipeline {
         let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
         let for_first = Stored::for_first_client(&request, head, times(&response));
         match storability {
-            // What a registry gives to one client's own credentials is not for others, whatever is known about its content.
-            Storability::StoreDespite(reason @ NoStoreReason::Authorization)
-                if flight.ask.target.registry.is_some() =>
-            {
-                return self.keep_to_one(flight, (for_first, response), reason);
-            }
             Storability::NoStore(reason) => {
                 return self.keep_to_one(flight, (for_first, response), reason);
             }
             Storability::StoreDespite(reason) => {
                 let rule = format!("stored although the response forbids it: {reason}");
                 self.deviates(&flight.ask.target, "store-despite", &rule);
+                // Content that never changes is for all; a cookie is for one.
+                response.headers.remove(header::SET_COOKIE);
             }
             Storability::Store => {}
         }

@@ -18,6 +18,7 @@ use kato_shared::{Digest, chain::Chain};
 use super::{
     Ask, Pipeline,
     fetch::{Flight, times},
+    private_keys::Audience,
     shared::Shared,
 };
 use crate::{
@@ -138,6 +139,10 @@ impl Pipeline {
 
     /// Keeps what the upstream's answer to a client's HEAD says about a tag of which nothing is held.
     pub(super) async fn learn_tag(&self, ask: &Ask, response: &OriginResponse) {
+        // What one client's credentials show is not for others.
+        if Audience::of(&ask.headers) == Audience::Credentialed {
+            return;
+        }
         let Some(digest) = announced(&ask.target, response) else {
             return;
         };

@@ -82,8 +82,8 @@ impl fmt::Display for NoStoreReason {
 /// Decides whether the response (`status`, `response`) to `request` may be stored.
 ///
 /// `known_digest` says that the content will be checked against a digest known in advance. Then, or where
-/// [`Overrides::immutable`] holds, a 200 is stored whatever the response says about itself; a client's
-/// `no-store` is honoured all the same.
+/// [`Overrides::immutable`] holds, a 200 is stored whatever the response says about itself, unless the request has credentials
+/// (`Authorization`, `Cookie`); a client's `no-store` is honoured all the same.
 pub fn storability(
     request: &Request<'_>,
     (status, response): (StatusCode, &HeaderMap),
@@ -93,9 +93,16 @@ pub fn storability(
     if let Some(reason) = unstorable_kind(request, status) {
         return Storability::NoStore(reason);
     }
+    // What is known about content says nothing about who may have it: what credentials brought stays with them.
+    let has_credentials = || {
+        let fields = request.headers;
+        fields.contains_key(header::AUTHORIZATION) || fields.contains_key(header::COOKIE)
+    };
     match forbidden(request, status, response, overrides) {
         None => Storability::Store,
-        Some(reason) if status == StatusCode::OK && (known_digest || overrides.immutable) => {
+        Some(reason)
+            if status == StatusCode::OK && (known_digest || overrides.immutable) && !has_credentials() =>
+        {
             Storability::StoreDespite(reason)
         }
         Some(reason) => Storability::NoStore(reason),

@@ -7,11 +7,19 @@ use serde_json::json;
 use super::{FILE, Site, hosts};
 use crate::settings::Kind;
 
-fn registries(site: Site<'_>) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for host in site.upstreams(Some(Kind::Registry)).flat_map(hosts) {
-        if !all.contains(&host) {
-            all.push(host);
+/// What clients call each registry, and its name here.
+fn registries(site: Site<'_>) -> Vec<(String, &str)> {
+    let mut all: Vec<(String, &str)> = Vec::new();
+    for upstream in site.upstreams(Some(Kind::Registry)) {
+        let aliases = upstream.registry.aliases.iter();
+        // An alias of one word is no host that a reference could name.
+        let aliases = aliases
+            .map(|alias| alias.as_str().to_owned())
+            .filter(|alias| alias.contains(['.', ':']));
+        for called in aliases.chain(hosts(upstream)) {
+            if all.iter().all(|(known, _)| *known != called) {
+                all.push((called, upstream.name.as_str()));
+            }
         }
     }
     all
@@ -26,7 +34,10 @@ fn hosts_toml(site: Site<'_>) -> String {
 /// See [`super::Client::text`].
 pub(super) fn docker(site: Site<'_>) -> String {
     let (base, authority) = (site.base.as_str(), site.base.authority());
-    let mut daemon = json!({ "registry-mirrors": [base] });
+    let mut daemon = json!({});
+    if site.settings.registry.default.is_some() {
+        daemon["registry-mirrors"] = json!([base]);
+    }
     if !site.base.is_tls() {
         daemon["insecure-registries"] = json!([authority]);
     }
@@ -34,13 +45,17 @@ pub(super) fn docker(site: Site<'_>) -> String {
     text.push_str(
         "# registry-mirrors holds for the default registry alone. Images of others, by their prefix:\n",
     );
-    for host in registries(site) {
-        let _infallible = writeln!(text, "#   docker pull {authority}/{host}/REPOSITORY:TAG");
+    for upstream in site.upstreams(Some(Kind::Registry)) {
+        let _infallible = writeln!(
+            text,
+            "#   docker pull {authority}/{}/REPOSITORY:TAG",
+            upstream.name
+        );
     }
     text.push_str(
         "# Engine 29 and later with the containerd image store: these instead, effective at once.\n",
     );
-    for host in registries(site) {
+    for (host, _name) in registries(site) {
         let _infallible = write!(
             text,
             "{FILE}/etc/docker/certs.d/{host}/hosts.toml\n{}\n",
@@ -58,7 +73,7 @@ pub(super) fn containerd(site: Site<'_>) -> String {
          version = 3\n\
          [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n\n"
     );
-    for host in registries(site) {
+    for (host, _name) in registries(site) {
         let _infallible = write!(
             text,
             "{FILE}/etc/containerd/certs.d/{host}/hosts.toml\n{}\n",
@@ -71,10 +86,10 @@ pub(super) fn containerd(site: Site<'_>) -> String {
 /// See [`super::Client::text`].
 pub(super) fn podman(site: Site<'_>) -> String {
     let mut text = format!("{FILE}/etc/containers/registries.conf.d/50-kato-proxy.conf\n");
-    for host in registries(site) {
+    for (host, name) in registries(site) {
         let _infallible = write!(
             text,
-            "[[registry]]\nprefix = \"{host}\"\nlocation = \"{}/{host}\"\n{}\n",
+            "[[registry]]\nprefix = \"{host}\"\nlocation = \"{}/{name}\"\n{}\n",
             site.base.authority(),
             if site.base.is_tls() {
                 ""

@@ -13,6 +13,7 @@ urls = ["https://deb.example/debian/", "http://deb2.example/debian/"]
 name = "images"
 kind = "registry"
 urls = ["https://registry.example/"]
+registry = { aliases = ["hub.example", "hub"] }
 [[upstream]]
 name = "more"
 kind = "registry"
@@ -71,16 +72,19 @@ Acquire::Retries "2";
 {
   "insecure-registries": [
     "cache.site:3180"
-  ],
-  "registry-mirrors": [
-    "http://cache.site:3180"
   ]
 }
 
 # registry-mirrors holds for the default registry alone. Images of others, by their prefix:
-#   docker pull cache.site:3180/registry.example/REPOSITORY:TAG
-#   docker pull cache.site:3180/more.example:5000/REPOSITORY:TAG
+#   docker pull cache.site:3180/images/REPOSITORY:TAG
+#   docker pull cache.site:3180/more/REPOSITORY:TAG
 # Engine 29 and later with the containerd image store: these instead, effective at once.
+# file: /etc/docker/certs.d/hub.example/hosts.toml
+server = "http://cache.site:3180"
+
+[host."http://cache.site:3180"]
+  capabilities = ["pull", "resolve"]
+
 # file: /etc/docker/certs.d/registry.example/hosts.toml
 server = "http://cache.site:3180"
 
@@ -103,6 +107,12 @@ version = 3
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "/etc/containerd/certs.d"
 
+# file: /etc/containerd/certs.d/hub.example/hosts.toml
+server = "http://cache.site:3180"
+
+[host."http://cache.site:3180"]
+  capabilities = ["pull", "resolve"]
+
 # file: /etc/containerd/certs.d/registry.example/hosts.toml
 server = "http://cache.site:3180"
 
@@ -121,13 +131,18 @@ server = "http://cache.site:3180"
         "podman",
         r#"# file: /etc/containers/registries.conf.d/50-kato-proxy.conf
 [[registry]]
+prefix = "hub.example"
+location = "cache.site:3180/images"
+insecure = true
+
+[[registry]]
 prefix = "registry.example"
-location = "cache.site:3180/registry.example"
+location = "cache.site:3180/images"
 insecure = true
 
 [[registry]]
 prefix = "more.example:5000"
-location = "cache.site:3180/more.example:5000"
+location = "cache.site:3180/more"
 insecure = true
 
 "#,

@@ -82,6 +82,62 @@ async fn what_one_request_asks_for_itself_changes_nothing_for_others() {
 }
 
 #[tokio::test]
+async fn what_credentials_brought_is_not_shared_though_it_never_changes() {
+    let origin = Origin::start(|asked| {
+        let rule = match asked.path.as_str() {
+            "/plain" => ("ETag", "\"1\""),
+            "/private" => ("Cache-Control", "private"),
+            "/no-store" => ("Cache-Control", "no-store"),
+            _ => ("Cache-Control", "public, max-age=60"),
+        };
+        let is_known = asked.field("authorization").is_some() || asked.field("cookie").is_some();
+        let status = if is_known { "200 OK" } else { "401 Unauthorized" };
+        reply(status, &[rule, ("Set-Cookie", "session=1")], b"secret")
+    })
+    .await;
+    let proxy = Proxy::with(origin.address, |settings| {
+        settings.upstreams[0].immutable = vec!["*".to_owned().try_into().unwrap()];
+    })
+    .await;
+    for credentials in [("authorization", "Bearer a"), ("cookie", "a=b")] {
+        for path in ["/plain", "/private", "/no-store"] {
+            assert_eq!(proxy.with_fields(path, &[credentials]).await.status(), 200);
+            let other = proxy.get(path).await;
+            assert_eq!(other.status(), 401, "{path} after {credentials:?}");
+        }
+    }
+    assert_eq!(
+        proxy
+            .with_fields("/public", &[("authorization", "Bearer a")])
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(
+        proxy.get("/public").await.status(),
+        200,
+        "its origin says that it is for all"
+    );
+}
+
+#[tokio::test]
+async fn a_cookie_does_not_come_with_content_that_is_stored_against_the_rules() {
+    let origin = Origin::start(|_| reply("200 OK", &[("Set-Cookie", "session=1")], b"package")).await;
+    let proxy = Proxy::with(origin.address, |settings| {
+        settings.upstreams[0].immutable = vec!["*".to_owned().try_into().unwrap()];
+    })
+    .await;
+    assert_eq!(
+        field(&proxy.get("/a").await, "set-cookie"),
+        "session=1",
+        "who caused it"
+    );
+    let next = proxy.get("/a").await;
+    assert!(field(&next, "cache-status").contains("hit"));
+    assert_eq!(field(&next, "set-cookie"), "");
+}
+
+#[tokio::test]
 async fn who_waited_for_a_personal_answer_shares_the_next_one() {
     let go = Arc::new(Semaphore::new(0));
     let waits = Arc::clone(&go);

@@ -351,6 +351,23 @@ async fn p17_credentials_do_not_follow_a_redirect_to_another_origin() {
 }
 
 #[tokio::test]
+async fn p18_no_redirect_leads_around_the_clients_of_another_upstream() {
+    let closed = Origin::start(|_| reply("200 OK", &[FRESH], b"for few")).await;
+    let location = format!("http://{}/secret", closed.address);
+    let origin = Origin::start(move |_| reply("302 Found", &[("Location", &location), FRESH], b"")).await;
+    let address = closed.address;
+    let proxy = Proxy::with(origin.address, |settings| {
+        let mut few: kato_proxy::settings::Upstream = format!("few=http://{address}/").parse().unwrap();
+        few.clients = Some(vec!["192.0.2.0/24".to_owned().try_into().unwrap()]);
+        settings.upstreams.push(few);
+    })
+    .await;
+    let refused = proxy.get("/a").await;
+    assert!(refused.status().is_client_error() || refused.status().is_server_error());
+    assert!(closed.asked().is_empty());
+}
+
+#[tokio::test]
 async fn p17_a_resumption_asks_the_original_url_again_since_a_signature_may_have_run_out() {
     let whole = content(1 << 20);
     let sent = whole.clone();
