@@ -273,6 +273,11 @@ pub enum InvalidSettings {
         /// The URL that is not https.
         url: String,
     },
+    /// Registries and proxies have no path.
+    #[error(
+        "listen.public_url is `{0}`\nhint: expected http:// or https://, a host, and nothing behind it: this server has to be at the root of a host"
+    )]
+    PublicUrl(String),
     /// A listener with TLS needs a certificate.
     #[error(
         "listen.tls is set, and [tls] names no certificate\nhint: set certificate and key in the section [tls], or leave listen.tls out"

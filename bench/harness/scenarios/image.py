@@ -56,7 +56,7 @@ def _push() -> None:
     address = f"127.0.0.1:{PORTS['registry']}"
     if (DATA / "registry/docker/registry/v2/repositories" / NAME / "_manifests/tags/1").exists():
         return
-    subprocess.run(["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", f"oci:{LAYOUT}:1", f"docker://{address}/{NAME}:1"],
+    subprocess.run(["skopeo", "copy", "-q", "--preserve-digests", "--insecure-policy", "--dest-tls-verify=false", f"oci:{LAYOUT}:1", f"docker://{address}/{NAME}:1"],
                    check=True, stdin=subprocess.DEVNULL)
 
 

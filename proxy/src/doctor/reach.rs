@@ -1,6 +1,6 @@
 //! Asking: the name service, the port, the server, and through it one object of each upstream.
 
-use http::header;
+use http::{StatusCode, header};
 use jiff::Timestamp;
 use kato_shared::api::Problem;
 use tokio::{
@@ -236,6 +236,13 @@ fn judged(subject: &str, answer: &Probed, must_be_there: bool) -> Check {
             subject,
             format!("the upstream answers {status}"),
             "ask the upstream's operator",
+        );
+    }
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Check::warning(
+            subject,
+            format!("the upstream answers {status}"),
+            "clients need credentials for it, or the server does: see the settings of this upstream",
         );
     }
     let mut lines = answer.headers.get_all("cache-status").iter();

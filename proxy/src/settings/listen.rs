@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use kato_shared::redact;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -64,6 +65,9 @@ impl Tls {
     }
 
     pub(super) fn validate(&self, listen: &Listen) -> Result<(), InvalidSettings> {
+        if let Some(url) = listen.public_url.as_ref().filter(|url| !is_bare(url)) {
+            return Err(InvalidSettings::PublicUrl(redact::url(url)));
+        }
         match (&self.certificate, &self.key) {
             (Some(_), None) => Err(InvalidSettings::HalfPair { missing: "key" }),
             (None, Some(_)) => Err(InvalidSettings::HalfPair {
@@ -73,4 +77,13 @@ impl Tls {
             (None, None) | (Some(_), Some(_)) => Ok(()),
         }
     }
+}
+
+/// Whether nothing follows the host and port: `/v2/` and proxying cannot live below a path.
+fn is_bare(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
 }

@@ -5,6 +5,26 @@ fn parse(text: &str) -> Result<Settings, String> {
 }
 
 #[test]
+fn a_public_url_ends_with_its_host_and_port() {
+    for (url, is_valid) in [
+        ("https://cache.site/", true),
+        ("http://cache.site:3180", true),
+        ("https://cache.site/below/", false),
+        ("https://cache.site/?a=b", false),
+        ("ftp://cache.site/", false),
+    ] {
+        let settings = Settings {
+            listen: Listen {
+                public_url: Some(url.parse().unwrap()),
+                ..Listen::default()
+            },
+            ..Settings::default()
+        };
+        assert_eq!(settings.validate().is_ok(), is_valid, "{url}");
+    }
+}
+
+#[test]
 fn the_shipped_file_names_every_key_with_its_default() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/proxy.toml");
     let text = std::fs::read_to_string(&path).unwrap();

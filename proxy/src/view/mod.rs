@@ -168,7 +168,9 @@ impl View {
             let coding = String::from_utf8_lossy(coding.as_bytes()).into_owned();
             return Err(ViewError::Coded(coding));
         }
-        match (self, media_type(headers)) {
+        // Names of media types are the same in any case (RFC 9110 §8.3.1).
+        let media_type = media_type(headers).to_ascii_lowercase();
+        match (self, media_type.as_str()) {
             (Self::Simple, "text/html" | "application/vnd.pypi.simple.v1+html") => {
                 simple_page(document, Format::Html, links).map(Some)
             }
