@@ -25,10 +25,16 @@ fn registries(site: Site<'_>) -> Vec<(String, &str)> {
     all
 }
 
-/// `hosts.toml`, which leads a registry here and nowhere else: `server` is what is asked when no host has answered.
-fn hosts_toml(site: Site<'_>) -> String {
+/// For each registry a `hosts.toml` below `folder`, which leads it here and nowhere else: `server` is what is asked when no host has
+/// answered.
+fn hosts_files(site: Site<'_>, folder: &str) -> String {
     let base = site.base.as_str();
-    format!("server = \"{base}\"\n\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]\n")
+    let file = |(host, _): &(String, &str)| {
+        format!(
+            "{FILE}{folder}/{host}/hosts.toml\nserver = \"{base}\"\n\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]\n\n"
+        )
+    };
+    registries(site).iter().map(file).collect()
 }
 
 /// See [`super::Client::text`].
@@ -55,13 +61,7 @@ pub(super) fn docker(site: Site<'_>) -> String {
     text.push_str(
         "# Engine 29 and later with the containerd image store: these instead, effective at once.\n",
     );
-    for (host, _name) in registries(site) {
-        let _infallible = write!(
-            text,
-            "{FILE}/etc/docker/certs.d/{host}/hosts.toml\n{}\n",
-            hosts_toml(site)
-        );
-    }
+    text.push_str(&hosts_files(site, "/etc/docker/certs.d"));
     text
 }
 
@@ -73,13 +73,7 @@ pub(super) fn containerd(site: Site<'_>) -> String {
          version = 3\n\
          [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n\n"
     );
-    for (host, _name) in registries(site) {
-        let _infallible = write!(
-            text,
-            "{FILE}/etc/containerd/certs.d/{host}/hosts.toml\n{}\n",
-            hosts_toml(site)
-        );
-    }
+    text.push_str(&hosts_files(site, "/etc/containerd/certs.d"));
     text
 }
 
