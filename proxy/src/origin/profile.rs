@@ -42,6 +42,11 @@ pub(super) struct Profile {
     pub(super) destinations: Mutex<HashMap<String, Arc<Destination>>>,
 }
 
+/// The host, in lower case, and the port of `url`.
+pub(super) fn place(url: &Url) -> Option<(String, u16)> {
+    Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
+}
+
 impl Profile {
     /// The connections to `url`'s origin.
     ///
@@ -58,11 +63,10 @@ impl Profile {
 
     /// Whether a redirect may lead to `url`; its address is judged apart.
     pub(super) fn may_redirect_to(&self, url: &Url) -> bool {
-        let Some((host, port)) = url.host_str().zip(url.port_or_known_default()) else {
+        let Some(place) = place(url) else {
             return false;
         };
-        let is_listed = |listed: &NoProxy| listed.exempts(host, port);
-        let place = (host.to_ascii_lowercase(), port);
+        let is_listed = |listed: &NoProxy| listed.exempts(&place.0, place.1);
         self.own.contains(&place)
             || !self.closed.contains(&place) && self.redirects.as_ref().is_none_or(is_listed)
     }

@@ -7,7 +7,6 @@ use std::{
 
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use super::{
     OriginError,
@@ -19,7 +18,7 @@ use super::{
     guard::Guard,
     parent::Parents,
     pool::Bounds,
-    profile::Profile,
+    profile::{Profile, place},
     tls::Tls,
 };
 use crate::settings::{Kind, NoProxy, Settings, Upstream};
@@ -132,10 +131,6 @@ impl Setup {
     pub(super) fn sweep(&self, now: Instant) {
         self.profiles.values().for_each(|profile| profile.sweep(now));
     }
-}
-
-fn place(url: &Url) -> Option<(String, u16)> {
-    Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
 }
 
 /// Where redirects of `upstream` may not lead: to upstreams that some of its clients may not use.

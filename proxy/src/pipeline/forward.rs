@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::{Answer, Ask, Pipeline, fetch::bind, private_keys::Audience};
+use super::{Answer, Ask, Pipeline, fetch::bind};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
@@ -145,7 +145,7 @@ impl Pipeline {
     /// What a HEAD says about the stored response to GET (RFC 9111 §4.3.5).
     async fn learn_from_head(&self, ask: &Ask, response: &OriginResponse) {
         // What one client's credentials show is not for others.
-        if Audience::of(&ask.headers) == Audience::Credentialed {
+        if fields::has_credentials(&ask.headers) {
             return;
         }
         let key = ask.target.key.to_string();

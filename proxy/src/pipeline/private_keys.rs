@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use tokio::time::Instant;
+
+use crate::policy::headers::has_credentials;
 
 /// Of whom something is known, or who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,9 +26,7 @@ pub(crate) enum Audience {
 impl Audience {
     /// The one that a request with these fields belongs to.
     pub(super) fn of(request: &HeaderMap) -> Self {
-        let is_credentialed =
-            request.contains_key(header::AUTHORIZATION) || request.contains_key(header::COOKIE);
-        if is_credentialed {
+        if has_credentials(request) {
             Self::Credentialed
         } else {
             Self::All
@@ -83,7 +83,7 @@ impl PrivateKeys {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, header};
 
     use super::*;
 

@@ -18,13 +18,12 @@ use kato_shared::{Digest, chain::Chain};
 use super::{
     Ask, Pipeline,
     fetch::{Flight, times},
-    private_keys::Audience,
     shared::Shared,
 };
 use crate::{
     deliver::ResponseBody,
     origin::OriginResponse,
-    policy::{self, Failure, FailureAnswer, Request, Stored, Times, validation::combine},
+    policy::{self, Failure, FailureAnswer, Request, Stored, Times, headers as fields, validation::combine},
     registry::{self, Class, DOCKER_CONTENT_DIGEST},
     route::{Target, registry_manifest},
     store::StoredResponse,
@@ -140,7 +139,7 @@ impl Pipeline {
     /// Keeps what the upstream's answer to a client's HEAD says about a tag of which nothing is held.
     pub(super) async fn learn_tag(&self, ask: &Ask, response: &OriginResponse) {
         // What one client's credentials show is not for others.
-        if Audience::of(&ask.headers) == Audience::Credentialed {
+        if fields::has_credentials(&ask.headers) {
             return;
         }
         let Some(digest) = announced(&ask.target, response) else {

@@ -99,6 +99,11 @@ pub fn strip_unkeyed(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a request says who asks (`Authorization`, `Cookie`): what it gets may be for that one alone.
+pub fn has_credentials(request: &HeaderMap) -> bool {
+    request.contains_key(header::AUTHORIZATION) || request.contains_key(header::COOKIE)
+}
+
 /// Removes every hop-by-hop field, first those that any `Connection` line nominates.
 ///
 /// "Intermediaries MUST parse a received Connection header field before a message is forwarded and, for each

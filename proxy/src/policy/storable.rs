@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::{
     Overrides, Request, SetCookie,
     cache_control::{FieldScope, RequestDirectives, ResponseDirectives},
-    headers::list_contains,
+    headers::{has_credentials, list_contains},
     targeted::{self, Effective},
 };
 
@@ -94,15 +94,10 @@ pub fn storability(
         return Storability::NoStore(reason);
     }
     // What is known about content says nothing about who may have it: what credentials brought stays with them.
-    let has_credentials = || {
-        let fields = request.headers;
-        fields.contains_key(header::AUTHORIZATION) || fields.contains_key(header::COOKIE)
-    };
+    let is_known = known_digest || overrides.immutable;
     match forbidden(request, status, response, overrides) {
         None => Storability::Store,
-        Some(reason)
-            if status == StatusCode::OK && (known_digest || overrides.immutable) && !has_credentials() =>
-        {
+        Some(reason) if status == StatusCode::OK && is_known && !has_credentials(request.headers) => {
             Storability::StoreDespite(reason)
         }
         Some(reason) => Storability::NoStore(reason),

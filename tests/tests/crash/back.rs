@@ -46,15 +46,7 @@ fn undisturbed(site: &Site) -> Result<Undisturbed> {
 
 /// The old release is installed, in service and running; nothing is left over; the new one is in quarantine.
 fn is_back(node: &TestNode, expected: &Undisturbed) -> Result<()> {
-    ensure!(
-        node.installed().as_deref() == Some("1.0.0"),
-        "installed: {:?}",
-        node.installed()
-    );
-    ensure!(
-        !node.path("platform/retired").exists(),
-        "the node is out of service"
-    );
+    drive::in_service_with(node, "1.0.0")?;
     ensure!(
         node.text("platform/running").as_deref() == Some("1.0.0\n"),
         "running: {:?}",

@@ -174,8 +174,16 @@ fn compare(node: &TestNode, expected: &Undisturbed) -> Result<()> {
 
 /// The upgrade is recorded, the node is in service, and nothing is left over.
 fn settled(node: &TestNode) -> Result<()> {
+    in_service_with(node, "2.0.0")?;
+    let left = node.leftovers()?;
+    ensure!(left.is_empty(), "left over: {left:?}");
+    Ok(())
+}
+
+/// This version is recorded, and the node is in service.
+pub(crate) fn in_service_with(node: &TestNode, version: &str) -> Result<()> {
     ensure!(
-        node.installed().as_deref() == Some("2.0.0"),
+        node.installed().as_deref() == Some(version),
         "installed: {:?}",
         node.installed()
     );
@@ -183,8 +191,6 @@ fn settled(node: &TestNode) -> Result<()> {
         !node.path("platform/retired").exists(),
         "the node is out of service"
     );
-    let left = node.leftovers()?;
-    ensure!(left.is_empty(), "left over: {left:?}");
     Ok(())
 }
 
