@@ -95,6 +95,10 @@ pub struct CacheSettings {
     pub dir: PathBuf,
     /// The cache's program.
     pub program: PathBuf,
+    /// The proxy that the cache itself goes out through; the one of the environment when absent.
+    pub parent: Option<Url>,
+    /// The file with `user:password` for that proxy.
+    pub parent_credentials_file: Option<PathBuf>,
 }
 
 impl Default for CacheSettings {
@@ -106,6 +110,8 @@ impl Default for CacheSettings {
             admin_port: 3181,
             dir: "/var/cache/kato-proxy".into(),
             program: "kato-proxy".into(),
+            parent: None,
+            parent_credentials_file: None,
         }
     }
 }

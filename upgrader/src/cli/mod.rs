@@ -119,7 +119,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
-        Command::Node(args) => node::run(args, context).await,
+        Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Cache(args) => prepare::run(args, context).await,
         Command::Lock(args) => lock::run(&args, context).await,

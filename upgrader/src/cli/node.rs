@@ -11,13 +11,12 @@ use crate::{
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
-    journal::Record,
-    jsonl,
     report::terminal,
     run::{
         Node, by_hand, detach, follow, status,
         upgrade::{self, Start},
     },
+    self_update,
     settings::Settings,
 };
 
@@ -206,10 +205,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::Retire => by_hand::retire(&node(context)?).await,
         NodeCommand::Rejoin => by_hand::rejoin(&node(context)?).await,
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
-        NodeCommand::SelfTest { journal } => {
-            jsonl::read::<Record>(&journal)?;
-            Ok(Exit::Done)
-        }
+        NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {
             for name in failpoint::POINTS {
                 terminal::data(name);
