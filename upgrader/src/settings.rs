@@ -130,6 +130,8 @@ pub struct UpgradeSettings {
     pub on_failure: OnFailure,
     /// After how many runs in which the same module failed the upgrade is given up as well.
     pub module_attempts: u32,
+    /// Hosts beside that of the releases which must be reachable before anything is downloaded.
+    pub hosts: Vec<Url>,
 }
 
 /// What becomes of a node whose upgrade failed for good.
@@ -151,6 +153,7 @@ impl Default for UpgradeSettings {
             backup_keep: 3,
             on_failure: OnFailure::RollBack,
             module_attempts: 3,
+            hosts: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ use kato_shared::{
     release::{Graph, Release, Version, layout},
     trust::TrustedRepository,
 };
+use url::Url;
 
 use crate::{
     exit::{Exit, Failure},
@@ -33,6 +34,11 @@ pub trait Source: Send + Sync {
 
     /// A release document and its digest.
     async fn release(&self, version: &Version) -> Result<(Release, Digest), Failure>;
+
+    /// Whether the host of `url` can be reached by the way that files come.
+    async fn reach(&self, _url: &Url) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Puts a file into `staging` under its digest, verified; `progress` is told bytes and size.
     async fn fetch(
@@ -70,6 +76,10 @@ impl Source for TrustedSource {
             .target(&layout::release(version))
             .map_err(trust_failure)?;
         Ok((release, file.digest))
+    }
+
+    async fn reach(&self, url: &Url) -> Result<(), Failure> {
+        Ok(self.fetcher.reach(url).await?)
     }
 
     async fn fetch(

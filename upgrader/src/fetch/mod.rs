@@ -19,6 +19,7 @@ pub mod health;
 mod part;
 pub mod post;
 pub mod probe;
+mod reach;
 mod retry;
 mod route;
 mod space;
@@ -152,6 +153,17 @@ impl Fetcher {
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<PathBuf, FetchError> {
         download::run(self, file, staging, progress).await
+    }
+
+    /// Whether the host of `url` answers, by the fetcher's route.
+    ///
+    /// # Errors
+    /// [`FetchError`] with the host that does not, or the cache that does not get through to it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the request.
+    pub async fn reach(&self, url: &Url) -> Result<(), FetchError> {
+        reach::run(self, url).await
     }
 
     /// Fetches `file` so that the cache on the way keeps it, verifies its bytes and throws them away; says where they

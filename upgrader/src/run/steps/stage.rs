@@ -15,6 +15,7 @@ use crate::{
     exit::{Exit, Failure},
     failpoint, fetch,
     plan::node::modules_for,
+    report::terminal,
     run::{
         Run,
         engine::stopped,
@@ -41,6 +42,7 @@ impl Step for Stage {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        reach(run).await?;
         fetch::give_back(&run.node.paths.staging());
         reserve::give_all(&run.node.paths)?;
         check_space(run)?;
@@ -76,6 +78,30 @@ fn wanted(run: &Run) -> Vec<(String, Wanted)> {
         }
     }
     files
+}
+
+/// The hosts that modules download from later, beside that of the releases, which has just answered. All that are silent are named.
+async fn reach(run: &Run) -> Result<(), Failure> {
+    let Some(source) = run.source.as_ref().filter(|_| !run.attempt.staged) else {
+        return Ok(());
+    };
+    let mut silent = Vec::new();
+    let mut last = None;
+    for url in &run.node.settings.upgrade.hosts {
+        if let Err(failure) = source.reach(url).await {
+            silent.push(terminal::describe(&failure));
+            last = Some(failure);
+        }
+    }
+    let Some(last) = last else {
+        return Ok(());
+    };
+    let problem = anyhow::anyhow!(
+        "hosts that the upgrade needs cannot be reached: {}",
+        silent.join("; ")
+    );
+    let hint = last.hint.unwrap_or_default();
+    Err(Failure::new(Exit::TryAgain, problem).hint(format!("nothing was changed; {hint}")))
 }
 
 /// The place of a need on the machine. Downloads and backups are named by their real place, modules by the release's.
