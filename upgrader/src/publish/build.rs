@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kato_shared::{
     Digest, durable,
     release::{Artifact, Module, Release, SCHEMA, Upgrader, Version, layout},
-    settings::HumanDuration,
+    settings::{ByteSize, HumanDuration},
 };
 use serde::Serialize;
 
@@ -101,7 +101,7 @@ pub fn build(
     durable::create_folder(&targets.join("artifacts"))?;
     for (module, entry) in text.modules.iter().zip(&mut release.modules) {
         let packed = pack(
-            &module.source(description),
+            module.source(description).as_deref(),
             &targets,
             &entry.artifact,
             options.level,
@@ -114,7 +114,10 @@ pub fn build(
             size: packed.size,
         };
         release.artifacts.insert(entry.artifact.clone(), artifact);
+        has_its_programs(entry).map_err(contradiction)?;
     }
+    // What is in the archives is known only now.
+    release.check(&path.display().to_string())?;
     for upgrader in &options.upgraders {
         let shipped = ship(upgrader, &targets)?;
         release.upgrader.insert(upgrader.triple.clone(), shipped);
@@ -129,6 +132,24 @@ pub fn build(
         artifacts: release.artifacts,
         upgrader: release.upgrader,
     })
+}
+
+/// That the archive of a module holds the programs that it runs from there.
+fn has_its_programs(module: &Module) -> Result<(), String> {
+    let is_there = |program: &Path| module.files.iter().any(|file| file.path == program);
+    match module
+        .install
+        .own_programs()
+        .into_iter()
+        .find(|program| !is_there(program))
+    {
+        Some(missing) => Err(format!(
+            "the module `{}` runs `./{}`, which is not in its folder",
+            module.name,
+            missing.display()
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The release document without modules.
@@ -167,6 +188,7 @@ fn module_of(module: &ModuleText, text: &Description) -> Result<Module, String> 
         after: module.after.clone(),
         install: module.install()?,
         unpacked_size: 0,
+        bytes: module.bytes.map_or(0, ByteSize::bytes),
         files: Vec::new(),
         restart: module.restart.clone(),
         recovery: module.recovery,
@@ -199,8 +221,13 @@ fn archive_name(module: &ModuleText, text: &Description) -> String {
     )
 }
 
-/// Packs a module's folder; its digest, known only at the end, becomes part of the name.
-fn pack(source: &Path, targets: &Path, name: &str, level: i32) -> Result<archive::Packed, PublishError> {
+/// Packs a module's folder, or nothing for a module without one; its digest, known only at the end, becomes part of the name.
+fn pack(
+    source: Option<&Path>,
+    targets: &Path,
+    name: &str,
+    level: i32,
+) -> Result<archive::Packed, PublishError> {
     let folder = targets.join("artifacts");
     let mut temp = tempfile::Builder::new()
         .prefix(".kato-")
