@@ -8,6 +8,8 @@ use kato_shared::settings::{HumanDuration, SettingsError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use crate::notify::settings::NotifySettings;
+
 /// All settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,6 +24,8 @@ pub struct Settings {
     pub upgrade: UpgradeSettings,
     /// The container runtime that images are pulled into.
     pub images: ImageSettings,
+    /// Who is told what happens.
+    pub notify: NotifySettings,
     /// The commands of the platform that is upgraded.
     pub platform: PlatformSettings,
 }
@@ -271,6 +275,7 @@ mod tests {
         assert!(settings.cache.url.is_some());
         assert_eq!(settings.platform.reboot.unwrap().argv, ["systemctl", "reboot"]);
         assert!(settings.platform.backup.is_some());
+        assert!(settings.notify.secret_file.is_some() && settings.notify.ca_file.is_some());
     }
 
     #[test]
