@@ -15,10 +15,9 @@ use crate::{
     journal::Journal,
     latch::Latches,
     module::Job,
-    ownership::Ownership,
     paths::NodePaths,
     plan::node::NodePlan,
-    platform::{ExecPlatform, Platform, Words},
+    platform::{self, Platform, Words},
     settings::Settings,
     source::Source,
     space::Need,
@@ -56,11 +55,11 @@ impl Node {
         } else {
             settings.node.id.clone()
         };
-        let platform = ExecPlatform::new(settings.platform.clone(), &id, &paths);
+        let platform = platform::of(&settings, &id, &paths);
         Self {
             id,
             paths,
-            platform: Box::new(platform),
+            platform,
             clock: Clock::system(),
             settings,
         }
@@ -180,13 +179,5 @@ impl Run {
             self.attempt.save(&self.node.paths)?;
         }
         Ok(())
-    }
-
-    /// Whether the node is out of service by our hand.
-    ///
-    /// # Errors
-    /// [`Failure`] when the record cannot be read.
-    pub fn ownership(&self) -> Result<Option<Ownership>, Failure> {
-        Ok(Ownership::load(&self.node.paths)?)
     }
 }

@@ -48,7 +48,7 @@ pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Resul
     session.finish(outcome).await
 }
 
-fn new_run_id(node: &Node) -> String {
+pub(super) fn new_run_id(node: &Node) -> String {
     format!(
         "{}-{}",
         node.clock.now().strftime("%Y%m%dT%H%M%S"),
@@ -56,7 +56,7 @@ fn new_run_id(node: &Node) -> String {
     )
 }
 
-fn holder(node: &Node, id: &str) -> Holder {
+pub(super) fn holder(node: &Node, id: &str) -> Holder {
     Holder {
         run: id.to_owned(),
         pid: std::process::id(),
