@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Node, steps::retire, upgrade};
 use crate::{
     exit::{Exit, Failure},
-    lock::Lock,
+    audit::{AuditLog, Deed, Subject},
+    lock::{Holder, Lock},
     ownership::{By, Ownership},
     platform::{
         Resident, Verb, Words,
@@ -43,6 +44,12 @@ pub async fn retire(node: Node, rules: Rules, json: bool) -> Result<Exit, Failur
     knows(&node, Verb::Retire)?;
     let node = Arc::new(node);
     let (id, _lock) = lock(&node).await?;
+    let deed = Deed::new(Subject::Retire, node.id.clone()).run(id.clone());
+    let work = out_of_service(&node, id, rules, json);
+    AuditLog::of(&node).around(deed, work).await
+}
+
+async fn out_of_service(node: &Node, id: String, rules: Rules, json: bool) -> Result<Exit, Failure> {
     match Ownership::load(&node.paths)? {
         Some(ownership) if ownership.by == By::Hand => {}
         // What a killed upgrade has retired is the operator's from now on.
@@ -67,13 +74,13 @@ pub async fn retire(node: Node, rules: Rules, json: bool) -> Result<Exit, Failur
                 Emptied::Left(found) => Some(found),
                 Emptied::Uncounted => None,
             };
-            say(&node, true, left, json);
+            say(node, true, left, json);
             Ok(Exit::Done)
         }
         Err(error) => {
             let failure = retire::failure(error);
             // At once, before anything else: a node that nobody is working on belongs into service.
-            if let Err(also) = retire::put_back(&node, &words).await {
+            if let Err(also) = retire::put_back(node, &words).await {
                 terminal::say(&format!("warning: {}", terminal::describe(&also)));
             }
             Err(failure)
@@ -88,8 +95,11 @@ pub async fn retire(node: Node, rules: Rules, json: bool) -> Result<Exit, Failur
 pub async fn rejoin(node: Node, json: bool) -> Result<Exit, Failure> {
     knows(&node, Verb::Rejoin)?;
     let node = Arc::new(node);
-    let (_, _lock) = lock(&node).await?;
-    retire::put_back(&node, &Words::default()).await?;
+    let (id, _lock) = lock(&node).await?;
+    let deed = Deed::new(Subject::Rejoin, node.id.clone()).run(id);
+    let words = Words::default();
+    let work = retire::put_back(&node, &words);
+    AuditLog::of(&node).around(deed, work).await?;
     say(&node, false, None, json);
     Ok(Exit::Done)
 }
@@ -97,7 +107,8 @@ pub async fn rejoin(node: Node, json: bool) -> Result<Exit, Failure> {
 /// An upgrade that is at work decides by itself when its node is in service.
 async fn lock(node: &Node) -> Result<(String, Lock), Failure> {
     let id = upgrade::new_run_id(node);
-    let lock = Lock::take(&node.paths.lock(), &upgrade::holder(node, &id)).await?;
+    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
+    let lock = Lock::take(&node.paths.lock(), &holder).await?;
     Ok((id, lock))
 }
 
