@@ -82,6 +82,11 @@ impl NodePaths {
         self.state_dir.join("state/out-of-service.json")
     }
 
+    /// What an adapter has to remember about the platform while the node is out of service.
+    pub fn platform_notes(&self) -> PathBuf {
+        self.state_dir.join("state/platform.json")
+    }
+
     /// One note for each module that is being installed.
     pub fn work(&self) -> PathBuf {
         self.state_dir.join("state/work")
@@ -125,6 +130,11 @@ impl NodePaths {
     /// Backups, one folder each.
     pub fn backups(&self) -> PathBuf {
         self.state_dir.join("backup")
+    }
+
+    /// The `.deb` files of what is installed, a folder for each module: what the next upgrade goes back with.
+    pub fn packages(&self) -> PathBuf {
+        self.state_dir.join("packages")
     }
 
     /// The two slots of `kato` itself.
