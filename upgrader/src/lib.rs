@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod backup;
 pub mod cli;
 pub mod cluster;
+pub mod customizations;
 pub mod demo;
 pub mod document;
 pub mod exit;

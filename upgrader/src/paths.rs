@@ -112,6 +112,16 @@ impl NodePaths {
         self.state_dir.join("backup")
     }
 
+    /// Archives of the installed release, from which its files can be read as they were.
+    pub fn pristine(&self) -> PathBuf {
+        self.state_dir.join("pristine")
+    }
+
+    /// Saved local changes, one folder each.
+    pub fn customizations(&self) -> PathBuf {
+        self.state_dir.join("customizations")
+    }
+
     /// The two slots of `kato` itself.
     pub fn slots(&self) -> PathBuf {
         self.state_dir.join("bin")

@@ -13,6 +13,7 @@ use crate::{
     report::terminal,
 };
 
+pub mod customizations;
 pub mod demo;
 pub mod node;
 pub mod prepare;
@@ -58,6 +59,9 @@ pub enum Command {
     Status(status::StatusArgs),
     /// The cache on Core.
     Cache(prepare::CacheArgs),
+    /// List, save, compare and put back what was changed on this node.
+    #[command(alias = "customisations")]
+    Customizations(customizations::CustomizationsArgs),
     /// Make and publish releases.
     Release(Box<release::ReleaseArgs>),
     /// Show an upgrade of a throw-away cluster on this machine.
@@ -116,6 +120,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Node(args) => node::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Cache(args) => prepare::run(args, context).await,
+        Command::Customizations(args) => customizations::run(args, context).await,
         Command::Release(args) => release::run(*args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
         Command::Completions(args) => {

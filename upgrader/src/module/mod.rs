@@ -304,6 +304,17 @@ pub(crate) fn remove_temporary_files(folder: &Path) -> Result<(), ModuleError> {
     Ok(())
 }
 
+/// Whether the name of `path` is one that only an upgrade in progress gives.
+pub(crate) fn is_left_by_an_upgrade(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    [".new-", ".old-"]
+        .iter()
+        .any(|mark| name.find(mark).is_some_and(|at| is_ours(&name[at..])))
+}
+
 /// Whether a suffix is one that only an upgrade makes.
 fn is_ours(suffix: &str) -> bool {
     let new = suffix.strip_prefix(".new-").is_some_and(is_short_digest);

@@ -94,6 +94,7 @@ impl Node {
             version: None,
             sha256: job.artifact.sha256,
             dest: job.module.install.dest().to_owned(),
+            install: Some(job.module.install.clone()),
             entries: Work::load(&self.paths, "m").unwrap().unwrap().entries,
         }
     }

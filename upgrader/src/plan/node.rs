@@ -13,7 +13,7 @@ use kato_shared::{
 use serde::Serialize;
 
 use super::way_back::WayBack;
-use crate::{latch::Verdict, space::Need};
+use crate::{customizations::outlook::ModuleOutlook, latch::Verdict, space::Need};
 
 /// The version of the plan's JSON form.
 pub const SCHEMA: u32 = 1;
@@ -39,6 +39,10 @@ pub struct NodeFacts {
     pub sizes: BTreeMap<PathBuf, u64>,
     /// Whether the backup for this upgrade was taken by an earlier run.
     pub is_backed_up: bool,
+    /// The local changes in the folders of its modules, and what becomes of them.
+    pub local_changes: Vec<ModuleOutlook>,
+    /// Bytes of local changes that are saved before they are taken away.
+    pub saved_bytes: u64,
     /// Nodes with one of these roles are retired.
     pub retire_roles: Vec<String>,
     /// Whether the platform can retire a node.
@@ -47,6 +51,8 @@ pub struct NodeFacts {
     pub staging: PathBuf,
     /// The folder of backups.
     pub backups: PathBuf,
+    /// The folder of saved local changes.
+    pub customizations: PathBuf,
 }
 
 /// What an upgrade of a node does.
@@ -88,6 +94,9 @@ pub struct NodePlan {
     pub space: Vec<Need>,
     /// Up to where the node can go back to the release that it has.
     pub way_back: WayBack,
+    /// The local changes in the folders of its modules, and what becomes of them; empty for a release that comes after another
+    /// one on the way.
+    pub local_changes: Vec<ModuleOutlook>,
     /// Texts of the release for the operator.
     pub notices: Vec<String>,
 }
@@ -179,6 +188,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         restart: release.restart,
         way_back: WayBack::of(facts.installed.as_ref(), release, &modules),
         space: space(facts, release, &modules, &backup),
+        local_changes: facts.local_changes.clone(),
         notices: release
             .notices
             .iter()
@@ -258,6 +268,9 @@ fn space(
         // Compression may make it smaller; what cannot be compressed must fit as well.
         let bytes = backup.iter().filter_map(|path| facts.sizes.get(path)).sum();
         needs.push(need(&facts.backups, bytes, "backup"));
+        if facts.saved_bytes > 0 {
+            needs.push(need(&facts.customizations, facts.saved_bytes, "local changes"));
+        }
     }
     for planned in modules.iter().filter(|module| module.skip.is_none()) {
         let unpacked = release

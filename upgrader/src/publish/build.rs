@@ -168,6 +168,7 @@ fn module_of(module: &ModuleText, text: &Description) -> Result<Module, String> 
         install: module.install()?,
         unpacked_size: 0,
         files: Vec::new(),
+        conffiles: module.conffiles.clone(),
         restart: module.restart.clone(),
         recovery: module.recovery,
         reversible: module.reversible,

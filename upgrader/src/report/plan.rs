@@ -64,6 +64,9 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
         );
         writeln!(text, "  module     {} {version}  {what}", module.name)?;
     }
+    for line in super::customizations::outlook_lines(&plan.local_changes) {
+        writeln!(text, "  {line}")?;
+    }
     for name in &plan.dropped {
         writeln!(text, "  stays      {name}, which the release has no more")?;
     }

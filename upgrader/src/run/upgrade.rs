@@ -56,7 +56,7 @@ fn new_run_id(node: &Node) -> String {
     )
 }
 
-fn holder(node: &Node, id: &str) -> Holder {
+pub(crate) fn holder(node: &Node, id: &str) -> Holder {
     Holder {
         run: id.to_owned(),
         pid: std::process::id(),
