@@ -1,9 +1,12 @@
 //! The upgrade of one node: the built `kato`, a signed repository on a web server, a root in a folder, a platform of files.
 
+mod alone;
+mod customizations;
 mod failure;
 mod hops;
 mod latches;
 mod network;
+mod question;
 mod restart;
 mod rollback;
 mod service;

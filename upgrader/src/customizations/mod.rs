@@ -24,6 +24,9 @@ pub mod safe;
 pub mod scan;
 pub mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     change::{Change, Class, Fate, What},
     error::CustomizationError,

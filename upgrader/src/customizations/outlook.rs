@@ -184,11 +184,17 @@ impl New {
         }
     }
 
-    fn get(&self, below: &Path, pristine: Option<&Kind>) -> Option<Kind> {
+    fn get(&self, below: &Path, subject: &Subject<'_>, pristine: Option<&Kind>) -> Option<Kind> {
+        let had_files = || {
+            let base = subject.base.unwrap_or_default();
+            base.iter()
+                .any(|entry| entry.path != below && entry.path.starts_with(below))
+        };
         match (self.files.get(below), pristine) {
             (Some(file), _) => Some(file.clone()),
             (None, _) if self.folders.contains(below) => Some(Kind::Folder),
-            // Links and folders are not listed: most stay as they were.
+            (None, Some(Kind::Folder)) if had_files() => None,
+            // Links and empty folders are not listed: most stay as they were.
             (None, Some(Kind::Link { .. } | Kind::Folder | Kind::Special)) => pristine.cloned(),
             (None, _) => None,
         }
@@ -201,7 +207,7 @@ impl New {
         change: &Change,
     ) -> Result<Fate, CustomizationError> {
         let below = change.path.strip_prefix(&subject.dest).unwrap_or(&change.path);
-        let new = self.get(below, change.pristine.as_ref());
+        let new = self.get(below, subject, change.pristine.as_ref());
         Ok(match change.class {
             Class::Safe => Fate::Kept,
             Class::Versioned if change.is(What::Deleted) => Fate::Kept,
@@ -221,11 +227,8 @@ impl New {
         below: &Path,
         new: Option<&Kind>,
     ) -> Result<Fate, CustomizationError> {
-        if below
-            .ancestors()
-            .skip(1)
-            .any(|above| self.files.contains_key(above))
-        {
+        let is_file = |above: &Path| self.files.contains_key(above);
+        if !change.is(What::Deleted) && below.ancestors().skip(1).any(is_file) {
             // A folder here where the release has a file.
             return Ok(Fate::Refused);
         }

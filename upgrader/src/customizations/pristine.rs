@@ -170,18 +170,7 @@ mod tests {
     use kato_shared::release::{Install, OnConflict, Version};
 
     use super::*;
-    use crate::module::tree::Entry;
-
-    fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut tar = tar::Builder::new(Vec::new());
-        for (path, content) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(0o644);
-            header.set_size(content.len() as u64);
-            tar.append_data(&mut header, path, *content).unwrap();
-        }
-        zstd::encode_all(&tar.into_inner().unwrap()[..], 1).unwrap()
-    }
+    use crate::{customizations::tests::archive, module::tree::Entry};
 
     fn module(install: Install, archive: &[u8], files: &[(&str, &[u8])]) -> InstalledModule {
         InstalledModule {

@@ -75,6 +75,7 @@ pub struct Reapplied {
 const CHANGED: &str = "the release and the saved change contradict each other there";
 const NO_ORIGINAL: &str = "the release has another one, and what it was when it was saved is not known";
 const NEW_ONE: &str = "something else is there now";
+const NO_FOLDER: &str = "something else is where its folder was";
 const TYPE: &str = "something of another type is there now";
 
 /// Decides for one saved change; [`Action::Merge`] has to be tried.
@@ -231,6 +232,9 @@ impl<'a> Step<'a> {
                 Some(_) => Action::Merge,
             };
         }
+        if matches!(action, Action::PutBack | Action::Beside(_)) && !has_room(&here) {
+            action = Action::Leave(NO_FOLDER);
+        }
         if action == Action::Attributes && !attributes_differ(saved, &here) {
             action = Action::InPlace;
         }
@@ -325,6 +329,14 @@ fn attributes_differ(saved: &SavedFile, here: &Path) -> bool {
     mode || owner
 }
 
+/// Whether the folder of `here` exists or can be made.
+fn has_room(here: &Path) -> bool {
+    let mut above = here.ancestors().skip(1);
+    above
+        .find(|folder| folder.symlink_metadata().is_ok())
+        .is_some_and(Path::is_dir)
+}
+
 fn beside_of(path: &Path, suffix: &str) -> PathBuf {
     beside(path, suffix)
 }
@@ -343,6 +355,3 @@ fn place(
     }
     Ok((saved.path.clone(), paths.on_node(&saved.path)))
 }
-
-#[cfg(test)]
-mod tests;

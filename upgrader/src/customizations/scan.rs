@@ -430,6 +430,3 @@ fn names(folder: &Path) -> Result<Vec<std::ffi::OsString>, CustomizationError> {
         Err(error) => Err(CustomizationError::io("reading", folder)(error)),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -258,6 +258,11 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) fn same_files(job: &Job<'_>, folder: &Path) -> Result<(), ModuleError> {
     for file in &job.module.files {
         let path = folder.join(&file.path);
+        let is_exchanged = matches!(job.module.install, Install::Replace { .. });
+        if is_exchanged && job.is_safe_path(&job.module.install.dest().join(&file.path)) {
+            // What was there before stays.
+            continue;
+        }
         let found = tree::look(&path).map_err(ModuleError::io("reading", &path))?;
         let problem = match found {
             Some(tree::Kind::File { sha256, .. }) if sha256 == file.sha256 => continue,

@@ -68,6 +68,8 @@ pub struct NodePlan {
     pub from: Option<Version>,
     /// The release to come.
     pub to: Version,
+    /// Its channel.
+    pub channel: String,
     /// The digest of its release document.
     pub release_digest: Digest,
     /// When the plan was made.
@@ -167,6 +169,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         roles: facts.roles.clone(),
         from: facts.installed.clone(),
         to: release.version.clone(),
+        channel: release.channel.clone(),
         release_digest,
         made: now,
         is_tolerant: facts.is_tolerant,

@@ -48,6 +48,9 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
         Some(from) => writeln!(text, "{}: {from} → {}", plan.node, plan.to)?,
         None => writeln!(text, "{}: installs {}", plan.node, plan.to)?,
     }
+    if plan.channel != "stable" {
+        writeln!(text, "  channel    {}", plan.channel)?;
+    }
     writeln!(text, "  roles      {}", plan.roles.join(", "))?;
     writeln!(text, "  download   {}", bytes(plan.download_bytes))?;
     if let Some(role) = &plan.retire {
