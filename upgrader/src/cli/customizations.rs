@@ -14,9 +14,9 @@ use crate::{
     },
     exit::{Exit, Failure},
     installed::Installed,
-    lock::Lock,
+    lock::{Holder, Lock},
     report::{customizations as report, terminal},
-    run::{Node, upgrade},
+    run::Node,
 };
 
 /// The version of the JSON documents.
@@ -197,6 +197,6 @@ async fn put_back(
 
 /// No upgrade runs meanwhile.
 async fn lock(node: &Node) -> Result<Lock, Failure> {
-    let holder = upgrade::holder(node, "of kato customizations");
+    let holder = Holder::here("of kato customizations", node.paths.root(), node.clock.now());
     Ok(Lock::take(&node.paths.lock(), &holder).await?)
 }

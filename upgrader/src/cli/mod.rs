@@ -13,11 +13,14 @@ use crate::{
     report::terminal,
 };
 
+pub mod audit;
 pub mod customizations;
 pub mod demo;
+pub mod lock;
 pub mod node;
 pub mod prepare;
 pub mod release;
+pub mod service;
 pub mod status;
 
 /// Upgrades this node, or from the Core node the whole cluster.
@@ -62,6 +65,10 @@ pub enum Command {
     /// List, save, compare and put back what was changed on this node.
     #[command(alias = "customisations")]
     Customizations(customizations::CustomizationsArgs),
+    /// The locks of this node.
+    Lock(lock::LockArgs),
+    /// What was done to this node, by whom.
+    Audit(audit::AuditArgs),
     /// Make and publish releases.
     Release(Box<release::ReleaseArgs>),
     /// Show an upgrade of a throw-away cluster on this machine.
@@ -121,6 +128,8 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Status(args) => status::run(args, context).await,
         Command::Cache(args) => prepare::run(args, context).await,
         Command::Customizations(args) => customizations::run(args, context).await,
+        Command::Lock(args) => lock::run(&args, context).await,
+        Command::Audit(args) => audit::run(&args, context),
         Command::Release(args) => release::run(*args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
         Command::Completions(args) => {

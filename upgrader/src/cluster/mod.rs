@@ -16,6 +16,7 @@ pub mod alone;
 mod call;
 pub mod connect;
 pub mod drive;
+pub mod elsewhere;
 pub mod errand;
 pub mod event;
 pub mod facts;

@@ -255,10 +255,13 @@ fn saved_files(installed: &Installed, changes: &[Change]) -> Vec<SavedFile> {
             .modules
             .get(&module)
             .map(|module| module.sha256.hex()[..12].to_owned());
-        let below = match installed.modules.get(&module) {
-            Some(module) => change.path.strip_prefix(&module.dest).unwrap_or(&change.path),
-            None => &change.path,
-        };
+        let dest = installed
+            .modules
+            .get(&module)
+            .and_then(|module| module.dest.as_ref());
+        let below = dest
+            .and_then(|dest| change.path.strip_prefix(dest).ok())
+            .unwrap_or(&change.path);
         // The folder of one version stands between a versioned module and its files.
         let below = match (change.class, short) {
             (Class::Versioned, Some(short)) => below

@@ -100,7 +100,7 @@ pub fn foresee(
             }
             (Class::Versioned, ..) => None,
             (Class::Replace | Class::Overlay | Class::Safe, _, base) => {
-                Some(Subject::to_come(paths, module, class, base)?)
+                Subject::to_come(paths, module, class, base)?
             }
         };
         let Some(subject) = subject else { continue };
@@ -140,7 +140,7 @@ pub fn summary(foreseen: &[Foreseen], modules: &[&Module]) -> Vec<ModuleOutlook>
         Some(ModuleOutlook {
             module: module.name.clone(),
             class: Class::of(&module.install)?,
-            dest: module.install.dest().to_owned(),
+            dest: module.install.dest()?.to_owned(),
             is_known,
             counts,
             more: mine.len().saturating_sub(LISTED),

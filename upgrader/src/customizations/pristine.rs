@@ -176,7 +176,7 @@ mod tests {
         InstalledModule {
             version: None,
             sha256: Digest::of(archive),
-            dest: install.dest().to_owned(),
+            dest: install.dest().map(Path::to_owned),
             install: Some(install),
             entries: files
                 .iter()

@@ -76,7 +76,10 @@ impl<'a> Subject<'a> {
         else {
             return Ok(None);
         };
-        let (mut dest, mut folder) = (module.dest.clone(), module::follow(paths, &module.dest)?);
+        let Some(dest) = &module.dest else {
+            return Ok(None);
+        };
+        let (mut dest, mut folder) = (dest.clone(), module::follow(paths, dest)?);
         if class == Class::Versioned {
             let version = module
                 .version
@@ -103,17 +106,21 @@ impl<'a> Subject<'a> {
         module: &'a kato_shared::release::Module,
         class: Class,
         base: Option<&'a InstalledModule>,
-    ) -> Result<Self, CustomizationError> {
-        let dest = module.install.dest().to_owned();
-        Ok(Self {
+    ) -> Result<Option<Self>, CustomizationError> {
+        let Some(dest) = module.install.dest().map(Path::to_owned) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
             name: &module.name,
             class,
             folder: module::follow(paths, &dest)?,
-            base: base.filter(|base| base.dest == dest).map(|base| &*base.entries),
+            base: base
+                .filter(|base| base.dest.as_ref() == Some(&dest))
+                .map(|base| &*base.entries),
             dest,
             conflict: conflict(&module.install),
             conffiles: module.conffiles.clone(),
-        })
+        }))
     }
 
     /// What the next upgrade makes of a change at worst.
@@ -151,7 +158,7 @@ pub fn scan(paths: &NodePaths, installed: &Installed) -> Result<Scan, Customizat
         scanner.knows(paths, module)?;
     }
     for (name, module) in &installed.modules {
-        if module.install.is_none() {
+        if module.install.is_none() && module.dest.is_some() {
             notes.push(format!(
                 "{name}: how it was installed is not recorded, so it is not compared; the next upgrade records it"
             ));
@@ -202,10 +209,10 @@ impl Scanner {
         paths: &NodePaths,
         module: &InstalledModule,
     ) -> Result<(), CustomizationError> {
-        let Some(install) = module.install.as_ref() else {
+        let (Some(install), Some(dest)) = (&module.install, &module.dest) else {
             return Ok(());
         };
-        let folder = module::follow(paths, &module.dest)?;
+        let folder = module::follow(paths, dest)?;
         if let Install::Versioned { link, .. } = install {
             let link = link
                 .as_ref()

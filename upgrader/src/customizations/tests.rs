@@ -26,6 +26,7 @@ use crate::{
     installed::{Installed, InstalledModule},
     module::{self, Job, ModuleError, Work, tree},
     paths::NodePaths,
+    settings::Settings,
 };
 
 /// A module's archive.
@@ -48,6 +49,8 @@ pub(super) struct Node {
     root: tempfile::TempDir,
     pub(super) paths: NodePaths,
     rule: &'static str,
+    settings: Settings,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Node {
@@ -61,7 +64,14 @@ impl Node {
         };
         let paths = NodePaths::new(root.path(), Path::new("/var/kato"));
         durable::create_folder(&paths.staging()).unwrap();
-        Self { root, paths, rule }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Self {
+            root,
+            paths,
+            rule,
+            settings: Settings::default(),
+            runtime: runtime.unwrap(),
+        }
     }
 
     pub(super) fn here(&self, path: &str) -> PathBuf {
@@ -117,7 +127,9 @@ impl Node {
             module,
             artifact: &attempt.release.artifacts[&module.artifact],
             attempt,
+            node: "n1",
             paths: &self.paths,
+            settings: &self.settings,
             base: installed.and_then(|installed| installed.modules.get(&module.name)),
             deadline: Instant::now() + Duration::from_secs(60),
         }
@@ -130,14 +142,14 @@ impl Node {
             let job = self.job(attempt, module, before);
             // A killed run starts over.
             for _again in 0..2 {
-                module::install(&job)?;
-                module::check(&job)?;
+                self.runtime.block_on(module::install(&job))?;
+                self.runtime.block_on(module::check(&job))?;
             }
             let work = Work::load(&self.paths, &module.name).unwrap().unwrap();
             let installed = InstalledModule {
                 version: None,
                 sha256: job.artifact.sha256,
-                dest: module.install.dest().to_owned(),
+                dest: module.install.dest().map(Path::to_owned),
                 install: Some(module.install.clone()),
                 entries: work.entries,
             };

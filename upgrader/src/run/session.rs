@@ -1,6 +1,7 @@
 //! A run from the choice of the release to its last event. It may be about several releases, one after the other.
 
 mod alone;
+mod audited;
 mod back;
 mod target;
 
@@ -28,6 +29,7 @@ use crate::{
     installed::Installed,
     journal::{Act, Journal},
     marker,
+    notify::Notifier,
     plan::node::NodePlan,
     platform::Words,
     report::{self, Output, terminal},
@@ -57,6 +59,7 @@ pub(super) struct Session {
     /// Where the run leads, once it has begun: it was confirmed, and its first event was told.
     begun: bool,
     to: String,
+    notifier: Option<Notifier>,
 }
 
 impl Session {
@@ -73,6 +76,9 @@ impl Session {
         durable::create_folder(&node.paths.staging())?;
         let output = Output::new(request.json && !request.plan_only);
         let stream = Stream::open(&node.paths.events(), &node.id, &id, node.clock.clone(), output)?;
+        // A look at the plan is nobody's news.
+        let notifier = Notifier::start(&node, &id).filter(|_| !request.plan_only);
+        let stream = stream.watched(notifier.as_ref().map(Notifier::watcher));
         let journal = Journal::open(&node.paths.journal(), &id, node.clock.clone())?;
         Ok(Self {
             node,
@@ -84,6 +90,7 @@ impl Session {
             version: None,
             begun: start.updated_to.is_some(),
             to: String::new(),
+            notifier,
             start,
         })
     }
@@ -139,7 +146,7 @@ impl Session {
             targets.drain(..targets.len().saturating_sub(1));
         } else {
             self.admit(&targets).map_err(early)?;
-            self.core_waits(&targets).await.map_err(early)?;
+            Box::pin(self.core_waits(&targets)).await.map_err(early)?;
         }
         self.to = targets
             .last()
@@ -191,7 +198,9 @@ impl Session {
         attempt: Attempt,
         installed: Option<Installed>,
     ) -> Result<(Ending, Option<Installed>), Stopped> {
-        let plans = make_plans(&self.node, &attempt, installed.as_ref()).map_err(early)?;
+        let plans = make_plans(&self.node, &attempt, installed.as_ref())
+            .await
+            .map_err(early)?;
         if self.request.plan_only {
             show_plans(&plans, self.request.json);
             return Ok((Ending::Shown, installed));
@@ -257,6 +266,8 @@ impl Session {
         self.begun = true;
         let from = run.attempt.from.as_ref().map(ToString::to_string);
         let to = self.to.clone();
+        self.audit_begin(from.as_deref())
+            .map_err(|error| early(error.into()))?;
         let journalled = run.journal.record(Act::Started {
             from: from.clone(),
             to: to.clone(),
@@ -324,6 +335,7 @@ impl Session {
             }
         };
         let goes_on = self.unit_after(exit).await;
+        self.audit_end(&outcome);
         let version = self.version.take();
         self.tell(EventKind::RunFinished { exit, version, error });
         if let Some((journal, _)) = &mut self.desk {
@@ -331,6 +343,9 @@ impl Session {
             if let Err(error) = journal.record(Act::Finished { exit }) {
                 tracing::error!(error = %Chain(&error), "the end of the run could not be journalled");
             }
+        }
+        if let Some(notifier) = self.notifier.take() {
+            notifier.close().await;
         }
         ending::exit(outcome, goes_on)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::retire;
 use crate::{
     backup::{self, Manifest},
     customizations::{
@@ -79,6 +80,7 @@ impl Step for Backup {
             archive,
             entries,
         })?;
+        retire::recheck(run).await?;
         Ok(Acted::Done)
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
 };
 
 use async_trait::async_trait;
@@ -88,9 +89,12 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
     Ok(InstalledModule {
         version: module.version.clone(),
         sha256: job.artifact.sha256,
-        dest: module.install.dest().to_owned(),
+        dest: module.install.dest().map(Path::to_owned),
         install: Some(module.install.clone()),
-        entries: noted.map_or_else(listed, |work| work.entries),
+        entries: match module.install.dest() {
+            Some(_) => noted.map_or_else(listed, |work| work.entries),
+            None => Vec::new(),
+        },
     })
 }
 
@@ -108,7 +112,9 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
                 module,
                 artifact,
                 attempt,
+                node: &node.id,
                 paths: &node.paths,
+                settings: &node.settings,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;
