@@ -1,5 +1,6 @@
 //! A run from the choice of the release to its last event. It may be about several releases, one after the other.
 
+mod alone;
 mod audited;
 mod back;
 mod target;
@@ -145,6 +146,7 @@ impl Session {
             targets.drain(..targets.len().saturating_sub(1));
         } else {
             self.admit(&targets).map_err(early)?;
+            Box::pin(self.core_waits(&targets)).await.map_err(early)?;
         }
         self.to = targets
             .last()
@@ -201,9 +203,9 @@ impl Session {
             .map_err(early)?;
         if self.request.plan_only {
             show_plans(&plans, self.request.json);
-            return Ok((Ending::Declined, installed));
+            return Ok((Ending::Shown, installed));
         }
-        if !self.confirmed(&plans) {
+        if !self.confirmed(&plans).await {
             return Ok((Ending::Declined, installed));
         }
         if !self.start.kato_alone {
@@ -302,13 +304,17 @@ impl Session {
     }
 
     /// Shows the plans and asks, unless that was answered before.
-    fn confirmed(&self, plans: &[NodePlan]) -> bool {
+    async fn confirmed(&self, plans: &[NodePlan]) -> bool {
         let request = &self.request;
         if request.skip_confirmation || request.resume || request.download_only || self.begun {
             return true;
         }
         terminal::say(&report::plan::way(plans));
-        terminal::confirm("Upgrade this node?")
+        let is_yes = terminal::ask("Upgrade this node?").await;
+        if !is_yes {
+            terminal::say("nothing was changed");
+        }
+        is_yes
     }
 
     /// The end of the run, however it came: what we took out of service is back, and the last event is written.
@@ -318,7 +324,8 @@ impl Session {
     pub(super) async fn finish(mut self, outcome: Result<Ending, Stopped>) -> Result<Exit, Failure> {
         let (exit, error) = match &outcome {
             Ok(Ending::Rebooting) => (Exit::TryAgain, None),
-            Ok(Ending::Done | Ending::Declined) => (Exit::Done, None),
+            Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
+            Ok(Ending::Declined) => (Exit::Declined, None),
             Err(stopped) => {
                 if let Err(failure) = retire::rejoin(&self.node, &Words::default()).await {
                     let text = terminal::describe(&failure);
