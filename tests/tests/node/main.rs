@@ -3,9 +3,12 @@
 mod audit;
 mod failure;
 mod hops;
+mod images;
 mod latches;
 mod locks;
 mod network;
+mod packages;
+mod policies;
 mod restart;
 mod rollback;
 mod service;
