@@ -2,11 +2,13 @@
 
 mod audit;
 mod failure;
+mod hook;
 mod hops;
 mod images;
 mod latches;
 mod locks;
 mod network;
+mod notify;
 mod packages;
 mod policies;
 mod restart;

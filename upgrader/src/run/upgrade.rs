@@ -49,7 +49,7 @@ pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Resul
     session.finish(outcome).await
 }
 
-fn new_run_id(node: &Node) -> String {
+pub(super) fn new_run_id(node: &Node) -> String {
     format!(
         "{}-{}",
         node.clock.now().strftime("%Y%m%dT%H%M%S"),
