@@ -22,6 +22,7 @@ pub mod lock;
 pub mod marker;
 pub mod module;
 pub mod ownership;
+pub mod patch;
 pub mod paths;
 pub mod plan;
 pub mod platform;

@@ -15,6 +15,7 @@ use crate::{
 
 pub mod demo;
 pub mod node;
+pub mod patch;
 pub mod prepare;
 pub mod release;
 pub mod status;
@@ -56,6 +57,8 @@ pub enum Command {
     Node(node::NodeArgs),
     /// Show how the cluster is and what its upgrade is doing; run it on Core.
     Status(status::StatusArgs),
+    /// Install patches of the installed release, and take them back.
+    Patch(patch::PatchArgs),
     /// The cache on Core.
     Cache(prepare::CacheArgs),
     /// Make and publish releases.
@@ -115,6 +118,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
     match command {
         Command::Node(args) => node::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
+        Command::Patch(args) => patch::run(args, context).await,
         Command::Cache(args) => prepare::run(args, context).await,
         Command::Release(args) => release::run(*args, context).await,
         Command::Demo(args) => demo::run(args, context).await,

@@ -117,6 +117,9 @@ pub struct UpgradeArgs {
     /// Take releases of the channel `development`.
     #[arg(long)]
     pub development: bool,
+    /// Install all outstanding patches of the installed release first.
+    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato"])]
+    pub apply_patches: bool,
     /// Run detached from this session.
     #[arg(long, hide = true)]
     pub detach: bool,
@@ -167,6 +170,8 @@ pub struct UpgradeRequest {
     pub offline: bool,
     /// Take releases of the channel `development`.
     pub development: bool,
+    /// Install all outstanding patches of the installed release first.
+    pub apply_patches: bool,
     /// The value of `STACKATO_UPGRADE_SKIP_PROXY_CACHE`: any that is not empty skips the cache.
     pub skip_cache: Option<String>,
 }
@@ -187,6 +192,7 @@ impl UpgradeArgs {
             cache_url: self.cache_url.clone(),
             offline: self.offline,
             development: self.development,
+            apply_patches: self.apply_patches,
             skip_cache: self.skip_cache.clone().filter(|value| !value.is_empty()),
         }
     }
@@ -250,6 +256,7 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
         kato_alone: args.update_kato,
         config: std::path::absolute(&context.config).unwrap_or_else(|_| context.config.clone()),
         updated_to: args.self_updated,
+        quiet: false,
     };
     upgrade::upgrade(request, start, node).await
 }
@@ -283,6 +290,7 @@ impl UpgradeArgs {
             ("update-kato", self.update_kato),
             ("offline", self.offline),
             ("development", self.development),
+            ("apply-patches", self.apply_patches),
         ];
         words.extend(
             flags

@@ -1,6 +1,6 @@
 //! What every step of a run has at hand.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use kato_shared::{clock::Clock, release::Module};
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use crate::{
     attempt::Attempt,
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    installed::Installed,
+    installed::{Installed, InstalledModule},
     journal::Journal,
     latch::Latches,
     module::Job,
@@ -95,6 +95,8 @@ pub struct Run {
     pub attempt: Attempt,
     /// The installed release.
     pub installed: Option<Installed>,
+    /// The pristine state of each module's files, patches included, by the module's name.
+    pub bases: BTreeMap<String, InstalledModule>,
     /// What will be done.
     pub plan: NodePlan,
     /// Free space that the releases after this one need; asked for together with its own.
@@ -154,10 +156,7 @@ impl Run {
             artifact,
             attempt: &self.attempt,
             paths: &self.node.paths,
-            base: self
-                .installed
-                .as_ref()
-                .and_then(|installed| installed.modules.get(&module.name)),
+            base: self.bases.get(&module.name),
             deadline: Instant::now() + module.timeout.get(),
         })
     }

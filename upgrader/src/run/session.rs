@@ -1,6 +1,7 @@
 //! A run from the choice of the release to its last event. It may be about several releases, one after the other.
 
 mod back;
+mod patch;
 mod target;
 
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use kato_shared::{chain::Chain, durable, release::NoticeWhen};
 use tokio_util::sync::CancellationToken;
 
-use self::{back::Way, target::Goal};
+use self::{back::Way, patch::First, target::Goal};
 use super::{
     Node, Run,
     ending::{self, Ending, kato_is_new, report_of, show_plans},
@@ -27,6 +28,7 @@ use crate::{
     installed::Installed,
     journal::{Act, Journal},
     marker,
+    patch::{places, record::Patches},
     plan::node::NodePlan,
     platform::Words,
     report::{self, Output, terminal},
@@ -70,7 +72,11 @@ impl Session {
         id: String,
     ) -> Result<Self, Failure> {
         durable::create_folder(&node.paths.staging())?;
-        let output = Output::new(request.json && !request.plan_only);
+        let output = if start.quiet {
+            Output::Silent
+        } else {
+            Output::new(request.json && !request.plan_only)
+        };
         let stream = Stream::open(&node.paths.events(), &node.id, &id, node.clock.clone(), output)?;
         let journal = Journal::open(&node.paths.journal(), &id, node.clock.clone())?;
         Ok(Self {
@@ -105,6 +111,13 @@ impl Session {
     pub(super) async fn work(&mut self) -> Result<Ending, Stopped> {
         let mut installed = Installed::load(&self.node.paths).map_err(|error| early(error.into()))?;
         let mut attempt = self.unfinished(installed.as_ref())?;
+        if let Some(of_patches) = attempt.take_if(|attempt| attempt.is_of_patches() && !self.start.kato_alone)
+        {
+            match self.patches_first(of_patches, installed.as_ref()).await? {
+                First::Ended(ending) => return Ok(ending),
+                First::Goes(put_aside) => attempt = put_aside.map(|put_aside| *put_aside),
+            }
+        }
         if let Some(back) = attempt.take_if(|attempt| attempt.rollback.is_some() && !self.start.kato_alone) {
             match self.on_the_way_back(back, installed.clone()).await? {
                 Way::Forward(again) => attempt = Some(*again),
@@ -112,16 +125,12 @@ impl Session {
             }
         }
         if self.request.resume && attempt.as_ref().is_none_or(|attempt| !attempt.begun) {
-            self.tell(EventKind::Notice {
-                text: "there is no interrupted upgrade to resume".into(),
-            });
+            let text = "there is no interrupted upgrade to resume".into();
+            self.tell(EventKind::Notice { text });
             return Ok(Ending::Done);
         }
-        let goal = self
-            .goal(installed.as_ref(), attempt.as_ref())
-            .await
-            .map_err(early)?;
-        let mut targets = match goal {
+        let goal = self.goal(installed.as_ref(), attempt.as_ref()).await;
+        let mut targets = match goal.map_err(early)? {
             Goal::AlreadyAt(version) if self.start.kato_alone => {
                 vec![self.target(&version).await.map_err(early)?]
             }
@@ -137,6 +146,8 @@ impl Session {
             // The newest kato is that of the last release on the way.
             targets.drain(..targets.len().saturating_sub(1));
         } else {
+            let with_patches = self.with_patches(targets, attempt.as_ref(), installed.as_ref());
+            targets = with_patches.await.map_err(early)?;
             self.admit(&targets).map_err(early)?;
         }
         self.to = targets
@@ -218,11 +229,19 @@ impl Session {
         installed: Option<Installed>,
         plans: &[NodePlan],
     ) -> Result<Run, Stopped> {
+        let patches = Patches::load(&self.node.paths).map_err(|error| early(error.into()))?;
+        let bases = places::bases(
+            &attempt.release,
+            attempt.patch.as_ref(),
+            installed.as_ref(),
+            &patches,
+        );
         let (Some((journal, stream)), Some((plan, later))) = (self.desk.take(), plans.split_first()) else {
             let problem = anyhow::anyhow!("two upgrades in one run at a time, or one without a plan");
             return Err(early(Failure::new(Exit::Bug, problem)));
         };
         Ok(Run {
+            bases,
             node: Arc::clone(&self.node),
             config: self.start.config.clone(),
             request: self.request.clone(),

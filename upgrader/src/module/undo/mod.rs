@@ -9,6 +9,7 @@
 //! an original that is gone is an error, never taken for put back.
 
 mod back;
+mod keep;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,10 @@ use std::{
 use kato_shared::durable;
 use serde::{Deserialize, Serialize};
 
-pub use self::back::{check, undo};
+pub use self::{
+    back::{check, undo},
+    keep::{is_put_by, put_by, take_out},
+};
 use super::{
     Job, ModuleError, beside, overlay,
     tree::{self, Kind},
