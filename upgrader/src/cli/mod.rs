@@ -13,11 +13,14 @@ use crate::{
     report::terminal,
 };
 
+pub mod audit;
 pub mod demo;
+pub mod lock;
 pub mod node;
 pub mod patch;
 pub mod prepare;
 pub mod release;
+pub mod service;
 pub mod status;
 
 /// Upgrades this node, or from the Core node the whole cluster.
@@ -61,6 +64,10 @@ pub enum Command {
     Patch(patch::PatchArgs),
     /// The cache on Core.
     Cache(prepare::CacheArgs),
+    /// The locks of this node.
+    Lock(lock::LockArgs),
+    /// What was done to this node, by whom.
+    Audit(audit::AuditArgs),
     /// Make and publish releases.
     Release(Box<release::ReleaseArgs>),
     /// Show an upgrade of a throw-away cluster on this machine.
@@ -118,8 +125,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
     match command {
         Command::Node(args) => node::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
-        Command::Patch(args) => patch::run(args, context).await,
+        Command::Patch(args) => Box::pin(patch::run(args, context)).await,
         Command::Cache(args) => prepare::run(args, context).await,
+        Command::Lock(args) => lock::run(&args, context).await,
+        Command::Audit(args) => audit::run(&args, context),
         Command::Release(args) => release::run(*args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
         Command::Completions(args) => {

@@ -5,7 +5,7 @@
 //! | [`RemoteNode::status`] | `kato node upgrade --status --json` |
 //! | [`RemoteNode::start`] | `kato node upgrade --skip-confirmation --detach --run ID --version V` |
 //! | [`RemoteNode::follow`] | `kato node events --after N --follow` |
-//! | [`RemoteNode::call`] | anything short, such as `kato patch status --local --json` |
+//! | [`RemoteNode::run`] | anything short, such as `kato patch status --local --json` |
 //!
 //! A started run belongs to the node: it outlives the connection and Core's own `kato`.
 
@@ -183,8 +183,8 @@ impl RemoteNode {
     /// Runs `kato` with `arguments` to its end, within `deadline`.
     ///
     /// # Errors
-    /// [`HostError`]: whether it did its work must then be asked.
-    pub async fn call(&self, arguments: &[&str], deadline: Duration) -> Result<Output, HostError> {
+    /// [`HostError`]: what was begun on the node may go on.
+    pub async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Output, HostError> {
         self.host.run(&self.command(arguments, Some(deadline))).await
     }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The paths that `modules` change on a node with `roles`, as the release names them: files of an overlay, else the whole
-/// folder or link.
+/// folder or link. Packages, images and commands have no paths of their own.
 pub fn of(modules: &[Module], roles: &[String]) -> Vec<PathBuf> {
     let of = |module: &Module| match &module.install {
         Install::Versioned { dest, link, .. } => {
@@ -25,6 +25,7 @@ pub fn of(modules: &[Module], roles: &[String]) -> Vec<PathBuf> {
         }
         Install::Replace { dest } => vec![dest.clone()],
         Install::Overlay { dest, .. } => module.files.iter().map(|file| dest.join(&file.path)).collect(),
+        Install::Package { .. } | Install::Image { .. } | Install::Exec { .. } => Vec::new(),
     };
     modules
         .iter()
@@ -67,7 +68,7 @@ pub fn bases(
     let listed = |path: &Path| installed.modules.values().any(|module| has(module, path));
     for (path, entry) in known.iter().filter(|(path, _)| !listed(path)) {
         if let Some(base) = owner(document, path).and_then(|owner| bases.get_mut(&owner.name))
-            && let Ok(below) = path.strip_prefix(&base.dest)
+            && let Some(Ok(below)) = base.dest.as_ref().map(|dest| path.strip_prefix(dest))
         {
             base.entries.push(Entry {
                 path: below.to_owned(),
@@ -79,21 +80,22 @@ pub fn bases(
 }
 
 fn has(module: &InstalledModule, path: &Path) -> bool {
-    path.strip_prefix(&module.dest)
-        .is_ok_and(|below| module.entries.iter().any(|entry| entry.path == below))
+    let below = module.dest.as_ref().and_then(|dest| path.strip_prefix(dest).ok());
+    below.is_some_and(|below| module.entries.iter().any(|entry| entry.path == below))
 }
 
 /// The module of a release that decides about a path that a patch brought: the one that lists it, else the nearest overlay.
 fn owner<'a>(release: &'a Release, path: &Path) -> Option<&'a Module> {
     let lists = |module: &&Module| {
-        let below = path.strip_prefix(module.install.dest());
-        below.is_ok_and(|below| module.files.iter().any(|file| file.path == below))
+        let below = module
+            .install
+            .dest()
+            .and_then(|dest| path.strip_prefix(dest).ok());
+        below.is_some_and(|below| module.files.iter().any(|file| file.path == below))
     };
     let overlays = || {
-        let around = |module: &&Module| {
-            matches!(module.install, Install::Overlay { .. }) && path.starts_with(module.install.dest())
-        };
-        let depth = |module: &&Module| module.install.dest().components().count();
+        let around = |module: &&Module| matches!(&module.install, Install::Overlay { dest, .. } if path.starts_with(dest));
+        let depth = |module: &&Module| module.install.dest().map_or(0, |dest| dest.components().count());
         release.modules.iter().filter(around).max_by_key(depth)
     };
     release.modules.iter().find(lists).or_else(overlays)
@@ -103,7 +105,9 @@ fn owner<'a>(release: &'a Release, path: &Path) -> Option<&'a Module> {
 fn pristine<'a>(installed: &'a Installed, patches: &'a Patches) -> BTreeMap<PathBuf, &'a Entry> {
     let mut known = BTreeMap::new();
     for module in installed.modules.values() {
-        known.extend(absolute(&module.dest, &module.entries));
+        if let Some(dest) = &module.dest {
+            known.extend(absolute(dest, &module.entries));
+        }
     }
     for module in patches.installed.iter().flat_map(|patch| patch.modules.values()) {
         if module.whole {
@@ -120,8 +124,11 @@ fn absolute<'a>(dest: &'a Path, entries: &'a [Entry]) -> impl Iterator<Item = (P
 
 /// A module of the release with what patches made of its files.
 fn with(module: &InstalledModule, known: &BTreeMap<PathBuf, &Entry>) -> InstalledModule {
+    let Some(dest) = &module.dest else {
+        return module.clone();
+    };
     let now = |entry: &Entry| {
-        known.get(&module.dest.join(&entry.path)).map(|known| Entry {
+        known.get(&dest.join(&entry.path)).map(|known| Entry {
             path: entry.path.clone(),
             kind: known.kind.clone(),
         })
@@ -158,7 +165,14 @@ fn under(
     patches: &Patches,
     known: &BTreeMap<PathBuf, &Entry>,
 ) -> InstalledModule {
-    let dest = module.install.dest();
+    let Some(dest) = module.install.dest() else {
+        return InstalledModule {
+            version: None,
+            sha256: installed.release_digest,
+            dest: None,
+            entries: Vec::new(),
+        };
+    };
     let is_brought = |entry: &Entry| module.files.iter().any(|file| file.path == entry.path);
     let own = patches
         .installed(&act.name)
@@ -171,7 +185,7 @@ fn under(
     InstalledModule {
         version: Some(installed.version.to_string()),
         sha256: installed.release_digest,
-        dest: dest.to_owned(),
+        dest: Some(dest.to_owned()),
         entries: below(dest, known)
             .filter(|entry| is_brought(entry) || was_brought(entry))
             .collect(),
@@ -204,7 +218,7 @@ mod tests {
         let etc = InstalledModule {
             version: None,
             sha256: Digest::of(b"etc"),
-            dest: "/s/etc".into(),
+            dest: Some("/s/etc".into()),
             entries: vec![file("a", "a1"), file("b", "b1")],
         };
         Installed {

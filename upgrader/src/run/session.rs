@@ -1,5 +1,6 @@
 //! A run from the choice of the release to its last event. It may be about several releases, one after the other.
 
+mod audited;
 mod back;
 mod patch;
 mod target;
@@ -28,6 +29,7 @@ use crate::{
     installed::Installed,
     journal::{Act, Journal},
     marker,
+    notify::Notifier,
     patch::{places, record::Patches},
     plan::node::NodePlan,
     platform::Words,
@@ -58,6 +60,7 @@ pub(super) struct Session {
     /// Where the run leads, once it has begun: it was confirmed, and its first event was told.
     begun: bool,
     to: String,
+    notifier: Option<Notifier>,
 }
 
 impl Session {
@@ -78,6 +81,9 @@ impl Session {
             Output::new(request.json && !request.plan_only)
         };
         let stream = Stream::open(&node.paths.events(), &node.id, &id, node.clock.clone(), output)?;
+        // A look at the plan is nobody's news.
+        let notifier = Notifier::start(&node, &id).filter(|_| !request.plan_only);
+        let stream = stream.watched(notifier.as_ref().map(Notifier::watcher));
         let journal = Journal::open(&node.paths.journal(), &id, node.clock.clone())?;
         Ok(Self {
             node,
@@ -89,6 +95,7 @@ impl Session {
             version: None,
             begun: start.updated_to.is_some(),
             to: String::new(),
+            notifier,
             start,
         })
     }
@@ -200,7 +207,9 @@ impl Session {
         attempt: Attempt,
         installed: Option<Installed>,
     ) -> Result<(Ending, Option<Installed>), Stopped> {
-        let plans = make_plans(&self.node, &attempt, installed.as_ref()).map_err(early)?;
+        let plans = make_plans(&self.node, &attempt, installed.as_ref())
+            .await
+            .map_err(early)?;
         if self.request.plan_only {
             show_plans(&plans, self.request.json);
             return Ok((Ending::Declined, installed));
@@ -274,6 +283,8 @@ impl Session {
         self.begun = true;
         let from = run.attempt.from.as_ref().map(ToString::to_string);
         let to = self.to.clone();
+        self.audit_begin(from.as_deref())
+            .map_err(|error| early(error.into()))?;
         let journalled = run.journal.record(Act::Started {
             from: from.clone(),
             to: to.clone(),
@@ -336,6 +347,7 @@ impl Session {
             }
         };
         let goes_on = self.unit_after(exit).await;
+        self.audit_end(&outcome);
         let version = self.version.take();
         self.tell(EventKind::RunFinished { exit, version, error });
         if let Some((journal, _)) = &mut self.desk {
@@ -343,6 +355,9 @@ impl Session {
             if let Err(error) = journal.record(Act::Finished { exit }) {
                 tracing::error!(error = %Chain(&error), "the end of the run could not be journalled");
             }
+        }
+        if let Some(notifier) = self.notifier.take() {
+            notifier.close().await;
         }
         ending::exit(outcome, goes_on)
     }

@@ -11,7 +11,7 @@ use std::{
 
 use kato_shared::durable;
 
-use super::{ModuleError, Note, Was, all, beside, copy, file};
+use super::{Act, ModuleError, Note, Was, all, beside, copy, file};
 use crate::{
     document, failpoint,
     module::tree::{self, Kind},
@@ -34,9 +34,27 @@ pub fn put_by(paths: &NodePaths, folder: &Path) -> Result<(), ModuleError> {
             }
             place.kept = to;
         }
+        keep_packages(&mut kept, &originals)?;
         durable::write_json(&folder.join(format!("{}.json", note.module)), &kept, 0o600)?;
         failpoint::hit("patch.kept");
         durable::remove(&file(paths, &note.module))?;
+    }
+    Ok(())
+}
+
+/// Keeps the files of packages that lead back; the next installation of packages throws them away where they are.
+fn keep_packages(note: &mut Note, originals: &Path) -> Result<(), ModuleError> {
+    for noted in &mut note.acts {
+        let Act::Packages { before, .. } = &mut noted.act else {
+            continue;
+        };
+        for deb in before.iter_mut().filter_map(|package| package.deb.as_mut()) {
+            if let Some(name) = deb.file_name().filter(|_| deb.is_file()) {
+                let to = originals.join(name);
+                durable::copy(deb, &to, 0o600, None)?;
+                *deb = to;
+            }
+        }
     }
     Ok(())
 }

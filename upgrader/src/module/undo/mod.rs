@@ -8,6 +8,7 @@
 //! Invariants: a path is noted once, as it was before the first change; putting back may be killed anywhere and started again;
 //! an original that is gone is an error, never taken for put back.
 
+mod act;
 mod back;
 mod keep;
 
@@ -22,6 +23,7 @@ use kato_shared::durable;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    act::{Act, Noted, take_back},
     back::{check, undo},
     keep::{is_put_by, put_by, take_out},
 };
@@ -51,6 +53,9 @@ pub struct Note {
     suffix: String,
     /// What was or will be changed, by its path on this machine; folders come before their content.
     pub places: BTreeMap<PathBuf, Place>,
+    /// What was or will be done beside places, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<Noted>,
     /// Temporary folders of the installation.
     leftovers: Vec<PathBuf>,
     /// Folders above the places that were not there.
@@ -124,6 +129,7 @@ impl Note {
             shared,
             suffix: format!(".old-{}", job.attempt.id),
             places: BTreeMap::new(),
+            acts: Vec::new(),
             leftovers: Vec::new(),
             made: Vec::new(),
             saved: false,

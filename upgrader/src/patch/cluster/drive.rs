@@ -148,7 +148,7 @@ impl<'a> Drive<'a> {
         let mut words = vec!["patch"];
         words.extend(self.words.iter().map(String::as_str));
         words.extend(["--detach", "--run", &run]);
-        let after = match self.node.call(&words, START_DEADLINE).await {
+        let after = match self.node.run(&words, START_DEADLINE).await {
             Ok(output) if output.ended.is_success() => {
                 let line = output.stdout.lines().next_back().unwrap_or_default();
                 serde_json::from_str(line).map_or(before.last_seq, |Started { after_seq }| after_seq)

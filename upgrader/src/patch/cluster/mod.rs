@@ -29,7 +29,7 @@ use crate::{
         report,
     },
     exit::{Exit, Failure},
-    lock::{self, Holder, Lock, LockError},
+    lock::{Holder, Lock, LockError},
     paths::NodePaths,
     plan::{
         order::{self, OrderNode, OrderRules},
@@ -238,7 +238,7 @@ async fn ask(node: &RemoteNode, words: &[&str]) -> Answer {
         exit,
         said: String::new(),
     };
-    match node.call(words, SHORT).await {
+    match node.run(words, SHORT).await {
         Err(error) => failed(Exit::TryAgain, error.to_string()),
         Ok(output) if output.ended.is_success() => Answer {
             node: id,
@@ -409,12 +409,8 @@ async fn all_ready(inventory: &Inventory, chosen: &[RemoteNode]) -> Result<(), F
 /// The lock of the orchestrator: patches and upgrades of the cluster do not meet.
 async fn hold(settings: &Settings) -> Result<Lock, Failure> {
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
-    let holder = Holder {
-        run: "of the cluster's patches".into(),
-        pid: std::process::id(),
-        boot_id: lock::boot_id(&settings.node.root),
-        started: Clock::system().now(),
-    };
+    let run = "of the cluster's patches";
+    let holder = Holder::here(run, &settings.node.root, Clock::system().now());
     let taken = Lock::take(&paths.state_dir().join("state/cluster.lock"), &holder).await;
     taken.map_err(|error| match error {
         LockError::Held { .. } => {

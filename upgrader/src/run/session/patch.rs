@@ -59,7 +59,7 @@ impl Session {
             Some(attempt) if !attempt.is_of_patches() => return Err(early(unfinished_upgrade(&attempt))),
             Some(attempt) => {
                 put_aside.clone_from(&attempt.put_aside);
-                if let Some(ending) = self.with_begun(attempt, wish, &installed).await? {
+                if let Some(ending) = Box::pin(self.with_begun(attempt, wish, &installed)).await? {
                     return Ok(ending);
                 }
             }
@@ -268,6 +268,14 @@ impl Session {
             return Ok(attempt);
         }
         match kept {
+            Some(kept) if runs_its_own(&kept.release) => {
+                let problem = anyhow!(
+                    "the patch `{name}` runs commands of its own, and brings no modules that take it back"
+                );
+                Err(Failure::new(Exit::Preflight, problem).hint(format!(
+                    "nothing was changed; take it back by hand, then run `kato patch mark --notinstalled {name}`"
+                )))
+            }
             Some(kept) if undo::is_put_by(&paths.patch_kept(name)) => {
                 let mut attempt = new(kept.release, kept.sha256);
                 self.given_back(&mut attempt);
@@ -282,6 +290,12 @@ impl Session {
             }
         }
     }
+}
+
+/// Whether a patch runs programs of its archives, which are not on the node any more when it is taken back.
+fn runs_its_own(release: &Release) -> bool {
+    let mut modules = release.modules.iter();
+    modules.any(|module| !module.install.own_programs().is_empty())
 }
 
 /// The verified documents of `entries`, as targets on the release of `here`.

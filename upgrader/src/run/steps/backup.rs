@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::retire;
 use crate::{
     backup::{self, Manifest},
     exit::{Exit, Failure},
@@ -72,6 +73,7 @@ impl Step for Backup {
             archive,
             entries,
         })?;
+        retire::recheck(run).await?;
         Ok(Acted::Done)
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
 };
 
 use async_trait::async_trait;
@@ -98,8 +99,11 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
     Ok(InstalledModule {
         version: module.version.clone(),
         sha256: job.artifact.sha256,
-        dest: module.install.dest().to_owned(),
-        entries: noted.map_or_else(listed, |work| work.entries),
+        dest: module.install.dest().map(Path::to_owned),
+        entries: match module.install.dest() {
+            Some(_) => noted.map_or_else(listed, |work| work.entries),
+            None => Vec::new(),
+        },
     })
 }
 
@@ -118,7 +122,9 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
                 module,
                 artifact,
                 attempt,
+                node: &node.id,
                 paths: &node.paths,
+                settings: &node.settings,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;
@@ -134,8 +140,9 @@ fn record_patch(run: &Run, act: &PatchAct) -> Result<(), Failure> {
     if act.purpose == Purpose::Install {
         let mut modules = BTreeMap::new();
         for module in modules_for(release, run.node.roles()) {
-            if !matches!(module.install, Install::Versioned { .. }) {
-                let InstalledModule { dest, entries, .. } = installed_module(run, module)?;
+            let is_in_place = matches!(module.install, Install::Replace { .. } | Install::Overlay { .. });
+            let InstalledModule { dest, entries, .. } = installed_module(run, module)?;
+            if let Some(dest) = dest.filter(|_| is_in_place) {
                 let whole = matches!(module.install, Install::Replace { .. });
                 modules.insert(module.name.clone(), PatchedModule { dest, whole, entries });
             }
@@ -203,7 +210,9 @@ pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
                 module: &module,
                 artifact,
                 attempt,
+                node: &node.id,
                 paths: &node.paths,
+                settings: &node.settings,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;
