@@ -35,7 +35,6 @@ mod forward;
 mod groups;
 mod idle;
 mod inside;
-mod integrity;
 mod intercept;
 mod landing;
 mod landing_small;
@@ -346,7 +345,7 @@ impl Pipeline {
         if let Err(refusal) = self.settle(&mut request) {
             return (*refusal, Counted::default());
         }
-        if let Some(page) = self.own_page(&request) {
+        if let Some(page) = self.own_page(&request, client) {
             return (page, Counted::default());
         }
         let line = (request.method(), request.uri(), request.version());
