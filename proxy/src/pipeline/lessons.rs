@@ -198,6 +198,7 @@ impl Pipeline {
             return None;
         }
         let entry = self.0.store.lookup(target.key.as_str()).await;
+        let entry = self.open_to(target, entry);
         self.known_for(client, target, &entry)
             .await
             .is_none_or(|known| entry.is_only(&known.digest))
