@@ -116,7 +116,7 @@ impl Pipeline {
             None => match Box::pin(self.ask_about_tag(flight)).await {
                 Some(undecided) => {
                     flight = undecided;
-                    self.send(&flight).await
+                    self.send_primed(&flight).await
                 }
                 None => return,
             },
