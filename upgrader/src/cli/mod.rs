@@ -127,7 +127,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
-        Command::Node(args) => node::run(args, context).await,
+        Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Patch(args) => Box::pin(patch::run(args, context)).await,
         Command::Cache(args) => prepare::run(args, context).await,

@@ -27,6 +27,7 @@ use crate::{
     attempt::{Attempt, Target},
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
+    fetch,
     installed::Installed,
     journal::{Act, Journal},
     marker,
@@ -37,6 +38,7 @@ use crate::{
     report::{self, Output, terminal},
     resume::{self, ResumeUnit},
     source::Source,
+    space::reserve,
 };
 
 /// A failure before the first step.
@@ -354,6 +356,7 @@ impl Session {
             }
         };
         let goes_on = self.unit_after(exit).await;
+        self.give_space_back();
         self.audit_end(&outcome);
         let version = self.version.take();
         self.tell(EventKind::RunFinished { exit, version, error });
@@ -367,6 +370,15 @@ impl Session {
             notifier.close().await;
         }
         ending::exit(outcome, goes_on)
+    }
+
+    /// What was held for steps that did not come about.
+    fn give_space_back(&mut self) {
+        fetch::give_back(&self.node.paths.staging());
+        if let Err(error) = reserve::give_all(&self.node.paths) {
+            let text = format!("held space: {}", Chain(&error));
+            self.tell(EventKind::Warning { text });
+        }
     }
 
     /// The unit that goes on after a restart of the machine stays only while there is something to go on with; gives
