@@ -6,7 +6,7 @@ mod platform;
 
 use std::path::{Path, PathBuf};
 
-use kato_shared::settings::{HumanDuration, SettingsError};
+use kato_shared::settings::{ByteSize, HumanDuration, SettingsError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -28,6 +28,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// How an upgrade goes about it.
     pub upgrade: UpgradeSettings,
+    /// What becomes of local changes.
+    pub customizations: CustomizationsSettings,
     /// The container runtime that images are pulled into.
     pub images: ImageSettings,
     /// Who is told what happens.
@@ -181,6 +183,28 @@ impl Default for UpgradeSettings {
             on_failure: OnFailure::RollBack,
             module_attempts: 3,
             hosts: Vec::new(),
+        }
+    }
+}
+
+/// `[customizations]`: what becomes of local changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CustomizationsSettings {
+    /// Whether an upgrade saves the local changes that it takes away, so that `reapply` can put them back.
+    pub save: bool,
+    /// How many archives of saved local changes are kept.
+    pub keep: u32,
+    /// How much may be kept of the installed release's archives; what changed files were is read from there.
+    pub pristine: ByteSize,
+}
+
+impl Default for CustomizationsSettings {
+    fn default() -> Self {
+        Self {
+            save: true,
+            keep: 5,
+            pristine: ByteSize::new(512 << 20),
         }
     }
 }

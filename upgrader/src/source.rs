@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use kato_shared::{
     Digest,
-    release::{Graph, Release, Version, layout},
+    release::{Graph, PatchList, Release, Version, layout},
     trust::TrustedRepository,
 };
 use url::Url;
@@ -34,6 +34,12 @@ pub trait Source: Send + Sync {
 
     /// A release document and its digest.
     async fn release(&self, version: &Version) -> Result<(Release, Digest), Failure>;
+
+    /// All patches.
+    async fn patches(&self) -> Result<PatchList, Failure>;
+
+    /// The document of the patch `id` and its digest.
+    async fn patch(&self, id: u32) -> Result<(Release, Digest), Failure>;
 
     /// Whether the host of `url` can be reached by the way that files come.
     async fn reach(&self, _url: &Url) -> Result<(), Failure> {
@@ -76,6 +82,19 @@ impl Source for TrustedSource {
             .target(&layout::release(version))
             .map_err(trust_failure)?;
         Ok((release, file.digest))
+    }
+
+    async fn patches(&self) -> Result<PatchList, Failure> {
+        self.repository.patches().await.map_err(trust_failure)
+    }
+
+    async fn patch(&self, id: u32) -> Result<(Release, Digest), Failure> {
+        let document = self.repository.patch(id).await.map_err(trust_failure)?;
+        let file = self
+            .repository
+            .target(&layout::patch(id))
+            .map_err(trust_failure)?;
+        Ok((document, file.digest))
     }
 
     async fn reach(&self, url: &Url) -> Result<(), Failure> {
