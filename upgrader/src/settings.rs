@@ -10,11 +10,11 @@ use kato_shared::settings::{HumanDuration, SettingsError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use crate::notify::settings::NotifySettings;
 pub use self::platform::{
     Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
     SystemdSettings,
 };
+pub use crate::notify::settings::NotifySettings;
 
 /// All settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +103,10 @@ pub struct CacheSettings {
     pub dir: PathBuf,
     /// The cache's program.
     pub program: PathBuf,
+    /// Registries of the images of releases, which the cache on Core fetches for the nodes.
+    pub registries: Vec<Url>,
+    /// Archives of packages that modules name, which the cache on Core fetches for the nodes.
+    pub archives: Vec<Url>,
 }
 
 impl Default for CacheSettings {
@@ -114,6 +118,8 @@ impl Default for CacheSettings {
             admin_port: 3181,
             dir: "/var/cache/kato-proxy".into(),
             program: "kato-proxy".into(),
+            registries: Vec::new(),
+            archives: Vec::new(),
         }
     }
 }
