@@ -105,7 +105,7 @@ fn file(cache: &Url, image: &Image, kind: &str, digest: Digest, size: u64) -> Ta
 
 /// A manifest, whole and verified.
 async fn manifest(fetcher: &Fetcher, file: &TargetFile) -> Result<Vec<u8>, FetchError> {
-    let mut retries = Retries::new();
+    let mut retries = Retries::new(MAX_MANIFEST);
     loop {
         match receive(fetcher, file).await {
             Ok(bytes) => return Ok(bytes),
