@@ -83,6 +83,9 @@ const RESTART: &[&str] = &["resume.enabled"];
 /// The places of the self-update.
 const SELF_UPDATE: &[&str] = &["self_update.slot", "self_update.linked"];
 
+/// The places of patches; `tests/patch/kills.rs` kills at every visit of these and of all others that patches pass.
+const PATCHES: &[&str] = &["patch.recorded", "patch.kept", "patch.taken_out", "patch.settled"];
+
 #[test]
 fn every_place_belongs_to_a_test() {
     let mut tested: Vec<&str> = [
@@ -97,6 +100,7 @@ fn every_place_belongs_to_a_test() {
         POLICIES,
         RESTART,
         SELF_UPDATE,
+        PATCHES,
     ]
     .concat();
     let mut listed = kato_upgrader::failpoint::POINTS.to_vec();

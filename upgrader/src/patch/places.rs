@@ -51,7 +51,11 @@ pub fn bases(
     let Some(installed) = installed else {
         return BTreeMap::new();
     };
-    let known = pristine(installed, patches);
+    // Installed once more, a patch is compared with what was there before it.
+    let own = act
+        .filter(|act| act.purpose == Purpose::Install)
+        .map(|act| act.name.as_str());
+    let known = pristine(installed, patches, own);
     if let Some(act) = act {
         let base = |module: &Module| {
             (
@@ -101,15 +105,23 @@ fn owner<'a>(release: &'a Release, path: &Path) -> Option<&'a Module> {
     release.modules.iter().find(lists).or_else(overlays)
 }
 
-/// Every pristine file by its path, as the newest of release and patches has it.
-fn pristine<'a>(installed: &'a Installed, patches: &'a Patches) -> BTreeMap<PathBuf, &'a Entry> {
+/// Every pristine file by its path, as the newest of release and patches has it, without the patch `except`.
+fn pristine<'a>(
+    installed: &'a Installed,
+    patches: &'a Patches,
+    except: Option<&str>,
+) -> BTreeMap<PathBuf, &'a Entry> {
     let mut known = BTreeMap::new();
     for module in installed.modules.values() {
         if let Some(dest) = &module.dest {
             known.extend(absolute(dest, &module.entries));
         }
     }
-    for module in patches.installed.iter().flat_map(|patch| patch.modules.values()) {
+    let others = patches
+        .installed
+        .iter()
+        .filter(|patch| except != Some(patch.name.as_str()));
+    for module in others.flat_map(|patch| patch.modules.values()) {
         if module.whole {
             known.retain(|path, _| !path.starts_with(&module.dest));
         }
