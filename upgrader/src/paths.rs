@@ -102,6 +102,11 @@ impl NodePaths {
         self.state_dir.join("state/quarantine.json")
     }
 
+    /// Which patches the node has.
+    pub fn patches(&self) -> PathBuf {
+        self.state_dir.join("state/patches/record.json")
+    }
+
     /// The output of detached runs.
     pub fn log(&self) -> PathBuf {
         self.state_dir.join("log")
@@ -125,6 +130,11 @@ impl NodePaths {
     /// Downloaded artifacts by digest.
     pub fn staging(&self) -> PathBuf {
         self.state_dir.join("staging")
+    }
+
+    /// The restoration that the node is in the middle of, or that can be taken back.
+    pub fn restoration(&self) -> PathBuf {
+        self.state_dir.join("state/restore.json")
     }
 
     /// Backups, one folder each.

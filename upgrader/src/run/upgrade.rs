@@ -39,6 +39,7 @@ pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Resul
     refuse_unasked(&request, &start)?;
     let holder = Holder::here(&id, node.paths.root(), node.clock.now());
     let _lock = Lock::take(&node.paths.lock(), &holder).await?;
+    crate::restore::refuse_upgrade(&node.paths)?;
     let mut session = Session::open(node, request, start, id)?;
     let stop = session.stop();
     let outcome = tokio::select! {
@@ -49,7 +50,7 @@ pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Resul
     session.finish(outcome).await
 }
 
-pub(super) fn new_run_id(node: &Node) -> String {
+pub(crate) fn new_run_id(node: &Node) -> String {
     format!(
         "{}-{}",
         node.clock.now().strftime("%Y%m%dT%H%M%S"),

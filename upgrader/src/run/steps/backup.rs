@@ -1,11 +1,17 @@
 //! `backup`: before the first change; see [`crate::backup`].
 
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
 use async_trait::async_trait;
 
 use super::retire;
 use crate::{
-    backup::{self, Manifest},
+    backup::{self, Head},
     exit::{Exit, Failure},
+    module,
     platform::{Verb, Words},
     run::{
         Run,
@@ -58,28 +64,49 @@ impl Step for Backup {
                 return Err(failure);
             }
         }
-        let mut what = run.plan.backup.clone();
-        what.insert(below_root(run));
         let attempt = &run.attempt;
-        let now = run.node.clock.now();
-        backup::finish(&run.node.paths, &part, &what, |archive, entries| Manifest {
-            schema: backup::SCHEMA,
+        let head = Head {
             attempt: attempt.id.clone(),
+            node: run.node.id.clone(),
+            product: attempt.release.product.clone(),
             from: attempt.from.clone(),
             to: attempt.release.version.clone(),
-            time: now,
-            archive,
-            entries,
-        })?;
+            time: run.node.clock.now(),
+        };
+        let manifest = backup::finish(&run.node.paths, &part, &what(run)?, head)?;
+        for path in manifest.unsettled {
+            run.warn(format!(
+                "/{} changed while it was saved; its backup may be no whole file",
+                path.display()
+            ));
+        }
         retire::recheck(run).await?;
         Ok(Acted::Done)
     }
 }
 
-/// The record of the installed release, as a path below the node's root.
-fn below_root(run: &Run) -> std::path::PathBuf {
-    let record = run.node.paths.installed();
-    record
-        .strip_prefix(run.node.paths.root())
-        .map_or_else(|_elsewhere| record.clone(), std::path::Path::to_owned)
+/// What is saved: what the release names and its modules replace, behind links as well, and the node's own records.
+fn what(run: &Run) -> Result<BTreeSet<PathBuf>, Failure> {
+    let paths = &run.node.paths;
+    let mut what = run.plan.backup.clone();
+    let below = |path: &Path| path.strip_prefix(paths.root()).map(Path::to_owned);
+    for path in &run.plan.backup {
+        // A module writes behind a link that stands in the place of its folder.
+        let behind = module::follow(paths, path)?;
+        let root = paths
+            .root()
+            .canonicalize()
+            .unwrap_or_else(|_| paths.root().to_owned());
+        if behind != paths.on_node(path)
+            && let Ok(behind) = behind.strip_prefix(&root)
+        {
+            what.insert(Path::new("/").join(behind));
+        }
+    }
+    what.extend(
+        [paths.installed(), paths.patches()]
+            .iter()
+            .filter_map(|path| below(path).ok()),
+    );
+    Ok(what)
 }
