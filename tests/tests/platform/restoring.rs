@@ -170,6 +170,23 @@ async fn r39_a_restored_node_is_what_it_was_and_says_so() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r39_what_a_module_writes_behind_a_link_is_saved_and_comes_back() -> Result<()> {
+    let site = Site::upgraded().await?;
+    // The folder was moved to another disk, and a link stands in its place.
+    let (place, moved) = (site.node.path("s/etc"), site.node.path("data/etc"));
+    kato_shared::durable::create_folder(&site.node.path("data"))?;
+    kato_shared::durable::rename(&place, &moved)?;
+    kato_shared::durable::symlink(Path::new("../data/etc"), &place)?;
+    site.node.put("data/etc/mine", "local")?;
+    site.node.upgrade_ends(0, &["--force"])?;
+    fs::remove_file(moved.join("mine"))?;
+    site.restore(&["latest"], 0)?;
+    assert_eq!(site.node.text("s/etc/mine").as_deref(), Some("local"));
+    assert!(place.is_symlink());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r39_a_restoration_can_be_taken_back() -> Result<()> {
     let site = Site::upgraded().await?;
     site.restore(&["latest"], 0)?;

@@ -16,9 +16,12 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 use super::{BackupError, Manifest, archive::XATTR, failed};
 use crate::module::tree::{Entry, Kind};
 
+/// Bytes by entry.
+pub type Sizes = BTreeMap<PathBuf, u64>;
+
 /// Compares the archive with the manifest, entry by entry, and calls `put` with where each entry is wanted.
 ///
-/// `place` says where an entry goes; `None` for one that is only compared.
+/// `place` says where an entry goes; `None` for one that is only compared. Gives the bytes of each file.
 ///
 /// # Errors
 /// [`BackupError::Altered`] with the first difference, [`BackupError::Io`].
@@ -26,7 +29,7 @@ pub(super) fn read(
     archive: &Path,
     manifest: &Manifest,
     mut place: impl FnMut(&Path) -> Option<PathBuf>,
-) -> Result<(), BackupError> {
+) -> Result<Sizes, BackupError> {
     let unreadable = |source| failed("reading", archive)(source);
     let altered = |entry: &Path, problem: &'static str| BackupError::Altered {
         path: archive.join(entry),
@@ -40,6 +43,7 @@ pub(super) fn read(
     let plain = zstd::Decoder::new(File::open(archive).map_err(unreadable)?).map_err(unreadable)?;
     let mut tar = tar::Archive::new(plain);
     let mut staged = Staged::default();
+    let mut sizes = Sizes::new();
     for entry in tar.entries().map_err(unreadable)? {
         let mut entry = entry.map_err(unreadable)?;
         let path = entry.path().map_err(unreadable)?.into_owned();
@@ -49,6 +53,7 @@ pub(super) fn read(
         let Some(kind) = expected.remove(path.as_path()) else {
             return Err(altered(&path, "the manifest does not know it"));
         };
+        sizes.insert(path.clone(), entry.size());
         let at = place(&path);
         let found = staged.put(&mut entry, &path, at.as_deref())?;
         let is_right = match (kind, found) {
@@ -66,7 +71,8 @@ pub(super) fn read(
     if let Some(missing) = expected.keys().next() {
         return Err(altered(missing, "it is missing"));
     }
-    staged.finish()
+    staged.finish()?;
+    Ok(sizes)
 }
 
 /// What an entry is.

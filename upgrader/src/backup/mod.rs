@@ -22,6 +22,7 @@ use std::{
 };
 
 pub use error::BackupError;
+pub use extract::Sizes;
 use jiff::Timestamp;
 use kato_shared::{Digest, durable, release::Version, settings::HumanDuration};
 use serde::{Deserialize, Serialize};
@@ -113,11 +114,11 @@ impl Found {
         self.folder.join("platform")
     }
 
-    /// Compares everything in the backup with its manifest.
+    /// Compares everything in the backup with its manifest; gives the bytes of each of its files.
     ///
     /// # Errors
     /// [`BackupError::Digest`] or [`BackupError::Altered`] with the first difference.
-    pub fn verify(&self) -> Result<(), BackupError> {
+    pub fn verify(&self) -> Result<Sizes, BackupError> {
         let path = self.archive();
         let found = tree::digest(&path).map_err(failed("reading", &path))?;
         let expected = self.manifest.archive;
@@ -128,11 +129,11 @@ impl Found {
                 found,
             });
         }
-        extract::read(&path, &self.manifest, |_| None)?;
+        let sizes = extract::read(&path, &self.manifest, |_| None)?;
         let platform = self.platform();
         if extract::listed(&platform)? == self.manifest.platform || self.manifest.node.is_none() {
             // A manifest without a node is of a time when the platform's files were not listed.
-            return Ok(());
+            return Ok(sizes);
         }
         Err(BackupError::Altered {
             path: platform,
@@ -145,7 +146,7 @@ impl Found {
     /// # Errors
     /// [`BackupError`]; what was put is then incomplete.
     pub fn extract(&self, place: impl FnMut(&Path) -> Option<PathBuf>) -> Result<(), BackupError> {
-        extract::read(&self.archive(), &self.manifest, place)
+        extract::read(&self.archive(), &self.manifest, place).map(drop)
     }
 }
 

@@ -112,8 +112,7 @@ async fn bring_back(
     run: &str,
 ) -> Result<Exit, Failure> {
     if restoration.phase == Phase::Staging {
-        backup.verify()?;
-        admit::room(backup, &restoration)?;
+        admit::room(&backup.verify()?, &restoration)?;
         forget(&node.paths)?;
         restoration.save(&node.paths)?;
         failpoint::hit("restore.noted");

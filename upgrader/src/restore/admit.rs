@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -11,9 +10,9 @@ use anyhow::anyhow;
 use super::{Request, Restoration, find};
 use crate::{
     attempt::Attempt,
-    backup::Found,
+    backup::{Found, Sizes},
     exit::{Exit, Failure},
-    module::tree::{self, Kind},
+    module::tree::Kind,
     report::terminal,
     run::Node,
     space::{self, Need},
@@ -130,21 +129,18 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// Whether everything can be staged, mount by mount.
-pub(super) fn room(backup: &Found, restoration: &Restoration) -> Result<(), Failure> {
-    let bytes = fs::metadata(backup.archive()).map_or(0, |metadata| metadata.len());
-    let mut needs = Vec::new();
-    for unit in &restoration.units {
-        // What is there now is the best guess of what will be; never less than the archive's share.
-        let now = tree::size(&unit.path).unwrap_or(0);
-        let share = bytes / u64::try_from(restoration.units.len()).unwrap_or(1).max(1);
-        let path = unit.path.parent().unwrap_or(Path::new("/")).to_owned();
-        needs.push(Need {
-            path,
-            bytes: now.max(share),
-            purpose: "restored files",
-        });
-    }
+/// Whether everything can be staged, mount by mount; `sizes` are those of the backup's files.
+pub(super) fn room(sizes: &Sizes, restoration: &Restoration) -> Result<(), Failure> {
+    let need = |unit: &super::Unit| Need {
+        path: unit.path.parent().unwrap_or(Path::new("/")).to_owned(),
+        bytes: sizes
+            .iter()
+            .filter(|(path, _)| path.starts_with(&unit.below))
+            .map(|(_, bytes)| bytes)
+            .sum(),
+        purpose: "restored files",
+    };
+    let needs: Vec<_> = restoration.units.iter().map(need).collect();
     let mut mounts = Vec::new();
     for need in &needs {
         let mount = space::mount_of(&need.path).map_err(|error| Failure::new(Exit::Preflight, error))?;

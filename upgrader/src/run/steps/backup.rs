@@ -92,7 +92,7 @@ fn what(run: &Run) -> Result<BTreeSet<PathBuf>, Failure> {
     let below = |path: &Path| path.strip_prefix(paths.root()).map(Path::to_owned);
     for path in &run.plan.backup {
         // A module writes behind a link that stands in the place of its folder.
-        let behind = module::follow(paths, path)?;
+        let behind = module::follow(paths, path).unwrap_or_else(|_outside| paths.on_node(path));
         let root = paths
             .root()
             .canonicalize()
