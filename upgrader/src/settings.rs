@@ -14,6 +14,7 @@ pub use self::platform::{
     Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
     SystemdSettings,
 };
+pub use crate::notify::settings::NotifySettings;
 
 /// All settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,10 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// How an upgrade goes about it.
     pub upgrade: UpgradeSettings,
+    /// The container runtime that images are pulled into.
+    pub images: ImageSettings,
+    /// Who is told what happens.
+    pub notify: NotifySettings,
     /// The commands of the platform that is upgraded.
     pub platform: PlatformSettings,
 }
@@ -171,6 +176,32 @@ impl Default for UpgradeSettings {
     }
 }
 
+/// `[images]`: the container runtime that images of a release are pulled into.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageSettings {
+    /// The runtime.
+    pub runtime: Runtime,
+    /// Its program with arguments for every call, e.g. `["docker", "--host", "unix:///run/x.sock"]`; the program found in
+    /// `PATH`, and for containerd the namespace `k8s.io`, when empty.
+    pub command: Vec<String>,
+}
+
+/// A container runtime.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// The first of docker, podman and containerd whose program is in `PATH`.
+    #[default]
+    Auto,
+    /// docker, by its daemon.
+    Docker,
+    /// podman.
+    Podman,
+    /// containerd, by `ctr`.
+    Containerd,
+}
+
 impl Settings {
     /// Reads `path`.
     ///
@@ -232,6 +263,7 @@ mod tests {
         assert!(settings.cache.url.is_some());
         assert_eq!(settings.platform.reboot.unwrap().argv, ["systemctl", "reboot"]);
         assert!(settings.platform.backup.is_some());
+        assert!(settings.notify.secret_file.is_some() && settings.notify.ca_file.is_some());
     }
 
     #[test]

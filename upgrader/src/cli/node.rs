@@ -212,7 +212,6 @@ impl UpgradeArgs {
 /// [`Failure`] with the exit code and what to do next.
 pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
     match args.command {
-        // By far the largest of them all.
         NodeCommand::Upgrade(args) => Box::pin(upgrade(&args, context)).await,
         NodeCommand::List => {
             crate::cluster::overview::list(&load(context)?, &context.config, context.json).await

@@ -212,7 +212,7 @@ impl Watch<'_> {
     }
 
     /// Counts what is left, at most until `deadline` and a last moment.
-    async fn look(&self, deadline: Instant) -> Look {
+    async fn look(&mut self, deadline: Instant) -> Look {
         tokio::select! {
             found = resident(self.platform, self.words) => found.map_or_else(Look::Failed, Look::Found),
             () = sleep_until(deadline.max(Instant::now() + LAST_LOOK)) => Look::TimeIsUp,

@@ -37,7 +37,9 @@ pub(super) fn record(node: &Node, backup: &Found, restoration: &Restoration) -> 
         return Ok(());
     };
     for (name, module) in before.modules {
-        let dest = module.dest.strip_prefix("/").unwrap_or(&module.dest);
+        // What has no folder of its own, such as a package, is not in a backup.
+        let Some(dest) = &module.dest else { continue };
+        let dest = dest.strip_prefix("/").unwrap_or(dest);
         if restoration.units.iter().any(|unit| dest.starts_with(&unit.below)) {
             now.modules.insert(name, module);
         }

@@ -73,7 +73,7 @@ impl Step for Backup {
             to: attempt.release.version.clone(),
             time: run.node.clock.now(),
         };
-        let manifest = backup::finish(&run.node.paths, &part, &what(run)?, head)?;
+        let manifest = backup::finish(&run.node.paths, &part, &what(run), head)?;
         for path in manifest.unsettled {
             run.warn(format!(
                 "/{} changed while it was saved; its backup may be no whole file",
@@ -86,7 +86,7 @@ impl Step for Backup {
 }
 
 /// What is saved: what the release names and its modules replace, behind links as well, and the node's own records.
-fn what(run: &Run) -> Result<BTreeSet<PathBuf>, Failure> {
+fn what(run: &Run) -> BTreeSet<PathBuf> {
     let paths = &run.node.paths;
     let mut what = run.plan.backup.clone();
     let below = |path: &Path| path.strip_prefix(paths.root()).map(Path::to_owned);
@@ -108,5 +108,5 @@ fn what(run: &Run) -> Result<BTreeSet<PathBuf>, Failure> {
             .iter()
             .filter_map(|path| below(path).ok()),
     );
-    Ok(what)
+    what
 }
