@@ -15,13 +15,12 @@ use crate::{
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
-    journal::Record,
-    jsonl,
     report::terminal,
     run::{
         Node, detach, follow, status,
         upgrade::{self, Start},
     },
+    self_update,
     settings::Settings,
 };
 
@@ -128,6 +127,9 @@ pub struct UpgradeArgs {
     /// Take releases of the channel `development`.
     #[arg(long)]
     pub development: bool,
+    /// Install all outstanding patches of the installed release first.
+    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato"])]
+    pub apply_patches: bool,
     /// Run detached from this session.
     #[arg(long, hide = true)]
     pub detach: bool,
@@ -180,6 +182,8 @@ pub struct UpgradeRequest {
     pub skip_drain: bool,
     /// Take releases of the channel `development`.
     pub development: bool,
+    /// Install all outstanding patches of the installed release first.
+    pub apply_patches: bool,
     /// The value of `STACKATO_UPGRADE_SKIP_PROXY_CACHE`: any that is not empty skips the cache.
     pub skip_cache: Option<String>,
 }
@@ -201,6 +205,7 @@ impl UpgradeArgs {
             offline: self.offline,
             skip_drain: self.skip_drain,
             development: self.development,
+            apply_patches: self.apply_patches,
             skip_cache: self.skip_cache.clone().filter(|value| !value.is_empty()),
         }
     }
@@ -222,10 +227,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::Retire(args) => service::retire(args, context).await,
         NodeCommand::Rejoin(args) => service::rejoin(args, context).await,
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
-        NodeCommand::SelfTest { journal } => {
-            jsonl::read::<Record>(&journal)?;
-            Ok(Exit::Done)
-        }
+        NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {
             for name in failpoint::POINTS {
                 terminal::data(name);
@@ -266,6 +268,7 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
         kato_alone: args.update_kato,
         config: std::path::absolute(&context.config).unwrap_or_else(|_| context.config.clone()),
         updated_to: args.self_updated,
+        quiet: false,
     };
     upgrade::upgrade(request, start, node).await
 }
@@ -300,6 +303,7 @@ impl UpgradeArgs {
             ("offline", self.offline),
             ("skip-drain", self.skip_drain),
             ("development", self.development),
+            ("apply-patches", self.apply_patches),
         ];
         words.extend(
             flags

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -10,11 +11,17 @@ use async_trait::async_trait;
 use super::retire;
 use crate::{
     backup::{self, Head},
+    customizations::{
+        archive::{self, Reason},
+        outlook,
+    },
     exit::{Exit, Failure},
     module,
+    plan::node::modules_for,
     platform::{Verb, Words},
     run::{
         Run,
+        event::EventKind,
         step::{Acted, Need, Step},
     },
 };
@@ -64,6 +71,7 @@ impl Step for Backup {
                 return Err(failure);
             }
         }
+        save_local_changes(run)?;
         let attempt = &run.attempt;
         let head = Head {
             attempt: attempt.id.clone(),
@@ -109,4 +117,32 @@ fn what(run: &Run) -> BTreeSet<PathBuf> {
             .filter_map(|path| below(path).ok()),
     );
     what
+}
+
+/// Saves the local changes that the modules are going to take away.
+fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
+    let node = Arc::clone(&run.node);
+    let Some(installed) = run
+        .installed
+        .as_ref()
+        .filter(|_| node.settings.customizations.save)
+    else {
+        return Ok(());
+    };
+    let release = &run.attempt.release;
+    let modules = modules_for(release, node.roles());
+    let foreseen = outlook::foresee(&node.paths, Some(installed), release, &modules)?;
+    let (id, now) = (run.attempt.id.as_str(), node.clock.now());
+    let changes = outlook::taken_away(&foreseen);
+    let saved = archive::save(&node.paths, installed, &changes, (id, Reason::Upgrade, now))?;
+    archive::retain(&node.paths, node.settings.customizations.keep)?;
+    if let Some(saved) = saved {
+        let text = format!(
+            "{} local changes that the upgrade takes away are saved as {}; `kato customizations reapply` puts them back",
+            saved.files.len(),
+            saved.id
+        );
+        run.stream.tell(EventKind::Notice { text });
+    }
+    Ok(())
 }
