@@ -80,6 +80,14 @@ const POLICIES: &[&str] = &[
 ];
 /// The places before the machine restarts.
 const RESTART: &[&str] = &["resume.enabled"];
+/// The places of a restoration; they are killed in the area `platform`.
+const RESTORE: &[&str] = &[
+    "restore.noted",
+    "restore.staged",
+    "restore.exchanged",
+    "restore.recorded",
+    "restore.done",
+];
 /// The places of the self-update.
 const SELF_UPDATE: &[&str] = &["self_update.slot", "self_update.linked"];
 
@@ -101,6 +109,7 @@ fn every_place_belongs_to_a_test() {
         RESTART,
         SELF_UPDATE,
         PATCHES,
+        RESTORE,
     ]
     .concat();
     let mut listed = kato_upgrader::failpoint::POINTS.to_vec();

@@ -139,7 +139,8 @@ async fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Resul
         .into_iter()
         .chain(release.backup.clone())
     {
-        let here = node.paths.on_node(&path);
+        // What a module writes behind a link is saved as well.
+        let here = module::follow(&node.paths, &path).unwrap_or_else(|_outside| node.paths.on_node(&path));
         if here.symlink_metadata().is_ok() && !facts.sizes.contains_key(&path) {
             let bytes = tree::size(&here).map_err(ModuleError::io("reading", &here))?;
             facts.sizes.insert(path, bytes);

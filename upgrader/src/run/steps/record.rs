@@ -121,6 +121,8 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
 pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
     marker::clear(&node.paths)?;
     Latches::in_folder(node.paths.latches()).clear()?;
+    // What a restoration before this upgrade has replaced is no way back from it.
+    crate::restore::forget(&node.paths)?;
     Quarantine::lift(&node.paths, &attempt.release.version)?;
     local::after_release(&node.paths, &attempt.release, node.roles())?;
     for module in modules_for(&attempt.release, node.roles()) {
@@ -242,7 +244,12 @@ pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
         );
     }
     recover::clear(&node.paths)?;
-    backup::retain(&node.paths, node.settings.upgrade.backup_keep)?;
+    let settings = &node.settings.upgrade;
+    let retention = backup::Retention {
+        keep: settings.backup_keep,
+        max_age: settings.backup_max_age,
+    };
+    backup::retain(&node.paths, retention, node.clock.now())?;
     clean_state(node, next.as_ref())?;
     failpoint::hit("record.settled");
     match next {
