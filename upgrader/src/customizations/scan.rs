@@ -357,6 +357,10 @@ impl Scanner {
         } else {
             subject.class
         };
+        // What a release brings to a safe path need not be there.
+        if class == Class::Safe && what.contains(&What::Deleted) {
+            return;
+        }
         let metadata = fs::symlink_metadata(subject.folder.join(below)).ok();
         self.changes.push(Change {
             module: Some(subject.name.to_owned()),
