@@ -25,6 +25,7 @@ pub mod marker;
 pub mod module;
 pub mod notify;
 pub mod ownership;
+pub mod patch;
 pub mod paths;
 pub mod plan;
 pub mod platform;

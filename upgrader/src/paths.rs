@@ -102,6 +102,21 @@ impl NodePaths {
         self.state_dir.join("state/quarantine.json")
     }
 
+    /// Which patches the node has.
+    pub fn patches(&self) -> PathBuf {
+        self.state_dir.join("state/patches/record.json")
+    }
+
+    /// The list of patches as it was last seen, verified.
+    pub fn patch_list(&self) -> PathBuf {
+        self.state_dir.join("state/patches/list.json")
+    }
+
+    /// What the patch `name` replaced, and its document, for the day when it is taken back.
+    pub fn patch_kept(&self, name: &str) -> PathBuf {
+        self.state_dir.join("state/patches/kept").join(name)
+    }
+
     /// The output of detached runs.
     pub fn log(&self) -> PathBuf {
         self.state_dir.join("log")

@@ -105,6 +105,10 @@ pub struct CacheSettings {
     pub dir: PathBuf,
     /// The cache's program.
     pub program: PathBuf,
+    /// The proxy that the cache itself goes out through; the one of the environment when absent.
+    pub parent: Option<Url>,
+    /// The file with `user:password` for that proxy.
+    pub parent_credentials_file: Option<PathBuf>,
 }
 
 impl Default for CacheSettings {
@@ -116,6 +120,8 @@ impl Default for CacheSettings {
             admin_port: 3181,
             dir: "/var/cache/kato-proxy".into(),
             program: "kato-proxy".into(),
+            parent: None,
+            parent_credentials_file: None,
         }
     }
 }
@@ -138,6 +144,8 @@ pub struct UpgradeSettings {
     pub on_failure: OnFailure,
     /// After how many runs in which the same module failed the upgrade is given up as well.
     pub module_attempts: u32,
+    /// Hosts beside that of the releases which must be reachable before anything is downloaded.
+    pub hosts: Vec<Url>,
 }
 
 /// What becomes of a node whose upgrade failed for good.
@@ -174,6 +182,7 @@ impl Default for UpgradeSettings {
             backup_max_age: None,
             on_failure: OnFailure::RollBack,
             module_attempts: 3,
+            hosts: Vec::new(),
         }
     }
 }

@@ -96,7 +96,7 @@ pub fn load(settings: &Settings, config: &Path) -> Result<Inventory, Failure> {
 }
 
 /// This node's id: of its settings, else the host name.
-fn own_id(settings: &Settings) -> String {
+pub(crate) fn own_id(settings: &Settings) -> String {
     if settings.node.id.is_empty() {
         rustix::system::uname().nodename().to_string_lossy().into_owned()
     } else {

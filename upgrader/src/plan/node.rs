@@ -77,10 +77,13 @@ pub struct NodePlan {
     pub roles: Vec<String>,
     /// The installed release.
     pub from: Option<Version>,
-    /// The release to come.
+    /// The release to come; with a patch, the one that is there.
     pub to: Version,
     /// Its channel.
     pub channel: String,
+    /// The patch to come, when it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
     /// The digest of its release document.
     pub release_digest: Digest,
     /// When the plan was made.
@@ -178,7 +181,8 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         .roles
         .iter()
         .find(|role| facts.retire_roles.iter().any(|r| r.eq_ignore_ascii_case(role)))
-        .filter(|_| facts.can_retire)
+        // A patch restarts its services; only one that restarts the machine takes all work from the node.
+        .filter(|_| facts.can_retire && (release.patch.is_none() || release.restart == RestartScope::Reboot))
         .cloned();
     let names: BTreeSet<&str> = modules.iter().map(|module| module.name.as_str()).collect();
     NodePlan {
@@ -188,6 +192,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         from: facts.installed.clone(),
         to: release.version.clone(),
         channel: release.channel.clone(),
+        patch: release.patch.as_ref().map(|patch| patch.name.clone()),
         release_digest,
         made: now,
         is_tolerant: facts.is_tolerant,
@@ -195,7 +200,8 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         dropped: facts
             .installed_modules
             .iter()
-            .filter(|name| !names.contains(name.as_str()))
+            // A patch drops nothing: what it does not speak of stays.
+            .filter(|name| release.patch.is_none() && !names.contains(name.as_str()))
             .cloned()
             .collect(),
         download_bytes: archive_bytes(facts, &modules).saturating_add(images_bytes(&modules)),

@@ -42,7 +42,9 @@ pub(super) async fn make_plans(
     for target in &attempt.then {
         let modules = modules_for(before, node.roles()).into_iter();
         facts.installed = Some(before.version.clone());
-        facts.installed_modules = modules.map(|module| module.name.clone()).collect();
+        if before.patch.is_none() {
+            facts.installed_modules = modules.map(|module| module.name.clone()).collect();
+        }
         facts.latches.clear();
         facts.is_tolerant = false;
         facts.is_backed_up = false;

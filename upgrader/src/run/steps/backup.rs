@@ -68,7 +68,9 @@ impl Step for Backup {
         }
         save_local_changes(run)?;
         let mut what = run.plan.backup.clone();
-        what.insert(below_root(run));
+        let paths = &run.node.paths;
+        what.insert(below_root(run, paths.installed()));
+        what.insert(below_root(run, paths.patches()));
         let attempt = &run.attempt;
         let now = run.node.clock.now();
         backup::finish(&run.node.paths, &part, &what, |archive, entries| Manifest {
@@ -113,10 +115,10 @@ fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The record of the installed release, as a path below the node's root.
-fn below_root(run: &Run) -> std::path::PathBuf {
-    let record = run.node.paths.installed();
-    record
-        .strip_prefix(run.node.paths.root())
-        .map_or_else(|_elsewhere| record.clone(), std::path::Path::to_owned)
+/// A record of the node's state, as a path below the node's root.
+fn below_root(run: &Run, record: std::path::PathBuf) -> std::path::PathBuf {
+    match record.strip_prefix(run.node.paths.root()) {
+        Ok(below) => below.to_owned(),
+        Err(_elsewhere) => record,
+    }
 }
