@@ -29,6 +29,7 @@ use crate::{
         overlay::rule,
         tree::{self, Entry, Kind},
     },
+    patch::{places, record::Patches},
     paths::NodePaths,
 };
 
@@ -145,6 +146,14 @@ pub(super) const fn conflict(install: &Install) -> OnConflict {
     } else {
         OnConflict::VendorSave
     }
+}
+
+/// What local changes are compared with: the installed release with its patches.
+///
+/// # Errors
+/// [`CustomizationError::Document`] when the record of the patches is damaged.
+pub fn patched(paths: &NodePaths, installed: &Installed) -> Result<Installed, CustomizationError> {
+    Ok(places::patched(installed, &Patches::load(paths)?))
 }
 
 /// Compares the node with its installed release.

@@ -9,7 +9,7 @@ use crate::{
     backup::{self, Manifest},
     customizations::{
         archive::{self, Reason},
-        outlook,
+        outlook, patched,
     },
     exit::{Exit, Failure},
     plan::node::modules_for,
@@ -97,6 +97,7 @@ fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
     else {
         return Ok(());
     };
+    let installed = &patched(&node.paths, installed)?;
     let release = &run.attempt.release;
     let modules = modules_for(release, node.roles());
     let foreseen = outlook::foresee(&node.paths, Some(installed), release, &modules)?;
