@@ -83,6 +83,31 @@ pub fn bases(
     bases
 }
 
+/// The record of the release with what patches made of it: what local changes are compared with.
+pub fn patched(installed: &Installed, patches: &Patches) -> Installed {
+    let known = pristine(installed, patches);
+    let mut record = installed.clone();
+    for module in record.modules.values_mut() {
+        *module = with(module, &known);
+    }
+    let listed = |path: &Path| installed.modules.values().any(|module| has(module, path));
+    for (path, entry) in known.iter().filter(|(path, _)| !listed(path)) {
+        let depth =
+            |module: &&mut InstalledModule| module.dest.as_ref().map_or(0, |dest| dest.components().count());
+        let around =
+            |module: &&mut InstalledModule| module.dest.as_ref().is_some_and(|dest| path.starts_with(dest));
+        let nearest = record.modules.values_mut().filter(around).max_by_key(depth);
+        if let Some(module) = nearest
+            && let Some(Ok(below)) = module.dest.as_ref().map(|dest| path.strip_prefix(dest))
+        {
+            let path = below.to_owned();
+            let kind = entry.kind.clone();
+            module.entries.push(Entry { path, kind });
+        }
+    }
+    record
+}
+
 fn has(module: &InstalledModule, path: &Path) -> bool {
     let below = module.dest.as_ref().and_then(|dest| path.strip_prefix(dest).ok());
     below.is_some_and(|below| module.entries.iter().any(|entry| entry.path == below))
@@ -237,6 +262,8 @@ mod tests {
             entries: vec![file("a", "a1"), file("b", "b1")],
         };
         Installed {
+            safe_paths: Vec::new(),
+            owner: None,
             schema: 1,
             version: Version::new(1, 0, 0),
             release_digest: Digest::of(b"r"),
