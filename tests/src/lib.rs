@@ -22,6 +22,7 @@
 //!
 //! Deliberately absent: mocks of our own programs. What is tested here are the real binaries.
 
+pub mod archive;
 pub mod binaries;
 pub mod client;
 pub mod command;
