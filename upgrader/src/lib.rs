@@ -6,9 +6,11 @@
 //! Deliberately absent: a daemon, a database, and any way to switch off a signature or digest check.
 
 pub mod attempt;
+pub mod audit;
 pub mod backup;
 pub mod cli;
 pub mod cluster;
+pub mod customizations;
 pub mod demo;
 pub mod document;
 pub mod exit;
@@ -21,7 +23,9 @@ pub mod latch;
 pub mod lock;
 pub mod marker;
 pub mod module;
+pub mod notify;
 pub mod ownership;
+pub mod patch;
 pub mod paths;
 pub mod plan;
 pub mod platform;

@@ -62,6 +62,11 @@ impl NodePaths {
         self.state_dir.join("state/lock")
     }
 
+    /// The lock of an upgrade of the cluster that was started on this node.
+    pub fn cluster_lock(&self) -> PathBuf {
+        self.state_dir.join("state/cluster.lock")
+    }
+
     /// What is installed: version, release digest, time.
     pub fn installed(&self) -> PathBuf {
         self.state_dir.join("state/installed.json")
@@ -75,6 +80,11 @@ impl NodePaths {
     /// There while we have taken the node out of service.
     pub fn ownership(&self) -> PathBuf {
         self.state_dir.join("state/out-of-service.json")
+    }
+
+    /// What an adapter has to remember about the platform while the node is out of service.
+    pub fn platform_notes(&self) -> PathBuf {
+        self.state_dir.join("state/platform.json")
     }
 
     /// One note for each module that is being installed.
@@ -92,9 +102,34 @@ impl NodePaths {
         self.state_dir.join("state/quarantine.json")
     }
 
+    /// Which patches the node has.
+    pub fn patches(&self) -> PathBuf {
+        self.state_dir.join("state/patches/record.json")
+    }
+
+    /// The list of patches as it was last seen, verified.
+    pub fn patch_list(&self) -> PathBuf {
+        self.state_dir.join("state/patches/list.json")
+    }
+
+    /// What the patch `name` replaced, and its document, for the day when it is taken back.
+    pub fn patch_kept(&self, name: &str) -> PathBuf {
+        self.state_dir.join("state/patches/kept").join(name)
+    }
+
     /// The output of detached runs.
     pub fn log(&self) -> PathBuf {
         self.state_dir.join("log")
+    }
+
+    /// The audit log: who did what to this node.
+    pub fn audit(&self) -> PathBuf {
+        self.state_dir.join("audit")
+    }
+
+    /// Notifications that could not be delivered yet.
+    pub fn notifications(&self) -> PathBuf {
+        self.state_dir.join("state/notify")
     }
 
     /// The TUF client's memory: the newest metadata seen, against rollback.
@@ -110,6 +145,21 @@ impl NodePaths {
     /// Backups, one folder each.
     pub fn backups(&self) -> PathBuf {
         self.state_dir.join("backup")
+    }
+
+    /// Archives of the installed release, from which its files can be read as they were.
+    pub fn pristine(&self) -> PathBuf {
+        self.state_dir.join("pristine")
+    }
+
+    /// Saved local changes, one folder each.
+    pub fn customizations(&self) -> PathBuf {
+        self.state_dir.join("customizations")
+    }
+
+    /// The `.deb` files of what is installed, a folder for each module: what the next upgrade goes back with.
+    pub fn packages(&self) -> PathBuf {
+        self.state_dir.join("packages")
     }
 
     /// The two slots of `kato` itself.

@@ -116,7 +116,7 @@ impl Pipeline {
             None => match Box::pin(self.ask_about_tag(flight)).await {
                 Some(undecided) => {
                     flight = undecided;
-                    self.send(&flight).await
+                    self.send_primed(&flight).await
                 }
                 None => return,
             },
@@ -305,9 +305,9 @@ impl Pipeline {
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
+        let for_first = flight.head_for_first(&response);
         match storability {
             Storability::NoStore(reason) => {
-                let for_first = flight.arrival_head(&response);
                 return self.keep_to_one(flight, (for_first, response), reason);
             }
             Storability::StoreDespite(reason) => {
@@ -318,7 +318,7 @@ impl Pipeline {
             }
             Storability::Store => {}
         }
-        let arrival = flight.arrival(response);
+        let arrival = flight.arrival(response, for_first);
         let (tag, digest) = (Arc::clone(&flight.ask.target), flight.announced);
         let since = Instant::now();
         let is_document = arrival.heads.head.status == StatusCode::OK && is_document(&flight.ask.target);
@@ -348,12 +348,12 @@ impl Flight {
             .then_some(FillError::Size { expected, announced })
     }
 
-    /// A response that may be stored, before its content has come.
-    pub(super) fn arrival(&self, response: OriginResponse) -> Arrival {
+    /// A response that may be stored, before its content has come; `for_first` is its head for the client that began the flight.
+    pub(super) fn arrival(&self, response: OriginResponse, for_first: Stored) -> Arrival {
         Arrival {
             heads: Heads {
                 head: self.stored_head(&response),
-                for_first: self.arrival_head(&response),
+                for_first,
                 version: response.version,
             },
             announced: announced_length(&response),
@@ -363,7 +363,7 @@ impl Flight {
     }
 
     /// The head of `response` for the client that began the flight.
-    fn arrival_head(&self, response: &OriginResponse) -> Stored {
+    pub(super) fn head_for_first(&self, response: &OriginResponse) -> Stored {
         let request = Request {
             method: &Method::GET,
             headers: &self.ask.headers,

@@ -144,7 +144,10 @@ impl Pipeline {
                 return self.land_whole_group(flight, heads, body, lessons).await;
             }
             match self.once_more(&mut flight).await {
-                Some(response) => arrival = flight.arrival(response),
+                Some(response) => {
+                    let for_first = flight.head_for_first(&response);
+                    arrival = flight.arrival(response, for_first);
+                }
                 None => break,
             }
         }

@@ -219,7 +219,7 @@ impl Pipeline {
         {
             return None;
         }
-        let entry = self.lookup(target).await;
+        let entry = self.open_to(target, self.lookup(target).await);
         let is_it = |known: Known| known.digest().is_some_and(|digest| entry.is_only(&digest));
         self.known_for(client, target, &entry)
             .await

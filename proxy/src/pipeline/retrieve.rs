@@ -71,6 +71,7 @@ impl Pipeline {
     ) -> Answer {
         fields::strip_unkeyed(&mut parts.headers);
         let accepts = registry::prepare(&target, &mut parts.headers);
+        self.note_manifest(&target);
         let ask = Ask {
             interim: self.interim(&parts.extensions),
             method: parts.method,
@@ -92,7 +93,7 @@ impl Pipeline {
         let mut why = Forward::UriMiss;
         for _ in 0..ROUNDS {
             self.settled(&flight_key).await;
-            let mut entry = self.lookup(&ask.target).await;
+            let mut entry = self.open_to(&ask.target, self.lookup(&ask.target).await);
             if let Some(known) = ask.known {
                 entry = self.of_known(&ask.target, entry, known).await;
             }

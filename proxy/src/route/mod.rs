@@ -14,7 +14,7 @@ mod forward;
 mod mirror;
 mod registry;
 
-pub(crate) use registry::registry_manifest;
+pub(crate) use registry::{registry_manifest, registry_sibling};
 
 use std::{
     fmt::Write as _,
@@ -186,6 +186,24 @@ impl Router {
         let target = Arc::new(target);
         self.remember(asked, &target);
         Ok(Route::Target(target))
+    }
+
+    /// The repository that a client at the door `/v2/` calls `name`, as `UPSTREAM/REPOSITORY`.
+    pub(crate) fn repository(&self, name: &str) -> Option<String> {
+        let uri: Uri = format!("/v2/{name}/tags/list").parse().ok()?;
+        let found = registry::target(
+            &self.upstreams,
+            self.default_registry.as_ref(),
+            (&Method::GET, &uri),
+        );
+        match found.ok()? {
+            registry::Found::Target(target) => {
+                let place = target.registry.as_ref()?;
+                (uri.query().is_none() && !place.repository.is_empty())
+                    .then(|| format!("{}/{}", target.upstream.name, place.repository))
+            }
+            registry::Found::Base => None,
+        }
     }
 
     fn remember(&self, asked: &str, target: &Arc<Target>) {

@@ -76,7 +76,7 @@ impl Store {
         key: &str,
         digest: Digest,
         is_for_good: bool,
-        wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
+        wanted: impl Fn(&str, &StoredResponse) -> bool + Send + 'static,
     ) -> Responses {
         let Some(mut response) = self.find_content(digest, wanted).await else {
             return Responses::default();
@@ -91,12 +91,12 @@ impl Store {
         Responses::new((vec![response], Vec::new()).into())
     }
 
-    /// A 200 under whatever key whose content is `digest` and that is `wanted`: equal bytes may have come from an upstream that not
+    /// A 200 under whatever key whose content is `digest` and that is `wanted` by that key: equal bytes may have come from an upstream that not
     /// everybody may use.
     pub async fn find_content(
         &self,
         digest: Digest,
-        wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
+        wanted: impl Fn(&str, &StoredResponse) -> bool + Send + 'static,
     ) -> Option<StoredResponse> {
         // In this order: what moves from the queue to the index meanwhile is seen.
         if self.0.behind.body(&digest).is_none() && !self.0.index.ledger().may_have(&digest) {
@@ -109,7 +109,7 @@ impl Store {
                 let found = store.0.index.responses(&key)?.into_iter().find(|response| {
                     response.content.digest == digest
                         && response.head.status == StatusCode::OK
-                        && wanted(response)
+                        && wanted(&key, response)
                 });
                 if found.is_some() {
                     return Ok(found);

@@ -73,6 +73,11 @@ impl Entry {
         }
     }
 
+    /// The names of the upstreams from which the contents came: not the key's own for what got another name.
+    pub fn upstreams(&self) -> impl Iterator<Item = &str> {
+        self.rest.iter().map(|(_, upstream)| upstream.as_str())
+    }
+
     /// What documents teach about the key, the latest first.
     pub fn taught(&self) -> &[Taught] {
         &self.taught

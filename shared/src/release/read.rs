@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{
     SCHEMA,
     document::{Check, Install, Module, Release},
+    patch::Kind,
 };
 
 /// A release document that cannot be used. Signatures were checked before; this is about sense.
@@ -77,6 +78,7 @@ fn needs(version: Option<&Version>) -> String {
 struct Head {
     schema: u32,
     min_upgrader: Option<Version>,
+    kind: Option<String>,
     #[serde(default)]
     modules: Vec<ModuleHead>,
     #[serde(default)]
@@ -165,9 +167,38 @@ impl Release {
                 ));
             }
         }
+        self.kind_and_patch().or_else(problem)?;
+        if let Some(taken_back) = self.taken_back() {
+            taken_back.check(subject)?;
+        }
         self.apart().or_else(problem)?;
         self.paths_beside_modules().or_else(problem)?;
         self.install_order().map(|_order| ()).or_else(problem)
+    }
+
+    /// That a patch says what makes it one, and a release does not.
+    fn kind_and_patch(&self) -> Result<(), String> {
+        match (self.kind, &self.patch) {
+            (Kind::Release, None) => Ok(()),
+            (Kind::Patch, Some(patch)) if self.modules.is_empty() => {
+                Err(format!("the patch `{}` has no module", patch.name))
+            }
+            (Kind::Patch, Some(patch)) => patch.check(),
+            (Kind::Patch, None) => Err("it is of the kind patch and says nothing about a patch".into()),
+            (Kind::Release, Some(_)) => Err("it describes a patch and is of the kind release".into()),
+        }
+    }
+
+    /// The document with the modules that take a patch back in the place of its own; `None` when it has none.
+    #[must_use]
+    pub fn taken_back(&self) -> Option<Self> {
+        let patch = self.patch.as_ref().filter(|patch| !patch.revert.is_empty())?;
+        let mut taken_back = self.clone();
+        taken_back.modules.clone_from(&patch.revert);
+        if let Some(patch) = &mut taken_back.patch {
+            patch.revert.clear();
+        }
+        Some(taken_back)
     }
 
     /// What is saved, and what is left alone: a pattern that matches nothing by mistake would protect nothing.
@@ -197,7 +228,10 @@ impl Release {
         for owner in &self.modules {
             let owned = match owner.install {
                 Install::Versioned { .. } | Install::Replace { .. } => module_paths(&owner.install),
-                Install::Overlay { .. } => Vec::new(),
+                Install::Overlay { .. }
+                | Install::Package { .. }
+                | Install::Image { .. }
+                | Install::Exec { .. } => Vec::new(),
             };
             for guest in self.modules.iter().filter(|guest| guest.name != owner.name) {
                 for path in module_paths(&guest.install) {
@@ -251,6 +285,13 @@ fn known_names(subject: &str, head: &Head) -> Result<(), ReadError> {
             min_upgrader: head.min_upgrader.clone(),
         }))
     };
+    if let Some(kind) = head
+        .kind
+        .as_ref()
+        .filter(|kind| !Kind::NAMES.contains(&kind.as_str()))
+    {
+        return Err(unknown("the document".into(), "kind", kind, &Kind::NAMES));
+    }
     for module in &head.modules {
         if !Install::POLICIES.contains(&module.install.policy.as_str()) {
             let owner = format!("the module `{}`", module.name);
@@ -275,14 +316,20 @@ fn known_names(subject: &str, head: &Head) -> Result<(), ReadError> {
 fn module_paths(install: &Install) -> Vec<&Path> {
     let link = match install {
         Install::Versioned { link, .. } => link.as_deref(),
-        Install::Replace { .. } | Install::Overlay { .. } => None,
+        Install::Replace { .. }
+        | Install::Overlay { .. }
+        | Install::Package { .. }
+        | Install::Image { .. }
+        | Install::Exec { .. } => None,
     };
-    std::iter::once(install.dest()).chain(link).collect()
+    install.dest().into_iter().chain(link).collect()
 }
 
 /// That what a module names stays where it belongs: below the node's root, and below the module's own folder.
 fn names_and_paths(module: &Module) -> Result<(), String> {
     let name = &module.name;
+    let contents = module.install.check_contents();
+    contents.map_err(|problem| format!("the module `{name}`: {problem}"))?;
     for path in module_paths(&module.install) {
         if !is_plain_absolute(path) {
             return Err(format!(
@@ -302,6 +349,21 @@ fn names_and_paths(module: &Module) -> Result<(), String> {
             below.display()
         ));
     }
+    conffiles(module)?;
+    if let Install::Package { packages } = &module.install {
+        let is_deb = |path: &Path| path.extension().is_some_and(|end| end == "deb");
+        let is_listed = |path: &Path| packages.iter().any(|package| package.is_file(path));
+        if let Some(file) = module
+            .files
+            .iter()
+            .find(|file| is_deb(&file.path) && !is_listed(&file.path))
+        {
+            return Err(format!(
+                "the module `{name}` has the file `{}`, which is of none of its packages in their versions",
+                file.path.display()
+            ));
+        }
+    }
     if let Some(file) = module.files.iter().find(|file| !is_plain_relative(&file.path)) {
         return Err(format!(
             "the module `{name}` lists the file `{}`, expected a relative path without `..`",
@@ -311,10 +373,38 @@ fn names_and_paths(module: &Module) -> Result<(), String> {
     Ok(())
 }
 
+/// That the patterns of an overlay's own rules can match something.
+fn conffiles(module: &Module) -> Result<(), String> {
+    let name = &module.name;
+    if !module.conffiles.is_empty() && !matches!(module.install, Install::Overlay { .. }) {
+        return Err(format!(
+            "the module `{name}` has rules for files that both sides change, which only the policy overlay knows"
+        ));
+    }
+    for pattern in module.conffiles.keys() {
+        glob::Pattern::new(pattern).map_err(|error| {
+            format!(
+                "the module `{name}` has a rule for `{pattern}`, which is not a pattern: {} at {}",
+                error.msg, error.pos
+            )
+        })?;
+        if !pattern.starts_with('/') {
+            return Err(format!(
+                "the module `{name}` has a rule for `{pattern}`, which is not absolute"
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn link_to(install: &Install) -> Option<&Path> {
     match install {
         Install::Versioned { link_to, .. } => link_to.as_deref(),
-        Install::Replace { .. } | Install::Overlay { .. } => None,
+        Install::Replace { .. }
+        | Install::Overlay { .. }
+        | Install::Package { .. }
+        | Install::Image { .. }
+        | Install::Exec { .. } => None,
     }
 }
 

@@ -6,18 +6,20 @@ use clap::{Args, Subcommand};
 use kato_shared::{Digest, release::Version};
 use url::Url;
 
-use super::Context;
+use super::{
+    Context,
+    service::{self, RejoinArgs, RetireArgs},
+};
 use crate::{
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
-    journal::Record,
-    jsonl,
     report::terminal,
     run::{
-        Node, by_hand, detach, follow, status,
+        Node, detach, follow, status,
         upgrade::{self, Start},
     },
+    self_update,
     settings::Settings,
 };
 
@@ -38,10 +40,10 @@ pub enum NodeCommand {
     List,
     /// Print the release that this node has.
     Version,
-    /// Take this node out of service.
-    Retire,
-    /// Put this node back into service.
-    Rejoin,
+    /// Take a node out of service until `kato node rejoin`; an upgrade leaves it so.
+    Retire(RetireArgs),
+    /// Put a node back into service.
+    Rejoin(RejoinArgs),
     /// Print the events of this node as JSON lines.
     #[command(hide = true)]
     Events {
@@ -114,9 +116,15 @@ pub struct UpgradeArgs {
     /// Use only what was downloaded before.
     #[arg(long)]
     pub offline: bool,
+    /// Do not take the node out of service: what runs on it is interrupted. This is recorded.
+    #[arg(long)]
+    pub skip_drain: bool,
     /// Take releases of the channel `development`.
     #[arg(long)]
     pub development: bool,
+    /// Install all outstanding patches of the installed release first.
+    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato"])]
+    pub apply_patches: bool,
     /// Run detached from this session.
     #[arg(long, hide = true)]
     pub detach: bool,
@@ -165,8 +173,12 @@ pub struct UpgradeRequest {
     pub cache_url: Option<Url>,
     /// Use only what was downloaded before.
     pub offline: bool,
+    /// Do not take the node out of service.
+    pub skip_drain: bool,
     /// Take releases of the channel `development`.
     pub development: bool,
+    /// Install all outstanding patches of the installed release first.
+    pub apply_patches: bool,
     /// The value of `STACKATO_UPGRADE_SKIP_PROXY_CACHE`: any that is not empty skips the cache.
     pub skip_cache: Option<String>,
 }
@@ -186,7 +198,9 @@ impl UpgradeArgs {
             cache_ip: self.cache_ip,
             cache_url: self.cache_url.clone(),
             offline: self.offline,
+            skip_drain: self.skip_drain,
             development: self.development,
+            apply_patches: self.apply_patches,
             skip_cache: self.skip_cache.clone().filter(|value| !value.is_empty()),
         }
     }
@@ -198,18 +212,15 @@ impl UpgradeArgs {
 /// [`Failure`] with the exit code and what to do next.
 pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
     match args.command {
-        NodeCommand::Upgrade(args) => upgrade(&args, context).await,
+        NodeCommand::Upgrade(args) => Box::pin(upgrade(&args, context)).await,
         NodeCommand::List => {
             crate::cluster::overview::list(&load(context)?, &context.config, context.json).await
         }
         NodeCommand::Version => version(&node(context)?, context.json),
-        NodeCommand::Retire => by_hand::retire(&node(context)?).await,
-        NodeCommand::Rejoin => by_hand::rejoin(&node(context)?).await,
+        NodeCommand::Retire(args) => service::retire(args, context).await,
+        NodeCommand::Rejoin(args) => service::rejoin(args, context).await,
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
-        NodeCommand::SelfTest { journal } => {
-            jsonl::read::<Record>(&journal)?;
-            Ok(Exit::Done)
-        }
+        NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {
             for name in failpoint::POINTS {
                 terminal::data(name);
@@ -250,6 +261,7 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
         kato_alone: args.update_kato,
         config: std::path::absolute(&context.config).unwrap_or_else(|_| context.config.clone()),
         updated_to: args.self_updated,
+        quiet: false,
     };
     upgrade::upgrade(request, start, node).await
 }
@@ -282,7 +294,9 @@ impl UpgradeArgs {
             ("force", self.force),
             ("update-kato", self.update_kato),
             ("offline", self.offline),
+            ("skip-drain", self.skip_drain),
             ("development", self.development),
+            ("apply-patches", self.apply_patches),
         ];
         words.extend(
             flags

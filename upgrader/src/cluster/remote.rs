@@ -1,10 +1,11 @@
-//! `kato` on a node, as Core calls it: three commands, their arguments, and what they answer.
+//! `kato` on a node, as Core calls it: the commands, their arguments, and what they answer.
 //!
 //! | Call | Command on the node |
 //! |---|---|
 //! | [`RemoteNode::status`] | `kato node upgrade --status --json` |
 //! | [`RemoteNode::start`] | `kato node upgrade --skip-confirmation --detach --run ID --version V` |
 //! | [`RemoteNode::follow`] | `kato node events --after N --follow` |
+//! | [`RemoteNode::run`] | anything short, such as `kato patch status --local --json` |
 //!
 //! A started run belongs to the node: it outlives the connection and Core's own `kato`.
 
@@ -177,6 +178,14 @@ impl RemoteNode {
         let after = after.to_string();
         let command = self.command(&["node", "events", "--after", &after, "--follow"], None);
         self.host.lines(&command, lines).await
+    }
+
+    /// Runs `kato` with `arguments` to its end, within `deadline`.
+    ///
+    /// # Errors
+    /// [`HostError`]: what was begun on the node may go on.
+    pub async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Output, HostError> {
+        self.host.run(&self.command(arguments, Some(deadline))).await
     }
 
     /// Ends the connection.

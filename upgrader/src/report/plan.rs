@@ -48,6 +48,9 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
         Some(from) => writeln!(text, "{}: {from} → {}", plan.node, plan.to)?,
         None => writeln!(text, "{}: installs {}", plan.node, plan.to)?,
     }
+    if plan.channel != "stable" {
+        writeln!(text, "  channel    {}", plan.channel)?;
+    }
     writeln!(text, "  roles      {}", plan.roles.join(", "))?;
     writeln!(text, "  download   {}", bytes(plan.download_bytes))?;
     if let Some(role) = &plan.retire {
@@ -59,10 +62,16 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
     for module in &plan.modules {
         let version = module.version.as_deref().unwrap_or("");
         let what = module.skip.map_or_else(
-            || format!("{} at {}", module.policy, module.dest.display()),
+            || match &module.dest {
+                Some(dest) => format!("{} at {}", module.policy, dest.display()),
+                None => format!("{}: {}", module.policy, module.contents.join(", ")),
+            },
             |reason| format!("skipped: {reason}"),
         );
         writeln!(text, "  module     {} {version}  {what}", module.name)?;
+    }
+    for line in super::customizations::outlook_lines(&plan.local_changes) {
+        writeln!(text, "  {line}")?;
     }
     for name in &plan.dropped {
         writeln!(text, "  stays      {name}, which the release has no more")?;

@@ -1,8 +1,11 @@
 //! What every step of a run has at hand.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use kato_shared::{clock::Clock, release::Module};
+use kato_shared::{
+    clock::Clock,
+    release::{Artifact, Module},
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -11,14 +14,13 @@ use crate::{
     attempt::Attempt,
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    installed::Installed,
+    installed::{Installed, InstalledModule},
     journal::Journal,
     latch::Latches,
     module::Job,
-    ownership::Ownership,
     paths::NodePaths,
     plan::node::NodePlan,
-    platform::{ExecPlatform, Platform, Words},
+    platform::{self, Platform, Words},
     settings::Settings,
     source::Source,
     space::Need,
@@ -56,11 +58,11 @@ impl Node {
         } else {
             settings.node.id.clone()
         };
-        let platform = ExecPlatform::new(settings.platform.clone(), &id, &paths);
+        let platform = platform::of(&settings, &id, &paths);
         Self {
             id,
             paths,
-            platform: Box::new(platform),
+            platform,
             clock: Clock::system(),
             settings,
         }
@@ -95,6 +97,8 @@ pub struct Run {
     pub attempt: Attempt,
     /// The installed release.
     pub installed: Option<Installed>,
+    /// The pristine state of each module's files, patches included, by the module's name.
+    pub bases: BTreeMap<String, InstalledModule>,
     /// What will be done.
     pub plan: NodePlan,
     /// Free space that the releases after this one need; asked for together with its own.
@@ -149,17 +153,21 @@ impl Run {
                     anyhow::anyhow!("the artifact `{}` is not listed", module.artifact),
                 )
             })?;
-        Ok(Job {
+        Ok(self.job_with(module, artifact))
+    }
+
+    /// The job of `module` with its `artifact`, also of a release that comes later.
+    pub fn job_with<'a>(&'a self, module: &'a Module, artifact: &'a Artifact) -> Job<'a> {
+        Job {
             module,
             artifact,
             attempt: &self.attempt,
+            node: &self.node.id,
             paths: &self.node.paths,
-            base: self
-                .installed
-                .as_ref()
-                .and_then(|installed| installed.modules.get(&module.name)),
+            settings: &self.node.settings,
+            base: self.bases.get(&module.name),
             deadline: Instant::now() + module.timeout.get(),
-        })
+        }
     }
 
     /// The words for the platform's commands.
@@ -180,13 +188,5 @@ impl Run {
             self.attempt.save(&self.node.paths)?;
         }
         Ok(())
-    }
-
-    /// Whether the node is out of service by our hand.
-    ///
-    /// # Errors
-    /// [`Failure`] when the record cannot be read.
-    pub fn ownership(&self) -> Result<Option<Ownership>, Failure> {
-        Ok(Ownership::load(&self.node.paths)?)
     }
 }

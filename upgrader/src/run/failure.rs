@@ -6,6 +6,7 @@ use crate::{
     backup::BackupError,
     document::DocumentError,
     exit::{Exit, Failure},
+    journal::JournalError,
     jsonl::LinesError,
     latch::LatchError,
     lock::LockError,
@@ -40,6 +41,16 @@ impl From<LinesError> for Failure {
     }
 }
 
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Lines(lines) => lines.into(),
+            JournalError::Newer { .. } => Self::new(Exit::Preflight, error)
+                .hint("nothing was changed; a newer kato was at work here: run that one, or bring it back with fix-kato.sh"),
+        }
+    }
+}
+
 impl From<DocumentError> for Failure {
     fn from(error: DocumentError) -> Self {
         Self::new(Exit::Failed, error)
@@ -57,7 +68,7 @@ impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
         match &error {
             LockError::Held { .. } => Self::new(Exit::LockHeld, error)
-                .hint("wait for it, or follow it with `kato node upgrade --status`"),
+                .hint("wait for it, or follow it with `kato node upgrade --status`; `kato lock show` says whether its holder is alive"),
             LockError::Io { .. } | LockError::Folder(_) => Self::new(Exit::Preflight, error)
                 .hint("kato needs to write to its state folder; run it as root"),
         }
@@ -87,7 +98,22 @@ impl From<ModuleError> for Failure {
                 Exit::Failed,
                 "let the link point to a folder below the root".to_owned(),
             ),
-            ModuleError::Unpack(_)
+            ModuleError::Busy { .. } => (
+                Exit::Failed,
+                "wait for it or stop it, then run the same command again".to_owned(),
+            ),
+            ModuleError::NoRuntime { .. } => (
+                Exit::Failed,
+                "start the container runtime, or name it in kato.toml ([images] runtime, command), then run the same command again"
+                    .to_owned(),
+            ),
+            ModuleError::NotBack { .. } => (
+                Exit::Failed,
+                "set it right by hand and run the same command again".to_owned(),
+            ),
+            ModuleError::Command { .. }
+            | ModuleError::Undone { .. }
+            | ModuleError::Unpack(_)
             | ModuleError::Durable(_)
             | ModuleError::Note(_)
             | ModuleError::Io { .. }
@@ -107,12 +133,14 @@ impl From<BackupError> for Failure {
 
 impl From<PlatformError> for Failure {
     fn from(error: PlatformError) -> Self {
-        let verb = match &error {
-            PlatformError::Command { verb, .. } | PlatformError::Output { verb, .. } => *verb,
+        let hint = match &error {
+            PlatformError::Command { verb, .. } | PlatformError::Output { verb, .. } => format!(
+                "try the command of `[platform].{verb}`, or the one that is named above, by hand; then run the same command again"
+            ),
+            PlatformError::Refused { .. } => AGAIN.to_owned(),
+            PlatformError::Notes { .. } => FREE_SPACE.to_owned(),
         };
-        Self::new(Exit::Failed, error).hint(format!(
-            "try the command of `[platform].{verb}` by hand, then run the same command again"
-        ))
+        Self::new(Exit::Failed, error).hint(hint)
     }
 }
 

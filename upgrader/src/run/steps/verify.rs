@@ -46,8 +46,12 @@ impl Step for Verify {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        installed_files(run)?;
-        let checks = run.attempt.release.checks.clone();
+        installed_files(run).await?;
+        let mut checks = run.attempt.release.checks.clone();
+        if let Some(installed) = run.installed.as_ref().filter(|_| run.attempt.patch.is_some()) {
+            // With the patch the node still runs its release.
+            checks.extend(installed.checks.clone());
+        }
         shows(run, &checks).await?;
         Ok(Acted::Done)
     }
@@ -107,7 +111,7 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
 }
 
 /// Every module of the node is what the release installs; those latched by hand are the operator's word.
-fn installed_files(run: &Run) -> Result<(), Failure> {
+async fn installed_files(run: &Run) -> Result<(), Failure> {
     for module in modules_for(&run.attempt.release, run.node.roles()) {
         let job = run.job(module)?;
         let target = &run.attempt.release.version;
@@ -115,7 +119,7 @@ fn installed_files(run: &Run) -> Result<(), Failure> {
             .latches()
             .verdict(&module.name, target, &job.artifact.sha256)?;
         if verdict != Verdict::ByHand {
-            module::check(&job)?;
+            module::check(&job).await?;
         }
     }
     Ok(())
