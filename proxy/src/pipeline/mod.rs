@@ -36,7 +36,6 @@ mod forward;
 mod groups;
 mod idle;
 mod inside;
-mod integrity;
 mod intercept;
 mod landing;
 mod landing_small;
@@ -351,7 +350,7 @@ impl Pipeline {
         if let Err(refusal) = self.settle(&mut request) {
             return (*refusal, Counted::default());
         }
-        if let Some(page) = self.own_page(&request) {
+        if let Some(page) = self.own_page(&request, client) {
             return (page, Counted::default());
         }
         if self.is_for_token(&request) {

@@ -58,13 +58,14 @@ impl Store {
     fn latest(
         &self,
         key: &str,
-        (mut stored, taught): (Vec<StoredResponse>, Vec<Taught>),
+        (mut stored, mut taught): (Vec<StoredResponse>, Vec<Taught>),
         queued: Vec<StoredResponse>,
     ) -> Responses {
         for response in queued {
             put_variant(&mut stored, response);
         }
         self.0.doubts.mark(key, &mut stored);
+        self.0.proofs.resolve(key, &mut taught);
         Arc::new((stored, taught).into())
     }
 
