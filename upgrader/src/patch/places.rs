@@ -85,7 +85,7 @@ pub fn bases(
 
 /// The record of the release with what patches made of it: what local changes are compared with.
 pub fn patched(installed: &Installed, patches: &Patches) -> Installed {
-    let known = pristine(installed, patches);
+    let known = pristine(installed, patches, None);
     let mut record = installed.clone();
     for module in record.modules.values_mut() {
         *module = with(module, &known);
@@ -262,8 +262,6 @@ mod tests {
             entries: vec![file("a", "a1"), file("b", "b1")],
         };
         Installed {
-            safe_paths: Vec::new(),
-            owner: None,
             schema: 1,
             version: Version::new(1, 0, 0),
             release_digest: Digest::of(b"r"),
