@@ -85,7 +85,7 @@ pub fn bases(
 
 /// The record of the release with what patches made of it: what local changes are compared with.
 pub fn patched(installed: &Installed, patches: &Patches) -> Installed {
-    let known = pristine(installed, patches);
+    let known = pristine(installed, patches, None);
     let mut record = installed.clone();
     for module in record.modules.values_mut() {
         *module = with(module, &known);
