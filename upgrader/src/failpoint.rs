@@ -57,6 +57,11 @@ pub const POINTS: &[&str] = &[
     "record.latch",
     "record.settled",
     "record.attempt",
+    "restore.noted",
+    "restore.staged",
+    "restore.exchanged",
+    "restore.recorded",
+    "restore.done",
 ];
 
 /// A visit of the place `name`.

@@ -34,6 +34,7 @@ pub mod publish;
 pub mod quarantine;
 pub mod recover;
 pub mod report;
+pub mod restore;
 pub mod resume;
 pub mod run;
 pub mod self_update;

@@ -142,6 +142,11 @@ impl NodePaths {
         self.state_dir.join("staging")
     }
 
+    /// The restoration that the node is in the middle of, or that can be taken back.
+    pub fn restoration(&self) -> PathBuf {
+        self.state_dir.join("state/restore.json")
+    }
+
     /// Backups, one folder each.
     pub fn backups(&self) -> PathBuf {
         self.state_dir.join("backup")

@@ -115,6 +115,25 @@ mod as_root {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn r63_a_worker_is_retired_and_put_back_from_core() -> Result<()> {
+        let site = Site::at_one(&[]).await?;
+        let core = site.node("core")?;
+        let retired = core.ok(&[site::KATO, "node", "retire", "--node", "w1", "--json"])?;
+        let retired: Value = serde_json::from_str(&retired)?;
+        assert_eq!(
+            (&retired["node"], &retired["out_of_service"]),
+            (&"w1".into(), &true.into())
+        );
+        assert_eq!(site.status("w1")?["retired_by"], "hand");
+        let address = site.node("w1")?.address().to_string();
+        core.ok(&[site::KATO, "node", "rejoin", "--node", &address])?;
+        assert_eq!(site.status("w1")?["out_of_service"], false);
+        let unknown = core.exec(&[site::KATO, "node", "rejoin", "--node", "w9"])?;
+        assert_eq!(unknown.status.code(), Some(2), "{}", text(&unknown));
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn r34_every_node_updates_its_kato_first_and_core_goes_on_watching() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let release = two().with_upgrader(&Site::other_kato(folder.path())?, env!("CARGO_PKG_VERSION"));

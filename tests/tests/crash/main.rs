@@ -80,8 +80,19 @@ const POLICIES: &[&str] = &[
 ];
 /// The places before the machine restarts.
 const RESTART: &[&str] = &["resume.enabled"];
+/// The places of a restoration; they are killed in the area `platform`.
+const RESTORE: &[&str] = &[
+    "restore.noted",
+    "restore.staged",
+    "restore.exchanged",
+    "restore.recorded",
+    "restore.done",
+];
 /// The places of the self-update.
 const SELF_UPDATE: &[&str] = &["self_update.slot", "self_update.linked"];
+
+/// The places of patches; `tests/patch/kills.rs` kills at every visit of these and of all others that patches pass.
+const PATCHES: &[&str] = &["patch.recorded", "patch.kept", "patch.taken_out", "patch.settled"];
 
 #[test]
 fn every_place_belongs_to_a_test() {
@@ -97,6 +108,8 @@ fn every_place_belongs_to_a_test() {
         POLICIES,
         RESTART,
         SELF_UPDATE,
+        PATCHES,
+        RESTORE,
     ]
     .concat();
     let mut listed = kato_upgrader::failpoint::POINTS.to_vec();

@@ -128,7 +128,7 @@ async fn c20_a_program_that_hangs_is_ended_at_its_deadline() -> Result<()> {
     let patient = fake.platform("kubernetes", ALL)?;
     let error = empty(patient.as_ref(), 1, OnTimeout::Fail);
     let error = tokio::time::timeout(LONG, error).await?.unwrap_err();
-    assert!(matches!(error, EvacuateError::InService { .. }), "{error:?}");
+    assert!(matches!(error, EvacuateError::Unseen { .. }), "{error:?}");
     Ok(())
 }
 

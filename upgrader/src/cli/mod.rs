@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod audit;
+pub mod backup;
 pub mod customizations;
 pub mod demo;
 pub mod lock;

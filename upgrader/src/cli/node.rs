@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{
     Context,
+    backup::{self, BackupArgs, RestoreArgs},
     service::{self, RejoinArgs, RetireArgs},
 };
 use crate::{
@@ -42,6 +43,10 @@ pub enum NodeCommand {
     Version,
     /// Take a node out of service until `kato node rejoin`; an upgrade leaves it so.
     Retire(RetireArgs),
+    /// List and verify the backups that upgrades have made on this node.
+    Backup(BackupArgs),
+    /// Bring a backup back, as a whole or single paths of it; the same command again resumes.
+    Restore(RestoreArgs),
     /// Put a node back into service.
     Rejoin(RejoinArgs),
     /// Print the events of this node as JSON lines.
@@ -217,6 +222,8 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
             crate::cluster::overview::list(&load(context)?, &context.config, context.json).await
         }
         NodeCommand::Version => version(&node(context)?, context.json),
+        NodeCommand::Backup(args) => backup::run(&args, context),
+        NodeCommand::Restore(args) => backup::restore(args, context).await,
         NodeCommand::Retire(args) => service::retire(args, context).await,
         NodeCommand::Rejoin(args) => service::rejoin(args, context).await,
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,

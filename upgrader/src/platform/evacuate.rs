@@ -26,6 +26,8 @@ const SLOWEST: Duration = Duration::from_secs(2);
 const CONFIRMATIONS: u32 = 2;
 /// How many counts in a row may fail: the platform's own parts may restart while work moves.
 const BLIND: u32 = 3;
+/// How long a count may take that begins when time is up, or nearly so.
+const LAST_LOOK: Duration = Duration::from_secs(5);
 /// How long a node may take to be empty after its work was ended by force.
 const AFTER_FORCE: HumanDuration = HumanDuration::from_secs(60);
 
@@ -74,6 +76,12 @@ pub enum EvacuateError {
     /// The retire command ended well, and the node takes work.
     #[error("the platform says that the node is in service {limit} after it was retired")]
     InService {
+        /// How long it was waited for.
+        limit: HumanDuration,
+    },
+    /// Nobody could say what is on the node.
+    #[error("how much work is on the node could not be seen {limit} after it was retired")]
+    Unseen {
         /// How long it was waited for.
         limit: HumanDuration,
     },
@@ -135,9 +143,14 @@ pub async fn evacuate(
         Retired::TimeIsUp => None,
         Retired::Stopped => return Err(EvacuateError::Stopped),
     };
-    let found = match resident(platform, words).await {
-        Ok(found) => found.or(watch.last.take()).unwrap_or_default(),
-        Err(_unseen) => watch.last.take().unwrap_or_default(),
+    let found = match watch.look(deadline).await {
+        Look::Found(found) => found,
+        Look::Stopped => return Err(EvacuateError::Stopped),
+        Look::Failed(_) | Look::TimeIsUp => None,
+    };
+    let Some(found) = found.or(watch.last.take()) else {
+        let limit = rules.limit;
+        return Err(cause.map_or(EvacuateError::Unseen { limit }, Into::into));
     };
     watch.time_is_up(rules, found, cause).await
 }
@@ -145,6 +158,14 @@ pub async fn evacuate(
 /// How the retire command ended.
 enum Retired {
     Done,
+    Failed(PlatformError),
+    TimeIsUp,
+    Stopped,
+}
+
+/// How a count ended.
+enum Look {
+    Found(Option<Resident>),
     Failed(PlatformError),
     TimeIsUp,
     Stopped,
@@ -190,6 +211,15 @@ impl Watch<'_> {
         }
     }
 
+    /// Counts what is left, at most until `deadline` and a last moment.
+    async fn look(&mut self, deadline: Instant) -> Look {
+        tokio::select! {
+            found = resident(self.platform, self.words) => found.map_or_else(Look::Failed, Look::Found),
+            () = sleep_until(deadline.max(Instant::now() + LAST_LOOK)) => Look::TimeIsUp,
+            () = self.stop.cancelled() => Look::Stopped,
+        }
+    }
+
     fn hear(&mut self, found: Resident) {
         if self.last.as_ref() != Some(&found) {
             (self.tell)(&found);
@@ -205,9 +235,11 @@ impl Watch<'_> {
         let mut zeros = 0;
         let mut pause = POLL;
         loop {
-            match resident(self.platform, self.words).await {
-                Ok(None) => return Ok(Some(Emptied::Uncounted)),
-                Ok(Some(found)) => {
+            match self.look(deadline).await {
+                Look::Found(None) => return Ok(Some(Emptied::Uncounted)),
+                Look::TimeIsUp => return Ok(None),
+                Look::Stopped => return Err(EvacuateError::Stopped),
+                Look::Found(Some(found)) => {
                     self.blind = 0;
                     let is_empty = found.count == 0 && found.retired != Some(false);
                     zeros = if is_empty { zeros + 1 } else { 0 };
@@ -217,7 +249,7 @@ impl Watch<'_> {
                     pause = if is_empty { POLL } else { (pause * 2).min(SLOWEST) };
                     self.hear(found);
                 }
-                Err(error) => {
+                Look::Failed(error) => {
                     zeros = 0;
                     self.blind += 1;
                     if self.blind >= BLIND {

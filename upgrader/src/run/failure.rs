@@ -125,9 +125,22 @@ impl From<ModuleError> for Failure {
 
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
-        let hint = if error.is_disk_full() { FREE_SPACE } else { AGAIN };
-        // Nothing of the node was changed before its backup is whole.
-        Self::new(Exit::Preflight, error).hint(hint)
+        // Nothing of the node was changed before its backup is whole, or before what is restored is staged.
+        let (exit, hint) = match &error {
+            _ if error.is_disk_full() => (Exit::Preflight, FREE_SPACE),
+            _ if error.is_altered() => (
+                Exit::Trust,
+                "nothing was changed; choose another backup, `kato node backup verify` tells which are whole",
+            ),
+            BackupError::Unknown { .. } => (Exit::Usage, "`kato node backup list` shows what there is"),
+            BackupError::SecondName { .. } => (Exit::Usage, "name the folder that holds both instead"),
+            BackupError::Io { .. }
+            | BackupError::Durable(_)
+            | BackupError::Document(_)
+            | BackupError::Digest { .. }
+            | BackupError::Altered { .. } => (Exit::Preflight, AGAIN),
+        };
+        Self::new(exit, error).hint(hint)
     }
 }
 

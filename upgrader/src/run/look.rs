@@ -11,7 +11,7 @@ use super::Node;
 use crate::{
     attempt::Attempt,
     backup,
-    customizations::outlook,
+    customizations::{outlook, patched},
     exit::Failure,
     installed::Installed,
     latch::Latches,
@@ -108,7 +108,10 @@ fn local_changes(
         let verdict = facts.latches.get(&module.name);
         verdict.is_none_or(|verdict| planner::skip_reason(*verdict).is_none())
     });
-    let foreseen = outlook::foresee(&node.paths, installed, release, &modules)?;
+    let installed = installed
+        .map(|installed| patched(&node.paths, installed))
+        .transpose()?;
+    let foreseen = outlook::foresee(&node.paths, installed.as_ref(), release, &modules)?;
     facts.local_changes = outlook::summary(&foreseen, &modules);
     if node.settings.customizations.save {
         let taken = outlook::taken_away(&foreseen);
@@ -139,7 +142,8 @@ async fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Resul
         .into_iter()
         .chain(release.backup.clone())
     {
-        let here = node.paths.on_node(&path);
+        // What a module writes behind a link is saved as well.
+        let here = module::follow(&node.paths, &path).unwrap_or_else(|_outside| node.paths.on_node(&path));
         if here.symlink_metadata().is_ok() && !facts.sizes.contains_key(&path) {
             let bytes = tree::size(&here).map_err(ModuleError::io("reading", &here))?;
             facts.sizes.insert(path, bytes);

@@ -42,6 +42,7 @@ pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Resul
     refuse_unasked(&request, &start)?;
     let holder = Holder::here(&id, node.paths.root(), node.clock.now());
     let _lock = Lock::take(&node.paths.lock(), &holder).await?;
+    crate::restore::refuse_upgrade(&node.paths)?;
     let mut session = Session::open(node, request, start, id)?;
     let stop = session.stop();
     let outcome = tokio::select! {
@@ -66,6 +67,7 @@ pub async fn patches(
     let id = start.run.clone().unwrap_or_else(|| new_run_id(&node));
     let holder = Holder::here(&id, node.paths.root(), node.clock.now());
     let _lock = Lock::take(&node.paths.lock(), &holder).await?;
+    crate::restore::refuse_upgrade(&node.paths)?;
     let mut session = Session::open(node, request, start, id)?;
     let stop = session.stop();
     let outcome = tokio::select! {
@@ -85,7 +87,7 @@ pub async fn hold(node: &Node) -> Result<Lock, Failure> {
     Ok(Lock::take(&node.paths.lock(), &holder).await?)
 }
 
-pub(super) fn new_run_id(node: &Node) -> String {
+pub(crate) fn new_run_id(node: &Node) -> String {
     format!(
         "{}-{}",
         node.clock.now().strftime("%Y%m%dT%H%M%S"),

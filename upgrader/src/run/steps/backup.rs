@@ -1,17 +1,22 @@
 //! `backup`: before the first change; see [`crate::backup`].
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 
 use super::retire;
 use crate::{
-    backup::{self, Manifest},
+    backup::{self, Head},
     customizations::{
         archive::{self, Reason},
-        outlook,
+        outlook, patched,
     },
     exit::{Exit, Failure},
+    module,
     plan::node::modules_for,
     platform::{Verb, Words},
     run::{
@@ -67,24 +72,51 @@ impl Step for Backup {
             }
         }
         save_local_changes(run)?;
-        let mut what = run.plan.backup.clone();
-        let paths = &run.node.paths;
-        what.insert(below_root(run, paths.installed()));
-        what.insert(below_root(run, paths.patches()));
         let attempt = &run.attempt;
-        let now = run.node.clock.now();
-        backup::finish(&run.node.paths, &part, &what, |archive, entries| Manifest {
-            schema: backup::SCHEMA,
+        let head = Head {
             attempt: attempt.id.clone(),
+            node: run.node.id.clone(),
+            product: attempt.release.product.clone(),
             from: attempt.from.clone(),
             to: attempt.release.version.clone(),
-            time: now,
-            archive,
-            entries,
-        })?;
+            time: run.node.clock.now(),
+        };
+        let manifest = backup::finish(&run.node.paths, &part, &what(run), head)?;
+        for path in manifest.unsettled {
+            run.warn(format!(
+                "/{} changed while it was saved; its backup may be no whole file",
+                path.display()
+            ));
+        }
         retire::recheck(run).await?;
         Ok(Acted::Done)
     }
+}
+
+/// What is saved: what the release names and its modules replace, behind links as well, and the node's own records.
+fn what(run: &Run) -> BTreeSet<PathBuf> {
+    let paths = &run.node.paths;
+    let mut what = run.plan.backup.clone();
+    let below = |path: &Path| path.strip_prefix(paths.root()).map(Path::to_owned);
+    for path in &run.plan.backup {
+        // A module writes behind a link that stands in the place of its folder.
+        let behind = module::follow(paths, path).unwrap_or_else(|_outside| paths.on_node(path));
+        let root = paths
+            .root()
+            .canonicalize()
+            .unwrap_or_else(|_| paths.root().to_owned());
+        if behind != paths.on_node(path)
+            && let Ok(behind) = behind.strip_prefix(&root)
+        {
+            what.insert(Path::new("/").join(behind));
+        }
+    }
+    what.extend(
+        [paths.installed(), paths.patches()]
+            .iter()
+            .filter_map(|path| below(path).ok()),
+    );
+    what
 }
 
 /// Saves the local changes that the modules are going to take away.
@@ -97,6 +129,7 @@ fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
     else {
         return Ok(());
     };
+    let installed = &patched(&node.paths, installed)?;
     let release = &run.attempt.release;
     let modules = modules_for(release, node.roles());
     let foreseen = outlook::foresee(&node.paths, Some(installed), release, &modules)?;
@@ -113,12 +146,4 @@ fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
         run.stream.tell(EventKind::Notice { text });
     }
     Ok(())
-}
-
-/// A record of the node's state, as a path below the node's root.
-fn below_root(run: &Run, record: std::path::PathBuf) -> std::path::PathBuf {
-    match record.strip_prefix(run.node.paths.root()) {
-        Ok(below) => below.to_owned(),
-        Err(_elsewhere) => record,
-    }
 }

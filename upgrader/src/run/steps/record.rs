@@ -121,6 +121,8 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
 pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
     marker::clear(&node.paths)?;
     Latches::in_folder(node.paths.latches()).clear()?;
+    // What a restoration before this upgrade has replaced is no way back from it.
+    crate::restore::forget(&node.paths)?;
     Quarantine::lift(&node.paths, &attempt.release.version)?;
     local::after_release(&node.paths, &attempt.release, node.roles())?;
     for module in modules_for(&attempt.release, node.roles()) {
@@ -242,7 +244,12 @@ pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
         );
     }
     recover::clear(&node.paths)?;
-    backup::retain(&node.paths, node.settings.upgrade.backup_keep)?;
+    let settings = &node.settings.upgrade;
+    let retention = backup::Retention {
+        keep: settings.backup_keep,
+        max_age: settings.backup_max_age,
+    };
+    backup::retain(&node.paths, retention, node.clock.now())?;
     clean_state(node, next.as_ref())?;
     failpoint::hit("record.settled");
     match next {
@@ -256,7 +263,9 @@ pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
 /// Removes all downloads but those of the releases that come next.
 fn clean_staging(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
     let folder = node.paths.staging();
-    let releases = next.into_iter().flat_map(|next| {
+    // Also those of an upgrade that was put aside for a patch.
+    let put_aside = next.and_then(|next| next.put_aside.as_deref());
+    let releases = next.into_iter().chain(put_aside).flat_map(|next| {
         let then = next.then.iter().map(|target| &target.release);
         std::iter::once(&next.release).chain(then)
     });

@@ -180,6 +180,9 @@ pub(crate) fn failure(error: EvacuateError) -> Failure {
             "the node is back in service and nothing was changed; add capacity elsewhere, raise \
              `[upgrade].retire_timeout`, or say in `retire_on_timeout` what may happen to the work"
         }
+        EvacuateError::Unseen { .. } => {
+            "nothing was changed; ask the platform by hand how much is on the node, and why it does not answer"
+        }
         EvacuateError::InService { .. } => {
             "nothing was changed; look at what the platform says about the node, and who puts it back"
         }

@@ -1,0 +1,301 @@
+//! The backup that is taken before the first change: one archive of everything that the upgrade replaces, with a manifest
+//! of digests, and what the platform saves of its own state.
+//!
+//! `backup/<attempt>/files.tar.zst`, `manifest.json`, `platform/`. It is written as `<attempt>.part` and renamed when it is
+//! whole. A second run of the same upgrade keeps the first one's backup: by then the node may be half new. [`archive`] says
+//! what is saved of a file; [`crate::restore`] brings it back.
+//!
+//! Deliberately absent: increments, and backups on other machines.
+//!
+//! Invariants: only the owner can look into a backup (what was readable by few on the node would else be readable by all
+//! here); a backup never holds other backups.
+
+mod archive;
+mod error;
+mod extract;
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+pub use error::BackupError;
+pub use extract::Sizes;
+use jiff::Timestamp;
+use kato_shared::{Digest, durable, release::Version, settings::HumanDuration};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    document::{self, DocumentError},
+    failpoint,
+    module::tree::{self, Entry},
+    paths::NodePaths,
+};
+
+/// The version of the manifest's format.
+pub const SCHEMA: u32 = 1;
+
+/// How the folders begin in which a restoration stands beside what it replaces.
+pub const STAGING: &str = ".kato-restore-";
+
+/// What is in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this format; see [`SCHEMA`].
+    pub schema: u32,
+    /// The upgrade that it was taken for.
+    pub attempt: String,
+    /// The node that it was taken on.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// The product of the release.
+    #[serde(default)]
+    pub product: Option<String>,
+    /// The release that the node had.
+    pub from: Option<Version>,
+    /// The release that was to come.
+    pub to: Version,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// The digest of `files.tar.zst`.
+    pub archive: Digest,
+    /// What was to be saved, below the node's root; a path without an entry was not there.
+    #[serde(default)]
+    pub paths: BTreeSet<PathBuf>,
+    /// Everything in the archive; paths are below the node's root.
+    pub entries: Vec<Entry>,
+    /// What the platform has saved, below `platform/`.
+    #[serde(default)]
+    pub platform: Vec<Entry>,
+    /// Files that changed while they were read, each time that they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<PathBuf>,
+    /// Sockets, which are not saved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<PathBuf>,
+}
+
+/// Whose backup it is.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The upgrade that it is taken for.
+    pub attempt: String,
+    /// The node.
+    pub node: String,
+    /// The product of the release.
+    pub product: String,
+    /// The release that the node has.
+    pub from: Option<Version>,
+    /// The release that is to come.
+    pub to: Version,
+    /// Now.
+    pub time: Timestamp,
+}
+
+/// A whole backup on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What is in it.
+    pub manifest: Manifest,
+}
+
+impl Found {
+    /// The archive.
+    pub fn archive(&self) -> PathBuf {
+        self.folder.join("files.tar.zst")
+    }
+
+    /// What the platform has saved.
+    pub fn platform(&self) -> PathBuf {
+        self.folder.join("platform")
+    }
+
+    /// Compares everything in the backup with its manifest; gives the bytes of each of its files.
+    ///
+    /// # Errors
+    /// [`BackupError::Digest`] or [`BackupError::Altered`] with the first difference.
+    pub fn verify(&self) -> Result<Sizes, BackupError> {
+        let path = self.archive();
+        let found = tree::digest(&path).map_err(failed("reading", &path))?;
+        let expected = self.manifest.archive;
+        if found != expected {
+            return Err(BackupError::Digest {
+                path,
+                expected,
+                found,
+            });
+        }
+        let sizes = extract::read(&path, &self.manifest, |_| None)?;
+        let platform = self.platform();
+        if extract::listed(&platform)? == self.manifest.platform || self.manifest.node.is_none() {
+            // A manifest without a node is of a time when the platform's files were not listed.
+            return Ok(sizes);
+        }
+        Err(BackupError::Altered {
+            path: platform,
+            problem: "what the platform has saved is not what the manifest says",
+        })
+    }
+
+    /// Puts the entries for which `place` names a path there; their folders must be staging folders or in the archive.
+    ///
+    /// # Errors
+    /// [`BackupError`]; what was put is then incomplete.
+    pub fn extract(&self, place: impl FnMut(&Path) -> Option<PathBuf>) -> Result<(), BackupError> {
+        extract::read(&self.archive(), &self.manifest, place).map(drop)
+    }
+}
+
+/// Where the backup of an upgrade is.
+pub fn folder(paths: &NodePaths, attempt: &str) -> PathBuf {
+    paths.backups().join(attempt)
+}
+
+/// The folder that a backup is written to before it is whole; what a killed run left there is removed.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn begin(paths: &NodePaths, attempt: &str) -> Result<PathBuf, BackupError> {
+    let part = paths.backups().join(format!("{attempt}.part"));
+    tree::remove(&part).map_err(failed("removing", &part))?;
+    durable::create_folder(&part)?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o700))
+        .map_err(failed("setting the mode of", &part))?;
+    Ok(part)
+}
+
+/// Writes the archive and the manifest of `what`, paths below the node's root, into `part`, and makes the backup whole.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn finish(
+    paths: &NodePaths,
+    part: &Path,
+    what: &BTreeSet<PathBuf>,
+    head: Head,
+) -> Result<Manifest, BackupError> {
+    let file = part.join("files.tar.zst");
+    let (archive, written) = archive::write(paths.root(), what, paths.state_dir(), &file)?;
+    failpoint::hit("backup.archive");
+    let manifest = Manifest {
+        schema: SCHEMA,
+        attempt: head.attempt,
+        node: Some(head.node),
+        product: Some(head.product),
+        from: head.from,
+        to: head.to,
+        time: head.time,
+        archive,
+        paths: what
+            .iter()
+            .map(|path| path.strip_prefix("/").unwrap_or(path).to_owned())
+            .collect(),
+        entries: written.entries,
+        platform: extract::listed(&part.join("platform"))?,
+        unsettled: written.unsettled,
+        skipped: written.skipped,
+    };
+    durable::write_json(&part.join("manifest.json"), &manifest, 0o600)?;
+    failpoint::hit("backup.manifest");
+    durable::rename(part, &folder(paths, &manifest.attempt))?;
+    failpoint::hit("backup.committed");
+    Ok(manifest)
+}
+
+/// All whole backups of the node, the newest first. Folders that are not ours, or damaged, are left out.
+pub fn all(paths: &NodePaths) -> Vec<Found> {
+    let Ok(listing) = fs::read_dir(paths.backups()) else {
+        return Vec::new();
+    };
+    let mut found: Vec<_> = listing
+        .flatten()
+        .map(|item| item.path())
+        .filter(|folder| folder.extension().is_none_or(|end| end != "part"))
+        .filter_map(|folder| {
+            let manifest = manifest(&folder).ok().flatten()?;
+            Some(Found { folder, manifest })
+        })
+        .collect();
+    found.sort_by_key(|backup| std::cmp::Reverse(backup.manifest.time));
+    found
+}
+
+fn manifest(folder: &Path) -> Result<Option<Manifest>, DocumentError> {
+    document::read(&folder.join("manifest.json"), "the manifest of a backup")
+}
+
+/// The backup called `name`: its id, the path of its folder, or `latest`.
+///
+/// # Errors
+/// [`BackupError::Unknown`] with those that there are.
+pub fn named(paths: &NodePaths, name: &str) -> Result<Found, BackupError> {
+    let all = all(paths);
+    if name == "latest"
+        && let Some(newest) = all.first()
+    {
+        return Ok(newest.clone());
+    }
+    if name.contains('/')
+        && let Some(manifest) = manifest(Path::new(name))?
+    {
+        let folder = name.into();
+        return Ok(Found { folder, manifest });
+    }
+    all.iter()
+        .find(|backup| backup.manifest.attempt == name)
+        .cloned()
+        .ok_or_else(|| BackupError::Unknown {
+            name: name.to_owned(),
+            known: all.iter().map(|backup| backup.manifest.attempt.clone()).collect(),
+        })
+}
+
+/// How many backups stay, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// At most so many, at least one.
+    pub keep: u32,
+    /// None that is older, but for the newest.
+    pub max_age: Option<HumanDuration>,
+}
+
+/// Removes all but the newest backups, as `retention` says at the time `now`, and everything that is not whole.
+///
+/// # Errors
+/// [`BackupError::Io`].
+pub fn retain(paths: &NodePaths, retention: Retention, now: Timestamp) -> Result<(), BackupError> {
+    let Ok(listing) = fs::read_dir(paths.backups()) else {
+        return Ok(());
+    };
+    for part in listing.flatten().map(|item| item.path()) {
+        if part.extension().is_some_and(|end| end == "part") {
+            tree::remove(&part).map_err(failed("removing", &part))?;
+        }
+    }
+    let keep = usize::try_from(retention.keep.max(1)).unwrap_or(usize::MAX);
+    let is_old = |backup: &Found| {
+        let age = u64::try_from(now.duration_since(backup.manifest.time).as_secs()).unwrap_or(0);
+        retention.max_age.is_some_and(|limit| age > limit.get().as_secs())
+    };
+    for (at, backup) in all(paths).iter().enumerate().skip(1) {
+        if at >= keep || is_old(backup) {
+            tree::remove(&backup.folder).map_err(failed("removing", &backup.folder))?;
+        }
+    }
+    Ok(())
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BackupError + 'a {
+    move |source| BackupError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

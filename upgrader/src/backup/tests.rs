@@ -1,0 +1,200 @@
+use std::{
+    fs::File,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+};
+
+use super::*;
+
+fn node() -> (tempfile::TempDir, NodePaths) {
+    let root = tempfile::tempdir().unwrap();
+    let paths = NodePaths::new(root.path(), Path::new("/var/kato"));
+    fs::create_dir_all(root.path().join("s/etc/d")).unwrap();
+    durable::write(&root.path().join("s/etc/d/a"), b"content", 0o640).unwrap();
+    durable::symlink(Path::new("etc"), &root.path().join("s/link")).unwrap();
+    (root, paths)
+}
+
+fn take(paths: &NodePaths, attempt: &str, second: i64, what: &[&str]) -> Manifest {
+    let part = begin(paths, attempt).unwrap();
+    let head = Head {
+        attempt: attempt.into(),
+        node: "n1".into(),
+        product: "demo".into(),
+        from: None,
+        to: Version::new(2, 0, 0),
+        time: Timestamp::from_second(second).unwrap(),
+    };
+    let what = what.iter().map(PathBuf::from).collect();
+    finish(paths, &part, &what, head).unwrap()
+}
+
+const ALL: &[&str] = &["/s/etc", "/s/link", "/s/missing"];
+
+/// Restores everything of the backup below `into` and gives where its root is.
+fn restored(backup: &Found, into: &Path) -> PathBuf {
+    let staging = into.join(format!("{STAGING}test"));
+    fs::create_dir(&staging).unwrap();
+    for parent in ["s", "var"] {
+        fs::create_dir(staging.join(parent)).unwrap();
+    }
+    backup
+        .extract(|path| {
+            let rest = path.strip_prefix("s").ok()?;
+            let mut parts = rest.components();
+            let first = parts.next()?;
+            Some(staging.join(first).join(parts.as_path()).components().collect())
+        })
+        .unwrap();
+    staging
+}
+
+#[test]
+fn r39_a_backup_holds_what_its_manifest_says_and_old_ones_go() {
+    let (root, paths) = node();
+    let manifest = take(&paths, "one", 1, ALL);
+    let backup = named(&paths, "one").unwrap();
+    backup.verify().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(&folder(&paths, "one")), mode(&backup.archive())),
+        (0o700, 0o600)
+    );
+    let names: Vec<_> = manifest
+        .entries
+        .iter()
+        .map(|entry| entry.path.to_str().unwrap())
+        .collect();
+    assert_eq!(names, ["s/etc", "s/etc/d", "s/etc/d/a", "s/link"]);
+    assert!(manifest.paths.contains(Path::new("s/missing")));
+    let into = tempfile::tempdir().unwrap();
+    let found = restored(&backup, into.path());
+    assert_eq!(
+        tree::scan(&found.join("etc")).unwrap(),
+        tree::scan(&root.path().join("s/etc")).unwrap()
+    );
+
+    take(&paths, "two", 2, ALL);
+    take(&paths, "three", 3, ALL);
+    begin(&paths, "killed").unwrap();
+    let left = || {
+        let all = all(&paths);
+        all.into_iter()
+            .map(|backup| backup.manifest.attempt)
+            .collect::<Vec<_>>()
+    };
+    let now = Timestamp::from_second(1000).unwrap();
+    let by_count = Retention {
+        keep: 2,
+        max_age: None,
+    };
+    retain(&paths, by_count, now).unwrap();
+    assert_eq!(left(), ["three", "two"]);
+    assert!(!paths.backups().join("killed.part").exists());
+    let by_age = Retention {
+        keep: 9,
+        max_age: Some(HumanDuration::from_secs(10)),
+    };
+    retain(&paths, by_age, now).unwrap();
+    assert_eq!(left(), ["three"], "the newest stays, however old it is");
+    assert!(matches!(
+        named(&paths, "one").unwrap_err(),
+        BackupError::Unknown { known, .. } if known == ["three"]
+    ));
+}
+
+#[test]
+fn r39_attributes_owners_second_names_holes_and_pipes_come_back() {
+    let (root, paths) = node();
+    let at = |name: &str| root.path().join("s/etc").join(name);
+    fs::hard_link(at("d/a"), at("second")).unwrap();
+    let sparse = File::create_new(at("sparse")).unwrap();
+    sparse.set_len(9 * 1024 * 1024).unwrap();
+    sparse.write_all_at(b"end", 9 * 1024 * 1024 - 3).unwrap();
+    let pipe = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, pipe, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    let none = rustix::fs::XattrFlags::empty();
+    let has_attributes = rustix::fs::lsetxattr(at("d/a"), "user.note", b"x\0y", none).is_ok();
+    let is_root = std::os::unix::fs::lchown(at("d"), Some(12), Some(34)).is_ok();
+
+    let manifest = take(&paths, "one", 1, ALL);
+    assert_eq!(manifest.skipped, [PathBuf::from("s/etc/socket")]);
+    assert!(manifest.unsettled.is_empty());
+    let backup = named(&paths, "latest").unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let found = restored(&backup, into.path()).join("etc");
+    let look = |path: &Path| fs::symlink_metadata(path).unwrap();
+    assert_eq!(look(&found.join("second")).ino(), look(&found.join("d/a")).ino());
+    let (was, is) = (look(&at("sparse")), look(&found.join("sparse")));
+    assert_eq!((is.len(), is.mtime()), (was.len(), was.mtime()));
+    assert!(is.blocks() * 512 < 1024 * 1024, "{} blocks", is.blocks());
+    assert_eq!(
+        tree::digest(&found.join("sparse")).unwrap(),
+        tree::digest(&at("sparse")).unwrap()
+    );
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(
+        &look(&found.join("pipe")).file_type()
+    ));
+    if has_attributes {
+        let found = archive::attributes(&found.join("d/a")).unwrap();
+        assert!(
+            found.contains(&("user.note".into(), b"x\0y".to_vec())),
+            "{found:?}"
+        );
+    }
+    if is_root {
+        let d = look(&found.join("d"));
+        assert_eq!((d.uid(), d.gid()), (12, 34));
+    }
+}
+
+#[test]
+fn r39_a_file_that_cannot_be_read_is_an_error_that_names_it() {
+    // Its first page is not mapped, so that even root reads nothing.
+    let paths = NodePaths::new(Path::new("/proc/self"), Path::new("/var/kato"));
+    let folder = tempfile::tempdir().unwrap();
+    let what = [PathBuf::from("/mem")].into();
+    let error = archive::write(
+        paths.root(),
+        &what,
+        Path::new("/none"),
+        &folder.path().join("archive"),
+    )
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("saving `/proc/self/mem` failed"),
+        "{error}"
+    );
+}
+
+#[test]
+fn r39_backups_are_not_in_backups() {
+    let (_root, paths) = node();
+    durable::create_folder(&paths.state_dir().join("state")).unwrap();
+    durable::write(&paths.installed(), b"{}", 0o644).unwrap();
+    take(&paths, "one", 1, ALL);
+    let manifest = take(&paths, "two", 2, &["/var", "/var/kato/state/installed.json"]);
+    let names: Vec<_> = manifest
+        .entries
+        .iter()
+        .map(|entry| entry.path.to_str().unwrap())
+        .collect();
+    assert_eq!(names, ["var", "var/kato/state/installed.json"]);
+}
+
+#[test]
+fn r39_a_backup_that_was_altered_is_found_out() {
+    let (_root, paths) = node();
+    take(&paths, "one", 1, ALL);
+    let backup = named(&paths, "one").unwrap();
+    let mut manifest = backup.manifest.clone();
+    manifest.entries.pop();
+    let other = Found {
+        manifest,
+        ..backup.clone()
+    };
+    assert!(matches!(other.verify().unwrap_err(), BackupError::Altered { .. }));
+    let archive = fs::read(backup.archive()).unwrap();
+    durable::write(&backup.archive(), &archive[..archive.len() - 1], 0o600).unwrap();
+    assert!(matches!(backup.verify().unwrap_err(), BackupError::Digest { .. }));
+}

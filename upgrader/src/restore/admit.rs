@@ -1,0 +1,153 @@
+//! What must be so before a restoration begins: it is the right backup, everything it needs is here, and there is room.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::anyhow;
+
+use super::{Request, Restoration, find};
+use crate::{
+    attempt::Attempt,
+    backup::{Found, Sizes},
+    exit::{Exit, Failure},
+    module::tree::Kind,
+    report::terminal,
+    run::Node,
+    space::{self, Need},
+};
+
+/// The backup and what is done with it: what was begun, when it is that one.
+pub(super) fn chosen(
+    node: &Node,
+    request: &Request,
+    begun: Option<Restoration>,
+) -> Result<(Found, Restoration), Failure> {
+    let paths = &node.paths;
+    let name = match (&request.backup, &begun) {
+        (Some(name), _) => name.clone(),
+        (None, Some(begun)) => begun.folder.display().to_string(),
+        (None, None) => {
+            let problem = anyhow!("which backup is to be restored?");
+            return Err(Failure::new(Exit::Usage, problem).hint("`kato node backup list` shows them"));
+        }
+    };
+    let backup = find(paths, &name)?;
+    match begun {
+        Some(begun) if begun.backup == backup.manifest.attempt => Ok((backup, begun)),
+        Some(other) => {
+            let problem = anyhow!("the restoration of {} is not complete", other.backup);
+            Err(Failure::new(Exit::Preflight, problem).hint(format!(
+                "finish it with `kato node restore {}`, or take it back with `kato node restore --undo`",
+                other.backup
+            )))
+        }
+        None => {
+            admit(node, &backup, request)?;
+            let restoration = Restoration::plan(paths, &backup, &request.only, node.clock.now())?;
+            dangling(&backup, &restoration, request.force)?;
+            Ok((backup, restoration))
+        }
+    }
+}
+
+/// Whether the backup may be restored here.
+fn admit(node: &Node, backup: &Found, request: &Request) -> Result<(), Failure> {
+    let manifest = &backup.manifest;
+    let attempt = Attempt::load(&node.paths)?;
+    if !request.only.is_empty() && attempt.as_ref().is_some_and(|attempt| attempt.begun) {
+        let problem = anyhow!(
+            "the node is in the middle of an upgrade; single paths would be restored into half a release"
+        );
+        return Err(Failure::new(Exit::Preflight, problem)
+            .hint("finish the upgrade with `kato node upgrade`, or restore the whole backup"));
+    }
+    let product = attempt.map(|attempt| attempt.release.product);
+    let wrong = match (&manifest.node, &manifest.product, &product) {
+        (Some(other), _, _) if *other != node.id => {
+            format!("was taken on the node `{other}`, and this is `{}`", node.id)
+        }
+        (_, Some(other), Some(own)) if other != own => {
+            format!("is of the product `{other}`, and this node has `{own}`")
+        }
+        (None, _, _) => "does not say which node it was taken on".into(),
+        _ => return Ok(()),
+    };
+    let problem = anyhow!("the backup {} {wrong}", manifest.attempt);
+    if request.force {
+        terminal::say(&format!("warning: {problem}"));
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Preflight, problem)
+        .hint("nothing was changed; `--force` restores it all the same"))
+}
+
+/// A link that would lead nowhere is the version of a module that is not on the node any more.
+fn dangling(backup: &Found, restoration: &Restoration, force: bool) -> Result<(), Failure> {
+    let saved: BTreeMap<&Path, &Kind> = backup
+        .manifest
+        .entries
+        .iter()
+        .map(|entry| (entry.path.as_path(), &entry.kind))
+        .collect();
+    for unit in &restoration.units {
+        let Some(Kind::Link { to }) = saved.get(unit.below.as_path()) else {
+            continue;
+        };
+        let target = plain(&unit.path.parent().unwrap_or(Path::new("/")).join(to));
+        let comes_back = restoration
+            .units
+            .iter()
+            .any(|other| other.saved && target.starts_with(&other.path));
+        // A link that led nowhere before is as it was.
+        if !comes_back && target.symlink_metadata().is_err() && !force {
+            let problem = anyhow!(
+                "`{}` would lead to `{}`, which is not on this node any more",
+                unit.path.display(),
+                target.display()
+            );
+            return Err(Failure::new(Exit::Preflight, problem).hint(format!(
+                "nothing was changed; bring that folder back first, or say `--force` and then run `kato node upgrade --force` to install {} again",
+                backup.manifest.from.as_ref().map_or_else(|| "a release".into(), ToString::to_string)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The path without `..`, as far as names tell.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        if part == std::path::Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(part);
+        }
+    }
+    plain
+}
+
+/// Whether everything can be staged, mount by mount; `sizes` are those of the backup's files.
+pub(super) fn room(sizes: &Sizes, restoration: &Restoration) -> Result<(), Failure> {
+    let need = |unit: &super::Unit| Need {
+        path: unit.path.parent().unwrap_or(Path::new("/")).to_owned(),
+        bytes: sizes
+            .iter()
+            .filter(|(path, _)| path.starts_with(&unit.below))
+            .map(|(_, bytes)| bytes)
+            .sum(),
+        purpose: "restored files",
+    };
+    let needs: Vec<_> = restoration.units.iter().map(need).collect();
+    let mut mounts = Vec::new();
+    for need in &needs {
+        let mount = space::mount_of(&need.path).map_err(|error| Failure::new(Exit::Preflight, error))?;
+        mounts.push((need, mount));
+    }
+    space::judge(mounts).map_err(|short| {
+        Failure::new(Exit::Preflight, short)
+            .hint("nothing was changed; free space there, then run the same command again")
+    })
+}
