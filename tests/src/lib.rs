@@ -3,6 +3,7 @@
 //! | Module | Gives |
 //! |---|---|
 //! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
+//! | [`authority`] | certificates for servers, by an authority of the test's own |
 //! | [`command`] | child processes with a deadline and their whole output |
 //! | [`binaries`] | the programs that this workspace builds |
 //! | [`faulty`] | a file system with I/O errors, by FUSE |
@@ -22,6 +23,7 @@
 //!
 //! Deliberately absent: mocks of our own programs. What is tested here are the real binaries.
 
+pub mod authority;
 pub mod binaries;
 pub mod client;
 pub mod command;

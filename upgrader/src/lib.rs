@@ -10,6 +10,7 @@ pub mod audit;
 pub mod backup;
 pub mod cli;
 pub mod cluster;
+pub mod customizations;
 pub mod demo;
 pub mod document;
 pub mod exit;

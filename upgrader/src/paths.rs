@@ -147,6 +147,16 @@ impl NodePaths {
         self.state_dir.join("backup")
     }
 
+    /// Archives of the installed release, from which its files can be read as they were.
+    pub fn pristine(&self) -> PathBuf {
+        self.state_dir.join("pristine")
+    }
+
+    /// Saved local changes, one folder each.
+    pub fn customizations(&self) -> PathBuf {
+        self.state_dir.join("customizations")
+    }
+
     /// The `.deb` files of what is installed, a folder for each module: what the next upgrade goes back with.
     pub fn packages(&self) -> PathBuf {
         self.state_dir.join("packages")

@@ -8,6 +8,7 @@ use kato_shared::{
     release::{Graph, PatchList, Release, Version, layout},
     trust::TrustedRepository,
 };
+use url::Url;
 
 use crate::{
     exit::{Exit, Failure},
@@ -39,6 +40,11 @@ pub trait Source: Send + Sync {
 
     /// The document of the patch `id` and its digest.
     async fn patch(&self, id: u32) -> Result<(Release, Digest), Failure>;
+
+    /// Whether the host of `url` can be reached by the way that files come.
+    async fn reach(&self, _url: &Url) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Puts a file into `staging` under its digest, verified; `progress` is told bytes and size.
     async fn fetch(
@@ -89,6 +95,10 @@ impl Source for TrustedSource {
             .target(&layout::patch(id))
             .map_err(trust_failure)?;
         Ok((document, file.digest))
+    }
+
+    async fn reach(&self, url: &Url) -> Result<(), Failure> {
+        Ok(self.fetcher.reach(url).await?)
     }
 
     async fn fetch(

@@ -7,6 +7,7 @@
 mod back;
 mod drive;
 mod kato;
+mod policies;
 mod site;
 
 use anyhow::Result;
@@ -68,6 +69,15 @@ const BACK: &[&str] = &[
     "undo.cleaned",
     "rollback.recorded",
 ];
+/// The places of the policies that have no folder of their own, forward and back.
+const POLICIES: &[&str] = &[
+    "package.configured",
+    "package.installed",
+    "image.pulled",
+    "image.tagged",
+    "exec.acted",
+    "undo.acted",
+];
 /// The places before the machine restarts.
 const RESTART: &[&str] = &["resume.enabled"];
 /// The places of the self-update.
@@ -87,6 +97,7 @@ fn every_place_belongs_to_a_test() {
         OVERLAY,
         AFTER,
         BACK,
+        POLICIES,
         RESTART,
         SELF_UPDATE,
         PATCHES,

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod audit;
+pub mod customizations;
 pub mod demo;
 pub mod lock;
 pub mod node;
@@ -64,6 +65,9 @@ pub enum Command {
     Patch(patch::PatchArgs),
     /// The cache on Core.
     Cache(prepare::CacheArgs),
+    /// List, save, compare and put back what was changed on this node.
+    #[command(alias = "customisations")]
+    Customizations(customizations::CustomizationsArgs),
     /// The locks of this node.
     Lock(lock::LockArgs),
     /// What was done to this node, by whom.
@@ -123,10 +127,11 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
-        Command::Node(args) => node::run(args, context).await,
+        Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Patch(args) => Box::pin(patch::run(args, context)).await,
         Command::Cache(args) => prepare::run(args, context).await,
+        Command::Customizations(args) => customizations::run(args, context).await,
         Command::Lock(args) => lock::run(&args, context).await,
         Command::Audit(args) => audit::run(&args, context),
         Command::Release(args) => release::run(*args, context).await,

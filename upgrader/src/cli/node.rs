@@ -14,13 +14,12 @@ use crate::{
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
-    journal::Record,
-    jsonl,
     report::terminal,
     run::{
         Node, detach, follow, status,
         upgrade::{self, Start},
     },
+    self_update,
     settings::Settings,
 };
 
@@ -221,10 +220,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::Retire(args) => service::retire(args, context).await,
         NodeCommand::Rejoin(args) => service::rejoin(args, context).await,
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
-        NodeCommand::SelfTest { journal } => {
-            jsonl::read::<Record>(&journal)?;
-            Ok(Exit::Done)
-        }
+        NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {
             for name in failpoint::POINTS {
                 terminal::data(name);

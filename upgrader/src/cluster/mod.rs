@@ -12,6 +12,7 @@
 //! Invariants: nothing is changed on any node before all nodes passed preflight and hold all that they need, verified; after the
 //! first failure no further node is touched; a node counts as upgraded only when it was asked and said so.
 
+pub mod alone;
 mod call;
 pub mod connect;
 pub mod drive;

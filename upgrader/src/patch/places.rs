@@ -182,6 +182,7 @@ fn under(
             version: None,
             sha256: installed.release_digest,
             dest: None,
+            install: None,
             entries: Vec::new(),
         };
     };
@@ -198,6 +199,7 @@ fn under(
         version: Some(installed.version.to_string()),
         sha256: installed.release_digest,
         dest: Some(dest.to_owned()),
+        install: None,
         entries: below(dest, known)
             .filter(|entry| is_brought(entry) || was_brought(entry))
             .collect(),
@@ -231,6 +233,7 @@ mod tests {
             version: None,
             sha256: Digest::of(b"etc"),
             dest: Some("/s/etc".into()),
+            install: None,
             entries: vec![file("a", "a1"), file("b", "b1")],
         };
         Installed {
@@ -241,6 +244,8 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
             modules: [("etc".to_owned(), etc)].into(),
             checks: Vec::new(),
+            safe_paths: Vec::new(),
+            owner: None,
         }
     }
 

@@ -231,6 +231,7 @@ fn module_of(module: &ModuleText, text: &Description) -> Result<Module, String> 
         unpacked_size: 0,
         bytes: module.bytes.map_or(0, ByteSize::bytes),
         files: Vec::new(),
+        conffiles: module.conffiles.clone(),
         restart: module.restart.clone(),
         recovery: module.recovery,
         reversible: module.reversible,

@@ -49,6 +49,9 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
         (Some(from), None) => writeln!(text, "{}: {from} → {}", plan.node, plan.to)?,
         (None, _) => writeln!(text, "{}: installs {}", plan.node, plan.to)?,
     }
+    if plan.channel != "stable" {
+        writeln!(text, "  channel    {}", plan.channel)?;
+    }
     writeln!(text, "  roles      {}", plan.roles.join(", "))?;
     writeln!(text, "  download   {}", bytes(plan.download_bytes))?;
     if let Some(role) = &plan.retire {
@@ -67,6 +70,9 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
             |reason| format!("skipped: {reason}"),
         );
         writeln!(text, "  module     {} {version}  {what}", module.name)?;
+    }
+    for line in super::customizations::outlook_lines(&plan.local_changes) {
+        writeln!(text, "  {line}")?;
     }
     for name in &plan.dropped {
         writeln!(text, "  stays      {name}, which the release has no more")?;

@@ -1,5 +1,6 @@
 //! A run from the choice of the release to its last event. It may be about several releases, one after the other.
 
+mod alone;
 mod audited;
 mod back;
 mod patch;
@@ -26,6 +27,7 @@ use crate::{
     attempt::{Attempt, Target},
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
+    fetch,
     installed::Installed,
     journal::{Act, Journal},
     marker,
@@ -36,6 +38,7 @@ use crate::{
     report::{self, Output, terminal},
     resume::{self, ResumeUnit},
     source::Source,
+    space::reserve,
 };
 
 /// A failure before the first step.
@@ -156,6 +159,7 @@ impl Session {
             let with_patches = self.with_patches(targets, attempt.as_ref(), installed.as_ref());
             targets = with_patches.await.map_err(early)?;
             self.admit(&targets).map_err(early)?;
+            Box::pin(self.core_waits(&targets)).await.map_err(early)?;
         }
         self.to = targets
             .last()
@@ -212,9 +216,9 @@ impl Session {
             .map_err(early)?;
         if self.request.plan_only {
             show_plans(&plans, self.request.json);
-            return Ok((Ending::Declined, installed));
+            return Ok((Ending::Shown, installed));
         }
-        if !self.confirmed(&plans) {
+        if !self.confirmed(&plans).await {
             return Ok((Ending::Declined, installed));
         }
         if !self.start.kato_alone {
@@ -321,13 +325,17 @@ impl Session {
     }
 
     /// Shows the plans and asks, unless that was answered before.
-    fn confirmed(&self, plans: &[NodePlan]) -> bool {
+    async fn confirmed(&self, plans: &[NodePlan]) -> bool {
         let request = &self.request;
         if request.skip_confirmation || request.resume || request.download_only || self.begun {
             return true;
         }
         terminal::say(&report::plan::way(plans));
-        terminal::confirm("Upgrade this node?")
+        let is_yes = terminal::ask("Upgrade this node?").await;
+        if !is_yes {
+            terminal::say("nothing was changed");
+        }
+        is_yes
     }
 
     /// The end of the run, however it came: what we took out of service is back, and the last event is written.
@@ -337,7 +345,8 @@ impl Session {
     pub(super) async fn finish(mut self, outcome: Result<Ending, Stopped>) -> Result<Exit, Failure> {
         let (exit, error) = match &outcome {
             Ok(Ending::Rebooting) => (Exit::TryAgain, None),
-            Ok(Ending::Done | Ending::Declined) => (Exit::Done, None),
+            Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
+            Ok(Ending::Declined) => (Exit::Declined, None),
             Err(stopped) => {
                 if let Err(failure) = retire::rejoin(&self.node, &Words::default()).await {
                     let text = terminal::describe(&failure);
@@ -347,6 +356,7 @@ impl Session {
             }
         };
         let goes_on = self.unit_after(exit).await;
+        self.give_space_back();
         self.audit_end(&outcome);
         let version = self.version.take();
         self.tell(EventKind::RunFinished { exit, version, error });
@@ -360,6 +370,15 @@ impl Session {
             notifier.close().await;
         }
         ending::exit(outcome, goes_on)
+    }
+
+    /// What was held for steps that did not come about.
+    fn give_space_back(&mut self) {
+        fetch::give_back(&self.node.paths.staging());
+        if let Err(error) = reserve::give_all(&self.node.paths) {
+            let text = format!("held space: {}", Chain(&error));
+            self.tell(EventKind::Warning { text });
+        }
     }
 
     /// The unit that goes on after a restart of the machine stays only while there is something to go on with; gives

@@ -1,14 +1,22 @@
 //! `backup`: before the first change; see [`crate::backup`].
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::retire;
 use crate::{
     backup::{self, Manifest},
+    customizations::{
+        archive::{self, Reason},
+        outlook,
+    },
     exit::{Exit, Failure},
+    plan::node::modules_for,
     platform::{Verb, Words},
     run::{
         Run,
+        event::EventKind,
         step::{Acted, Need, Step},
     },
 };
@@ -58,6 +66,7 @@ impl Step for Backup {
                 return Err(failure);
             }
         }
+        save_local_changes(run)?;
         let mut what = run.plan.backup.clone();
         let paths = &run.node.paths;
         what.insert(below_root(run, paths.installed()));
@@ -76,6 +85,34 @@ impl Step for Backup {
         retire::recheck(run).await?;
         Ok(Acted::Done)
     }
+}
+
+/// Saves the local changes that the modules are going to take away.
+fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
+    let node = Arc::clone(&run.node);
+    let Some(installed) = run
+        .installed
+        .as_ref()
+        .filter(|_| node.settings.customizations.save)
+    else {
+        return Ok(());
+    };
+    let release = &run.attempt.release;
+    let modules = modules_for(release, node.roles());
+    let foreseen = outlook::foresee(&node.paths, Some(installed), release, &modules)?;
+    let (id, now) = (run.attempt.id.as_str(), node.clock.now());
+    let changes = outlook::taken_away(&foreseen);
+    let saved = archive::save(&node.paths, installed, &changes, (id, Reason::Upgrade, now))?;
+    archive::retain(&node.paths, node.settings.customizations.keep)?;
+    if let Some(saved) = saved {
+        let text = format!(
+            "{} local changes that the upgrade takes away are saved as {}; `kato customizations reapply` puts them back",
+            saved.files.len(),
+            saved.id
+        );
+        run.stream.tell(EventKind::Notice { text });
+    }
+    Ok(())
 }
 
 /// A record of the node's state, as a path below the node's root.

@@ -20,6 +20,7 @@ use super::restart;
 use crate::{
     attempt::Attempt,
     backup,
+    customizations::pristine,
     exit::Failure,
     failpoint,
     installed::{self, Installed, InstalledModule},
@@ -72,6 +73,11 @@ impl Step for Record {
             attempt: run.attempt.id.clone(),
             time: run.node.clock.now(),
             modules,
+            safe_paths: release.safe_paths.clone(),
+            owner: Some((
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            )),
             checks: release.checks.clone(),
         };
         durable::write_json(&run.node.paths.installed(), &record, 0o644)?;
@@ -100,6 +106,7 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
         version: module.version.clone(),
         sha256: job.artifact.sha256,
         dest: module.install.dest().map(Path::to_owned),
+        install: Some(module.install.clone()),
         entries: match module.install.dest() {
             Some(_) => noted.map_or_else(listed, |work| work.entries),
             None => Vec::new(),
@@ -227,6 +234,13 @@ pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
 /// [`Failure`] with the first thing that cannot be removed.
 pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
     undo::forget(&node.paths)?;
+    if let Some(installed) = Installed::load(&node.paths)? {
+        pristine::keep(
+            &node.paths,
+            &installed,
+            node.settings.customizations.pristine.bytes(),
+        );
+    }
     recover::clear(&node.paths)?;
     backup::retain(&node.paths, node.settings.upgrade.backup_keep)?;
     clean_state(node, next.as_ref())?;
