@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, SHA512};
 use serde::{Deserialize, Serialize};
 
 /// A SHA-256 digest. Displays as `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor digests).
@@ -142,6 +142,11 @@ impl OtherHasher {
     /// SHA-512.
     pub fn sha512() -> Self {
         Self(Context::new(&SHA512))
+    }
+
+    /// SHA-384.
+    pub fn sha384() -> Self {
+        Self(Context::new(&SHA384))
     }
 
     /// SHA-1, which finds damage and no malice.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
 //! | [`authority`] | certificates for servers, by an authority of the test's own |
+//! | [`archive`] | a signed Debian archive for an origin, and apt with settings of its own |
 //! | [`command`] | child processes with a deadline and their whole output |
 //! | [`binaries`] | the programs that this workspace builds |
 //! | [`faulty`] | a file system with I/O errors, by FUSE |
@@ -23,6 +24,7 @@
 //!
 //! Deliberately absent: mocks of our own programs. What is tested here are the real binaries.
 
+pub mod archive;
 pub mod authority;
 pub mod binaries;
 pub mod client;
@@ -35,6 +37,7 @@ pub mod origin;
 pub mod proxy;
 pub mod registry;
 pub mod releases;
+pub mod runtime;
 pub mod static_server;
 pub mod toxics;
 pub mod wait;

@@ -77,10 +77,25 @@ fn this_machine(server: &Url) -> Machine {
     let npmrc = ["/etc/npmrc".to_owned(), format!("{home}/.npmrc")].map(|path| read(Path::new(&path)));
     Machine {
         variables: variables.collect(),
+        apt_settings: apt_settings(),
+        own_registries: Some(format!("{home}/.config/containers/registries.conf"))
+            .filter(|path| Path::new(path).exists()),
         npmrc: npmrc.join("\n"),
         trusted: BUNDLES.map(|path| read(Path::new(path))).concat(),
         suites: suites(&apt_sources(), server),
     }
+}
+
+/// All of apt's settings, in any order: only whether something stands in them is looked at.
+fn apt_settings() -> String {
+    let entries = fs::read_dir("/etc/apt/apt.conf.d")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let parts = entries.map(|entry| read(&entry.path()));
+    parts.fold(read(Path::new("/etc/apt/apt.conf")), |all, part| {
+        all + "\n" + &part
+    })
 }
 
 /// All of apt's sources, with an empty line between files.

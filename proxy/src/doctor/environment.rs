@@ -5,7 +5,7 @@ use url::Url;
 use super::Check;
 
 /// The variables that are looked at.
-pub const VARIABLES: [&str; 12] = [
+pub const VARIABLES: [&str; 18] = [
     "http_proxy",
     "HTTP_PROXY",
     "https_proxy",
@@ -18,6 +18,12 @@ pub const VARIABLES: [&str; 12] = [
     "NODE_EXTRA_CA_CERTS",
     "PIP_INDEX_URL",
     "npm_config_registry",
+    "PIP_PROXY",
+    "PIP_CERT",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX_URL",
+    "CARGO_HTTP_PROXY",
+    "CARGO_HTTP_CAINFO",
 ];
 
 /// What is wrong with the environment for clients of `server`; `variable` gives values that are not empty. `npmrc` is the text of
@@ -83,6 +89,16 @@ fn certificates(variable: &impl Fn(&str) -> Option<String>, npmrc: &str) -> Vec<
         let hint = "put the certificate into that file, or unset it";
         checks.push(Check::warning("REQUESTS_CA_BUNDLE", said, hint));
     }
+    for (name, client) in [("PIP_CERT", "pip"), ("CARGO_HTTP_CAINFO", "cargo")] {
+        if let Some(bundle) = variable(name) {
+            let said = format!("{bundle} is all that {client} trusts, whatever the system's list says");
+            checks.push(Check::warning(
+                name,
+                said,
+                "put the certificate into that file, or unset it",
+            ));
+        }
+    }
     let has_cafile = npmrc.lines().any(|line| line.trim_start().starts_with("cafile"));
     if has_cafile && variable("NODE_EXTRA_CA_CERTS").is_some() {
         let said = "npm's own cafile replaces the list that it adds to";
@@ -95,7 +111,14 @@ fn certificates(variable: &impl Fn(&str) -> Option<String>, npmrc: &str) -> Vec<
 /// Variables that name another index.
 fn indexes(server: &Url, variable: &impl Fn(&str) -> Option<String>) -> Vec<Check> {
     let host = server.host_str().unwrap_or_default();
-    let all = [("PIP_INDEX_URL", "pip"), ("npm_config_registry", "npm")];
+    let all = [
+        ("PIP_INDEX_URL", "pip"),
+        ("npm_config_registry", "npm"),
+        ("UV_DEFAULT_INDEX", "uv"),
+        ("UV_INDEX_URL", "uv"),
+        ("PIP_PROXY", "pip"),
+        ("CARGO_HTTP_PROXY", "cargo"),
+    ];
     let others = all.into_iter().filter_map(|(name, client)| {
         let url = variable(name).filter(|url| !is_at(url, host))?;
         let said = format!("{} beats the settings of {client}", shown(&url));
@@ -149,6 +172,19 @@ mod tests {
                 &[("CURL_CA_BUNDLE", "/a"), ("SSL_CERT_FILE", "/b")],
                 "",
                 &["CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"],
+            ),
+            (
+                &[("PIP_CERT", "/a"), ("CARGO_HTTP_CAINFO", "/a")],
+                "",
+                &["PIP_CERT", "CARGO_HTTP_CAINFO"],
+            ),
+            (
+                &[
+                    ("UV_DEFAULT_INDEX", "https://index.example/simple/"),
+                    ("CARGO_HTTP_PROXY", "http://other.site"),
+                ],
+                "",
+                &["UV_DEFAULT_INDEX", "CARGO_HTTP_PROXY"],
             ),
             (&[("NODE_EXTRA_CA_CERTS", "/a")], "", &["environment"]),
             (

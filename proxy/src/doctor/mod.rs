@@ -6,14 +6,16 @@
 //! upstreams     one object of each, through the cache
 //! certificate   where hosts are opened: is ours among those that this machine trusts
 //! apt           the suites of sources that lead to the cache: do they answer, have they expired
+//! files         settings of clients that do nothing, or shadow others
 //! environment   variables that beat what a client was told
 //! ```
-//! Each finding is a [`Check`]. Those about facts of this machine are pure functions ([`environment`], [`sources`]); asking is
+//! Each finding is a [`Check`]. Those about facts of this machine are pure functions ([`environment`], [`files`], [`sources`]); asking is
 //! `reach`.
 //!
 //! Deliberately absent: repairing anything.
 
 pub mod environment;
+pub mod files;
 mod reach;
 pub mod sources;
 

@@ -12,6 +12,7 @@ use url::Url;
 use super::{
     Check, Report,
     environment::environment,
+    files,
     sources::{Suite, validity},
 };
 use crate::{
@@ -32,6 +33,10 @@ const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 pub struct Machine {
     /// Variables with values that are not empty.
     pub variables: Vec<(String, String)>,
+    /// apt's settings, all files one after the other.
+    pub apt_settings: String,
+    /// The path of this user's own list of container registries, if there is one.
+    pub own_registries: Option<String>,
     /// npm's settings, all files one after the other.
     pub npmrc: String,
     /// The certificates that this machine trusts, in PEM.
@@ -48,6 +53,8 @@ pub async fn examine(server: &Url, machine: &Machine, now: impl Fn() -> Timestam
         let found = machine.variables.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.clone())
     };
+    checks.extend(files::apt(&machine.apt_settings));
+    checks.extend(files::containers(machine.own_registries.as_deref()));
     checks.extend(environment(server, variable, &machine.npmrc));
     Report {
         schema: 1,

@@ -38,6 +38,7 @@ use url::Url;
 
 use crate::settings::{Kind, Upstream};
 
+pub(crate) use apt::is_about;
 pub use integrity::{Integrity, NoIntegrity};
 pub use lesson::{Document, Known, Lesson, LessonError, Lessons, MOST_LESSONS};
 use paths::hex;
@@ -91,6 +92,11 @@ pub fn is_group(upstream: &Upstream, path: &str) -> bool {
 /// Whether the name of a teacher, see [`teacher`], is that of the document of a group.
 pub fn names_group(teacher: &str) -> bool {
     apt::is_group(teacher)
+}
+
+/// The path of the detached signature of the document at `path`, which is seen in one generation with it.
+pub fn signature(upstream: &Upstream, path: &str) -> Option<String> {
+    (upstream.kind == Kind::Packages).then(|| apt::signature(path))?
 }
 
 /// Whether what is at `path` may be asked for by digest, too, see [`by_hash`].

@@ -1,9 +1,6 @@
 //! Documents as they lie on mirrors, unpacked as they are read: what they are packed with is told by their first bytes, since a name
 //! such as `by-hash/SHA256/…` does not tell.
 //!
-//! Deliberately absent: bzip2, whose decoder has a licence of its own and which archives have given up; such a document is read as it
-//! is, and teaches nothing.
-//!
 //! Invariant: no more than [`EXPANSION_LIMIT`] bytes come out, whatever goes in.
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -24,6 +21,7 @@ pub fn unpack<'d>(content: impl Read + Send + 'd) -> io::Result<Box<dyn BufRead 
     let plain: Box<dyn Read + Send + 'd> = match magic {
         [0x1F, 0x8B, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
         [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(lzma_rust2::XzReader::new(packed, true)),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
         [0x28, 0xB5, 0x2F, 0xFD, ..] => Box::new(zstd::Decoder::with_buffer(packed)?),
         [0x04, 0x22, 0x4D, 0x18, ..] => Box::new(lz4_flex::frame::FrameDecoder::new(packed)),
         _ => Box::new(packed),
@@ -73,8 +71,11 @@ mod tests {
         xz.write_all(&plain).unwrap();
         let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
         lz4.write_all(&plain).unwrap();
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(&plain).unwrap();
         for packed in [
             plain.clone(),
+            bzip2.finish().unwrap(),
             gzip.finish().unwrap(),
             xz.finish().unwrap(),
             lz4.finish().unwrap(),

@@ -305,10 +305,7 @@ impl Pipeline {
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
-        let for_first = Stored {
-            found_at: flight.found_at(&response),
-            ..Stored::for_first_client(&request, head, times(&response))
-        };
+        let for_first = flight.head_for_first(&response);
         match storability {
             Storability::NoStore(reason) => {
                 return self.keep_to_one(flight, (for_first, response), reason);
@@ -321,16 +318,7 @@ impl Pipeline {
             }
             Storability::Store => {}
         }
-        let arrival = Arrival {
-            heads: Heads {
-                head: flight.stored_head(&response),
-                for_first,
-                version: response.version,
-            },
-            announced: announced_length(&response),
-            body: response.body,
-            partial: None,
-        };
+        let arrival = flight.arrival(response, for_first);
         let (tag, digest) = (Arc::clone(&flight.ask.target), flight.announced);
         let since = Instant::now();
         let is_document = arrival.heads.head.status == StatusCode::OK && is_document(&flight.ask.target);
@@ -358,6 +346,33 @@ impl Flight {
         let announced = announced_length(response)?;
         (response.status == StatusCode::OK && announced != expected)
             .then_some(FillError::Size { expected, announced })
+    }
+
+    /// A response that may be stored, before its content has come; `for_first` is its head for the client that began the flight.
+    pub(super) fn arrival(&self, response: OriginResponse, for_first: Stored) -> Arrival {
+        Arrival {
+            heads: Heads {
+                head: self.stored_head(&response),
+                for_first,
+                version: response.version,
+            },
+            announced: announced_length(&response),
+            body: response.body,
+            partial: None,
+        }
+    }
+
+    /// The head of `response` for the client that began the flight.
+    pub(super) fn head_for_first(&self, response: &OriginResponse) -> Stored {
+        let request = Request {
+            method: &Method::GET,
+            headers: &self.ask.headers,
+        };
+        let head = (response.status, &response.headers);
+        Stored {
+            found_at: self.found_at(response),
+            ..Stored::for_first_client(&request, head, times(response))
+        }
     }
 
     /// The stored response that the request selects.

@@ -8,12 +8,14 @@
 //!    everybody gets the old document, and its indexes.
 //! 2. *One generation for each client.* Which document a client was given last is remembered ([`Seen`]); an index that is asked for by
 //!    name is that of this generation, for [`crate::store::KEPT`] generations.
-//! 3. *Kept by digest.* Indexes of earlier generations stay stored under their `by-hash` names, whether the origin has such or not.
+//! 3. *Signed as one.* A `Release` is published together with the `Release.gpg` that is about it (`detached`).
+//! 4. *Kept by digest.* Indexes of earlier generations stay stored under their `by-hash` names, whether the origin has such or not.
 //!
 //! Deliberately absent: signatures (apt checks them). Behind an address that many clients share, the last of them decides; with
 //! `by-hash`, which apt prefers where the archive has it, nothing depends on that.
 
 use std::{
+    collections::HashSet,
     io::Cursor,
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, PoisonError},
@@ -27,8 +29,9 @@ use url::Url;
 
 use super::{
     Ask, Pipeline,
+    detached::Detached,
     fetch::{Flight, LedOutcome, tell},
-    landing::Arrival,
+    landing::{Arrival, Heads},
     lessons::{keyed, known, teacher},
     shared::{Shared, Whole},
 };
@@ -43,6 +46,9 @@ use crate::{
 
 /// The largest document of a group. Those of the largest distributions have less than 1 MiB.
 const LARGEST: u64 = 16 << 20;
+
+/// How often a document is asked for whose archive changes before its signature was fetched, too.
+const TRIES: usize = 3;
 
 /// Clients and documents of which it is remembered what was given last.
 const MOST_SEEN: usize = 16 << 10;
@@ -117,50 +123,93 @@ impl Pipeline {
         whole_of(&entry).map(|stored| stored.content.digest)
     }
 
-    /// A new document of a group: seen by nobody before its indexes are there.
-    pub(super) async fn land_group(&self, flight: Flight, arrival: Arrival) {
-        let announced = arrival.announced;
-        let body = match receive(Source::new(arrival.body), announced).await {
-            Ok(body) => body,
+    /// A new document of a group: seen by nobody before its indexes, and its signature, are there.
+    pub(super) async fn land_group(&self, mut flight: Flight, mut arrival: Arrival) {
+        for _ in 0..TRIES {
+            let Some((of, heads, body)) = self.whole_document(flight, arrival).await else {
+                return;
+            };
+            flight = of;
+            let target = Arc::clone(&flight.ask.target);
+            let mut lessons = self.lessons_of(&target, body.clone()).await;
+            let is_signed = match self.detached(&flight, &body).await {
+                Detached::Other => false,
+                Detached::None => true,
+                Detached::Fits(signature) => {
+                    lessons.push(*signature);
+                    true
+                }
+            };
+            if is_signed {
+                return self.land_whole_group(flight, heads, body, lessons).await;
+            }
+            match self.once_more(&mut flight).await {
+                Some(response) => {
+                    let for_first = flight.head_for_first(&response);
+                    arrival = flight.arrival(response, for_first);
+                }
+                None => break,
+            }
+        }
+        let stored = whole_of(&self.0.store.lookup(flight.ask.target.key.as_str()).await);
+        if stored.is_some() {
+            withhold(flight);
+        } else {
+            // Nothing to give instead: each asks for itself, and nothing is stored.
+            flight.permit.keep_private();
+        }
+    }
+
+    /// The whole of a document that has arrived; without it, everybody was told why.
+    async fn whole_document(&self, flight: Flight, arrival: Arrival) -> Option<(Flight, Heads, Bytes)> {
+        match receive(Source::new(arrival.body), arrival.announced).await {
+            Ok(body) => return Some((flight, arrival.heads, body)),
             Err(Some(error)) => {
                 self.note_failure(&flight, &error);
                 if let FillError::Interrupted { source, .. } = error {
                     let error = Arc::new(source);
                     flight.share(Shared::Failed { error });
                 }
-                return;
             }
             // Too large to be such a document.
-            Err(None) => return flight.permit.keep_private(),
-        };
+            Err(None) => flight.permit.keep_private(),
+        }
+        None
+    }
+
+    /// Publishes a document with what is signed beside it, once the indexes that are in use are there.
+    async fn land_whole_group(
+        &self,
+        flight: Flight,
+        heads: Heads,
+        body: Bytes,
+        lessons: Vec<(String, Known)>,
+    ) {
         let target = Arc::clone(&flight.ask.target);
         let digest = Digest::of(&body);
-        let lessons = self.lessons_of(&target, body.clone()).await;
         let stored = whole_of(&self.0.store.lookup(target.key.as_str()).await);
         if let Some(stored) = &stored
             && stored.content.digest != digest
             && !self.complete(&target, &lessons, stored.content.digest).await
         {
-            tracing::warn!(
-                url = %target.key.shown(),
-                "a new generation is held back: its indexes cannot be fetched yet"
-            );
-            return flight.share(Shared::Withheld);
+            return withhold(flight);
         }
-        self.publish(flight, arrival.heads, (body, digest), lessons).await;
+        self.publish(flight, heads, (body, digest), lessons).await;
     }
 
     /// Makes a document the one that everybody gets.
     async fn publish(
         &self,
         mut flight: Flight,
-        heads: super::landing::Heads,
+        heads: Heads,
         (body, digest): (Bytes, Digest),
         lessons: Vec<(String, Known)>,
     ) {
         let target = Arc::clone(&flight.ask.target);
         let (store, name) = (self.0.store.clone(), teacher(&target).unwrap_or_default());
         let upstream = target.upstream.name.to_string();
+        let taught: HashSet<String> = lessons.iter().map(|(key, _)| key.clone()).collect();
+        let is_taught = |key: &String| taught.contains(key);
         // It ends with an error only when the process does.
         let learned = spawn_blocking(move || {
             let lessons = lessons.into_iter().map(Ok);
@@ -176,12 +225,13 @@ impl Pipeline {
         };
         self.keep_whole(&flight, heads.head.clone(), (content, body.clone()))
             .await;
-        // Its detached signature belongs to the generation, too.
+        // A signature that does not show what it is about may be of the document before.
         if let Some(signature) = target
             .key
             .as_str()
             .strip_suffix("/Release")
             .map(|at| format!("{at}/Release.gpg"))
+            && !is_taught(&signature)
             && let Err(error) = self.0.store.invalidate(signature).await
         {
             tracing::warn!(error = %Chain(&error), "a signature could not be invalidated");
@@ -319,6 +369,15 @@ impl Pipeline {
     }
 }
 
+/// Everybody gets the document before this one.
+fn withhold(flight: Flight) {
+    tracing::warn!(
+        url = %flight.ask.target.key.shown(),
+        "a new generation is held back: what belongs to it cannot be fetched yet"
+    );
+    flight.share(Shared::Withheld);
+}
+
 /// The 200 of an entry.
 fn whole_of(entry: &Responses) -> Option<StoredResponse> {
     entry
@@ -328,7 +387,7 @@ fn whole_of(entry: &Responses) -> Option<StoredResponse> {
 }
 
 /// The whole body; an error without a reason says that it is too large.
-async fn receive(mut source: Source, announced: Option<u64>) -> Result<Bytes, Option<FillError>> {
+pub(super) async fn receive(mut source: Source, announced: Option<u64>) -> Result<Bytes, Option<FillError>> {
     let mut whole = BytesMut::new();
     loop {
         let received = whole.len() as u64;

@@ -28,6 +28,7 @@ mod ask;
 mod at_hand;
 mod authority;
 mod current;
+mod detached;
 mod deviations;
 mod door;
 mod fetch;

@@ -14,7 +14,12 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::{Answer, Inside, Pipeline};
-use crate::{deliver::Payload, metrics::Outcome, registry, respond};
+use crate::{
+    deliver::Payload,
+    metrics::Outcome,
+    registry, respond,
+    view::{OverTls, ServerBase},
+};
 
 /// Where tokens are given.
 const TOKEN_PATH: &str = "/-/token";
@@ -27,11 +32,21 @@ impl Pipeline {
         if !self.0.guests.give_tokens() {
             return None;
         }
-        let realm = self.server_base(request)?.at(TOKEN_PATH);
+        let realm = self.named_base(request)?.at(TOKEN_PATH);
         let scope = registry::scope(request.uri())
             .map(|scope| format!(",scope=\"{scope}\""))
             .unwrap_or_default();
         Some(format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}"))
+    }
+
+    /// How the client knows this server, from a request in whatever form: over HTTP/2 the name is no field yet.
+    fn named_base<B>(&self, request: &Request<B>) -> Option<ServerBase> {
+        if let Some(base) = self.server_base(request) {
+            return Some(base);
+        }
+        let name = HeaderValue::from_str(request.uri().authority()?.as_str()).ok()?;
+        let is_tls = request.extensions().get::<OverTls>().is_some();
+        ServerBase::of(None, &HeaderMap::from_iter([(header::HOST, name)]), is_tls)
     }
 
     /// Whether `request` is about a token.

@@ -248,7 +248,7 @@ fn p19_an_upstream_is_not_named_to_clients_that_may_not_have_what_comes_from_it(
     };
     let (texts, page) = told("10.2.0.1");
     for secret in [
-        "images",
+        "/images",
         "registry.example",
         "hub.example",
         "npm.example",

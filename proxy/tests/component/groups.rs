@@ -39,6 +39,15 @@ fn release(generation: usize) -> String {
     )
 }
 
+/// A signature of `OpenPGP`, version 4, as far as it shows what it is about: of the binary document, with SHA-256, by nobody.
+fn signature(document: &[u8]) -> Vec<u8> {
+    let hashed = [4, 0, 22, 8, 0, 0];
+    let digest = Digest::of(&[document, &hashed, &[4, 0xFF, 0, 0, 0, 6]].concat());
+    let shown = &digest.as_bytes()[..2];
+    let body = [&hashed[..], &[0, 0], shown, &[0, 1, 1]].concat();
+    [&[0xC2, u8::try_from(body.len()).unwrap()], body.as_slice()].concat()
+}
+
 /// An archive whose generation is `flip` times raised: once the `at`-th request after [`Archive::arm`] has come, before it is answered.
 struct Archive {
     origin: Origin,
@@ -124,7 +133,10 @@ fn answer(asked: &Asked, generation: usize, by_hash: ByHash) -> Vec<Step> {
     let tag = format!("\"{generation}\"");
     let fields = [("ETag", tag.as_str()), ("Cache-Control", "max-age=0")];
     let path = asked.path.strip_prefix("/dists/s/").unwrap_or_default();
-    if path == "InRelease" {
+    if path == "Release.gpg" {
+        return reply("200 OK", &fields, &signature(release(generation).as_bytes()));
+    }
+    if path == "InRelease" || path == "Release" {
         if asked.field("if-none-match") == Some(&tag) {
             return reply("304 Not Modified", &fields, b"");
         }
@@ -227,4 +239,54 @@ async fn each_file_of_a_generation_is_asked_for_once() {
             .count()
     };
     assert_eq!((of("InRelease"), of("binary-amd64"), of("i18n")), (1, 1, 1));
+}
+
+/// What apt does where there is no `InRelease`.
+async fn signed(archive: &Archive, client: &Client) -> (String, Vec<u8>) {
+    let response = archive.get(client, "/dists/s/Release").await;
+    assert_eq!(response.status(), 200);
+    let release = String::from_utf8(body(response).await).unwrap();
+    let response = archive.get(client, "/dists/s/Release.gpg").await;
+    assert_eq!(response.status(), 200);
+    (release, body(response).await)
+}
+
+#[tokio::test]
+async fn p06_no_flip_at_any_request_gives_a_release_with_the_signature_of_another() {
+    for at in 0..8 {
+        let archive = Archive::start(ByHash::None).await;
+        let client = client(1);
+        // The first time already: nothing is stored that could stand in.
+        if at > 3 {
+            signed(&archive, &client).await;
+            archive.flip();
+        }
+        archive.arm(at % 4);
+        let (release, of) = signed(&archive, &client).await;
+        assert_eq!(of, signature(release.as_bytes()), "{at}: mixed");
+        archive.arm(usize::MAX);
+        let (last, of) = signed(&archive, &client).await;
+        assert_eq!(of, signature(last.as_bytes()), "{at}: mixed");
+        let generation = archive.generation.load(Ordering::SeqCst);
+        assert_eq!(last, self::release(generation), "{at}: it goes on");
+    }
+}
+
+#[tokio::test]
+async fn p06_a_client_that_was_given_the_old_release_gets_its_signature() {
+    let archive = Archive::start(ByHash::None).await;
+    let (early, late) = (client(1), client(2));
+    signed(&archive, &late).await;
+    let response = archive.get(&early, "/dists/s/Release").await;
+    let old = body(response).await;
+    archive.flip();
+    let (new, of) = signed(&archive, &late).await;
+    assert_ne!(new.as_bytes(), old);
+    assert_eq!(of, signature(new.as_bytes()));
+    let response = archive.get(&early, "/dists/s/Release.gpg").await;
+    assert_eq!(
+        body(response).await,
+        signature(&old),
+        "the signature of what it was given"
+    );
 }

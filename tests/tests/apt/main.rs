@@ -7,6 +7,7 @@
 mod archive;
 mod client;
 mod fleet;
+mod indexes;
 mod origin;
 
 /// Needs root and namespaces.

@@ -91,6 +91,9 @@ const RESTORE: &[&str] = &[
 /// The places of the self-update.
 const SELF_UPDATE: &[&str] = &["self_update.slot", "self_update.linked"];
 
+/// The places of patches; `tests/patch/kills.rs` kills at every visit of these and of all others that patches pass.
+const PATCHES: &[&str] = &["patch.recorded", "patch.kept", "patch.taken_out", "patch.settled"];
+
 #[test]
 fn every_place_belongs_to_a_test() {
     let mut tested: Vec<&str> = [
@@ -105,6 +108,7 @@ fn every_place_belongs_to_a_test() {
         POLICIES,
         RESTART,
         SELF_UPDATE,
+        PATCHES,
         RESTORE,
     ]
     .concat();

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
-use integration_tests::{command, proxy};
+use integration_tests::{command, origin::Resource, proxy};
 use serde_json::Value;
 
 use crate::site::{Site, document, run};
@@ -72,5 +72,33 @@ async fn variables_that_beat_what_clients_were_told_are_named() -> Result<()> {
         assert_eq!(state(&output, subject)?, "warning");
     }
     assert_eq!(output.status.code(), Some(0), "nothing has failed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_of_a_registry_is_answered_by_the_registry_and_its_clock_is_looked_at() -> Result<()> {
+    let site = Site::start("images", "registry").await?;
+    let year_ago = Resource::new("{}")
+        .header("content-type", "application/json")
+        .header("date", "Wed, 01 Jan 2025 00:00:00 GMT");
+    site.index.serve("/v2/", year_ago);
+    let output = run(doctor(&site.url())?).await?;
+    assert_eq!(state(&output, "upstream images")?, "ok");
+    assert_eq!(state(&output, "upstream images clock")?, "warning");
+    assert!(!site.index.requests("/v2/").is_empty());
+
+    let mut gone = Site::start("images", "registry").await?;
+    gone.cut_off().await;
+    let output = run(doctor(&gone.url())?).await?;
+    // The door of the cache itself answers all the same.
+    assert_eq!(state(&output, "upstream images")?, "failed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_every_upstream_of_a_kind_has_and_this_one_has_not_is_a_failure() -> Result<()> {
+    let site = Site::start("release", "release").await?;
+    let output = run(doctor(&site.url())?).await?;
+    assert_eq!(state(&output, "upstream release")?, "failed");
     Ok(())
 }

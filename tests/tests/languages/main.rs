@@ -4,6 +4,7 @@
 //! Each test installs twice, the second time with a client that remembers nothing and with the origins gone: what a client needs is
 //! in the store, and everything was asked through us.
 
+mod check;
 mod doctor;
 mod node;
 mod python;

@@ -7,12 +7,12 @@ use integration_tests::{command, origin::Resource};
 
 use crate::site::{Site, document, put, run, sha256, succeed};
 
-const WHEEL: &str = "hello_site-1.0-py3-none-any.whl";
-const JSON: &str = "application/vnd.pypi.simple.v1+json";
+pub(crate) const WHEEL: &str = "hello_site-1.0-py3-none-any.whl";
+pub(crate) const JSON: &str = "application/vnd.pypi.simple.v1+json";
 const METADATA: &str = "Metadata-Version: 2.1\nName: hello-site\nVersion: 1.0\n";
 
 /// A wheel with one module.
-fn wheel(site: &Site) -> Result<Vec<u8>> {
+pub(crate) fn wheel(site: &Site) -> Result<Vec<u8>> {
     let folder = site.folder("wheel")?;
     put(&folder, "hello_site.py", b"SAID = 'hello'\n")?;
     put(&folder, "hello_site-1.0.dist-info/METADATA", METADATA.as_bytes())?;
@@ -28,7 +28,7 @@ fn wheel(site: &Site) -> Result<Vec<u8>> {
 }
 
 /// Serves the wheel and the page of its project, in the form of `content_type`; returns the wheel's digest.
-fn publish(site: &Site, wheel: &[u8], content_type: &str) -> String {
+pub(crate) fn publish(site: &Site, wheel: &[u8], content_type: &str) -> String {
     let (digest, metadata) = (sha256(wheel), sha256(METADATA.as_bytes()));
     let url = site.files.url(&format!("/packages/{WHEEL}"));
     let page = if content_type == JSON {

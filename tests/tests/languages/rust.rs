@@ -18,7 +18,7 @@ const ARCHIVE: &str = "/crates/hello-site/1.0.0/download";
 const INDEX_FILE: &str = "/he/ll/hello-site";
 
 /// Serves the crate `hello-site`; returns its archive.
-fn publish(site: &Site) -> Result<Vec<u8>> {
+pub(crate) fn publish(site: &Site) -> Result<Vec<u8>> {
     let folder = site.folder("crate")?;
     let manifest = "[package]\nname = \"hello-site\"\nversion = \"1.0.0\"\nedition = \"2021\"\n";
     put(&folder, "hello-site-1.0.0/Cargo.toml", manifest.as_bytes())?;

@@ -1,11 +1,21 @@
 //! `/-/setup/CLIENT`: what a client is told, told to the real client.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use integration_tests::{command, proxy};
+use integration_tests::{
+    archive::{Archive, apt},
+    command, proxy,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::site::{Site, put, succeed};
+use crate::{
+    node, python, rust,
+    site::{Site, put, sha256, succeed},
+};
 
 /// The text of the file that `text` names as `name`.
 fn file<'t>(text: &'t str, name: &str) -> Result<&'t str> {
@@ -31,40 +41,74 @@ fn at_home(folder: &Path, program: &str, arguments: &[&str]) -> std::process::Co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pip_reads_what_it_is_told() -> Result<()> {
+async fn pip_installs_with_what_it_is_told() -> Result<()> {
     let site = Site::start("pypi", "pypi").await?;
+    let wheel = python::wheel(&site)?;
+    python::publish(&site, &wheel, python::JSON);
     let home = site.folder("home")?;
-    let config = put(
-        &home,
-        "pip.conf",
-        file(&told(&site, "pip").await?, "/etc/pip.conf")?.as_bytes(),
-    )?;
-    let mut pip = at_home(&home, "/usr/bin/python3", &["-m", "pip", "config", "list"]);
-    pip.env("PIP_CONFIG_FILE", config);
-    let said = succeed(pip).await?;
-    assert!(
-        said.contains(&format!("global.index-url='{}/pypi/simple/'", site.url())),
-        "{said}"
+    let told = told(&site, "pip").await?;
+    let config = put(&home, "etc/pip.conf", file(&told, "/etc/pip.conf")?.as_bytes())?;
+    let target = home.join("site");
+    let arguments = ["-m", "pip", "install", "--no-cache-dir", "--target"];
+    let mut pip = at_home(&home, "/usr/bin/python3", &arguments);
+    pip.arg(&target).arg("hello-site").env("PIP_CONFIG_FILE", config);
+    succeed(pip).await?;
+    assert!(target.join("hello_site.py").exists());
+    assert_eq!(
+        site.files.requests(&format!("/packages/{}", python::WHEEL)).len(),
+        1,
+        "through us"
     );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn npm_reads_what_it_is_told() -> Result<()> {
+async fn npm_installs_with_what_it_is_told() -> Result<()> {
     let site = Site::start("npm", "npm").await?;
+    node::publish(&site)?;
+    let home = site.folder("home")?;
+    let told = told(&site, "npm").await?;
+    let config = put(&home, "etc/npmrc", file(&told, "/etc/npmrc")?.as_bytes())?;
+    let project = site.folder("home/project")?;
+    put(&project, "package.json", node::PROJECT)?;
+    let mut npm = at_home(&home, "npm", &["install"]);
+    npm.current_dir(&project).env("npm_config_globalconfig", config);
+    succeed(npm).await?;
+    assert!(project.join("node_modules/@site/hello/index.js").exists());
+    let lock = fs::read_to_string(project.join("package-lock.json"))?;
+    assert!(lock.contains(&site.url()), "through us: {lock}");
+    Ok(())
+}
+
+/// As the replacement of the default registry, which a manifest need not name.
+#[tokio::test(flavor = "multi_thread")]
+async fn cargo_fetches_with_what_it_is_told() -> Result<()> {
+    let site = Site::start("crates", "cargo").await?;
+    rust::publish(&site)?;
     let home = site.folder("home")?;
     put(
         &home,
-        ".npmrc",
-        file(&told(&site, "npm").await?, "/etc/npmrc")?.as_bytes(),
+        ".cargo/config.toml",
+        file(&told(&site, "cargo").await?, "~/.cargo/config.toml")?.as_bytes(),
     )?;
-    let said = succeed(at_home(&home, "npm", &["config", "get", "registry", "audit"])).await?;
-    assert_eq!(said, format!("registry={}/npm/\naudit=false\n", site.url()));
+    let project = site.folder("home/project")?;
+    let manifest = "[package]\nname = \"project\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\nhello-site = \"1\"\n[workspace]\n";
+    put(&project, "Cargo.toml", manifest.as_bytes())?;
+    put(&project, "src/lib.rs", b"//! Nothing.\n")?;
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = command::new(&program);
+    cargo.args(["fetch"]).current_dir(&project);
+    cargo.env("RUSTC", Path::new(&program).with_file_name("rustc"));
+    cargo.env("HOME", &home).env("CARGO_HOME", home.join(".cargo"));
+    succeed(cargo).await?;
+    let lock = fs::read_to_string(project.join("Cargo.lock"))?;
+    assert!(lock.contains("hello-site") && lock.contains("checksum"), "{lock}");
+    assert_eq!(site.files.requests("/crates/hello-site/1.0.0/download").len(), 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_and_a_shell_read_what_they_are_told() -> Result<()> {
+async fn curl_and_a_shell_fetch_with_what_they_are_told() -> Result<()> {
     let site = Site::start("files", "generic").await?;
     let resource = integration_tests::origin::Resource::cacheable("hello");
     site.index.serve("/a", resource);
@@ -77,42 +121,107 @@ async fn curl_and_a_shell_read_what_they_are_told() -> Result<()> {
     let url = site.index.url("/a");
     assert_eq!(succeed(at_home(&home, "curl", &["-sSf", &url])).await?, "hello");
     let profile = file(&told(&site, "env").await?, "/etc/profile.d/kato-proxy.sh")?.to_owned();
-    let line = format!("{profile}\necho \"$http_proxy|$https_proxy|$no_proxy\"");
+    let shell = site.folder("shell")?;
+    let script = put(&shell, "kato-proxy.sh", profile.as_bytes())?;
+    let line = format!(
+        ". {}; echo \"$http_proxy|$https_proxy|$no_proxy\"; no_proxy= curl -sSf {url}",
+        script.display()
+    );
     let proxy = format!("{}/", site.url());
-    let said = succeed(at_home(&home, "sh", &["-c", &line])).await?;
+    let said = succeed(at_home(&shell, "sh", &["-c", &line])).await?;
     assert_eq!(
         said,
-        format!("{proxy}|{proxy}|localhost,127.0.0.1,::1,127.0.0.1\n")
+        format!("{proxy}|{proxy}|localhost,127.0.0.1,::1,127.0.0.1\nhello")
+    );
+    assert_eq!(
+        site.index.requests("/a").len(),
+        1,
+        "the second time from the store"
     );
     Ok(())
 }
 
+/// Both texts: sources by mirror path, and the proxy for sources as they are. What is to be filled in is filled in.
 #[tokio::test(flavor = "multi_thread")]
-async fn apt_reads_what_it_is_told() -> Result<()> {
-    let site = Site::start("debian", "packages").await?;
-    let home = site.folder("home")?;
+async fn apt_updates_and_downloads_with_what_it_is_told() -> Result<()> {
+    let mut site = Site::start("debian", "packages").await?;
+    let package = b"the content of a package";
+    let packages = format!(
+        "Package: lab-tool\nVersion: 1.0\nArchitecture: all\nMaintainer: Lab <lab@lab.example>\nDescription: a tool\n\
+         Filename: pool/lab-tool_1.0_all.deb\nSize: {}\nSHA256: {}\n",
+        package.len(),
+        sha256(package)
+    );
+    let mut archive = Archive::new()?;
+    archive.index("main/binary-amd64/Packages", packages);
+    archive.publish(&site.index)?;
+    let pool = "/debian/pool/lab-tool_1.0_all.deb";
+    site.index
+        .serve(pool, integration_tests::origin::Resource::cacheable(&package[..]));
     let text = told(&site, "apt").await?;
+    let key = archive.key().display().to_string();
+    let only = |home: &Path| {
+        let parts = format!("Dir::Etc::SourceParts={}", home.join("parts").display());
+        [
+            parts,
+            "Dir::Etc::SourceList=/dev/null".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+        ]
+    };
+
+    let home = site.folder("by-mirror-path")?;
+    // The archive is below `/debian/` of the upstream.
+    let sources = file(&text, "/etc/apt/sources.list.d/kato.sources")?
+        .split("\n# Or,")
+        .next()
+        .unwrap_or_default()
+        .replace("SUITE", "stable")
+        .replace("/usr/share/keyrings/debian-archive-keyring.gpg", &key)
+        .replace(
+            &format!("{}/debian/", site.url()),
+            &format!("{}/debian/debian/", site.url()),
+        );
+    put(&home, "parts/kato.sources", sources.as_bytes())?;
+    for words in [&["update"][..], &["download", "lab-tool"]] {
+        succeed(apt(&home, &only(&home), words)?).await?;
+    }
+    assert_eq!(fs::read(home.join("lab-tool_1.0_all.deb"))?, package);
+
+    site.cut_off().await;
+    let home = site.folder("by-proxy")?;
     let config = put(
         &home,
-        "apt.conf",
+        "01kato-proxy",
         file(&text, "/etc/apt/apt.conf.d/01kato-proxy")?.as_bytes(),
     )?;
-    let config = config.to_str().context("ASCII")?;
-    let dump = succeed(at_home(&home, "apt-config", &["-c", config, "dump"])).await?;
-    let rule = format!("Acquire::http::Proxy::127.0.0.1 \"{}/\";", site.url());
-    assert!(dump.contains(&rule), "no {rule} in {dump}");
-    let sources = file(&text, "/etc/apt/sources.list.d/kato.sources")?.replace("SUITE", "stable");
-    put(&home, "parts/kato.sources", sources.as_bytes())?;
-    let parts = format!("Dir::Etc::SourceParts={}", home.join("parts").display());
-    let lists = format!("Dir::State::Lists={}", site.folder("lists")?.display());
-    let only = ["-o", "Dir::Etc::SourceList=/dev/null", "-o", &parts, "-o", &lists];
-    let mut apt = at_home(&home, "apt-get", &only);
-    apt.args(["update", "--print-uris"]);
-    let said = succeed(apt).await?;
-    assert!(
-        said.contains(&format!("{}/debian/dists/stable/InRelease", site.url())),
-        "{said}"
+    let source = format!(
+        "deb [signed-by={key}] {} stable main\n",
+        site.index.url("/debian/")
     );
+    put(&home, "parts/lab.list", source.as_bytes())?;
+    let config = ["-c", config.to_str().context("ASCII")?];
+    for words in [&["update"][..], &["download", "lab-tool"]] {
+        succeed(apt(&home, &only(&home), &[&config, words].concat())?).await?;
+    }
+    assert_eq!(fs::read(home.join("lab-tool_1.0_all.deb"))?, package);
+    Ok(())
+}
+
+#[tokio::test]
+async fn p19_a_host_that_could_be_a_command_is_refused_and_not_repeated() -> Result<()> {
+    let site = Site::start("npm", "npm").await?;
+    for host in [
+        "a;id", "a$(id)", "a`id`", "a'b", "a\"b", "-rf", "a|b", "a b", "a&b", "x:99999", "u@h",
+    ] {
+        let mut stream = TcpStream::connect(site.proxy.data).await?;
+        let head = format!("GET /-/setup/npm HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{host}: {answer}");
+        assert!(!answer.contains("registry="), "{host}: {answer}");
+    }
     Ok(())
 }
 

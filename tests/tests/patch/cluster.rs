@@ -128,11 +128,13 @@ async fn r70_from_core_every_node_is_patched_in_role_order_and_one_alone_by_its_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r70_after_the_first_failure_no_further_node_is_touched() -> Result<()> {
-    let cluster = Cluster::new(&[TestPatch::of_etc(1, "one", &[("app.conf", "one\n")])]).await?;
-    cluster.worker.put("platform/fail-restart", "")?;
+    let check = "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n";
+    let patch_of_etc = TestPatch::of_etc(1, "one", &[("app.conf", "one\n")]).with_tail(check);
+    let cluster = Cluster::new(&[patch_of_etc]).await?;
+    cluster.core.put("healthy", "")?;
     let (said, printed) = cluster.on_core(22, &["install"])?;
     assert!(
-        said.contains("w1 failed at restart") && said.contains("no further node was touched"),
+        said.contains("w1 failed at verify") && said.contains("no further node was touched"),
         "{said}"
     );
     assert!(printed.contains("not reached"), "{printed}");
@@ -140,7 +142,7 @@ async fn r70_after_the_first_failure_no_further_node_is_touched() -> Result<()> 
         cluster.states()?,
         ["w1: one=rolled-back", "core: one=outstanding"]
     );
-    std::fs::remove_file(cluster.worker.path("platform/fail-restart"))?;
+    cluster.worker.put("healthy", "")?;
     cluster.on_core(0, &["install", "one"])?;
     assert_eq!(cluster.states()?, ["w1: one=installed", "core: one=installed"]);
     // The whole cluster, though one node was done before.

@@ -17,6 +17,8 @@ fn patches() -> [TestPatch; 3] {
 
 fn two() -> TestRelease {
     let mut two = TestRelease::standard("2.0.0");
+    // Patches restarted the services, so what runs now says 1.0.0 until it is restarted again.
+    two.head = "restart = \"services\"\n".into();
     two.head
         .push_str("required_patches = [\"one\"]\nsupersedes_patches = [\"one\", \"contained\"]\n");
     two

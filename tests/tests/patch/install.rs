@@ -205,14 +205,14 @@ async fn r70_elsewhere_than_on_core_the_whole_cluster_is_refused() -> Result<()>
 async fn r70_a_patch_that_is_altered_or_unsigned_changes_nothing() -> Result<()> {
     let site = Site::with(&[], &two()).await?;
     let before = site.node.product()?;
-    let archive = site.repository.target("etc-fix-1.0.0+one.tar.zst")?;
+    let archive = site.repository.target("etc-fix-1.0.0-one.tar.zst")?;
     let mut bytes = fs::read(&archive)?;
     if let Some(byte) = bytes.last_mut() {
         *byte ^= 1;
     }
     durable::write(&archive, &bytes, 0o644)?;
     let said = site.ends(26, &["install", "one"])?;
-    assert!(said.contains("etc-fix-1.0.0+one"), "{said}");
+    assert!(said.contains("etc-fix-1.0.0-one"), "{said}");
     assert_eq!(site.node.product()?, before);
     let document = site.repository.target("patches/2.json")?;
     let changed = fs::read_to_string(&document)?.replace("\"required\"", "\"optional\"");
@@ -225,7 +225,9 @@ async fn r70_a_patch_that_is_altered_or_unsigned_changes_nothing() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r70_what_was_downloaded_for_an_upgrade_is_still_there_after_a_patch() -> Result<()> {
-    let site = Site::with(&[TestRelease::standard("2.0.0")], &two()).await?;
+    let mut newer = TestRelease::standard("2.0.0");
+    newer.head = "restart = \"services\"\n".into();
+    let site = Site::with(&[newer], &two()).await?;
     site.node.upgrade_ends(0, &["--download-only"])?;
     site.ends(0, &["install"])?;
     let mut kato = site.node.kato(&["node", "upgrade", "--status", "--json"])?;

@@ -22,7 +22,7 @@ async fn r70_a_patch_that_does_not_fit_to_what_is_published_is_refused_by_name()
             "it requires `ghost`",
         ),
         (etc(4, "six").with("roles = []\n"), "affects no role"),
-        (etc(4, "un derscore"), "the patch name `un derscore`"),
+        (etc(4, "under_score"), "the patch name `under_score`"),
     ];
     for (patch, expected) in cases {
         let error = site.publish(&patch).await.unwrap_err();

@@ -126,16 +126,19 @@ async fn r70_a_patch_that_is_not_finished_goes_on_or_back_and_nothing_else_begin
         "{said}"
     );
     assert_eq!(site.status()?["in_progress"], "slow");
-    let copy = site.node.copy_to(&site.folder.path().join("copy"))?;
     // Back …
     site.ends(0, &["revert", "slow"])?;
     assert_eq!(site.node.product()?, before);
     assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
     // … or forward, as after a restart of the machine.
-    copy.put("healthy", "")?;
-    copy.upgrade_ends(0, &["--resume"])?;
-    assert_eq!(copy.text("s/etc/app.conf").as_deref(), Some("patched\n"));
-    assert_eq!(copy.leftovers()?, Vec::<PathBuf>::new());
+    site.ends(21, &["install"])?;
+    site.node.put("healthy", "")?;
+    site.node.upgrade_ends(0, &["--resume"])?;
+    assert_eq!(
+        (site.conf().as_str(), site.states()?.as_str()),
+        ("patched\n", "slow=installed")
+    );
+    assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
     Ok(())
 }
 
@@ -163,7 +166,8 @@ async fn r70_what_was_changed_since_is_in_a_backup_when_the_patch_is_taken_back(
     site.node.put("s/etc/app.conf", "mine\n")?;
     site.ends(0, &["revert"])?;
     assert_eq!(site.conf(), "version 1.0.0\n");
-    let backups = integration_tests::node::names(&site.node.state("backup"));
+    let mut backups = integration_tests::node::names(&site.node.state("backup"));
+    backups.retain(|name| name.starts_with("1.0.0-to-1.0.0-one-"));
     let newest = backups
         .last()
         .map(|name| site.node.state("backup").join(name))

@@ -229,8 +229,14 @@ async fn skopeo_logs_in_with_a_password_and_pulls_with_a_token() -> Result<()> {
     }
     assert_eq!(blobs(&site.registry.requests()), site.image.blobs().len());
     let log = site.cache.proxy.log();
-    assert!(!log.contains("opensesame"), "{log}");
+    assert!(gave_tokens(&site) && !log.contains("opensesame"), "{log}");
     Ok(())
+}
+
+/// Whether some client has changed its password for a token, as the challenge says.
+fn gave_tokens(site: &Site) -> bool {
+    let log = site.cache.proxy.log();
+    log.lines().any(|line| line.contains("url=/-/token status=200"))
 }
 
 /// Needs root: these programs unpack what they pull.
@@ -276,6 +282,7 @@ mod as_root {
             })?;
             assert!(blobs(&site.registry.requests()) > 0);
         }
+        assert!(!is_there("podman") || gave_tokens(&site));
         if is_there("containerd") {
             let certificate = text(&site.authority.certificate)?;
             // The authority is the test's own: a client that does not have it in its system is told where it is.
@@ -315,7 +322,7 @@ mod as_root {
         assert!(wrong.is_err(), "a wrong password was taken");
         pulls(|| docker.login(&clear, ("ada", "opensesame")))?;
         pulls(|| docker.pull(&reference))?;
-        assert!(blobs(&site.registry.requests()) > 0);
+        assert!(blobs(&site.registry.requests()) > 0 && gave_tokens(&site));
         Ok(())
     }
 }

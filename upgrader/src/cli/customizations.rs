@@ -10,7 +10,7 @@ use crate::{
     customizations::{
         CustomizationError, Scan,
         archive::{self, Reason},
-        difference, reapply, scan,
+        difference, patched, reapply, scan,
     },
     exit::{Exit, Failure},
     installed::Installed,
@@ -79,7 +79,8 @@ pub async fn run(args: CustomizationsArgs, context: &Context) -> Result<Exit, Fa
 }
 
 fn installed(node: &Node) -> Result<Installed, Failure> {
-    Ok(Installed::load(&node.paths)?.ok_or(CustomizationError::NothingInstalled)?)
+    let installed = Installed::load(&node.paths)?.ok_or(CustomizationError::NothingInstalled)?;
+    Ok(patched(&node.paths, &installed)?)
 }
 
 /// The local changes; what could not be compared is said at once.

@@ -97,6 +97,7 @@ impl Call<'_> {
             plan: plan.id.clone(),
             target: plan.target.clone(),
             force: plan.force,
+            apply_patches: self.request.apply_patches,
             cache_url,
             patience: self.inventory.ssh.patience.get(),
             implicit_role: self.inventory.implicit_role.clone(),

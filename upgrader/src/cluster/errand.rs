@@ -16,6 +16,8 @@ pub struct Errand {
     pub target: Version,
     /// Install it even where it is installed.
     pub force: bool,
+    /// Install all outstanding patches first.
+    pub apply_patches: bool,
     /// The cache to download through.
     pub cache_url: Option<Url>,
     /// How long a lost node is called again.

@@ -70,6 +70,8 @@ pub struct StartRequest {
     pub version: Version,
     /// Whether an installed release is installed once more.
     pub force: bool,
+    /// Whether all outstanding patches are installed first.
+    pub apply_patches: bool,
     /// Whether everything is only put on the node, verified, and nothing else is changed.
     pub download_only: bool,
     /// The cache to download through.
@@ -149,6 +151,9 @@ impl RemoteNode {
         ];
         if request.force {
             args.push("--force");
+        }
+        if request.apply_patches {
+            args.push("--apply-patches");
         }
         if request.download_only {
             args.push("--download-only");

@@ -30,5 +30,5 @@ mod tests;
 pub use self::{
     change::{Change, Class, Fate, What},
     error::CustomizationError,
-    scan::{Scan, scan},
+    scan::{Scan, patched, scan},
 };

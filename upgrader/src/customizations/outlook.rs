@@ -84,8 +84,8 @@ pub fn foresee(
 ) -> Result<Vec<Foreseen>, CustomizationError> {
     let owner = installed.and_then(|installed| installed.owner);
     let mut scanner = Scanner::new(paths, &release.safe_paths, owner);
-    for module in installed.iter().flat_map(|installed| installed.modules.values()) {
-        scanner.knows(paths, module)?;
+    if let Some(installed) = installed {
+        scanner.knows(paths, installed)?;
     }
     let mut foreseen = Vec::new();
     for module in modules {

@@ -29,6 +29,7 @@ use crate::{
         overlay::rule,
         tree::{self, Entry, Kind},
     },
+    patch::{places, record::Patches},
     paths::NodePaths,
 };
 
@@ -147,6 +148,14 @@ pub(super) const fn conflict(install: &Install) -> OnConflict {
     }
 }
 
+/// What local changes are compared with: the installed release with its patches.
+///
+/// # Errors
+/// [`CustomizationError::Document`] when the record of the patches is damaged.
+pub fn patched(paths: &NodePaths, installed: &Installed) -> Result<Installed, CustomizationError> {
+    Ok(places::patched(installed, &Patches::load(paths)?))
+}
+
 /// Compares the node with its installed release.
 ///
 /// # Errors
@@ -154,9 +163,7 @@ pub(super) const fn conflict(install: &Install) -> OnConflict {
 pub fn scan(paths: &NodePaths, installed: &Installed) -> Result<Scan, CustomizationError> {
     let mut scanner = Scanner::new(paths, &installed.safe_paths, installed.owner);
     let mut notes = Vec::new();
-    for module in installed.modules.values() {
-        scanner.knows(paths, module)?;
-    }
+    scanner.knows(paths, installed)?;
     for (name, module) in &installed.modules {
         if module.install.is_none() && module.dest.is_some() {
             notes.push(format!(
@@ -203,27 +210,28 @@ impl Scanner {
         }
     }
 
-    /// Notes what an installed module has.
+    /// Notes what the installed modules have.
     pub(super) fn knows(
         &mut self,
         paths: &NodePaths,
-        module: &InstalledModule,
+        installed: &Installed,
     ) -> Result<(), CustomizationError> {
-        let (Some(install), Some(dest)) = (&module.install, &module.dest) else {
-            return Ok(());
-        };
-        let folder = module::follow(paths, dest)?;
-        if let Install::Versioned { link, .. } = install {
-            let link = link
-                .as_ref()
-                .map_or_else(|| folder.join("current"), |link| paths.on_node(link));
-            self.known.insert(link);
+        for (name, module) in &installed.modules {
+            let Some(subject) = Subject::installed(paths, installed, name, module)? else {
+                continue;
+            };
+            let files = module
+                .entries
+                .iter()
+                .map(|entry| subject.folder.join(&entry.path));
+            self.known.extend(files);
+            if let Some(dest) = module.dest.as_ref().filter(|_| subject.class != Class::Overlay) {
+                self.own.insert(module::follow(paths, dest)?);
+            }
+            if let Some(Install::Versioned { link: Some(link), .. }) = &module.install {
+                self.known.insert(paths.on_node(link));
+            }
         }
-        if !matches!(install, Install::Overlay { .. }) {
-            self.own.insert(folder.clone());
-        }
-        let installed = module.entries.iter().map(|entry| folder.join(&entry.path));
-        self.known.extend(installed);
         Ok(())
     }
 
@@ -357,6 +365,10 @@ impl Scanner {
         } else {
             subject.class
         };
+        // What a release brings to a safe path need not be there.
+        if class == Class::Safe && what.contains(&What::Deleted) {
+            return;
+        }
         let metadata = fs::symlink_metadata(subject.folder.join(below)).ok();
         self.changes.push(Change {
             module: Some(subject.name.to_owned()),

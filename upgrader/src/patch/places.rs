@@ -51,7 +51,11 @@ pub fn bases(
     let Some(installed) = installed else {
         return BTreeMap::new();
     };
-    let known = pristine(installed, patches);
+    // Installed once more, a patch is compared with what was there before it.
+    let own = act
+        .filter(|act| act.purpose == Purpose::Install)
+        .map(|act| act.name.as_str());
+    let known = pristine(installed, patches, own);
     if let Some(act) = act {
         let base = |module: &Module| {
             (
@@ -79,6 +83,31 @@ pub fn bases(
     bases
 }
 
+/// The record of the release with what patches made of it: what local changes are compared with.
+pub fn patched(installed: &Installed, patches: &Patches) -> Installed {
+    let known = pristine(installed, patches);
+    let mut record = installed.clone();
+    for module in record.modules.values_mut() {
+        *module = with(module, &known);
+    }
+    let listed = |path: &Path| installed.modules.values().any(|module| has(module, path));
+    for (path, entry) in known.iter().filter(|(path, _)| !listed(path)) {
+        let depth =
+            |module: &&mut InstalledModule| module.dest.as_ref().map_or(0, |dest| dest.components().count());
+        let around =
+            |module: &&mut InstalledModule| module.dest.as_ref().is_some_and(|dest| path.starts_with(dest));
+        let nearest = record.modules.values_mut().filter(around).max_by_key(depth);
+        if let Some(module) = nearest
+            && let Some(Ok(below)) = module.dest.as_ref().map(|dest| path.strip_prefix(dest))
+        {
+            let path = below.to_owned();
+            let kind = entry.kind.clone();
+            module.entries.push(Entry { path, kind });
+        }
+    }
+    record
+}
+
 fn has(module: &InstalledModule, path: &Path) -> bool {
     let below = module.dest.as_ref().and_then(|dest| path.strip_prefix(dest).ok());
     below.is_some_and(|below| module.entries.iter().any(|entry| entry.path == below))
@@ -101,15 +130,23 @@ fn owner<'a>(release: &'a Release, path: &Path) -> Option<&'a Module> {
     release.modules.iter().find(lists).or_else(overlays)
 }
 
-/// Every pristine file by its path, as the newest of release and patches has it.
-fn pristine<'a>(installed: &'a Installed, patches: &'a Patches) -> BTreeMap<PathBuf, &'a Entry> {
+/// Every pristine file by its path, as the newest of release and patches has it, without the patch `except`.
+fn pristine<'a>(
+    installed: &'a Installed,
+    patches: &'a Patches,
+    except: Option<&str>,
+) -> BTreeMap<PathBuf, &'a Entry> {
     let mut known = BTreeMap::new();
     for module in installed.modules.values() {
         if let Some(dest) = &module.dest {
             known.extend(absolute(dest, &module.entries));
         }
     }
-    for module in patches.installed.iter().flat_map(|patch| patch.modules.values()) {
+    let others = patches
+        .installed
+        .iter()
+        .filter(|patch| except != Some(patch.name.as_str()));
+    for module in others.flat_map(|patch| patch.modules.values()) {
         if module.whole {
             known.retain(|path, _| !path.starts_with(&module.dest));
         }
@@ -170,7 +207,7 @@ fn under(
             version: None,
             sha256: installed.release_digest,
             dest: None,
-            install: None,
+            install: Some(module.install.clone()),
             entries: Vec::new(),
         };
     };
@@ -225,6 +262,8 @@ mod tests {
             entries: vec![file("a", "a1"), file("b", "b1")],
         };
         Installed {
+            safe_paths: Vec::new(),
+            owner: None,
             schema: 1,
             version: Version::new(1, 0, 0),
             release_digest: Digest::of(b"r"),

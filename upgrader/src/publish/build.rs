@@ -242,7 +242,7 @@ fn module_of(module: &ModuleText, text: &Description) -> Result<Module, String> 
 /// Its own version, else the release's; of a patch the release's with the patch's name behind it.
 fn version_of(module: &ModuleText, text: &Description) -> String {
     let whole = || match &text.patch {
-        Some(patch) => format!("{}+{}", text.version, patch.name),
+        Some(patch) => format!("{}-{}", text.version, patch.name),
         None => text.version.to_string(),
     };
     module.version.clone().unwrap_or_else(whole)

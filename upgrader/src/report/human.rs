@@ -81,9 +81,10 @@ fn amount(subject: &str, done: u64, total: u64) -> String {
 /// The line of an event; `None` for one that needs none.
 pub fn line(kind: &EventKind) -> Option<String> {
     Some(match kind {
-        EventKind::RunStarted { from, to } => match from {
-            Some(from) => format!("upgrading from {from} to {to}"),
-            None => format!("installing {to}"),
+        EventKind::RunStarted { from, to } => match (from, to.split_once('+')) {
+            (Some(from), Some((_, patch))) => format!("patch {patch} on {from}"),
+            (Some(from), None) => format!("upgrading from {from} to {to}"),
+            (None, _) => format!("installing {to}"),
         },
         EventKind::StepStarted { step } => format!("  {step}"),
         EventKind::StepSkipped { step, reason } => format!("  {step}: skipped, {reason}"),

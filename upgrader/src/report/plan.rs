@@ -44,9 +44,10 @@ pub fn text(plan: &NodePlan) -> String {
 }
 
 fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
-    match &plan.from {
-        Some(from) => writeln!(text, "{}: {from} → {}", plan.node, plan.to)?,
-        None => writeln!(text, "{}: installs {}", plan.node, plan.to)?,
+    match (&plan.from, &plan.patch) {
+        (Some(from), Some(patch)) => writeln!(text, "{}: patch {patch} on {from}", plan.node)?,
+        (Some(from), None) => writeln!(text, "{}: {from} → {}", plan.node, plan.to)?,
+        (None, _) => writeln!(text, "{}: installs {}", plan.node, plan.to)?,
     }
     if plan.channel != "stable" {
         writeln!(text, "  channel    {}", plan.channel)?;

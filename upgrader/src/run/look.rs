@@ -11,7 +11,7 @@ use super::Node;
 use crate::{
     attempt::Attempt,
     backup,
-    customizations::outlook,
+    customizations::{outlook, patched},
     exit::Failure,
     installed::Installed,
     latch::Latches,
@@ -108,7 +108,10 @@ fn local_changes(
         let verdict = facts.latches.get(&module.name);
         verdict.is_none_or(|verdict| planner::skip_reason(*verdict).is_none())
     });
-    let foreseen = outlook::foresee(&node.paths, installed, release, &modules)?;
+    let installed = installed
+        .map(|installed| patched(&node.paths, installed))
+        .transpose()?;
+    let foreseen = outlook::foresee(&node.paths, installed.as_ref(), release, &modules)?;
     facts.local_changes = outlook::summary(&foreseen, &modules);
     if node.settings.customizations.save {
         let taken = outlook::taken_away(&foreseen);

@@ -218,7 +218,7 @@ impl Session {
             show_plans(&plans, self.request.json);
             return Ok((Ending::Shown, installed));
         }
-        if !self.confirmed(&plans).await {
+        if !self.confirmed(&plans).await? {
             return Ok((Ending::Declined, installed));
         }
         if !self.start.kato_alone {
@@ -325,17 +325,20 @@ impl Session {
     }
 
     /// Shows the plans and asks, unless that was answered before.
-    async fn confirmed(&self, plans: &[NodePlan]) -> bool {
+    async fn confirmed(&self, plans: &[NodePlan]) -> Result<bool, Stopped> {
         let request = &self.request;
         if request.skip_confirmation || request.resume || request.download_only || self.begun {
-            return true;
+            return Ok(true);
         }
         terminal::say(&report::plan::way(plans));
-        let is_yes = terminal::ask("Upgrade this node?").await;
+        let is_yes = tokio::select! {
+            is_yes = terminal::ask("Upgrade this node?") => is_yes,
+            () = self.stop.cancelled() => return Err(early(engine::stopped())),
+        };
         if !is_yes {
             terminal::say("nothing was changed");
         }
-        is_yes
+        Ok(is_yes)
     }
 
     /// The end of the run, however it came: what we took out of service is back, and the last event is written.

@@ -32,8 +32,13 @@ const AREAS: &[Area] = &[
     },
     Area {
         name: "node",
-        binaries: &["node", "release"],
+        binaries: &["node", "patch", "release"],
         units: Some("(package(kato-upgrader) & not test(/cluster|ssh/))"),
+    },
+    Area {
+        name: "patch",
+        binaries: &["patch"],
+        units: Some("test(/patch/)"),
     },
     Area {
         name: "origins",

@@ -6,11 +6,15 @@
 //! dists/<suite>/main/binary-amd64/Packages.xz ── Filename, Size, SHA256 ──► pool/…/hello_1.0_amd64.deb, …
 //! ```
 //!
-//! Deliberately absent: signatures. apt checks them; here a digest only ever forbids content.
+//! Deliberately absent: keys. apt checks signatures; here a digest only ever forbids content, and of a detached signature it is
+//! only told which document it is about (`signature`).
 //!
 //! [RepositoryFormat]: https://wiki.debian.org/DebianRepository/Format
 
 mod index;
+mod signature;
+
+pub(crate) use signature::is_about;
 
 use std::io::Read;
 
@@ -58,6 +62,11 @@ pub(super) fn teacher(path: &str) -> Option<String> {
 /// Whether `path` is that of a `Release` file, which stands for its suite.
 pub(super) fn is_group(path: &str) -> bool {
     matches!(path.rsplit('/').next(), Some("InRelease" | "Release"))
+}
+
+/// The path of the detached signature of the document at `path`, if that is one that has its signature apart.
+pub(super) fn signature(path: &str) -> Option<String> {
+    (path.rsplit('/').next() == Some("Release")).then(|| format!("{path}.gpg"))
 }
 
 /// See [`super::by_hash`].

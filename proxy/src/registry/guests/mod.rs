@@ -12,7 +12,9 @@
 //!
 //! Invariant: nothing is remembered that outlives the line of the file from which it follows, for more than a second.
 
+mod guest;
 mod rights;
+mod shown;
 mod tokens;
 mod users;
 
@@ -22,14 +24,15 @@ use std::{
     time::Duration,
 };
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use jiff::Timestamp;
 use kato_shared::{Digest, chain::Chain, settings::HumanDuration};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::settings::Registry;
+pub(crate) use guest::{Guest, Leave};
 use rights::{Reach, Rights};
+use shown::Shown;
 use tokens::{Key, Seal, Token, end};
 use users::{File, Secret, User, Users};
 
@@ -88,25 +91,6 @@ pub(crate) struct Claim {
     user: Option<String>,
 }
 
-/// Somebody who may use the door.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Guest {
-    reach: Reach,
-    /// With a token: the repositories that it is for, and whether lists of repositories may be read.
-    token: Option<(Vec<String>, bool)>,
-}
-
-/// Whether a guest may do what it asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leave {
-    /// It may.
-    Granted,
-    /// With another token it might.
-    OtherToken,
-    /// It may not.
-    Denied,
-}
-
 /// What a guest gets at the token service.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Given {
@@ -114,12 +98,6 @@ pub(crate) struct Given {
     pub(crate) token: String,
     /// How long it is good.
     pub(crate) lifetime: Duration,
-}
-
-/// What a request shows.
-enum Shown {
-    Basic(String, Vec<u8>),
-    Bearer(String),
 }
 
 impl Guests {
@@ -254,29 +232,6 @@ impl Guests {
     }
 }
 
-impl Guest {
-    /// Whether it may pull from `repository`, as `UPSTREAM/REPOSITORY`; `None` stands for the lists of repositories.
-    pub(crate) fn leave(&self, repository: Option<&str>) -> Leave {
-        let (is_allowed, is_in_token) = match repository {
-            Some(repository) => (
-                self.reach.covers(repository),
-                self.token
-                    .as_ref()
-                    .is_none_or(|(may, _)| may.iter().any(|one| one == repository)),
-            ),
-            None => (
-                self.reach == Reach::All,
-                self.token.as_ref().is_none_or(|(_, list)| *list),
-            ),
-        };
-        match (is_allowed, is_in_token) {
-            (false, _) => Leave::Denied,
-            (true, false) => Leave::OtherToken,
-            (true, true) => Leave::Granted,
-        }
-    }
-}
-
 impl Door {
     fn guest(&self, user: &User) -> Guest {
         Guest {
@@ -349,26 +304,6 @@ impl Keeper {
 
     fn proved(&self) -> MutexGuard<'_, HashMap<String, Seal>> {
         self.proved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Shown {
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut lines = headers.get_all(header::AUTHORIZATION).iter();
-        let (line, None) = (lines.next()?.to_str().ok()?, lines.next()) else {
-            return None;
-        };
-        let (scheme, value) = line.trim().split_once(' ')?;
-        if scheme.eq_ignore_ascii_case("bearer") {
-            return Some(Self::Bearer(value.trim().to_owned()));
-        }
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return None;
-        }
-        let pair = BASE64_STANDARD.decode(value.trim()).ok()?;
-        let colon = pair.iter().position(|byte| *byte == b':')?;
-        let name = String::from_utf8(pair[..colon].to_vec()).ok()?;
-        Some(Self::Basic(name, pair[colon + 1..].to_vec()))
     }
 }
 

@@ -1,4 +1,5 @@
-use http::HeaderMap;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::{HeaderMap, header};
 
 use super::*;
 

@@ -13,7 +13,7 @@ use crate::{
     backup::{self, Head},
     customizations::{
         archive::{self, Reason},
-        outlook,
+        outlook, patched,
     },
     exit::{Exit, Failure},
     module,
@@ -129,6 +129,7 @@ fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
     else {
         return Ok(());
     };
+    let installed = &patched(&node.paths, installed)?;
     let release = &run.attempt.release;
     let modules = modules_for(release, node.roles());
     let foreseen = outlook::foresee(&node.paths, Some(installed), release, &modules)?;

@@ -263,7 +263,9 @@ pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
 /// Removes all downloads but those of the releases that come next.
 fn clean_staging(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
     let folder = node.paths.staging();
-    let releases = next.into_iter().flat_map(|next| {
+    // Also those of an upgrade that was put aside for a patch.
+    let put_aside = next.and_then(|next| next.put_aside.as_deref());
+    let releases = next.into_iter().chain(put_aside).flat_map(|next| {
         let then = next.then.iter().map(|target| &target.release);
         std::iter::once(&next.release).chain(then)
     });

@@ -1,0 +1,183 @@
+//! A Debian archive of one suite, signed by a key of its own, for an [`Origin`] to serve: small enough to be changed between two requests.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use kato_shared::{Digest, durable};
+use tempfile::TempDir;
+
+use crate::{
+    command,
+    origin::{Origin, Resource},
+};
+
+/// Making a key and a signature takes a moment; a busy machine takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an archive has; nothing is served before [`Archive::publish`].
+#[derive(Debug)]
+pub struct Archive {
+    home: TempDir,
+    /// By path below `dists/stable/`.
+    indexes: BTreeMap<String, Vec<u8>>,
+    generation: u32,
+}
+
+impl Archive {
+    /// An archive without anything, and its key.
+    ///
+    /// # Errors
+    /// When gpg is not there.
+    pub fn new() -> Result<Self> {
+        let archive = Self {
+            home: tempfile::tempdir()?,
+            indexes: BTreeMap::new(),
+            generation: 0,
+        };
+        let user = [
+            "--quick-gen-key",
+            "archive@lab.example",
+            "ed25519",
+            "sign",
+            "never",
+        ];
+        archive.gpg(&user)?;
+        let key = archive.key();
+        archive.gpg(&["--output", text(&key)?, "--export"])?;
+        Ok(archive)
+    }
+
+    /// The file of the public key, for `Signed-By`.
+    pub fn key(&self) -> PathBuf {
+        self.home.path().join("archive.gpg")
+    }
+
+    /// Has this index, by its path below the suite, in the next generation.
+    pub fn index(&mut self, path: &str, content: impl Into<Vec<u8>>) {
+        self.indexes.insert(path.to_owned(), content.into());
+    }
+
+    /// Signs the indexes and serves them on `origin` below `/debian/dists/stable/`, by their names and by their digests; to be validated
+    /// each time, as archives have it.
+    ///
+    /// # Errors
+    /// When gpg fails.
+    pub fn publish(&mut self, origin: &Origin) -> Result<()> {
+        self.generation += 1;
+        let tag = format!("\"{}\"", self.generation);
+        let serve = |path: &str, content: &[u8]| {
+            let resource = Resource::new(content.to_vec())
+                .header("etag", &tag)
+                .header("cache-control", "max-age=0");
+            origin.serve(&format!("/debian/dists/stable/{path}"), resource);
+        };
+        let mut release = format!(
+            "Origin: Lab\nSuite: stable\nCodename: stable\nArchitectures: amd64 all\nComponents: main\nAcquire-By-Hash: yes\n\
+             Date: Thu, 0{} Jan 2026 00:00:00 UTC\nSHA256:\n",
+            self.generation
+        );
+        for (path, content) in &self.indexes {
+            let digest = Digest::of(content).hex();
+            writeln!(release, " {digest} {} {path}", content.len())?;
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            serve(path, content);
+            serve(&format!("{folder}/by-hash/SHA256/{digest}"), content);
+        }
+        let (plain, inline, apart) = ("Release", "InRelease", "Release.gpg");
+        let [plain_at, inline_at, apart_at] = [plain, inline, apart].map(|name| self.home.path().join(name));
+        durable::write(&plain_at, release.as_bytes(), 0o644)?;
+        self.gpg(&[
+            "--yes",
+            "--output",
+            text(&inline_at)?,
+            "--clear-sign",
+            text(&plain_at)?,
+        ])?;
+        self.gpg(&[
+            "--yes",
+            "--armor",
+            "--output",
+            text(&apart_at)?,
+            "--detach-sign",
+            text(&plain_at)?,
+        ])?;
+        serve(plain, release.as_bytes());
+        serve(inline, &std::fs::read(&inline_at)?);
+        serve(apart, &std::fs::read(&apart_at)?);
+        Ok(())
+    }
+
+    fn gpg(&self, rest: &[&str]) -> Result<()> {
+        let mut gpg = command::new("gpg");
+        gpg.args([
+            "--batch",
+            "--homedir",
+            text(self.home.path())?,
+            "--passphrase",
+            "",
+        ]);
+        gpg.args(rest);
+        let line = command::line(&gpg);
+        command::success(&line, command::run(gpg, PATIENCE, &[])?).map(drop)
+    }
+}
+
+impl Drop for Archive {
+    /// Ends the agent that gpg has left behind.
+    fn drop(&mut self) {
+        let mut end = command::new("gpgconf");
+        end.arg("--homedir")
+            .arg(self.home.path())
+            .args(["--kill", "gpg-agent"]);
+        command::run(end, PATIENCE, &[]).ok();
+    }
+}
+
+/// apt with settings, lists and cache of its own below `root`, and nothing of this machine's.
+///
+/// # Errors
+/// When the folders cannot be made.
+pub fn apt(root: &Path, options: &[String], words: &[&str]) -> Result<std::process::Command> {
+    for folder in ["lists/partial", "cache/archives/partial", "etc"] {
+        durable::create_folder(&root.join(folder))?;
+    }
+    let status = root.join("status");
+    if !status.exists() {
+        durable::write(&status, b"", 0o644)?;
+    }
+    let at = text(root)?;
+    let mut apt = command::new("apt-get");
+    // The machine's own settings may name a proxy.
+    apt.current_dir(root)
+        .env("APT_CONFIG", root.join("none"))
+        .arg("-q");
+    durable::write(
+        &root.join("none"),
+        format!("Dir::Etc \"{at}/etc\";\n").as_bytes(),
+        0o644,
+    )?;
+    let own = [
+        format!("Dir::State={at}"),
+        format!("Dir::State::lists={at}/lists"),
+        format!("Dir::State::status={at}/status"),
+        format!("Dir::Cache={at}/cache"),
+        "APT::Sandbox::User=".to_owned(),
+        "APT::Architecture=amd64".to_owned(),
+        "Acquire::Retries=0".to_owned(),
+        "APT::Update::Error-Mode=any".to_owned(),
+    ];
+    for option in own.iter().chain(options) {
+        apt.args(["-o", option]);
+    }
+    apt.args(words);
+    Ok(apt)
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is not UTF-8")
+}
