@@ -3,6 +3,7 @@
 //! | Module | Gives |
 //! |---|---|
 //! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
+//! | [`cutter`] | a relay that breaks the n-th request, in a way that is asked for |
 //! | [`command`] | child processes with a deadline and their whole output |
 //! | [`binaries`] | the programs that this workspace builds |
 //! | [`faulty`] | a file system with I/O errors, by FUSE |
@@ -25,6 +26,7 @@
 pub mod binaries;
 pub mod client;
 pub mod command;
+pub mod cutter;
 pub mod faulty;
 pub mod image;
 pub mod lab;

@@ -179,7 +179,7 @@ fn write_archive(
         add(&mut tar, root, below, &mut entries)?;
     }
     let out = tar.into_inner().and_then(zstd::Encoder::finish).map_err(write)?;
-    out.inner.sync_all().map_err(write)?;
+    durable::flush(&out.inner, file)?;
     Ok((out.hasher.finish(), entries))
 }
 
@@ -255,6 +255,7 @@ impl<T: Read> Read for Hashing<T> {
 
 impl<T: Write> Write for Hashing<T> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        durable::place::about_to_write()?;
         let written = self.inner.write(buffer)?;
         self.hasher.update(&buffer[..written]);
         Ok(written)

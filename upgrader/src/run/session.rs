@@ -15,6 +15,7 @@ use super::{
     engine::{self, Stopped},
     event::EventKind,
     look::make_plans,
+    room,
     step::{Acted, Step},
     steps::{self, retire},
     stream::Stream,
@@ -305,6 +306,10 @@ impl Session {
     /// # Errors
     /// The failure that ended the run.
     pub(super) async fn finish(mut self, outcome: Result<Ending, Stopped>) -> Result<Exit, Failure> {
+        let outcome = outcome.map_err(|Stopped { step, failure }| Stopped {
+            step,
+            failure: room::explain(&self.node, [], failure),
+        });
         let (exit, error) = match &outcome {
             Ok(Ending::Rebooting) => (Exit::TryAgain, None),
             Ok(Ending::Done | Ending::Declined) => (Exit::Done, None),

@@ -1,0 +1,179 @@
+//! The durable operations of the code, read from its sources, against those that the scenarios pass: none can be forgotten.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use kato_upgrader::failpoint;
+
+use crate::{scenario, stage::Stage};
+
+/// Code that no upgrade of a node comes by: a path or its beginning, a part of the line (empty: any), and why.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    (
+        "upgrader/src/publish/",
+        "",
+        "the publisher's machine; a node only reads",
+    ),
+    ("upgrader/src/prepare/", "", "the cache on Core; area `demo`"),
+    ("upgrader/src/demo/", "", "a throw-away cluster"),
+    ("upgrader/src/cluster/", "", "the orchestrator; area `cluster`"),
+];
+
+/// Named places that belong to scenarios of other areas, and why.
+const NAMED_ELSEWHERE: &[(&str, &str)] = &[];
+
+/// A line that calls `kato_shared::durable`: `file@line` and its text.
+type Calls = BTreeMap<String, String>;
+
+fn workspace() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here
+        .parent()
+        .context("the package is in the workspace")?
+        .to_owned())
+}
+
+/// All Rust files below `folder`.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for item in fs::read_dir(&folder)? {
+            let path = item?.path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The calls of `kato_shared::durable` in the upgrader and in what it shares.
+fn calls() -> Result<Calls> {
+    let root = workspace()?;
+    let mut found = Calls::new();
+    for file in [
+        files(&root.join("upgrader/src"))?,
+        files(&root.join("shared/src"))?,
+    ]
+    .concat()
+    {
+        let name = file.strip_prefix(&root)?.display().to_string();
+        if name.starts_with("shared/src/durable") {
+            continue;
+        }
+        let text = fs::read_to_string(&file)?;
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
+        for (number, line) in (1..).zip(code.lines()) {
+            for call in calls_of(line) {
+                ensure!(
+                    call.1,
+                    "{name}:{number}: `durable::{}` is not called on this line: a place is named by the line that calls",
+                    call.0
+                );
+                found.insert(format!("{name}@{number}"), line.trim().to_owned());
+            }
+        }
+    }
+    ensure!(found.len() > 40, "only {} calls were found", found.len());
+    Ok(found)
+}
+
+/// The functions of `durable` that a line names, and whether it calls them.
+fn calls_of(line: &str) -> Vec<(&'static str, bool)> {
+    const FUNCTIONS: &[&str] = &[
+        "write",
+        "write_json",
+        "append_line",
+        "create_new",
+        "flush",
+        "cut",
+        "commit",
+        "rename",
+        "exchange",
+        "symlink",
+        "copy",
+        "create_folder",
+        "remove",
+        "sync_folder",
+        "place::about_to_write",
+    ];
+    if line.trim_start().starts_with("//") || line.trim_start().starts_with("use ") {
+        return Vec::new();
+    }
+    let behind = line.split("durable::").skip(1);
+    let named = |rest: &str| {
+        FUNCTIONS.iter().copied().find_map(|function| {
+            let after = rest.strip_prefix(function)?;
+            let is_longer = after.starts_with(|next: char| next.is_alphanumeric() || next == '_');
+            (!is_longer).then(|| (function, after.starts_with('(')))
+        })
+    };
+    behind.filter_map(named).collect()
+}
+
+/// Every scenario, undisturbed.
+async fn places() -> Result<BTreeSet<String>> {
+    let mut places = BTreeSet::new();
+    for scenario in scenario::ALL {
+        let stage = Stage::set(scenario).await?;
+        places.extend(stage.visits.iter().map(|visit| visit.place().to_owned()));
+    }
+    Ok(places)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_durable_operation_of_the_code_is_passed_by_a_scenario() -> Result<()> {
+    let calls = calls()?;
+    let places = places().await?;
+    let passed: BTreeSet<&str> = places
+        .iter()
+        .filter_map(|place| place.split_once(' ').map(|(_, caller)| caller))
+        .collect();
+    for caller in &passed {
+        ensure!(
+            calls.contains_key(*caller),
+            "the scan of the code does not find {caller}"
+        );
+    }
+    let is_elsewhere = |caller: &str, text: &str| {
+        ELSEWHERE
+            .iter()
+            .any(|(path, part, _)| caller.starts_with(path) && text.contains(part))
+    };
+    let forgotten: Vec<String> = calls
+        .iter()
+        .filter(|(caller, text)| !passed.contains(caller.as_str()) && !is_elsewhere(caller, text))
+        .map(|(caller, text)| format!("{caller}: {text}"))
+        .collect();
+    ensure!(
+        forgotten.is_empty(),
+        "no scenario comes by these lines, so nothing is tested there: add a scenario, or say why not: {forgotten:#?}"
+    );
+    let named = failpoint::POINTS
+        .iter()
+        .filter(|name| !places.contains(**name) && NAMED_ELSEWHERE.iter().all(|(known, _)| known != *name));
+    let named: Vec<_> = named.collect();
+    ensure!(named.is_empty(), "no scenario comes by these places: {named:?}");
+    Ok(())
+}
+
+#[test]
+fn a_call_and_a_function_that_is_passed_on_are_told_apart() {
+    assert_eq!(
+        calls_of("    durable::write_json(&path, self, 0o644)?;"),
+        [("write_json", true)]
+    );
+    assert_eq!(
+        calls_of("    folders.try_for_each(durable::sync_folder)"),
+        [("sync_folder", false)]
+    );
+    assert_eq!(calls_of("// durable::write(x)"), []);
+    assert_eq!(calls_of("use kato_shared::durable::{self, DurableError};"), []);
+}
