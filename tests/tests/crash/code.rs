@@ -12,15 +12,25 @@ use kato_upgrader::failpoint;
 use crate::{scenario, stage::Stage};
 
 /// Code that no upgrade of a node comes by: a path or its beginning, a part of the line (empty: any), and why.
+#[rustfmt::skip]
 const ELSEWHERE: &[(&str, &str, &str)] = &[
-    (
-        "upgrader/src/publish/",
-        "",
-        "the publisher's machine; a node only reads",
-    ),
+    ("upgrader/src/publish/", "", "the publisher's machine; a node only reads"),
     ("upgrader/src/prepare/", "", "the cache on Core; area `demo`"),
     ("upgrader/src/demo/", "", "a throw-away cluster"),
     ("upgrader/src/cluster/", "", "the orchestrator; area `cluster`"),
+    ("upgrader/src/run/detach.rs", "", "before a detached run; area `cluster`"),
+    ("upgrader/src/fetch/part.rs", "durable::remove", "a download that begins again; see `network`"),
+    ("upgrader/src/fetch/download.rs", "create_folder", "the folder is there: a run makes it when it begins"),
+    ("upgrader/src/run/steps/record.rs", "create_folder", "the same"),
+    ("upgrader/src/recover.rs", "create_folder", "the same"),
+    ("upgrader/src/marker.rs", "create_folder", "the folder is there: latches are in it"),
+    ("upgrader/src/module/overlay.rs", "create_folder(folder)", "the folder is there: it has a row of its own before its files"),
+    ("upgrader/src/module/undo/back.rs", "create_folder(folder)", "the same"),
+    ("upgrader/src/self_update.rs", "create_folder(link_folder)", "the folder is there: it has the link of `kato`"),
+    ("upgrader/src/quarantine.rs", "&found", "two releases in quarantine; the document is written as for one"),
+    ("upgrader/src/module/undo/mod.rs", "copy(from", "an original on another file system; copied as by the overlay"),
+    ("upgrader/src/module/undo/mod.rs", "symlink(target, to)", "the same for a link"),
+    ("upgrader/src/self_update.rs", "durable::remove(&program)", "a kato that does not work here; see `kato`"),
 ];
 
 /// Named places that belong to scenarios of other areas, and why.

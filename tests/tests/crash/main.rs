@@ -48,6 +48,7 @@ killed! {
     r56_r57_r58_killed_in_an_upgrade_4: "upgrade", 4 of 4, more 30;
     c23_killed_on_the_way_back_1: "rollback", 1 of 2, more 60;
     c23_killed_on_the_way_back_2: "rollback", 2 of 2, more 60;
+    r56_killed_in_the_first_installation: "first", 1 of 1, more 15;
     c17_killed_while_downloading_and_offline: "offline", 1 of 1, more 10;
     r41_killed_when_the_machine_restarts: "restart", 1 of 1, more 10;
     c18_killed_between_releases: "hops", 1 of 1, more 15;

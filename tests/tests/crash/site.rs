@@ -13,6 +13,7 @@ use integration_tests::{
     static_server::StaticServer,
 };
 use kato_shared::durable;
+use kato_upgrader::module::tree;
 use tempfile::TempDir;
 
 /// What kind of node a scenario begins with.
@@ -28,6 +29,10 @@ pub(crate) enum Kind {
     Hops,
     /// 2.0.0 brings another `kato`.
     SelfUpdate,
+    /// No release is installed, and what others put where 2.0.0 goes is in its way.
+    Fresh,
+    /// Plain, with what killed runs and a lost power supply may leave in files.
+    Littered,
 }
 
 /// A repository, its host, and the node that every run starts from.
@@ -51,7 +56,9 @@ pub(crate) fn fast_folder() -> Result<TempDir> {
 fn release(version: &str) -> TestRelease {
     let mut release = TestRelease::standard(version);
     let text = format!("version {version}\n");
-    release.head = "restart = \"services\"\nbackup = [\"/s/state\"]\n".into();
+    release.head =
+        "restart = \"services\"\nbackup = [\"/s/state\"]\nsafe_paths = [\"/s/code/console/uploads/**\"]\n"
+            .into();
     let mut kato = TestModule::new(
         "kato",
         "policy = \"versioned\"\ndest = \"/s/code/kato\"\nlink = \"/home/stackato/bin/kato\"\nlink_to = \"bin/kato\"",
@@ -64,11 +71,12 @@ fn release(version: &str) -> TestRelease {
         ("changed", text.as_str()),
         ("deep/er/file", &text),
         ("kept", "always the same\n"),
+        ("linked", text.as_str()),
     ];
     if version == "1.0.0" {
         files.extend([("gone", text.as_str()), ("gone-folder/file", &text)]);
     } else {
-        files.push(("fresh", text.as_str()));
+        files.extend([("fresh", text.as_str()), ("new/folder/file", &text)]);
     }
     release.modules.push(TestModule::new(
         "static",
@@ -96,6 +104,7 @@ impl Site {
         let folder = fast_folder()?;
         let repository = Repository::empty(folder.path()).await?;
         for release in releases(kind, folder.path())? {
+            link_in_overlay(folder.path(), &release)?;
             repository.publish(&release).await?;
         }
         let host = StaticServer::start(&repository.dir()).await?;
@@ -107,17 +116,21 @@ impl Site {
             &repository.root(),
         )?;
         node.put("s/state/db", "state of the platform")?;
-        node.upgrade_ends(0, &["--version", "1.0.0"])?;
+        if kind == Kind::Fresh {
+            in_the_way(&node, &repository)?;
+        } else {
+            node.upgrade_ends(0, &["--version", "1.0.0"])?;
+            local_changes(&node)?;
+        }
+        if kind == Kind::SelfUpdate {
+            node.put("home/stackato/bin/.kato-aB3dE6", "half a link")?;
+        }
+        if kind == Kind::Littered {
+            litter(&node)?;
+        }
         if kind == Kind::Restarting {
             node.with_systemd()?;
             node.put("proc/sys/kernel/random/boot_id", "the first boot")?;
-        }
-        for (path, content) in [
-            ("s/static/changed", "changed here"),
-            ("s/static/local", "only here"),
-            ("s/code/console/theme.css", "a theme"),
-        ] {
-            node.put(path, content)?;
         }
         Ok(Self { folder, node, host })
     }
@@ -128,10 +141,55 @@ impl Site {
     }
 }
 
+/// A symbolic link among the files of the overlay: an archive may have one.
+fn link_in_overlay(folder: &Path, release: &TestRelease) -> Result<()> {
+    let folder = folder.join(format!("description-{}/static", release.version));
+    durable::create_folder(&folder)?;
+    Ok(durable::symlink(Path::new("kept"), &folder.join("link"))?)
+}
+
+/// What people do to a node, in each class of folder.
+fn local_changes(node: &TestNode) -> Result<()> {
+    for (path, content) in [
+        ("s/static/changed", "changed here"),
+        ("s/static/local", "only here"),
+        ("s/code/console/theme.css", "a theme"),
+        ("s/code/console/uploads/deep/er/picture", "carried over"),
+    ] {
+        node.put(path, content)?;
+    }
+    durable::symlink(Path::new("local"), &node.path("s/static/linked"))?;
+    Ok(durable::symlink(
+        Path::new("deep"),
+        &node.path("s/code/console/uploads/link"),
+    )?)
+}
+
+/// A folder where a link goes, and a folder with the name of a version that is not that version.
+fn in_the_way(node: &TestNode, repository: &Repository) -> Result<()> {
+    node.put("s/code/app/current/run", "not versioned yet")?;
+    let digest = tree::digest(&repository.target("runner-2.0.0.tar.zst")?)?.hex();
+    node.put(
+        &format!("s/code/runner/2.0.0-{}/run", &digest[..12]),
+        "half of it",
+    )
+}
+
+/// A torn line, a torn document, and temporary files.
+fn litter(node: &TestNode) -> Result<()> {
+    let journal = node.state("state/journal.jsonl");
+    let mut text = fs::read_to_string(&journal)?;
+    text.push_str("{\"schema\":1,\"se");
+    durable::write(&journal, text.as_bytes(), 0o644)?;
+    node.put("var/stackato/upgrade/state/trust/timestamp.json", "{\"signed\":{")?;
+    node.put("s/static/.kato-aB3dE6", "half a file")?;
+    node.put("var/stackato/upgrade/state/.kato-aB3dE6", "half a document")
+}
+
 fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
     let mut two = release("2.0.0");
     match kind {
-        Kind::Plain => {}
+        Kind::Plain | Kind::Fresh | Kind::Littered => {}
         Kind::Failing => two.tail.push_str(
             "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n",
         ),

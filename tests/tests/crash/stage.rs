@@ -13,7 +13,7 @@ use integration_tests::{
     node::{TestNode, names},
 };
 use kato_shared::Digest;
-use kato_upgrader::module::tree::{self, Entry};
+use kato_upgrader::module::tree::{self, Entry, Kind};
 
 use crate::{
     scenario::{Call, Scenario},
@@ -21,6 +21,9 @@ use crate::{
 };
 
 pub(crate) const LONG: Duration = Duration::from_secs(120);
+
+/// The link of `kato`, below a node's root.
+const KATO: &str = "home/stackato/bin/kato";
 
 /// A visit of a place: in the call `call`, the line `<place>:<n>` of its trace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,14 +58,17 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn of(node: &TestNode) -> Result<Self> {
+        let mut product = node.product()?;
+        // Which of the two slots the link leads to depends on which one was free; what counts is the program.
+        product.retain(|entry| entry.path != Path::new(KATO) || !leads_to_a_slot(entry));
         Ok(Self {
-            product: node.product()?,
+            product,
             saved: saved(node)?,
             installed: node.installed(),
             running: node.text("platform/running"),
             is_out_of_service: node.path("platform/retired").exists(),
             documents: names(&node.state("state")),
-            kato: tree::digest(&node.path("home/stackato/bin/kato")).ok(),
+            kato: tree::digest(&node.path(KATO)).ok(),
             leftovers: left_over(node)?,
         })
     }
@@ -204,6 +210,10 @@ fn saved(node: &TestNode) -> Result<Vec<String>> {
         format!("{}: {content}", Path::new(&below).display())
     };
     Ok(node.saved()?.iter().map(below).collect())
+}
+
+fn leads_to_a_slot(entry: &Entry) -> bool {
+    matches!(&entry.kind, Kind::Link { to } if to.ends_with("upgrade/bin/a/kato") || to.ends_with("upgrade/bin/b/kato"))
 }
 
 /// What is left over, below the node's root.

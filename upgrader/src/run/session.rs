@@ -118,10 +118,13 @@ impl Session {
             });
             return Ok(Ending::Done);
         }
-        let goal = self
-            .goal(installed.as_ref(), attempt.as_ref())
-            .await
-            .map_err(early)?;
+        let stop = self.stop.clone();
+        let goal = tokio::select! {
+            goal = self.goal(installed.as_ref(), attempt.as_ref()) => goal,
+            // A server may keep us waiting for longer than whoever stops us does.
+            () = stop.cancelled() => Err(engine::stopped()),
+        };
+        let goal = goal.map_err(early)?;
         let mut targets = match goal {
             Goal::AlreadyAt(version) if self.start.kato_alone => {
                 vec![self.target(&version).await.map_err(early)?]
