@@ -260,6 +260,23 @@ pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
         .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
+/// Removes the temporary files of this module from `folder`, which a killed program left there. No folder, no files.
+///
+/// # Errors
+/// [`DurableError`] with the first that cannot be removed.
+#[track_caller]
+pub fn remove_temporary_files(folder: &Path) -> Result<(), DurableError> {
+    let Ok(listing) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for item in listing.flatten() {
+        if is_temporary(&item.file_name()) {
+            remove(&item.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates `path` and its missing parents, and flushes each folder that got a new entry.
 ///
 /// # Errors

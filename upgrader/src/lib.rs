@@ -6,6 +6,7 @@
 //! Deliberately absent: a daemon, a database, and any way to switch off a signature or digest check.
 
 pub mod attempt;
+pub mod audit;
 pub mod backup;
 pub mod cli;
 pub mod cluster;

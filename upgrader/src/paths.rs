@@ -62,6 +62,11 @@ impl NodePaths {
         self.state_dir.join("state/lock")
     }
 
+    /// The lock of an upgrade of the cluster that was started on this node.
+    pub fn cluster_lock(&self) -> PathBuf {
+        self.state_dir.join("state/cluster.lock")
+    }
+
     /// What is installed: version, release digest, time.
     pub fn installed(&self) -> PathBuf {
         self.state_dir.join("state/installed.json")
@@ -95,6 +100,16 @@ impl NodePaths {
     /// The output of detached runs.
     pub fn log(&self) -> PathBuf {
         self.state_dir.join("log")
+    }
+
+    /// The audit log: who did what to this node.
+    pub fn audit(&self) -> PathBuf {
+        self.state_dir.join("audit")
+    }
+
+    /// Notifications that could not be delivered yet.
+    pub fn notifications(&self) -> PathBuf {
+        self.state_dir.join("state/notify")
     }
 
     /// The TUF client's memory: the newest metadata seen, against rollback.

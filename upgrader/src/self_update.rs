@@ -151,9 +151,9 @@ pub async fn install(
     let slot = program.parent().unwrap_or(Path::new("/"));
     durable::create_folder(slot)?;
     durable::create_folder(link_folder)?;
-    for folder in [slot, link_folder] {
-        remove_temporary_files(folder)?;
-    }
+    // What a run left that was killed while it wrote the program or its link.
+    durable::remove_temporary_files(slot)?;
+    durable::remove_temporary_files(link_folder)?;
     recover::write(paths, copy, &program, digest, link)?;
     durable::copy(copy, &program, 0o755, None)?;
     failpoint::hit("self_update.slot");
@@ -175,17 +175,6 @@ pub async fn install(
     durable::symlink(&target, link)?;
     failpoint::hit("self_update.linked");
     Ok(program)
-}
-
-/// Removes what a run left that was killed while it wrote the program or its link.
-fn remove_temporary_files(folder: &Path) -> Result<(), SelfUpdateError> {
-    let listing = std::fs::read_dir(folder).map_err(failed("reading", folder))?;
-    for item in listing.flatten() {
-        if durable::is_temporary(&item.file_name()) {
-            durable::remove(&item.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// The new program must start, and must read the journal of this node.

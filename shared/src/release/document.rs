@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use super::patch::{Kind, Patch};
 use crate::{Digest, settings::HumanDuration};
 
 /// One published release.
@@ -16,6 +17,9 @@ use crate::{Digest, settings::HumanDuration};
 pub struct Release {
     /// The schema version of this document; see [`super::SCHEMA`].
     pub schema: u32,
+    /// Whether it is a release or a patch of one.
+    #[serde(default, skip_serializing_if = "Kind::is_release")]
+    pub kind: Kind,
     /// The product that is upgraded, e.g. `stackato`.
     pub product: String,
     /// The version that a node has after this release was installed.
@@ -40,6 +44,12 @@ pub struct Release {
     /// Patches that must be installed before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_patches: Vec<String>,
+    /// Patches that it contains: whoever has it needs them no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supersedes_patches: Vec<String>,
+    /// What makes it a patch; `None` for a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<Patch>,
     /// The order in which the roles of a cluster are upgraded; see `cluster` in the upgrader for what is not listed.
     #[serde(default = "default_role_order")]
     pub role_order: Vec<String>,

@@ -7,6 +7,9 @@ use crate::Digest;
 /// The target with the ways between all releases.
 pub const GRAPH: &str = "graph.json";
 
+/// The target with the list of all patches.
+pub const PATCHES: &str = "patches.json";
+
 /// The target triple of the machines that this build is for; it chooses among [`upgrader`] targets.
 pub const HOST_TRIPLE: &str = match (
     cfg!(target_arch = "x86_64"),
@@ -34,6 +37,17 @@ pub fn version_of(target: &str) -> Option<Version> {
         .ok()
 }
 
+/// The target of one patch document.
+pub fn patch(id: u32) -> String {
+    format!("patches/{id}.json")
+}
+
+/// The number of a patch document's target name; `None` for every other target.
+pub fn patch_of(target: &str) -> Option<u32> {
+    let number = target.strip_prefix("patches/")?.strip_suffix(".json")?;
+    number.parse().ok().filter(|id| patch(*id) == target)
+}
+
 /// The target of a module's archive. The digest makes names of different content differ.
 pub fn artifact(digest: &Digest, name: &str) -> String {
     format!("artifacts/{}.{name}", digest.hex())
@@ -59,6 +73,19 @@ mod tests {
             "artifacts/a.b",
         ] {
             assert_eq!(version_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_patch_is_found_by_its_name_and_nothing_else_is() {
+        assert_eq!(patch_of(&patch(7)), Some(7));
+        for other in [
+            PATCHES,
+            "patches/07.json",
+            "patches/x.json",
+            "releases/3.2.1/release.json",
+        ] {
+            assert_eq!(patch_of(other), None, "{other}");
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Releases: what a release document says, whether this build understands it, and how to get from one to another.
 //!
 //! A release document is a signed TUF target (`releases/<version>/release.json`). [`document`] has its shape,
-//! [`read`] its checks, [`graph`] the ways between versions, [`layout`] the names of the targets.
+//! [`read`] its checks, [`graph`] the ways between versions, [`patch`] what makes a document a patch, [`layout`] the names of
+//! the targets.
 //!
 //! Deliberately absent: fetching (the caller's transport) and trust ([`crate::trust`]).
 
 pub mod document;
 pub mod graph;
 pub mod layout;
+pub mod patch;
 mod read;
 
 pub use document::{
@@ -15,6 +17,7 @@ pub use document::{
     Sources, Upgrader,
 };
 pub use graph::{Graph, GraphEntry, HopError};
+pub use patch::{Kind, Patch, PatchEntry, PatchList, Severity};
 pub use read::{ReadError, UnknownName};
 pub use semver::Version;
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{
     SCHEMA,
     document::{Check, Install, Module, Release},
+    patch::Kind,
 };
 
 /// A release document that cannot be used. Signatures were checked before; this is about sense.
@@ -77,6 +78,7 @@ fn needs(version: Option<&Version>) -> String {
 struct Head {
     schema: u32,
     min_upgrader: Option<Version>,
+    kind: Option<String>,
     #[serde(default)]
     modules: Vec<ModuleHead>,
     #[serde(default)]
@@ -165,9 +167,38 @@ impl Release {
                 ));
             }
         }
+        self.kind_and_patch().or_else(problem)?;
+        if let Some(taken_back) = self.taken_back() {
+            taken_back.check(subject)?;
+        }
         self.apart().or_else(problem)?;
         self.paths_beside_modules().or_else(problem)?;
         self.install_order().map(|_order| ()).or_else(problem)
+    }
+
+    /// That a patch says what makes it one, and a release does not.
+    fn kind_and_patch(&self) -> Result<(), String> {
+        match (self.kind, &self.patch) {
+            (Kind::Release, None) => Ok(()),
+            (Kind::Patch, Some(patch)) if self.modules.is_empty() => {
+                Err(format!("the patch `{}` has no module", patch.name))
+            }
+            (Kind::Patch, Some(patch)) => patch.check(),
+            (Kind::Patch, None) => Err("it is of the kind patch and says nothing about a patch".into()),
+            (Kind::Release, Some(_)) => Err("it describes a patch and is of the kind release".into()),
+        }
+    }
+
+    /// The document with the modules that take a patch back in the place of its own; `None` when it has none.
+    #[must_use]
+    pub fn taken_back(&self) -> Option<Self> {
+        let patch = self.patch.as_ref().filter(|patch| !patch.revert.is_empty())?;
+        let mut taken_back = self.clone();
+        taken_back.modules.clone_from(&patch.revert);
+        if let Some(patch) = &mut taken_back.patch {
+            patch.revert.clear();
+        }
+        Some(taken_back)
     }
 
     /// What is saved, and what is left alone: a pattern that matches nothing by mistake would protect nothing.
@@ -251,6 +282,13 @@ fn known_names(subject: &str, head: &Head) -> Result<(), ReadError> {
             min_upgrader: head.min_upgrader.clone(),
         }))
     };
+    if let Some(kind) = head
+        .kind
+        .as_ref()
+        .filter(|kind| !Kind::NAMES.contains(&kind.as_str()))
+    {
+        return Err(unknown("the document".into(), "kind", kind, &Kind::NAMES));
+    }
     for module in &head.modules {
         if !Install::POLICIES.contains(&module.install.policy.as_str()) {
             let owner = format!("the module `{}`", module.name);

@@ -31,7 +31,7 @@ pub use target::TargetFile;
 use self::{high_water::HighWater, watched::Watched};
 use crate::{
     durable,
-    release::{Graph, ReadError, Release, SCHEMA, layout},
+    release::{Graph, Kind, PatchList, ReadError, Release, SCHEMA, layout},
 };
 
 /// What a repository may make a node download before anything is verified (endless-data attack, TUF §1.5.2).
@@ -147,14 +147,74 @@ impl TrustedRepository {
         }
         let bytes = self.read(&name).await?;
         let release = Release::from_json(&name, &bytes)?;
-        if release.version != *version {
+        if release.version != *version || release.kind != Kind::Release {
             return Err(ReadError::Contradiction {
                 subject: name,
-                problem: format!("the document is of version {}", release.version),
+                problem: format!(
+                    "the document is a {:?} of version {}",
+                    release.kind, release.version
+                )
+                .to_lowercase(),
             }
             .into());
         }
         Ok(release)
+    }
+
+    /// All patches; an empty list where none was ever published.
+    ///
+    /// # Errors
+    /// As [`TrustedRepository::graph`].
+    pub async fn patches(&self) -> Result<PatchList, TrustError> {
+        if self.target(layout::PATCHES).is_err() {
+            return Ok(PatchList {
+                schema: SCHEMA,
+                ..PatchList::default()
+            });
+        }
+        let bytes = self.read(layout::PATCHES).await?;
+        let list: PatchList = serde_json::from_slice(&bytes).map_err(|source| ReadError::Shape {
+            subject: layout::PATCHES.into(),
+            source,
+        })?;
+        if list.schema == 0 || list.schema > SCHEMA {
+            return Err(ReadError::Schema {
+                subject: layout::PATCHES.into(),
+                schema: list.schema,
+                min_upgrader: None,
+            }
+            .into());
+        }
+        Ok(list)
+    }
+
+    /// The document of the patch `id`.
+    ///
+    /// # Errors
+    /// As [`TrustedRepository::graph`].
+    pub async fn patch(&self, id: u32) -> Result<Release, TrustError> {
+        let name = layout::patch(id);
+        let bytes = self.read(&name).await?;
+        let document = Release::from_json(&name, &bytes)?;
+        match &document.patch {
+            Some(patch) if patch.id == id => Ok(document),
+            Some(patch) => Err(TrustError::contradiction(
+                &name,
+                &format!("the document is of the patch {}", patch.id),
+            )),
+            None => Err(TrustError::contradiction(&name, "the document is no patch")),
+        }
+    }
+
+    /// The numbers of the published patches, ascending.
+    pub fn patch_ids(&self) -> Vec<u32> {
+        let mut ids: Vec<_> = self
+            .repository
+            .all_targets()
+            .filter_map(|(key, _)| layout::patch_of(key.raw()))
+            .collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// What was signed about the target `name`, and where it is.

@@ -27,6 +27,9 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/module/overlay.rs", "create_folder(folder)", "the folder is there: it has a row of its own before its files"),
     ("upgrader/src/module/undo/back.rs", "create_folder(folder)", "the same"),
     ("upgrader/src/self_update.rs", "create_folder(link_folder)", "the folder is there: it has the link of `kato`"),
+    ("upgrader/src/audit/file.rs", "durable::rename(", "a log that has grown too long; the unit tests of `audit`"),
+    ("upgrader/src/audit/file.rs", "durable::cut(", "a torn line; the unit tests of `audit`"),
+    ("upgrader/src/lock.rs", "durable::remove(path)", "`kato lock break`; area `node`"),
     ("upgrader/src/quarantine.rs", "&found", "two releases in quarantine; the document is written as for one"),
     ("upgrader/src/module/undo/mod.rs", "copy(from", "an original on another file system; copied as by the overlay"),
     ("upgrader/src/module/undo/mod.rs", "symlink(target, to)", "the same for a link"),
@@ -112,6 +115,7 @@ fn calls_of(line: &str) -> Vec<(&'static str, bool)> {
         "create_folder",
         "remove",
         "sync_folder",
+        "remove_temporary_files",
         "place::about_to_write",
     ];
     if line.trim_start().starts_with("//") || line.trim_start().starts_with("use ") {

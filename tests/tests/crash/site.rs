@@ -202,7 +202,15 @@ fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
             two.head.push_str("[from]\nmin = \"1.5.0\"\n");
             return Ok(vec![release("1.0.0"), release("1.5.0"), two]);
         }
-        Kind::SelfUpdate => two = two.with_upgrader(&next_edition(folder)?, env!("CARGO_PKG_VERSION")),
+        Kind::SelfUpdate => {
+            // The link of `kato` is the self-update's then, and no module's.
+            let mut one = release("1.0.0");
+            for release in [&mut one, &mut two] {
+                release.modules.retain(|module| module.name != "kato");
+            }
+            two = two.with_upgrader(&next_edition(folder)?, env!("CARGO_PKG_VERSION"));
+            return Ok(vec![one, two]);
+        }
     }
     Ok(vec![release("1.0.0"), two])
 }

@@ -1,8 +1,10 @@
 //! The upgrade of one node: the built `kato`, a signed repository on a web server, a root in a folder, a platform of files.
 
+mod audit;
 mod failure;
 mod hops;
 mod latches;
+mod locks;
 mod network;
 mod restart;
 mod rollback;

@@ -13,7 +13,9 @@ use crate::{
     report::terminal,
 };
 
+pub mod audit;
 pub mod demo;
+pub mod lock;
 pub mod node;
 pub mod prepare;
 pub mod release;
@@ -58,6 +60,10 @@ pub enum Command {
     Status(status::StatusArgs),
     /// The cache on Core.
     Cache(prepare::CacheArgs),
+    /// The locks of this node.
+    Lock(lock::LockArgs),
+    /// What was done to this node, by whom.
+    Audit(audit::AuditArgs),
     /// Make and publish releases.
     Release(Box<release::ReleaseArgs>),
     /// Show an upgrade of a throw-away cluster on this machine.
@@ -116,6 +122,8 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Node(args) => node::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Cache(args) => prepare::run(args, context).await,
+        Command::Lock(args) => lock::run(&args, context).await,
+        Command::Audit(args) => audit::run(&args, context),
         Command::Release(args) => release::run(*args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
         Command::Completions(args) => {

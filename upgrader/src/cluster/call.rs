@@ -18,10 +18,11 @@ use super::{
     target::{self, Found},
 };
 use crate::{
+    audit::{AuditLog, Deed, Subject},
     cli::node::UpgradeRequest,
     document,
     exit::{Exit, Failure},
-    lock::{self, Holder, Lock, LockError},
+    lock::{Holder, Lock, LockError},
     paths::NodePaths,
     plan::{
         cluster::{self as planning, ClusterPlan, Wishes},
@@ -68,6 +69,23 @@ impl Call<'_> {
             return Ok(Exit::Done);
         }
         self.confirm(&plan)?;
+        let deed = Deed::new(Subject::ClusterUpgrade, format!("to {}", plan.target))
+            .run(plan.id.clone())
+            .forced(self.request.force);
+        let log = AuditLog::in_folder(
+            &self.paths().audit(),
+            &self.inventory.core().id,
+            self.clock.clone(),
+        );
+        log.around(deed, self.carry_out(nodes, plan)).await
+    }
+
+    /// From the confirmed plan to the table.
+    async fn carry_out(
+        &self,
+        nodes: BTreeMap<String, RemoteNode>,
+        plan: ClusterPlan,
+    ) -> Result<Exit, Failure> {
         let reporter: Box<dyn Reporter> = if self.request.json {
             Box::new(report::Json)
         } else {
@@ -105,13 +123,8 @@ impl Call<'_> {
     }
 
     async fn lock(&self) -> Result<Lock, Failure> {
-        let path = self.paths().state_dir().join("state/cluster.lock");
-        let holder = Holder {
-            run: "of the cluster".into(),
-            pid: std::process::id(),
-            boot_id: lock::boot_id(&self.settings.node.root),
-            started: self.clock.now(),
-        };
+        let path = self.paths().cluster_lock();
+        let holder = Holder::here("of the cluster", &self.settings.node.root, self.clock.now());
         Lock::take(&path, &holder).await.map_err(|error| match error {
             LockError::Held { .. } => Failure::new(Exit::LockHeld, error)
                 .hint("wait for it; `kato status` shows how far it is. A run that was killed holds no lock"),

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use kato_shared::{
     Digest, durable,
-    release::{Artifact, Module, Release, SCHEMA, Upgrader, Version, layout},
+    release::{Artifact, Module, Patch, Release, SCHEMA, Upgrader, Version, layout},
     settings::HumanDuration,
 };
 use serde::Serialize;
@@ -54,8 +54,11 @@ impl Default for BuildOptions {
 pub struct Built {
     /// The product.
     pub product: String,
-    /// The version.
+    /// The version; of a patch, the newest release that it is for.
     pub version: Version,
+    /// The patch, when it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
     /// The build folder.
     pub folder: PathBuf,
     /// The artifacts by name.
@@ -82,24 +85,13 @@ pub fn build(
         path: path.clone(),
         problem,
     };
-    let mut release = head(&text, published).map_err(contradiction)?;
-    // The description is checked as a whole before hours are spent on packing.
-    for module in &text.modules {
-        release
-            .modules
-            .push(module_of(module, &text).map_err(contradiction)?);
-        let placeholder = Artifact {
-            target: String::new(),
-            sha256: Digest::of(b""),
-            size: 0,
-        };
-        release.artifacts.insert(archive_name(module, &text), placeholder);
-    }
+    let mut release = outline(&text, published).map_err(contradiction)?;
     release.check(&path.display().to_string())?;
 
     let targets = build.join("targets");
     durable::create_folder(&targets.join("artifacts"))?;
-    for (module, entry) in text.modules.iter().zip(&mut release.modules) {
+    let revert = release.patch.iter_mut().flat_map(|patch| &mut patch.revert);
+    for (module, entry) in text.all_modules().zip(release.modules.iter_mut().chain(revert)) {
         let packed = pack(
             &module.source(description),
             &targets,
@@ -119,16 +111,48 @@ pub fn build(
         let shipped = ship(upgrader, &targets)?;
         release.upgrader.insert(upgrader.triple.clone(), shipped);
     }
-    let document = targets.join(layout::release(&release.version));
+    let document = targets.join(target_of(&release));
     durable::create_folder(document.parent().unwrap_or(&targets))?;
     durable::write_json(&document, &release, 0o644)?;
     Ok(Built {
         product: release.product,
         version: release.version,
+        patch: release.patch.map(|patch| patch.name),
         folder: build.to_owned(),
         artifacts: release.artifacts,
         upgrader: release.upgrader,
     })
+}
+
+/// The target name of the document.
+fn target_of(release: &Release) -> String {
+    release.patch.as_ref().map_or_else(
+        || layout::release(&release.version),
+        |patch| layout::patch(patch.id),
+    )
+}
+
+/// The release document with everything that is known before packing; artifacts are placeholders.
+fn outline(text: &Description, published: Timestamp) -> Result<Release, String> {
+    let mut release = head(text, published)?;
+    release.modules = modules_of(&text.modules, text)?;
+    if let (Some(patch), Some(of_text)) = (&mut release.patch, &text.patch) {
+        patch.revert = modules_of(&of_text.revert, text)?;
+    }
+    for module in text.all_modules() {
+        let placeholder = Artifact {
+            target: String::new(),
+            sha256: Digest::of(b""),
+            size: 0,
+        };
+        let name = archive_name(module, text);
+        if release.artifacts.insert(name.clone(), placeholder).is_some() {
+            return Err(format!(
+                "two modules have the archive `{name}`; give one of them a `version` of its own"
+            ));
+        }
+    }
+    Ok(release)
 }
 
 /// The release document without modules.
@@ -139,6 +163,17 @@ fn head(text: &Description, published: Timestamp) -> Result<Release, String> {
     });
     let bare: Release = serde_json::from_value(bare).map_err(|error| error.to_string())?;
     Ok(Release {
+        kind: text.kind,
+        patch: text.patch.as_ref().map(|patch| Patch {
+            id: patch.id,
+            name: patch.name.clone(),
+            summary: patch.summary.clone(),
+            severity: patch.severity,
+            roles: text.affected(patch),
+            requires: patch.requires.clone(),
+            revert: Vec::new(),
+        }),
+        supersedes_patches: text.supersedes_patches.clone(),
         channel: text.channel.clone().unwrap_or(bare.channel),
         from: text.sources(),
         floor: text.floor,
@@ -155,6 +190,10 @@ fn head(text: &Description, published: Timestamp) -> Result<Release, String> {
         notices: text.notices.clone(),
         ..bare
     })
+}
+
+fn modules_of(modules: &[ModuleText], text: &Description) -> Result<Vec<Module>, String> {
+    modules.iter().map(|module| module_of(module, text)).collect()
 }
 
 /// A module without what packing finds out.
@@ -175,8 +214,13 @@ fn module_of(module: &ModuleText, text: &Description) -> Result<Module, String> 
     })
 }
 
+/// Its own version, else the release's; of a patch the release's with the patch's name behind it.
 fn version_of(module: &ModuleText, text: &Description) -> String {
-    module.version.clone().unwrap_or_else(|| text.version.to_string())
+    let whole = || match &text.patch {
+        Some(patch) => format!("{}+{}", text.version, patch.name),
+        None => text.version.to_string(),
+    };
+    module.version.clone().unwrap_or_else(whole)
 }
 
 fn archive_name(module: &ModuleText, text: &Description) -> String {

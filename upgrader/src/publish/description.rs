@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use kato_shared::{
-    release::{Check, Install, Notice, OnConflict, RestartScope, Sources, Version, document::Blocked},
+    release::{
+        Check, Install, Kind, Notice, OnConflict, RestartScope, Severity, Sources, Version, document::Blocked,
+    },
     settings::HumanDuration,
 };
 use serde::Deserialize;
@@ -17,11 +19,13 @@ pub(super) const FILE: &str = "release.toml";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Description {
+    #[serde(default)]
+    pub(super) kind: Kind,
+    pub(super) patch: Option<PatchText>,
     pub(super) product: String,
     pub(super) version: Version,
     pub(super) channel: Option<String>,
-    #[serde(default)]
-    pub(super) from: From,
+    pub(super) from: Option<From>,
     #[serde(default)]
     pub(super) floor: bool,
     pub(super) min_upgrader: Option<Version>,
@@ -29,6 +33,8 @@ pub(super) struct Description {
     pub(super) reversible: bool,
     #[serde(default)]
     pub(super) required_patches: Vec<String>,
+    #[serde(default)]
+    pub(super) supersedes_patches: Vec<String>,
     pub(super) role_order: Option<Vec<String>>,
     pub(super) core_role: Option<String>,
     pub(super) implicit_role: Option<String>,
@@ -44,6 +50,22 @@ pub(super) struct Description {
     checks: Vec<CheckText>,
     #[serde(default, rename = "notice")]
     pub(super) notices: Vec<Notice>,
+}
+
+/// `[patch]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatchText {
+    pub(super) id: u32,
+    pub(super) name: String,
+    pub(super) summary: String,
+    pub(super) severity: Severity,
+    /// The roles of its modules when absent.
+    pub(super) roles: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) requires: Vec<String>,
+    #[serde(default)]
+    pub(super) revert: Vec<ModuleText>,
 }
 
 /// `[from]`
@@ -140,11 +162,39 @@ impl Description {
             version: text.version.clone(),
             reason: text.reason.clone(),
         };
-        Sources {
-            min: self.from.min.clone(),
-            edges: self.from.edges.clone(),
-            blocked: self.from.blocked.iter().map(blocked).collect(),
+        match (&self.from, self.kind) {
+            (Some(from), _) => Sources {
+                min: from.min.clone(),
+                edges: from.edges.clone(),
+                blocked: from.blocked.iter().map(blocked).collect(),
+            },
+            (None, Kind::Release) => Sources::default(),
+            // A patch that names no other release is for its own one.
+            (None, Kind::Patch) => Sources {
+                edges: vec![self.version.clone()],
+                ..Sources::default()
+            },
         }
+    }
+
+    /// The roles that a patch affects: those that it names, else those of its modules.
+    pub(super) fn affected(&self, patch: &PatchText) -> Vec<String> {
+        patch.roles.clone().unwrap_or_else(|| {
+            let mut roles: Vec<_> = self
+                .modules
+                .iter()
+                .flat_map(|module| module.roles.clone())
+                .collect();
+            roles.sort_unstable();
+            roles.dedup();
+            roles
+        })
+    }
+
+    /// Every module with files to pack: its own, and those that take a patch back.
+    pub(super) fn all_modules(&self) -> impl Iterator<Item = &ModuleText> {
+        let revert = self.patch.iter().flat_map(|patch| &patch.revert);
+        self.modules.iter().chain(revert)
     }
 
     /// The checks; without any, the version is read back.

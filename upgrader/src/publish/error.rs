@@ -115,6 +115,14 @@ pub enum PublishError {
         /// How many.
         count: usize,
     },
+    /// A patch that does not fit to what is published.
+    #[error("the patch `{name}` cannot be published: {problem}")]
+    Patch {
+        /// Its name.
+        name: String,
+        /// What does not fit.
+        problem: String,
+    },
     /// The build folder was not signed.
     #[error("`{}` was not signed", folder.display())]
     Unsigned {
@@ -198,6 +206,7 @@ impl PublishError {
             Self::Taken { .. } => Some("releases never change; give what is new a new version"),
             Self::Product { .. } => Some("make a repository of its own for each product"),
             Self::Releases { .. } => Some("run `kato release build` into an empty folder"),
+            Self::Patch { .. } => Some("correct release.toml and build again into an empty folder"),
             Self::Unsigned { .. } => Some("run `kato release sign` first"),
             Self::Outdated { .. } | Self::Removed { .. } => {
                 Some("run `kato release sign` again, then publish")

@@ -25,6 +25,7 @@ mod files;
 mod init;
 mod keys;
 mod metadata;
+mod patches;
 mod publication;
 mod sign;
 mod state;

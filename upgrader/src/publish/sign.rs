@@ -9,12 +9,12 @@ use std::{
 use jiff::Timestamp;
 use kato_shared::{
     Digest, durable,
-    release::{GraphEntry, Release, Version, layout},
+    release::{GraphEntry, Kind, Release, Version, layout},
 };
 use serde::Serialize;
 use tough::{TargetName, schema::Targets};
 
-use super::{Lifetimes, PublishError, files, keys, metadata, state::State};
+use super::{Lifetimes, PublishError, files, keys, metadata, patches, state::State};
 
 /// The signed list in a build folder.
 pub(super) const SIGNED: &str = "targets.json";
@@ -22,8 +22,11 @@ pub(super) const SIGNED: &str = "targets.json";
 /// What was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Signed {
-    /// The release.
+    /// The release; of a patch, the newest one that it is for.
     pub version: Version,
+    /// The patch, when it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
     /// The version of the targets metadata.
     pub targets_version: u64,
     /// The names of the targets that are new.
@@ -44,8 +47,11 @@ pub async fn sign(
 ) -> Result<Signed, PublishError> {
     let signers = keys::sources(keys, "targets")?;
     let state = State::read(repository)?;
-    let release = release_in(build)?;
-    write_graph(build, &state, &release)?;
+    let (release, digest) = release_in(build)?;
+    match release.kind {
+        Kind::Release => write_graph(build, &state, &release)?,
+        Kind::Patch => patches::write_list(build, &state, &release, digest)?,
+    }
     let targets_version = state.targets_version() + 1;
     let expires = metadata::expiry(now, lifetimes.targets);
     let mut targets = match &state.published {
@@ -71,6 +77,7 @@ pub async fn sign(
     durable::write(&build.join(SIGNED), &bytes, 0o644)?;
     Ok(Signed {
         version: release.version,
+        patch: release.patch.map(|patch| patch.name),
         targets_version,
         added,
     })
@@ -85,16 +92,16 @@ pub(super) fn target_files(build: &Path) -> Result<Vec<(String, PathBuf)>, Publi
         .collect())
 }
 
-/// The one release document in a build folder, as a node reads it.
-fn release_in(build: &Path) -> Result<Release, PublishError> {
+/// The one release or patch document in a build folder, as a node reads it, with its digest.
+fn release_in(build: &Path) -> Result<(Release, Digest), PublishError> {
     let mut documents: Vec<_> = target_files(build)?
         .into_iter()
-        .filter(|(name, _)| layout::version_of(name).is_some())
+        .filter(|(name, _)| layout::version_of(name).is_some() || layout::patch_of(name).is_some())
         .collect();
     match (documents.pop(), documents.len()) {
         (Some((name, path)), 0) => {
             let bytes = fs::read(&path).map_err(PublishError::io("reading", &path))?;
-            Ok(Release::from_json(&name, &bytes)?)
+            Ok((Release::from_json(&name, &bytes)?, Digest::of(&bytes)))
         }
         (last, more) => Err(PublishError::Releases {
             folder: build.to_owned(),
@@ -128,7 +135,7 @@ fn add(targets: &mut Targets, state: &State, name: &str, path: &Path) -> Result<
     let published = state.target(name).and_then(metadata::digest);
     match published {
         Some(published) if published == digest => return Ok(false),
-        Some(published) if name != layout::GRAPH => {
+        Some(published) if ![layout::GRAPH, layout::PATCHES].contains(&name) => {
             return Err(PublishError::Taken {
                 name: name.to_owned(),
                 published,

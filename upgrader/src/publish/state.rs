@@ -74,17 +74,13 @@ impl State {
         Some(self.folder.join(format!("targets/{}.{name}", digest.hex())))
     }
 
-    /// The published graph; an empty one of `product` before the first publication.
-    pub(super) fn graph(&self, product: &str) -> Result<Graph, PublishError> {
+    /// The published document `name`; `None` when there is none.
+    pub(super) fn document<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PublishError> {
         let published = self
-            .target(layout::GRAPH)
-            .and_then(|target| Some((target, self.path_of(layout::GRAPH, target)?)));
+            .target(name)
+            .and_then(|target| Some((target, self.path_of(name, target)?)));
         let Some((target, path)) = published else {
-            return Ok(Graph {
-                schema: SCHEMA,
-                product: product.to_owned(),
-                releases: Vec::new(),
-            });
+            return Ok(None);
         };
         let bytes = read(&path)?;
         let (expected, found) = (metadata::digest(target), kato_shared::Digest::of(&bytes));
@@ -94,8 +90,19 @@ impl State {
                 expected,
                 found,
             }),
-            _ => serde_json::from_slice(&bytes).map_err(PublishError::metadata(&path)),
+            _ => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(PublishError::metadata(&path)),
         }
+    }
+
+    /// The published graph; an empty one of `product` before the first publication.
+    pub(super) fn graph(&self, product: &str) -> Result<Graph, PublishError> {
+        Ok(self.document(layout::GRAPH)?.unwrap_or_else(|| Graph {
+            schema: SCHEMA,
+            product: product.to_owned(),
+            releases: Vec::new(),
+        }))
     }
 }
 

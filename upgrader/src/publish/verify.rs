@@ -1,7 +1,7 @@
 //! Looks at a repository as a node would, and further: every byte of every target, every release document.
 
 use kato_shared::{
-    release::{Version, layout},
+    release::{PatchEntry, Release, Version, layout},
     trust::{TrustError, TrustedRepository},
 };
 use serde::Serialize;
@@ -15,6 +15,8 @@ pub struct Verified {
     pub product: String,
     /// The published versions, ascending.
     pub versions: Vec<Version>,
+    /// The numbers of the published patches, ascending.
+    pub patches: Vec<u32>,
     /// How many targets there are.
     pub targets: usize,
     /// Their bytes.
@@ -31,7 +33,11 @@ pub async fn verify(
 ) -> Result<Verified, TrustError> {
     let targets = repository.targets();
     // Documents are checked when they are read, below.
-    let is_document = |name: &str| name == layout::GRAPH || layout::version_of(name).is_some();
+    let is_document = |name: &str| {
+        [layout::GRAPH, layout::PATCHES].contains(&name)
+            || layout::version_of(name).is_some()
+            || layout::patch_of(name).is_some()
+    };
     for target in targets.iter().filter(|target| !is_document(&target.name)) {
         progress(&target.name);
         repository.check(target).await?;
@@ -46,18 +52,50 @@ pub async fn verify(
     }
     for version in &versions {
         let release = repository.release(version).await?;
-        for (name, digest, size) in needs(&release) {
-            let target = repository.target(name)?;
-            if (target.digest, target.size) != (digest, size) {
-                let problem = format!("it names other content for `{name}` than is signed");
-                return Err(TrustError::contradiction(&layout::release(version), &problem));
-            }
+        agrees(repository, &release, &layout::release(version))?;
+    }
+    let list = repository.patches().await?;
+    let patches = repository.patch_ids();
+    if !list
+        .patches
+        .iter()
+        .map(|entry| entry.id)
+        .eq(patches.iter().copied())
+    {
+        return Err(TrustError::contradiction(
+            layout::PATCHES,
+            "it does not list the patches that are published",
+        ));
+    }
+    for entry in &list.patches {
+        let name = layout::patch(entry.id);
+        let patch = repository.patch(entry.id).await?;
+        let signed = repository.target(&name)?.digest;
+        if PatchEntry::of(&patch, signed).as_ref() != Some(entry) {
+            return Err(TrustError::contradiction(
+                &name,
+                "the list of patches says something else",
+            ));
         }
+        agrees(repository, &patch, &name)?;
     }
     Ok(Verified {
         product: graph.product,
         versions,
+        patches,
         targets: targets.len(),
         bytes: targets.iter().map(|target| target.size).sum(),
     })
+}
+
+/// That every file that the document `subject` names is signed with the content that it names.
+fn agrees(repository: &TrustedRepository, release: &Release, subject: &str) -> Result<(), TrustError> {
+    for (name, digest, size) in needs(release) {
+        let target = repository.target(name)?;
+        if (target.digest, target.size) != (digest, size) {
+            let problem = format!("it names other content for `{name}` than is signed");
+            return Err(TrustError::contradiction(subject, &problem));
+        }
+    }
+    Ok(())
 }

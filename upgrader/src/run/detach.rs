@@ -79,7 +79,7 @@ pub async fn start(node: &Node, run: &str, arguments: &[String]) -> Result<Exit,
 fn busy(node: &Node, holder: Holder) -> Failure {
     let failure = lock::LockError::Held {
         path: node.paths.lock(),
-        holder: Some(holder.clone()),
+        holder: Some(Box::new(holder.clone())),
     };
     terminal::json(&Busy { schema: 1, holder });
     failure.into()

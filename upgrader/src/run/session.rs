@@ -1,5 +1,6 @@
 //! A run from the choice of the release to its last event. It may be about several releases, one after the other.
 
+mod audited;
 mod back;
 mod target;
 
@@ -259,6 +260,8 @@ impl Session {
         self.begun = true;
         let from = run.attempt.from.as_ref().map(ToString::to_string);
         let to = self.to.clone();
+        self.audit_begin(from.as_deref())
+            .map_err(|error| early(error.into()))?;
         let journalled = run.journal.record(Act::Started {
             from: from.clone(),
             to: to.clone(),
@@ -325,6 +328,7 @@ impl Session {
             }
         };
         let goes_on = self.unit_after(exit).await;
+        self.audit_end(&outcome);
         let version = self.version.take();
         self.tell(EventKind::RunFinished { exit, version, error });
         if let Some((journal, _)) = &mut self.desk {

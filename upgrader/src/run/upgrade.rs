@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    lock::{self, Holder, Lock},
+    lock::{Holder, Lock},
     report::terminal,
 };
 
@@ -45,7 +45,8 @@ pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Resul
 async fn run(request: UpgradeRequest, start: Start, node: Arc<Node>) -> Result<Exit, Failure> {
     let id = start.run.clone().unwrap_or_else(|| new_run_id(&node));
     refuse_unasked(&request, &start)?;
-    let _lock = Lock::take(&node.paths.lock(), &holder(&node, &id)).await?;
+    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
+    let _lock = Lock::take(&node.paths.lock(), &holder).await?;
     let mut session = Session::open(node, request, start, id)?;
     let stop = session.stop();
     let outcome = tokio::select! {
@@ -62,15 +63,6 @@ fn new_run_id(node: &Node) -> String {
         node.clock.now().strftime("%Y%m%dT%H%M%S"),
         std::process::id()
     )
-}
-
-fn holder(node: &Node, id: &str) -> Holder {
-    Holder {
-        run: id.to_owned(),
-        pid: std::process::id(),
-        boot_id: lock::boot_id(node.paths.root()),
-        started: node.clock.now(),
-    }
 }
 
 /// Nobody can be asked, and nobody said that asking is not needed.

@@ -52,8 +52,8 @@ pub async fn run(args: ReleaseArgs, context: &Context) -> Result<Exit, Failure> 
             let lifetimes = args.expires.lifetimes();
             let signed = publish::sign(&args.build, &args.dir, &args.keys, lifetimes, now).await?;
             let lines = [format!(
-                "signed release {} as version {} of the targets, {} new",
-                signed.version,
+                "signed {} as version {} of the targets, {} new",
+                what(signed.patch.as_deref(), &signed.version),
                 signed.targets_version,
                 signed.added.len()
             )];
@@ -108,7 +108,10 @@ fn build(args: &BuildArgs, context: &Context, now: jiff::Timestamp) -> Result<()
     let mut lines = vec![format!(
         "built {} {} in {}",
         built.product,
-        built.version,
+        match &built.patch {
+            Some(patch) => format!("{} patch {patch}", built.version),
+            None => built.version.to_string(),
+        },
         built.folder.display()
     )];
     let sizes = built
@@ -174,6 +177,13 @@ fn own_version() -> Result<Version, Failure> {
     Version::parse(env!("CARGO_PKG_VERSION")).map_err(|error| Failure::new(Exit::Bug, error))
 }
 
+fn what(patch: Option<&str>, version: &Version) -> String {
+    match patch {
+        Some(patch) => format!("patch {patch} of {version}"),
+        None => format!("release {version}"),
+    }
+}
+
 fn published_lines(published: &publish::Published) -> Vec<String> {
     let mut lines = vec![format!(
         "published: targets {}, snapshot {}, timestamp {} (expires {})",
@@ -215,9 +225,10 @@ async fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
         .map_err(trust_failure)?;
     let versions: Vec<_> = verified.versions.iter().map(Version::to_string).collect();
     let line = format!(
-        "verified {}: releases {}; {} targets, {} bytes",
+        "verified {}: releases {}; {} patches; {} targets, {} bytes",
         verified.product,
         versions.join(", "),
+        verified.patches.len(),
         verified.targets,
         verified.bytes
     );
