@@ -47,8 +47,9 @@ pub struct InstalledModule {
     pub version: Option<String>,
     /// The digest of its artifact.
     pub sha256: Digest,
-    /// Where it was installed.
-    pub dest: PathBuf,
+    /// Where it was installed; absent where its policy has no folder of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest: Option<PathBuf>,
     /// Everything that it installed, as it was in the artifact.
     pub entries: Vec<Entry>,
 }

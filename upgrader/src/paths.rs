@@ -127,6 +127,11 @@ impl NodePaths {
         self.state_dir.join("backup")
     }
 
+    /// The `.deb` files of what is installed, a folder for each module: what the next upgrade goes back with.
+    pub fn packages(&self) -> PathBuf {
+        self.state_dir.join("packages")
+    }
+
     /// The two slots of `kato` itself.
     pub fn slots(&self) -> PathBuf {
         self.state_dir.join("bin")

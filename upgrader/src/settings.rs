@@ -20,6 +20,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// How an upgrade goes about it.
     pub upgrade: UpgradeSettings,
+    /// The container runtime that images are pulled into.
+    pub images: ImageSettings,
     /// The commands of the platform that is upgraded.
     pub platform: PlatformSettings,
 }
@@ -143,6 +145,32 @@ impl Default for UpgradeSettings {
             module_attempts: 3,
         }
     }
+}
+
+/// `[images]`: the container runtime that images of a release are pulled into.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageSettings {
+    /// The runtime.
+    pub runtime: Runtime,
+    /// Its program with arguments for every call, e.g. `["docker", "--host", "unix:///run/x.sock"]`; the program found in
+    /// `PATH`, and for containerd the namespace `k8s.io`, when empty.
+    pub command: Vec<String>,
+}
+
+/// A container runtime.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// The first of docker, podman and containerd whose program is in `PATH`.
+    #[default]
+    Auto,
+    /// docker, by its daemon.
+    Docker,
+    /// podman.
+    Podman,
+    /// containerd, by `ctr`.
+    Containerd,
 }
 
 /// `[platform]`: the commands of the platform that is upgraded. A verb without a command is not needed there.

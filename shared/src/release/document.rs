@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use super::patch::{Kind, Patch};
+use super::{
+    install::{Image, Package},
+    patch::{Kind, Patch},
+};
 use crate::{Digest, settings::HumanDuration};
 
 /// One published release.
@@ -139,7 +142,7 @@ pub struct Module {
     /// Its own version, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The key of its archive in [`Release::artifacts`].
+    /// The key of its archive in [`Release::artifacts`]. Where a policy needs no files the archive is an empty one.
     pub artifact: String,
     /// The roles whose nodes install it; `*` is every node.
     pub roles: Vec<String>,
@@ -151,6 +154,9 @@ pub struct Module {
     /// The size of its unpacked content in bytes.
     #[serde(default)]
     pub unpacked_size: u64,
+    /// Bytes that its installation writes beside its unpacked content: what packages and commands need.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
     /// Every file that it installs; the base of three-way decisions at the next upgrade.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileEntry>,
@@ -208,18 +214,31 @@ pub enum Install {
         #[serde(default)]
         conflict: OnConflict,
     },
+    /// Debian packages, from `.deb` files in the module's archive and, those that have none there, by name with apt.
+    Package {
+        /// Every package in the version that the node has afterwards.
+        packages: Vec<Package>,
+    },
+    /// Container images, pulled by digest into the node's container runtime.
+    Image {
+        /// The images.
+        images: Vec<Image>,
+    },
+    /// A command that changes the node by itself, such as a migration. `./…` is a program of the module's archive.
+    Exec {
+        /// Program and arguments.
+        cmd: Vec<String>,
+        /// Ends with status 0 when the command is not needed, or was successful; with another one when it is needed.
+        probe: Vec<String>,
+        /// Takes the command back; without it the module cannot be undone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        undo: Vec<String>,
+    },
 }
 
 impl Install {
     /// The names of the policies that this build can install.
-    pub const POLICIES: [&'static str; 3] = ["versioned", "replace", "overlay"];
-
-    /// The folder that is changed.
-    pub fn dest(&self) -> &std::path::Path {
-        match self {
-            Self::Versioned { dest, .. } | Self::Replace { dest } | Self::Overlay { dest, .. } => dest,
-        }
-    }
+    pub const POLICIES: [&'static str; 6] = ["versioned", "replace", "overlay", "package", "image", "exec"];
 }
 
 /// What an overlay does with a file that was changed here and in the new release.
@@ -324,6 +343,11 @@ fn stable() -> String {
 
 const fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 const fn two() -> u32 {

@@ -1,13 +1,14 @@
 //! Releases: what a release document says, whether this build understands it, and how to get from one to another.
 //!
 //! A release document is a signed TUF target (`releases/<version>/release.json`). [`document`] has its shape,
-//! [`read`] its checks, [`graph`] the ways between versions, [`patch`] what makes a document a patch, [`layout`] the names of
-//! the targets.
+//! [`install`] what its policies name, [`read`] its checks, [`graph`] the ways between versions, [`patch`] what makes a
+//! document a patch, [`layout`] the names of the targets.
 //!
 //! Deliberately absent: fetching (the caller's transport) and trust ([`crate::trust`]).
 
 pub mod document;
 pub mod graph;
+pub mod install;
 pub mod layout;
 pub mod patch;
 mod read;
@@ -17,6 +18,7 @@ pub use document::{
     Sources, Upgrader,
 };
 pub use graph::{Graph, GraphEntry, HopError};
+pub use install::{Image, Package};
 pub use patch::{Kind, Patch, PatchEntry, PatchList, Severity};
 pub use read::{ReadError, UnknownName};
 pub use semver::Version;

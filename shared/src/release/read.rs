@@ -228,7 +228,10 @@ impl Release {
         for owner in &self.modules {
             let owned = match owner.install {
                 Install::Versioned { .. } | Install::Replace { .. } => module_paths(&owner.install),
-                Install::Overlay { .. } => Vec::new(),
+                Install::Overlay { .. }
+                | Install::Package { .. }
+                | Install::Image { .. }
+                | Install::Exec { .. } => Vec::new(),
             };
             for guest in self.modules.iter().filter(|guest| guest.name != owner.name) {
                 for path in module_paths(&guest.install) {
@@ -313,14 +316,20 @@ fn known_names(subject: &str, head: &Head) -> Result<(), ReadError> {
 fn module_paths(install: &Install) -> Vec<&Path> {
     let link = match install {
         Install::Versioned { link, .. } => link.as_deref(),
-        Install::Replace { .. } | Install::Overlay { .. } => None,
+        Install::Replace { .. }
+        | Install::Overlay { .. }
+        | Install::Package { .. }
+        | Install::Image { .. }
+        | Install::Exec { .. } => None,
     };
-    std::iter::once(install.dest()).chain(link).collect()
+    install.dest().into_iter().chain(link).collect()
 }
 
 /// That what a module names stays where it belongs: below the node's root, and below the module's own folder.
 fn names_and_paths(module: &Module) -> Result<(), String> {
     let name = &module.name;
+    let contents = module.install.check_contents();
+    contents.map_err(|problem| format!("the module `{name}`: {problem}"))?;
     for path in module_paths(&module.install) {
         if !is_plain_absolute(path) {
             return Err(format!(
@@ -340,6 +349,20 @@ fn names_and_paths(module: &Module) -> Result<(), String> {
             below.display()
         ));
     }
+    if let Install::Package { packages } = &module.install {
+        let is_deb = |path: &Path| path.extension().is_some_and(|end| end == "deb");
+        let is_listed = |path: &Path| packages.iter().any(|package| package.is_file(path));
+        if let Some(file) = module
+            .files
+            .iter()
+            .find(|file| is_deb(&file.path) && !is_listed(&file.path))
+        {
+            return Err(format!(
+                "the module `{name}` has the file `{}`, which is of none of its packages in their versions",
+                file.path.display()
+            ));
+        }
+    }
     if let Some(file) = module.files.iter().find(|file| !is_plain_relative(&file.path)) {
         return Err(format!(
             "the module `{name}` lists the file `{}`, expected a relative path without `..`",
@@ -352,7 +375,11 @@ fn names_and_paths(module: &Module) -> Result<(), String> {
 fn link_to(install: &Install) -> Option<&Path> {
     match install {
         Install::Versioned { link_to, .. } => link_to.as_deref(),
-        Install::Replace { .. } | Install::Overlay { .. } => None,
+        Install::Replace { .. }
+        | Install::Overlay { .. }
+        | Install::Package { .. }
+        | Install::Image { .. }
+        | Install::Exec { .. } => None,
     }
 }
 

@@ -4,10 +4,17 @@
 //! put it into place in one step (or, for `overlay`, file by file) → compare with what the release promises. The caller
 //! writes the latch after that. Before the first change [`undo`] notes what was there. [`settle`] removes what is no longer needed once the whole upgrade is recorded.
 //!
+//! The policies without a folder of their own (`package`, `image`, `exec`) ask first whether there is anything to do, and look
+//! afterwards by other means than the command's own word; what leads back is an act of the undo journal.
+//!
 //! Invariants: nothing in the destination changes before the unpacked copy is complete, verified and flushed; every policy
 //! may be killed anywhere and started again.
 
+mod child;
+mod exec;
+pub mod image;
 pub mod overlay;
+pub mod package;
 pub mod replace;
 pub mod tree;
 pub mod undo;
@@ -16,18 +23,24 @@ pub mod versioned;
 mod work;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use kato_shared::{
+    Digest,
     durable::{self, DurableError},
     release::{Artifact, Install, Module, Release},
 };
 use tokio::time::Instant;
 
-use crate::{attempt::Attempt, document::DocumentError, installed::InstalledModule, paths::NodePaths};
+use crate::{
+    attempt::Attempt, document::DocumentError, failpoint, installed::InstalledModule, paths::NodePaths,
+    platform::process::ProcessError, settings::Settings,
+};
 pub use unpack::{Archive, UnpackError};
 pub use work::Work;
 
@@ -90,6 +103,45 @@ pub enum ModuleError {
         /// How it differs.
         problem: String,
     },
+    /// A command that the module needs failed.
+    #[error("{what} failed")]
+    Command {
+        /// What it was for.
+        what: String,
+        /// How it ended, with its last lines.
+        #[source]
+        source: ProcessError,
+    },
+    /// What a module was to bring about is not so.
+    #[error("the module {module} is not installed: {problem}")]
+    Undone {
+        /// The module.
+        module: String,
+        /// What was found.
+        problem: String,
+    },
+    /// An act was not taken back.
+    #[error("{what}")]
+    NotBack {
+        /// What was found.
+        what: String,
+    },
+    /// Somebody else changes packages.
+    #[error("`{lock}` is held by {holder}; waited {}", humantime::format_duration(*waited))]
+    Busy {
+        /// The lock.
+        lock: PathBuf,
+        /// Who holds it.
+        holder: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// There is nothing to pull images with.
+    #[error("no container runtime answers: {asked}")]
+    NoRuntime {
+        /// What each said.
+        asked: String,
+    },
 }
 
 impl ModuleError {
@@ -105,7 +157,12 @@ impl ModuleError {
             | Self::OutsideRoot { .. }
             | Self::Conflict { .. }
             | Self::Lost { .. }
-            | Self::Differs { .. } => false,
+            | Self::Differs { .. }
+            | Self::Command { .. }
+            | Self::Undone { .. }
+            | Self::NotBack { .. }
+            | Self::Busy { .. }
+            | Self::NoRuntime { .. } => false,
         }
     }
 
@@ -132,8 +189,12 @@ pub struct Job<'a> {
     pub artifact: &'a Artifact,
     /// The upgrade.
     pub attempt: &'a Attempt,
-    /// The node.
+    /// The node's id.
+    pub node: &'a str,
+    /// The node's folders.
     pub paths: &'a NodePaths,
+    /// The node's settings.
+    pub settings: &'a Settings,
     /// What the previous release installed for this module.
     pub base: Option<&'a InstalledModule>,
     /// When the installation must be done.
@@ -172,7 +233,32 @@ impl Job<'_> {
     /// # Errors
     /// [`ModuleError::OutsideRoot`].
     pub fn dest(&self) -> Result<PathBuf, ModuleError> {
-        follow(self.paths, self.module.install.dest())
+        match self.module.install.dest() {
+            Some(dest) => follow(self.paths, dest),
+            None => Ok(self.content()),
+        }
+    }
+
+    /// A path below the destination as the release names it, without the node's root.
+    pub fn in_release(&self, path: &Path) -> PathBuf {
+        let dest = self.module.install.dest();
+        dest.map_or_else(|| path.to_owned(), |dest| dest.join(path))
+    }
+
+    /// Where the archive of a module without a folder of its own is unpacked, until the upgrade is recorded.
+    pub fn content(&self) -> PathBuf {
+        let name = format!("{}-{}.d", self.module.name, self.short());
+        self.paths.work().join(name)
+    }
+
+    /// Unpacks the archive to [`Job::content`] in place of what an earlier try left there.
+    fn unpack_content(&self) -> Result<(), ModuleError> {
+        let content = self.content();
+        tree::remove(&content).map_err(ModuleError::io("removing", &content))?;
+        failpoint::hit("module.cleaned");
+        unpack::unpack(&self.archive(), &content, self.deadline)?;
+        failpoint::hit("module.unpacked");
+        Ok(())
     }
 
     /// Where local files of this module are saved.
@@ -194,27 +280,52 @@ impl Job<'_> {
     }
 }
 
+/// Brings everything to the node that its module will need beside the archive, and changes nothing that runs there.
+///
+/// # Errors
+/// [`ModuleError`].
+pub async fn preload(job: &Job<'_>) -> Result<(), ModuleError> {
+    match &job.module.install {
+        Install::Versioned { .. }
+        | Install::Replace { .. }
+        | Install::Overlay { .. }
+        | Install::Exec { .. } => Ok(()),
+        Install::Package { packages } => package::preload(job, packages).await,
+        Install::Image { images } => image::preload(job, images).await,
+    }
+}
+
 /// Installs the module.
 ///
 /// # Errors
 /// [`ModuleError`]; the destination is then as before, or for `overlay` partly changed, and the same call may be made again.
-pub fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
+///
+/// # Cancel safety
+/// As after a kill: the same call may be made again.
+pub async fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
     match &job.module.install {
+        // Plain file work in the foreground: nothing else of this process could use the thread meanwhile.
         Install::Versioned { .. } => versioned::install(job),
         Install::Replace { .. } => replace::install(job),
         Install::Overlay { conflict, .. } => overlay::install(job, *conflict),
+        Install::Package { packages } => package::install(job, packages).await,
+        Install::Image { images } => image::install(job, images).await,
+        Install::Exec { cmd, probe, undo } => exec::install(job, exec::Commands { cmd, probe, undo }).await,
     }
 }
 
 /// Compares what is installed with what the release promises.
 ///
 /// # Errors
-/// [`ModuleError::Differs`] with the first difference.
-pub fn check(job: &Job<'_>) -> Result<(), ModuleError> {
+/// [`ModuleError::Differs`] or [`ModuleError::Undone`] with the first difference.
+pub async fn check(job: &Job<'_>) -> Result<(), ModuleError> {
     match &job.module.install {
         Install::Versioned { .. } => versioned::check(job),
         Install::Replace { .. } => same_files(job, &job.dest()?),
         Install::Overlay { conflict, .. } => overlay::check(job, *conflict),
+        Install::Package { packages } => package::check(job, packages).await,
+        Install::Image { images } => image::check(job, images).await,
+        Install::Exec { probe, .. } => exec::check(job, probe).await,
     }
 }
 
@@ -226,7 +337,57 @@ pub fn settle(job: &Job<'_>) -> Result<(), ModuleError> {
     match &job.module.install {
         Install::Versioned { keep, .. } => versioned::settle(job, *keep),
         Install::Replace { .. } | Install::Overlay { .. } => sweep(&job.dest()?),
+        Install::Package { packages } => package::settle(job, packages),
+        Install::Image { .. } | Install::Exec { .. } => Ok(()),
     }
+}
+
+/// What only the node knows of modules, for its plan.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Why a module cannot be undone here, by its name.
+    pub irreversible: BTreeMap<String, String>,
+    /// Images that are there.
+    pub images: BTreeSet<Digest>,
+    /// Where the container runtime keeps images, when it answers.
+    pub images_folder: Option<PathBuf>,
+}
+
+/// How long looking at the node may take, for each module.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Looks at the node for `modules`. Changes nothing.
+///
+/// # Errors
+/// [`ModuleError`] when dpkg does not answer, or a note cannot be read.
+pub async fn known(
+    modules: &[&Module],
+    paths: &NodePaths,
+    settings: &Settings,
+) -> Result<Known, ModuleError> {
+    let mut known = Known::default();
+    let mut images = Vec::new();
+    for module in modules {
+        match &module.install {
+            Install::Package { packages } => {
+                let why = package::irreversible(paths, &module.name, packages, Instant::now() + LOOK).await?;
+                known
+                    .irreversible
+                    .extend(why.map(|why| (module.name.clone(), why)));
+            }
+            Install::Image { images: own } => images.extend(own),
+            Install::Versioned { .. }
+            | Install::Replace { .. }
+            | Install::Overlay { .. }
+            | Install::Exec { .. } => {}
+        }
+    }
+    if !images.is_empty() {
+        let (folder, there) = image::look(&settings.images, &images).await;
+        known.images_folder = folder;
+        known.images = there.into_iter().collect();
+    }
+    Ok(known)
 }
 
 /// Resolves a path of the release to the place on this node that is changed.

@@ -131,7 +131,7 @@ fn rows(job: &Job<'_>, dest: &Path, new: &[Entry], conflict: OnConflict) -> Resu
     let paths: BTreeSet<&Path> = base.keys().chain(new.keys()).copied().collect();
     let mut rows = Vec::with_capacity(paths.len());
     for path in paths {
-        if job.is_safe_path(&job.module.install.dest().join(path)) {
+        if job.is_safe_path(&job.in_release(path)) {
             continue;
         }
         let local_path = dest.join(path);
@@ -267,7 +267,7 @@ fn report_saved(job: &Job<'_>, report: &mut Report) -> Result<(), ModuleError> {
         if !entry.kind.is_folder() {
             report.lines.push(format!(
                 "{} was changed here; the local file is saved as {}",
-                job.module.install.dest().join(&entry.path).display(),
+                job.in_release(&entry.path).display(),
                 saved.join(&entry.path).display()
             ));
         }

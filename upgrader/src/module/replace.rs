@@ -50,7 +50,7 @@ fn carry_over(job: &Job<'_>, dest: &Path, fresh: &Path, report: &mut Report) -> 
     }
     for entry in tree::scan(dest).map_err(ModuleError::io("reading", dest))? {
         let (from, to) = (dest.join(&entry.path), fresh.join(&entry.path));
-        if !job.is_safe_path(&job.module.install.dest().join(&entry.path)) || to.symlink_metadata().is_ok() {
+        if !job.is_safe_path(&job.in_release(&entry.path)) || to.symlink_metadata().is_ok() {
             continue;
         }
         if let Some(folder) = to.parent() {

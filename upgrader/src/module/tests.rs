@@ -13,6 +13,7 @@ struct Node {
     _folder: tempfile::TempDir,
     root: PathBuf,
     paths: NodePaths,
+    settings: Settings,
 }
 
 impl Node {
@@ -25,6 +26,7 @@ impl Node {
             _folder: folder,
             root,
             paths,
+            settings: Settings::default(),
         }
     }
 
@@ -82,7 +84,9 @@ impl Node {
             module: &attempt.release.modules[0],
             artifact: &attempt.release.artifacts["a"],
             attempt,
+            node: "n1",
             paths: &self.paths,
+            settings: &self.settings,
             base,
             deadline: Instant::now() + Duration::from_secs(60),
         }
@@ -93,14 +97,14 @@ impl Node {
         InstalledModule {
             version: None,
             sha256: job.artifact.sha256,
-            dest: job.module.install.dest().to_owned(),
+            dest: job.module.install.dest().map(Path::to_owned),
             entries: Work::load(&self.paths, "m").unwrap().unwrap().entries,
         }
     }
 }
 
-#[test]
-fn replace_exchanges_the_folder_keeps_the_old_one_until_the_end_and_carries_safe_paths_over() {
+#[tokio::test]
+async fn replace_exchanges_the_folder_keeps_the_old_one_until_the_end_and_carries_safe_paths_over() {
     let node = Node::new();
     node.put("s/web/index", "old");
     node.put("s/web/custom/logo", "mine");
@@ -111,8 +115,8 @@ fn replace_exchanges_the_folder_keeps_the_old_one_until_the_end_and_carries_safe
     );
     let job = node.job(&attempt, None);
     for _again in 0..2 {
-        install(&job).unwrap();
-        check(&job).unwrap();
+        install(&job).await.unwrap();
+        check(&job).await.unwrap();
         assert_eq!(node.text("s/web/index").as_deref(), Some("new"));
         assert_eq!(node.text("s/web/custom/logo").as_deref(), Some("mine"));
         assert_eq!(
@@ -126,16 +130,16 @@ fn replace_exchanges_the_folder_keeps_the_old_one_until_the_end_and_carries_safe
     assert_eq!(node.names("s"), ["web"]);
 }
 
-#[test]
-fn versioned_moves_the_link_and_keeps_the_version_before() {
+#[tokio::test]
+async fn versioned_moves_the_link_and_keeps_the_version_before() {
     let node = Node::new();
     let policy =
         json!({"policy": "versioned", "dest": "/s/kato", "link": "/home/bin/kato", "link_to": "bin/kato"});
     for (version, content) in [("1.0.0", "one"), ("2.0.0", "two"), ("3.0.0", "three")] {
         let attempt = node.attempt(version, &policy, &[("bin/kato", content)]);
         let job = node.job(&attempt, None);
-        install(&job).unwrap();
-        check(&job).unwrap();
+        install(&job).await.unwrap();
+        check(&job).await.unwrap();
         settle(&job).unwrap();
         assert_eq!(node.text("home/bin/kato").as_deref(), Some(content));
         assert!(
@@ -152,15 +156,15 @@ fn versioned_moves_the_link_and_keeps_the_version_before() {
     );
 }
 
-#[test]
-fn versioned_takes_over_a_folder_that_was_not_versioned() {
+#[tokio::test]
+async fn versioned_takes_over_a_folder_that_was_not_versioned() {
     let node = Node::new();
     node.put("s/app/file", "old");
     let policy = json!({"policy": "versioned", "dest": "/s/apps", "link": "/s/app"});
     let attempt = node.attempt("2.0.0", &policy, &[("file", "new")]);
     let job = node.job(&attempt, None);
-    install(&job).unwrap();
-    check(&job).unwrap();
+    install(&job).await.unwrap();
+    check(&job).await.unwrap();
     assert_eq!(node.text("s/app/file").as_deref(), Some("new"));
     assert_eq!(
         node.text(&format!("s/app.old-{}/file", attempt.id)).as_deref(),
@@ -170,8 +174,8 @@ fn versioned_takes_over_a_folder_that_was_not_versioned() {
     assert_eq!(node.names("s"), ["app", "apps"]);
 }
 
-#[test]
-fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
+#[tokio::test]
+async fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
     let node = Node::new();
     let policy = json!({"policy": "overlay", "dest": "/s/etc"});
     let one = node.attempt(
@@ -186,7 +190,7 @@ fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
         ],
     );
     let job = node.job(&one, None);
-    install(&job).unwrap();
+    install(&job).await.unwrap();
     let base = node.installed(&job);
     undo::forget(&node.paths).unwrap();
     node.put("s/etc/b", "mine");
@@ -207,8 +211,8 @@ fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
     );
     let job = node.job(&two, Some(&base));
     for _again in 0..2 {
-        let report = install(&job).unwrap();
-        check(&job).unwrap();
+        let report = install(&job).await.unwrap();
+        check(&job).await.unwrap();
         assert_eq!(node.text("s/etc/a").as_deref(), Some("a2"));
         assert_eq!(node.text("s/etc/b").as_deref(), Some("b2"));
         assert_eq!(node.text("s/etc/d/local").as_deref(), Some("mine"));
@@ -224,8 +228,8 @@ fn r45_overlay_saves_changed_files_and_leaves_new_ones_alone() {
     assert_eq!(node.names("s"), ["etc"]);
 }
 
-#[test]
-fn every_policy_goes_back_to_exactly_what_was_there() {
+#[tokio::test]
+async fn every_policy_goes_back_to_exactly_what_was_there() {
     let policies = [
         json!({"policy": "versioned", "dest": "/s/m", "link": "/home/bin/m", "link_to": "a"}),
         json!({"policy": "versioned", "dest": "/opt/made/m", "link": "/s/etc"}),
@@ -246,10 +250,10 @@ fn every_policy_goes_back_to_exactly_what_was_there() {
         };
         let before = product();
         let one = node.attempt("2.0.0", &policy, &[("a", "new"), ("d/x", "new"), ("n/n", "new")]);
-        install(&node.job(&one, None)).unwrap();
+        install(&node.job(&one, None)).await.unwrap();
         // A second attempt, to another release, has the same way back.
         let two = node.attempt("2.0.1", &policy, &[("a", "newer"), ("other", "newer")]);
-        install(&node.job(&two, None)).unwrap();
+        install(&node.job(&two, None)).await.unwrap();
         assert_ne!(product(), before, "{policy}");
         for mut note in undo::all(&node.paths).unwrap() {
             undo::undo(&node.paths, &mut note).unwrap();
@@ -260,8 +264,8 @@ fn every_policy_goes_back_to_exactly_what_was_there() {
     }
 }
 
-#[test]
-fn an_overlay_that_must_not_be_installed_changes_nothing() {
+#[tokio::test]
+async fn an_overlay_that_must_not_be_installed_changes_nothing() {
     let node = Node::new();
     node.put("s/etc/a", "mine");
     node.put("s/etc/d", "a file here");
@@ -269,7 +273,7 @@ fn an_overlay_that_must_not_be_installed_changes_nothing() {
     let attempt = node.attempt("1.0.0", &policy, &[("0", "0"), ("a", "a1"), ("d/x", "x")]);
     let job = node.job(&attempt, None);
     let before = tree::scan(&node.root.join("s/etc")).unwrap();
-    let error = install(&job).unwrap_err().to_string();
+    let error = install(&job).await.unwrap_err().to_string();
     assert!(
         error.contains("a (changed here and in the release)") && error.contains("d (a folder in the release"),
         "{error}"
@@ -277,22 +281,22 @@ fn an_overlay_that_must_not_be_installed_changes_nothing() {
     assert_eq!(tree::scan(&node.root.join("s/etc")).unwrap(), before);
 }
 
-#[test]
-fn a_destination_that_was_moved_to_another_disk_by_a_link_is_followed_but_not_out_of_the_root() {
+#[tokio::test]
+async fn a_destination_that_was_moved_to_another_disk_by_a_link_is_followed_but_not_out_of_the_root() {
     let node = Node::new();
     node.put("big/web/index", "old");
     durable::create_folder(&node.root.join("s")).unwrap();
     durable::symlink(&node.root.join("big/web"), &node.root.join("s/web")).unwrap();
     let policy = json!({"policy": "replace", "dest": "/s/web"});
     let attempt = node.attempt("2.0.0", &policy, &[("index", "new")]);
-    install(&node.job(&attempt, None)).unwrap();
+    install(&node.job(&attempt, None)).await.unwrap();
     assert!(node.root.join("s/web").is_symlink());
     assert_eq!(node.text("big/web/index").as_deref(), Some("new"));
 
     let outside = tempfile::tempdir().unwrap();
     durable::symlink(outside.path(), &node.root.join("s/web")).unwrap();
     assert!(matches!(
-        install(&node.job(&attempt, None)),
+        install(&node.job(&attempt, None)).await,
         Err(ModuleError::OutsideRoot { .. })
     ));
 }

@@ -36,7 +36,11 @@ fn places(job: &Job<'_>) -> Result<Places, ModuleError> {
     let folder = dest.join(format!("{version}-{}", job.short()));
     let (link, below) = match &job.module.install {
         Install::Versioned { link, link_to, .. } => (link.as_deref(), link_to.as_deref()),
-        Install::Replace { .. } | Install::Overlay { .. } => (None, None),
+        Install::Replace { .. }
+        | Install::Overlay { .. }
+        | Install::Package { .. }
+        | Install::Image { .. }
+        | Install::Exec { .. } => (None, None),
     };
     let link = link.map_or_else(|| dest.join("current"), |link| job.paths.on_node(link));
     Ok(Places {

@@ -15,6 +15,9 @@ use serde::Serialize;
 use super::way_back::WayBack;
 use crate::{latch::Verdict, space::Need};
 
+/// The purpose of space for images. Their folder is the container runtime's, a path of the machine and not below the root.
+pub const IMAGES: &str = "images";
+
 /// The version of the plan's JSON form.
 pub const SCHEMA: u32 = 1;
 
@@ -47,6 +50,14 @@ pub struct NodeFacts {
     pub staging: PathBuf,
     /// The folder of backups.
     pub backups: PathBuf,
+    /// Where archives of modules without a folder of their own are unpacked.
+    pub work: PathBuf,
+    /// Why a module cannot be undone on this node, by its name.
+    pub irreversible: BTreeMap<String, String>,
+    /// Images that are on the node already.
+    pub images: BTreeSet<Digest>,
+    /// Where the container runtime keeps images.
+    pub images_folder: Option<PathBuf>,
 }
 
 /// What an upgrade of a node does.
@@ -101,8 +112,12 @@ pub struct ModulePlan {
     pub version: Option<String>,
     /// The install policy.
     pub policy: &'static str,
-    /// Where it is installed.
-    pub dest: PathBuf,
+    /// Where it is installed; absent where its policy has no folder of its own.
+    pub dest: Option<PathBuf>,
+    /// What is installed instead of a folder: packages, images, a command.
+    pub contents: Vec<String>,
+    /// Bytes of its images that are not on the node yet.
+    pub image_bytes: u64,
     /// Its artifact.
     pub sha256: Digest,
     /// The artifact's size in bytes.
@@ -129,9 +144,12 @@ pub fn modules_for<'a>(release: &'a Release, roles: &[String]) -> Vec<&'a Module
 pub fn backup_paths(release: &Release, roles: &[String]) -> BTreeSet<PathBuf> {
     let replaced = modules_for(release, roles)
         .into_iter()
-        .map(|module| match &module.install {
-            Install::Versioned { dest, link, .. } => link.clone().unwrap_or_else(|| dest.join("current")),
-            Install::Replace { dest } | Install::Overlay { dest, .. } => dest.clone(),
+        .filter_map(|module| match &module.install {
+            Install::Versioned { dest, link, .. } => {
+                Some(link.clone().unwrap_or_else(|| dest.join("current")))
+            }
+            Install::Replace { dest } | Install::Overlay { dest, .. } => Some(dest.clone()),
+            Install::Package { .. } | Install::Image { .. } | Install::Exec { .. } => None,
         });
     let all: BTreeSet<PathBuf> = release.backup.iter().cloned().chain(replaced).collect();
     let is_outermost = |path: &&PathBuf| !path.ancestors().skip(1).any(|above| all.contains(above));
@@ -168,7 +186,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
             .filter(|name| !names.contains(name.as_str()))
             .cloned()
             .collect(),
-        download_bytes: download_bytes(facts, &modules),
+        download_bytes: archive_bytes(facts, &modules).saturating_add(images_bytes(&modules)),
         retire,
         missing: release
             .backup
@@ -177,7 +195,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
             .cloned()
             .collect(),
         restart: release.restart,
-        way_back: WayBack::of(facts.installed.as_ref(), release, &modules),
+        way_back: WayBack::of(facts, release, &modules),
         space: space(facts, release, &modules, &backup),
         notices: release
             .notices
@@ -196,12 +214,10 @@ fn module_plan(facts: &NodeFacts, release: &Release, module: &Module) -> Option<
     Some(ModulePlan {
         name: module.name.clone(),
         version: module.version.clone(),
-        policy: match &module.install {
-            Install::Versioned { .. } => "versioned",
-            Install::Replace { .. } => "replace",
-            Install::Overlay { .. } => "overlay",
-        },
-        dest: module.install.dest().to_owned(),
+        policy: module.install.policy(),
+        dest: module.install.dest().map(Path::to_owned),
+        contents: module.install.contents(),
+        image_bytes: image_bytes(facts, &module.install),
         sha256: artifact.sha256,
         bytes: artifact.size,
         skip: facts
@@ -233,7 +249,22 @@ fn steps(modules: &[ModulePlan], retires: bool) -> Vec<String> {
     steps
 }
 
-fn download_bytes(facts: &NodeFacts, modules: &[ModulePlan]) -> u64 {
+/// Bytes of the images of `install` that are not on the node yet.
+fn image_bytes(facts: &NodeFacts, install: &Install) -> u64 {
+    let Install::Image { images } = install else {
+        return 0;
+    };
+    let missing = images
+        .iter()
+        .filter(|image| !facts.images.contains(&image.digest));
+    missing.map(|image| image.size).sum()
+}
+
+fn images_bytes(modules: &[ModulePlan]) -> u64 {
+    modules.iter().map(|module| module.image_bytes).sum()
+}
+
+fn archive_bytes(facts: &NodeFacts, modules: &[ModulePlan]) -> u64 {
     let missing: BTreeMap<_, _> = modules
         .iter()
         .filter(|module| !facts.staged.contains(&module.sha256))
@@ -253,25 +284,29 @@ fn space(
         bytes,
         purpose,
     };
-    let mut needs = vec![need(&facts.staging, download_bytes(facts, modules), "downloads")];
+    let mut needs = vec![need(&facts.staging, archive_bytes(facts, modules), "downloads")];
     if !facts.is_backed_up {
         // Compression may make it smaller; what cannot be compressed must fit as well.
         let bytes = backup.iter().filter_map(|path| facts.sizes.get(path)).sum();
         needs.push(need(&facts.backups, bytes, "backup"));
     }
+    if let Some(folder) = &facts.images_folder {
+        needs.push(need(folder, images_bytes(modules), IMAGES));
+    }
     for planned in modules.iter().filter(|module| module.skip.is_none()) {
-        let unpacked = release
-            .modules
-            .iter()
-            .find(|module| module.name == planned.name)
-            .map_or(0, |module| module.unpacked_size);
-        // An overlay is unpacked beside its folder and then copied into it.
-        let copies = if planned.policy == "overlay" { 2 } else { 1 };
-        needs.push(need(
-            &planned.dest,
-            unpacked.saturating_mul(copies),
-            "unpacked modules",
-        ));
+        let module = release.modules.iter().find(|module| module.name == planned.name);
+        let (unpacked, more) = module.map_or((0, 0), |module| (module.unpacked_size, module.bytes));
+        // An overlay is unpacked beside its folder and then copied into it; files of packages are kept for the way back.
+        let copies = if matches!(planned.policy, "overlay" | "package") {
+            2
+        } else {
+            1
+        };
+        let folder = planned.dest.as_deref().unwrap_or(&facts.work);
+        needs.push(need(folder, unpacked.saturating_mul(copies), "unpacked modules"));
+        if more > 0 {
+            needs.push(need(Path::new("/"), more, "what modules write"));
+        }
     }
     needs
 }

@@ -1,9 +1,9 @@
 //! Up to where a node can go back: the point of no return of its plan.
 
-use kato_shared::release::{Release, Version};
+use kato_shared::release::Release;
 use serde::Serialize;
 
-use super::node::ModulePlan;
+use super::node::{ModulePlan, NodeFacts};
 
 /// Up to where a node can go back to the release that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,15 +15,21 @@ pub struct WayBack {
 }
 
 impl WayBack {
-    /// The way back of a node with `installed` from an upgrade to `release` that installs `modules`.
-    pub fn of(installed: Option<&Version>, release: &Release, modules: &[ModulePlan]) -> Self {
+    /// The way back from an upgrade to `release` that installs `modules`.
+    pub fn of(facts: &NodeFacts, release: &Release, modules: &[ModulePlan]) -> Self {
+        let installed = facts.installed.as_ref();
         let first_change = || {
             let first = modules.iter().find(|module| module.skip.is_none());
             first.map_or_else(|| "restart".into(), |module| step(&module.name))
         };
-        let irreversible = modules.iter().find(|planned| {
-            let of_release = release.modules.iter().find(|module| module.name == planned.name);
-            of_release.is_some_and(|module| !module.reversible)
+        let irreversible = modules.iter().find_map(|planned| {
+            let module = release
+                .modules
+                .iter()
+                .find(|module| module.name == planned.name)?;
+            let of_release = module.irreversible();
+            let reason = of_release.or_else(|| facts.irreversible.get(&module.name).cloned())?;
+            Some((step(&module.name), reason))
         });
         let (point_of_no_return, reason) = match installed {
             None => (first_change(), "the node has no release to go back to".into()),
@@ -35,10 +41,7 @@ impl WayBack {
                 (first_change(), "the release says that it cannot be undone".into())
             }
             Some(installed) => match irreversible {
-                Some(module) => (
-                    step(&module.name),
-                    format!("the module {} cannot be undone", module.name),
-                ),
+                Some(found) => found,
                 None => ("record".into(), format!("then {installed} is removed")),
             },
         };
@@ -60,7 +63,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::node::{NodeFacts, plan};
+    use crate::plan::node::plan;
 
     fn way_back(installed: Option<&str>, reversible: bool, second: bool) -> WayBack {
         let module = |name: &str, reversible: bool| {

@@ -25,8 +25,13 @@ pub(super) struct Packed {
     pub(super) files: Vec<FileEntry>,
 }
 
-/// Packs `source` into the new file `to` with the zstd level `level`, and flushes it.
-pub(super) fn pack(source: &Path, to: &mut File, to_path: &Path, level: i32) -> Result<Packed, PublishError> {
+/// Packs `source`, or nothing, into the new file `to` with the zstd level `level`, and flushes it.
+pub(super) fn pack(
+    source: Option<&Path>,
+    to: &mut File,
+    to_path: &Path,
+    level: i32,
+) -> Result<Packed, PublishError> {
     let write = |error| PublishError::io("writing", to_path)(error);
     let sink = Sink {
         file: to,
@@ -41,9 +46,11 @@ pub(super) fn pack(source: &Path, to: &mut File, to_path: &Path, level: i32) -> 
         unpacked_size: 0,
         files: Vec::new(),
     };
-    for path in files::tree(source)? {
-        let name = path.strip_prefix(source).unwrap_or(&path);
-        add(&mut builder, &path, name, &mut packed)?;
+    if let Some(source) = source {
+        for path in files::tree(source)? {
+            let name = path.strip_prefix(source).unwrap_or(&path);
+            add(&mut builder, &path, name, &mut packed)?;
+        }
     }
     let sink = builder
         .into_inner()
@@ -157,7 +164,7 @@ mod tests {
 
     fn pack_in(source: &Path) -> Packed {
         let mut file = tempfile::tempfile().unwrap();
-        pack(source, &mut file, Path::new("x.tar.zst"), 3).unwrap()
+        pack(Some(source), &mut file, Path::new("x.tar.zst"), 3).unwrap()
     }
 
     #[test]
@@ -192,7 +199,7 @@ mod tests {
         let folder = module();
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("s")).unwrap();
         let mut file = tempfile::tempfile().unwrap();
-        let error = pack(folder.path(), &mut file, Path::new("x"), 3).unwrap_err();
+        let error = pack(Some(folder.path()), &mut file, Path::new("x"), 3).unwrap_err();
         assert!(error.to_string().contains("/s`"), "{error}");
     }
 }

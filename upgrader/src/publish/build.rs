@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kato_shared::{
     Digest, durable,
     release::{Artifact, Module, Patch, Release, SCHEMA, Upgrader, Version, layout},
-    settings::HumanDuration,
+    settings::{ByteSize, HumanDuration},
 };
 use serde::Serialize;
 
@@ -93,7 +93,7 @@ pub fn build(
     let revert = release.patch.iter_mut().flat_map(|patch| &mut patch.revert);
     for (module, entry) in text.all_modules().zip(release.modules.iter_mut().chain(revert)) {
         let packed = pack(
-            &module.source(description),
+            module.source(description).as_deref(),
             &targets,
             &entry.artifact,
             options.level,
@@ -106,7 +106,10 @@ pub fn build(
             size: packed.size,
         };
         release.artifacts.insert(entry.artifact.clone(), artifact);
+        has_its_programs(entry).map_err(contradiction)?;
     }
+    // What is in the archives is known only now.
+    release.check(&path.display().to_string())?;
     for upgrader in &options.upgraders {
         let shipped = ship(upgrader, &targets)?;
         release.upgrader.insert(upgrader.triple.clone(), shipped);
@@ -122,6 +125,24 @@ pub fn build(
         artifacts: release.artifacts,
         upgrader: release.upgrader,
     })
+}
+
+/// That the archive of a module holds the programs that it runs from there.
+fn has_its_programs(module: &Module) -> Result<(), String> {
+    let is_there = |program: &Path| module.files.iter().any(|file| file.path == program);
+    match module
+        .install
+        .own_programs()
+        .into_iter()
+        .find(|program| !is_there(program))
+    {
+        Some(missing) => Err(format!(
+            "the module `{}` runs `./{}`, which is not in its folder",
+            module.name,
+            missing.display()
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The target name of the document.
@@ -206,6 +227,7 @@ fn module_of(module: &ModuleText, text: &Description) -> Result<Module, String> 
         after: module.after.clone(),
         install: module.install()?,
         unpacked_size: 0,
+        bytes: module.bytes.map_or(0, ByteSize::bytes),
         files: Vec::new(),
         restart: module.restart.clone(),
         recovery: module.recovery,
@@ -243,8 +265,13 @@ fn archive_name(module: &ModuleText, text: &Description) -> String {
     )
 }
 
-/// Packs a module's folder; its digest, known only at the end, becomes part of the name.
-fn pack(source: &Path, targets: &Path, name: &str, level: i32) -> Result<archive::Packed, PublishError> {
+/// Packs a module's folder, or nothing for a module without one; its digest, known only at the end, becomes part of the name.
+fn pack(
+    source: Option<&Path>,
+    targets: &Path,
+    name: &str,
+    level: i32,
+) -> Result<archive::Packed, PublishError> {
     let folder = targets.join("artifacts");
     let mut temp = tempfile::Builder::new()
         .prefix(".kato-")

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use kato_shared::{
     release::{
-        Check, Install, Kind, Notice, OnConflict, RestartScope, Severity, Sources, Version, document::Blocked,
+        Check, Image, Install, Kind, Notice, OnConflict, Package, RestartScope, Severity, Sources, Version,
+        document::Blocked,
     },
-    settings::HumanDuration,
+    settings::{ByteSize, HumanDuration},
 };
 use serde::Deserialize;
 
@@ -106,6 +107,8 @@ pub(super) struct ModuleText {
     #[serde(default = "yes")]
     pub(super) reversible: bool,
     pub(super) timeout: Option<HumanDuration>,
+    /// What it writes beside its own files.
+    pub(super) bytes: Option<ByteSize>,
 }
 
 /// `[module.install]`: the keys of all policies; which of them fit is checked by [`InstallText::install`].
@@ -113,11 +116,16 @@ pub(super) struct ModuleText {
 #[serde(deny_unknown_fields)]
 struct InstallText {
     policy: Policy,
-    dest: PathBuf,
+    dest: Option<PathBuf>,
     link: Option<PathBuf>,
     link_to: Option<PathBuf>,
     keep: Option<u32>,
     conflict: Option<OnConflict>,
+    packages: Option<Vec<Package>>,
+    images: Option<Vec<Image>>,
+    cmd: Option<Vec<String>>,
+    probe: Option<Vec<String>>,
+    undo: Option<Vec<String>>,
 }
 
 /// The names of [`Install::POLICIES`].
@@ -127,6 +135,9 @@ enum Policy {
     Versioned,
     Replace,
     Overlay,
+    Package,
+    Image,
+    Exec,
 }
 
 /// `[[check]]`: the keys of all checks.
@@ -207,57 +218,82 @@ impl Description {
 }
 
 impl ModuleText {
-    /// The folder of its content.
-    pub(super) fn source(&self, description: &Path) -> PathBuf {
-        description.join(self.source.as_deref().unwrap_or(Path::new(&self.name)))
+    /// The folder of its content; `None` when it has none and its policy needs none.
+    pub(super) fn source(&self, description: &Path) -> Option<PathBuf> {
+        let folder = description.join(self.source.as_deref().unwrap_or(Path::new(&self.name)));
+        let may_miss = self.source.is_none() && self.install.dest.is_none();
+        (!may_miss || folder.is_dir()).then_some(folder)
     }
 
     /// How it is installed.
     pub(super) fn install(&self) -> Result<Install, String> {
-        self.install.install().map_err(|key| {
-            format!(
-                "the module `{}` sets `{key}`, which is not a key of its policy",
-                self.name
-            )
-        })
+        self.install
+            .install()
+            .map_err(|problem| format!("the module `{}` {problem}", self.name))
     }
 }
 
 impl InstallText {
     /// # Errors
-    /// The name of a key that does not belong to the policy.
-    fn install(&self) -> Result<Install, &'static str> {
-        let dest = self.dest.clone();
-        let set = [
-            ("link", self.link.is_some()),
-            ("link_to", self.link_to.is_some()),
-            ("keep", self.keep.is_some()),
-            ("conflict", self.conflict.is_some()),
-        ];
-        let valid: &[&str] = match self.policy {
-            Policy::Versioned => &["link", "link_to", "keep"],
-            Policy::Replace => &[],
-            Policy::Overlay => &["conflict"],
-        };
-        if let Some((key, _)) = set
-            .into_iter()
-            .find(|(key, is_set)| *is_set && !valid.contains(key))
-        {
-            return Err(key);
-        }
+    /// A key that does not belong to the policy, or one that it lacks; to be read after the module's name.
+    fn install(&self) -> Result<Install, String> {
+        self.only_its_keys()?;
+        let lacks = |key: &str| format!("has no `{key}`, which its policy needs");
+        let dest = || self.dest.clone().ok_or_else(|| lacks("dest"));
         Ok(match self.policy {
             Policy::Versioned => Install::Versioned {
-                dest,
+                dest: dest()?,
                 link: self.link.clone(),
                 link_to: self.link_to.clone(),
                 keep: self.keep.unwrap_or(2).max(2),
             },
-            Policy::Replace => Install::Replace { dest },
+            Policy::Replace => Install::Replace { dest: dest()? },
             Policy::Overlay => Install::Overlay {
-                dest,
+                dest: dest()?,
                 conflict: self.conflict.unwrap_or_default(),
             },
+            Policy::Package => Install::Package {
+                packages: self.packages.clone().ok_or_else(|| lacks("packages"))?,
+            },
+            Policy::Image => Install::Image {
+                images: self.images.clone().ok_or_else(|| lacks("images"))?,
+            },
+            Policy::Exec => Install::Exec {
+                cmd: self.cmd.clone().ok_or_else(|| lacks("cmd"))?,
+                probe: self.probe.clone().ok_or_else(|| lacks("probe"))?,
+                undo: self.undo.clone().unwrap_or_default(),
+            },
         })
+    }
+
+    fn only_its_keys(&self) -> Result<(), String> {
+        let set = [
+            ("dest", self.dest.is_some()),
+            ("link", self.link.is_some()),
+            ("link_to", self.link_to.is_some()),
+            ("keep", self.keep.is_some()),
+            ("conflict", self.conflict.is_some()),
+            ("packages", self.packages.is_some()),
+            ("images", self.images.is_some()),
+            ("cmd", self.cmd.is_some()),
+            ("probe", self.probe.is_some()),
+            ("undo", self.undo.is_some()),
+        ];
+        let valid: &[&str] = match self.policy {
+            Policy::Versioned => &["dest", "link", "link_to", "keep"],
+            Policy::Replace => &["dest"],
+            Policy::Overlay => &["dest", "conflict"],
+            Policy::Package => &["packages"],
+            Policy::Image => &["images"],
+            Policy::Exec => &["cmd", "probe", "undo"],
+        };
+        match set
+            .into_iter()
+            .find(|(key, is_set)| *is_set && !valid.contains(key))
+        {
+            Some((key, _)) => Err(format!("sets `{key}`, which is not a key of its policy")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -320,7 +356,10 @@ mod tests {
             [
                 Install::Replace { .. },
                 Install::Versioned { keep: 2, .. },
-                Install::Overlay { .. }
+                Install::Overlay { .. },
+                Install::Package { .. },
+                Install::Image { .. },
+                Install::Exec { .. }
             ]
         ));
         assert!(matches!(
@@ -337,6 +376,16 @@ mod tests {
         assert_eq!(
             text.modules[0].install().unwrap_err(),
             "the module `console` sets `keep`, which is not a key of its policy"
+        );
+    }
+
+    #[test]
+    fn a_key_that_a_policy_lacks_is_named() {
+        let mut text = documented();
+        text.modules[0].install.dest = None;
+        assert_eq!(
+            text.modules[0].install().unwrap_err(),
+            "the module `console` has no `dest`, which its policy needs"
         );
     }
 

@@ -59,7 +59,10 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
     for module in &plan.modules {
         let version = module.version.as_deref().unwrap_or("");
         let what = module.skip.map_or_else(
-            || format!("{} at {}", module.policy, module.dest.display()),
+            || match &module.dest {
+                Some(dest) => format!("{} at {}", module.policy, dest.display()),
+                None => format!("{}: {}", module.policy, module.contents.join(", ")),
+            },
             |reason| format!("skipped: {reason}"),
         );
         writeln!(text, "  module     {} {version}  {what}", module.name)?;

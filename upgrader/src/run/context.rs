@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use kato_shared::{clock::Clock, release::Module};
+use kato_shared::{
+    clock::Clock,
+    release::{Artifact, Module},
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -149,17 +152,24 @@ impl Run {
                     anyhow::anyhow!("the artifact `{}` is not listed", module.artifact),
                 )
             })?;
-        Ok(Job {
+        Ok(self.job_with(module, artifact))
+    }
+
+    /// The job of `module` with its `artifact`, also of a release that comes later.
+    pub fn job_with<'a>(&'a self, module: &'a Module, artifact: &'a Artifact) -> Job<'a> {
+        Job {
             module,
             artifact,
             attempt: &self.attempt,
+            node: &self.node.id,
             paths: &self.node.paths,
+            settings: &self.node.settings,
             base: self
                 .installed
                 .as_ref()
                 .and_then(|installed| installed.modules.get(&module.name)),
             deadline: Instant::now() + module.timeout.get(),
-        })
+        }
     }
 
     /// The words for the platform's commands.

@@ -87,7 +87,22 @@ impl From<ModuleError> for Failure {
                 Exit::Failed,
                 "let the link point to a folder below the root".to_owned(),
             ),
-            ModuleError::Unpack(_)
+            ModuleError::Busy { .. } => (
+                Exit::Failed,
+                "wait for it or stop it, then run the same command again".to_owned(),
+            ),
+            ModuleError::NoRuntime { .. } => (
+                Exit::Failed,
+                "start the container runtime, or name it in kato.toml ([images] runtime, command), then run the same command again"
+                    .to_owned(),
+            ),
+            ModuleError::NotBack { .. } => (
+                Exit::Failed,
+                "set it right by hand and run the same command again".to_owned(),
+            ),
+            ModuleError::Command { .. }
+            | ModuleError::Undone { .. }
+            | ModuleError::Unpack(_)
             | ModuleError::Durable(_)
             | ModuleError::Note(_)
             | ModuleError::Io { .. }

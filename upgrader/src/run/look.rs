@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kato_shared::release::Release;
+use kato_shared::{
+    Digest,
+    release::{Install, Release},
+};
 
 use super::Node;
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     installed::Installed,
     latch::Latches,
     marker,
-    module::{ModuleError, tree},
+    module::{self, ModuleError, tree},
     plan::node::{self as planner, NodeFacts, NodePlan, modules_for},
     platform::Verb,
 };
@@ -21,13 +24,13 @@ use crate::{
 ///
 /// # Errors
 /// [`Failure`] when a latch or a path cannot be read.
-pub(super) fn make_plans(
+pub(super) async fn make_plans(
     node: &Node,
     attempt: &Attempt,
     installed: Option<&Installed>,
 ) -> Result<Vec<NodePlan>, Failure> {
     let now = node.clock.now();
-    let mut facts = look(node, attempt, installed)?;
+    let mut facts = look(node, attempt, installed).await?;
     let mut plans = vec![planner::plan(
         &facts,
         &attempt.release,
@@ -42,10 +45,11 @@ pub(super) fn make_plans(
         facts.latches.clear();
         facts.is_tolerant = false;
         facts.is_backed_up = false;
-        measure(node, &target.release, &mut facts)?;
+        measure(node, &target.release, &mut facts).await?;
         // What the release before downloads is not downloaded twice.
         let of_before = plans.iter().flat_map(|plan| &plan.modules);
         facts.staged.extend(of_before.map(|module| module.sha256));
+        facts.images.extend(images(before, node));
         plans.push(planner::plan(&facts, &target.release, target.digest, now));
         before = &target.release;
     }
@@ -53,7 +57,7 @@ pub(super) fn make_plans(
 }
 
 /// Looks at the node, for the first upgrade on its way.
-fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> Result<NodeFacts, Failure> {
+async fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> Result<NodeFacts, Failure> {
     let release = &attempt.release;
     let latches = Latches::in_folder(node.paths.latches());
     let mut verdicts = BTreeMap::new();
@@ -77,14 +81,31 @@ fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> Result
         can_retire: node.platform.knows(Verb::Retire),
         staging: node.paths.staging(),
         backups: node.paths.backups(),
+        work: node.paths.work(),
         ..NodeFacts::default()
     };
-    measure(node, release, &mut facts)?;
+    measure(node, release, &mut facts).await?;
     Ok(facts)
 }
 
-/// Adds what is on the node already of what `release` downloads, and the sizes of what it has saved.
-fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Result<(), Failure> {
+/// The images of `release` for this node.
+fn images(release: &Release, node: &Node) -> Vec<Digest> {
+    modules_for(release, node.roles())
+        .into_iter()
+        .flat_map(|module| match &module.install {
+            Install::Image { images } => images.iter().map(|image| image.digest).collect(),
+            Install::Versioned { .. }
+            | Install::Replace { .. }
+            | Install::Overlay { .. }
+            | Install::Package { .. }
+            | Install::Exec { .. } => Vec::new(),
+        })
+        .collect()
+}
+
+/// Adds what is on the node already of what `release` downloads, the sizes of what it has saved, and what only the node
+/// knows of its modules.
+async fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Result<(), Failure> {
     for path in planner::backup_paths(release, node.roles())
         .into_iter()
         .chain(release.backup.clone())
@@ -101,5 +122,10 @@ fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Result<(), 
         .map(|artifact| artifact.sha256)
         .filter(|digest| node.paths.staging().join(digest.hex()).exists());
     facts.staged.extend(staged);
+    let modules = modules_for(release, node.roles());
+    let known = module::known(&modules, &node.paths, &node.settings).await?;
+    facts.irreversible = known.irreversible;
+    facts.images.extend(known.images);
+    facts.images_folder = known.images_folder;
     Ok(())
 }

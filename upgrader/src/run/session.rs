@@ -194,7 +194,9 @@ impl Session {
         attempt: Attempt,
         installed: Option<Installed>,
     ) -> Result<(Ending, Option<Installed>), Stopped> {
-        let plans = make_plans(&self.node, &attempt, installed.as_ref()).map_err(early)?;
+        let plans = make_plans(&self.node, &attempt, installed.as_ref())
+            .await
+            .map_err(early)?;
         if self.request.plan_only {
             show_plans(&plans, self.request.json);
             return Ok((Ending::Declined, installed));

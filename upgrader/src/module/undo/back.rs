@@ -56,8 +56,13 @@ fn remove_temporary_files(note: &Note) -> Result<(), ModuleError> {
 /// Everything of the note is as it was.
 ///
 /// # Errors
-/// [`ModuleError::Lost`] with the first place that is not.
+/// [`ModuleError::Lost`] with the first place that is not, [`ModuleError::NotBack`] with the first act.
 pub fn check(note: &Note) -> Result<(), ModuleError> {
+    if let Some(noted) = note.acts.iter().find(|noted| !noted.undone) {
+        return Err(ModuleError::NotBack {
+            what: format!("the module {} was not taken back: {}", note.module, noted.act),
+        });
+    }
     for (path, place) in &note.places {
         let found = tree::look(path).map_err(ModuleError::io("reading", path))?;
         let is_back = match (&place.was, &found) {

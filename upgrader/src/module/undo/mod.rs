@@ -8,6 +8,7 @@
 //! Invariants: a path is noted once, as it was before the first change; putting back may be killed anywhere and started again;
 //! an original that is gone is an error, never taken for put back.
 
+mod act;
 mod back;
 
 use std::{
@@ -20,7 +21,10 @@ use std::{
 use kato_shared::durable;
 use serde::{Deserialize, Serialize};
 
-pub use self::back::{check, undo};
+pub use self::{
+    act::{Act, Noted, take_back},
+    back::{check, undo},
+};
 use super::{
     Job, ModuleError, beside, overlay,
     tree::{self, Kind},
@@ -47,6 +51,9 @@ pub struct Note {
     suffix: String,
     /// What was or will be changed, by its path on this machine; folders come before their content.
     pub places: BTreeMap<PathBuf, Place>,
+    /// What was or will be done beside places, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<Noted>,
     /// Temporary folders of the installation.
     leftovers: Vec<PathBuf>,
     /// Folders above the places that were not there.
@@ -120,6 +127,7 @@ impl Note {
             shared,
             suffix: format!(".old-{}", job.attempt.id),
             places: BTreeMap::new(),
+            acts: Vec::new(),
             leftovers: Vec::new(),
             made: Vec::new(),
             saved: false,

@@ -13,6 +13,7 @@ fn note(shared: bool) -> Note {
         shared,
         suffix: ".old-1-to-2-T".into(),
         places: BTreeMap::new(),
+        acts: Vec::new(),
         leftovers: Vec::new(),
         made: Vec::new(),
         saved: false,

@@ -56,7 +56,9 @@ impl Session {
                 .map_err(|error| early(error.into()))?;
             return Ok(Way::Forward(Box::new(attempt)));
         }
-        let plans = make_plans(&self.node, &attempt, installed.as_ref()).map_err(early)?;
+        let plans = make_plans(&self.node, &attempt, installed.as_ref())
+            .await
+            .map_err(early)?;
         self.to = attempt.release.version.to_string();
         let mut run = self.run(attempt, installed, &plans)?;
         let outcome = match self.announce(&mut run) {

@@ -37,7 +37,12 @@ impl Step for UndoModule {
         if self.0.recovery {
             script_for_the_old_kato(run, &self.0)?;
         }
-        undo::undo(&run.node.paths, &mut self.0.clone())?;
+        // Read again: what an earlier try has taken back is in the note on the disk.
+        let notes = undo::all(&run.node.paths)?;
+        let mine = notes.into_iter().find(|note| note.module == self.0.module);
+        let mut note = mine.unwrap_or_else(|| self.0.clone());
+        undo::take_back(&run.node.paths, &mut note).await?;
+        undo::undo(&run.node.paths, &mut note)?;
         Ok(Acted::Done)
     }
 

@@ -47,8 +47,7 @@ impl Step for InstallModule {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        // Plain file work in the foreground: nothing else of this process could use the thread meanwhile.
-        let report = module::install(&run.job(&self.0)?)?;
+        let report = module::install(&run.job(&self.0)?).await?;
         for line in report.lines {
             run.warn(format!("{}: {line}", self.0.name));
         }
@@ -57,7 +56,7 @@ impl Step for InstallModule {
 
     async fn verify(&self, run: &mut Run) -> Result<(), Failure> {
         let job = run.job(&self.0)?;
-        let checked = module::check(&job);
+        let checked = module::check(&job).await;
         if checked.is_err() {
             // What stands there is not what was unpacked: the next try must unpack again.
             Work::close(&run.node.paths, &self.0.name)?;

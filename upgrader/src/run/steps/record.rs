@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
 };
 
 use async_trait::async_trait;
@@ -82,8 +83,11 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
     Ok(InstalledModule {
         version: module.version.clone(),
         sha256: job.artifact.sha256,
-        dest: module.install.dest().to_owned(),
-        entries: noted.map_or_else(listed, |work| work.entries),
+        dest: module.install.dest().map(Path::to_owned),
+        entries: match module.install.dest() {
+            Some(_) => noted.map_or_else(listed, |work| work.entries),
+            None => Vec::new(),
+        },
     })
 }
 
@@ -101,7 +105,9 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
                 module,
                 artifact,
                 attempt,
+                node: &node.id,
                 paths: &node.paths,
+                settings: &node.settings,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::{
     exit::{Exit, Failure},
-    failpoint,
-    plan::node::modules_for,
+    failpoint, module,
+    plan::node::{IMAGES, modules_for},
     run::{
         Run,
         engine::stopped,
@@ -37,10 +37,34 @@ impl Step for Stage {
             fetch(run, &wanted, "stage", &name).await?;
             failpoint::hit("stage.file");
         }
+        preload(run).await?;
         run.attempt.staged = true;
         run.attempt.save(&run.node.paths)?;
         Ok(Acted::Done)
     }
+}
+
+/// What modules need beside their archives (images, packages of apt) in every release on the way.
+async fn preload(run: &Run) -> Result<(), Failure> {
+    let then = run.attempt.then.iter().map(|target| &target.release);
+    for release in std::iter::once(&run.attempt.release).chain(then) {
+        for module in modules_for(release, run.node.roles()) {
+            let Some(artifact) = release.artifacts.get(&module.artifact) else {
+                continue;
+            };
+            let job = run.job_with(module, artifact);
+            let loaded = tokio::select! {
+                loaded = module::preload(&job) => loaded,
+                () = run.stop.cancelled() => return Err(stopped()),
+            };
+            loaded.map_err(|error| Failure {
+                // Nothing was changed, and what could not be reached may be there later.
+                exit: Exit::TryAgain,
+                ..Failure::from(error)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// The artifacts of the node's modules in every release on the way, latched ones included: a latch may be deleted in the
@@ -75,8 +99,8 @@ fn check_space(run: &Run) -> Result<(), Failure> {
     };
     let mut needs = Vec::with_capacity(run.plan.space.len());
     for need in run.plan.space.iter().chain(&run.later_space) {
-        // Downloads and backups are named by their real place, modules by the release's.
-        let path = if need.path.starts_with(run.node.paths.state_dir()) {
+        // Downloads, backups and images are named by their real place, modules by the release's.
+        let path = if need.path.starts_with(run.node.paths.state_dir()) || need.purpose == IMAGES {
             need.path.clone()
         } else {
             run.node.paths.on_node(&need.path)
@@ -143,7 +167,7 @@ fn staged(path: &std::path::Path, wanted: &Wanted, name: &str) -> Result<PathBuf
         Failure::new(Exit::TryAgain, problem)
             .hint("run the same command again without `--offline`, when the upgrade host or the cache can be reached")
     };
-    match crate::module::tree::digest(path) {
+    match module::tree::digest(path) {
         Ok(found) if found == wanted.sha256 => Ok(path.to_owned()),
         Ok(found) => Err(missing(anyhow::anyhow!(
             "{} ({name}) is not what the release lists: expected {}, found {found}",

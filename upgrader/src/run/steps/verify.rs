@@ -46,7 +46,7 @@ impl Step for Verify {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        installed_files(run)?;
+        installed_files(run).await?;
         let checks = run.attempt.release.checks.clone();
         shows(run, &checks).await?;
         Ok(Acted::Done)
@@ -107,7 +107,7 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
 }
 
 /// Every module of the node is what the release installs; those latched by hand are the operator's word.
-fn installed_files(run: &Run) -> Result<(), Failure> {
+async fn installed_files(run: &Run) -> Result<(), Failure> {
     for module in modules_for(&run.attempt.release, run.node.roles()) {
         let job = run.job(module)?;
         let target = &run.attempt.release.version;
@@ -115,7 +115,7 @@ fn installed_files(run: &Run) -> Result<(), Failure> {
             .latches()
             .verdict(&module.name, target, &job.artifact.sha256)?;
         if verdict != Verdict::ByHand {
-            module::check(&job)?;
+            module::check(&job).await?;
         }
     }
     Ok(())
