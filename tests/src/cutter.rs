@@ -35,6 +35,8 @@ pub enum Cut {
     Hang,
     /// It is closed before the first byte of the answer, and so is every one after it.
     ForGood,
+    /// It is closed in the middle of the answer's body, and so is every one whose number is a multiple of it.
+    Every,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,7 @@ impl State {
         self.requests += 1;
         match self.armed {
             Some((at, Cut::ForGood)) if self.requests >= at => Some(Cut::ForGood),
+            Some((at, Cut::Every)) => self.requests.is_multiple_of(at).then_some(Cut::Every),
             Some((at, cut)) if self.requests == at => Some(cut),
             _ => None,
         }
@@ -82,8 +85,17 @@ impl Cutter {
     ///
     /// # Errors
     /// When no port can be bound.
-    pub async fn start(target: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    pub fn start(target: SocketAddr) -> io::Result<Self> {
+        Self::start_with(std::net::TcpListener::bind(("127.0.0.1", 0))?, target)
+    }
+
+    /// A relay on a listener that was made elsewhere, e.g. inside the lab.
+    ///
+    /// # Errors
+    /// When the listener cannot be used.
+    pub fn start_with(listener: std::net::TcpListener, target: SocketAddr) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let url = Url::parse(&format!("http://{}/", listener.local_addr()?)).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             target,

@@ -27,6 +27,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/module/overlay.rs", "create_folder(folder)", "the folder is there: it has a row of its own before its files"),
     ("upgrader/src/module/undo/back.rs", "create_folder(folder)", "the same"),
     ("upgrader/src/self_update.rs", "create_folder(link_folder)", "the folder is there: it has the link of `kato`"),
+    ("upgrader/src/module/package", "", "installs with the machine's dpkg; area `node`"),
+    ("upgrader/src/module/image", "", "needs a container runtime; area `node`"),
     ("upgrader/src/audit/file.rs", "durable::rename(", "a log that has grown too long; the unit tests of `audit`"),
     ("upgrader/src/audit/file.rs", "durable::cut(", "a torn line; the unit tests of `audit`"),
     ("upgrader/src/lock.rs", "durable::remove(path)", "`kato lock break`; area `node`"),

@@ -39,7 +39,7 @@ impl Run {
         let site = Site::new(scenario.site).await?;
         let mut relays = Vec::new();
         for _worker in 0..WORKERS {
-            relays.push(Cutter::start(site.host.address()).await?);
+            relays.push(Cutter::start(site.host.address())?);
         }
         let node = node(&site, &relays[0], "undisturbed")?;
         let output = command::run(node.kato(scenario.calls[0].arguments)?, LONG, &[])?;

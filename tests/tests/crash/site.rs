@@ -124,6 +124,7 @@ impl Site {
         }
         if kind == Kind::SelfUpdate {
             node.put("home/stackato/bin/.kato-aB3dE6", "half a link")?;
+            node.put("var/stackato/upgrade/bin/a/.kato-aB3dE6", "half a program")?;
         }
         if kind == Kind::Littered {
             litter(&node)?;
@@ -131,6 +132,7 @@ impl Site {
         if kind == Kind::Restarting {
             node.with_systemd()?;
             node.put("proc/sys/kernel/random/boot_id", "the first boot")?;
+            node.put("etc/systemd/system/.kato-aB3dE6", "half a unit")?;
         }
         Ok(Self { folder, node, host })
     }
