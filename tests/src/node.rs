@@ -33,6 +33,8 @@ pub struct TestNode {
     url: Url,
     trusted_root: PathBuf,
     roles: Vec<String>,
+    /// The lines of `[platform]`; the platform of small files when `None`.
+    platform: Option<String>,
     /// More lines of its settings file.
     more: String,
 }
@@ -48,6 +50,7 @@ impl TestNode {
             url: url.clone(),
             trusted_root: trusted_root.to_owned(),
             roles: roles.iter().map(ToString::to_string).collect(),
+            platform: None,
             more: String::new(),
         };
         durable::create_folder(&node.root())?;
@@ -94,6 +97,28 @@ impl TestNode {
         self.write_settings()
     }
 
+    /// Has another platform from now on: `lines` are those of `[platform]`.
+    ///
+    /// # Errors
+    /// When the settings cannot be written.
+    pub fn platform_is(&mut self, lines: &str) -> Result<()> {
+        self.platform = Some(lines.to_owned());
+        self.write_settings()
+    }
+
+    /// Puts the script `text` where `kato` finds it before a program of the machine that is called `name`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add_program(&self, name: &str, text: &str) -> Result<()> {
+        durable::create_folder(&self.programs())?;
+        Ok(durable::write(
+            &self.programs().join(name),
+            text.as_bytes(),
+            0o755,
+        )?)
+    }
+
     /// A copy of the whole node in another folder.
     ///
     /// # Errors
@@ -118,8 +143,20 @@ impl TestNode {
             text(&self.trusted_root),
         );
         toml.push_str("[platform]\n");
+        if let Some(lines) = &self.platform {
+            toml.push_str(lines);
+        } else {
+            self.write_commands(&mut toml)?;
+        }
+        toml.push_str(&self.more);
+        Ok(durable::write(&self.config(), toml.as_bytes(), 0o644)?)
+    }
+
+    /// The platform of small files, as commands of `[platform]`.
+    fn write_commands(&self, toml: &mut String) -> Result<()> {
         for verb in [
-            "retire", "resident", "rejoin", "restart", "reboot", "health", "version", "backup",
+            "retire", "resident", "force", "rejoin", "restart", "reboot", "health", "version", "backup",
+            "restore",
         ] {
             let program = text(&self.folder.join("platform.sh"));
             writeln!(
@@ -127,8 +164,7 @@ impl TestNode {
                 "{verb} = {{ argv = [{program:?}, \"{verb}\", \"{{root}}\", \"{{version}}\", \"{{dir}}\"] }}"
             )?;
         }
-        toml.push_str(&self.more);
-        Ok(durable::write(&self.config(), toml.as_bytes(), 0o644)?)
+        Ok(())
     }
 
     /// The platform's program. Its answers are files below `platform/` that a test may change.
@@ -142,6 +178,7 @@ if [ -e "$state/fail-$verb" ]; then echo "$verb does not work today" >&2; exit 1
 case $verb in
     retire) touch "$state/retired" ;;
     rejoin) rm -f "$state/retired" ;;
+    force) rm -f "$state/units" ;;
     resident)
         count=0; if [ -e "$state/units" ]; then count=$(cat "$state/units"); fi
         retired=false; if [ -e "$state/retired" ]; then retired=true; fi
@@ -151,7 +188,8 @@ case $verb in
         echo "$version" > "$state/running"
         if [ ! -e "$state/reboot-fails" ]; then echo "boot after $version" > "$2/proc/sys/kernel/random/boot_id"; fi ;;
     version) echo "{\"version\": \"$(cat "$state/running" 2>/dev/null || echo "$version")\"}" ;;
-    backup) echo saved > "$dir/platform-state" ;;
+    backup) echo saved > "$dir/platform-state"; cp "$state/database" "$dir/" 2>/dev/null || true ;;
+    restore) test -e "$dir/platform-state"; cp "$dir/database" "$state/" 2>/dev/null || true ;;
 esac
 "#;
         let program = self.folder.join("platform.sh");

@@ -56,6 +56,13 @@ pub enum Act {
         /// The step.
         step: String,
     },
+    /// A step was left out because the operator wanted it so.
+    Skipped {
+        /// The step.
+        step: String,
+        /// What the operator said.
+        reason: String,
+    },
     /// A step failed.
     Failed {
         /// The step.
@@ -127,6 +134,7 @@ impl Journal {
             | Act::Started { .. }
             | Act::Intent { .. }
             | Act::Done { .. }
+            | Act::Skipped { .. }
             | Act::Failed { .. }
             | Act::Finished { .. } => None,
         })

@@ -22,6 +22,7 @@ pub mod latch;
 pub mod lock;
 pub mod marker;
 pub mod module;
+pub mod notify;
 pub mod ownership;
 pub mod paths;
 pub mod plan;

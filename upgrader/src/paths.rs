@@ -82,6 +82,11 @@ impl NodePaths {
         self.state_dir.join("state/out-of-service.json")
     }
 
+    /// What an adapter has to remember about the platform while the node is out of service.
+    pub fn platform_notes(&self) -> PathBuf {
+        self.state_dir.join("state/platform.json")
+    }
+
     /// One note for each module that is being installed.
     pub fn work(&self) -> PathBuf {
         self.state_dir.join("state/work")

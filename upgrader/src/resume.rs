@@ -136,6 +136,7 @@ fn flags(request: &UpgradeRequest) -> Vec<String> {
     with("cache-url", request.cache_url.as_ref().map(ToString::to_string));
     with("skip-cache", request.skip_cache.clone());
     flags.extend(request.offline.then(|| "--offline".into()));
+    flags.extend(request.skip_drain.then(|| "--skip-drain".into()));
     flags.extend(request.development.then(|| "--development".into()));
     flags
 }

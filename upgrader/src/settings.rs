@@ -2,11 +2,19 @@
 //!
 //! Flags and `KATO_…` variables override single keys; the command line's modules do that.
 
+mod platform;
+
 use std::path::{Path, PathBuf};
 
 use kato_shared::settings::{HumanDuration, SettingsError};
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+pub use crate::notify::settings::NotifySettings;
+pub use self::platform::{
+    Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
+    SystemdSettings,
+};
 
 /// All settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +30,8 @@ pub struct Settings {
     pub upgrade: UpgradeSettings,
     /// The container runtime that images are pulled into.
     pub images: ImageSettings,
+    /// Who is told what happens.
+    pub notify: NotifySettings,
     /// The commands of the platform that is upgraded.
     pub platform: PlatformSettings,
 }
@@ -116,8 +126,12 @@ pub struct UpgradeSettings {
     pub retire_roles: Vec<String>,
     /// How long a node may take to be empty after it was retired.
     pub retire_timeout: HumanDuration,
+    /// What happens when it is not empty by then.
+    pub retire_on_timeout: OnTimeout,
     /// How many backups are kept.
     pub backup_keep: u32,
+    /// Backups that are older are removed as well; the newest one never is.
+    pub backup_max_age: Option<HumanDuration>,
     /// What becomes of a node that does not show that it is healthy after its upgrade.
     pub on_failure: OnFailure,
     /// After how many runs in which the same module failed the upgrade is given up as well.
@@ -135,12 +149,27 @@ pub enum OnFailure {
     Stop,
 }
 
+/// What happens to a node that still has work when its time to become empty is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTimeout {
+    /// It is put back into service, and nothing was changed.
+    #[default]
+    Fail,
+    /// The upgrade goes on, and the work that is left is interrupted by it.
+    Proceed,
+    /// The platform is asked to end the work that is left (`force`); only then the upgrade goes on.
+    Force,
+}
+
 impl Default for UpgradeSettings {
     fn default() -> Self {
         Self {
             retire_roles: vec!["dea".into()],
             retire_timeout: HumanDuration::from_secs(600),
+            retire_on_timeout: OnTimeout::Fail,
             backup_keep: 3,
+            backup_max_age: None,
             on_failure: OnFailure::RollBack,
             module_attempts: 3,
         }
@@ -171,43 +200,6 @@ pub enum Runtime {
     Podman,
     /// containerd, by `ctr`.
     Containerd,
-}
-
-/// `[platform]`: the commands of the platform that is upgraded. A verb without a command is not needed there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PlatformSettings {
-    /// Takes the node out of service: new work goes elsewhere.
-    pub retire: Option<PlatformCommand>,
-    /// Prints how many units of work are on the node: `{"count": 3, "blockers": ["…"]}`.
-    pub resident: Option<PlatformCommand>,
-    /// Puts the node back into service.
-    pub rejoin: Option<PlatformCommand>,
-    /// Restarts the services of the node.
-    pub restart: Option<PlatformCommand>,
-    /// Restarts the machine.
-    pub reboot: Option<PlatformCommand>,
-    /// Ends with status 0 when the node is healthy.
-    pub health: Option<PlatformCommand>,
-    /// Prints the version that the node runs: `{"version": "3.2.1"}`.
-    pub version: Option<PlatformCommand>,
-    /// Saves the platform's own state into the folder `{dir}`.
-    pub backup: Option<PlatformCommand>,
-}
-
-/// A command of the platform. `{node}`, `{root}`, `{version}`, `{dir}` and `{services}` in an argument are replaced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlatformCommand {
-    /// Program and arguments; never a shell line.
-    pub argv: Vec<String>,
-    /// How long it may take.
-    #[serde(default = "default_command_timeout")]
-    pub timeout: HumanDuration,
-}
-
-const fn default_command_timeout() -> HumanDuration {
-    HumanDuration::from_secs(300)
 }
 
 impl Settings {
@@ -271,29 +263,49 @@ mod tests {
         assert!(settings.cache.url.is_some());
         assert_eq!(settings.platform.reboot.unwrap().argv, ["systemctl", "reboot"]);
         assert!(settings.platform.backup.is_some());
+        assert!(settings.notify.secret_file.is_some() && settings.notify.ca_file.is_some());
     }
 
     #[test]
-    fn the_preset_is_valid_and_its_commands_are_shipped_and_never_call_kato() {
-        let (path, text) = shipped("presets/stackato.toml");
-        let settings: Settings = kato_shared::settings::parse(&path, &text).unwrap();
-        let platform = serde_json::to_value(&settings.platform).unwrap();
-        for (verb, command) in platform.as_object().unwrap() {
-            let Some(program) = command["argv"][0].as_str() else {
+    fn every_preset_is_valid_and_its_commands_are_shipped_and_never_call_kato() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/presets");
+        let mut adapters = Vec::new();
+        for item in std::fs::read_dir(folder).unwrap() {
+            let name = item.unwrap().file_name().into_string().unwrap();
+            if Path::new(&name).extension().is_none_or(|end| end != "toml") {
                 continue;
-            };
-            if let Some(script) = program.strip_prefix("/usr/local/lib/kato/") {
-                let (_, text) = shipped(&format!("presets/{script}"));
-                assert!(text.starts_with("#!/bin/sh\n"), "{verb}");
-                let mut words = text
-                    .lines()
-                    .filter(|line| !line.starts_with('#'))
-                    .flat_map(str::split_whitespace);
-                assert!(
-                    !words.any(|word| word == "kato" || word.ends_with("/kato")),
-                    "{verb}"
-                );
+            }
+            let (path, text) = shipped(&format!("presets/{name}"));
+            let settings: Settings = kato_shared::settings::parse(&path, &text).unwrap();
+            adapters.push((name, settings.platform.adapter));
+            let platform = serde_json::to_value(&settings.platform).unwrap();
+            for (verb, command) in platform.as_object().unwrap() {
+                let program = command.get("argv").and_then(|argv| argv[0].as_str());
+                if let Some(script) = program.and_then(|path| path.strip_prefix("/usr/local/lib/kato/")) {
+                    let (_, text) = shipped(&format!("presets/{script}"));
+                    assert!(text.starts_with("#!/bin/sh\n"), "{verb}");
+                    let mut words = text
+                        .lines()
+                        .filter(|line| !line.starts_with('#'))
+                        .flat_map(str::split_whitespace);
+                    assert!(
+                        !words.any(|word| word == "kato" || word.ends_with("/kato")),
+                        "{verb}"
+                    );
+                }
             }
         }
+        adapters.sort();
+        let expected = [
+            ("docker.toml", Adapter::Docker),
+            ("kubernetes.toml", Adapter::Kubernetes),
+            ("nomad.toml", Adapter::Nomad),
+            ("stackato.toml", Adapter::Exec),
+            ("systemd.toml", Adapter::Systemd),
+        ];
+        assert_eq!(
+            adapters,
+            expected.map(|(name, adapter)| (name.to_owned(), adapter))
+        );
     }
 }

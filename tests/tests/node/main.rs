@@ -2,10 +2,12 @@
 
 mod audit;
 mod failure;
+mod hook;
 mod hops;
 mod latches;
 mod locks;
 mod network;
+mod notify;
 mod restart;
 mod rollback;
 mod service;

@@ -19,6 +19,7 @@ pub mod lock;
 pub mod node;
 pub mod prepare;
 pub mod release;
+pub mod service;
 pub mod status;
 
 /// Upgrades this node, or from the Core node the whole cluster.

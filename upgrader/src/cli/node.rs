@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use kato_shared::{Digest, release::Version};
 use url::Url;
 
-use super::Context;
+use super::{
+    Context,
+    service::{self, RejoinArgs, RetireArgs},
+};
 use crate::{
     exit::{Exit, Failure},
     failpoint,
@@ -15,7 +18,7 @@ use crate::{
     jsonl,
     report::terminal,
     run::{
-        Node, by_hand, detach, follow, status,
+        Node, detach, follow, status,
         upgrade::{self, Start},
     },
     settings::Settings,
@@ -38,10 +41,10 @@ pub enum NodeCommand {
     List,
     /// Print the release that this node has.
     Version,
-    /// Take this node out of service.
-    Retire,
-    /// Put this node back into service.
-    Rejoin,
+    /// Take a node out of service until `kato node rejoin`; an upgrade leaves it so.
+    Retire(RetireArgs),
+    /// Put a node back into service.
+    Rejoin(RejoinArgs),
     /// Print the events of this node as JSON lines.
     #[command(hide = true)]
     Events {
@@ -114,6 +117,9 @@ pub struct UpgradeArgs {
     /// Use only what was downloaded before.
     #[arg(long)]
     pub offline: bool,
+    /// Do not take the node out of service: what runs on it is interrupted. This is recorded.
+    #[arg(long)]
+    pub skip_drain: bool,
     /// Take releases of the channel `development`.
     #[arg(long)]
     pub development: bool,
@@ -165,6 +171,8 @@ pub struct UpgradeRequest {
     pub cache_url: Option<Url>,
     /// Use only what was downloaded before.
     pub offline: bool,
+    /// Do not take the node out of service.
+    pub skip_drain: bool,
     /// Take releases of the channel `development`.
     pub development: bool,
     /// The value of `STACKATO_UPGRADE_SKIP_PROXY_CACHE`: any that is not empty skips the cache.
@@ -186,6 +194,7 @@ impl UpgradeArgs {
             cache_ip: self.cache_ip,
             cache_url: self.cache_url.clone(),
             offline: self.offline,
+            skip_drain: self.skip_drain,
             development: self.development,
             skip_cache: self.skip_cache.clone().filter(|value| !value.is_empty()),
         }
@@ -203,8 +212,8 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
             crate::cluster::overview::list(&load(context)?, &context.config, context.json).await
         }
         NodeCommand::Version => version(&node(context)?, context.json),
-        NodeCommand::Retire => by_hand::retire(&node(context)?).await,
-        NodeCommand::Rejoin => by_hand::rejoin(&node(context)?).await,
+        NodeCommand::Retire(args) => service::retire(args, context).await,
+        NodeCommand::Rejoin(args) => service::rejoin(args, context).await,
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
         NodeCommand::SelfTest { journal } => {
             jsonl::read::<Record>(&journal)?;
@@ -282,6 +291,7 @@ impl UpgradeArgs {
             ("force", self.force),
             ("update-kato", self.update_kato),
             ("offline", self.offline),
+            ("skip-drain", self.skip_drain),
             ("development", self.development),
         ];
         words.extend(

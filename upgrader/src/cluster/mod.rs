@@ -15,6 +15,7 @@
 mod call;
 pub mod connect;
 pub mod drive;
+pub mod elsewhere;
 pub mod errand;
 pub mod event;
 pub mod facts;

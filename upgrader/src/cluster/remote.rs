@@ -179,6 +179,14 @@ impl RemoteNode {
         self.host.lines(&command, lines).await
     }
 
+    /// Runs `kato` with `arguments` to its end, within `deadline`.
+    ///
+    /// # Errors
+    /// [`HostError`]: what was begun on the node may go on.
+    pub async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Output, HostError> {
+        self.host.run(&self.command(arguments, Some(deadline))).await
+    }
+
     /// Ends the connection.
     pub async fn close(&self) {
         self.host.close().await;

@@ -17,6 +17,7 @@ mod error;
 mod exchange;
 pub mod health;
 mod part;
+pub mod post;
 pub mod probe;
 mod retry;
 mod route;

@@ -30,12 +30,14 @@ impl ExecPlatform {
         match verb {
             Verb::Retire => self.commands.retire.as_ref(),
             Verb::Resident => self.commands.resident.as_ref(),
+            Verb::Force => self.commands.force.as_ref(),
             Verb::Rejoin => self.commands.rejoin.as_ref(),
             Verb::Restart => self.commands.restart.as_ref(),
             Verb::Reboot => self.commands.reboot.as_ref(),
             Verb::Health => self.commands.health.as_ref(),
             Verb::Version => self.commands.version.as_ref(),
             Verb::Backup => self.commands.backup.as_ref(),
+            Verb::Restore => self.commands.restore.as_ref(),
         }
     }
 

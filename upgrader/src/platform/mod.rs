@@ -1,14 +1,38 @@
-//! The platform that is upgraded, seen through a handful of verbs. An adapter may lie: the engine never takes a verb's word
-//! for something that another verb can confirm.
+//! The platform that is upgraded, seen through a handful of verbs.
+//!
+//! Flow: [`of`] makes the node's platform out of `[platform]`: an adapter ([`systemd`], [`docker`], [`kubernetes`],
+//! [`nomad`]) below the commands of that table ([`exec`]), which win verb by verb. [`evacuate`] takes a node out of service
+//! with them and believes nothing but an independent count.
+//!
+//! Deliberately absent: clients of the platforms' APIs. Every adapter runs the platform's own program, with arguments and a
+//! deadline, and reads its JSON; credentials, proxies and versions of the API stay that program's business.
+//!
+//! Invariants: an adapter may lie, so the engine never takes a verb's word for something that another verb can confirm; every
+//! verb may be called twice; output that is not understood is an error, never "nothing".
 
+mod commands;
+pub mod docker;
+pub mod evacuate;
 pub mod exec;
+pub mod kubernetes;
+pub mod nomad;
 pub mod process;
+pub mod program;
+pub mod systemd;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-pub use exec::ExecPlatform;
+use self::{
+    commands::Overridden, docker::Docker, exec::ExecPlatform, kubernetes::Kubernetes, nomad::Nomad,
+    systemd::Systemd,
+};
 pub use process::ProcessError;
+
+use crate::{
+    paths::NodePaths,
+    settings::{Adapter, Settings},
+};
 
 /// What a platform can be asked to do on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +41,8 @@ pub enum Verb {
     Retire,
     /// Say how much work is on the node.
     Resident,
+    /// End the work that is left on the node.
+    Force,
     /// Put the node back into service.
     Rejoin,
     /// Restart the node's services.
@@ -29,6 +55,8 @@ pub enum Verb {
     Version,
     /// Save the platform's own state.
     Backup,
+    /// Bring the platform's own state back.
+    Restore,
 }
 
 impl Verb {
@@ -37,12 +65,14 @@ impl Verb {
         match self {
             Self::Retire => "retire",
             Self::Resident => "resident",
+            Self::Force => "force",
             Self::Rejoin => "rejoin",
             Self::Restart => "restart",
             Self::Reboot => "reboot",
             Self::Health => "health",
             Self::Version => "version",
             Self::Backup => "backup",
+            Self::Restore => "restore",
         }
     }
 }
@@ -52,7 +82,7 @@ impl Verb {
 pub struct Words {
     /// The version that is installed or being installed.
     pub version: String,
-    /// The folder to write to.
+    /// The folder to write to, or to read from.
     pub dir: String,
     /// The services to restart, comma separated; empty for all of the node's roles.
     pub services: String,
@@ -83,6 +113,23 @@ pub enum PlatformError {
         #[source]
         source: serde_json::Error,
     },
+    /// The platform answered, and the answer is no.
+    #[error("the platform's `{verb}` says no: {reason}")]
+    Refused {
+        /// The verb's key.
+        verb: &'static str,
+        /// Why, with what was looked at.
+        reason: String,
+    },
+    /// What the adapter has to remember cannot be written or read.
+    #[error("the platform's `{verb}` cannot keep its notes")]
+    Notes {
+        /// The verb's key.
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// A platform.
@@ -94,12 +141,42 @@ pub trait Platform: Send + Sync {
     /// Does the verb and gives what it printed; `None` when the platform does not know it.
     ///
     /// # Errors
-    /// [`PlatformError::Command`].
+    /// [`PlatformError`].
     async fn call(&self, verb: Verb, words: &Words) -> Result<Option<String>, PlatformError>;
 }
 
+/// The platform of the node `node`, as its settings say.
+pub fn of(settings: &Settings, node: &str, paths: &NodePaths) -> Box<dyn Platform> {
+    let platform = &settings.platform;
+    let commands = ExecPlatform::new(platform.clone(), node, paths);
+    let adapter: Box<dyn Platform> = match platform.adapter {
+        Adapter::Exec => return Box::new(commands),
+        Adapter::None => return Box::new(Nobody),
+        Adapter::Systemd => Box::new(Systemd::new(&platform.systemd, &settings.node.roles)),
+        Adapter::Docker => Box::new(Docker::new(&platform.docker, paths)),
+        Adapter::Kubernetes => Box::new(Kubernetes::new(&platform.kubernetes, node)),
+        Adapter::Nomad => Box::new(Nomad::new(&platform.nomad)),
+    };
+    Box::new(Overridden { commands, adapter })
+}
+
+/// The platform of a node that has none.
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait]
+impl Platform for Nobody {
+    fn knows(&self, _verb: Verb) -> bool {
+        false
+    }
+
+    async fn call(&self, _verb: Verb, _words: &Words) -> Result<Option<String>, PlatformError> {
+        Ok(None)
+    }
+}
+
 /// How much work is on a node.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resident {
     /// Units of work.
     pub count: u64,
@@ -124,7 +201,12 @@ pub async fn resident(platform: &dyn Platform, words: &Words) -> Result<Option<R
     let Some(output) = platform.call(Verb::Resident, words).await? else {
         return Ok(None);
     };
-    parse(Verb::Resident, &output, r#"`{"count": 3, "blockers": ["…"]}`"#).map(Some)
+    parse(
+        Verb::Resident,
+        output.as_bytes(),
+        r#"`{"count": 3, "blockers": ["…"]}`"#,
+    )
+    .map(Some)
 }
 
 /// The version that the node runs; `None` when the platform cannot say.
@@ -135,18 +217,32 @@ pub async fn version(platform: &dyn Platform, words: &Words) -> Result<Option<St
     let Some(output) = platform.call(Verb::Version, words).await? else {
         return Ok(None);
     };
-    parse::<Running>(Verb::Version, &output, r#"`{"version": "3.2.1"}`"#).map(|running| Some(running.version))
+    parse::<Running>(Verb::Version, output.as_bytes(), r#"`{"version": "3.2.1"}`"#)
+        .map(|running| Some(running.version))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
+/// Reads the JSON that the verb's command printed.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(
     verb: Verb,
-    output: &str,
+    output: &[u8],
     expected: &'static str,
 ) -> Result<T, PlatformError> {
-    serde_json::from_str(output.trim()).map_err(|source| PlatformError::Output {
+    serde_json::from_slice(output).map_err(|source| PlatformError::Output {
         verb: verb.key(),
-        output: output.trim().chars().take(200).collect(),
+        output: String::from_utf8_lossy(output).trim().chars().take(200).collect(),
         expected,
         source,
     })
+}
+
+/// What an adapter answers to [`Verb::Resident`], in the form that commands print.
+fn told(resident: &Resident) -> Result<Option<String>, PlatformError> {
+    serde_json::to_string(resident)
+        .map(Some)
+        .map_err(|source| PlatformError::Output {
+            verb: Verb::Resident.key(),
+            output: String::new(),
+            expected: "a count that is JSON",
+            source,
+        })
 }

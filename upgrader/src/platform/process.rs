@@ -19,6 +19,9 @@ const SHOWN_LINES: usize = 50;
 /// How much of the output is read back, from its end, in bytes.
 const SHOWN_BYTES: u64 = 256 * 1024;
 
+/// How large an answer of [`answer`] may be, in bytes: all pods of a large node as JSON are a few megabytes.
+const ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+
 /// A child process that did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -54,6 +57,14 @@ pub enum ProcessError {
         /// The last lines of what it wrote.
         output: String,
     },
+    /// It wrote more than anybody would read.
+    #[error("`{command}` wrote {size} bytes, expected at most {ANSWER_BYTES}")]
+    TooMuch {
+        /// The command.
+        command: String,
+        /// How much.
+        size: u64,
+    },
 }
 
 fn shown(output: &str) -> String {
@@ -72,6 +83,35 @@ fn shown(output: &str) -> String {
 /// # Cancel safety
 /// Dropping it kills the child.
 pub async fn run(argv: &[String], folder: Option<&Path>, limit: Duration) -> Result<String, ProcessError> {
+    execute(argv, folder, limit).await.map(|mut out| tail(&mut out))
+}
+
+/// Runs `argv` and gives all that it wrote to stdout, byte for byte.
+///
+/// # Errors
+/// [`ProcessError`], also when it is more than 64 MiB.
+///
+/// # Cancel safety
+/// As [`run`].
+pub async fn answer(argv: &[String], limit: Duration) -> Result<Vec<u8>, ProcessError> {
+    let mut out = execute(argv, None, limit).await?;
+    let size = out.metadata().map_or(0, |metadata| metadata.len());
+    if size > ANSWER_BYTES {
+        let command = argv.join(" ");
+        return Err(ProcessError::TooMuch { command, size });
+    }
+    let mut bytes = Vec::new();
+    out.rewind()
+        .and_then(|()| out.read_to_end(&mut bytes))
+        .map_err(|source| ProcessError::Start {
+            program: argv.first().cloned().unwrap_or_default(),
+            source,
+        })?;
+    Ok(bytes)
+}
+
+/// Runs `argv` in `folder` and gives the file with what it wrote to stdout.
+async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Result<File, ProcessError> {
     let (program, arguments) = argv.split_first().ok_or(ProcessError::Empty)?;
     let start = |source| ProcessError::Start {
         program: program.clone(),
@@ -112,7 +152,7 @@ pub async fn run(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
     };
     let status = ended.map_err(start)?;
     if status.success() {
-        return Ok(tail(&mut out));
+        return Ok(out);
     }
     Err(ProcessError::Status {
         command: argv.join(" "),

@@ -1,52 +1,144 @@
-//! `kato node retire` and `kato node rejoin`: the platform's verbs, called by an operator.
+//! `kato node retire` and `kato node rejoin`: a node taken out of service by an operator, for as long as the operator wants.
+//!
+//! The record says "by hand": an upgrade that comes by leaves the node out of service afterwards. A node that does not become
+//! empty is put back at once, as in an upgrade.
 
-use super::{Node, steps::retire};
+use std::sync::Arc;
+
+use kato_shared::shutdown;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{Node, steps::retire, upgrade};
 use crate::{
     exit::{Exit, Failure},
-    ownership::Ownership,
-    platform::{PlatformError, Verb, Words},
+    audit::{AuditLog, Deed, Subject},
+    lock::{Holder, Lock},
+    ownership::{By, Ownership},
+    platform::{
+        Resident, Verb, Words,
+        evacuate::{Emptied, Rules, evacuate},
+    },
     report::terminal,
 };
 
-/// Takes the node out of service. No record of ownership: an upgrade will leave it out of service.
-///
-/// # Errors
-/// [`Failure`] when the platform cannot.
-pub async fn retire(node: &Node) -> Result<Exit, Failure> {
-    say(
-        Verb::Retire,
-        node.platform.call(Verb::Retire, &Words::default()).await,
-    )
+/// The version of the JSON form.
+const SCHEMA: u32 = 1;
+
+/// What was done, for programs.
+#[derive(Debug, Serialize)]
+struct Done<'a> {
+    schema: u32,
+    node: &'a str,
+    out_of_service: bool,
+    /// What was still on the node when it was retired; absent where the platform does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<Resident>,
 }
 
-/// Puts the node back into service, and removes the record that an upgrade took it out.
+/// Takes the node out of service and waits until it is empty.
 ///
 /// # Errors
-/// [`Failure`] when the platform cannot.
-pub async fn rejoin(node: &Node) -> Result<Exit, Failure> {
-    if Ownership::load(&node.paths)?.is_some() {
-        retire::rejoin(node, &Words::default()).await?;
-        return Ok(Exit::Done);
+/// [`Failure`]: 20 when it does not become empty (it is back in service then), 25 while an upgrade is at work.
+pub async fn retire(node: Node, rules: Rules, json: bool) -> Result<Exit, Failure> {
+    knows(&node, Verb::Retire)?;
+    let node = Arc::new(node);
+    let (id, _lock) = lock(&node).await?;
+    let deed = Deed::new(Subject::Retire, node.id.clone()).run(id.clone());
+    let work = out_of_service(&node, id, rules, json);
+    AuditLog::of(&node).around(deed, work).await
+}
+
+async fn out_of_service(node: &Node, id: String, rules: Rules, json: bool) -> Result<Exit, Failure> {
+    match Ownership::load(&node.paths)? {
+        Some(ownership) if ownership.by == By::Hand => {}
+        // What a killed upgrade has retired is the operator's from now on.
+        _ => Ownership {
+            run: id,
+            since: node.clock.now(),
+            by: By::Hand,
+        }
+        .save(&node.paths)?,
     }
-    say(
-        Verb::Rejoin,
-        node.platform.call(Verb::Rejoin, &Words::default()).await,
-    )
-}
-
-fn say(verb: Verb, outcome: Result<Option<String>, PlatformError>) -> Result<Exit, Failure> {
-    match outcome? {
-        Some(output) => {
-            let output = output.trim_end();
-            if !output.is_empty() {
-                terminal::data(output);
-            }
+    let stop = CancellationToken::new();
+    let mut tell = |found: &Resident| terminal::say(&format!("retire: {}", retire::progress(found)));
+    let words = Words::default();
+    let outcome = tokio::select! {
+        outcome = evacuate(node.platform.as_ref(), &words, rules, &stop, &mut tell) => outcome,
+        _signals = shutdown::on_signals(stop.clone()) => Err(crate::platform::evacuate::EvacuateError::Stopped),
+    };
+    match outcome {
+        Ok(emptied) => {
+            let left = match emptied {
+                Emptied::Empty | Emptied::Forced(_) => Some(Resident::default()),
+                Emptied::Left(found) => Some(found),
+                Emptied::Uncounted => None,
+            };
+            say(node, true, left, json);
             Ok(Exit::Done)
         }
-        None => Err(Failure::new(
-            Exit::Usage,
-            anyhow::anyhow!("the platform has no command for `{}`", verb.key()),
-        )
-        .hint(format!("set `[platform].{}` in the settings", verb.key()))),
+        Err(error) => {
+            let failure = retire::failure(error);
+            // At once, before anything else: a node that nobody is working on belongs into service.
+            if let Err(also) = retire::put_back(node, &words).await {
+                terminal::say(&format!("warning: {}", terminal::describe(&also)));
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Puts the node back into service, whoever took it out, and removes the record.
+///
+/// # Errors
+/// [`Failure`] when the platform cannot; 25 while an upgrade is at work.
+pub async fn rejoin(node: Node, json: bool) -> Result<Exit, Failure> {
+    knows(&node, Verb::Rejoin)?;
+    let node = Arc::new(node);
+    let (id, _lock) = lock(&node).await?;
+    let deed = Deed::new(Subject::Rejoin, node.id.clone()).run(id);
+    let words = Words::default();
+    let work = retire::put_back(&node, &words);
+    AuditLog::of(&node).around(deed, work).await?;
+    say(&node, false, None, json);
+    Ok(Exit::Done)
+}
+
+/// An upgrade that is at work decides by itself when its node is in service.
+async fn lock(node: &Node) -> Result<(String, Lock), Failure> {
+    let id = upgrade::new_run_id(node);
+    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
+    let lock = Lock::take(&node.paths.lock(), &holder).await?;
+    Ok((id, lock))
+}
+
+fn knows(node: &Node, verb: Verb) -> Result<(), Failure> {
+    if node.platform.knows(verb) {
+        return Ok(());
+    }
+    let problem = anyhow::anyhow!("the platform has no command for `{}`", verb.key());
+    Err(Failure::new(Exit::Usage, problem).hint(format!(
+        "set `[platform].{}`, or an adapter that knows it, in the settings",
+        verb.key()
+    )))
+}
+
+fn say(node: &Node, out_of_service: bool, left: Option<Resident>, json: bool) {
+    if json {
+        terminal::json(&Done {
+            schema: SCHEMA,
+            node: &node.id,
+            out_of_service,
+            left,
+        });
+    } else if out_of_service {
+        let what = match &left {
+            Some(found) if found.count > 0 => format!("; {}", retire::progress(found)),
+            Some(_empty) => ", nothing runs on it".into(),
+            None => String::new(),
+        };
+        terminal::data(&format!("{} is out of service{what}", node.id));
+    } else {
+        terminal::data(&format!("{} is in service", node.id));
     }
 }

@@ -18,10 +18,9 @@ use crate::{
     journal::Journal,
     latch::Latches,
     module::Job,
-    ownership::Ownership,
     paths::NodePaths,
     plan::node::NodePlan,
-    platform::{ExecPlatform, Platform, Words},
+    platform::{self, Platform, Words},
     settings::Settings,
     source::Source,
     space::Need,
@@ -59,11 +58,11 @@ impl Node {
         } else {
             settings.node.id.clone()
         };
-        let platform = ExecPlatform::new(settings.platform.clone(), &id, &paths);
+        let platform = platform::of(&settings, &id, &paths);
         Self {
             id,
             paths,
-            platform: Box::new(platform),
+            platform,
             clock: Clock::system(),
             settings,
         }
@@ -190,13 +189,5 @@ impl Run {
             self.attempt.save(&self.node.paths)?;
         }
         Ok(())
-    }
-
-    /// Whether the node is out of service by our hand.
-    ///
-    /// # Errors
-    /// [`Failure`] when the record cannot be read.
-    pub fn ownership(&self) -> Result<Option<Ownership>, Failure> {
-        Ok(Ownership::load(&self.node.paths)?)
     }
 }

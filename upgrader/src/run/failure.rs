@@ -122,12 +122,14 @@ impl From<BackupError> for Failure {
 
 impl From<PlatformError> for Failure {
     fn from(error: PlatformError) -> Self {
-        let verb = match &error {
-            PlatformError::Command { verb, .. } | PlatformError::Output { verb, .. } => *verb,
+        let hint = match &error {
+            PlatformError::Command { verb, .. } | PlatformError::Output { verb, .. } => format!(
+                "try the command of `[platform].{verb}`, or the one that is named above, by hand; then run the same command again"
+            ),
+            PlatformError::Refused { .. } => AGAIN.to_owned(),
+            PlatformError::Notes { .. } => FREE_SPACE.to_owned(),
         };
-        Self::new(Exit::Failed, error).hint(format!(
-            "try the command of `[platform].{verb}` by hand, then run the same command again"
-        ))
+        Self::new(Exit::Failed, error).hint(hint)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     installed::Installed,
     journal::{Act, Journal},
     marker,
+    notify::Notifier,
     plan::node::NodePlan,
     platform::Words,
     report::{self, Output, terminal},
@@ -58,6 +59,7 @@ pub(super) struct Session {
     /// Where the run leads, once it has begun: it was confirmed, and its first event was told.
     begun: bool,
     to: String,
+    notifier: Option<Notifier>,
 }
 
 impl Session {
@@ -74,6 +76,9 @@ impl Session {
         durable::create_folder(&node.paths.staging())?;
         let output = Output::new(request.json && !request.plan_only);
         let stream = Stream::open(&node.paths.events(), &node.id, &id, node.clock.clone(), output)?;
+        // A look at the plan is nobody's news.
+        let notifier = Notifier::start(&node, &id).filter(|_| !request.plan_only);
+        let stream = stream.watched(notifier.as_ref().map(Notifier::watcher));
         let journal = Journal::open(&node.paths.journal(), &id, node.clock.clone())?;
         Ok(Self {
             node,
@@ -85,6 +90,7 @@ impl Session {
             version: None,
             begun: start.updated_to.is_some(),
             to: String::new(),
+            notifier,
             start,
         })
     }
@@ -338,6 +344,9 @@ impl Session {
             if let Err(error) = journal.record(Act::Finished { exit }) {
                 tracing::error!(error = %Chain(&error), "the end of the run could not be journalled");
             }
+        }
+        if let Some(notifier) = self.notifier.take() {
+            notifier.close().await;
         }
         ending::exit(outcome, goes_on)
     }

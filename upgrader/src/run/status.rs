@@ -13,7 +13,7 @@ use crate::{
     exit::{Exit, Failure},
     installed::Installed,
     jsonl, lock, marker,
-    ownership::Ownership,
+    ownership::{By, Ownership},
     quarantine::Quarantine,
     self_update,
 };
@@ -46,6 +46,9 @@ pub struct Status {
     pub last_seq: u64,
     /// Whether we have taken the node out of service.
     pub out_of_service: bool,
+    /// Who wants it out of service, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired_by: Option<By>,
     /// The release that the node is on its way back to, while it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub going_back_to: Option<String>,
@@ -87,6 +90,7 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
         last = Last::default();
     }
     let marker = marker::read(paths);
+    let ownership = Ownership::load(paths)?;
     let state = if holder.is_some() {
         State::Running
     } else if last.run.is_some() && !last.is_finished {
@@ -107,7 +111,8 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
         to: last.to,
         step: last.step,
         last_seq: events.last().map_or(0, |event| event.seq),
-        out_of_service: Ownership::load(paths)?.is_some(),
+        out_of_service: ownership.is_some(),
+        retired_by: ownership.map(|ownership| ownership.by),
         going_back_to: Attempt::load(paths)?
             .filter(|attempt| attempt.rollback.is_some())
             .map(|attempt| attempt.leads_to().to_string()),
@@ -205,8 +210,13 @@ pub fn text(status: &Status) -> String {
             &format!("{version}: {}: {}", error.step, error.message),
         );
     }
-    if status.out_of_service {
-        add("service", "out of service by an upgrade");
+    match status.retired_by {
+        Some(By::Run) => add("service", "out of service by an upgrade"),
+        Some(By::Hand) => add(
+            "service",
+            "out of service by hand; `kato node rejoin` puts it back",
+        ),
+        None => {}
     }
     if let Some(error) = &status.error {
         add("error", &format!("{}: {}", error.step, error.message));

@@ -7,6 +7,7 @@ use kato_shared::clock::Clock;
 use super::event::{Event, EventKind, SCHEMA};
 use crate::{
     jsonl::{self, LinesError},
+    notify::Watcher,
     report::Output,
 };
 
@@ -19,6 +20,7 @@ pub struct Stream {
     clock: Clock,
     last: u64,
     output: Output,
+    watcher: Option<Watcher>,
 }
 
 impl Stream {
@@ -41,7 +43,15 @@ impl Stream {
             clock,
             last,
             output,
+            watcher: None,
         })
+    }
+
+    /// The same stream, whose events `watcher` sees as well.
+    #[must_use]
+    pub fn watched(mut self, watcher: Option<Watcher>) -> Self {
+        self.watcher = watcher;
+        self
     }
 
     /// The number of the last event.
@@ -64,6 +74,9 @@ impl Stream {
             Err(error) => {
                 tracing::error!(error = %kato_shared::chain::Chain(&error), "an event could not be written");
             }
+        }
+        if let Some(watcher) = &self.watcher {
+            watcher.see(&event);
         }
         self.output.show(&event);
     }

@@ -57,7 +57,7 @@ async fn run(request: UpgradeRequest, start: Start, node: Arc<Node>) -> Result<E
     session.finish(outcome).await
 }
 
-fn new_run_id(node: &Node) -> String {
+pub(super) fn new_run_id(node: &Node) -> String {
     format!(
         "{}-{}",
         node.clock.now().strftime("%Y%m%dT%H%M%S"),

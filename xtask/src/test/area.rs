@@ -96,6 +96,11 @@ const AREAS: &[Area] = &[
         units: Some("(package(kato-proxy) & test(/sidecar|tuf/))"),
     },
     Area {
+        name: "platform",
+        binaries: &["platform"],
+        units: None,
+    },
+    Area {
         name: "release",
         binaries: &["release"],
         units: None,

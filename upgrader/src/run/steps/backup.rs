@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::retire;
 use crate::{
     backup::{self, Manifest},
     exit::{Exit, Failure},
@@ -70,6 +71,7 @@ impl Step for Backup {
             archive,
             entries,
         })?;
+        retire::recheck(run).await?;
         Ok(Acted::Done)
     }
 }

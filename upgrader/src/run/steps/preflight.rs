@@ -26,7 +26,12 @@ impl Step for Preflight {
         if let Err(error) = run.node.platform.call(Verb::Health, &words).await {
             let mut failure = Failure::from(error);
             failure.exit = Exit::Preflight;
-            refuse(run, failure)?;
+            if run.installed.is_some() {
+                refuse(run, failure)?;
+            } else {
+                // What is not installed yet cannot be healthy.
+                run.warn(terminal::describe(&failure));
+            }
         }
         if run.plan.restart == RestartScope::Reboot && !run.node.platform.knows(Verb::Reboot) {
             let problem =

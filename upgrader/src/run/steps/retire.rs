@@ -1,19 +1,20 @@
 //! `retire` and `rejoin`: the node is taken out of service before it is changed, and put back whatever happens.
 //!
 //! The record of ownership is written before the platform is asked. A node that is out of service without our record was
-//! taken out by somebody else and stays out. "Empty" is what the independent count says twice in a row, never the retire
-//! command's own word.
-
-use std::time::Duration;
+//! taken out by somebody else and stays out; work that is still on it is moved away like any other. See
+//! [`crate::platform::evacuate`] for how "empty" is found out.
 
 use async_trait::async_trait;
-use tokio::time::{Instant, sleep};
 
 use crate::{
     exit::{Exit, Failure},
     failpoint,
-    ownership::Ownership,
-    platform::{self, Resident, Verb, Words},
+    journal::Act,
+    ownership::{By, Ownership},
+    platform::{
+        self, Resident, Verb, Words,
+        evacuate::{Emptied, EvacuateError, Rules, evacuate},
+    },
     report::terminal,
     run::{
         Run,
@@ -24,10 +25,8 @@ use crate::{
     },
 };
 
-/// How often the count is asked for.
-const POLL: Duration = Duration::from_millis(250);
-/// How many times in a row the count must be zero.
-const CONFIRMATIONS: u32 = 2;
+/// What is told about a node that an operator or another tool took out of service.
+const STAYS_OUT: &str = "somebody else took the node out of service; it stays out afterwards";
 
 pub(super) struct Retire;
 
@@ -38,29 +37,38 @@ impl Step for Retire {
     }
 
     async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
-        if run.ownership()?.is_some() {
+        if run.request.skip_drain {
+            let reason = "--skip-drain was given; the work on the node is interrupted";
+            run.journal.record(Act::Skipped {
+                step: self.name(),
+                reason: reason.into(),
+            })?;
+            run.warn(reason);
+            return Ok(Need::Skip(reason.into()));
+        }
+        if Ownership::of_a_run(&run.node.paths)?.is_some() {
             return Ok(Need::Act);
         }
-        let words = run.words();
-        let resident = platform::resident(run.node.platform.as_ref(), &words).await;
-        Ok(match resident {
-            Ok(Some(Resident {
-                retired: Some(true), ..
-            })) => Need::Skip("somebody else took the node out of service; it stays out afterwards".into()),
-            _ => Need::Act,
+        Ok(match outside(run).await? {
+            Outside::Empty => Need::Skip(STAYS_OUT.into()),
+            Outside::No | Outside::WithWork => Need::Act,
         })
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        if run.ownership()?.is_none() {
-            let ownership = Ownership {
-                run: run.id.clone(),
-                since: run.node.clock.now(),
-            };
-            ownership.save(&run.node.paths)?;
+        if Ownership::load(&run.node.paths)?.is_none() {
+            if outside(run).await? == Outside::WithWork {
+                run.warn(format!("{STAYS_OUT}; the work that is still on it is moved away"));
+            } else {
+                let ownership = Ownership {
+                    run: run.id.clone(),
+                    since: run.node.clock.now(),
+                    by: By::Run,
+                };
+                ownership.save(&run.node.paths)?;
+            }
         }
-        let outcome = evacuate(run).await;
-        match outcome {
+        match empty(run).await {
             Ok(()) => Ok(Acted::Done),
             // A half upgraded node is no place for work; the way out is forward.
             Err(failure) if run.attempt.begun && run.plan.is_tolerant && !run.stop.is_cancelled() => {
@@ -81,69 +89,134 @@ impl Step for Retire {
     }
 }
 
+/// Whether somebody else has the node out of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outside {
+    No,
+    Empty,
+    WithWork,
+}
+
+async fn outside(run: &Run) -> Result<Outside, Failure> {
+    let by_hand = Ownership::load(&run.node.paths)?.is_some_and(|ownership| ownership.by == By::Hand);
+    let found = platform::resident(run.node.platform.as_ref(), &run.words()).await;
+    Ok(match found {
+        Ok(Some(Resident {
+            retired: Some(true),
+            count,
+            ..
+        })) => {
+            if count == 0 {
+                Outside::Empty
+            } else {
+                Outside::WithWork
+            }
+        }
+        // Put back by somebody else behind our operator's back: the record says what is wanted, the count what is.
+        Ok(Some(Resident {
+            count: 0, retired, ..
+        })) if by_hand && retired != Some(false) => Outside::Empty,
+        _ if by_hand => Outside::WithWork,
+        _ => Outside::No,
+    })
+}
+
 /// Retires the node and waits until it is empty.
-async fn evacuate(run: &mut Run) -> Result<(), Failure> {
+async fn empty(run: &mut Run) -> Result<(), Failure> {
+    let node = std::sync::Arc::clone(&run.node);
     let words = run.words();
-    run.node.platform.call(Verb::Retire, &words).await?;
-    failpoint::hit("retire.acted");
-    if !run.node.platform.knows(Verb::Resident) {
-        return Ok(());
-    }
-    let limit = run.node.settings.upgrade.retire_timeout;
-    let deadline = Instant::now() + limit.get();
-    let mut zeros = 0;
-    let mut last = None;
-    loop {
-        let node = std::sync::Arc::clone(&run.node);
-        let Some(found) = platform::resident(node.platform.as_ref(), &words).await? else {
-            return Ok(());
-        };
-        zeros = if found.count == 0 { zeros + 1 } else { 0 };
-        if zeros >= CONFIRMATIONS {
-            return Ok(());
+    let stop = run.stop.clone();
+    let rules = Rules {
+        limit: node.settings.upgrade.retire_timeout,
+        on_timeout: node.settings.upgrade.retire_on_timeout,
+    };
+    let stream = &mut run.stream;
+    let mut tell = |found: &Resident| {
+        stream.tell(EventKind::Progress {
+            step: "retire".into(),
+            subject: progress(found),
+            done: 0,
+            total: found.count,
+        });
+    };
+    match evacuate(node.platform.as_ref(), &words, rules, &stop, &mut tell).await {
+        Ok(Emptied::Empty | Emptied::Uncounted) => Ok(()),
+        Ok(Emptied::Left(found)) => {
+            run.warn(format!(
+                "{} after {}; `retire_on_timeout` says that the upgrade goes on",
+                progress(&found),
+                rules.limit
+            ));
+            Ok(())
         }
-        if last.as_ref() != Some(&found) {
-            tell(run, &found);
-            last = Some(found.clone());
+        Ok(Emptied::Forced(found)) => {
+            run.warn(format!(
+                "{} after {} and had to be ended by force",
+                progress(&found),
+                rules.limit
+            ));
+            Ok(())
         }
-        if Instant::now() >= deadline {
-            return Err(still_resident(&found, limit));
-        }
-        tokio::select! {
-            () = sleep(POLL) => {}
-            () = run.stop.cancelled() => return Err(stopped()),
-        }
+        Err(error) => Err(failure(error)),
     }
 }
 
-fn tell(run: &mut Run, found: &Resident) {
+/// What is left, as people read it.
+pub(crate) fn progress(found: &Resident) -> String {
     let blockers = if found.blockers.is_empty() {
         String::new()
     } else {
         format!(": {}", found.blockers.join(", "))
     };
-    run.stream.tell(EventKind::Progress {
-        step: "retire".into(),
-        subject: format!("{} units of work are left{blockers}", found.count),
-        done: 0,
-        total: found.count,
-    });
+    format!("{} units of work are left{blockers}", found.count)
 }
 
-fn still_resident(found: &Resident, limit: kato_shared::settings::HumanDuration) -> Failure {
-    let blockers = if found.blockers.is_empty() {
-        "the platform does not say what blocks them".into()
-    } else {
-        format!("blocked by {}", found.blockers.join(", "))
+/// How a node that did not become empty ends the command.
+pub(crate) fn failure(error: EvacuateError) -> Failure {
+    let hint = match error {
+        EvacuateError::Platform(error) => return error.into(),
+        EvacuateError::Stopped => return stopped(),
+        EvacuateError::Left { .. } => {
+            "the node is back in service and nothing was changed; add capacity elsewhere, raise \
+             `[upgrade].retire_timeout`, or say in `retire_on_timeout` what may happen to the work"
+        }
+        EvacuateError::InService { .. } => {
+            "nothing was changed; look at what the platform says about the node, and who puts it back"
+        }
+        EvacuateError::NoForce { .. } => {
+            "the node is back in service and nothing was changed; set `[platform].force`, or another `retire_on_timeout`"
+        }
     };
-    Failure::new(
-        Exit::Preflight,
-        anyhow::anyhow!(
-            "the node still has {} units of work {limit} after it was retired; {blockers}",
-            found.count
-        ),
-    )
-    .hint("the node is back in service and nothing was changed; add capacity elsewhere or raise `[upgrade].retire_timeout`")
+    Failure::new(Exit::Preflight, error).hint(hint)
+}
+
+/// The last look before the first change: a node that somebody put back while its backup was taken is retired once more.
+///
+/// # Errors
+/// [`Failure`] when it does not become empty again.
+pub(super) async fn recheck(run: &mut Run) -> Result<(), Failure> {
+    let is_ours = Ownership::of_a_run(&run.node.paths)?.is_some();
+    if run.plan.retire.is_none() || !is_ours || !run.node.platform.knows(Verb::Resident) {
+        return Ok(());
+    }
+    let node = std::sync::Arc::clone(&run.node);
+    let words = run.words();
+    let found = platform::resident(node.platform.as_ref(), &words).await;
+    match found {
+        Ok(Some(found)) if found.retired == Some(false) => {
+            run.warn(
+                "somebody put the node back into service while its backup was taken; it is retired again",
+            );
+            empty(run).await
+        }
+        // Work that was left on purpose, or that the adapter shows late: not a sign that anybody meddled.
+        Ok(_) => Ok(()),
+        Err(error) if run.plan.is_tolerant => {
+            run.warn(kato_shared::chain::Chain(&error).to_string());
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) struct Rejoin;
@@ -155,8 +228,11 @@ impl Step for Rejoin {
     }
 
     async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
-        Ok(match run.ownership()? {
-            Some(_) => Need::Act,
+        Ok(match Ownership::load(&run.node.paths)? {
+            Some(ownership) if ownership.by == By::Run => Need::Act,
+            Some(_by_hand) => Need::Skip(
+                "the node was retired by hand; `kato node rejoin` puts it back into service".into(),
+            ),
             None => Need::Skip("this upgrade did not take the node out of service".into()),
         })
     }
@@ -169,14 +245,22 @@ impl Step for Rejoin {
     }
 }
 
-/// Puts the node back into service if the record says that we took it out; then removes the record.
+/// Puts the node back into service if the record says that a run took it out; then removes the record.
 ///
 /// # Errors
 /// [`Failure`] when the platform cannot; the record then stays, and the next run tries again.
 pub async fn rejoin(node: &Node, words: &Words) -> Result<(), Failure> {
-    if Ownership::load(&node.paths)?.is_none() {
+    if Ownership::of_a_run(&node.paths)?.is_none() {
         return Ok(());
     }
+    put_back(node, words).await
+}
+
+/// Puts the node back into service and removes the record, whoever wrote it.
+///
+/// # Errors
+/// As [`rejoin`].
+pub(crate) async fn put_back(node: &Node, words: &Words) -> Result<(), Failure> {
     node.platform.call(Verb::Rejoin, words).await.map_err(|error| {
         Failure::from(error)
             .hint("the node is out of service; put it back with `kato node rejoin` when the platform answers")

@@ -1,0 +1,149 @@
+//! Kubernetes: what counts as work, who blocks, and drains that lie, fail or hang.
+
+use anyhow::Result;
+use kato_upgrader::{
+    platform::{
+        self, Verb, Words,
+        evacuate::{Emptied, EvacuateError},
+    },
+    settings::OnTimeout,
+};
+
+use crate::{
+    LONG, empty,
+    fakes::{Fake, pod},
+    text,
+};
+
+const ALL: &str = "timeout = \"30s\"";
+
+fn with_pods() -> Result<Fake> {
+    let fake = Fake::kubectl()?;
+    fake.put("pods/web-1", &pod("web-1", "ReplicaSet", "Running", ""))?;
+    fake.put("pods/agent", &pod("agent", "DaemonSet", "Running", ""))?;
+    fake.put(
+        "pods/static",
+        &pod(
+            "static",
+            "Node",
+            "Running",
+            r#""kubernetes.io/config.mirror": "x""#,
+        ),
+    )?;
+    fake.put("pods/job-1", &pod("job-1", "Job", "Succeeded", ""))?;
+    Ok(fake)
+}
+
+#[tokio::test]
+async fn r38_a_kubernetes_node_is_cordoned_drained_and_uncordoned() -> Result<()> {
+    let fake = with_pods()?;
+    let platform = fake.platform("kubernetes", ALL)?;
+    let words = Words::default();
+    let before = platform::resident(platform.as_ref(), &words)
+        .await?
+        .unwrap_or_default();
+    // A daemon set's pod, a static pod and a finished one are no work.
+    assert_eq!((before.count, before.retired), (1, Some(false)));
+    assert_eq!(
+        empty(platform.as_ref(), 30, OnTimeout::Fail).await?,
+        Emptied::Empty
+    );
+    let calls = fake.calls();
+    let at = |start: &str| calls.iter().position(|call| call.starts_with(start));
+    assert!(
+        at("cordon w1").is_some() && at("cordon w1") < at("drain w1"),
+        "{calls:?}"
+    );
+    let drain = &calls[at("drain w1").unwrap_or_default()];
+    assert_eq!(
+        drain,
+        "drain w1 --timeout=600s --ignore-daemonsets --delete-emptydir-data"
+    );
+    platform.call(Verb::Rejoin, &words).await?;
+    assert!(!fake.state("cordoned").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn c04_what_blocks_a_drain_is_named_with_its_disruption_budget() -> Result<()> {
+    let fake = with_pods()?;
+    fake.put("budget", "")?;
+    let platform = fake.platform("kubernetes", ALL)?;
+    let error = empty(platform.as_ref(), 30, OnTimeout::Fail).await.unwrap_err();
+    let said = text(&error);
+    assert!(
+        said.contains("1 units of work")
+            && said.contains("shop/web-1 (the disruption budget web allows 0 more)"),
+        "{said}"
+    );
+    assert!(
+        said.contains("would violate the pod's disruption budget"),
+        "{said}"
+    );
+    // Whoever wants it so has the rest ended by force, and it is counted again.
+    let forced = empty(platform.as_ref(), 30, OnTimeout::Force).await?;
+    assert!(matches!(forced, Emptied::Forced(left) if left.count == 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn c05_a_drain_that_says_done_while_pods_run_is_not_believed() -> Result<()> {
+    let fake = with_pods()?;
+    fake.put("lies", "")?;
+    let platform = fake.platform("kubernetes", ALL)?;
+    let error = empty(platform.as_ref(), 1, OnTimeout::Fail).await.unwrap_err();
+    assert!(matches!(error, EvacuateError::Left { found, cause: None, .. } if found.count == 1));
+    let left = empty(platform.as_ref(), 1, OnTimeout::Proceed).await?;
+    assert!(matches!(left, Emptied::Left(found) if found.count == 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn c05_answers_that_are_no_json_are_an_error_and_never_empty() -> Result<()> {
+    let fake = with_pods()?;
+    fake.put("garbage", "")?;
+    let platform = fake.platform("kubernetes", ALL)?;
+    let error = empty(platform.as_ref(), 30, OnTimeout::Fail).await.unwrap_err();
+    let said = text(&error);
+    assert!(
+        said.contains("the platform's `resident` printed") && said.contains("expected a list of pods"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn c20_a_program_that_hangs_is_ended_at_its_deadline() -> Result<()> {
+    let fake = with_pods()?;
+    fake.put("hang", "")?;
+    let platform = fake.platform("kubernetes", "timeout = \"300ms\"")?;
+    let error = empty(platform.as_ref(), 30, OnTimeout::Fail).await.unwrap_err();
+    assert!(
+        text(&error).contains("was stopped after 300ms"),
+        "{}",
+        text(&error)
+    );
+
+    // The whole time ends a command whose own deadline is longer, too.
+    let patient = fake.platform("kubernetes", ALL)?;
+    let error = empty(patient.as_ref(), 1, OnTimeout::Fail);
+    let error = tokio::time::timeout(LONG, error).await?.unwrap_err();
+    assert!(matches!(error, EvacuateError::InService { .. }), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sick_node_is_not_healthy_and_the_condition_is_named() -> Result<()> {
+    let fake = with_pods()?;
+    let platform = fake.platform("kubernetes", ALL)?;
+    platform.call(Verb::Health, &Words::default()).await?;
+    fake.put("sick", "")?;
+    let error = platform.call(Verb::Health, &Words::default()).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("Ready of w1 is False: the kubelet stopped"),
+        "{error}"
+    );
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! Kubernetes by `kubectl`: the node is cordoned and drained, and what is still on it is counted independently.
+//!
+//! | Verb | `kubectl` |
+//! |---|---|
+//! | retire | `cordon`, then `drain --timeout` |
+//! | resident | `get pods` of the node that are not a daemon set's, static or finished; `get node` |
+//! | force | `drain --disable-eviction --force --grace-period=0` |
+//! | rejoin | `uncordon` |
+//! | health | `get node`: its condition `Ready` is true |
+//!
+//! Blockers are the pods that are left, each with the disruption budget that forbids its eviction at the moment.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::{Platform, PlatformError, Resident, Verb, Words, program::Program, told};
+use crate::settings::KubernetesSettings;
+
+/// How long `kubectl` may take beyond the time that it was told itself.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// A node of Kubernetes.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    program: Program,
+    settings: KubernetesSettings,
+    node: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct List<T> {
+    items: Vec<T>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    name: String,
+    namespace: String,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Owner {
+    kind: String,
+    #[serde(default)]
+    controller: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Pod {
+    metadata: Metadata,
+    status: PodStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodStatus {
+    phase: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Machine {
+    spec: MachineSpec,
+    status: MachineStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct MachineSpec {
+    unschedulable: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct MachineStatus {
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Budget {
+    metadata: Metadata,
+    spec: BudgetSpec,
+    #[serde(default)]
+    status: BudgetStatus,
+}
+
+#[derive(Debug, Deserialize)]
+struct BudgetSpec {
+    #[serde(default)]
+    selector: Option<Selector>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct BudgetStatus {
+    disruptions_allowed: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Selector {
+    match_labels: BTreeMap<String, String>,
+    match_expressions: Vec<Expression>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Expression {
+    key: String,
+    operator: String,
+    #[serde(default)]
+    values: Vec<String>,
+}
+
+impl Pod {
+    /// Whether it is work that a drained node has no more.
+    fn is_resident(&self) -> bool {
+        let of_daemon_set = self
+            .metadata
+            .owner_references
+            .iter()
+            .any(|owner| owner.controller && owner.kind == "DaemonSet");
+        // The kubelet's own pods, which the API only mirrors.
+        let is_static = self
+            .metadata
+            .annotations
+            .contains_key("kubernetes.io/config.mirror");
+        let is_finished = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
+        !of_daemon_set && !is_static && !is_finished
+    }
+
+    fn described(&self, budgets: &[Budget]) -> String {
+        let Metadata { name, namespace, .. } = &self.metadata;
+        let holds = budgets.iter().find(|budget| budget.holds(self));
+        let why = match holds {
+            Some(budget) => format!(
+                " (the disruption budget {} allows {} more)",
+                budget.metadata.name, budget.status.disruptions_allowed
+            ),
+            None if self.metadata.owner_references.is_empty() => " (nothing would start it elsewhere)".into(),
+            None => String::new(),
+        };
+        format!("{namespace}/{name}{why}")
+    }
+}
+
+impl Budget {
+    /// Whether it forbids to evict `pod` now.
+    fn holds(&self, pod: &Pod) -> bool {
+        self.metadata.namespace == pod.metadata.namespace
+            && self.status.disruptions_allowed <= 0
+            && self
+                .spec
+                .selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(&pod.metadata.labels))
+    }
+}
+
+impl Selector {
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|one| one.matches(labels))
+    }
+}
+
+impl Expression {
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator.as_str() {
+            "In" => value.is_some_and(|value| self.values.contains(value)),
+            "NotIn" => value.is_none_or(|value| !self.values.contains(value)),
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            // Unknown to us: rather one budget too many is named than one too few.
+            _ => true,
+        }
+    }
+}
+
+impl Kubernetes {
+    /// The node that the settings name, else `id`.
+    pub fn new(settings: &KubernetesSettings, id: &str) -> Self {
+        let mut program = Program::new(&settings.program);
+        if let Some(file) = &settings.kubeconfig {
+            program = program.with(format!("--kubeconfig={}", file.display()));
+        }
+        let named = Some(&settings.node).filter(|node| !node.is_empty());
+        Self {
+            program,
+            settings: settings.clone(),
+            node: named.map_or_else(|| id.to_owned(), Clone::clone),
+        }
+    }
+
+    const fn limit(&self) -> Duration {
+        self.settings.timeout.get()
+    }
+
+    async fn cordon(&self, verb: Verb, act: &str) -> Result<(), PlatformError> {
+        self.program.act(verb, &[act, &self.node], self.limit()).await
+    }
+
+    async fn drain(&self, verb: Verb, more: &[&str]) -> Result<(), PlatformError> {
+        let limit = self.settings.drain_timeout.get();
+        let timeout = format!("--timeout={}s", limit.as_secs());
+        let mut arguments = vec!["drain", &self.node, &timeout];
+        arguments.extend(self.settings.drain.iter().map(String::as_str));
+        arguments.extend(more);
+        self.program.act(verb, &arguments, limit + GRACE).await
+    }
+
+    async fn machine(&self, verb: Verb) -> Result<Machine, PlatformError> {
+        let arguments = ["get", "node", &self.node, "--output=json"];
+        self.program.json(verb, &arguments, self.limit(), "a node").await
+    }
+
+    async fn resident(&self) -> Result<Resident, PlatformError> {
+        let verb = Verb::Resident;
+        let of_node = format!("--field-selector=spec.nodeName={}", self.node);
+        let arguments = ["get", "pods", "--all-namespaces", &of_node, "--output=json"];
+        let pods: List<Pod> = self
+            .program
+            .json(verb, &arguments, self.limit(), "a list of pods")
+            .await?;
+        let left: Vec<_> = pods.items.into_iter().filter(Pod::is_resident).collect();
+        let budgets = if left.is_empty() {
+            Vec::new()
+        } else {
+            self.budgets().await
+        };
+        Ok(Resident {
+            count: u64::try_from(left.len()).unwrap_or(u64::MAX),
+            blockers: left.iter().map(|pod| pod.described(&budgets)).collect(),
+            retired: Some(self.machine(verb).await?.spec.unschedulable),
+        })
+    }
+
+    /// The disruption budgets. They only explain: without the right to list them the count is as good.
+    async fn budgets(&self) -> Vec<Budget> {
+        let arguments = ["get", "poddisruptionbudgets", "--all-namespaces", "--output=json"];
+        let found = self
+            .program
+            .json::<List<Budget>>(Verb::Resident, &arguments, self.limit(), "a list of budgets")
+            .await;
+        match found {
+            Ok(list) => list.items,
+            Err(error) => {
+                tracing::warn!(
+                    error = %kato_shared::chain::Chain(&error),
+                    "what the disruption budgets allow is not known"
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    async fn health(&self) -> Result<(), PlatformError> {
+        let conditions = self.machine(Verb::Health).await?.status.conditions;
+        let refused = |reason| PlatformError::Refused {
+            verb: Verb::Health.key(),
+            reason,
+        };
+        match conditions.iter().find(|condition| condition.kind == "Ready") {
+            Some(ready) if ready.status == "True" => Ok(()),
+            Some(ready) => Err(refused(format!(
+                "the condition Ready of {} is {}: {}",
+                self.node, ready.status, ready.message
+            ))),
+            None => Err(refused(format!("{} has no condition Ready", self.node))),
+        }
+    }
+}
+
+#[async_trait]
+impl Platform for Kubernetes {
+    fn knows(&self, verb: Verb) -> bool {
+        match verb {
+            Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Health => true,
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => false,
+        }
+    }
+
+    async fn call(&self, verb: Verb, _words: &Words) -> Result<Option<String>, PlatformError> {
+        match verb {
+            Verb::Retire => {
+                // By itself first: a drain that fails must not leave a node that takes new work.
+                self.cordon(verb, "cordon").await?;
+                self.drain(verb, &[]).await?;
+            }
+            Verb::Resident => return told(&self.resident().await?),
+            Verb::Force => {
+                self.drain(verb, &["--disable-eviction", "--force", "--grace-period=0"])
+                    .await?;
+            }
+            Verb::Rejoin => self.cordon(verb, "uncordon").await?,
+            Verb::Health => self.health().await?,
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
+        }
+        Ok(Some(String::new()))
+    }
+}

@@ -1,0 +1,189 @@
+//! Nomad by its own program: the node is drained, and its allocations are counted independently, because a drain may say
+//! that it is complete while they still run.
+//!
+//! | Verb | `nomad` |
+//! |---|---|
+//! | retire | `node drain -enable -deadline` |
+//! | resident | `operator api /v1/node/ID/allocations`: what runs, is pending or unknown |
+//! | force | `node drain -enable -force` |
+//! | rejoin | `node drain -disable`, then `node eligibility -enable` |
+//! | health | `node status`: the node is ready |
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::{Platform, PlatformError, Resident, Verb, Words, program::Program, told};
+use crate::settings::NomadSettings;
+
+/// How long `nomad node drain` may take beyond the deadline that it was told.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// A client of Nomad.
+#[derive(Debug, Clone)]
+pub struct Nomad {
+    program: Program,
+    settings: NomadSettings,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Client {
+    #[serde(rename = "ID")]
+    id: String,
+    status: String,
+    scheduling_eligibility: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Allocation {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    name: String,
+    client_status: String,
+    #[serde(default)]
+    job: Option<Job>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Job {
+    #[serde(rename = "Type")]
+    kind: String,
+}
+
+impl Allocation {
+    /// Whether it is there. A state that we do not know counts as work.
+    fn is_at_work(&self) -> bool {
+        !matches!(self.client_status.as_str(), "complete" | "failed" | "lost")
+    }
+
+    fn is_of_system_job(&self) -> bool {
+        self.job
+            .as_ref()
+            .is_some_and(|job| matches!(job.kind.as_str(), "system" | "sysbatch"))
+    }
+}
+
+impl Nomad {
+    /// The client that the settings name, else the agent's own.
+    pub fn new(settings: &NomadSettings) -> Self {
+        Self {
+            program: Program::new(&settings.program),
+            settings: settings.clone(),
+        }
+    }
+
+    /// A command about the node: `words`, where the agent is, the flags, and which node.
+    fn about<'a>(&'a self, words: &[&'a str], flags: &[&'a str], address: &'a str) -> Vec<&'a str> {
+        let mut arguments = words.to_vec();
+        arguments.extend(Some(address).filter(|address| !address.is_empty()));
+        arguments.extend(flags);
+        arguments.push(if self.settings.node.is_empty() {
+            "-self"
+        } else {
+            &self.settings.node
+        });
+        arguments
+    }
+
+    fn address(&self) -> String {
+        match self.settings.address.as_str() {
+            "" => String::new(),
+            address => format!("-address={address}"),
+        }
+    }
+
+    async fn drain(&self, verb: Verb, flags: &[&str], limit: Duration) -> Result<(), PlatformError> {
+        let address = self.address();
+        let mut with = flags.to_vec();
+        with.push("-yes");
+        if self.settings.ignore_system && flags.contains(&"-enable") {
+            with.push("-ignore-system");
+        }
+        let arguments = self.about(&["node", "drain"], &with, &address);
+        self.program.act(verb, &arguments, limit).await
+    }
+
+    async fn client(&self, verb: Verb) -> Result<Client, PlatformError> {
+        let address = self.address();
+        let arguments = self.about(&["node", "status"], &["-json"], &address);
+        let limit = self.settings.timeout.get();
+        self.program.json(verb, &arguments, limit, "a node").await
+    }
+
+    async fn resident(&self) -> Result<Resident, PlatformError> {
+        let verb = Verb::Resident;
+        let client = self.client(verb).await?;
+        let path = format!("/v1/node/{}/allocations", client.id);
+        let address = self.address();
+        let mut arguments = vec!["operator", "api"];
+        arguments.extend(Some(address.as_str()).filter(|address| !address.is_empty()));
+        arguments.push(&path);
+        let limit = self.settings.timeout.get();
+        let all: Vec<Allocation> = self
+            .program
+            .json(verb, &arguments, limit, "a list of allocations")
+            .await?;
+        let left: Vec<_> = all
+            .iter()
+            .filter(|one| one.is_at_work())
+            .filter(|one| !(self.settings.ignore_system && one.is_of_system_job()))
+            .collect();
+        Ok(Resident {
+            count: u64::try_from(left.len()).unwrap_or(u64::MAX),
+            blockers: left
+                .iter()
+                .map(|one| format!("{} ({}) is {}", one.name, one.id, one.client_status))
+                .collect(),
+            retired: Some(client.scheduling_eligibility != "eligible"),
+        })
+    }
+
+    async fn health(&self) -> Result<(), PlatformError> {
+        let client = self.client(Verb::Health).await?;
+        if client.status == "ready" {
+            return Ok(());
+        }
+        Err(PlatformError::Refused {
+            verb: Verb::Health.key(),
+            reason: format!("the node {} is {}, expected ready", client.id, client.status),
+        })
+    }
+}
+
+#[async_trait]
+impl Platform for Nomad {
+    fn knows(&self, verb: Verb) -> bool {
+        match verb {
+            Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Health => true,
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => false,
+        }
+    }
+
+    async fn call(&self, verb: Verb, _words: &Words) -> Result<Option<String>, PlatformError> {
+        let limit = self.settings.timeout.get();
+        match verb {
+            Verb::Retire => {
+                let deadline = self.settings.drain_deadline.get();
+                let flag = format!("{}s", deadline.as_secs());
+                self.drain(verb, &["-enable", "-deadline", &flag], deadline + GRACE)
+                    .await?;
+            }
+            Verb::Resident => return told(&self.resident().await?),
+            Verb::Force => self.drain(verb, &["-enable", "-force"], limit + GRACE).await?,
+            Verb::Rejoin => {
+                self.drain(verb, &["-disable"], limit).await?;
+                let address = self.address();
+                let arguments = self.about(&["node", "eligibility"], &["-enable"], &address);
+                self.program.act(verb, &arguments, limit).await?;
+            }
+            Verb::Health => self.health().await?,
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
+        }
+        Ok(Some(String::new()))
+    }
+}

@@ -1,0 +1,83 @@
+//! The program of a platform, as an adapter calls it: arguments, a deadline, and JSON back.
+
+use std::{path::Path, time::Duration};
+
+use serde::de::DeserializeOwned;
+
+use super::{PlatformError, Verb, parse, process};
+
+/// The program, called for one verb.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its path or name, and what stands before all other arguments.
+    argv: Vec<String>,
+}
+
+impl Program {
+    /// The program at `path`, or of that name in `PATH`.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            argv: vec![path.display().to_string()],
+        }
+    }
+
+    /// The same program with one more argument before all others.
+    #[must_use]
+    pub fn with(mut self, argument: String) -> Self {
+        self.argv.push(argument);
+        self
+    }
+
+    fn line<A: AsRef<str>>(&self, arguments: &[A]) -> Vec<String> {
+        let more = arguments.iter().map(|argument| argument.as_ref().to_owned());
+        self.argv.iter().cloned().chain(more).collect()
+    }
+
+    /// Runs it for `verb`; its output is of no interest unless it fails.
+    ///
+    /// # Errors
+    /// [`PlatformError::Command`].
+    pub async fn act<A: AsRef<str> + Sync>(
+        &self,
+        verb: Verb,
+        arguments: &[A],
+        limit: Duration,
+    ) -> Result<(), PlatformError> {
+        self.text(verb, arguments, limit).await.map(drop)
+    }
+
+    /// Runs it for `verb` and gives what it printed.
+    ///
+    /// # Errors
+    /// [`PlatformError::Command`].
+    pub async fn text<A: AsRef<str> + Sync>(
+        &self,
+        verb: Verb,
+        arguments: &[A],
+        limit: Duration,
+    ) -> Result<Vec<u8>, PlatformError> {
+        let argv = self.line(arguments);
+        tracing::info!(verb = verb.key(), ?argv, "asking the platform");
+        process::answer(&argv, limit)
+            .await
+            .map_err(|source| PlatformError::Command {
+                verb: verb.key(),
+                source,
+            })
+    }
+
+    /// Runs it for `verb` and reads the JSON that it printed; `expected` names that in errors.
+    ///
+    /// # Errors
+    /// [`PlatformError::Command`], [`PlatformError::Output`].
+    pub async fn json<T: DeserializeOwned>(
+        &self,
+        verb: Verb,
+        arguments: &[&str],
+        limit: Duration,
+        expected: &'static str,
+    ) -> Result<T, PlatformError> {
+        let output = self.text(verb, arguments, limit).await?;
+        parse(verb, &output, expected)
+    }
+}
