@@ -183,8 +183,8 @@ async fn relay(mut near: TcpStream, shared: &Shared) -> io::Result<()> {
     }
     if cut == Some(Cut::Hang) {
         shared.state().is_hanging = true;
-        // Until the other side has had enough.
-        near.read(&mut [0]).await?;
+        // Until the other side has had enough; it has nothing more to say.
+        near.read_to_end(&mut Vec::new()).await?;
     }
     Ok(())
 }

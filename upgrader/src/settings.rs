@@ -10,11 +10,11 @@ use kato_shared::settings::{HumanDuration, SettingsError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use crate::notify::settings::NotifySettings;
 pub use self::platform::{
     Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
     SystemdSettings,
 };
+pub use crate::notify::settings::NotifySettings;
 
 /// All settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,9 +31,9 @@ use anyhow::Result;
 
 use crate::kill::Share;
 
-/// A test for each part of a scenario: `name: scenario, parts [part, …], more`.
+/// A test for each part of a scenario: which part of how many, and how many moments more than the first of each place.
 macro_rules! killed {
-    ($($name:ident: $scenario:literal, $part:literal of $parts:literal, more $more:literal;)*) => {$(
+    ($(async fn $name:ident() { $scenario:literal, $part:literal of $parts:literal, more $more:literal })*) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() -> Result<()> {
             kill::share($scenario, Share { part: $part - 1, parts: $parts, more: $more }).await
@@ -42,16 +42,16 @@ macro_rules! killed {
 }
 
 killed! {
-    r56_r57_r58_killed_in_an_upgrade_1: "upgrade", 1 of 4, more 30;
-    r56_r57_r58_killed_in_an_upgrade_2: "upgrade", 2 of 4, more 30;
-    r56_r57_r58_killed_in_an_upgrade_3: "upgrade", 3 of 4, more 30;
-    r56_r57_r58_killed_in_an_upgrade_4: "upgrade", 4 of 4, more 30;
-    c23_killed_on_the_way_back_1: "rollback", 1 of 2, more 60;
-    c23_killed_on_the_way_back_2: "rollback", 2 of 2, more 60;
-    r56_killed_in_the_first_installation: "first", 1 of 1, more 15;
-    c17_killed_while_downloading_and_offline: "offline", 1 of 1, more 10;
-    r41_killed_when_the_machine_restarts: "restart", 1 of 1, more 10;
-    c18_killed_between_releases: "hops", 1 of 1, more 15;
-    r59_killed_while_kato_is_replaced: "self-update", 1 of 1, more 10;
-    r64_killed_while_kato_alone_is_replaced: "kato-alone", 1 of 1, more 10;
+    async fn r56_r57_r58_killed_in_an_upgrade_1() { "upgrade", 1 of 4, more 30 }
+    async fn r56_r57_r58_killed_in_an_upgrade_2() { "upgrade", 2 of 4, more 30 }
+    async fn r56_r57_r58_killed_in_an_upgrade_3() { "upgrade", 3 of 4, more 30 }
+    async fn r56_r57_r58_killed_in_an_upgrade_4() { "upgrade", 4 of 4, more 30 }
+    async fn c23_killed_on_the_way_back_1() { "rollback", 1 of 2, more 60 }
+    async fn c23_killed_on_the_way_back_2() { "rollback", 2 of 2, more 60 }
+    async fn r56_killed_in_the_first_installation() { "first", 1 of 1, more 15 }
+    async fn c17_killed_while_downloading_and_offline() { "offline", 1 of 1, more 10 }
+    async fn r41_killed_when_the_machine_restarts() { "restart", 1 of 1, more 10 }
+    async fn c18_killed_between_releases() { "hops", 1 of 1, more 15 }
+    async fn r59_killed_while_kato_is_replaced() { "self-update", 1 of 1, more 10 }
+    async fn r64_killed_while_kato_alone_is_replaced() { "kato-alone", 1 of 1, more 10 }
 }

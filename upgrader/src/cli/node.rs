@@ -207,7 +207,7 @@ impl UpgradeArgs {
 /// [`Failure`] with the exit code and what to do next.
 pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
     match args.command {
-        NodeCommand::Upgrade(args) => upgrade(&args, context).await,
+        NodeCommand::Upgrade(args) => Box::pin(upgrade(&args, context)).await,
         NodeCommand::List => {
             crate::cluster::overview::list(&load(context)?, &context.config, context.json).await
         }

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Node, steps::retire, upgrade};
 use crate::{
-    exit::{Exit, Failure},
     audit::{AuditLog, Deed, Subject},
+    exit::{Exit, Failure},
     lock::{Holder, Lock},
     ownership::{By, Ownership},
     platform::{

@@ -91,10 +91,11 @@ pub(super) fn explain<'a>(
         "free space on {}, then run the same command again; modules that are done are skipped",
         mount.point.display()
     );
-    let exit = match failure.exit {
-        // Not the metadata's fault, and not the network's.
-        Exit::Trust | Exit::TryAgain => Exit::Preflight,
-        exit => exit,
+    // A full disk is not the fault of the metadata, nor of the network.
+    let exit = if matches!(failure.exit, Exit::Trust | Exit::TryAgain) {
+        Exit::Preflight
+    } else {
+        failure.exit
     };
     let error = NoRoom {
         path,

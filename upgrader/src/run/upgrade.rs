@@ -37,7 +37,7 @@ pub struct Start {
 pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Result<Exit, Failure> {
     let node = Arc::new(node);
     // Also what fails before the first step and after the last may be a full disk.
-    run(request, start, Arc::clone(&node))
+    Box::pin(run(request, start, Arc::clone(&node)))
         .await
         .map_err(|failure| room::explain(&node, [], failure))
 }
