@@ -13,7 +13,7 @@ LG = Path(os.environ.get("BENCH_LG", TARGET / "release/lg"))
 KATO = Path(os.environ.get("KATO_PROXY", TARGET / "release/kato-proxy"))
 
 # Of the origins. Peers have 19100 and above.
-PORTS = {"fast": 18080, "chaos": 18082, "registry": 18085}
+PORTS = {"fast": 18080, "chaos": 18082, "registry": 18085, "registry_tls": 18086, "registry_wan": 18087}
 IPERF_PORT = 18099
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

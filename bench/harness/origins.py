@@ -3,11 +3,16 @@ import http.client
 import json
 import shutil
 import subprocess
+import sys
 import time
 
 from layout import BENCH, DATA, LG, PORTS, WORK, Machine, expand, port_values
 from peer import wait_port
 from procs import Proc
+
+
+# From a question to its answer, at a site far from its registry.
+WAN_MS = 40
 
 
 class Origins:
@@ -50,6 +55,22 @@ class Origins:
         if not filled:
             subprocess.run(["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", f"oci:{DATA}/image:1",
                             f"docker://{address}/bench/img:1"], check=True)
+
+    def start_registry_tls(self) -> None:
+        """The same content with TLS, for those who are measured without a proxy."""
+        self.start_registry()
+        self._also("registry_tls", ["docker-registry", "serve", str(self.run / "registry-tls.yml")])
+
+    def start_registry_wan(self) -> None:
+        """The registry, `WAN_MS` away."""
+        self.start_registry()
+        addresses = [f"127.0.0.1:{PORTS[name]}" for name in ("registry_wan", "registry")]
+        self._also("registry_wan", [sys.executable, str(BENCH / "harness/delay.py"), *addresses, str(WAN_MS)])
+
+    def _also(self, name: str, argv: list[str]) -> None:
+        if name not in self.procs:
+            self.procs[name] = Proc(argv, self.run / f"{name}.out", self.machine.client_cpus)
+            wait_port(f"127.0.0.1:{PORTS[name]}", self.procs[name])
 
     def stop(self) -> None:
         for proc in self.procs.values():

@@ -33,12 +33,15 @@ def names() -> list[str]:
 
 
 class Peer:
-    def __init__(self, name: str, machine: Machine, **values):
-        """`values` replace those of `[values]` in peer.toml."""
+    def __init__(self, name: str, machine: Machine, form: str | None = None, **values):
+        """`values` replace those of `[values]` in peer.toml; so do, with its other keys, those of the table `[forms.FORM]`."""
         self.name, self.machine = name, machine
         self.dir = BENCH / "peers" / name
         self.t = tomllib.loads((self.dir / "peer.toml").read_text())
-        self.values_ = {**self.t.get("values", {}), **values}
+        own = self.t.get("values", {})
+        if form:
+            self.t |= self.t["forms"][form]
+        self.values_ = {**own, **self.t.get("values", {}), **values}
         self.port = self.t["port"]
         self.run, self.cache = WORK / name / "run", WORK / name / "cache"
         self.reference = self.t.get("reference", False)
@@ -49,7 +52,7 @@ class Peer:
         """Why it takes no part in a scenario."""
         if "only" in self.t and scenario not in self.t["only"]:
             return "not for this peer"
-        if scenario == "S11" and "image" not in self.t:
+        if scenario.startswith("S11") and "image" not in self.t:
             return "no container client is pointed at it"
         return self.t.get("skip", {}).get(scenario)
 
@@ -95,7 +98,7 @@ class Peer:
     def _ready(self) -> None:
         """Some listen before they serve."""
         from load import lg  # needs this module, too
-        origin = "registry" if "S10" in self.t.get("only", []) else "fast"
+        origin = self.t.get("ready", "fast")
         path = "/v2/" if origin == "registry" else f"/u/ready{time.time_ns()}/pool/tiny/f00000_1.0_amd64.deb"
         end = time.monotonic() + 30
         while time.monotonic() < end:

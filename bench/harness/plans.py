@@ -60,7 +60,7 @@ PLANS = {
         Job(["S4", "S6", "S7c"], ["direct", "kato", "nginx-slice", "squid-rock", "varnish"], 3),
         Job(["S8"], ["kato", "nginx", "varnish", "acng", "ats", "squid"], 2),
         Job(["S10"], ["direct", "kato", "nginx", "varnish-malloc", "registry"], 3),
-        Job(["S11"], ["direct", "kato", "registry"], 3),
+        Job(["S11", "S11t", "S11w"], ["direct", "kato", "registry"], 3),
     ],
 }
 

@@ -16,7 +16,7 @@ def smoke(machine: Machine, names: list[str]) -> int:
             peer = Peer(name, machine)
             print(f"{name:15} {peer.version()[:50]:50} ", end="", flush=True)
             try:
-                if "S10" in peer.t.get("only", []):
+                if peer.t.get("ready") == "registry":
                     origins.start_registry()
                 peer.start()
                 print(tell(peer, origins))
@@ -32,7 +32,7 @@ def smoke(machine: Machine, names: list[str]) -> int:
 
 
 def tell(peer: Peer, origins: Origins) -> str:
-    if "S10" in peer.t.get("only", []):
+    if peer.t.get("ready") == "registry":
         return "starts"
     ctx, words = Ctx(peer, origins, 1), []
     for cls in ("s1k", "m10"):

@@ -122,6 +122,7 @@ fn response(body: &[u8]) -> StoredResponse {
             selecting: Selecting::default(),
             known_digest: false,
             invalidated: false,
+            found_at: None,
         },
         content: ContentRef {
             digest: Digest::of(body),

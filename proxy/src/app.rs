@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use kato_shared::{chain::Chain, clock::Clock};
+use kato_shared::{chain::Chain, clock::Clock, telemetry::FilterError};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -12,13 +12,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{
-        Admin, Reach,
-        access::{TokenError, read_token},
-    },
+    admin::{Admin, Reach, access::TokenError},
+    inputs::Inputs,
     listener::{Bounds, Door, Peer, Serving, bind_unix},
     metrics::Metrics,
-    origin::{Origin, OriginError},
+    origin::OriginError,
     pipeline::{Current, Pipeline},
     reload::Reloader,
     settings::{InvalidSettings, Listen, Settings},
@@ -40,6 +38,9 @@ pub enum StartError {
     /// The settings contradict themselves.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
+    /// What is to be logged cannot be understood.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// An address cannot be listened on.
     #[error(
         "the {listener} address {address} cannot be listened on\nhint: stop what uses it, or choose another with --{flag}"
@@ -158,30 +159,21 @@ impl App {
     /// # Errors
     /// [`StartError`]; nothing was changed then.
     pub async fn build(settings: Settings, clock: Clock) -> Result<Self, StartError> {
-        settings.validate()?;
-        // Addresses first: a second process with the same settings should hear of the port, and touch nothing.
+        let metrics = Metrics::new(&settings);
+        let (given, at, counted) = (settings.clone(), clock.clone(), metrics.clone());
+        let Inputs { origin, pair } = blocking(move || Inputs::read(&given, at, counted)).await?;
+        // Addresses before the store: a second process with the same settings should hear of the port, and touch nothing.
         let data = bind("data", "listen", settings.listen.data).await?;
         let tls = match settings.listen.tls {
             Some(address) => Some(bind("TLS", "listen-tls", address).await?),
             None => None,
         };
         let admin = AdminDoors::bind(&settings.listen).await?;
-        if let Some(path) = settings.admin.token_file.clone() {
-            match spawn_blocking(move || read_token(&path)).await {
-                Ok(read) => drop(read?),
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            }
-        }
-        let metrics = Metrics::new(&settings);
-        let origin = Origin::new(&settings, clock.clone(), metrics.clone())?;
         let (cache, at) = (settings.cache.clone(), clock.clone());
         let store = blocking(move || Store::open(&cache, at)).await?;
         let (folder, hosts, at) = (settings.ca_dir(), settings.intercepted_hosts(), clock.clone());
         let authority = blocking(move || Authority::ready(&folder, &hosts, &at)).await?;
-        let certificates = match settings.tls.pair() {
-            Some(files) => Some(Certificates::new(blocking(move || files.load()).await?)),
-            None => None,
-        };
+        let certificates = pair.map(Certificates::new);
         let data_address = local(&data, settings.listen.data);
         let admin_address = local(&admin.network, settings.listen.admin);
         let tls_address = tls.as_ref().and_then(|listener| listener.local_addr().ok());

@@ -7,7 +7,7 @@
 //! Deliberately absent: reading flags and environment (the command line does, see [`crate::cli`]).
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -278,6 +278,18 @@ pub enum InvalidSettings {
         "listen.public_url is `{0}`\nhint: expected http:// or https://, a host, and nothing behind it: this server has to be at the root of a host"
     )]
     PublicUrl(String),
+    /// Two listeners cannot have one address.
+    #[error(
+        "listen.{} and listen.{} both are at {address}\nhint: give each a port of its own",
+        keys.0,
+        keys.1
+    )]
+    SharedAddress {
+        /// The two keys.
+        keys: (&'static str, &'static str),
+        /// The address of the second.
+        address: SocketAddr,
+    },
     /// A listener with TLS needs a certificate.
     #[error(
         "listen.tls is set, and [tls] names no certificate\nhint: set certificate and key in the section [tls], or leave listen.tls out"
@@ -397,6 +409,7 @@ impl Settings {
                 });
             }
         }
+        self.listen.validate()?;
         self.tls.validate(&self.listen)?;
         self.registry.validate(&self.upstreams)?;
         for (key, limit) in [

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use aws_lc_rs::digest::{Context, SHA256, SHA512};
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
 use serde::{Deserialize, Serialize};
 
 /// A SHA-256 digest. Displays as `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor digests).
@@ -106,26 +106,6 @@ fn nibble(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
-/// SHA-512 of all that `content` has: for promises that others make by it. Our own digests are [`Digest`].
-///
-/// # Errors
-/// When `content` cannot be read to its end.
-pub fn sha512(mut content: impl Read) -> io::Result<[u8; 64]> {
-    let mut hashing = Context::new(&SHA512);
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hashing.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let mut bytes = [0_u8; 64];
-    bytes.copy_from_slice(hashing.finish().as_ref());
-    Ok(bytes)
-}
-
 /// Computes a [`Digest`] piece by piece.
 #[derive(Clone)]
 pub struct Hasher(Context);
@@ -155,6 +135,53 @@ impl Default for Hasher {
     }
 }
 
+/// Computes digests by other functions than ours, for promises that others make by them. Our own digests are [`Digest`].
+pub struct OtherHasher(Context);
+
+impl OtherHasher {
+    /// SHA-512.
+    pub fn sha512() -> Self {
+        Self(Context::new(&SHA512))
+    }
+
+    /// SHA-1, which finds damage and no malice.
+    pub fn sha1() -> Self {
+        Self(Context::new(&SHA1_FOR_LEGACY_USE_ONLY))
+    }
+
+    /// Takes in the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Takes in all that `content` has.
+    ///
+    /// # Errors
+    /// When `content` cannot be read to its end.
+    pub fn read(&mut self, mut content: impl Read) -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match content.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The digest of everything taken in, as long as the function makes them.
+    pub fn finish(self) -> Vec<u8> {
+        self.0.finish().as_ref().to_vec()
+    }
+}
+
+impl fmt::Debug for OtherHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OtherHasher({:?})", self.0.algorithm())
+    }
+}
+
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hasher(sha256)")
@@ -168,10 +195,14 @@ mod tests {
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn sha512_of_a_known_text_is_the_published_one() {
-        let digest = sha512(&b"abc"[..]).unwrap();
-        assert_eq!(digest[..4], [0xdd, 0xaf, 0x35, 0xa1]);
-        assert_eq!(digest[60..], [0xa5, 0x4c, 0xa4, 0x9f]);
+    fn other_functions_give_what_was_published() {
+        let mut sha512 = OtherHasher::sha512();
+        sha512.read(&b"abc"[..]).unwrap();
+        assert_eq!(sha512.finish()[..4], [0xdd, 0xaf, 0x35, 0xa1]);
+        let mut sha1 = OtherHasher::sha1();
+        sha1.update(b"a");
+        sha1.read(&b"bc"[..]).unwrap();
+        assert_eq!(sha1.finish()[16..], [0x9c, 0xd0, 0xd8, 0x9d]);
     }
 
     #[test]

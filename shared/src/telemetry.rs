@@ -37,15 +37,27 @@ pub struct FilterError {
     source: tracing_subscriber::filter::ParseError,
 }
 
+/// Whether `filter` can be understood.
+///
+/// # Errors
+/// [`FilterError`] when it is not in the directive syntax of `tracing`.
+pub fn check(filter: &str) -> Result<(), FilterError> {
+    parse(filter).map(drop)
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
+    EnvFilter::try_new(filter).map_err(|source| FilterError {
+        filter: filter.to_owned(),
+        source,
+    })
+}
+
 /// Starts logging to stderr. A second call in one process changes nothing (tests start several programs in one).
 ///
 /// # Errors
 /// [`FilterError`] when `filter` is not in the directive syntax of `tracing`.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
-    let parsed = EnvFilter::try_new(filter).map_err(|source| FilterError {
-        filter: filter.to_owned(),
-        source,
-    })?;
+    let parsed = parse(filter)?;
     // Colours are for a terminal: a file or a journal shall not hold escape sequences.
     let builder = fmt()
         .with_env_filter(parsed)

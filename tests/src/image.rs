@@ -76,6 +76,14 @@ impl Image {
     /// # Errors
     /// When skopeo fails; its own words are in the message.
     pub fn push(&self, reference: &str) -> Result<()> {
+        self.push_as(reference, &[])
+    }
+
+    /// Pushes it with more arguments of `skopeo copy`: credentials.
+    ///
+    /// # Errors
+    /// As [`Image::push`].
+    pub fn push_as(&self, reference: &str, more: &[&str]) -> Result<()> {
         let to = format!("docker://{reference}");
         let argv = [
             "skopeo",
@@ -86,7 +94,7 @@ impl Image {
             "--preserve-digests",
         ];
         let from = self.layout();
-        command::ok(&[&argv[..], &["--dest-tls-verify=false", &from, &to]].concat()).map(drop)
+        command::ok(&[&argv[..], more, &["--dest-tls-verify=false", &from, &to]].concat()).map(drop)
     }
 
     fn manifest(&mut self, architecture: &str, text: &str) -> Result<Value> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
 //! | [`cutter`] | a relay that breaks the n-th request, in a way that is asked for |
+//! | [`authority`] | certificates for servers, by an authority of the test's own |
 //! | [`command`] | child processes with a deadline and their whole output |
 //! | [`binaries`] | the programs that this workspace builds |
 //! | [`faulty`] | a file system with I/O errors, by FUSE |
@@ -23,6 +24,7 @@
 //!
 //! Deliberately absent: mocks of our own programs. What is tested here are the real binaries.
 
+pub mod authority;
 pub mod binaries;
 pub mod client;
 pub mod command;

@@ -17,7 +17,7 @@ use kato_shared::{clock::Clock, durable};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{command, lab::Background, wait};
+use crate::{authority::Pair, command, lab::Background, wait};
 
 /// Long beside a start on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -61,6 +61,41 @@ impl Registry {
     /// # Errors
     /// When it does not listen soon, or is not installed; its log is in the message.
     pub fn start(folder: &Path, tokens: Option<&Tokens>) -> Result<Self> {
+        let mut auth = String::new();
+        if let Some(tokens) = tokens {
+            let (realm, certificate) = (&tokens.realm, tokens.certificate.display());
+            auth.push_str("auth:\n  token:\n");
+            for (key, value) in [
+                ("realm", realm.clone()),
+                ("service", SERVICE.to_owned()),
+                ("issuer", ISSUER.to_owned()),
+                ("rootcertbundle", certificate.to_string()),
+            ] {
+                writeln!(auth, "    {key}: {value}")?;
+            }
+        }
+        Self::start_with(folder, None, &auth)
+    }
+
+    /// Starts one that wants name and password themselves, those of a file as `htpasswd -B` writes it, maybe behind TLS.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub fn start_for_users(folder: &Path, tls: Option<&Pair>, users: &Path) -> Result<Self> {
+        let users = users.display();
+        let auth = format!("auth:\n  htpasswd:\n    realm: lab\n    path: {users}\n");
+        Self::start_with(folder, tls, &auth)
+    }
+
+    /// Starts one behind TLS, open to everybody.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub fn start_with_tls(folder: &Path, tls: &Pair) -> Result<Self> {
+        Self::start_with(folder, Some(tls), "")
+    }
+
+    fn start_with(folder: &Path, tls: Option<&Pair>, auth: &str) -> Result<Self> {
         let storage = folder.join("storage");
         std::fs::create_dir_all(&storage)?;
         let mut settings = format!(
@@ -68,18 +103,11 @@ impl Registry {
              storage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n  secret: lab\n",
             storage.display()
         );
-        if let Some(tokens) = tokens {
-            let (realm, certificate) = (&tokens.realm, tokens.certificate.display());
-            settings.push_str("auth:\n  token:\n");
-            for (key, value) in [
-                ("realm", realm.clone()),
-                ("service", SERVICE.to_owned()),
-                ("issuer", ISSUER.to_owned()),
-                ("rootcertbundle", certificate.to_string()),
-            ] {
-                writeln!(settings, "    {key}: {value}")?;
-            }
+        if let Some(Pair { certificate, key }) = tls {
+            let (certificate, key) = (certificate.display(), key.display());
+            writeln!(settings, "  tls:\n    certificate: {certificate}\n    key: {key}")?;
         }
+        settings.push_str(auth);
         let file = folder.join("registry.yml");
         durable::write(&file, settings.as_bytes(), 0o600)?;
         let mut registry = command::new("docker-registry");
@@ -113,7 +141,10 @@ impl Registry {
 fn listening(log: &str) -> Option<SocketAddr> {
     log.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find_map(|line| line["msg"].as_str()?.strip_prefix("listening on ")?.parse().ok())
+        .find_map(|line| {
+            let address = line["msg"].as_str()?.strip_prefix("listening on ")?;
+            address.trim_end_matches(", tls").parse().ok()
+        })
 }
 
 /// Who signs tokens that a registry believes.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     document::{self, DocumentError},
     failpoint,
+    patch::act::{PatchAct, Purpose},
     paths::NodePaths,
     run::event::ErrorReport,
 };
@@ -54,6 +55,12 @@ pub struct Attempt {
     /// There once the upgrade was given up: from then on every run leads back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<Rollback>,
+    /// What is done with a patch, when it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<PatchAct>,
+    /// An upgrade that was downloaded and not begun when this began; it takes its place again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_aside: Option<Box<Self>>,
 }
 
 /// A release to install, as it was verified.
@@ -80,11 +87,14 @@ impl Attempt {
     /// A new upgrade.
     pub fn new(from: Option<Version>, release: Release, release_digest: Digest, now: Timestamp) -> Self {
         let source = from.as_ref().map_or_else(|| "none".into(), Version::to_string);
+        let patch = release.patch.as_ref().map(PatchAct::install);
+        let of_patch = patch.as_ref().map(|act| format!("-{}", act.name));
         Self {
             schema: SCHEMA,
             id: format!(
-                "{source}-to-{}-{}",
+                "{source}-to-{}{}-{}",
                 release.version,
+                of_patch.unwrap_or_default(),
                 now.strftime("%Y%m%dT%H%M%S%3f")
             ),
             from,
@@ -97,6 +107,8 @@ impl Attempt {
             failures: BTreeMap::new(),
             then: Vec::new(),
             rollback: None,
+            patch,
+            put_aside: None,
         }
     }
 
@@ -109,12 +121,46 @@ impl Attempt {
 
     /// The upgrade that follows when this one is recorded. It has begun: the way is one.
     pub fn next(&self, now: Timestamp) -> Option<Self> {
-        let (first, rest) = self.then.split_first()?;
+        let Some((first, rest)) = self.then.split_first() else {
+            return self.put_aside.as_deref().cloned();
+        };
         let from = Some(self.release.version.clone());
         let mut next = Self::new(from, first.release.clone(), first.digest, now).then(rest);
         next.begun = true;
         next.staged = self.staged;
+        next.put_aside.clone_from(&self.put_aside);
+        if let (Some(next), Some(own)) = (&mut next.patch, &self.patch) {
+            next.no_restart = own.no_restart;
+        }
         Some(next)
+    }
+
+    /// Whether it ends with a patch, and so at the release that is installed.
+    pub fn is_of_patches(&self) -> bool {
+        let last = self.then.last().map_or(&self.release, |last| &last.release);
+        last.patch.is_some()
+    }
+
+    /// Whether an operator asked for the way back that it is on.
+    pub fn is_taking_back(&self) -> bool {
+        let purpose = self.patch.as_ref().map(|act| act.purpose);
+        purpose == Some(Purpose::TakeBack)
+    }
+
+    /// The command that goes on with it.
+    pub fn command(&self) -> String {
+        match &self.patch {
+            Some(act) if self.is_of_patches() => act.command(),
+            _ => "kato node upgrade".into(),
+        }
+    }
+
+    /// Where it leads, in words for people and as a version: that of the release, with the patch behind it.
+    pub fn aim(&self) -> String {
+        match &self.patch {
+            Some(act) => format!("{}+{}", self.release.version, act.name),
+            None => self.release.version.to_string(),
+        }
     }
 
     /// The version at the end of the way.

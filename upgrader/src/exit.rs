@@ -13,8 +13,12 @@ pub enum Exit {
     Bug = 1,
     /// The command line or a settings file is wrong.
     Usage = 2,
+    /// The operator was asked and did not say yes; nothing was changed.
+    Declined = 3,
     /// A newer release is available.
     UpgradeAvailable = 10,
+    /// There are local changes, or some that were saved need a person to be applied again.
+    LocalChanges = 11,
     /// Refused before anything was changed.
     Preflight = 20,
     /// The node was upgraded but did not show that it is healthy, or a module failed; the same command resumes.
@@ -35,11 +39,13 @@ pub enum Exit {
 
 impl Exit {
     /// All codes, ascending.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Done,
         Self::Bug,
         Self::Usage,
+        Self::Declined,
         Self::UpgradeAvailable,
+        Self::LocalChanges,
         Self::Preflight,
         Self::Failed,
         Self::RolledBack,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use jiff::Timestamp;
 use kato_shared::{
     Digest,
-    release::{Check, Version},
+    release::{Check, Install, Version},
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,12 @@ pub struct Installed {
     pub time: Timestamp,
     /// Its modules on this node, by name.
     pub modules: BTreeMap<String, InstalledModule>,
+    /// Glob patterns of paths that no module touches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub safe_paths: Vec<String>,
+    /// User and group that the files belong to as they were installed; `None` in records of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<(u32, u32)>,
     /// How a node shows that it runs the release; asked again when a later upgrade is rolled back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
@@ -50,6 +56,9 @@ pub struct InstalledModule {
     /// Where it was installed; absent where its policy has no folder of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dest: Option<PathBuf>,
+    /// How it was installed; `None` in records of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<Install>,
     /// Everything that it installed, as it was in the artifact.
     pub entries: Vec<Entry>,
 }

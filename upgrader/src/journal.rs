@@ -84,6 +84,44 @@ pub enum Act {
     },
 }
 
+/// A journal that this program must not go on with.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It cannot be read, or a line of it is no record.
+    #[error(transparent)]
+    Lines(#[from] LinesError),
+    /// A newer program wrote it.
+    #[error("`{path}` record {seq} has the format {found}, this program knows formats up to {SCHEMA}")]
+    Newer {
+        /// The journal.
+        path: PathBuf,
+        /// The record's number.
+        seq: u64,
+        /// The version of its format.
+        found: u32,
+    },
+}
+
+/// Checks that this program understands every record of the journal at `path`; a missing one has none.
+///
+/// # Errors
+/// [`JournalError`].
+pub fn check(path: &Path) -> Result<(), JournalError> {
+    let (records, _) = jsonl::read::<Record>(path)?;
+    understood(path, &records)
+}
+
+fn understood(path: &Path, records: &[Record]) -> Result<(), JournalError> {
+    match records.iter().find(|record| record.schema > SCHEMA) {
+        None => Ok(()),
+        Some(record) => Err(JournalError::Newer {
+            path: path.to_owned(),
+            seq: record.seq,
+            found: record.schema,
+        }),
+    }
+}
+
 /// The journal, open for a run.
 #[derive(Debug)]
 pub struct Journal {
@@ -97,13 +135,15 @@ impl Journal {
     /// Opens the journal for `run` and cuts off what a killed run left of its last line.
     ///
     /// # Errors
-    /// [`LinesError`] when it cannot be read or is damaged.
-    pub fn open(path: &Path, run: &str, clock: Clock) -> Result<Self, LinesError> {
+    /// [`JournalError`] when it cannot be read, is damaged, or was written by a newer program.
+    pub fn open(path: &Path, run: &str, clock: Clock) -> Result<Self, JournalError> {
+        let records = jsonl::open(path)?;
+        understood(path, &records)?;
         Ok(Self {
             path: path.to_owned(),
             run: run.to_owned(),
             clock,
-            records: jsonl::open(path)?,
+            records,
         })
     }
 
@@ -170,6 +210,36 @@ mod tests {
             line.starts_with(r#"{"schema":1,"seq":1,"time":"1970-01-01T00:00:00Z","run":"r1","act":"intent","step":"backup"}"#),
             "{line}"
         );
+    }
+
+    #[test]
+    fn r34_a_journal_of_a_newer_program_is_refused_and_not_shortened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let clock = Clock::held_at(Timestamp::UNIX_EPOCH);
+        let step = Act::Intent {
+            step: "backup".into(),
+        };
+        Journal::open(&path, "r1", clock.clone())
+            .unwrap()
+            .record(step)
+            .unwrap();
+        check(&path).unwrap();
+        let known = std::fs::read_to_string(&path).unwrap();
+        for (newer, problem) in [
+            (known.replace("\"schema\":1", "\"schema\":2"), "has the format 2"),
+            (
+                known.replace("\"act\":\"intent\"", "\"act\":\"teleport\""),
+                "line 2 is damaged",
+            ),
+        ] {
+            let text = format!("{known}{newer}");
+            kato_shared::durable::write(&path, text.as_bytes(), 0o644).unwrap();
+            let error = check(&path).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+            assert!(Journal::open(&path, "r2", clock.clone()).is_err());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
     }
 
     #[test]

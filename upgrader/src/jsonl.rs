@@ -68,7 +68,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, u64), LinesErro
         }
         match serde_json::from_slice(line) {
             Ok(value) => values.push(value),
-            Err(_torn) if is_last => break,
+            // A whole JSON value that is no `T` was written by another version of the program, not torn.
+            Err(_torn) if is_last && !is_json(line) => break,
             Err(source) => {
                 return Err(LinesError::Damaged {
                     path: path.to_owned(),
@@ -80,6 +81,10 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, u64), LinesErro
         end += line.len();
     }
     Ok((values, end as u64))
+}
+
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
 }
 
 /// [`read`], and cuts off what a killed writer left behind the last whole line.
@@ -141,6 +146,14 @@ mod tests {
         let (_folder, path) = file(b"1\nx\n3\n");
         let error = read::<u32>(&path).unwrap_err().to_string();
         assert!(error.ends_with("line 2 is damaged"), "{error}");
+    }
+
+    #[test]
+    fn a_last_line_of_another_program_is_no_torn_one() {
+        let (_folder, path) = file(b"1\n2\n{\"new\":true}\n");
+        let error = open::<u32>(&path).unwrap_err().to_string();
+        assert!(error.ends_with("line 3 is damaged"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"1\n2\n{\"new\":true}\n");
     }
 
     #[test]

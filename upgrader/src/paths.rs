@@ -102,6 +102,21 @@ impl NodePaths {
         self.state_dir.join("state/quarantine.json")
     }
 
+    /// Which patches the node has.
+    pub fn patches(&self) -> PathBuf {
+        self.state_dir.join("state/patches/record.json")
+    }
+
+    /// The list of patches as it was last seen, verified.
+    pub fn patch_list(&self) -> PathBuf {
+        self.state_dir.join("state/patches/list.json")
+    }
+
+    /// What the patch `name` replaced, and its document, for the day when it is taken back.
+    pub fn patch_kept(&self, name: &str) -> PathBuf {
+        self.state_dir.join("state/patches/kept").join(name)
+    }
+
     /// The output of detached runs.
     pub fn log(&self) -> PathBuf {
         self.state_dir.join("log")
@@ -130,6 +145,16 @@ impl NodePaths {
     /// Backups, one folder each.
     pub fn backups(&self) -> PathBuf {
         self.state_dir.join("backup")
+    }
+
+    /// Archives of the installed release, from which its files can be read as they were.
+    pub fn pristine(&self) -> PathBuf {
+        self.state_dir.join("pristine")
+    }
+
+    /// Saved local changes, one folder each.
+    pub fn customizations(&self) -> PathBuf {
+        self.state_dir.join("customizations")
     }
 
     /// The `.deb` files of what is installed, a folder for each module: what the next upgrade goes back with.

@@ -18,7 +18,12 @@ use kato_shared::{
 };
 
 use crate::{
+    attempt::Attempt,
+    document,
+    exit::{Exit, Failure},
     failpoint,
+    installed::Installed,
+    journal,
     module::tree,
     paths::{self, NodePaths},
     platform::{ProcessError, process},
@@ -165,7 +170,7 @@ pub async fn install(
             found,
         });
     }
-    if let Err(source) = self_test(paths, &program).await {
+    if let Err(source) = test(paths, &program).await {
         // A program that does not work here must not be what the script brings back.
         recover::clear(paths)?;
         durable::remove(&program)?;
@@ -177,8 +182,20 @@ pub async fn install(
     Ok(program)
 }
 
-/// The new program must start, and must read the journal of this node.
-async fn self_test(paths: &NodePaths, program: &Path) -> Result<(), ProcessError> {
+/// What a new program is asked before it is trusted with this node: whether it understands the journal, and the upgrade and
+/// the installed release that lie beside it.
+///
+/// # Errors
+/// [`Failure`] with what it does not understand.
+pub fn self_test(journal: &Path) -> Result<Exit, Failure> {
+    journal::check(journal)?;
+    document::read::<Attempt>(&journal.with_file_name("upgrade.json"), "the upgrade in progress")?;
+    document::read::<Installed>(&journal.with_file_name("installed.json"), "the installed release")?;
+    Ok(Exit::Done)
+}
+
+/// The new program must start, and must understand what is on this node.
+async fn test(paths: &NodePaths, program: &Path) -> Result<(), ProcessError> {
     let program = program.display().to_string();
     process::run(&[program.clone(), "--version".into()], None, SELF_TEST_LIMIT).await?;
     let journal = paths.journal().display().to_string();

@@ -6,7 +6,7 @@ mod platform;
 
 use std::path::{Path, PathBuf};
 
-use kato_shared::settings::{HumanDuration, SettingsError};
+use kato_shared::settings::{ByteSize, HumanDuration, SettingsError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -28,6 +28,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// How an upgrade goes about it.
     pub upgrade: UpgradeSettings,
+    /// What becomes of local changes.
+    pub customizations: CustomizationsSettings,
     /// The container runtime that images are pulled into.
     pub images: ImageSettings,
     /// Who is told what happens.
@@ -103,6 +105,10 @@ pub struct CacheSettings {
     pub dir: PathBuf,
     /// The cache's program.
     pub program: PathBuf,
+    /// The proxy that the cache itself goes out through; the one of the environment when absent.
+    pub parent: Option<Url>,
+    /// The file with `user:password` for that proxy.
+    pub parent_credentials_file: Option<PathBuf>,
 }
 
 impl Default for CacheSettings {
@@ -114,6 +120,8 @@ impl Default for CacheSettings {
             admin_port: 3181,
             dir: "/var/cache/kato-proxy".into(),
             program: "kato-proxy".into(),
+            parent: None,
+            parent_credentials_file: None,
         }
     }
 }
@@ -136,6 +144,8 @@ pub struct UpgradeSettings {
     pub on_failure: OnFailure,
     /// After how many runs in which the same module failed the upgrade is given up as well.
     pub module_attempts: u32,
+    /// Hosts beside that of the releases which must be reachable before anything is downloaded.
+    pub hosts: Vec<Url>,
 }
 
 /// What becomes of a node whose upgrade failed for good.
@@ -172,6 +182,29 @@ impl Default for UpgradeSettings {
             backup_max_age: None,
             on_failure: OnFailure::RollBack,
             module_attempts: 3,
+            hosts: Vec::new(),
+        }
+    }
+}
+
+/// `[customizations]`: what becomes of local changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CustomizationsSettings {
+    /// Whether an upgrade saves the local changes that it takes away, so that `reapply` can put them back.
+    pub save: bool,
+    /// How many archives of saved local changes are kept.
+    pub keep: u32,
+    /// How much may be kept of the installed release's archives; what changed files were is read from there.
+    pub pristine: ByteSize,
+}
+
+impl Default for CustomizationsSettings {
+    fn default() -> Self {
+        Self {
+            save: true,
+            keep: 5,
+            pristine: ByteSize::new(512 << 20),
         }
     }
 }

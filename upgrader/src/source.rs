@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use kato_shared::{
     Digest,
-    release::{Graph, Release, Version, layout},
+    release::{Graph, PatchList, Release, Version, layout},
     trust::TrustedRepository,
 };
+use url::Url;
 
 use crate::{
     exit::{Exit, Failure},
@@ -33,6 +34,17 @@ pub trait Source: Send + Sync {
 
     /// A release document and its digest.
     async fn release(&self, version: &Version) -> Result<(Release, Digest), Failure>;
+
+    /// All patches.
+    async fn patches(&self) -> Result<PatchList, Failure>;
+
+    /// The document of the patch `id` and its digest.
+    async fn patch(&self, id: u32) -> Result<(Release, Digest), Failure>;
+
+    /// Whether the host of `url` can be reached by the way that files come.
+    async fn reach(&self, _url: &Url) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Puts a file into `staging` under its digest, verified; `progress` is told bytes and size.
     async fn fetch(
@@ -70,6 +82,23 @@ impl Source for TrustedSource {
             .target(&layout::release(version))
             .map_err(trust_failure)?;
         Ok((release, file.digest))
+    }
+
+    async fn patches(&self) -> Result<PatchList, Failure> {
+        self.repository.patches().await.map_err(trust_failure)
+    }
+
+    async fn patch(&self, id: u32) -> Result<(Release, Digest), Failure> {
+        let document = self.repository.patch(id).await.map_err(trust_failure)?;
+        let file = self
+            .repository
+            .target(&layout::patch(id))
+            .map_err(trust_failure)?;
+        Ok((document, file.digest))
+    }
+
+    async fn reach(&self, url: &Url) -> Result<(), Failure> {
+        Ok(self.fetcher.reach(url).await?)
     }
 
     async fn fetch(

@@ -1,13 +1,24 @@
-//! Free space, per mount: what an upgrade needs where, against what there is.
+//! Free space, per mount: what an upgrade needs where, against what there is; then held, so that nobody takes it meanwhile.
+//!
+//! Flow: needs of the plan → [`judge`] against each mount → [`hold`] for downloads, in the files themselves, and
+//! [`reserve`] for everything that comes later, given back step by step. [`users`] says who else is on a mount.
+
+pub mod reserve;
+pub mod users;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use kato_shared::settings::byte_size::human;
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
 use serde::Serialize;
 
 /// Bytes that are needed somewhere.
@@ -53,7 +64,7 @@ pub struct Mount {
 ///
 /// # Errors
 /// When not even the root can be read.
-pub fn mount_of(path: &Path) -> std::io::Result<Mount> {
+pub fn mount_of(path: &Path) -> io::Result<Mount> {
     let mut existing = path;
     let metadata = loop {
         match (fs::metadata(existing), existing.parent()) {
@@ -78,6 +89,30 @@ pub fn mount_of(path: &Path) -> std::io::Result<Mount> {
         point,
         free: space.f_bavail.saturating_mul(space.f_frsize),
     })
+}
+
+/// Holds the blocks of the first `size` bytes of `file`, whose length stays; whether the file system can do so.
+///
+/// # Errors
+/// When there is no room (`ENOSPC`, `EDQUOT`), or the disk fails.
+pub fn hold(file: &File, size: u64) -> io::Result<bool> {
+    if size == 0 {
+        return Ok(true);
+    }
+    loop {
+        match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The bytes of `path` that take room on the disk, held ones included; 0 when it is not there.
+pub fn taken_by(path: &Path) -> u64 {
+    // `st_blocks` counts in units of 512 bytes whatever the file system's own are (inode(7)).
+    fs::metadata(path).map_or(0, |metadata| metadata.blocks().saturating_mul(512))
 }
 
 /// Adds the needs up per mount and compares them with what is free; the first mount that is short is the error.

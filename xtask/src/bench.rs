@@ -2,14 +2,7 @@
 //!
 //! Deliberately absent: what is measured, and how. That is the harness's; this brings it a machine that has everything.
 
-use std::{fs, path::Path};
-
-use anyhow::{Context, Result, ensure};
-
-use crate::{Stop, packages, process::Tool, progress::Progress, workspace};
-
-/// What keeps services from starting while their packages are installed (invoke-rc.d asks it).
-const POLICY: &str = "/usr/sbin/policy-rc.d";
+use crate::{Stop, packages, process::Tool, progress::Progress};
 
 /// Builds and runs.
 ///
@@ -29,7 +22,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Stop> {
         .any(|arg| matches!(arg.as_str(), "report" | "--help" | "-h"));
     if !reads && !simulates {
         progress.aside("Debian packages of bench/packages.txt");
-        quietly(|| packages::ensure("bench/packages.txt"))?;
+        packages::ensure("bench/packages.txt")?;
         progress.aside("building kato-proxy and the load generator");
         Tool::cargo()
             .args(["build", "--release", "--package", "kato-proxy", "--package", "lg"])
@@ -44,28 +37,4 @@ pub(crate) fn run(args: &[String]) -> Result<(), Stop> {
         return Ok(());
     }
     Err(anyhow::anyhow!("the harness ended with {status}").into())
-}
-
-/// Runs `install` while nothing may start. A policy that is there already is somebody's, and stays as it is.
-fn quietly(install: impl FnOnce() -> Result<(), Stop>) -> Result<(), Stop> {
-    let ours = packages::is_root()? && !Path::new(POLICY).exists();
-    if ours {
-        place_policy()?;
-    }
-    let installed = install();
-    if ours {
-        fs::remove_file(POLICY)
-            .with_context(|| format!("cannot remove `{POLICY}`; remove it, or no service starts"))?;
-    }
-    installed
-}
-
-fn place_policy() -> Result<()> {
-    let script = workspace().join("bench/policy-rc.d");
-    let status = Tool::new("install")
-        .args(["-m", "755"])
-        .args([script.as_path(), Path::new(POLICY)])
-        .status()?;
-    ensure!(status.success(), "cannot write `{POLICY}`");
-    Ok(())
 }

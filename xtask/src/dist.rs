@@ -14,6 +14,8 @@ use crate::{Stop, process::Tool, progress::Progress, workspace};
 
 /// The programs, by package.
 const PROGRAMS: [(&str, &str); 2] = [("kato-upgrader", "kato"), ("kato-proxy", "kato-proxy")];
+/// What a program may be large, in bytes, without symbols: `kato` is copied to every node before it does anything there.
+const LIMITS: [(&str, u64); 1] = [("kato", 15_000_000)];
 /// What lies beside them.
 const COMPANIONS: [&str; 6] = [
     "config",
@@ -29,6 +31,10 @@ pub(crate) fn run() -> Result<(), Stop> {
     let mut progress = Progress::start("dist");
     progress.heading("building the release programs");
     let folder = programs()?;
+    for (program, size) in sizes(&folder)? {
+        progress.note(format!("{program}: {size} bytes"));
+        within_limit(program, size)?;
+    }
     progress.heading("packing");
     let archive = pack(&folder)?;
     let size = fs::metadata(&archive)
@@ -68,6 +74,27 @@ pub(crate) fn programs() -> Result<PathBuf> {
             .context("`strip` is part of Debian's package `binutils`, which every linker needs")?;
     }
     Ok(folder)
+}
+
+/// The programs in `bin/` of `folder` with their sizes in bytes.
+fn sizes(folder: &Path) -> Result<Vec<(&'static str, u64)>> {
+    let size = |(_, program): (&str, &'static str)| {
+        let path = folder.join("bin").join(program);
+        let metadata = fs::metadata(&path).with_context(|| format!("cannot look at `{}`", path.display()))?;
+        Ok((program, metadata.len()))
+    };
+    PROGRAMS.into_iter().map(size).collect()
+}
+
+fn within_limit(program: &str, size: u64) -> Result<()> {
+    let limit = LIMITS.into_iter().find(|(name, _)| *name == program);
+    if let Some((_, limit)) = limit {
+        ensure!(
+            size < limit,
+            "`{program}` has {size} bytes without symbols, expected less than {limit}: look for new dependencies and features with `cargo tree -e features`"
+        );
+    }
+    Ok(())
 }
 
 /// The companions, `SHA256SUMS`, and the archive.
@@ -124,4 +151,20 @@ fn pack(folder: &Path) -> Result<PathBuf> {
 )]
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_has_grown_too_large_is_refused_with_both_numbers() {
+        within_limit("kato", 14_999_999).unwrap();
+        within_limit("kato-proxy", 40_000_000).unwrap();
+        let said = within_limit("kato", 15_000_000).unwrap_err().to_string();
+        assert!(
+            said.contains("15000000 bytes") && said.contains("less than 15000000"),
+            "{said}"
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! The Debian packages of a list such as `tests/packages.txt`: installed by root, named to everybody else.
 
-use std::{collections::BTreeSet, env, fs, thread, time::Duration};
+use std::{collections::BTreeSet, env, fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -9,6 +9,8 @@ use crate::{Stop, process::Tool, workspace};
 /// Mirrors hiccup: that many tries of one apt command, with [`PAUSE`] between them.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(5);
+/// What keeps services from starting while their packages are installed (invoke-rc.d asks it).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing of the packages in `list`, a file of the workspace.
 ///
@@ -34,7 +36,32 @@ pub(crate) fn ensure(list: &str) -> Result<(), Stop> {
     apt(&["update"])?;
     let mut install = vec!["install", "-y", "--no-install-recommends"];
     install.extend(missing.iter().map(String::as_str));
-    apt(&install)?;
+    quietly(|| apt(&install))?;
+    Ok(())
+}
+
+/// Runs `install` while nothing may start: only the programs are wanted. A policy that is there already is somebody's, and stays as
+/// it is.
+fn quietly(install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let ours = !Path::new(POLICY).exists();
+    if ours {
+        place_policy()?;
+    }
+    let installed = install();
+    if ours {
+        fs::remove_file(POLICY)
+            .with_context(|| format!("cannot remove `{POLICY}`; remove it, or no service starts"))?;
+    }
+    installed
+}
+
+fn place_policy() -> Result<()> {
+    let script = workspace().join("xtask/policy-rc.d");
+    let status = Tool::new("install")
+        .args(["-m", "755"])
+        .args([script.as_path(), Path::new(POLICY)])
+        .status()?;
+    ensure!(status.success(), "cannot write `{POLICY}`");
     Ok(())
 }
 

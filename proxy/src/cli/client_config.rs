@@ -8,7 +8,7 @@ use crate::{
     exit,
     settings::Settings,
     setup::{Client, Site},
-    view::ServerBase,
+    view::{ServerBase, is_plain_host},
 };
 
 #[derive(Debug, Args)]
@@ -28,6 +28,14 @@ pub(super) fn client_config(args: &ClientConfigArgs) -> u8 {
         Ok(settings) => settings,
         Err(message) => return fail(exit::USAGE, &message),
     };
+    if let Some(url) = &args.server
+        && !url.host_str().is_some_and(is_plain_host)
+    {
+        return fail(
+            exit::USAGE,
+            "--server is no URL with a name or an address\nhint: write it as http://HOST:3180/",
+        );
+    }
     let base = match args.server.as_ref().or(settings.listen.public_url.as_ref()) {
         Some(url) => ServerBase::configured(url),
         None => by_address(&settings),
@@ -35,6 +43,7 @@ pub(super) fn client_config(args: &ClientConfigArgs) -> u8 {
     let site = Site {
         settings: &settings,
         base: &base,
+        client: None,
     };
     match args.client.text(site) {
         Some(text) => {

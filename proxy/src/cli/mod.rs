@@ -24,7 +24,9 @@ use kato_shared::{chain::Chain, clock::Clock, telemetry::LogFormat};
 use admin::{AdminArgs, ListArgs, SelectArgs, ShowArgs};
 
 use crate::{
-    exit,
+    StartError, exit,
+    inputs::Inputs,
+    metrics::Metrics,
     settings::{DEFAULT_PATH, ProxyEnvironment, Settings, Upstream},
     tls::authority::Record,
 };
@@ -134,9 +136,19 @@ pub fn run() -> u8 {
 
 fn check_config(args: &SettingsArgs) -> u8 {
     match args.settle() {
-        Ok(settings) => print_settings(&settings),
+        Ok(settings) => match readable(&settings) {
+            Ok(()) => print_settings(&settings),
+            Err(error) => serve::refuse(&error),
+        },
         Err(message) => fail(exit::USAGE, &message),
     }
+}
+
+/// What `serve` would refuse of the files that `settings` name.
+fn readable(settings: &Settings) -> Result<(), StartError> {
+    // Certificates are judged by the provider of TLS.
+    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Inputs::read(settings, Clock::system(), Metrics::new(settings)).map(drop)
 }
 
 impl SettingsArgs {
@@ -270,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_hint_comes_after_every_cause() {
-        let error = crate::StartError::Listen {
+        let error = StartError::Listen {
             listener: "data",
             flag: "listen",
             address: SocketAddr::from(([127, 0, 0, 1], 80)),

@@ -59,23 +59,29 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Tells why there is nothing to serve.
+pub(super) fn refuse(error: &StartError) -> u8 {
+    let code = match error {
+        StartError::Settings(_)
+        | StartError::Filter(_)
+        | StartError::Certificate(_)
+        | StartError::Authority(AuthorityError::Uncovered { .. }) => exit::USAGE,
+        StartError::Listen { .. }
+        | StartError::Socket { .. }
+        | StartError::Token(_)
+        | StartError::Store(_)
+        | StartError::Origin(_)
+        | StartError::Authority(_)
+        | StartError::Tls(_) => exit::REFUSED,
+    };
+    fail(code, &explain(error))
+}
+
 async fn run(args: SettingsArgs, settings: Settings) -> u8 {
     let app = match App::build(settings, Clock::system()).await {
         Ok(app) => app,
         Err(error) => {
-            let code = match &error {
-                StartError::Settings(_)
-                | StartError::Certificate(_)
-                | StartError::Authority(AuthorityError::Uncovered { .. }) => exit::USAGE,
-                StartError::Listen { .. }
-                | StartError::Socket { .. }
-                | StartError::Token(_)
-                | StartError::Store(_)
-                | StartError::Origin(_)
-                | StartError::Authority(_)
-                | StartError::Tls(_) => exit::REFUSED,
-            };
-            return fail(code, &explain(&error));
+            return refuse(&error);
         }
     };
     // Whoever reads the addresses may stop us at once, and finds us ready for it.

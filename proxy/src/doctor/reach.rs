@@ -76,7 +76,7 @@ async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, chec
         return;
     };
     for upstream in &page.upstreams {
-        checks.push(object(server, &prober, upstream).await);
+        checks.extend(object(server, &prober, (upstream, now)).await);
     }
     if let Some(path) = &page.certificate {
         checks.push(certificate(server, &prober, path, &machine.trusted).await);
@@ -207,16 +207,49 @@ fn clock(ahead: i64) -> Check {
     }
 }
 
-async fn object(server: &Url, prober: &Prober, upstream: &UpstreamView) -> Check {
+/// An object of an upstream, and the upstream's clock.
+async fn object(
+    server: &Url,
+    prober: &Prober,
+    (upstream, now): (&UpstreamView, &impl Fn() -> Timestamp),
+) -> Vec<Check> {
     let subject = format!("upstream {}", upstream.name);
     let answer = match server.join(&upstream.probe) {
         Ok(url) => prober.get(&url, "*/*").await,
         Err(error) => Err(error.to_string()),
     };
     match answer {
-        Ok(answer) => judged(&subject, &answer, false),
-        Err(error) => Check::failed(subject, error, "does the server still run?"),
+        Ok(answer) => {
+            let skew = upstream_clock(&answer, now()).map(|ahead| skewed(&subject, ahead));
+            let mut checks = vec![judged(&subject, &answer, upstream.must_be_there)];
+            checks.extend(skew.flatten());
+            checks
+        }
+        Err(error) => vec![Check::failed(subject, error, "does the server still run?")],
     }
+}
+
+/// How far, in seconds, this machine's clock is ahead of the upstream's, where the answer is one of the upstream: `Date` says when it was
+/// made, and `Age` how long ago that is (RFC 9111 §4.2.3).
+fn upstream_clock(answer: &Probed, now: Timestamp) -> Option<i64> {
+    // A problem of the cache has its own date.
+    if serde_json::from_slice::<Problem>(&answer.body).is_ok_and(|problem| problem.is_own()) {
+        return None;
+    }
+    let date = single_date(&answer.headers, &header::DATE)?;
+    let age = answer.headers.get(header::AGE);
+    let age = age.and_then(|age| age.to_str().ok()?.parse::<i64>().ok());
+    Some(now.as_second() - date.as_second().saturating_add(age.unwrap_or(0)))
+}
+
+/// What is to be said about that.
+fn skewed(subject: &str, ahead: i64) -> Option<Check> {
+    let said = match ahead {
+        0.. => format!("the upstream's clock is {ahead} s behind this machine's"),
+        ..0 => format!("the upstream's clock is {} s ahead of this machine's", -ahead),
+    };
+    let hint = "signatures and certificates of the upstream are judged by this machine's clock: set it, or have the upstream's set";
+    (ahead.abs() > CLOCK_TOLERANCE_SECONDS).then(|| Check::warning(format!("{subject} clock"), said, hint))
 }
 
 /// An answer by the cache: a problem of its own is a failure, an upstream's "not found" is an answer, unless it `must_be_there`.
@@ -305,6 +338,33 @@ mod tests {
             (-301, State::Failed),
         ] {
             assert_eq!(clock(ahead).state, state, "{ahead}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_with_another_time_is_named_whatever_the_age_of_its_answer() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        for (date, age, body, expected) in [
+            ("Thu, 01 Jan 2026 12:00:00 GMT", None, "", None),
+            ("Thu, 01 Jan 2026 11:00:00 GMT", Some("3600"), "", None),
+            ("Thu, 01 Jan 2026 11:00:00 GMT", None, "", Some("behind")),
+            ("Thu, 01 Jan 2026 12:30:00 GMT", Some("60"), "", Some("ahead")),
+        ] {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(header::DATE, date.parse().unwrap());
+            if let Some(age) = age {
+                headers.insert(header::AGE, age.parse().unwrap());
+            }
+            let answer = Probed {
+                status: StatusCode::OK,
+                headers,
+                body: body.into(),
+            };
+            let check = upstream_clock(&answer, now).and_then(|ahead| skewed("upstream a", ahead));
+            assert_eq!(check.is_some(), expected.is_some(), "{date} {age:?}");
+            if let (Some(check), Some(word)) = (check, expected) {
+                assert!(check.said.contains(word), "{}", check.said);
+            }
         }
     }
 

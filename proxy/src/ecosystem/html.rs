@@ -1,13 +1,17 @@
 //! As much of HTML as index pages need: start tags with the places of their attributes' values, and character references.
+//!
+//! Pages are bytes: what is markup is ASCII in every encoding that pages of indexes have, and what is not is left alone.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range, str};
 
 /// `<name attribute="value" …>`.
 #[derive(Debug)]
 pub(crate) struct StartTag<'t> {
     /// The name as it is written.
-    pub(crate) name: &'t str,
-    attributes: Vec<(&'t str, Range<usize>)>,
+    pub(crate) name: &'t [u8],
+    /// Where the whole tag stands, its angle brackets included.
+    pub(crate) place: Range<usize>,
+    attributes: Vec<(&'t [u8], Range<usize>)>,
 }
 
 impl StartTag<'_> {
@@ -16,21 +20,21 @@ impl StartTag<'_> {
         let found = self
             .attributes
             .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+            .find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()));
         found.map(|(_, place)| place.clone())
     }
 }
 
 /// The start tags of `text` in order; comments are passed over.
-pub(crate) fn start_tags(text: &str) -> impl Iterator<Item = StartTag<'_>> {
+pub(crate) fn start_tags(text: &[u8]) -> impl Iterator<Item = StartTag<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
-            at += text.get(at..)?.find('<')?;
+            at += memchr::memchr(b'<', text.get(at..)?)?;
             let rest = &text[at..];
-            if rest.starts_with("<!--") {
-                at += rest.find("-->")? + 3;
-            } else if rest.as_bytes().get(1).is_some_and(u8::is_ascii_alphabetic) {
+            if rest.starts_with(b"<!--") {
+                at += memchr::memmem::find(rest, b"-->")? + 3;
+            } else if rest.get(1).is_some_and(u8::is_ascii_alphabetic) {
                 let (tag, end) = start_tag(text, at + 1);
                 at = end;
                 return Some(tag);
@@ -42,30 +46,32 @@ pub(crate) fn start_tags(text: &str) -> impl Iterator<Item = StartTag<'_>> {
 }
 
 /// The tag whose name begins at `start`, and where it ends.
-fn start_tag(text: &str, start: usize) -> (StartTag<'_>, usize) {
+fn start_tag(text: &[u8], start: usize) -> (StartTag<'_>, usize) {
     let scan = |from: usize, stop: &dyn Fn(u8) -> bool| {
-        let ahead = text.as_bytes()[from..].iter().position(|byte| stop(*byte));
+        let ahead = text[from..].iter().position(|byte| stop(*byte));
         ahead.map_or(text.len(), |ahead| from + ahead)
     };
     let is_space = |byte: u8| byte.is_ascii_whitespace();
     let name_end = scan(start, &|byte| is_space(byte) || b"/>".contains(&byte));
     let mut tag = StartTag {
         name: &text[start..name_end],
+        place: start - 1..name_end,
         attributes: Vec::new(),
     };
     let mut at = name_end;
     loop {
         at = scan(at, &|byte| !is_space(byte) && byte != b'/');
-        if text.as_bytes().get(at).is_none_or(|byte| *byte == b'>') {
+        if text.get(at).is_none_or(|byte| *byte == b'>') {
+            tag.place.end = (at + 1).min(text.len());
             return (tag, at);
         }
         // A name has at least one byte, so that a stray `=` does not stop the scan.
         let name = at..scan(at + 1, &|byte| is_space(byte) || b"/>=".contains(&byte));
         at = scan(name.end, &|byte| !is_space(byte));
         let mut value = at..at;
-        if text.as_bytes().get(at) == Some(&b'=') {
+        if text.get(at) == Some(&b'=') {
             at = scan(at + 1, &|byte| !is_space(byte));
-            if let Some(quote @ (b'"' | b'\'')) = text.as_bytes().get(at) {
+            if let Some(quote @ (b'"' | b'\'')) = text.get(at) {
                 value = at + 1..scan(at + 1, &|byte| byte == *quote);
                 at = (value.end + 1).min(text.len());
             } else {
@@ -73,20 +79,22 @@ fn start_tag(text: &str, start: usize) -> (StartTag<'_>, usize) {
                 at = value.end;
             }
         }
-        // Inside a character of several bytes nothing begins or ends: all stops are ASCII, but a name may start there.
-        if let Some(name) = text.get(name) {
-            tag.attributes.push((name, value));
-        }
+        tag.attributes.push((&text[name], value));
     }
 }
 
 /// No reference that is known here is longer: a page of ampersands must not be searched anew from each of them.
 const LONGEST_REFERENCE: usize = 16;
 
-/// The text of an attribute's value: character references replaced.
-pub(crate) fn unescape(value: &str) -> String {
+/// The text of an attribute's value: character references replaced. What is not UTF-8 is ISO 8859-1, in which every byte is a
+/// character.
+pub(crate) fn unescape(value: &[u8]) -> String {
+    let value = str::from_utf8(value).map_or_else(
+        |_latin| Cow::Owned(value.iter().copied().map(char::from).collect()),
+        Cow::Borrowed,
+    );
     let mut plain = String::with_capacity(value.len());
-    let mut rest = value;
+    let mut rest = &*value;
     while let Some(at) = rest.find('&') {
         plain.push_str(&rest[..at]);
         rest = &rest[at..];
@@ -150,14 +158,15 @@ mod tests {
     #[test]
     fn ampersands_without_end_are_read_once() {
         let many = "&".repeat(4 << 20);
-        assert_eq!(unescape(&many), many);
+        assert_eq!(unescape(many.as_bytes()), many);
     }
 
     #[test]
     fn attributes_are_found_however_they_are_quoted() {
         let text = "<p>x < y<a href=b c = 'd' e f=\"g>\"/><!-- <a> -->\u{e9}<B\u{e9} \u{e9}=1>";
-        let tags: Vec<_> = start_tags(text).collect();
-        let names: Vec<_> = tags.iter().map(|tag| tag.name).collect();
+        let tags: Vec<_> = start_tags(text.as_bytes()).collect();
+        let names: Vec<_> = tags.iter().map(|tag| str::from_utf8(tag.name).unwrap()).collect();
+        assert_eq!(&text[tags[1].place.clone()], "<a href=b c = 'd' e f=\"g>\"/>");
         assert_eq!(names, ["p", "a", "B\u{e9}"]);
         let value = |name| tags[1].attribute(name).map(|place| &text[place]);
         assert_eq!(value("HREF"), Some("b"));
@@ -169,13 +178,19 @@ mod tests {
 
     #[test]
     fn references_that_are_none_stay_as_they_are() {
-        assert_eq!(unescape("a&amp;b&#x2F;&#47;&nope;&;&"), "a&b//&nope;&;&");
+        assert_eq!(unescape(b"a&amp;b&#x2F;&#47;&nope;&;&"), "a&b//&nope;&;&");
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf_8_is_read_byte_by_byte() {
+        assert_eq!(unescape(b"caf\xe9&amp;"), "caf\u{e9}&");
     }
 
     proptest! {
         #[test]
-        fn any_text_is_scanned_to_its_end(text in "(<|>|=|'|\"|/|a|!--|-->| |\u{e9}|&#|;|[0-9]){0,40}") {
+        fn any_text_is_scanned_to_its_end(text in prop::collection::vec(prop::sample::select(b"<>='\"/a!- \xe9&#;0".to_vec()), 0..60)) {
             for tag in start_tags(&text) {
+                prop_assert!(text[tag.place.clone()].starts_with(b"<"));
                 if let Some(place) = tag.attribute("a") {
                     unescape(&text[place]);
                 }
@@ -184,7 +199,7 @@ mod tests {
 
         #[test]
         fn what_is_escaped_is_read_back(text in "\\PC{0,20}") {
-            prop_assert_eq!(unescape(&escape(&text)), text);
+            prop_assert_eq!(unescape(escape(&text).as_bytes()), text);
         }
     }
 }

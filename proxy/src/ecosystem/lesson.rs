@@ -6,6 +6,7 @@ use kato_shared::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::Integrity;
 use crate::settings::Upstream;
 
 /// The most lessons of one document. The largest index of a distribution names some 100,000 packages.
@@ -15,11 +16,27 @@ pub const MOST_LESSONS: usize = 1_000_000;
 /// must have a serde default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
-    /// SHA-256 of the content, without any content coding.
-    pub digest: Digest,
+    /// The digest of the content, without any content coding.
+    #[serde(rename = "digest")]
+    pub integrity: Integrity,
     /// How many bytes it has, where the document says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+}
+
+impl Known {
+    /// Content with this SHA-256.
+    pub const fn sha256(digest: Digest, size: Option<u64>) -> Self {
+        Self {
+            integrity: Integrity::Sha256(digest),
+            size,
+        }
+    }
+
+    /// The digest by which the store knows the content; `None` where another is promised.
+    pub const fn digest(&self) -> Option<Digest> {
+        self.integrity.sha256()
+    }
 }
 
 /// One URL and what is known about its content.

@@ -19,6 +19,7 @@
 mod apt;
 pub mod cargo;
 pub(crate) mod html;
+mod integrity;
 mod lesson;
 pub mod npm;
 pub mod oci;
@@ -37,10 +38,11 @@ use url::Url;
 
 use crate::settings::{Kind, Upstream};
 
+pub use integrity::{Integrity, NoIntegrity};
 pub use lesson::{Document, Known, Lesson, LessonError, Lessons, MOST_LESSONS};
 use paths::hex;
 pub use paths::known_digest;
-pub use taught::{Integrity, Taught};
+pub use taught::Taught;
 pub use unpack::{EXPANSION_LIMIT, unpack};
 
 /// The name under which the generations of a document are counted, if the document at `path`, below the base URL of
@@ -50,9 +52,10 @@ pub use unpack::{EXPANSION_LIMIT, unpack};
 pub fn teacher(upstream: &Upstream, path: &str) -> Option<String> {
     let of_its_kind = match upstream.kind {
         Kind::Packages => apt::teacher(path),
-        Kind::Pypi => path.ends_with('/').then(|| path.to_owned()),
+        Kind::Pypi => pypi::is_page(path).then(|| path.to_owned()),
+        Kind::Npm => npm::is_packument(path).then(|| path.to_owned()),
         Kind::Cargo => cargo::is_index_file(path).then(|| path.to_owned()),
-        Kind::Release | Kind::Registry | Kind::Npm | Kind::Generic => None,
+        Kind::Release | Kind::Registry | Kind::Generic => None,
     };
     of_its_kind.or_else(|| upstream.is_sidecar(path).then(|| path.to_owned()))
 }
@@ -61,9 +64,10 @@ pub fn teacher(upstream: &Upstream, path: &str) -> Option<String> {
 pub fn is_taught(upstream: &Upstream, path: &str) -> bool {
     let has_documents = match upstream.kind {
         Kind::Packages => true,
-        Kind::Pypi => !path.ends_with('/'),
+        Kind::Pypi => !pypi::is_page(path),
+        Kind::Npm => !npm::is_packument(path),
         Kind::Cargo => !cargo::is_index_file(path) && !path.ends_with("config.json"),
-        Kind::Release | Kind::Registry | Kind::Npm | Kind::Generic => false,
+        Kind::Release | Kind::Registry | Kind::Generic => false,
     };
     // What carries its digest needs no lesson.
     (has_documents || !upstream.digests.is_empty()) && known_digest(upstream.kind, path).is_none()
@@ -72,6 +76,11 @@ pub fn is_taught(upstream: &Upstream, path: &str) -> bool {
 /// Whether some path of an upstream of `kind` is taught at all.
 pub fn has_lessons(upstream: &Upstream) -> bool {
     is_taught(upstream, "")
+}
+
+/// Whether documents of `upstream` have addresses that are relative to where they stand, whatever they were asked for by.
+pub fn has_relative_addresses(upstream: &Upstream) -> bool {
+    matches!(upstream.kind, Kind::Pypi | Kind::Npm)
 }
 
 /// Whether the document at `path` is that of a group: what it names is seen in one generation with it.
@@ -98,9 +107,14 @@ pub fn by_hash(url: &Url, digest: &kato_shared::Digest) -> Url {
 pub fn lessons<'d>(document: &Document<'d>, content: Box<dyn Read + Send + 'd>) -> Lessons<'d> {
     match document.upstream.kind {
         Kind::Packages if apt::teacher(document.path).is_some() => apt::lessons(document, content),
-        Kind::Pypi if document.path.ends_with('/') => taught::lessons(document.upstream, content, |page| {
+        Kind::Pypi if pypi::is_page(document.path) => taught::lessons(document.upstream, content, |page| {
             pypi::lessons(document.url, page)
         }),
+        Kind::Npm if npm::is_packument(document.path) => {
+            taught::lessons(document.upstream, content, |read| {
+                npm::lessons(document.url, read)
+            })
+        }
         // What a crate's file teaches depends on another document, too: see `archives`.
         _ if document.upstream.is_sidecar(document.path) => sidecar::lessons(document, content),
         Kind::Packages

@@ -2,18 +2,20 @@
 //! version.
 //!
 //! [`tarballs`] says where each tarball's address stands and what the document promises for its content: `dist.integrity` is
-//! [Subresource Integrity], mostly SHA-512, and `dist.shasum` is SHA-1, which proves nothing any more and is not learned.
+//! [Subresource Integrity], of which the strongest function counts, mostly SHA-512. Versions that were published before npm 5 have
+//! `dist.shasum` alone, which is SHA-1 and finds damage, no malice.
 //!
 //! [Subresource Integrity]: https://www.w3.org/TR/SRI/
 
 use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use kato_shared::Digest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::{Integrity, Taught, span_of};
+use super::{Integrity, Taught, integrity::bytes, span_of};
 
 /// A tarball that a packument names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,12 @@ pub struct Tarball {
     pub address: String,
     /// What its content must be.
     pub integrity: Option<Integrity>,
+}
+
+/// Whether `path`, below the base URL of a registry, may be that of a packument or a version's manifest.
+pub fn is_packument(path: &str) -> bool {
+    let is_tarball = path.rsplit('.').next() == Some("tgz");
+    !path.is_empty() && !path.starts_with("-/") && !path.contains("/-/") && !is_tarball
 }
 
 /// The tarballs of a packument or of a version's manifest; none for other documents.
@@ -71,6 +79,8 @@ struct Dist<'d> {
     tarball: Option<&'d RawValue>,
     #[serde(borrow, default)]
     integrity: Option<Cow<'d, str>>,
+    #[serde(borrow, default)]
+    shasum: Option<Cow<'d, str>>,
 }
 
 fn tarball(document: &[u8], dist: &Dist<'_>) -> Option<Tarball> {
@@ -78,18 +88,31 @@ fn tarball(document: &[u8], dist: &Dist<'_>) -> Option<Tarball> {
     Some(Tarball {
         place: span_of(document, tarball),
         address: serde_json::from_str(tarball.get()).ok()?,
-        integrity: dist.integrity.as_deref().and_then(integrity),
+        integrity: dist
+            .integrity
+            .as_deref()
+            .and_then(integrity)
+            .or_else(|| dist.shasum.as_deref().and_then(bytes).map(Integrity::Sha1)),
     })
 }
 
-/// The SHA-512 of an integrity text such as `sha512-… sha1-…`. Registries that give others alone are older than npm 5.
+/// What an integrity text such as `sha512-… sha1-…` says by the strongest function that is known here.
 fn integrity(text: &str) -> Option<Integrity> {
-    let encoded = text
-        .split_ascii_whitespace()
-        .find_map(|item| item.strip_prefix("sha512-"))?;
-    // Options after a question mark mean nothing yet.
-    let bytes = STANDARD.decode(encoded.split('?').next()?).ok()?;
-    bytes.try_into().ok().map(Integrity::Sha512)
+    let said = |function: &str| {
+        let encoded = text.split_ascii_whitespace().find_map(|item| {
+            let (name, encoded) = item.split_once('-')?;
+            name.eq_ignore_ascii_case(function).then_some(encoded)
+        })?;
+        // Options after a question mark mean nothing yet.
+        STANDARD.decode(encoded.split('?').next()?).ok()
+    };
+    said("sha512")
+        .and_then(|bytes| bytes.try_into().ok().map(Integrity::Sha512))
+        .or_else(|| {
+            let bytes = said("sha256")?.try_into().ok()?;
+            Some(Integrity::Sha256(Digest::from_bytes(bytes)))
+        })
+        .or_else(|| said("sha1").and_then(|bytes| bytes.try_into().ok().map(Integrity::Sha1)))
 }
 
 #[cfg(test)]
@@ -97,24 +120,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packument_teaches_the_sha512_of_each_tarball() {
+    fn a_packument_teaches_what_it_promises_of_each_tarball_by_the_strongest_function() {
         let encoded = STANDARD.encode([7_u8; 64]);
+        let shasum = "ab".repeat(20);
         let document = format!(
             r#"{{"name":"@s/a","versions":{{
               "1.0.0":{{"dist":{{"tarball":"https://npm.example/@s/a/-/a-1.0.0.tgz","integrity":"sha1-AAAA sha512-{encoded}","shasum":"00"}}}},
-              "0.9.0":{{"dist":{{"shasum":"00","tarball":"https://npm.example/old.tgz"}}}},
+              "0.9.0":{{"dist":{{"shasum":"{shasum}","tarball":"https://npm.example/old.tgz"}}}},
+              "0.8.0":{{"dist":{{"shasum":"00","integrity":"md5-AA==","tarball":"https://npm.example/older.tgz"}}}},
               "0.0.1":{{}}}}}}"#
         );
         let found = tarballs(document.as_bytes()).unwrap();
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
         for tarball in &found {
             assert_eq!(&document[tarball.place.clone()], format!("{:?}", tarball.address));
         }
         let base = Url::parse("https://npm.example/@s%2fa").unwrap();
         let taught = lessons(&base, document.as_bytes());
-        assert_eq!(taught.len(), 1, "SHA-1 is not learned");
-        assert_eq!(taught[0].url.path(), "/@s/a/-/a-1.0.0.tgz");
-        assert_eq!(taught[0].integrity, Integrity::Sha512([7; 64]));
+        let of = |path: &str| {
+            let found = taught.iter().find(|taught| taught.url.path() == path);
+            found.map(|taught| taught.integrity)
+        };
+        assert_eq!(of("/@s/a/-/a-1.0.0.tgz"), Some(Integrity::Sha512([7; 64])));
+        assert_eq!(of("/old.tgz"), Some(Integrity::Sha1([0xab; 20])));
+        assert_eq!(of("/older.tgz"), None);
+        let weaker = format!(
+            "sha1-{} sha256-{}",
+            STANDARD.encode([1_u8; 20]),
+            STANDARD.encode([2_u8; 32])
+        );
+        let digest = Digest::from_bytes([2; 32]);
+        assert_eq!(integrity(&weaker), Some(Integrity::Sha256(digest)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Python package indexes: the pages of the simple repository API, as HTML ([PEP 503]) and as JSON ([PEP 691]).
 //!
-//! [`files`] reads a page and says of each file where its address stands in the page, byte for byte, and which digests the page
+//! [`read`] reads a page and says of each file where its address stands in the page, byte for byte, and which digests the page
 //! promises. Who rewrites addresses needs the places, who learns needs the digests; both read with the same eyes.
 //!
 //! Deliberately absent: a general HTML parser. Index pages are lists of anchors; what is not an anchor is left alone.
@@ -8,7 +8,7 @@
 //! [PEP 503]: https://peps.python.org/pep-0503/
 //! [PEP 691]: https://peps.python.org/pep-0691/
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, str};
 
 use kato_shared::Digest;
 use serde::Deserialize;
@@ -39,26 +39,61 @@ pub struct File {
     pub metadata: Option<Digest>,
 }
 
-/// The files of a page, in order.
+/// Whether `path`, below the base URL of an index, is that of a page: it ends with a slash, or is `simple/<project>` without the
+/// slash that "all URLs … MUST end with" (PEP 503).
+pub fn is_page(path: &str) -> bool {
+    let is_project = |(folders, _): (&str, &str)| folders == "simple" || folders.ends_with("/simple");
+    path.is_empty() || path.ends_with('/') || path.rsplit_once('/').is_some_and(is_project)
+}
+
+/// What stands on a page.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The element of HTML against which addresses are resolved in place of the page's own URL.
+    pub base: Option<Base>,
+    /// The files, in order.
+    pub files: Vec<File>,
+}
+
+/// `<base href="…">`, the first of a page (HTML, "the base element").
+#[derive(Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Where the whole tag stands.
+    pub place: Range<usize>,
+    /// Its address, perhaps relative to the page.
+    pub address: String,
+}
+
+impl Page {
+    /// The URL against which the addresses of the page at `document` are resolved.
+    pub fn resolved_against(&self, document: &Url) -> Url {
+        let base = self.base.as_ref();
+        // One that cannot be resolved is passed over, as browsers do.
+        base.and_then(|base| document.join(&base.address).ok())
+            .unwrap_or_else(|| document.clone())
+    }
+}
+
+/// Reads a page.
 ///
 /// # Errors
-/// A text that says why `page` is no page in this format.
-pub fn files(page: &[u8], format: Format) -> Result<Vec<File>, String> {
+/// A text that says why `page` is no page in this format. HTML can always be read.
+pub fn read(page: &[u8], format: Format) -> Result<Page, String> {
     match format {
-        Format::Html => {
-            let text = std::str::from_utf8(page).map_err(|error| error.to_string())?;
-            Ok(of_html(text))
-        }
+        Format::Html => Ok(of_html(page)),
         Format::Json => of_json(page).map_err(|error| error.to_string()),
     }
 }
 
-/// What the page at `base`, in either format, teaches about its files and their metadata. A page that cannot be read teaches nothing.
-pub fn lessons(base: &Url, page: &[u8]) -> Vec<Taught> {
+/// What the page at `document`, in either format, teaches about its files and their metadata. A page that cannot be read teaches
+/// nothing.
+pub fn lessons(document: &Url, page: &[u8]) -> Vec<Taught> {
     let is_json = page.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let format = if is_json { Format::Json } else { Format::Html };
     let mut lessons = Vec::new();
-    for file in files(page, format).unwrap_or_default() {
+    let page = read(page, format).unwrap_or_default();
+    let base = page.resolved_against(document);
+    for file in page.files {
         let Ok(mut url) = base.join(&file.address) else {
             continue;
         };
@@ -76,32 +111,49 @@ pub fn lessons(base: &Url, page: &[u8]) -> Vec<Taught> {
     lessons
 }
 
-fn of_html(page: &str) -> Vec<File> {
-    let anchors = html::start_tags(page).filter(|tag| tag.name.eq_ignore_ascii_case("a"));
-    anchors
-        .filter_map(|anchor| {
-            let place = anchor.attribute("href")?;
-            let address = html::unescape(&page[place.clone()]);
-            // PEP 714 has renamed the attribute; the newer name wins.
-            let metadata = ["data-core-metadata", "data-dist-info-metadata"]
-                .iter()
-                .find_map(|name| anchor.attribute(name))
-                .and_then(|place| hex(page[place].strip_prefix("sha256=")?));
+fn of_html(page: &[u8]) -> Page {
+    let mut read = Page::default();
+    for tag in html::start_tags(page) {
+        let Some(place) = tag.attribute("href") else {
+            continue;
+        };
+        let address = html::unescape(&page[place.clone()]);
+        if tag.name.eq_ignore_ascii_case(b"base") {
+            read.base.get_or_insert(Base {
+                place: tag.place,
+                address,
+            });
+        } else if tag.name.eq_ignore_ascii_case(b"a") {
             let sha256 = address
                 .rsplit_once('#')
                 .and_then(|(_, fragment)| hex(fragment.strip_prefix("sha256=")?));
-            Some(File {
+            read.files.push(File {
                 place,
                 address,
                 sha256,
-                metadata,
-            })
+                metadata: metadata_of(&tag, page),
+            });
+        }
+    }
+    read
+}
+
+/// The digest of the metadata beside the file that an anchor names.
+fn metadata_of(anchor: &html::StartTag<'_>, page: &[u8]) -> Option<Digest> {
+    // PEP 714 has renamed the attribute; the newer name wins.
+    ["data-core-metadata", "data-dist-info-metadata"]
+        .iter()
+        .find_map(|name| anchor.attribute(name))
+        .and_then(|place| {
+            str::from_utf8(&page[place])
+                .ok()?
+                .strip_prefix("sha256=")
+                .and_then(hex)
         })
-        .collect()
 }
 
 #[derive(Deserialize)]
-struct Page<'d> {
+struct Document<'d> {
     #[serde(borrow, default)]
     files: Vec<Entry<'d>>,
 }
@@ -139,8 +191,8 @@ enum Metadata<'d> {
     Known(#[serde(borrow)] Hashes<'d>),
 }
 
-fn of_json(page: &[u8]) -> serde_json::Result<Vec<File>> {
-    let read: Page<'_> = serde_json::from_slice(page)?;
+fn of_json(page: &[u8]) -> serde_json::Result<Page> {
+    let read: Document<'_> = serde_json::from_slice(page)?;
     let entries = read.files.into_iter().filter_map(|entry| {
         let known = |metadata: &Metadata<'_>| match metadata {
             Metadata::Known(hashes) => hashes.digest(),
@@ -156,7 +208,10 @@ fn of_json(page: &[u8]) -> serde_json::Result<Vec<File>> {
                 .find_map(known),
         })
     });
-    Ok(entries.collect())
+    Ok(Page {
+        base: None,
+        files: entries.collect(),
+    })
 }
 
 #[cfg(test)]
@@ -178,7 +233,7 @@ mod tests {
             wheel.hex(),
             metadata.hex()
         );
-        let files = files(page.as_bytes(), Format::Html).unwrap();
+        let files = read(page.as_bytes(), Format::Html).unwrap().files;
         assert_eq!(files.len(), 2, "{files:?}");
         assert_eq!(
             files[0].address,
@@ -202,7 +257,7 @@ mod tests {
             wheel.hex(),
             metadata.hex()
         );
-        let files = files(page.as_bytes(), Format::Json).unwrap();
+        let files = read(page.as_bytes(), Format::Json).unwrap().files;
         assert_eq!(files[0].address, "https://files.example/a-1.whl");
         assert_eq!(
             &page[files[0].place.clone()],
@@ -213,7 +268,44 @@ mod tests {
             (Some(wheel), Some(metadata))
         );
         assert_eq!((files[1].sha256, files[1].metadata), (None, None));
-        assert!(super::files(b"<html>", Format::Json).is_err());
+        assert!(read(b"<html>", Format::Json).is_err());
+    }
+
+    #[test]
+    fn pep503_the_first_base_element_says_against_what_links_are_resolved() {
+        let document = Url::parse("https://index.example/simple/a/").unwrap();
+        let digest = digest("wheel");
+        for (base, expected) in [
+            ("", "https://index.example/simple/a/a.whl"),
+            (
+                "<base href='https://files.example/p/'>",
+                "https://files.example/p/a.whl",
+            ),
+            (
+                "<BASE target=x><base href=../../q/>",
+                "https://index.example/q/a.whl",
+            ),
+            (
+                "<base href=\"/r/\"><base href=\"/s/\">",
+                "https://index.example/r/a.whl",
+            ),
+        ] {
+            let page = format!(
+                "<head>{base}</head><a href=\"a.whl#sha256={}\">a</a>",
+                digest.hex()
+            );
+            let taught = lessons(&document, page.as_bytes());
+            assert_eq!(taught[0].url.as_str(), expected, "{base}");
+        }
+    }
+
+    #[test]
+    fn a_page_with_bytes_that_are_no_utf_8_teaches_all_the_same() {
+        let document = Url::parse("https://index.example/simple/a/").unwrap();
+        let mut page = b"<title>caf\xe9</title><a href=\"a.whl#sha256=".to_vec();
+        page.extend_from_slice(digest("wheel").hex().as_bytes());
+        page.extend_from_slice(b"\" title=\"\xff\">\xe9</a>");
+        assert_eq!(lessons(&document, &page).len(), 1);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) fn lessons<'d>(document: &Document<'d>, content: Box<dyn Read + Send 
                 has_ended = true;
                 return Some(Err(LessonError::TooMany { most: MOST_LESSONS }));
             }
-            let known = Known { digest, size: None };
+            let known = Known::sha256(digest, None);
             return Some(Ok(Lesson { url, known }));
         }
         None
@@ -135,7 +135,7 @@ mod tests {
         };
         let content = Box::new(io::Cursor::new(text.as_bytes().to_vec()));
         lessons(&document, content)
-            .map(|lesson| lesson.map(|lesson| (lesson.url.path().to_owned(), lesson.known.digest)))
+            .map(|lesson| lesson.map(|lesson| (lesson.url.path().to_owned(), lesson.known.digest().unwrap())))
             .collect::<Result<_, _>>()
             .map_err(|error| error.to_string())
     }

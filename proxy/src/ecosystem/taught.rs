@@ -5,7 +5,7 @@ use std::io::Read;
 use kato_shared::Digest;
 use url::Url;
 
-use super::{Known, Lesson, LessonError, Lessons, is_own};
+use super::{Integrity, Known, Lesson, LessonError, Lessons, is_own};
 use crate::{settings::Upstream, view::MOST_BYTES};
 
 /// The content that a document promises at a URL.
@@ -15,15 +15,6 @@ pub struct Taught {
     pub url: Url,
     /// What its content must be.
     pub integrity: Integrity,
-}
-
-/// The digest of some content, by one of the functions that still prove something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Integrity {
-    /// By SHA-256, the store's own.
-    Sha256(Digest),
-    /// By SHA-512.
-    Sha512([u8; 64]),
 }
 
 /// The lessons of a document of `upstream`, as `read` finds them in its bytes. Indexes of languages are read whole, as they are when
@@ -44,11 +35,10 @@ pub(super) fn lessons<'d>(
         })));
     }
     let own = read(&document).into_iter().filter_map(move |taught| {
-        let Integrity::Sha256(digest) = taught.integrity else {
-            // Content is known by SHA-256.
-            return None;
+        let known = Known {
+            integrity: taught.integrity,
+            size: None,
         };
-        let known = Known { digest, size: None };
         is_own(upstream, &taught.url).then_some(Ok(Lesson {
             url: at_first_base(upstream, taught.url),
             known,

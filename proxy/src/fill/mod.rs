@@ -38,9 +38,10 @@ pub use abort::{AbortRule, OnAbort};
 pub use partial::Partial;
 pub use pump::{Promise, Pump, Received};
 pub use reader::{Available, ReadError, Reader};
-pub use small::Small;
+pub use small::{Small, verify};
 pub use source::Source;
 
+use crate::ecosystem::Integrity;
 use window::Window;
 
 /// How far a fill is. Published after every write.
@@ -100,9 +101,9 @@ pub enum FillError {
     #[error("digest mismatch: expected {expected}, received {received}")]
     Digest {
         /// The digest known before.
-        expected: Digest,
-        /// The digest of what arrived.
-        received: Digest,
+        expected: Box<Integrity>,
+        /// The digest of what arrived, by the same function.
+        received: Box<Integrity>,
     },
     /// Every client had left, and the settings or the disk did not let the download go on for nobody.
     #[error("no client was left")]
@@ -113,6 +114,22 @@ pub enum FillError {
     /// The task that filled is gone.
     #[error("the download was abandoned")]
     Abandoned,
+}
+
+impl FillError {
+    /// Whether content is what was `expected`.
+    ///
+    /// # Errors
+    /// [`FillError::Digest`] where what was `received` is something else.
+    pub fn of_other_content(expected: Option<Integrity>, received: Integrity) -> Result<(), Self> {
+        match expected {
+            Some(expected) if expected != received => Err(Self::Digest {
+                expected: expected.into(),
+                received: received.into(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A fill as its readers see it.

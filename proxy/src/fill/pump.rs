@@ -1,9 +1,15 @@
 //! Moves one response body from the origin to the file, and to memory when the disk takes no more.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use kato_shared::{Digest, digest::Hasher};
+use kato_shared::digest::{Hasher, OtherHasher};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, spawn_blocking},
@@ -15,7 +21,10 @@ use super::{
     sink::{self, Written},
     window::Window,
 };
-use crate::store::{ContentRef, NoRoom, Temporary};
+use crate::{
+    ecosystem::Integrity,
+    store::{ContentRef, NoRoom, Temporary},
+};
 
 /// How long a download at full speed waits for its first bytes to be written before it goes on; far more than that takes.
 const HEAD_START: Duration = Duration::from_millis(10);
@@ -26,7 +35,7 @@ pub struct Promise {
     /// The size of the whole body: `Content-Length`, or what `Content-Range` says.
     pub announced: Option<u64>,
     /// The digest known before.
-    pub expected: Option<Digest>,
+    pub expected: Option<Integrity>,
 }
 
 /// A fill before it runs.
@@ -124,20 +133,24 @@ impl Pump {
 
     async fn receive(&mut self, body: &mut Source) -> Result<Whole, Broken> {
         let Some(partial) = self.disk.take() else {
-            return self.through_memory(body, (0, Hasher::new()), Vec::new()).await;
+            let sums = Sums {
+                ours: Hasher::new(),
+                other: self.promise.expected.as_ref().and_then(Integrity::hasher),
+            };
+            return self.through_memory(body, (0, sums), Vec::new()).await;
         };
         let (partial, rest) = match self.to_disk(partial, body).await? {
             DiskPart::Landed(partial, Err(error)) => return Err((Arc::new(error), Some(partial))),
             DiskPart::Landed(partial, Ok(())) => {
                 let length = self.length(partial.received).map_err(alone)?;
-                let hasher = hashed(&partial).await?;
-                let content = self.judge(length, hasher).map_err(alone)?;
+                let sums = self.sums(&partial).await?;
+                let content = self.judge(length, sums).map_err(alone)?;
                 return Ok((Some(Box::new(partial.temporary)), content));
             }
             DiskPart::Refused(partial, rest) => (partial, rest),
         };
-        let hasher = hashed(&partial).await?;
-        let outcome = self.through_memory(body, (partial.received, hasher), rest).await;
+        let sums = self.sums(&partial).await?;
+        let outcome = self.through_memory(body, (partial.received, sums), rest).await;
         // Kept until the end: readers may still be in the part that the file has.
         drop(partial);
         outcome
@@ -147,19 +160,19 @@ impl Pump {
     async fn through_memory(
         &self,
         body: &mut Source,
-        (mut received, mut hasher): (u64, Hasher),
+        (mut received, mut sums): (u64, Sums),
         rest: Vec<Bytes>,
     ) -> Result<Whole, Broken> {
         for chunk in rest {
-            hasher.update(&chunk);
+            sums.update(&chunk);
             received = self.hold(received, chunk).await.map_err(alone)?;
         }
         while let Some(chunk) = next(body, received).await.map_err(alone)? {
-            hasher.update(&chunk);
+            sums.update(&chunk);
             received = self.hold(received, chunk).await.map_err(alone)?;
         }
         let length = self.length(received).map_err(alone)?;
-        Ok((None, self.judge(length, hasher).map_err(alone)?))
+        Ok((None, self.judge(length, sums).map_err(alone)?))
     }
 
     /// Feeds the writer until the origin ends or breaks off, the disk refuses, or nobody wants it any more.
@@ -252,15 +265,28 @@ impl Pump {
         }
     }
 
-    fn judge(&self, length: u64, hasher: Hasher) -> Result<ContentRef, FillError> {
-        let digest = hasher.finish();
-        match self.promise.expected {
-            Some(expected) if expected != digest => Err(FillError::Digest {
-                expected,
-                received: digest,
-            }),
-            _ => Ok(ContentRef { digest, length }),
-        }
+    fn judge(&self, length: u64, sums: Sums) -> Result<ContentRef, FillError> {
+        let digest = sums.ours.finish();
+        let expected = self.promise.expected;
+        let received = expected.map_or(digest.into(), |expected| expected.received(digest, sums.other));
+        FillError::of_other_content(expected, received)?;
+        Ok(ContentRef { digest, length })
+    }
+
+    /// The hashers after everything that is in the file.
+    async fn sums(&self, partial: &Partial) -> Result<Sums, Broken> {
+        let failed = |source| alone(FillError::ReadBack(source));
+        let ours = partial.tally.finish(partial.received).await.map_err(failed)?;
+        let Some(mut other) = self.promise.expected.as_ref().and_then(Integrity::hasher) else {
+            return Ok(Sums { ours, other: None });
+        };
+        let (file, length) = (Arc::clone(partial.temporary.file()), partial.received);
+        let read = spawn_blocking(move || other.read(FromStart { file, at: 0 }.take(length)).map(|()| other));
+        let other = read.await.map_err(|_panicked| alone(FillError::Abandoned))?;
+        Ok(Sums {
+            ours,
+            other: Some(other.map_err(failed)?),
+        })
     }
 }
 
@@ -269,10 +295,34 @@ fn alone(error: FillError) -> Broken {
     (Arc::new(error), None)
 }
 
-/// The hasher after everything that is in the file.
-async fn hashed(partial: &Partial) -> Result<Hasher, Broken> {
-    let hasher = partial.tally.finish(partial.received).await;
-    hasher.map_err(|source| alone(FillError::ReadBack(source)))
+/// The digests of what has come: our own, and that by the function of the promise, where it is another. That one is computed when all
+/// is there: such promises are about archives of languages, which are small.
+struct Sums {
+    ours: Hasher,
+    other: Option<OtherHasher>,
+}
+
+impl Sums {
+    fn update(&mut self, bytes: &[u8]) {
+        self.ours.update(bytes);
+        if let Some(other) = &mut self.other {
+            other.update(bytes);
+        }
+    }
+}
+
+/// A file that others read, too, from its beginning.
+struct FromStart {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
 }
 
 async fn next(body: &mut Source, received: u64) -> Result<Option<Bytes>, FillError> {

@@ -13,7 +13,7 @@ use kato_shared::Digest;
 use tokio::sync::watch;
 
 use super::{End, Fill, FillError, Progress, Source, window::Window};
-use crate::store::ContentRef;
+use crate::{ecosystem::Integrity, store::ContentRef};
 
 /// A fill into memory before it runs.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ pub struct Small {
     progress: watch::Sender<Progress>,
     window: Arc<Window>,
     announced: u64,
-    expected: Option<Digest>,
+    expected: Option<Integrity>,
 }
 
 impl Small {
     /// A fill of `announced` bytes, whose digest may be known before, and the handle that its readers use.
-    pub fn new(announced: u64, expected: Option<Digest>) -> (Self, Fill) {
+    pub fn new(announced: u64, expected: Option<Integrity>) -> (Self, Fill) {
         let (progress, watched) = watch::channel(Progress::default());
         let window = Arc::new(Window::keeping());
         let fill = Fill {
@@ -93,20 +93,22 @@ impl Small {
             });
         }
         let digest = Digest::of(&whole);
-        match self.expected {
-            Some(expected) if expected != digest => Err(FillError::Digest {
-                expected,
-                received: digest,
-            }),
-            _ => Ok((
-                whole.freeze(),
-                ContentRef {
-                    digest,
-                    length: received,
-                },
-            )),
-        }
+        let content = ContentRef {
+            digest,
+            length: received,
+        };
+        verify(self.expected, digest, &whole)?;
+        Ok((whole.freeze(), content))
     }
+}
+
+/// Whether `whole`, a body in memory whose SHA-256 is `digest`, is what was `expected`.
+///
+/// # Errors
+/// [`FillError::Digest`].
+pub fn verify(expected: Option<Integrity>, digest: Digest, whole: &[u8]) -> Result<(), FillError> {
+    let received = expected.map_or(digest.into(), |expected| expected.of(digest, whole));
+    FillError::of_other_content(expected, received)
 }
 
 /// A whole body whose readers wait for the end.

@@ -52,6 +52,8 @@ impl Origin {
                 if !hops.is_empty() {
                     self.shown().note(url, &head.headers);
                 }
+                let redirected = target.map(|(url, _)| url);
+                let found_at = redirected.clone();
                 let current = Current {
                     flow: Flow::Hyper(ByHyper {
                         may_be_kept: is_persistent(head.version, &head.headers),
@@ -59,7 +61,7 @@ impl Origin {
                         lease,
                     }),
                     nth,
-                    redirected: target.map(|(url, _)| url),
+                    redirected,
                 };
                 let of = (head.status, &head.headers);
                 return Ok(OriginResponse {
@@ -68,6 +70,7 @@ impl Origin {
                     request_time: times.request,
                     response_time: times.response,
                     hops,
+                    found_at,
                     body: OriginBody::new(self.clone(), Arc::clone(request), of, current),
                     headers: head.headers,
                 });

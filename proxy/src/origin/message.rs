@@ -47,6 +47,8 @@ pub struct OriginResponse {
     pub response_time: Timestamp,
     /// The redirects that were followed, in order; they have a say in what may be done with the response.
     pub hops: Vec<Hop>,
+    /// Where they led.
+    pub found_at: Option<Url>,
     /// The content.
     pub body: OriginBody,
 }

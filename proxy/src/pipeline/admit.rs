@@ -7,7 +7,13 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use kato_shared::api::Problem;
 
 use super::{Answer, Inside, Pipeline, authority, shown_target};
-use crate::{metrics::Outcome, policy::headers as fields, respond, route::Route};
+use crate::{
+    metrics::Outcome,
+    policy::headers as fields,
+    registry::{self, Seen},
+    respond,
+    route::Route,
+};
 
 impl Pipeline {
     /// Brings a request into the form in which every door's requests are routed, or refuses it.
@@ -28,11 +34,13 @@ impl Pipeline {
         }
     }
 
-    /// The layers before any target is looked at: where the request goes, or the answer that refuses it.
+    /// The layers before any target is looked at: where the request goes, or the answer that refuses it. `seen` is who has sent it,
+    /// where somebody has to be known.
     pub(super) fn admit(
         &self,
         (method, uri, version): (&Method, &Uri, Version),
         (headers, client): (&HeaderMap, IpAddr),
+        seen: Option<Seen>,
     ) -> Result<Route, Box<Answer>> {
         let refuse = |problem: &Problem, detail: &str| {
             let refusal = respond::problem(problem);
@@ -45,10 +53,17 @@ impl Pipeline {
         if !fields::has_valid_host(version, headers) {
             return Err(refuse(&respond::bad_host(), "bad-host"));
         }
-        self.at_door(uri, headers).map_err(refuse_by_kind)?;
+        let guest = match seen {
+            Some(Seen::Guest(guest)) => Some(guest),
+            Some(Seen::Stranger | Seen::Claim(_)) => {
+                return Err(refuse_by_kind(registry::unauthorized()));
+            }
+            None => None,
+        };
         let route = self.0.router.route(method, uri);
         let route = route.map_err(|error| refuse_by_kind(respond::unrouted(&error)))?;
-        self.may_have(&route, uri, client).map_err(refuse_by_kind)?;
+        self.may_have(&route, (uri, client), guest.as_ref())
+            .map_err(refuse_by_kind)?;
         if fields::passed_us_before(headers, &self.0.pseudonym) {
             return Err(refuse(&respond::loops(&shown_target(uri)), "loop"));
         }

@@ -33,7 +33,7 @@ impl Ask {
     pub(super) fn flight_key(&self) -> Cow<'_, str> {
         let key = self.target.key.as_str();
         match self.known {
-            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.digest)),
+            Some(known) if self.target.digest.is_none() => Cow::Owned(format!("{key} {}", known.integrity)),
             _ => Cow::Borrowed(key),
         }
     }

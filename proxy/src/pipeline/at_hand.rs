@@ -118,8 +118,9 @@ impl Pipeline {
         };
         let in_memory = in_memory(&content);
         self.note_seen(client, &target, selected.content().digest);
+        self.note_manifest(&target);
         let lasts =
-            lasts_until(&request, selected.head(), decision, now).filter(|_| is_common(&target, &entry));
+            lasts_until(&request, selected.head(), decision, now).filter(|_| self.is_common(&target, &entry));
         let mut answer = found(&request, &selected, content, (aged, detail));
         registry::present(&target, accepts.as_ref(), &mut answer.response);
         if answer.response.extensions().get::<Problem>().is_some() {
@@ -150,7 +151,8 @@ impl Pipeline {
     /// The target of a request that may be answered from the store. What is shown otherwise than it is stored is made for each answer.
     fn shown_as_stored(&self, asked: &request::Parts, client: IpAddr) -> Option<Arc<Target>> {
         let line = (&asked.method, &asked.uri, asked.version);
-        match self.admit(line, (&asked.headers, client)) {
+        let seen = self.guest_at_hand(&asked.uri, &asked.headers);
+        match self.admit(line, (&asked.headers, client), seen) {
             Ok(Route::Target(target)) if view_of(&target, &asked.uri).is_none() => Some(target),
             Ok(_) | Err(_) => None,
         }
@@ -184,16 +186,17 @@ impl Pipeline {
         self.0.admission.try_admit(client, &self.0.settings.limits)
     }
 
+    /// Whether whoever asks with the same bytes gets the same: what an upstream gives may depend on the client, what fits of a group
+    /// of documents on what the client has seen, and what users may have on what their file says now.
+    fn is_common(&self, target: &Target, entry: &Responses) -> bool {
+        let is_for_users = target.registry.is_some() && !self.0.guests.is_everybody();
+        !is_for_users && target.upstream.clients.is_none() && !is_document(target) && !is_member(entry)
+    }
+
     /// Where answers are kept for [`Self::prepared`].
     pub fn to_prepare(&self) -> &Prepared {
         &self.0.prepared
     }
-}
-
-/// Whether whoever asks with the same bytes gets the same: what an upstream gives may depend on the client, and what fits of a group
-/// of documents on what the client has seen.
-fn is_common(target: &Target, entry: &Responses) -> bool {
-    target.upstream.clients.is_none() && !is_document(target) && !is_member(entry)
 }
 
 /// What a decision that leaves the origin out of it says: the age, and what `Cache-Status` says beside it.

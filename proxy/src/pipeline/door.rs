@@ -12,11 +12,11 @@ use super::{Answer, Inside, Pipeline};
 use crate::{
     deliver::Payload,
     metrics::Outcome,
-    registry::{self, is_door},
+    registry::{self, Guest, Seen, is_door},
     respond,
     route::{Route, Target},
     settings::{Kind, Upstream},
-    store::StoredResponse,
+    store::{Responses, StoredResponse},
 };
 
 impl Pipeline {
@@ -28,23 +28,39 @@ impl Pipeline {
             && (is_door(uri) || is_own_name && uri.path().starts_with("/v2/"))
     }
 
-    /// Whether the door is open for a request with `headers`; other doors ask nobody who they are.
-    ///
-    /// # Errors
-    /// The problem that says what is missing.
-    pub(super) fn at_door(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-        if !is_door(uri) || self.0.guests.admit(headers) {
-            Ok(())
-        } else {
-            Err(registry::unauthorized())
+    /// Who has sent a request for `uri`, if it comes by the door: other doors ask nobody who they are. Told without delay, or not
+    /// at all.
+    pub(super) fn guest_at_hand(&self, uri: &Uri, headers: &HeaderMap) -> Option<Seen> {
+        is_door(uri).then(|| self.0.guests.who(headers, self.0.clock.now()))
+    }
+
+    /// The same, with the time that it takes to verify a password.
+    pub(super) fn guest<B>(
+        &self,
+        request: &Request<B>,
+    ) -> impl Future<Output = Option<Seen>> + Send + use<B> {
+        let seen = self.guest_at_hand(request.uri(), request.headers());
+        let claim = matches!(seen, Some(Seen::Claim(_)))
+            .then(|| (self.0.guests.clone(), authorization(request.headers())));
+        let now = self.0.clock.now();
+        async move {
+            match claim {
+                Some((guests, shown)) => Some(guests.recognise(&shown, now).await),
+                None => seen,
+            }
         }
     }
 
-    /// Whether a client at `client` may go by `route`.
+    /// Whether a client at `client`, at the door `guest`, may go by `route`.
     ///
     /// # Errors
     /// The problem that says why not.
-    pub(super) fn may_have(&self, route: &Route, uri: &Uri, client: IpAddr) -> Result<(), Problem> {
+    pub(super) fn may_have(
+        &self,
+        route: &Route,
+        (uri, client): (&Uri, IpAddr),
+        guest: Option<&Guest>,
+    ) -> Result<(), Problem> {
         let upstream = match route {
             Route::Target(target) => Some(&*target.upstream),
             Route::Tunnel { upstream, .. } => self.upstream(upstream),
@@ -60,26 +76,60 @@ impl Pipeline {
         if is_around && !self.0.guests.is_everybody() {
             return Err(respond::by_the_registry_door(upstream.name.as_str()));
         }
-        Ok(())
+        match (guest, route) {
+            (Some(guest), Route::Target(target)) => registry::leave(guest, target),
+            _ => Ok(()),
+        }
     }
 
-    /// Which stored responses may be served as content of `target`: those of upstreams that nobody may use who may not use this
-    /// one, and as a manifest, what was called one.
-    pub(super) fn sharable(&self, target: &Target) -> impl Fn(&StoredResponse) -> bool + Send + 'static {
+    /// What of `entry`, stored for `target`, may be shown to whoever may use its upstream: content that got its name here while others
+    /// might use the upstream that it came from is none of it.
+    pub(super) fn open_to(&self, target: &Target, entry: Responses) -> Responses {
+        let own = target.upstream.name.as_str();
+        // An upstream that is configured no more closes nothing: it may have been renamed.
+        let is_open =
+            |name: &str| name == own || self.upstream(name).is_none_or(|other| self.shares(other, target));
+        if entry.upstreams().all(is_open) {
+            return entry;
+        }
+        let open = entry.responses().filter(|stored| is_open(&stored.upstream));
+        Responses::new((open.collect(), entry.taught().to_vec()).into())
+    }
+
+    /// Whether whoever may use the upstream of `target` may have what comes from `other`.
+    fn shares(&self, other: &Upstream, target: &Target) -> bool {
         let has_users = !self.0.guests.is_everybody();
         let is_registry = |one: &Upstream| one.kind == Kind::Registry;
+        other.allows_whom(&target.upstream)
+            && (!has_users || !is_registry(other) || is_registry(&target.upstream))
+    }
+
+    /// Which stored responses, by their keys, may be served as content of `target`: those of upstreams that nobody may use who may not
+    /// use this one, and as a manifest, what was called one. Where one user may pull what another may not, those of the same
+    /// repository: a digest is no right.
+    pub(super) fn sharable(
+        &self,
+        target: &Target,
+    ) -> impl Fn(&str, &StoredResponse) -> bool + Send + use<> + 'static {
         let upstreams = self.0.settings.upstreams.iter();
         let sharers: Vec<String> = upstreams
-            .filter(|other| other.allows_whom(&target.upstream))
-            .filter(|other| !has_users || !is_registry(other) || is_registry(&target.upstream))
+            .filter(|other| self.shares(other, target))
             .map(|other| other.name.to_string())
             .collect();
-        let is_manifest = target
-            .registry
-            .as_ref()
-            .is_some_and(|place| place.class.is_manifest());
-        move |stored| {
-            sharers.contains(&stored.upstream)
+        let place = target.registry.as_ref();
+        let is_manifest = place.is_some_and(|place| place.class.is_manifest());
+        let below = place.filter(|_| self.0.guests.differ()).map(|place| {
+            let base = target.key.as_str().strip_suffix(target.path.as_str());
+            base.map(|base| format!("{base}v2/{}/", place.repository))
+        });
+        move |key, stored| {
+            let is_near = match &below {
+                Some(Some(repository)) => key.starts_with(repository.as_str()),
+                Some(None) => false,
+                None => true,
+            };
+            is_near
+                && sharers.contains(&stored.upstream)
                 && (!is_manifest || registry::is_manifest(&stored.head.headers))
         }
     }
@@ -91,6 +141,14 @@ impl Pipeline {
             .iter()
             .find(|one| one.name.as_str() == name)
     }
+}
+
+/// What a request shows of its sender, alone.
+fn authorization(headers: &HeaderMap) -> HeaderMap {
+    let shown = headers.get_all(header::AUTHORIZATION).iter();
+    shown
+        .map(|value| (header::AUTHORIZATION, value.clone()))
+        .collect()
 }
 
 /// `GET /v2/`: this is a registry, and the client may use it.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use kato_shared::{Digest, chain::Chain};
 use tokio::{sync::oneshot, time::Instant};
+use url::Url;
 
 use super::{
     Ask, Pipeline,
@@ -21,7 +22,7 @@ use super::{
     tags::announced,
 };
 use crate::{
-    ecosystem,
+    ecosystem::{self, Integrity},
     fill::{FillError, Reader, collapse::FillPermit},
     origin::{OriginBody, OriginError, OriginRequest, OriginResponse},
     policy::{
@@ -115,7 +116,7 @@ impl Pipeline {
             None => match Box::pin(self.ask_about_tag(flight)).await {
                 Some(undecided) => {
                     flight = undecided;
-                    self.send(&flight).await
+                    self.send_primed(&flight).await
                 }
                 None => return,
             },
@@ -137,11 +138,13 @@ impl Pipeline {
             let ask = Arc::clone(&flight.ask);
             let not_modified = (&heads[..], &response.headers);
             let freshened = freshen(&ask.headers, not_modified, times, &flight.overrides);
+            let found_at = flight.found_at(response);
             if let Freshened::Updated { index, mut stored } = freshened
                 && redirects::bind_stored(&ask.request(), &mut stored, &response.hops, &flight.overrides)
                     .is_none()
             {
                 let validated = flight.validated.swap_remove(index);
+                stored.found_at = found_at;
                 return Box::pin(self.freshened(flight, validated, *stored)).await;
             }
             // About none of them, or a redirect on the way forbids to store by now.
@@ -171,7 +174,7 @@ impl Pipeline {
         let heads: Vec<&Stored> = validated.map(|one| &one.head).collect();
         let mut headers = origin_request_headers(&flight.ask.headers, &heads);
         headers.extend(fields);
-        if flight.digest().is_some() {
+        if flight.promise().is_some() {
             // The digest is of the content without any coding (RFC 9110 §8.4).
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -180,13 +183,13 @@ impl Pipeline {
             past_caches(&mut headers);
             candidates.rotate_left(1);
             let ask = &flight.ask;
-            if let Some(known) = ask.known
+            if let Some(digest) = ask.known.and_then(|known| known.digest())
                 && ask.target.digest.is_none()
                 && ecosystem::has_by_hash(&ask.target.upstream, &ask.target.path)
             {
                 // Under its name the origin has another generation.
                 for url in &mut candidates {
-                    *url = ecosystem::by_hash(url, &known.digest);
+                    *url = ecosystem::by_hash(url, &digest);
                 }
             }
         }
@@ -200,7 +203,7 @@ impl Pipeline {
             body: bytes::Bytes::new(),
             interim: flight.ask.interim.clone(),
             has_stand_in: self.has_stand_in(flight),
-            has_known_digest: flight.digest().is_some(),
+            has_known_digest: flight.promise().is_some(),
         };
         let response = self.0.origin.send(request).await?;
         let mut response = self.without_front_end(&flight.ask.target, response);
@@ -301,8 +304,11 @@ impl Pipeline {
             return Box::pin(self.second_attempt(flight, Arc::new(error))).await;
         }
         let head = (response.status, &response.headers);
-        let storability = policy::storability(&request, head, flight.digest().is_some(), &flight.overrides);
-        let for_first = Stored::for_first_client(&request, head, times(&response));
+        let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
+        let for_first = Stored {
+            found_at: flight.found_at(&response),
+            ..Stored::for_first_client(&request, head, times(&response))
+        };
         match storability {
             Storability::NoStore(reason) => {
                 return self.keep_to_one(flight, (for_first, response), reason);
@@ -328,7 +334,7 @@ impl Pipeline {
         let (tag, digest) = (Arc::clone(&flight.ask.target), flight.announced);
         let since = Instant::now();
         let is_document = arrival.heads.head.status == StatusCode::OK && is_document(&flight.ask.target);
-        if is_document && flight.digest().is_none() {
+        if is_document && flight.promise().is_none() {
             Box::pin(self.land_group(flight, arrival)).await;
         } else {
             Box::pin(self.land(flight, arrival)).await;
@@ -342,8 +348,8 @@ impl Pipeline {
 
 impl Flight {
     /// The digest that is known in advance, so that the content never changes.
-    pub(super) fn digest(&self) -> Option<Digest> {
-        self.ask.known.map(|known| known.digest)
+    pub(super) fn promise(&self) -> Option<Integrity> {
+        self.ask.known.map(|known| known.integrity)
     }
 
     /// What is wrong with a 200 that announces another size than is known: nobody has to wait for its content.
@@ -370,7 +376,21 @@ impl Flight {
         // Only what is whole and verified enters the index, so this is true of everything that does. What is taught is known as long
         // as it is taught, which the store says when it is asked.
         stored.known_digest = response.status == StatusCode::OK && self.ask.target.digest.is_some();
+        stored.found_at = self.found_at(response);
         stored
+    }
+
+    /// Where redirects led, if the content has addresses that are relative to that.
+    fn found_at(&self, response: &OriginResponse) -> Option<Url> {
+        let mut url = response.found_at.clone()?;
+        if !ecosystem::has_relative_addresses(&self.ask.target.upstream) {
+            return None;
+        }
+        // A signature, or a password, would be for us alone.
+        url.set_query(None);
+        url.set_fragment(None);
+        url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+        Some(url)
     }
 
     pub(super) fn share(self, shared: Shared) {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{deviations::Deviations, groups::Seen, lessons::Lessons, negatives::Negatives};
+use super::{
+    deviations::Deviations, groups::Seen, lessons::Lessons, negatives::Negatives, prime::Manifests,
+    tag_heads::TagHeads,
+};
 use crate::{
     fill::{partial::Partials, tally::Lane},
     settings::Settings,
@@ -22,6 +25,10 @@ pub(super) struct Fills {
     pub(super) lessons: Arc<Lessons>,
     /// Which generation of a group each client has seen.
     pub(super) seen: Seen,
+    /// The manifests that were asked for of late.
+    pub(super) manifests: Manifests,
+    /// Questions about tags that are under way.
+    pub(super) tag_heads: TagHeads,
     /// Which rules of the settings were said aloud.
     pub(super) deviations: Deviations,
     /// Where the digests are computed that nobody waits for.
@@ -37,6 +44,8 @@ impl Fills {
             negatives: Negatives::default(),
             lessons: Arc::default(),
             seen: Seen::default(),
+            manifests: Manifests::default(),
+            tag_heads: TagHeads::default(),
             deviations: Deviations::default(),
             digests: Lane::default(),
             urgent_digests: Lane::urgent(),

@@ -160,8 +160,13 @@ impl Pipeline {
     ) {
         let target = Arc::clone(&flight.ask.target);
         let (store, name) = (self.0.store.clone(), teacher(&target).unwrap_or_default());
+        let upstream = target.upstream.name.to_string();
         // It ends with an error only when the process does.
-        let learned = spawn_blocking(move || store.learn((&name, digest), lessons.into_iter().map(Ok))).await;
+        let learned = spawn_blocking(move || {
+            let lessons = lessons.into_iter().map(Ok);
+            store.learn((&name, &upstream), digest, lessons)
+        })
+        .await;
         if let Ok(Err(error)) = learned {
             tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document could not be learned");
         }
@@ -268,16 +273,15 @@ impl Pipeline {
             let sharable = self.sharable(target);
             let _named = self.0.store.lookup_content(&key, *old, true, sharable).await;
         }
-        let wanted = by_hash(&index.known.digest);
+        let Some(digest) = index.known.digest() else {
+            return true;
+        };
+        let wanted = by_hash(&digest);
         for from in [&wanted, &url] {
             self.fetch_into_store(from, index.known).await;
             let key = format!("GET {wanted}");
             let sharable = self.sharable(target);
-            let found = self
-                .0
-                .store
-                .lookup_content(&key, index.known.digest, true, sharable)
-                .await;
+            let found = self.0.store.lookup_content(&key, digest, true, sharable).await;
             if !found.heads().is_empty() {
                 return true;
             }

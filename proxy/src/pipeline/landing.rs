@@ -6,17 +6,18 @@
 use std::sync::{Arc, atomic::AtomicU32};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use kato_shared::{Digest, chain::Chain};
+use kato_shared::chain::Chain;
 use tokio::time::Instant;
+use url::Url;
 
 use super::{
     Pipeline,
     fetch::{Flight, LedOutcome, announced_length, tell},
-    integrity::Landed,
     shared::{Filling, Shared},
     tags::announced,
 };
 use crate::{
+    ecosystem::Integrity,
     fill::{Fill, FillError, OnAbort, Partial, Promise, Pump, Received, Source, partial::Kept},
     metrics::Event,
     origin::OriginBody,
@@ -45,11 +46,11 @@ pub(super) struct Heads {
 
 impl Heads {
     /// The digest that the content must have.
-    pub(super) fn expected(&self, flight: &Flight) -> Option<Digest> {
+    pub(super) fn expected(&self, flight: &Flight) -> Option<Integrity> {
         flight
-            .digest()
+            .promise()
             .filter(|_| self.head.status == StatusCode::OK)
-            .or(flight.announced)
+            .or(flight.announced.map(Integrity::from))
     }
 }
 
@@ -169,7 +170,7 @@ impl Pipeline {
         let head = flight.stored_head(&response);
         let promise = Promise {
             announced: announced_length(&response),
-            expected: flight.digest().or(flight.announced),
+            expected: flight.promise().or(flight.announced.map(Integrity::from)),
         };
         let room = self.room(promise).await;
         let (pump, fill) = Pump::new(room, promise, OnAbort::Continue);
@@ -230,12 +231,12 @@ impl Pipeline {
     }
 
     async fn commit(&self, flight: &mut Flight, body: Temporary, (head, content): (Stored, ContentRef)) {
-        let landed = Landed::File(Arc::clone(body.file()));
-        if flight.permit.is_tainted() || self.breaks_promise(&flight.ask.target, landed).await {
+        if flight.permit.is_tainted() {
             return;
         }
         let key = flight.ask.target.key.to_string();
         let is_negative = head.status.is_client_error() || head.status.is_server_error();
+        let (is_ok, found_at) = (head.status == StatusCode::OK, head.found_at.clone());
         let stored = StoredResponse {
             head,
             content,
@@ -244,7 +245,10 @@ impl Pipeline {
         match self.0.store.commit(body, key.clone(), stored).await {
             Ok(()) => {
                 self.0.metrics.note(Event::Stored);
-                self.learn_from(flight, content);
+                if is_ok {
+                    self.note_proof(flight, content).await;
+                }
+                self.learn_from(flight, content, found_at);
             }
             Err(error) => {
                 self.0.metrics.note(Event::PassedThrough);
@@ -263,9 +267,19 @@ impl Pipeline {
     }
 
     /// Lets what is stored by now teach, if it does.
-    pub(super) fn learn_from(&self, flight: &mut Flight, content: ContentRef) {
+    pub(super) fn learn_from(&self, flight: &mut Flight, content: ContentRef, found_at: Option<Url>) {
         if let Some(noted) = flight.lesson.take() {
-            self.learn(&flight.ask.target, content, noted);
+            self.learn(&flight.ask.target, (content, found_at), noted);
+        }
+    }
+
+    /// Notes which content it is that was promised by another function than SHA-256, now that it is stored.
+    pub(super) async fn note_proof(&self, flight: &Flight, content: ContentRef) {
+        if let Some(promise) = flight.promise()
+            && promise.sha256().is_none()
+        {
+            let key = flight.ask.target.key.as_str();
+            self.0.store.note_proof(key, promise, content.digest).await;
         }
     }
 

@@ -4,17 +4,17 @@
 //! Most come whole with their head. Those need no frontier and no readers either: they are stored and shared as they are.
 
 use bytes::Bytes;
+use http::StatusCode;
 use kato_shared::{Digest, chain::Chain};
 
 use super::{
     Pipeline,
     fetch::{Flight, LedOutcome, tell},
-    integrity::Landed,
     landing::Heads,
     shared::{Shared, Whole},
 };
 use crate::{
-    fill::{FillError, Promise, Small, Source},
+    fill::{FillError, Promise, Small, Source, verify},
     metrics::Event,
     policy::Stored,
     store::{ContentRef, Place, StoredResponse},
@@ -43,12 +43,7 @@ impl Pipeline {
             digest: Digest::of(&body),
             length: body.len() as u64,
         };
-        if let Some(expected) = heads
-            .expected(&flight)
-            .filter(|expected| *expected != content.digest)
-        {
-            let received = content.digest;
-            let error = FillError::Digest { expected, received };
+        if let Err(error) = verify(heads.expected(&flight), content.digest, &body) {
             self.note_failure(&flight, &error);
             return Box::pin(self.second_attempt(flight, std::sync::Arc::new(error))).await;
         }
@@ -101,12 +96,12 @@ impl Pipeline {
         (content, body): (ContentRef, Bytes),
         place: Place,
     ) {
-        let landed = Landed::Bytes(body.clone());
-        if flight.permit.is_tainted() || self.breaks_promise(&flight.ask.target, landed).await {
+        if flight.permit.is_tainted() {
             return;
         }
         let key = flight.ask.target.key.to_string();
         let is_negative = head.status.is_client_error() || head.status.is_server_error();
+        let (is_ok, found_at) = (head.status == StatusCode::OK, head.found_at.clone());
         let stored = StoredResponse {
             head,
             content,
@@ -114,7 +109,10 @@ impl Pipeline {
         };
         self.0.store.put_small(&key, stored, body, place);
         self.0.metrics.note(Event::Stored);
-        self.learn_from(flight, content);
+        if is_ok {
+            self.note_proof(flight, content).await;
+        }
+        self.learn_from(flight, content, found_at);
         if is_negative {
             self.bound_negatives(&key).await;
         }

@@ -24,7 +24,7 @@ use std::{
 };
 
 use http::{Method, StatusCode, Uri};
-use kato_shared::chain::Chain;
+use kato_shared::{Digest, chain::Chain};
 use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
 use url::Url;
 
@@ -36,8 +36,8 @@ use crate::{
     },
     key::CacheKey,
     route::Target,
-    settings::Kind,
-    store::{Content, ContentRef, LearnError, Responses, Store},
+    settings::{Kind, Upstream},
+    store::{Content, ContentRef, LearnError, Responses, Store, Taught},
 };
 
 /// How long a request waits for a lesson. The largest index of a distribution is read in a second or two.
@@ -146,11 +146,29 @@ impl Pipeline {
 
     /// Waits until nothing is under way that could teach about `target`.
     pub(super) async fn lessons_ended(&self, target: &Target) {
-        self.0.fills.lessons.ended(target.upstream.name.as_str()).await;
+        for owner in target.owners() {
+            self.0.fills.lessons.ended(owner.name.as_str()).await;
+        }
+    }
+
+    /// What the store has for `target`, as far as its upstreams have a say in it.
+    pub(super) async fn lookup(&self, target: &Target) -> Responses {
+        let entry = self.0.store.lookup(target.key.as_str()).await;
+        let is_of = |taught: &Taught| target.owners().any(|owner| taught.is_of(owner.name.as_str()));
+        entry
+            .for_upstreams(is_of, target.digest.is_some())
+            .map_or(entry, Responses::new)
     }
 
     /// Lets the document that is stored as `content` teach.
-    pub(super) fn learn(&self, target: &Arc<Target>, content: ContentRef, noted: Noted) {
+    ///
+    /// Its addresses are relative to where it was `found_at`, if that is another place than its own.
+    pub(super) fn learn(
+        &self,
+        target: &Arc<Target>,
+        (content, found_at): (ContentRef, Option<Url>),
+        noted: Noted,
+    ) {
         let (pipeline, target) = (self.clone(), Arc::clone(target));
         self.0.tasks.spawn(async move {
             let Some(bytes) = pipeline.0.store.content(content).await else {
@@ -160,7 +178,7 @@ impl Pipeline {
             let config = pipeline.crate_config(&target).await;
             // It ends with an error only when the process does.
             let _stopping = spawn_blocking(move || {
-                take_in(&store, &target, (content, bytes), config.as_ref());
+                take_in(&store, (&target, found_at), (content, bytes), config.as_ref());
                 drop(noted);
             })
             .await;
@@ -194,65 +212,108 @@ impl Pipeline {
     /// What the store has for `target` without waiting: `None` while a lesson is under way, or when it has other content than is
     /// taught.
     pub(super) async fn stored_as_taught(&self, client: IpAddr, target: &Target) -> Option<Responses> {
-        if self.0.fills.lessons.is_under_way(target.upstream.name.as_str()) {
+        let lessons = &self.0.fills.lessons;
+        if target
+            .owners()
+            .any(|owner| lessons.is_under_way(owner.name.as_str()))
+        {
             return None;
         }
-        let entry = self.0.store.lookup(target.key.as_str()).await;
+        let entry = self.open_to(target, self.lookup(target).await);
+        let is_it = |known: Known| known.digest().is_some_and(|digest| entry.is_only(&digest));
         self.known_for(client, target, &entry)
             .await
-            .is_none_or(|known| entry.is_only(&known.digest))
+            .is_none_or(is_it)
             .then_some(entry)
     }
 
     /// What of `entry` may answer a request for content that is `known`; what is stored under another name, too.
     pub(super) async fn of_known(&self, target: &Arc<Target>, entry: Responses, known: Known) -> Responses {
         let is_for_good = target.digest.is_some();
-        if entry.is_only(&known.digest) || is_for_good && !entry.heads().is_empty() {
+        let Some(digest) = self.by_our_function(target, &entry, known).await else {
+            return without_content(&entry);
+        };
+        if entry.is_only(&digest) || is_for_good && !entry.heads().is_empty() {
             return entry;
         }
-        let same = entry.only(&known.digest);
+        let same = entry.only(&digest);
         if !same.is_empty() {
             return Responses::new((same, Vec::new()).into());
         }
         let key = target.key.as_str();
         let sharable = self.sharable(target);
         let store = &self.0.store;
-        let found = store
-            .lookup_content(key, known.digest, is_for_good, sharable)
-            .await;
+        let found = store.lookup_content(key, digest, is_for_good, sharable).await;
         if found.heads().is_empty() {
-            // What the origin said when there was nothing is still an answer; other content is none.
-            let others = entry.responses().filter(|one| one.head.status != StatusCode::OK);
-            return Responses::new((others.collect(), Vec::new()).into());
+            return without_content(&entry);
         }
         // A document may teach under one name what it did not under another.
         if let Some(noted) = self.note_lesson(target, StatusCode::OK, None) {
-            self.learn(target, found.content(0), noted);
+            let found_at = found.heads()[0].found_at.clone();
+            self.learn(target, (found.content(0), found_at), noted);
         }
         found
     }
-}
 
-/// What is known about the content of `target` in advance: by its URL, else by the last document that taught it.
-pub(super) fn known(target: &Target, entry: &Responses) -> Option<Known> {
-    let mut taught = entry.taught().iter().map(|taught| taught.known);
-    match target.digest {
-        None => taught.next(),
-        Some(digest) => Some(Known {
-            digest,
-            size: taught
-                .find(|known| known.digest == digest)
-                .and_then(|known| known.size),
-        }),
+    /// The SHA-256 of content that is `known`. Where another function was promised and nobody has proved yet what that is, what is stored
+    /// under the key is read: it may have come before anything was taught.
+    async fn by_our_function(&self, target: &Target, entry: &Responses, known: Known) -> Option<Digest> {
+        if let Some(digest) = known.digest() {
+            return Some(digest);
+        }
+        let (store, key, promise) = (&self.0.store, target.key.as_str(), known.integrity);
+        if let Some(digest) = store.proved(key, promise).await {
+            return Some(digest);
+        }
+        for stored in entry.responses().filter(|one| one.head.status == StatusCode::OK) {
+            let (digest, content) = (stored.content.digest, store.content(stored.content).await);
+            let Some(content) = content else { continue };
+            let holds = spawn_blocking(move || promise.holds_for(digest, reader(content)));
+            if matches!(holds.await, Ok(Ok(true))) {
+                store.note_proof(key, promise, digest).await;
+                return Some(digest);
+            }
+        }
+        None
     }
 }
 
+/// What is left of `entry` where its content is not what is known: what the origin said when there was nothing is still an answer.
+fn without_content(entry: &Responses) -> Responses {
+    let others = entry.responses().filter(|one| one.head.status != StatusCode::OK);
+    Responses::new((others.collect(), Vec::new()).into())
+}
+
+/// What is known about the content of `target` in advance: by its URL, else by the last document that taught it. `entry` is what
+/// [`Pipeline::lookup`] gives.
+///
+/// Of several upstreams that the request may mean, none is believed against another.
+pub(super) fn known(target: &Target, entry: &Responses) -> Option<Known> {
+    let taught = entry.taught();
+    if let Some(digest) = target.digest {
+        let same = taught.iter().find(|taught| taught.known.digest() == Some(digest));
+        return Some(Known::sha256(digest, same.and_then(|taught| taught.known.size)));
+    }
+    let of = |owner: &Upstream| taught.iter().find(|taught| taught.is_of(owner.name.as_str()));
+    let mut said = target.owners().filter_map(of).map(|taught| taught.known);
+    let first = said.next()?;
+    said.all(|other| other.integrity == first.integrity)
+        .then_some(first)
+}
+
 /// Reads the document and writes down what it teaches. Blocks.
-fn take_in(store: &Store, target: &Target, (content, bytes): (ContentRef, Content), config: Option<&Config>) {
-    let (Some(teacher), Ok(url)) = (teacher(target), Url::parse(target.key.uri())) else {
+fn take_in(
+    store: &Store,
+    (target, found_at): (&Target, Option<Url>),
+    (content, bytes): (ContentRef, Content),
+    config: Option<&Config>,
+) {
+    let url = found_at.or_else(|| Url::parse(target.key.uri()).ok());
+    let (Some(teacher), Some(url)) = (teacher(target), url) else {
         return;
     };
-    if store.has_learned(&teacher, content.digest).unwrap_or(false) {
+    let teacher = (teacher.as_str(), target.upstream.name.as_str());
+    if store.has_learned(teacher, content.digest).unwrap_or(false) {
         return;
     }
     let document = Document {
@@ -265,7 +326,7 @@ fn take_in(store: &Store, target: &Target, (content, bytes): (ContentRef, Conten
         None => ecosystem::lessons(&document, reader(bytes)),
     };
     let lessons = lessons.filter_map(|lesson| lesson.map(|lesson| keyed(&lesson)).transpose());
-    match store.learn((&teacher, content.digest), lessons) {
+    match store.learn(teacher, content.digest, lessons) {
         Ok(count) => tracing::debug!(url = %target.key.shown(), count, "a document has taught digests"),
         Err(error @ LearnError::Document(LessonError::Read(_) | LessonError::Damaged { .. })) => {
             tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document teaches nothing");

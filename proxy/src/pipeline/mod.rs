@@ -6,6 +6,7 @@
 //! record      from here on every answer is counted and logged
 //! inside      a request out of an opened CONNECT is about the host of that CONNECT
 //! host        a request that two readers could understand differently is refused
+//! guest       who asks, at the door /v2/ of users
 //! route       which upstream, which target: deny by default
 //! clients     who may have what comes from there; the users of the door /v2/
 //! loop        before anything is asked of an upstream
@@ -35,7 +36,6 @@ mod forward;
 mod groups;
 mod idle;
 mod inside;
-mod integrity;
 mod intercept;
 mod landing;
 mod landing_small;
@@ -45,12 +45,15 @@ mod outcome;
 mod own;
 mod parallel;
 mod present;
+mod prime;
 mod private_keys;
 mod resumption;
 mod retrieve;
 mod shared;
 mod side_trip;
+mod tag_heads;
 mod tags;
+mod token;
 mod tunnel;
 mod viewed;
 
@@ -157,7 +160,7 @@ impl Pipeline {
             router: Router::new(&settings),
             admission: Admission::new(&settings.limits),
             fills: Arc::new(Fills::new(&settings)),
-            guests: Guests::new(settings.registry.users_file.as_deref()),
+            guests: Guests::new(&settings.registry, None),
             settings,
             store,
             origin,
@@ -183,7 +186,7 @@ impl Pipeline {
         Ok(Self(Arc::new(Layers {
             router: Router::new(&settings),
             origin: layers.origin.under(&layers.settings, &settings)?,
-            guests: Guests::new(settings.registry.users_file.as_deref()),
+            guests: Guests::new(&settings.registry, Some(&layers.guests)),
             settings,
             authority,
             admission: layers.admission.clone(),
@@ -206,6 +209,7 @@ impl Pipeline {
         let method = request.method().clone();
         let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         let is_registry = self.is_at_door(&request);
+        let challenge = self.challenge(&request).filter(|_| is_registry);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
         let (mut answer, counted, shown, slot) = if self.0.settings.access.allows(client) {
             let shown = shown_if_wanted(&inside::shown(&request));
@@ -217,7 +221,7 @@ impl Pipeline {
             (answer, Counted::default(), "-".into(), None)
         };
         if is_registry {
-            registry::speak(&mut answer.response);
+            registry::speak(&mut answer.response, challenge.as_deref());
         }
         let record = self.record(&answer, (method, client), (counted, shown), started);
         let (parts, payload, record) = self.finish(answer, record);
@@ -346,11 +350,15 @@ impl Pipeline {
         if let Err(refusal) = self.settle(&mut request) {
             return (*refusal, Counted::default());
         }
-        if let Some(page) = self.own_page(&request) {
+        if let Some(page) = self.own_page(&request, client) {
             return (page, Counted::default());
         }
+        if self.is_for_token(&request) {
+            return (self.token_page(&request).await, Counted::default());
+        }
+        let seen = self.guest(&request).await;
         let line = (request.method(), request.uri(), request.version());
-        let route = match self.admit(line, (request.headers(), client)) {
+        let route = match self.admit(line, (request.headers(), client), seen) {
             Ok(route) => route,
             Err(refusal) => return (*refusal, Counted::default()),
         };

@@ -32,7 +32,7 @@ impl Pipeline {
         why: Forward,
         overrides: &Overrides,
     ) -> Round {
-        let error = match self.try_alone(ask, why).await {
+        let error = match self.ask_head(ask, why).await {
             Ok(answer) => return Round::Done(Box::new(answer)),
             Err(error) => error,
         };

@@ -1,5 +1,7 @@
 //! Pages of our own on the data listener, below `/-/`, which no upstream can be named: what a client needs before it can use the rest.
 
+use std::net::IpAddr;
+
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{Answer, Pipeline};
@@ -18,7 +20,7 @@ const SETUP_PATH: &str = "/-/setup/";
 
 impl Pipeline {
     /// The page that a request in origin-form asks for, where there is one.
-    pub(super) fn own_page<B>(&self, request: &Request<B>) -> Option<Answer> {
+    pub(super) fn own_page<B>(&self, request: &Request<B>, asking: IpAddr) -> Option<Answer> {
         let is_for_us = request.uri().authority().is_none();
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         if !is_for_us || !is_read {
@@ -26,7 +28,7 @@ impl Pipeline {
         }
         let path = request.uri().path();
         let page = match path.strip_prefix(SETUP_PATH) {
-            Some(client) => self.setup_page(client, request),
+            Some(client) => self.setup_page(client, (request, asking)),
             None if path == CA_PATH => self.ca_certificate(),
             None => return None,
         };
@@ -39,13 +41,14 @@ impl Pipeline {
     }
 
     /// What `client` is told, or which clients there are.
-    fn setup_page<B>(&self, client: &str, request: &Request<B>) -> Response<Payload> {
+    fn setup_page<B>(&self, client: &str, (request, asking): (&Request<B>, IpAddr)) -> Response<Payload> {
         let Some(base) = self.server_base(request) else {
             return respond::problem(&respond::bad_host());
         };
         let site = Site {
             settings: self.settings(),
             base: &base,
+            client: Some(asking),
         };
         if client.is_empty() {
             let page = SetupPage::of(site);

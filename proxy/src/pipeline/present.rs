@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use jiff::SignedDuration;
+use url::Url;
 
 use crate::{
     conditional::{self, Length},
@@ -43,8 +44,25 @@ impl Source<'_> {
     }
 }
 
+/// Among an answer's extensions: where redirects led to its content, see [`Stored::found_at`].
+#[derive(Debug, Clone)]
+pub(super) struct FoundAt(pub(super) Url);
+
 /// The answer to `request` from `head` and its content; `age` where the answer comes from before this request.
 pub(super) fn present(
+    request: &Request<'_>,
+    head: &Stored,
+    source: Source<'_>,
+    age: Option<SignedDuration>,
+) -> Response<Payload> {
+    let mut response = judged(request, head, source, age);
+    if let Some(url) = &head.found_at {
+        response.extensions_mut().insert(FoundAt(url.clone()));
+    }
+    response
+}
+
+fn judged(
     request: &Request<'_>,
     head: &Stored,
     source: Source<'_>,

@@ -109,6 +109,6 @@ fn combined(flight: &Flight, kept: &Kept, response: &OriginResponse) -> Option<S
     };
     redirects::bind_stored(&request, &mut head, &response.hops, &flight.overrides);
     let of = (head.status, &head.headers);
-    let storability = policy::storability(&request, of, flight.digest().is_some(), &flight.overrides);
+    let storability = policy::storability(&request, of, flight.promise().is_some(), &flight.overrides);
     storability.may_store().then_some(head)
 }

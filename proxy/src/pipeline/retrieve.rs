@@ -71,6 +71,7 @@ impl Pipeline {
     ) -> Answer {
         fields::strip_unkeyed(&mut parts.headers);
         let accepts = registry::prepare(&target, &mut parts.headers);
+        self.note_manifest(&target);
         let ask = Ask {
             interim: self.interim(&parts.extensions),
             method: parts.method,
@@ -87,12 +88,12 @@ impl Pipeline {
     pub(super) async fn retrieve(&self, mut ask: Ask) -> Answer {
         ask.known = self.known_in_advance(&ask).await;
         let ask = Arc::new(ask);
-        let (key, flight_key) = (ask.target.key.as_str(), ask.flight_key());
+        let flight_key = ask.flight_key();
         let overrides = ask.target.upstream.overrides(&ask.target.path);
         let mut why = Forward::UriMiss;
         for _ in 0..ROUNDS {
             self.settled(&flight_key).await;
-            let mut entry = self.0.store.lookup(key).await;
+            let mut entry = self.open_to(&ask.target, self.lookup(&ask.target).await);
             if let Some(known) = ask.known {
                 entry = self.of_known(&ask.target, entry, known).await;
             }
@@ -110,11 +111,15 @@ impl Pipeline {
 
     /// What is known about the content before it is looked for, after waiting for those who are about to say it.
     async fn known_in_advance(&self, ask: &Ask) -> Option<Known> {
-        if !ecosystem::is_taught(&ask.target.upstream, &ask.target.path) {
-            return ask.target.digest.map(|digest| Known { digest, size: None });
+        let target = &ask.target;
+        if !target
+            .owners()
+            .any(|owner| ecosystem::is_taught(owner, &target.path))
+        {
+            return target.digest.map(|digest| Known::sha256(digest, None));
         }
-        self.lessons_ended(&ask.target).await;
-        let entry = self.0.store.lookup(ask.target.key.as_str()).await;
+        self.lessons_ended(target).await;
+        let entry = self.lookup(target).await;
         self.known_for(ask.client, &ask.target, &entry).await
     }
 

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// "Registries SHOULD … a manifest size limit of 4 megabytes" (distribution specification, "Pushing Manifests").
-const LARGEST_MANIFEST: usize = 4 << 20;
+pub(super) const LARGEST_MANIFEST: usize = 4 << 20;
 
 impl Target {
     /// Whether it is a tag of a registry.

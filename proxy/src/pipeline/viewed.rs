@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri, request};
 use kato_shared::{Digest, chain::Chain};
 use tokio::task::spawn_blocking;
+use url::Url;
 
 use super::{
     Answer, Ask, Pipeline,
-    present::{Source, present},
+    present::{FoundAt, Source, present},
 };
 use crate::{
     deliver::{BodyError, Payload},
@@ -18,7 +19,8 @@ use crate::{
     policy::{Overrides, Request, Stored, Times, headers as fields},
     respond,
     route::Target,
-    view::{Links, MOST_BYTES, OverTls, ServerBase, View, ViewError, document_url},
+    settings::Upstream,
+    view::{Links, MOST_BYTES, OverTls, ServerBase, View, ViewError},
 };
 
 /// Documents from this size on are rewritten away from the workers: a MiB takes some milliseconds.
@@ -82,12 +84,18 @@ impl Pipeline {
         if answer.response.status() != StatusCode::OK {
             return answer;
         }
-        let (parts, payload) = answer.response.into_parts();
+        // The URL of the key has no password of the settings.
+        let Ok(asked) = Url::parse(ask.target.key.uri()) else {
+            return answer;
+        };
+        let (mut parts, payload) = answer.response.into_parts();
+        let url = parts
+            .extensions
+            .remove::<FoundAt>()
+            .map_or(asked, |FoundAt(url)| url);
         let headers = parts.headers;
-        match self
-            .shown(&ask.target, view, (headers.clone(), payload), base)
-            .await
-        {
+        let of = (view, Arc::clone(&ask.target.upstream));
+        match self.shown(of, (headers.clone(), url, payload), base).await {
             Ok(shown) => {
                 answer.response = self.presented(&ask, view.head(headers, shown.entity_tag), shown.bytes);
                 answer
@@ -107,25 +115,20 @@ impl Pipeline {
 
     async fn shown(
         &self,
-        target: &Arc<Target>,
-        view: View,
-        (headers, payload): (HeaderMap, Payload),
+        (view, upstream): (View, Arc<Upstream>),
+        (headers, url, payload): (HeaderMap, Url, Payload),
         base: Option<ServerBase>,
     ) -> Result<Shown, Unshown> {
         let document = whole(payload).await?;
         let is_large = document.len() >= LARGE;
-        let (pipeline, target) = (self.clone(), Arc::clone(target));
+        let pipeline = self.clone();
         let work = move || {
-            let rewritten = match &document_url(&target, view) {
-                None => None,
-                Some(document_url) => {
-                    let links = Links {
-                        router: pipeline.router(),
-                        document: document_url,
-                    };
-                    view.rewrite((&headers, &document), links, base.as_ref())?
-                }
+            let links = Links {
+                router: pipeline.router(),
+                upstream: &upstream,
+                document: &url,
             };
+            let rewritten = view.rewrite((&headers, &document), links, base.as_ref())?;
             let bytes = rewritten.map_or(document, Bytes::from);
             let entity_tag = entity_tag(&bytes);
             Ok(Shown { bytes, entity_tag })

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
+use url::Url;
 
 use super::{Selecting, headers, overrides::Overrides, targeted};
 
@@ -40,6 +41,9 @@ pub struct Stored {
     pub known_digest: bool,
     /// True after an unsafe request changed the resource: not to be reused without validation (RFC 9111 §4.4).
     pub invalidated: bool,
+    /// Where redirects led, if it was asked for elsewhere and its content has addresses that are relative to where it stands. Without a
+    /// query, which may hold a signature.
+    pub found_at: Option<Url>,
 }
 
 impl Stored {
@@ -60,6 +64,7 @@ impl Stored {
             selecting: Selecting::of(request.headers, response),
             known_digest: false,
             invalidated: false,
+            found_at: None,
         }
     }
 
@@ -77,6 +82,7 @@ impl Stored {
             selecting: Selecting::of(request.headers, response),
             known_digest: false,
             invalidated: false,
+            found_at: None,
         }
     }
 

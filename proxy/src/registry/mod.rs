@@ -11,7 +11,8 @@
 //! * [`Place`]: which of a registry's things a target is, and by which door it was asked for;
 //! * `accept`: manifests are asked for in every form and kept by digest; a client's `Accept` filters, and is no part of any key;
 //! * `present`: the fields that clients look for, links that lead back to us, no challenge of the upstream's;
-//! * [`Guests`]: who may use the door, where the settings name a file of users;
+//! * [`Guests`]: who may use the door, and for what, where the settings name a file of users; tokens of our own;
+//! * [`scope`]: what a token is asked for;
 //! * [`speak`]: problems in the form of the specification.
 //!
 //! The rest is elsewhere, since it is not about the door: credentials and tokens for upstreams in `origin::auth`, how long a tag is
@@ -30,13 +31,15 @@ mod guests;
 mod place;
 mod present;
 mod problem;
+mod scope;
 
 pub(crate) use accept::{Accepts, is_manifest, prepare};
-pub(crate) use guests::Guests;
+pub(crate) use guests::{Guest, Guests, Leave, Seen};
 pub use place::{Class, Door, Place};
 pub(crate) use present::{DOCKER_CONTENT_DIGEST, present, strip_front_end, warn};
 pub use problem::Refused;
-pub(crate) use problem::{refused, speak, unauthorized};
+pub(crate) use problem::{leave, refused, speak, unauthorized};
+pub(crate) use scope::{CATALOG, scope};
 
 /// Whether a request for `uri` comes by this door: origin-form, below `/v2/`.
 pub(crate) fn is_door(uri: &http::Uri) -> bool {

@@ -109,7 +109,9 @@ fn own_link(place: &Place, link: &str) -> Option<HeaderValue> {
     if !is_next || endpoint(path) != endpoint(&door.path) {
         return None;
     }
-    let mut own = format!("<{}?{query}", door.path);
+    // Which registry is meant is for the client to say, not for the registry.
+    let page: Vec<_> = query.split('&').filter(|part| !part.starts_with("ns=")).collect();
+    let mut own = format!("<{}?{}", door.path, page.join("&"));
     if let Some(namespace) = &door.namespace {
         // Writing to a `String` cannot fail.
         let _infallible = write!(own, "&ns={namespace}");
@@ -144,6 +146,16 @@ mod tests {
                 &by_query,
                 "<https://upstream.example/v2/library/app/tags/list?last=b&n=2>;rel=next",
                 Some("</v2/app/tags/list?last=b&n=2&ns=hub.example%3A5000>; rel=\"next\""),
+            ),
+            (
+                &by_name,
+                "</v2/library/app/tags/list?ns=evil.example&last=b&n=2>; rel=\"next\"",
+                Some("</v2/hub.example/app/tags/list?last=b&n=2>; rel=\"next\""),
+            ),
+            (
+                &by_query,
+                "</v2/library/app/tags/list?last=b&ns=evil.example>; rel=\"next\"",
+                Some("</v2/app/tags/list?last=b&ns=hub.example%3A5000>; rel=\"next\""),
             ),
             (&by_name, "</elsewhere?n=2>; rel=\"next\"", None),
             (&by_name, "</v2/library/app/tags/list?n=2>; rel=\"first\"", None),

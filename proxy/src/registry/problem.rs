@@ -4,10 +4,14 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use kato_shared::api::Problem;
 use serde_json::json;
 
-use crate::{deliver::Payload, ecosystem::oci::PathError, respond};
+use super::{Guest, Leave};
+use crate::{deliver::Payload, ecosystem::oci::PathError, respond, route::Target};
 
 /// The field by which old clients know a registry.
 pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// The challenge where name and secret are shown themselves (RFC 7617).
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"kato\", charset=\"UTF-8\"");
 
 /// Its value.
 pub(super) const fn api_version() -> HeaderValue {
@@ -88,6 +92,35 @@ pub(crate) fn unauthorized() -> Problem {
     )
 }
 
+/// Whether `guest` may pull `target`.
+///
+/// # Errors
+/// The problem that says that it may not, or not with this token.
+pub(crate) fn leave(guest: &Guest, target: &Target) -> Result<(), Problem> {
+    let Some(place) = &target.registry else {
+        return Ok(());
+    };
+    let repository = format!("{}/{}", target.upstream.name, place.repository);
+    let named = (!place.repository.is_empty()).then_some(repository.as_str());
+    match guest.leave(named) {
+        Leave::Granted => Ok(()),
+        Leave::OtherToken => Err(respond::describe(
+            "registry-scope",
+            "token of another scope",
+            StatusCode::UNAUTHORIZED,
+            format!("the token is not for `{repository}`"),
+            Some("ask /-/token for the scope that the challenge names".into()),
+        )),
+        Leave::Denied => Err(respond::describe(
+            "registry-denied",
+            "not for this user",
+            StatusCode::FORBIDDEN,
+            format!("this user may not pull `{repository}` from this cache"),
+            Some("registry.rights of proxy.toml says who may pull what".into()),
+        )),
+    }
+}
+
 /// The upstream does not let us have it, or does not say whether there is anything.
 pub(super) fn upstream_denied(upstream: &str, repository: &str) -> Problem {
     respond::describe(
@@ -115,8 +148,9 @@ pub(super) fn cannot_read(held: &str) -> Problem {
     )
 }
 
-/// Puts a problem of ours into the form of the specification: `{"errors":[{"code","message","detail"}]}`.
-pub(crate) fn speak(response: &mut Response<Payload>) {
+/// Puts a problem of ours into the form of the specification: `{"errors":[{"code","message","detail"}]}`. `challenge` says where
+/// tokens come from, if they do.
+pub(crate) fn speak(response: &mut Response<Payload>, challenge: Option<&str>) {
     response.headers_mut().insert(API_VERSION, api_version());
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return;
@@ -134,8 +168,14 @@ pub(crate) fn speak(response: &mut Response<Payload>) {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     if problem.status == StatusCode::UNAUTHORIZED.as_u16() {
-        let challenge = HeaderValue::from_static("Basic realm=\"kato\", charset=\"UTF-8\"");
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
+        let is_of_another = problem.kind.ends_with(":registry-scope");
+        let error = if is_of_another {
+            ",error=\"insufficient_scope\""
+        } else {
+            ""
+        };
+        let bearer = challenge.and_then(|text| HeaderValue::try_from(format!("{text}{error}")).ok());
+        headers.insert(header::WWW_AUTHENTICATE, bearer.unwrap_or(BASIC));
     }
 }
 
@@ -148,7 +188,7 @@ fn code(problem: &Problem) -> &'static str {
         "registry-manifest-unknown" => "MANIFEST_UNKNOWN",
         "registry-digest-invalid" | "digest-mismatch" => "DIGEST_INVALID",
         "registry-unsupported" => "UNSUPPORTED",
-        "registry-unauthorized" => "UNAUTHORIZED",
+        "registry-unauthorized" | "registry-scope" => "UNAUTHORIZED",
         _ => match problem.status {
             401 => "UNAUTHORIZED",
             403 => "DENIED",

@@ -1,6 +1,6 @@
 //! Absolute-form targets: the upstream whose base URL is the longest prefix, else one with the same host.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use http::{Uri, uri::Authority};
 use url::Url;
@@ -24,36 +24,52 @@ pub(super) fn target(
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
         return Err(bad());
     }
-    let of_host: Vec<_> = bases(upstreams)
-        .filter(|(_, base)| is_same_host(base, &url))
-        .collect();
-    let by_prefix = of_host
-        .iter()
-        .filter(|(_, base)| url.path().starts_with(base.path()))
-        .max_by_key(|(_, base)| (base.path().len(), base.scheme() == url.scheme()));
-    if let Some((upstream, base)) = by_prefix {
+    let owners = owners(upstreams, &url);
+    if let Some((upstream, base)) = owners.last() {
         let mut suffix = url.path()[base.path().len()..].to_owned();
         if let Some(query) = url.query() {
             suffix.push('?');
             suffix.push_str(query);
         }
         // Files stand at one URL each; only `urls` are alternatives to one another.
-        return if upstream.file_urls.iter().any(|file| file.url() == *base) {
+        let target = if upstream.file_urls.iter().any(|file| file.url() == *base) {
             below_bases(upstream, &[*base], &suffix)
         } else {
             below(upstream, &suffix)
         };
+        let others = owners.iter().map(|(other, _)| Arc::clone(other));
+        return Ok(Target {
+            shared_with: others.filter(|other| other.name != upstream.name).collect(),
+            ..target?
+        });
     }
     // Beside every base path, but on a configured host: asked there and nowhere else.
-    let (upstream, base) = of_host.first().ok_or_else(|| RouteError::UnknownHost {
+    let mut of_host = bases(upstreams).filter(|(_, base)| is_same_host(base, &url));
+    let (upstream, base) = of_host.next().ok_or_else(|| RouteError::UnknownHost {
         host: authority.to_string(),
     })?;
-    let mut candidate = (*base).clone();
+    let mut candidate = base.clone();
     candidate.set_path(url.path());
     candidate.set_query(url.query());
     // With its slash: rules are about paths below the base URL, and this one is not.
     let path = candidate.path().to_owned();
     finish(upstream, vec![candidate], path)
+}
+
+/// The upstreams that have the longest base URL above `url`, the last of which decides.
+pub(super) fn owners<'u>(upstreams: &'u [Arc<Upstream>], url: &Url) -> Vec<(&'u Arc<Upstream>, &'u Url)> {
+    let of_host = bases(upstreams).filter(|(_, base)| is_same_host(base, url));
+    let above = of_host.filter(|(_, base)| url.path().starts_with(base.path()));
+    let rank = |base: &Url| (base.path().len(), base.scheme() == url.scheme());
+    let mut owners: Vec<(&Arc<Upstream>, &Url)> = Vec::new();
+    for (upstream, base) in above {
+        match owners.last().map(|(_, best)| rank(base).cmp(&rank(best))) {
+            Some(Ordering::Less) => {}
+            Some(Ordering::Equal) => owners.push((upstream, base)),
+            Some(Ordering::Greater) | None => owners = vec![(upstream, base)],
+        }
+    }
+    owners
 }
 
 /// Whether `asked` is at the host and port of `base`; the default ports of both schemes count as one.

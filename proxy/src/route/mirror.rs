@@ -1,4 +1,4 @@
-//! Mirror paths: `/<upstream>/…` and `/<scheme>/<host>/…`.
+//! Mirror paths: `/<upstream>/…`, `/<scheme>/<host>/…`, and `/~<upstream>/<scheme>/<host>/…` for a host that several upstreams have.
 //!
 //! Those who come from apt-cacher-ng keep their paths: `/<host>/…` and `/HTTPS///<host>/…`. The name of an upstream comes first.
 
@@ -9,16 +9,23 @@ use http::{Uri, uri::Authority};
 use super::{RouteError, Target, below, forward};
 use crate::settings::Upstream;
 
+/// Before the name of the upstream of which something at another host is asked. No name has it, and clients do not escape it.
+pub(super) const OF_UPSTREAM: char = '~';
+
 /// The target of an origin-form request.
 pub(super) fn target(upstreams: &[Arc<Upstream>], uri: &Uri) -> Result<Target, RouteError> {
     let whole = uri.path_and_query().map_or("/", |given| given.as_str());
     let (name, rest) = split(whole.trim_start_matches('/'));
+    if let Some(name) = name.strip_prefix(OF_UPSTREAM) {
+        let of_name = upstreams.iter().find(|upstream| upstream.name.as_str() == name);
+        let upstream = of_name.ok_or_else(|| RouteError::UnknownUpstream {
+            name: name.to_owned(),
+        })?;
+        let (scheme, rest) = split(rest);
+        return at_host(std::slice::from_ref(upstream), scheme, rest, uri);
+    }
     if matches!(name, "http" | "https") {
-        let (host, rest) = split(rest);
-        let host = with_delimiters(host);
-        let authority: Authority = host.parse().map_err(|_no_host| super::bad(uri))?;
-        let rest: Uri = format!("/{rest}").parse().map_err(|_no_path| super::bad(uri))?;
-        return forward::target(upstreams, name, &authority, &rest);
+        return at_host(upstreams, name, rest, uri);
     }
     if let Some(upstream) = upstreams.iter().find(|upstream| upstream.name.as_str() == name) {
         return below(upstream, rest);
@@ -43,6 +50,15 @@ pub(super) fn target(upstreams: &[Arc<Upstream>], uri: &Uri) -> Result<Target, R
         | RouteError::TunnelPort { .. }
         | RouteError::Registry(_) => error,
     })
+}
+
+/// The target of `<host>/…` at one of `upstreams`.
+fn at_host(upstreams: &[Arc<Upstream>], scheme: &str, rest: &str, uri: &Uri) -> Result<Target, RouteError> {
+    let (host, rest) = split(rest);
+    let host = with_delimiters(host);
+    let authority: Authority = host.parse().map_err(|_no_host| super::bad(uri))?;
+    let rest: Uri = format!("/{rest}").parse().map_err(|_no_path| super::bad(uri))?;
+    forward::target(upstreams, scheme, &authority, &rest)
 }
 
 /// The host segment as an authority is written: pip escapes the colon before the port and the brackets of an address, which

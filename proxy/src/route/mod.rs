@@ -2,7 +2,7 @@
 //!
 //! These doors lead to the same targets, and so to the same stored responses:
 //! * `forward`: absolute-form, `GET http://pkg.example/a HTTP/1.1`, as a forward proxy gets it;
-//! * `mirror`: `/<upstream>/a` and `/<scheme>/<host>/a`, as a client without proxy settings asks;
+//! * `mirror`: `/<upstream>/a`, `/<scheme>/<host>/a` and `/~<upstream>/<scheme>/<host>/a`, as a client without proxy settings asks;
 //! * `registry`: `/v2/…`, as a container client asks a registry.
 //!
 //! Another, `CONNECT pkg.example:443`, leads to the first where the upstream says `intercept = true`; else it is tunnelled and not cached.
@@ -14,7 +14,7 @@ mod forward;
 mod mirror;
 mod registry;
 
-pub(crate) use registry::registry_manifest;
+pub(crate) use registry::{registry_manifest, registry_sibling};
 
 use std::{
     fmt::Write as _,
@@ -23,7 +23,7 @@ use std::{
 
 use http::{Method, Uri, uri::Authority};
 use kato_shared::Digest;
-use url::Url;
+use url::{Position, Url};
 
 use crate::{
     ecosystem::known_digest,
@@ -89,6 +89,17 @@ pub struct Target {
     pub digest: Option<Digest>,
     /// Which of a registry's things it is, where the upstream is one.
     pub registry: Option<Place>,
+    /// Other upstreams that it may be of: a host of files may be that of several, and the request does not say of which. What their
+    /// documents teach about it counts where they agree.
+    pub shared_with: Vec<Arc<Upstream>>,
+}
+
+impl Target {
+    /// All upstreams whose documents may teach about it.
+    pub fn owners(&self) -> impl Iterator<Item = &Upstream> {
+        let others = self.shared_with.iter().map(Arc::as_ref);
+        std::iter::once(&*self.upstream).chain(others)
+    }
 }
 
 /// Why a request has no route.
@@ -177,6 +188,24 @@ impl Router {
         Ok(Route::Target(target))
     }
 
+    /// The repository that a client at the door `/v2/` calls `name`, as `UPSTREAM/REPOSITORY`.
+    pub(crate) fn repository(&self, name: &str) -> Option<String> {
+        let uri: Uri = format!("/v2/{name}/tags/list").parse().ok()?;
+        let found = registry::target(
+            &self.upstreams,
+            self.default_registry.as_ref(),
+            (&Method::GET, &uri),
+        );
+        match found.ok()? {
+            registry::Found::Target(target) => {
+                let place = target.registry.as_ref()?;
+                (uri.query().is_none() && !place.repository.is_empty())
+                    .then(|| format!("{}/{}", target.upstream.name, place.repository))
+            }
+            registry::Found::Base => None,
+        }
+    }
+
     fn remember(&self, asked: &str, target: &Arc<Target>) {
         let weight = TARGET_OVERHEAD + asked.len() * (4 + target.candidates.len());
         let mut known = self.known();
@@ -200,6 +229,27 @@ impl Router {
     pub fn serves(&self, url: &Url) -> bool {
         matches!(url.scheme(), "http" | "https")
             && bases(&self.upstreams).any(|(_, base)| forward::is_same_host(base, url))
+    }
+
+    /// The mirror path of `url`, query and fragment as they are, for a link in a document of `upstream`; `None` where no upstream has
+    /// that host. Where several have, the path says which is meant.
+    ///
+    /// Without our own host, so that the same answer is right under every name by which clients know this server.
+    pub fn mirror_path(&self, url: &Url, upstream: &Upstream) -> Option<String> {
+        if !self.serves(url) {
+            return None;
+        }
+        let owners = forward::owners(&self.upstreams, url);
+        let is_one_of_several =
+            owners.len() > 1 && owners.iter().any(|(owner, _)| owner.name == upstream.name);
+        let door = if is_one_of_several {
+            format!("/{}{}", mirror::OF_UPSTREAM, upstream.name)
+        } else {
+            String::new()
+        };
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
+        let rest = &url[Position::BeforePath..];
+        Some(format!("{door}/{}/{authority}{rest}", url.scheme()))
     }
 
     fn tunnel(&self, authority: &Authority) -> Result<Route, RouteError> {
@@ -285,6 +335,7 @@ fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Resul
         candidates,
         digest: known_digest(upstream.kind, &path),
         registry: (upstream.kind == Kind::Registry).then(|| Place::of(&path)),
+        shared_with: Vec::new(),
         path,
         key,
     })

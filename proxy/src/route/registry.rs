@@ -73,7 +73,12 @@ pub(super) fn target(
 /// The manifest `digest` of the repository that `target` is about.
 pub(crate) fn registry_manifest(target: &Target, digest: &Digest) -> Option<Target> {
     let path = target.registry.as_ref()?.manifest_path(digest);
-    below(&target.upstream, &path).ok()
+    registry_sibling(target, &path)
+}
+
+/// What stands at `path`, below the base URL, at the registry that `target` is about.
+pub(crate) fn registry_sibling(target: &Target, path: &str) -> Option<Target> {
+    below(&target.upstream, path).ok()
 }
 
 /// The registry that is meant, and the path behind its name.

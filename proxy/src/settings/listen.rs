@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::InvalidSettings;
-use crate::tls::PairFiles;
+use crate::{tls::PairFiles, view::is_plain_host};
 
 /// Section `[listen]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,40 @@ impl Default for Listen {
             admin_socket: None,
         }
     }
+}
+
+impl Listen {
+    /// Checks that the listeners do not stand in each other's way.
+    pub(super) fn validate(&self) -> Result<(), InvalidSettings> {
+        let all = [
+            ("data", Some(self.data)),
+            ("tls", self.tls),
+            ("admin", Some(self.admin)),
+        ];
+        let all: Vec<_> = all
+            .into_iter()
+            .filter_map(|(key, address)| Some((key, address?)))
+            .collect();
+        for (nth, (key, address)) in all.iter().enumerate() {
+            let other = all[..nth].iter().find(|(_, other)| excludes(*other, *address));
+            if let Some((other, _)) = other {
+                return Err(InvalidSettings::SharedAddress {
+                    keys: (other, key),
+                    address: *address,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether only one of two listeners could be bound. The kernel chooses ports for 0, each time another one.
+fn excludes(one: SocketAddr, other: SocketAddr) -> bool {
+    // `[::]` takes the addresses of IPv4 with it.
+    let is_everywhere = |address: SocketAddr| address.ip().is_unspecified();
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || is_everywhere(one) || is_everywhere(other))
 }
 
 /// Section `[tls]`.
@@ -82,7 +116,7 @@ impl Tls {
 /// Whether nothing follows the host and port: `/v2/` and proxying cannot live below a path.
 fn is_bare(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
-        && url.has_host()
+        && url.host_str().is_some_and(is_plain_host)
         && url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()

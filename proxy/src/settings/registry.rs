@@ -3,7 +3,7 @@
 //! Deliberately absent: reading the files named here (who uses the secrets reads them), and any host of a public registry: what a
 //! client calls a registry is the operator's to say.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use jiff::SignedDuration;
 use kato_shared::settings::HumanDuration;
@@ -20,10 +20,24 @@ pub struct Registry {
     /// The upstream that is meant where a request names no registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<UpstreamName>,
-    /// Who may use the door: a file with lines `name:sha256:<hex digest of the secret>`; `None` for everybody that the networks allow.
+    /// Who may use the door: a file with lines `name:sha256:<hex digest of the secret>` or `name:$2y$…` (bcrypt, as `htpasswd -B`
+    /// writes them); `None` for everybody that the networks allow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub users_file: Option<PathBuf>,
+    /// With it, users change name and secret for a token at `/-/token`, which is good for this long: one minute to one day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_lifetime: Option<HumanDuration>,
+    /// By user, what may be pulled: `UPSTREAM/REPOSITORY`, or the beginning of such, which ends with a slash. `*` stands for the users
+    /// that are not named; without it they may pull everything.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rights: BTreeMap<String, Vec<String>>,
 }
+
+/// "For compatibility with older clients, a token should never be returned with less than 60 seconds to live" (distribution
+/// specification, "Token response fields").
+const SHORTEST_TOKEN: Duration = Duration::from_secs(60);
+/// A token names what its user might pull when it was made; nobody should have to wait longer for a change to hold.
+const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Table `[upstream.registry]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +185,24 @@ pub enum InvalidRegistry {
         /// Who has it, too.
         second: UpstreamName,
     },
+    /// Users without a file of them.
+    #[error(
+        "registry.{0} is set, and registry.users_file is not\nhint: name the file of the users, whom this is about"
+    )]
+    NoUsers(&'static str),
+    /// A lifetime that clients or operators would not expect.
+    #[error("registry.token_lifetime is {0}: expected one minute to one day")]
+    TokenLifetime(HumanDuration),
+    /// A right that leads nowhere.
+    #[error(
+        "registry.rights of `{user}` names `{right}`: expected UPSTREAM/REPOSITORY or a beginning of such that ends with a slash, with the name of a registry"
+    )]
+    Right {
+        /// Whose.
+        user: String,
+        /// The text.
+        right: String,
+    },
     /// Two places for one secret.
     #[error("the upstream `{0}` has both credentials_file and docker_config\nhint: keep one of them")]
     TwoCredentials(UpstreamName),
@@ -186,6 +218,7 @@ impl Registry {
         if let Some(default) = self.default.as_ref().filter(|name| !is_registry(name)) {
             return Err(InvalidRegistry::Default(default.clone()));
         }
+        self.validate_users(is_registry)?;
         for (nth, upstream) in upstreams.iter().enumerate() {
             let rules = &upstream.registry;
             if rules.credentials_file.is_some() && rules.docker_config.is_some() {
@@ -203,6 +236,41 @@ impl Registry {
             }
         }
         Ok(())
+    }
+
+    fn validate_users(&self, is_registry: impl Fn(&UpstreamName) -> bool) -> Result<(), InvalidRegistry> {
+        if let Some(lifetime) = self.token_lifetime
+            && !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&lifetime.get())
+        {
+            return Err(InvalidRegistry::TokenLifetime(lifetime));
+        }
+        let about_users = [
+            ("token_lifetime", self.token_lifetime.is_some()),
+            ("rights", !self.rights.is_empty()),
+        ];
+        if let Some((key, _)) = about_users
+            .iter()
+            .find(|(_, is_set)| *is_set && self.users_file.is_none())
+        {
+            return Err(InvalidRegistry::NoUsers(key));
+        }
+        let mut all = self
+            .rights
+            .iter()
+            .flat_map(|(user, rights)| rights.iter().map(move |right| (user, right)));
+        let leads_nowhere = |right: &str| {
+            let name = right.split_once('/').map(|(name, _)| name.to_owned());
+            !name
+                .and_then(|name| UpstreamName::try_from(name).ok())
+                .is_some_and(|name| is_registry(&name))
+        };
+        match all.find(|(_, right)| leads_nowhere(right)) {
+            Some((user, right)) => Err(InvalidRegistry::Right {
+                user: user.clone(),
+                right: right.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -245,12 +313,46 @@ mod tests {
         assert!(matches!(refused, InvalidRegistry::Ambiguous { .. }), "{refused}");
         let settings = Registry {
             default: Some(UpstreamName::try_from("c".to_owned()).unwrap()),
-            users_file: None,
+            ..Registry::default()
         };
         assert!(matches!(
             settings.validate(&upstreams[..1]),
             Err(InvalidRegistry::Default(_))
         ));
+    }
+
+    #[test]
+    fn tokens_and_rights_are_about_users_and_rights_name_registries() {
+        let upstreams = [registry("a", "https://a.example/", "x.example")];
+        let invalid = |users: bool, seconds: Option<u64>, right: Option<&str>| {
+            let settings = Registry {
+                users_file: users.then(|| "users".into()),
+                token_lifetime: seconds.map(HumanDuration::from_secs),
+                rights: right
+                    .map(|right| ("ci".to_owned(), vec![right.to_owned()]))
+                    .into_iter()
+                    .collect(),
+                ..Registry::default()
+            };
+            settings.validate(&upstreams).err().map(|error| error.to_string())
+        };
+        for (users, seconds, right, expected) in [
+            (true, Some(300), Some("a/library/"), None),
+            (true, None, Some("a/"), None),
+            (false, Some(300), None, Some("users_file is not")),
+            (false, None, Some("a/"), Some("users_file is not")),
+            (true, Some(59), None, Some("one minute")),
+            (true, Some(86_401), None, Some("one day")),
+            (true, None, Some("b/x"), Some("`b/x`")),
+            (true, None, Some("a"), Some("`a`")),
+        ] {
+            let error = invalid(users, seconds, right);
+            let is_expected = match (&error, expected) {
+                (Some(error), Some(part)) => error.contains(part),
+                (error, part) => error.is_none() && part.is_none(),
+            };
+            assert!(is_expected, "{seconds:?} {right:?}: {error:?}");
+        }
     }
 
     #[test]

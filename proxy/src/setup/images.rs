@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::{FILE, Site, hosts};
-use crate::settings::Kind;
+use crate::settings::{Kind, Upstream};
 
 /// What clients call each registry, and its name here.
 fn registries(site: Site<'_>) -> Vec<(String, &str)> {
@@ -41,7 +41,8 @@ fn hosts_files(site: Site<'_>, folder: &str) -> String {
 pub(super) fn docker(site: Site<'_>) -> String {
     let (base, authority) = (site.base.as_str(), site.base.authority());
     let mut daemon = json!({});
-    if site.settings.registry.default.is_some() {
+    let is_default = |upstream: &Upstream| site.settings.registry.default.as_ref() == Some(&upstream.name);
+    if site.upstreams(Some(Kind::Registry)).any(is_default) {
         daemon["registry-mirrors"] = json!([base]);
     }
     if !site.base.is_tls() {

@@ -19,7 +19,7 @@ mod languages;
 mod page;
 mod plain;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use crate::{
     settings::{Kind, Settings, Upstream},
@@ -137,13 +137,18 @@ pub struct Site<'s> {
     pub settings: &'s Settings,
     /// How the client knows it.
     pub base: &'s ServerBase,
+    /// Who asks, where that is known: upstreams that are not for them are not named to them.
+    pub client: Option<IpAddr>,
 }
 
 impl<'s> Site<'s> {
     /// The upstreams of `kind`, or all.
     fn upstreams(self, kind: Option<Kind>) -> impl Iterator<Item = &'s Upstream> {
         let all = self.settings.upstreams.iter();
-        all.filter(move |upstream| kind.is_none_or(|kind| upstream.kind == kind))
+        all.filter(move |upstream| {
+            let is_for_client = self.client.is_none_or(|client| upstream.allows(client));
+            is_for_client && kind.is_none_or(|kind| upstream.kind == kind)
+        })
     }
 
     /// The mirror path of `upstream` as a URL, with its slash.
@@ -153,7 +158,7 @@ impl<'s> Site<'s> {
 
     /// Whether clients need our certificate where they use us as a proxy.
     fn is_opened(self) -> bool {
-        self.settings.upstreams.iter().any(|upstream| upstream.intercept)
+        self.upstreams(None).any(|upstream| upstream.intercept)
     }
 
     /// How the certificate comes to a Debian machine, as comments with this mark; empty where there is none.

@@ -30,8 +30,11 @@ pub struct UpstreamView {
     pub kind: Kind,
     /// Its mirror path, from which clients' URLs begin.
     pub path: String,
-    /// Something that every upstream of its kind has; where there is nothing such, the mirror path.
+    /// Something that upstreams of its kind have, and that only they can answer.
     pub probe: String,
+    /// Whether every upstream of its kind has it: "not found" then says that it is none, or that its URL is wrong.
+    #[serde(default)]
+    pub must_be_there: bool,
 }
 
 impl SetupPage {
@@ -63,18 +66,23 @@ impl SetupPage {
 
 fn view(upstream: &Upstream) -> UpstreamView {
     let path = format!("/{}/", upstream.name);
-    let probe = match upstream.kind {
+    let (probe, must_be_there) = match upstream.kind {
         // The list of all projects has many megabytes; a project that is not there is an answer, too.
-        Kind::Pypi => format!("{path}{}pip/", simple_index(upstream)),
-        Kind::Cargo => format!("{path}config.json"),
-        Kind::Npm => format!("{path}-/ping"),
-        Kind::Registry => "/v2/".to_owned(),
-        Kind::Packages | Kind::Release | Kind::Generic => path.clone(),
+        Kind::Pypi => (format!("{path}{}pip/", simple_index(upstream)), false),
+        Kind::Cargo => (format!("{path}config.json"), true),
+        Kind::Npm => (format!("{path}-/ping"), false),
+        // The registry's own: the door's is answered by us. With a token, where it wants one (distribution specification, "end-1").
+        Kind::Registry => (format!("{path}v2/"), true),
+        // Not every archive lists its folders, and a flat one has no such.
+        Kind::Packages => (format!("{path}dists/"), false),
+        Kind::Release => (format!("{path}metadata/timestamp.json"), true),
+        Kind::Generic => (path.clone(), false),
     };
     UpstreamView {
         name: upstream.name.to_string(),
         kind: upstream.kind,
         path,
         probe,
+        must_be_there,
     }
 }

@@ -40,6 +40,7 @@ fn text(client: &str, settings: &Settings, base: &str) -> String {
     let site = Site {
         settings,
         base: &base,
+        client: None,
     };
     client.parse::<Client>().unwrap().text(site).unwrap()
 }
@@ -212,6 +213,7 @@ fn a_client_without_an_upstream_of_its_kind_is_told_nothing_and_not_listed() {
     let site = Site {
         settings: &settings,
         base: &base,
+        client: None,
     };
     assert_eq!(Client::Pip.text(site), None);
     let page = SetupPage::of(site);
@@ -220,5 +222,48 @@ fn a_client_without_an_upstream_of_its_kind_is_told_nothing_and_not_listed() {
     assert_eq!(
         "yum".parse::<Client>().unwrap_err().split(':').next(),
         Some("`yum` is no client that can be set up")
+    );
+}
+
+#[test]
+fn p19_an_upstream_is_not_named_to_clients_that_may_not_have_what_comes_from_it() {
+    let mut settings = settings();
+    for name in ["images", "npm"] {
+        let of_name = |upstream: &&mut Upstream| upstream.name.as_str() == name;
+        let upstream = settings.upstreams.iter_mut().find(of_name).unwrap();
+        upstream.clients = Some(vec!["10.1.0.0/16".to_owned().try_into().unwrap()]);
+        upstream.intercept = true;
+    }
+    settings.registry.default = Some("images".to_owned().try_into().unwrap());
+    let base = ServerBase::in_clear("cache.site:3180");
+    let told = |client: &str| {
+        let site = Site {
+            settings: &settings,
+            base: &base,
+            client: Some(client.parse().unwrap()),
+        };
+        let texts = Client::ALL.map(|client| client.text(site).unwrap_or_default());
+        let page = serde_json::to_string(&SetupPage::of(site)).unwrap();
+        (texts.concat(), page)
+    };
+    let (texts, page) = told("10.2.0.1");
+    for secret in [
+        "images",
+        "registry.example",
+        "hub.example",
+        "npm.example",
+        "registry-mirrors",
+        "ca.crt",
+    ] {
+        assert!(
+            !texts.contains(secret) && !page.contains(secret),
+            "{secret} in {texts}{page}"
+        );
+    }
+    assert!(!page.contains("\"npm\"") && page.contains("\"more\""), "{page}");
+    let (texts, page) = told("10.1.2.3");
+    assert!(
+        texts.contains("registry-mirrors") && page.contains("\"images\""),
+        "{page}"
     );
 }

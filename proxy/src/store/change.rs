@@ -34,6 +34,10 @@ pub(super) enum Change {
     Forget { gone: Vec<u64> },
     /// Removes keys about which nothing is taught any more.
     Sweep { keys: Vec<String> },
+    /// Writes down that content is what was promised by another function than SHA-256.
+    Prove { name: String, digest: Digest },
+    /// Removes proofs of content that is gone.
+    SweepProofs,
 }
 
 /// What a change did to content, for the memory of the process.

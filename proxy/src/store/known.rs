@@ -16,7 +16,7 @@ use kato_shared::Digest;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{StoreError, tables::META};
+use super::{StoreError, proofs, tables::META};
 use crate::ecosystem::Known;
 
 pub(super) const KNOWN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("known");
@@ -37,6 +37,10 @@ const MOST_OF_KEY: usize = 12;
 pub struct Generation {
     /// The name under which the generations of the document are counted: the URL of the document or of what it stands for.
     pub teacher: String,
+    /// The name of the upstream that it is of: what it teaches is about what is asked of that upstream. Empty, in rows of older
+    /// versions, for all.
+    #[serde(default)]
+    pub upstream: String,
     /// Its content.
     pub document: Digest,
     /// When it was learned, in seconds since 1970.
@@ -52,6 +56,13 @@ pub struct Taught {
     pub by: Generation,
     /// Greater for what was learned later.
     pub number: u64,
+}
+
+impl Taught {
+    /// Whether it is about what is asked of `upstream`.
+    pub fn is_of(&self, upstream: &str) -> bool {
+        self.by.upstream.is_empty() || self.by.upstream == upstream
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,6 +85,7 @@ pub(super) fn taught(transaction: &ReadTransaction, key: &str) -> Result<Vec<Tau
         generations: numbers,
     } in decode::<Vec<Row>>(row.value())
     {
+        let known = proofs::resolved(transaction, key, known)?;
         for number in numbers {
             let by = generations.get(number)?;
             if let Some(by) = by.and_then(|row| serde_json::from_slice(row.value()).ok()) {

@@ -65,14 +65,15 @@ pub struct Forgotten {
 }
 
 impl Store {
-    /// Learns `lessons`, by cache key, from the content `document` of `teacher`; returns how many there were. Without any, or
+    /// Learns `lessons`, by cache key, from the content `document` of `teacher`, a document of `upstream`; returns how many there were. Without any, or
     /// after an error, the store is as it was for everybody who asks. Blocks.
     ///
     /// # Errors
     /// [`LearnError`].
     pub fn learn(
         &self,
-        (teacher, document): (&str, Digest),
+        (teacher, upstream): (&str, &str),
+        document: Digest,
         lessons: impl Iterator<Item = Result<(String, Known), LessonError>>,
     ) -> Result<u64, LearnError> {
         let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,6 +99,7 @@ impl Store {
             if lessons.peek().is_none() {
                 let generation = Generation {
                     teacher: teacher.to_owned(),
+                    upstream: upstream.to_owned(),
                     document,
                     at: self.0.clock.now().as_second(),
                 };
@@ -113,13 +115,18 @@ impl Store {
         Ok(count)
     }
 
-    /// Whether `document` is the last that was learned from `teacher`. Blocks.
+    /// Whether `document` is the last that was learned from `teacher` of `upstream`. Blocks.
     ///
     /// # Errors
     /// [`StoreError`] when the index cannot be read.
-    pub fn has_learned(&self, teacher: &str, document: Digest) -> Result<bool, StoreError> {
+    pub fn has_learned(
+        &self,
+        (teacher, upstream): (&str, &str),
+        document: Digest,
+    ) -> Result<bool, StoreError> {
         let all = self.generations(teacher)?;
-        Ok(all.last().is_some_and(|last| last.document == document))
+        let is_it = |last: &Generation| last.document == document && last.upstream == upstream;
+        Ok(all.last().is_some_and(is_it))
     }
 
     /// What was learned from `teacher`, oldest first. Blocks.
@@ -149,12 +156,14 @@ impl Store {
                 let responses = transaction.open_table(RESPONSES)?;
                 let mut outdated = Vec::new();
                 for (key, known) in lessons {
-                    if contents.get(known.digest.as_bytes())?.is_some() {
+                    // Indexes of archives are known by SHA-256.
+                    let Some(digest) = known.digest() else { continue };
+                    if contents.get(digest.as_bytes())?.is_some() {
                         continue;
                     }
                     let taught = known::taught(transaction, key)?;
                     let old = taught.iter().find(|taught| taught.by.document == before);
-                    let old = old.map(|taught| taught.known.digest);
+                    let old = old.and_then(|taught| taught.known.digest());
                     let is_used = match old {
                         Some(old) => contents.get(old.as_bytes())?.is_some(),
                         None => false,
@@ -248,6 +257,7 @@ impl Store {
         if !gone.is_empty() {
             self.0.index.submit_blocking(vec![Change::Forget { gone }])?;
         }
+        self.0.index.submit_blocking(vec![Change::SweepProofs])?;
         let dead = handle.read("look for what is no longer taught", |transaction| {
             let generations = transaction.open_table(GENERATIONS)?;
             let mut dead = Vec::new();

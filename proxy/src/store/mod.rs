@@ -37,6 +37,7 @@ mod ledger;
 mod lessons;
 mod pinning;
 mod pins;
+mod proofs;
 mod quota;
 mod read;
 mod reserve;
@@ -107,6 +108,7 @@ struct Inner {
     in_use: InUseCounts,
     behind: WriteBehind,
     doubts: doubts::Doubts,
+    proofs: proofs::Proofs,
     health: Health,
     reserve: Reserve,
     scrub: scrub::Counters,
@@ -162,6 +164,7 @@ impl Store {
             in_use: InUseCounts::default(),
             behind: WriteBehind::default(),
             doubts: doubts::Doubts::default(),
+            proofs: proofs::Proofs::default(),
             health: Health::default(),
             reserve,
             scrub: scrub::Counters::default(),

@@ -58,13 +58,14 @@ impl Store {
     fn latest(
         &self,
         key: &str,
-        (mut stored, taught): (Vec<StoredResponse>, Vec<Taught>),
+        (mut stored, mut taught): (Vec<StoredResponse>, Vec<Taught>),
         queued: Vec<StoredResponse>,
     ) -> Responses {
         for response in queued {
             put_variant(&mut stored, response);
         }
         self.0.doubts.mark(key, &mut stored);
+        self.0.proofs.resolve(key, &mut taught);
         Arc::new((stored, taught).into())
     }
 
@@ -75,7 +76,7 @@ impl Store {
         key: &str,
         digest: Digest,
         is_for_good: bool,
-        wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
+        wanted: impl Fn(&str, &StoredResponse) -> bool + Send + 'static,
     ) -> Responses {
         let Some(mut response) = self.find_content(digest, wanted).await else {
             return Responses::default();
@@ -90,12 +91,12 @@ impl Store {
         Responses::new((vec![response], Vec::new()).into())
     }
 
-    /// A 200 under whatever key whose content is `digest` and that is `wanted`: equal bytes may have come from an upstream that not
+    /// A 200 under whatever key whose content is `digest` and that is `wanted` by that key: equal bytes may have come from an upstream that not
     /// everybody may use.
     pub async fn find_content(
         &self,
         digest: Digest,
-        wanted: impl Fn(&StoredResponse) -> bool + Send + 'static,
+        wanted: impl Fn(&str, &StoredResponse) -> bool + Send + 'static,
     ) -> Option<StoredResponse> {
         // In this order: what moves from the queue to the index meanwhile is seen.
         if self.0.behind.body(&digest).is_none() && !self.0.index.ledger().may_have(&digest) {
@@ -108,7 +109,7 @@ impl Store {
                 let found = store.0.index.responses(&key)?.into_iter().find(|response| {
                     response.content.digest == digest
                         && response.head.status == StatusCode::OK
-                        && wanted(response)
+                        && wanted(&key, response)
                 });
                 if found.is_some() {
                     return Ok(found);

@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use kato_shared::Digest;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::Taught;
 use crate::{
@@ -72,6 +73,11 @@ impl Entry {
         }
     }
 
+    /// The names of the upstreams from which the contents came: not the key's own for what got another name.
+    pub fn upstreams(&self) -> impl Iterator<Item = &str> {
+        self.rest.iter().map(|(_, upstream)| upstream.as_str())
+    }
+
     /// What documents teach about the key, the latest first.
     pub fn taught(&self) -> &[Taught] {
         &self.taught
@@ -89,6 +95,25 @@ impl Entry {
         !self.rest.is_empty() && self.rest.iter().all(|(content, _)| content.digest == *digest)
     }
 
+    /// The entry as it is for those who ask `upstream`, where that differs: documents of other upstreams have no say in it. Content
+    /// that the key itself carries the digest of, as `is_for_good` says, is known to all.
+    pub fn for_upstreams(&self, is_of: impl Fn(&Taught) -> bool, is_for_good: bool) -> Option<Held<Self>> {
+        if self.taught.iter().all(&is_of) {
+            return None;
+        }
+        let taught: Vec<_> = self
+            .taught
+            .iter()
+            .filter(|taught| is_of(taught))
+            .cloned()
+            .collect();
+        let responses = self.responses().map(|mut response| {
+            response.head.known_digest &= is_for_good;
+            response
+        });
+        Some((responses.collect(), taught).into())
+    }
+
     /// All responses.
     pub fn responses(&self) -> impl Iterator<Item = StoredResponse> {
         (0..self.heads.len()).map(|index| self.response(index))
@@ -98,7 +123,7 @@ impl Entry {
 impl From<(Vec<StoredResponse>, Vec<Taught>)> for Held<Entry> {
     /// Content that is as it was taught is known: for as long as it is taught, which is why this is not written down.
     fn from((responses, taught): (Vec<StoredResponse>, Vec<Taught>)) -> Self {
-        let is_taught = |digest: &Digest| taught.iter().any(|taught| taught.known.digest == *digest);
+        let is_taught = |digest: &Digest| taught.iter().any(|taught| taught.known.digest() == Some(*digest));
         let (heads, rest) = responses
             .into_iter()
             .map(|response| {
@@ -132,6 +157,8 @@ struct Row {
     known_digest: bool,
     #[serde(default)]
     invalidated: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    found_at: Option<Url>,
     upstream: String,
 }
 
@@ -153,6 +180,7 @@ impl From<StoredResponse> for Row {
             selecting: head.selecting.pairs().to_vec(),
             known_digest: head.known_digest,
             invalidated: head.invalidated,
+            found_at: head.found_at,
             upstream: response.upstream,
         }
     }
@@ -186,6 +214,7 @@ impl TryFrom<Row> for StoredResponse {
                 selecting: Selecting::from_pairs(row.selecting),
                 known_digest: row.known_digest,
                 invalidated: row.invalidated,
+                found_at: row.found_at,
             },
             content: ContentRef {
                 digest: row.digest,
@@ -216,6 +245,7 @@ pub(crate) fn sample(content: &[u8]) -> StoredResponse {
             selecting: Selecting::default(),
             known_digest: false,
             invalidated: false,
+            found_at: Some(Url::parse("https://elsewhere.example/a/").unwrap()),
         },
         content: ContentRef {
             digest: Digest::of(content),

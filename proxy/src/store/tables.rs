@@ -8,6 +8,7 @@
 //! | `references` | digest → the cache keys that name it |
 //! | `pins` | what is pinned, as text ([`super::Pin`]) → since when (seconds since 1970) |
 //! | `known`, `generations`, `teachers` | digests that documents teach, see `known` |
+//! | `proofs` | what was promised by another function than SHA-256 → the digest of the content that is it, see `proofs` |
 //!
 //! Each change tells its [`Effect`]s, from which the memory of the process is kept in line after the commit.
 //!
@@ -21,7 +22,9 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{StoreError, StoredResponse, content_row::Row, known, schema::SCHEMA, stored::put_variant};
+use super::{
+    StoreError, StoredResponse, content_row::Row, known, proofs, schema::SCHEMA, stored::put_variant,
+};
 pub(super) use super::{
     change::{Change, Effect},
     content_row::ContentValue,
@@ -86,6 +89,7 @@ impl<'t> Tables<'t> {
         self.transaction.open_table(known::KNOWN)?;
         self.transaction.open_table(known::GENERATIONS)?;
         self.transaction.open_table(known::TEACHERS)?;
+        self.transaction.open_table(proofs::PROOFS)?;
         Ok(())
     }
 
@@ -117,6 +121,8 @@ impl<'t> Tables<'t> {
             Change::Graduate { number, generation } => known::graduate(self.transaction, *number, generation),
             Change::Forget { gone } => known::forget(self.transaction, gone),
             Change::Sweep { keys } => known::sweep(self.transaction, keys),
+            Change::Prove { name, digest } => proofs::put(self.transaction, name, digest),
+            Change::SweepProofs => proofs::sweep(self.transaction, &self.contents),
         }
     }
 

@@ -1,7 +1,12 @@
 //! Under which name a client knows this server.
 
+use std::net::Ipv6Addr;
+
 use http::{HeaderMap, header, uri::Authority};
 use url::Url;
+
+/// The most characters of a name (RFC 1035 §2.3.4).
+const LONGEST_NAME: usize = 253;
 
 /// Put among a request's extensions where it came over TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +24,11 @@ impl ServerBase {
         }
         let authority: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
         let scheme = if is_tls { "https" } else { "http" };
-        // What is written into documents and commands: the characters of names and addresses, and no others.
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
-        if !authority.host().bytes().all(is_plain) {
+        let host = authority.host();
+        // Nothing before it, and nothing behind it but a port.
+        let rest = authority.as_str().strip_prefix(host)?;
+        let has_port = rest.is_empty() || authority.port().is_some_and(|port| rest == format!(":{port}"));
+        if !has_port || !is_plain_host(host) {
             return None;
         }
         let port = authority
@@ -72,6 +79,20 @@ impl ServerBase {
     }
 }
 
+/// Whether `host` is a name or an address, and can stand in every text: URLs, commands, settings in whatever language. Who asks writes
+/// it, and somebody else may run what is made of it.
+pub fn is_plain_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.strip_suffix(']').map(str::parse::<Ipv6Addr>);
+        return address.is_some_and(|address| address.is_ok());
+    }
+    let is_label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        !label.is_empty() && !label.starts_with('-') && label.bytes().all(fits)
+    };
+    host.len() <= LONGEST_NAME && host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -92,6 +113,55 @@ mod tests {
             "https://front.site/cache/a"
         );
         assert_eq!(ServerBase::of(None, &HeaderMap::new(), false), None);
+    }
+
+    #[test]
+    fn p19_a_host_that_could_say_more_than_a_name_is_none() {
+        for host in [
+            "-rf",
+            "a;id",
+            "a$(id)",
+            "a`id`",
+            "a'b",
+            "a\"b",
+            "a b",
+            "a|b",
+            "a&b",
+            "a\\b",
+            "u@cache.site",
+            "a..b",
+            "",
+            ".",
+            "[::1",
+            "[::g]",
+            "[a]",
+            "a%24b",
+            "cache.site:x",
+            "cache.site:",
+            "cache.site:99999",
+            "caf\u{e9}",
+            "a\nb",
+            "a#b",
+        ] {
+            let Ok(value) = HeaderValue::from_bytes(host.as_bytes()) else {
+                continue;
+            };
+            let headers = HeaderMap::from_iter([(header::HOST, value)]);
+            assert_eq!(ServerBase::of(None, &headers, false), None, "{host:?}");
+        }
+        for host in [
+            "cache",
+            "cache.site",
+            "cache.site.",
+            "CACHE_1.site:80",
+            "10.0.0.1:3180",
+            "[::1]:3180",
+            "[fe80::1]",
+        ] {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_str(host).unwrap())]);
+            let base = ServerBase::of(None, &headers, false).unwrap();
+            assert_eq!(base.as_str(), format!("http://{host}"));
+        }
     }
 
     #[test]

@@ -26,7 +26,6 @@ mod links;
 mod splice;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use url::Url;
 
 use crate::{
     ecosystem::{
@@ -38,7 +37,7 @@ use crate::{
     settings::Kind,
 };
 
-pub use base::{OverTls, ServerBase};
+pub use base::{OverTls, ServerBase, is_plain_host};
 pub use links::Links;
 use splice::splice;
 
@@ -113,12 +112,8 @@ impl View {
         let name = path.rsplit('/').next().unwrap_or_default();
         match upstream.kind {
             Kind::Pypi | Kind::Npm | Kind::Cargo if !upstream.rewrite_links => None,
-            Kind::Pypi => (name.is_empty() || is_simple_page(path)).then_some(Self::Simple),
-            Kind::Npm => {
-                let is_other =
-                    path.starts_with("-/") || path.contains("/-/") || name.rsplit('.').next() == Some("tgz");
-                (!is_other && !path.is_empty()).then_some(Self::Packument)
-            }
+            Kind::Pypi => pypi::is_page(path).then_some(Self::Simple),
+            Kind::Npm => npm::is_packument(path).then_some(Self::Packument),
             Kind::Cargo => (name == "config.json").then_some(Self::CrateConfig),
             Kind::Packages | Kind::Release | Kind::Registry | Kind::Generic => None,
         }
@@ -186,22 +181,6 @@ impl View {
     }
 }
 
-/// The URL against which the addresses of the document at `target` are resolved.
-pub fn document_url(target: &Target, view: View) -> Option<Url> {
-    let mut url = target.candidates.first()?.clone();
-    // A page without its slash was redirected to the one that has it.
-    if view == View::Simple && !url.path().ends_with('/') {
-        url.set_path(&format!("{}/", url.path()));
-    }
-    Some(url)
-}
-
-/// `simple/<project>` without the slash that "all URLs … MUST end with" (PEP 503).
-fn is_simple_page(path: &str) -> bool {
-    path.rsplit_once('/')
-        .is_some_and(|(folders, _)| folders == "simple" || folders.ends_with("/simple"))
-}
-
 /// The media type in `Content-Type`, without parameters.
 fn media_type(headers: &HeaderMap) -> &str {
     let field = headers.get(header::CONTENT_TYPE);
@@ -210,18 +189,29 @@ fn media_type(headers: &HeaderMap) -> &str {
 }
 
 fn simple_page(page: &[u8], format: Format, links: Links<'_>) -> Result<Vec<u8>, ViewError> {
-    let files = pypi::files(page, format).map_err(|cause| ViewError::Unreadable {
+    let read = pypi::read(page, format).map_err(|cause| ViewError::Unreadable {
         expected: "a page of the simple API",
         cause,
     })?;
-    let replacements = files.into_iter().filter_map(|file| {
-        let path = links.path(&file.address)?;
+    let base = read.resolved_against(links.document);
+    let links = Links {
+        document: &base,
+        ..links
+    };
+    // It would lead paths of ours, and what stays as it is, to somewhere else.
+    let base_tag = read.base.map(|base| (base.place, String::new()));
+    let addresses = read.files.into_iter().filter_map(|file| {
+        let address = links
+            .path(&file.address)
+            .or_else(|| links.made_absolute(&file.address))?;
         let text = match format {
-            Format::Html => html::escape(&path),
-            Format::Json => json_text(&path),
+            Format::Html => html::escape(&address),
+            Format::Json => json_text(&address),
         };
         Some((file.place, text))
     });
+    let mut replacements: Vec<_> = base_tag.into_iter().chain(addresses).collect();
+    replacements.sort_by_key(|(place, _)| place.start);
     Ok(splice(page, replacements))
 }
 

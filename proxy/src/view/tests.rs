@@ -1,3 +1,5 @@
+use url::Url;
+
 use super::*;
 use crate::{
     route::{Route, Router},
@@ -45,9 +47,10 @@ fn shown(path: &str, content_type: &'static str, document: &str) -> Result<Strin
     let router = Router::new(&settings());
     let target = target(&router, path);
     let view = View::of(&target).unwrap();
-    let url = document_url(&target, view).unwrap();
+    let url = Url::parse(target.key.uri()).unwrap();
     let links = Links {
         router: &router,
+        upstream: &target.upstream,
         document: &url,
     };
     let base = ServerBase::configured(&Url::parse("http://cache:3180").unwrap());
@@ -87,8 +90,65 @@ fn p19_links_lead_to_us_where_an_upstream_has_their_host_and_stay_elsewhere() {
         shown("/pypi/simple/a/", "text/html; charset=utf-8", page).unwrap(),
         expected
     );
-    // The page of a project whose URL has lost its slash is the same page.
-    assert_eq!(shown("/pypi/simple/a", "text/html", page).unwrap(), expected);
+}
+
+#[test]
+fn pep503_a_base_element_goes_and_what_was_relative_to_it_stays_right() {
+    let page = "<base href=\"https://files.example:8443/p/\"><a href=\"a.whl\">a</a><a href=\"/b.whl\">b</a>";
+    assert_eq!(
+        shown("/pypi/simple/a/", "text/html", page).unwrap(),
+        "<a href=\"/https/files.example:8443/p/a.whl\">a</a><a href=\"/https/files.example:8443/b.whl\">b</a>"
+    );
+    let page = "<a href=\"#top\"><base href=\"https://elsewhere.example/p/\"><a href=\"a.whl#x\">a</a>";
+    assert_eq!(
+        shown("/pypi/simple/a/", "text/html", page).unwrap(),
+        "<a href=\"https://elsewhere.example/p/#top\"><a href=\"https://elsewhere.example/p/a.whl#x\">a</a>"
+    );
+}
+
+#[test]
+fn a_link_to_a_host_of_several_upstreams_says_of_which_it_is() {
+    let mut settings = settings();
+    let mut other: crate::settings::Upstream = "other=https://other.example/".parse().unwrap();
+    other.kind = Kind::Pypi;
+    other.file_urls = settings.upstreams[0].file_urls.clone();
+    settings.upstreams.push(other);
+    let router = Router::new(&settings);
+    for name in ["pypi", "other"] {
+        let target = target(&router, &format!("/{name}/simple/a/"));
+        let url = Url::parse(target.key.uri()).unwrap();
+        let links = Links {
+            router: &router,
+            upstream: &target.upstream,
+            document: &url,
+        };
+        let path = links.path("https://files.example:8443/a.whl#x").unwrap();
+        assert_eq!(path, format!("/~{name}/https/files.example:8443/a.whl#x"));
+        let led = self::target(&router, path.split('#').next().unwrap());
+        assert_eq!(led.upstream.name.as_str(), name);
+        assert!(led.shared_with.is_empty());
+        assert_eq!(led.key.uri(), "https://files.example:8443/a.whl");
+    }
+    let unsaid = target(&router, "/https/files.example:8443/a.whl");
+    assert_eq!(unsaid.owners().count(), 2);
+}
+
+#[test]
+fn a_page_that_is_no_utf_8_keeps_every_byte_but_its_links() {
+    let page = b"<title>caf\xe9 \xff</title><a href=\"../../p/\xe9.zip\" title='\xe8'>\xc3\x28</a>";
+    let router = Router::new(&settings());
+    let target = target(&router, "/pypi/simple/a/");
+    let url = Url::parse(target.key.uri()).unwrap();
+    let links = Links {
+        router: &router,
+        upstream: &target.upstream,
+        document: &url,
+    };
+    let headers = fields(&[(header::CONTENT_TYPE, "text/html; charset=iso-8859-1")]);
+    let rewritten = View::Simple.rewrite((&headers, page), links, None).unwrap();
+    let expected =
+        b"<title>caf\xe9 \xff</title><a href=\"/https/index.example/p/%C3%A9.zip\" title='\xe8'>\xc3\x28</a>";
+    assert!(rewritten.as_deref() == Some(&expected[..]), "{rewritten:?}");
 }
 
 #[test]

@@ -160,6 +160,10 @@ pub struct Module {
     /// Every file that it installs; the base of three-way decisions at the next upgrade.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileEntry>,
+    /// Other rules than the overlay's own for some files: absolute glob pattern → what happens to a file that both sides
+    /// changed. Of several patterns that match the longest counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conffiles: BTreeMap<String, OnConflict>,
     /// Services restarted after it, beside [`Release::restart`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart: Vec<String>,
@@ -251,6 +255,10 @@ pub enum OnConflict {
     /// The local file stays and the release's one is put beside it as `<file>.new`.
     #[serde(rename = "keep")]
     Keep,
+    /// Both changes are made, line by line. Where they contradict each other, or the file is not text, it is as with
+    /// [`Self::VendorSave`].
+    #[serde(rename = "merge")]
+    Merge,
     /// The module fails before it changes anything.
     #[serde(rename = "fail")]
     Fail,

@@ -349,6 +349,7 @@ fn names_and_paths(module: &Module) -> Result<(), String> {
             below.display()
         ));
     }
+    conffiles(module)?;
     if let Install::Package { packages } = &module.install {
         let is_deb = |path: &Path| path.extension().is_some_and(|end| end == "deb");
         let is_listed = |path: &Path| packages.iter().any(|package| package.is_file(path));
@@ -368,6 +369,30 @@ fn names_and_paths(module: &Module) -> Result<(), String> {
             "the module `{name}` lists the file `{}`, expected a relative path without `..`",
             file.path.display()
         ));
+    }
+    Ok(())
+}
+
+/// That the patterns of an overlay's own rules can match something.
+fn conffiles(module: &Module) -> Result<(), String> {
+    let name = &module.name;
+    if !module.conffiles.is_empty() && !matches!(module.install, Install::Overlay { .. }) {
+        return Err(format!(
+            "the module `{name}` has rules for files that both sides change, which only the policy overlay knows"
+        ));
+    }
+    for pattern in module.conffiles.keys() {
+        glob::Pattern::new(pattern).map_err(|error| {
+            format!(
+                "the module `{name}` has a rule for `{pattern}`, which is not a pattern: {} at {}",
+                error.msg, error.pos
+            )
+        })?;
+        if !pattern.starts_with('/') {
+            return Err(format!(
+                "the module `{name}` has a rule for `{pattern}`, which is not absolute"
+            ));
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use kato_upgrader::failpoint;
 
-use crate::{scenario, stage::Stage};
+use crate::{policies::POLICIES, scenario, stage::Stage};
 
 /// Code that no upgrade of a node comes by: a path or its beginning, a part of the line (empty: any), and why.
 #[rustfmt::skip]
@@ -41,9 +41,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/module/undo/mod.rs", "symlink(target, to)", "the same for a link"),
     ("upgrader/src/self_update.rs", "durable::remove(&program)", "a kato that does not work here; see `kato`"),
 ];
-
-/// Named places that belong to scenarios of other areas, and why.
-const NAMED_ELSEWHERE: &[(&str, &str)] = &[];
 
 /// A line that calls `kato_shared::durable`: `file@line` and its text.
 type Calls = BTreeMap<String, String>;
@@ -176,10 +173,10 @@ async fn every_durable_operation_of_the_code_is_passed_by_a_scenario() -> Result
         forgotten.is_empty(),
         "no scenario comes by these lines, so nothing is tested there: add a scenario, or say why not: {forgotten:#?}"
     );
-    let named = failpoint::POINTS
+    let named: Vec<_> = failpoint::POINTS
         .iter()
-        .filter(|name| !places.contains(**name) && NAMED_ELSEWHERE.iter().all(|(known, _)| known != *name));
-    let named: Vec<_> = named.collect();
+        .filter(|name| !places.contains(**name) && !POLICIES.contains(name))
+        .collect();
     ensure!(named.is_empty(), "no scenario comes by these places: {named:?}");
     Ok(())
 }

@@ -27,7 +27,7 @@ fn is_new(site: &Site) -> Result<bool> {
 }
 
 /// A run that is killed at the first visit of `place`.
-fn killed(node: &TestNode, place: &str) -> Result<()> {
+pub(crate) fn killed(node: &TestNode, place: &str) -> Result<()> {
     let mut kato = node.kato(&["node", "upgrade", "--skip-confirmation"])?;
     kato.env("KATO_KILL_AT", place);
     let output = command::run(kato, LONG, &[])?;

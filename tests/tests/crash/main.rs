@@ -14,6 +14,7 @@
 //! | [`full`] | no space left on the device |
 //! | [`network`] | requests that are cut off |
 //! | [`kato`] | `kato` itself, and the script that brings it back |
+//! | [`policies`] | packages and commands, whose files are not ours |
 //! | [`report`] | what the summary of `cargo xtask test -- crash` is made of |
 
 mod again;
@@ -22,6 +23,7 @@ mod full;
 mod kato;
 mod kill;
 mod network;
+mod policies;
 mod report;
 mod scenario;
 mod site;

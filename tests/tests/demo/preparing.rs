@@ -1,5 +1,7 @@
 //! `kato node upgrade --prepare` by the real programs.
 
+mod parent;
+
 use std::{
     fs,
     net::{SocketAddr, TcpListener},

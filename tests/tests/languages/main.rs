@@ -10,5 +10,6 @@ mod python;
 mod refusals;
 mod rust;
 mod setup;
+mod shared;
 mod site;
 mod views;

@@ -111,9 +111,9 @@ async fn npm_installs_although_its_audit_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// The host of tarballs has other bytes than `dist.integrity` says.
+/// The host of tarballs has other bytes than `dist.integrity` says, which the cache notices before npm has them all.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tarball_that_is_not_what_its_packument_says_is_never_stored() -> Result<()> {
+async fn a_tarball_that_is_not_what_its_packument_says_is_refused_and_never_stored() -> Result<()> {
     let site = Site::start("npm", "npm").await?;
     let bytes = publish(&site)?;
     let mut other = bytes.clone();
@@ -130,8 +130,16 @@ async fn a_tarball_that_is_not_what_its_packument_says_is_never_stored() -> Resu
     .await?;
     let refused = run(npm(&site, &first, &["ci", "--no-audit"])).await?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("EINTEGRITY"), "{said}");
-    site.proxy.wait_for_log("not stored: a tarball").await?;
+    assert!(
+        !refused.status.success() && said.contains("502") && !said.contains("EINTEGRITY"),
+        "{said}"
+    );
+    let (response, body) = site.proxy.client().fetch(&site.files.url(TARBALL)).await?;
+    let said = String::from_utf8(body)?;
+    assert_eq!(response.status, 502);
+    assert_eq!(said.matches("sha512:").count(), 2, "both digests: {said}");
+    let asked = site.files.requests(TARBALL).len();
+    assert_eq!(asked % 2, 0, "each time it was asked for once more: {asked}");
     let stored = site.proxy.client().get(&site.files.url(TARBALL));
     let (response, _) = stored
         .header("cache-control", "only-if-cached, max-stale")
@@ -144,5 +152,94 @@ async fn a_tarball_that_is_not_what_its_packument_says_is_never_stored() -> Resu
     succeed(npm(&site, &first, &["ci", "--no-audit"])).await?;
     let stored = site.proxy.client().get(&site.files.url(TARBALL));
     site.proxy.wait_until_stored(&stored, &bytes).await?;
+    Ok(())
+}
+
+/// Packuments that are older than `integrity` have `shasum` alone; tarballs above some size are sent while they come.
+#[tokio::test]
+async fn a_tarball_is_held_against_what_is_promised_by_whatever_function_whole_or_in_a_stream() -> Result<()>
+{
+    let site = Site::start("npm", "npm").await?;
+    let client = site.proxy.client();
+    for (name, size, sha1) in [("a", 1000, true), ("b", 1_000_000, false), ("c", 1_000_000, true)] {
+        let good: Vec<u8> = (0..size).map(|nth: u32| nth.to_le_bytes()[1]).collect();
+        let mut wrong = good.clone();
+        wrong[500] ^= 1;
+        let promise = if sha1 {
+            let sha1 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &good);
+            let hex: String = sha1.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            format!(r#""shasum":"{hex}""#)
+        } else {
+            let integrity = IntegrityOpts::new()
+                .algorithm(Algorithm::Sha512)
+                .chain(&good)
+                .result();
+            format!(r#""integrity":"{integrity}""#)
+        };
+        let path = format!("/{name}.tgz");
+        let url = site.files.url(&path);
+        let packument = format!(r#"{{"versions":{{"1.0.0":{{"dist":{{"tarball":"{url}",{promise}}}}}}}}}"#);
+        site.index
+            .serve(&format!("/{name}"), document(packument, "application/json"));
+        site.files.serve(&path, Resource::cacheable(wrong));
+        client.fetch(&format!("/npm/{name}")).await?;
+        for _ in 0..2 {
+            // A stream that is wrong breaks off; who asks for something small, or comes after the verdict, gets 502.
+            match client.fetch(&url).await {
+                Ok((response, _)) => assert_eq!(response.status, 502, "{name}"),
+                Err(broken) => assert!(size > 1000, "{name}: {broken:#}"),
+            }
+        }
+        site.files.serve(&path, Resource::cacheable(good.clone()));
+        let (response, body) = client.fetch(&url).await?;
+        assert!((response.status, body == good) == (200, true), "{name}");
+        site.proxy.wait_until_stored(&client.get(&url), &good).await?;
+        // Proved once, it is not asked about again, whatever the client wishes.
+        let asked = site.files.requests(&path).len();
+        let (response, _) = client
+            .get(&url)
+            .header("cache-control", "no-cache")
+            .fetch()
+            .await?;
+        assert_eq!(
+            (response.status, site.files.requests(&path).len()),
+            (200, asked),
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+/// The tarball came before anything was known about it.
+#[tokio::test]
+async fn what_is_stored_is_held_against_what_is_promised_later() -> Result<()> {
+    let site = Site::start("npm", "npm").await?;
+    let bytes = publish(&site)?;
+    let client = site.proxy.client();
+    let url = site.files.url(TARBALL);
+    client.fetch(&url).await?;
+    site.proxy.wait_until_stored(&client.get(&url), &bytes).await?;
+    client.fetch(&format!("/npm{PACKUMENT}")).await?;
+    client.fetch(&url).await?;
+    assert_eq!(site.files.requests(TARBALL).len(), 1, "it is what was promised");
+
+    let other = document(r#"{"versions":{}}"#, ABBREVIATED);
+    site.index.serve(PACKUMENT, other);
+    site.files.serve("/wrong.tgz", Resource::cacheable("wrong"));
+    let wrong = site.files.url("/wrong.tgz");
+    client.fetch(&wrong).await?;
+    site.proxy
+        .wait_until_stored(&client.get(&wrong), b"wrong")
+        .await?;
+    let integrity = IntegrityOpts::new()
+        .algorithm(Algorithm::Sha512)
+        .chain(b"right")
+        .result();
+    let packument =
+        format!(r#"{{"versions":{{"1.0.0":{{"dist":{{"tarball":"{wrong}","integrity":"{integrity}"}}}}}}}}"#);
+    site.index.serve("/wrong", document(packument, ABBREVIATED));
+    client.fetch("/npm/wrong").await?;
+    let (response, _) = client.fetch(&wrong).await?;
+    assert_eq!(response.status, 502, "what is stored is not what was promised");
     Ok(())
 }

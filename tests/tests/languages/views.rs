@@ -3,7 +3,7 @@
 use anyhow::Result;
 use integration_tests::origin::Resource;
 
-use crate::site::{Site, document};
+use crate::site::{Site, document, sha256};
 
 const PIP_24: &str =
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01";
@@ -118,5 +118,78 @@ async fn a_document_too_large_to_be_rewritten_is_a_502_with_the_reason() -> Resu
     let said = String::from_utf8(body)?;
     assert_eq!(response.status, 502);
     assert!(said.contains("33554432"), "{said}");
+    Ok(())
+}
+
+/// `<base href>` and a redirect both say against what the links of a page are resolved.
+#[tokio::test]
+async fn pep503_links_and_digests_hold_against_the_base_element_and_where_a_redirect_led() -> Result<()> {
+    let site = Site::start("pypi", "pypi").await?;
+    let client = site.proxy.client();
+    site.files.serve("/b/a-1.whl", Resource::cacheable("by the base"));
+    site.index
+        .serve("/moved/q/b-1.whl", Resource::cacheable("by the redirect"));
+    let base = format!(
+        "<base href=\"{}\"><a href=\"a-1.whl#sha256={}\">a</a>",
+        site.files.url("/b/"),
+        sha256(b"other than the file")
+    );
+    site.index.serve("/simple/a/", document(base, "text/html"));
+    let moved = Resource::new("")
+        .status(302)
+        .header("location", "/moved/simple-b/?signature=secret");
+    site.index.serve("/simple/b/", moved);
+    site.index.serve(
+        "/moved/simple-b/?signature=secret",
+        document(
+            format!(
+                "<a href=\"../q/b-1.whl#sha256={}\">b</a>",
+                sha256(b"other than the file")
+            ),
+            "text/html",
+        ),
+    );
+    for (project, path) in [
+        ("a", site.files.url("/b/a-1.whl")),
+        ("b", site.index.url("/moved/q/b-1.whl")),
+    ] {
+        // Twice: from the origin, and from the store.
+        for _ in 0..2 {
+            let (response, page) = client.fetch(&format!("/pypi/simple/{project}/")).await?;
+            let page = String::from_utf8(page)?;
+            assert_eq!(response.status, 200, "{page}");
+            let ours = format!("href=\"/{}#", path.replace("://", "/"));
+            assert!(
+                page.contains(&ours) && !page.contains("<base"),
+                "no {ours} in {page}"
+            );
+            assert!(!page.contains("secret"), "{page}");
+        }
+        // The digests were learned for the same URLs.
+        let (response, body) = client.fetch(&path).await?;
+        assert_eq!(response.status, 502, "{}", String::from_utf8_lossy(&body));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_that_is_no_utf_8_is_shown_byte_for_byte_but_for_its_links() -> Result<()> {
+    let site = Site::start("pypi", "pypi").await?;
+    let link = site.files.url("/a.whl");
+    let around = |link: &str| {
+        [
+            b"<title>caf\xe9 \xff</title><a href=\"",
+            link.as_bytes(),
+            b"\">\xc3(</a>",
+        ]
+        .concat()
+    };
+    site.index.serve(
+        "/simple/a/",
+        document(around(&link), "text/html; charset=iso-8859-1"),
+    );
+    let (response, body) = site.proxy.client().fetch("/pypi/simple/a/").await?;
+    assert_eq!(response.status, 200);
+    assert_eq!(body, around(&format!("/{}", link.replace("://", "/"))));
     Ok(())
 }

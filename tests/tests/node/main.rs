@@ -1,13 +1,19 @@
 //! The upgrade of one node: the built `kato`, a signed repository on a web server, a root in a folder, a platform of files.
 
+mod alone;
 mod audit;
+mod customizations;
 mod failure;
 mod hook;
 mod hops;
+mod images;
 mod latches;
 mod locks;
 mod network;
 mod notify;
+mod packages;
+mod policies;
+mod question;
 mod restart;
 mod rollback;
 mod service;

@@ -55,3 +55,51 @@ async fn c17_an_upgrade_that_has_everything_is_finished_without_the_network() ->
     drop(folder);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r07_hosts_that_cannot_be_reached_are_named_before_anything_is_downloaded() -> Result<()> {
+    let mut site = Site::at_one().await?;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let there = site.host.url();
+    site.node.add_settings(&format!(
+        "[upgrade]\nhosts = [\"{there}no/such/page\", \"http://{gone}/v2/\"]\n"
+    ))?;
+    site.host.reset();
+    let said = site.node.upgrade_ends(75, &[])?;
+    assert!(
+        said.contains(&format!("the server {gone} does not answer")) && said.contains("nothing was changed"),
+        "{said}"
+    );
+    assert!(!said.contains("no/such/page"), "{said}");
+    assert_eq!(site.host.count(".tar.zst"), 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r34_a_node_whose_journal_a_newer_kato_wrote_is_left_alone() -> Result<()> {
+    let site = Site::at_one().await?;
+    let path = site.node.state("state/journal.jsonl");
+    let text = std::fs::read_to_string(&path)?;
+    let newer = text
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .replace("\"schema\":1", "\"schema\":2");
+    let text = format!("{text}{newer}\n");
+    kato_shared::durable::write(&path, text.as_bytes(), 0o644)?;
+    let before = site.node.product()?;
+    let said = site.node.upgrade_ends(20, &[])?;
+    assert!(
+        said.contains("has the format 2") && said.contains("hint:"),
+        "{said}"
+    );
+    assert_eq!(
+        (std::fs::read_to_string(&path)?, site.node.product()?),
+        (text, before)
+    );
+    let journal = path.display().to_string();
+    let test = site.node.kato(&["node", "self-test", "--journal", &journal])?;
+    let output = integration_tests::command::run(test, std::time::Duration::from_secs(30), &[])?;
+    assert!(!output.status.success());
+    Ok(())
+}

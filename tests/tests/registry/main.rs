@@ -5,15 +5,22 @@
 //!
 //! `door` is about the door `/v2/` against registries by script, `real` about real registries, tokens and the programs that pull.
 //!
-//! Deliberately absent: registries behind TLS, which are asked like every other origin (area `origins`).
+//! `asking` is about what a registry is asked, and how often,
+//! `behind_tls` has TLS on both sides, `users` those who have to say who they are, `turned_away` what is refused, `recorded` the requests of
+//! clients that cannot run here.
 
+mod asking;
+mod behind_tls;
 mod client;
 mod door;
 mod image;
 mod origin;
 mod programs;
 mod real;
+mod recorded;
 mod scripted;
+mod turned_away;
+mod users;
 
 /// Needs root and namespaces.
 mod as_root {

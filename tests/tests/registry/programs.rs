@@ -2,7 +2,11 @@
 //!
 //! A program that is not installed is said to be missing, on stderr, and its test ends there.
 
-use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use integration_tests::{command, lab::Background, wait};
@@ -10,39 +14,49 @@ use kato_shared::durable;
 
 /// A pull of a few megabytes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The start of a daemon takes two seconds.
+const START: Duration = Duration::from_secs(60);
+
+/// Says what was not tested, and why.
+#[expect(clippy::print_stderr, reason = "what was not tested is said out loud")]
+fn untested(why: &str) {
+    eprintln!("NOT TESTED: {why}");
+}
 
 /// Whether `program` is installed; where it is not, that is said.
-#[expect(clippy::print_stderr, reason = "what was not tested is said out loud")]
 pub(crate) fn is_there(program: &str) -> bool {
     let is_there = command::PATH
         .split(':')
         .any(|folder| Path::new(folder).join(program).exists());
     if !is_there {
-        eprintln!("NOT TESTED: {program} is not installed");
+        untested(&format!("{program} is not installed"));
     }
     is_there
 }
 
-/// Copies an image, every architecture, into a folder.
-pub(crate) fn skopeo(reference: &str, to: &Path) -> Result<()> {
-    let (from, to) = (format!("docker://{reference}"), format!("dir:{}", to.display()));
-    let argv = [
-        "skopeo",
-        "--insecure-policy",
-        "copy",
-        "--quiet",
-        "--all",
-        "--src-tls-verify=false",
-    ];
-    command::ok(&[&argv[..], &[&from, &to]].concat()).map(drop)
+/// The files in a text of `client-config`, by their paths on the client: word for word what stands there.
+pub(crate) fn files_of(text: &str) -> Vec<(&str, &str)> {
+    let parts = text.split("# file: ").skip(1);
+    parts.filter_map(|part| part.split_once('\n')).collect()
 }
 
-/// Pulls `reference` with podman, by its mirror table for `hub.example`.
-pub(crate) fn podman(cache: SocketAddr, folder: &Path, reference: &str) -> Result<()> {
+/// Copies an image, every architecture, into a folder; without TLS.
+pub(crate) fn skopeo(reference: &str, to: &Path) -> Result<()> {
+    skopeo_with(&["--src-tls-verify=false"], reference, to)
+}
+
+/// The same with these arguments about the source.
+pub(crate) fn skopeo_with(more: &[&str], reference: &str, to: &Path) -> Result<()> {
+    let (from, to) = (format!("docker://{reference}"), format!("dir:{}", to.display()));
+    let argv = ["skopeo", "--insecure-policy", "copy", "--quiet", "--all"];
+    command::ok(&[&argv[..], more, &[&from, &to]].concat()).map(drop)
+}
+
+/// Pulls `reference` with podman, set up by the text of `client-config`; `more` are arguments of `podman pull`.
+pub(crate) fn podman(text: &str, folder: &Path, reference: &str, more: &[&str]) -> Result<()> {
     let registries = folder.join("registries.conf");
-    let table = format!(
-        "[[registry]]\nprefix = \"hub.example\"\nlocation = \"{cache}/hub.example\"\ninsecure = true\n"
-    );
+    let files = files_of(text);
+    let (_, table) = files.first().context("no file for podman")?;
     durable::write(&registries, table.as_bytes(), 0o644)?;
     let policy = folder.join("policy.json");
     durable::write(
@@ -67,8 +81,30 @@ pub(crate) fn podman(cache: SocketAddr, folder: &Path, reference: &str) -> Resul
         ])
         .args(["pull", "--quiet", "--signature-policy"])
         .arg(&policy)
+        .args(more)
         .arg(reference);
     done(podman)
+}
+
+/// Pulls `reference` with buildah, set up as podman is.
+pub(crate) fn buildah(text: &str, folder: &Path, reference: &str) -> Result<()> {
+    let (registries, policy) = (folder.join("registries.conf"), folder.join("policy.json"));
+    let files = files_of(text);
+    let (_, table) = files.first().context("no file for buildah")?;
+    durable::write(&registries, table.as_bytes(), 0o644)?;
+    let accept = br#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+    durable::write(&policy, accept, 0o644)?;
+    let mut buildah = command::new("buildah");
+    buildah
+        .env("CONTAINERS_REGISTRIES_CONF", &registries)
+        .arg("--root")
+        .arg(folder.join("root"))
+        .arg("--runroot")
+        .arg(folder.join("run"))
+        .args(["--storage-driver", "vfs", "pull", "--quiet", "--signature-policy"])
+        .arg(&policy)
+        .arg(reference);
+    done(buildah)
 }
 
 /// A daemon of containerd's, and how it is pointed at the cache.
@@ -80,14 +116,19 @@ pub(crate) struct Containerd {
 }
 
 impl Containerd {
-    pub(crate) fn start(cache: SocketAddr, folder: &Path) -> Result<Self> {
+    /// Started, with its hosts set up by the text of `client-config`; `None` where this machine lets no such daemon run, which is
+    /// said.
+    pub(crate) fn start(text: &str, folder: &Path) -> Result<Option<Self>> {
         let hosts = folder.join("hosts");
-        let hub = hosts.join("hub.example");
-        std::fs::create_dir_all(&hub)?;
-        let table = format!(
-            "server = \"http://{cache}\"\n[host.\"http://{cache}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
-        );
-        durable::write(&hub.join("hosts.toml"), table.as_bytes(), 0o644)?;
+        for (path, table) in files_of(text) {
+            // `config.toml` is for daemons that a cluster's agent speaks to; here `ctr` is told where the hosts are.
+            let Some(path) = path.strip_prefix("/etc/containerd/certs.d/") else {
+                continue;
+            };
+            let path = hosts.join(path);
+            std::fs::create_dir_all(path.parent().context("no folder")?)?;
+            durable::write(&path, table.as_bytes(), 0o644)?;
+        }
         let config = folder.join("containerd.toml");
         durable::write(
             &config,
@@ -112,13 +153,23 @@ impl Containerd {
             socket: text(&socket)?,
             hosts: text(&hosts)?,
         };
-        wait::until("containerd answers", PATIENCE, || started.ctr(&["version"]).ok())
-            .with_context(|| started.daemon.log())?;
-        Ok(started)
+        let answers = wait::until("containerd answers", START, || started.ctr(&["version"]).ok());
+        if answers.is_err() {
+            untested(&format!(
+                "containerd does not start here:\n{}",
+                started.daemon.log()
+            ));
+        }
+        Ok(answers.is_ok().then_some(started))
     }
 
     /// Pulls for both architectures.
     pub(crate) fn pull(&self, reference: &str) -> Result<()> {
+        self.pull_with(&[], reference)
+    }
+
+    /// The same with more arguments of `ctr images pull`.
+    pub(crate) fn pull_with(&self, more: &[&str], reference: &str) -> Result<()> {
         let hosts = [
             "images",
             "pull",
@@ -128,7 +179,7 @@ impl Containerd {
             "--snapshotter",
             "native",
         ];
-        self.ctr(&[&hosts[..], &[reference]].concat())
+        self.ctr(&[&hosts[..], more, &[reference]].concat())
             .with_context(|| self.daemon.log())
     }
 
@@ -144,14 +195,24 @@ impl Containerd {
 pub(crate) struct Docker {
     daemon: Background,
     host: String,
+    /// Where the client keeps who it is.
+    config: PathBuf,
 }
 
 impl Docker {
-    pub(crate) fn start(cache: SocketAddr, folder: &Path) -> Result<Self> {
+    /// Started by the `daemon.json` in the text of `client-config`; `None` where this machine lets no such daemon run, which is said.
+    pub(crate) fn start(text: &str, folder: &Path) -> Result<Option<Self>> {
         let socket = folder.join("docker.sock");
         let host = format!("unix://{}", socket.display());
         let config = folder.join("daemon.json");
-        durable::write(&config, b"{}", 0o644)?;
+        let files = files_of(text);
+        let (_, settings) = files
+            .iter()
+            .find(|(path, _)| path.ends_with("/daemon.json"))
+            .context("no daemon.json")?;
+        // What follows the object are words for people.
+        let end = settings.find("\n}").context("no object")? + 2;
+        durable::write(&config, &settings.as_bytes()[..end], 0o644)?;
         let mut daemon = command::new("dockerd");
         daemon
             .arg("--config-file")
@@ -169,16 +230,26 @@ impl Docker {
                 "vfs",
                 "--bridge=none",
                 "--iptables=false",
-            ])
-            .args(["--registry-mirror", &format!("http://{cache}")])
-            .args(["--insecure-registry", &cache.to_string()]);
+            ]);
         let started = Self {
             daemon: Background::start(daemon, folder)?,
             host,
+            config: folder.join("client"),
         };
-        wait::until("dockerd answers", PATIENCE, || started.docker(&["info"]).ok())
-            .with_context(|| started.daemon.log())?;
-        Ok(started)
+        let answers = wait::until("dockerd answers", START, || started.docker(&["info"]).ok());
+        if answers.is_err() {
+            untested(&format!("dockerd does not start here:\n{}", started.daemon.log()));
+        }
+        Ok(answers.is_ok().then_some(started))
+    }
+
+    /// Logs in to `registry` with the password on stdin, into a folder of the test's.
+    pub(crate) fn login(&self, registry: &str, (user, password): (&str, &str)) -> Result<()> {
+        let mut docker = command::new("docker");
+        docker.args(["--host", &self.host, "--config"]).arg(&self.config);
+        docker.args(["login", "--username", user, "--password-stdin", registry]);
+        let line = command::line(&docker);
+        command::success(&line, command::run(docker, PATIENCE, password.as_bytes())?).map(drop)
     }
 
     pub(crate) fn pull(&self, reference: &str) -> Result<()> {
@@ -192,7 +263,8 @@ impl Docker {
 
     fn docker(&self, arguments: &[&str]) -> Result<()> {
         let mut docker = command::new("docker");
-        docker.args(["--host", &self.host]).args(arguments);
+        docker.args(["--host", &self.host, "--config"]).arg(&self.config);
+        docker.args(arguments);
         done(docker)
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use integration_tests::{
     image::Image,
     origin::{Origin, Resource},
@@ -14,7 +14,7 @@ use kato_shared::durable;
 use tempfile::TempDir;
 
 use crate::{
-    programs::{Containerd, Docker, is_there, podman, skopeo},
+    programs::{Containerd, Docker, buildah, is_there, podman, skopeo},
     scripted::{Cache, cache_in},
 };
 
@@ -80,6 +80,13 @@ impl Site {
         })
     }
 
+    /// What `client` is told by the cache itself, as an operator would copy it.
+    async fn told(&self, client: &str) -> Result<String> {
+        let said = self.cache.get(&format!("/-/setup/{client}")).await?;
+        ensure!(said.status == 200, "{said:?}");
+        Ok(String::from_utf8(said.body)?)
+    }
+
     fn data(&self) -> SocketAddr {
         self.cache.proxy.data
     }
@@ -141,7 +148,18 @@ async fn p18_one_token_serves_all_blobs_and_registries_share_what_is_equal() -> 
         0,
         "equal content of another registry"
     );
-    pulls(|| skopeo(&format!("{data}/closed/lab/app:v1"), &site.client("s3")?))?;
+    for (nth, reference) in [":v1".to_owned(), format!("@{}", site.image.digest())]
+        .iter()
+        .enumerate()
+    {
+        pulls(|| {
+            skopeo(
+                &format!("{data}/closed/lab/app{reference}"),
+                &site.client(&format!("t{nth}"))?,
+            )
+        })?;
+    }
+    assert_eq!(blobs(&site.closed.requests()), site.image.blobs().len());
     assert_eq!(site.tokens.requests(TOKEN).len(), 1);
     assert!(!site.cache.proxy.log().contains("Bearer ey"));
     Ok(())
@@ -264,18 +282,26 @@ mod as_root {
             return Ok(());
         }
         let site = Site::start("0s", "").await?;
-        let data = site.data();
-        pulls(|| podman(data, &site.client("p1")?, "hub.example/lab/app:v1"))?;
+        let text = site.told("podman").await?;
+        pulls(|| podman(&text, &site.client("p1")?, "hub.example/lab/app:v1", &[]))?;
+        assert!(blobs(&site.open.requests()) > 0);
         let mark = site.open.requests().len();
         let by_digest = format!("hub.example/lab/app@{}", site.image.digest());
-        pulls(|| podman(data, &site.client("p2")?, &by_digest))?;
+        pulls(|| podman(&text, &site.client("p2")?, &by_digest, &[]))?;
+        if is_there("buildah") {
+            pulls(|| buildah(&text, &site.client("b1")?, "hub.example/lab/app:v1"))?;
+        }
+        // The other registry, by the name that the cache has for it.
+        let closed = format!("{}/lab/app:v1", site.closed.address);
+        pulls(|| podman(&text, &site.client("p4")?, &closed, &[]))?;
         assert_eq!(blobs(&site.open.requests()[mark..]), 0);
+        assert_eq!(blobs(&site.closed.requests()), 0, "equal content");
         let again = site.client("p3")?;
         let Site {
             open, cache: _cache, ..
         } = site;
         drop(open);
-        pulls(|| podman(data, &again, "hub.example/lab/app:v1"))
+        pulls(|| podman(&text, &again, "hub.example/lab/app:v1", &[]))
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -285,15 +311,22 @@ mod as_root {
             return Ok(());
         }
         let site = Site::start("0s", "").await?;
-        let first = pulls(|| Containerd::start(site.data(), &site.client("c1")?))?;
+        let text = site.told("containerd").await?;
+        let Some(first) = pulls(|| Containerd::start(&text, &site.client("c1")?))? else {
+            return Ok(());
+        };
         pulls(|| first.pull("hub.example/lab/app:v1"))?;
         assert!(blobs(&site.open.requests()) > 0);
-        let second = pulls(|| Containerd::start(site.data(), &site.client("c2")?))?;
+        let second = pulls(|| Containerd::start(&text, &site.client("c2")?))?.context("one did start")?;
         let Site { open, image, .. } = &site;
         let mark = open.requests().len();
         pulls(|| second.pull("hub.example/lab/app:v1"))?;
         assert_eq!(blobs(&open.requests()[mark..]), 0);
-        let third = pulls(|| Containerd::start(site.data(), &site.client("c3")?))?;
+        let closed = format!("{}/lab/app:v1", site.closed.address);
+        pulls(|| second.pull(&closed))?;
+        assert_eq!(blobs(&site.closed.requests()), 0, "equal content");
+        assert_eq!(site.tokens.requests(TOKEN).len(), 1);
+        let third = pulls(|| Containerd::start(&text, &site.client("c3")?))?.context("one did start")?;
         let by_digest = format!("hub.example/lab/app@{}", image.digest());
         let Site {
             open, cache: _cache, ..
@@ -310,13 +343,20 @@ mod as_root {
         }
         let site = Site::start("0s", "").await?;
         let data = site.data();
-        let docker = pulls(|| Docker::start(data, &site.client("k1")?))?;
+        let text = site.told("docker").await?;
+        let Some(docker) = pulls(|| Docker::start(&text, &site.client("k1")?))? else {
+            return Ok(());
+        };
         pulls(|| docker.pull("lab/app:v1"))?;
         let pulled = blobs(&site.open.requests());
         assert!(pulled > 0, "the mirror was not asked");
         pulls(|| docker.forget("lab/app:v1"))?;
         pulls(|| docker.pull(&format!("{data}/hub.example/lab/app:v1")))?;
         assert_eq!(blobs(&site.open.requests()), pulled);
+        pulls(|| docker.forget(&format!("{data}/hub.example/lab/app:v1")))?;
+        let by_digest = format!("{data}/closed/lab/app@{}", site.image.digest());
+        pulls(|| docker.pull(&by_digest))?;
+        assert_eq!(blobs(&site.closed.requests()), 0, "equal content");
         Ok(())
     }
 }

@@ -14,9 +14,11 @@ use crate::{
 };
 
 pub mod audit;
+pub mod customizations;
 pub mod demo;
 pub mod lock;
 pub mod node;
+pub mod patch;
 pub mod prepare;
 pub mod release;
 pub mod service;
@@ -59,8 +61,13 @@ pub enum Command {
     Node(node::NodeArgs),
     /// Show how the cluster is and what its upgrade is doing; run it on Core.
     Status(status::StatusArgs),
+    /// Install patches of the installed release, and take them back.
+    Patch(patch::PatchArgs),
     /// The cache on Core.
     Cache(prepare::CacheArgs),
+    /// List, save, compare and put back what was changed on this node.
+    #[command(alias = "customisations")]
+    Customizations(customizations::CustomizationsArgs),
     /// The locks of this node.
     Lock(lock::LockArgs),
     /// What was done to this node, by whom.
@@ -120,9 +127,11 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
-        Command::Node(args) => node::run(args, context).await,
+        Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Status(args) => status::run(args, context).await,
+        Command::Patch(args) => Box::pin(patch::run(args, context)).await,
         Command::Cache(args) => prepare::run(args, context).await,
+        Command::Customizations(args) => customizations::run(args, context).await,
         Command::Lock(args) => lock::run(&args, context).await,
         Command::Audit(args) => audit::run(&args, context),
         Command::Release(args) => release::run(*args, context).await,

@@ -14,13 +14,12 @@ use crate::{
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
-    journal::Record,
-    jsonl,
     report::terminal,
     run::{
         Node, detach, follow, status,
         upgrade::{self, Start},
     },
+    self_update,
     settings::Settings,
 };
 
@@ -123,6 +122,9 @@ pub struct UpgradeArgs {
     /// Take releases of the channel `development`.
     #[arg(long)]
     pub development: bool,
+    /// Install all outstanding patches of the installed release first.
+    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato"])]
+    pub apply_patches: bool,
     /// Run detached from this session.
     #[arg(long, hide = true)]
     pub detach: bool,
@@ -175,6 +177,8 @@ pub struct UpgradeRequest {
     pub skip_drain: bool,
     /// Take releases of the channel `development`.
     pub development: bool,
+    /// Install all outstanding patches of the installed release first.
+    pub apply_patches: bool,
     /// The value of `STACKATO_UPGRADE_SKIP_PROXY_CACHE`: any that is not empty skips the cache.
     pub skip_cache: Option<String>,
 }
@@ -196,6 +200,7 @@ impl UpgradeArgs {
             offline: self.offline,
             skip_drain: self.skip_drain,
             development: self.development,
+            apply_patches: self.apply_patches,
             skip_cache: self.skip_cache.clone().filter(|value| !value.is_empty()),
         }
     }
@@ -215,10 +220,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::Retire(args) => service::retire(args, context).await,
         NodeCommand::Rejoin(args) => service::rejoin(args, context).await,
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
-        NodeCommand::SelfTest { journal } => {
-            jsonl::read::<Record>(&journal)?;
-            Ok(Exit::Done)
-        }
+        NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {
             for name in failpoint::POINTS {
                 terminal::data(name);
@@ -259,6 +261,7 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
         kato_alone: args.update_kato,
         config: std::path::absolute(&context.config).unwrap_or_else(|_| context.config.clone()),
         updated_to: args.self_updated,
+        quiet: false,
     };
     upgrade::upgrade(request, start, node).await
 }
@@ -293,6 +296,7 @@ impl UpgradeArgs {
             ("offline", self.offline),
             ("skip-drain", self.skip_drain),
             ("development", self.development),
+            ("apply-patches", self.apply_patches),
         ];
         words.extend(
             flags

@@ -218,7 +218,7 @@ impl Call<'_> {
             Ok(())
         } else {
             Err(Failure::new(
-                Exit::Usage,
+                Exit::Declined,
                 anyhow!("not confirmed; nothing was changed on any node"),
             ))
         }

@@ -12,6 +12,7 @@
 //! Invariants: nothing is changed on any node before all nodes passed preflight and hold all that they need, verified; after the
 //! first failure no further node is touched; a node counts as upgraded only when it was asked and said so.
 
+pub mod alone;
 mod call;
 pub mod connect;
 pub mod drive;
@@ -95,7 +96,7 @@ pub fn load(settings: &Settings, config: &Path) -> Result<Inventory, Failure> {
 }
 
 /// This node's id: of its settings, else the host name.
-fn own_id(settings: &Settings) -> String {
+pub(crate) fn own_id(settings: &Settings) -> String {
     if settings.node.id.is_empty() {
         rustix::system::uname().nodename().to_string_lossy().into_owned()
     } else {

@@ -1,10 +1,11 @@
-//! `kato` on a node, as Core calls it: three commands, their arguments, and what they answer.
+//! `kato` on a node, as Core calls it: the commands, their arguments, and what they answer.
 //!
 //! | Call | Command on the node |
 //! |---|---|
 //! | [`RemoteNode::status`] | `kato node upgrade --status --json` |
 //! | [`RemoteNode::start`] | `kato node upgrade --skip-confirmation --detach --run ID --version V` |
 //! | [`RemoteNode::follow`] | `kato node events --after N --follow` |
+//! | [`RemoteNode::run`] | anything short, such as `kato patch status --local --json` |
 //!
 //! A started run belongs to the node: it outlives the connection and Core's own `kato`.
 

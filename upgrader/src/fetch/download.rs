@@ -12,7 +12,6 @@ use super::{
     exchange::{self, Answer, Failed, Resume, Retry},
     part::{self, Part},
     retry::Retries,
-    space,
 };
 
 type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
@@ -31,8 +30,8 @@ pub(super) async fn run(
         return Ok(whole);
     }
     let mut part = Part::open(file, staging).await?;
-    space::check(part.path(), part.missing())?;
-    let mut retries = Retries::new();
+    part.reserve().await?;
+    let mut retries = Retries::new(file.size);
     loop {
         retries.progress(part.received());
         if part.missing() == 0 {
@@ -41,15 +40,17 @@ pub(super) async fn run(
                     progress(file.size, file.size);
                     return Ok(whole);
                 }
-                Err(_spliced) if part.is_spliced() => {
+                Err(_spliced) if part.is_spliced() && retries.may_restart() => {
                     tracing::warn!(target_name = %file.name, "the parts of a download do not fit together; starting again");
                     part.restart().await?;
                 }
                 Err(verdict) => return Err(wrong(fetcher, file, &part, verdict)),
             }
         }
+        let before = part.taken_in();
         let attempt = receive(fetcher, file, &mut part, progress).await;
         part.flush().await?;
+        retries.spend(part.taken_in() - before);
         if let Err(failed) = attempt {
             retries.progress(part.received());
             again(&mut retries, failed).await?;

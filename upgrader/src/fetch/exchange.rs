@@ -144,7 +144,7 @@ pub(super) fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) ->
 }
 
 /// Sorts an answer that is not the file.
-async fn refused(fetcher: &Fetcher, url: &Url, response: reqwest::Response) -> Failed {
+pub(super) async fn refused(fetcher: &Fetcher, url: &Url, response: reqwest::Response) -> Failed {
     let status = response.status();
     let after = retry_after(response.headers());
     let problem = problem(response).await;

@@ -19,6 +19,7 @@ pub mod health;
 mod part;
 pub mod post;
 pub mod probe;
+mod reach;
 mod retry;
 mod route;
 mod space;
@@ -31,7 +32,10 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use kato_shared::trust::{RepositorySource, TargetFile, TrustError, TrustedRepository};
+use kato_shared::{
+    Digest,
+    trust::{RepositorySource, TargetFile, TrustError, TrustedRepository},
+};
 use url::Url;
 
 pub use answers::{Answers, Seen, Source};
@@ -48,6 +52,23 @@ pub struct Fetcher {
     answers: Option<Answers>,
     /// How old an answer of a cache may be where it decides what is the newest, in seconds.
     max_age: u32,
+}
+
+/// Holds the room for a file that will be downloaded to `staging`, so that nobody else takes it meanwhile; whether the file
+/// system can. A file that is there already needs none.
+///
+/// # Errors
+/// [`FetchError::DiskFull`] when there is no room.
+pub fn hold(digest: &Digest, size: u64, staging: &Path) -> Result<bool, FetchError> {
+    if staging.join(digest.hex()).exists() {
+        return Ok(true);
+    }
+    part::hold(digest, size, staging)
+}
+
+/// Gives back what is held in `staging` for downloads that did not come to their end.
+pub fn give_back(staging: &Path) {
+    part::give_back(staging);
 }
 
 /// All nodes ask for the same `timestamp.json` and for the same next root within minutes, so one answer may serve them. Without this bound a cache
@@ -132,6 +153,17 @@ impl Fetcher {
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<PathBuf, FetchError> {
         download::run(self, file, staging, progress).await
+    }
+
+    /// Whether the host of `url` answers, by the fetcher's route.
+    ///
+    /// # Errors
+    /// [`FetchError`] with the host that does not, or the cache that does not get through to it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the request.
+    pub async fn reach(&self, url: &Url) -> Result<(), FetchError> {
+        reach::run(self, url).await
     }
 
     /// Fetches `file` so that the cache on the way keeps it, verifies its bytes and throws them away; says where they

@@ -39,6 +39,8 @@ pub(super) struct Part {
     digest: Digest,
     etag: Option<String>,
     received: u64,
+    /// All bytes that were taken in, also those that were thrown away since.
+    taken_in: u64,
     /// Whether a prefix is from an earlier exchange, so that a wrong digest may be its fault.
     is_spliced: bool,
     buffer: BytesMut,
@@ -70,6 +72,7 @@ impl Part {
                 digest,
                 etag: origin.etag,
                 received,
+                taken_in: 0,
                 is_spliced: received > 0,
                 buffer: BytesMut::new(),
                 written: Arc::new(Mutex::new(written)),
@@ -78,8 +81,28 @@ impl Part {
         .await
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Makes sure that the rest finds room: by holding it where the file system can, by looking where it cannot.
+    pub(super) async fn reserve(&self) -> Result<(), FetchError> {
+        let (written, path, size, missing) = (
+            Arc::clone(&self.written),
+            self.path.clone(),
+            self.size,
+            self.missing(),
+        );
+        blocking(move || {
+            let written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            match crate::space::hold(&written.file, size) {
+                Ok(true) => Ok(()),
+                Ok(false) => space::check(&path, missing),
+                Err(error) => Err(write_failed(error, &path, missing)),
+            }
+        })
+        .await
+    }
+
+    /// All bytes that were taken in, also those that were thrown away since.
+    pub(super) const fn taken_in(&self) -> u64 {
+        self.taken_in
     }
 
     /// The bytes that are there, buffered ones included.
@@ -106,6 +129,8 @@ impl Part {
     }
 
     /// Forgets everything, because the server sends all of it again or because it is wrong.
+    ///
+    /// What was held for it is given back with its content, and taken again.
     pub(super) async fn restart(&mut self) -> Result<(), FetchError> {
         self.buffer.clear();
         self.received = 0;
@@ -122,7 +147,8 @@ impl Part {
             written.verifier = fresh;
             durable::remove(&origin_path(&path)).map_err(|error| lift(error, 0))
         })
-        .await
+        .await?;
+        self.reserve().await
     }
 
     /// Remembers the entity tag of what is received, for a later `If-Range`.
@@ -147,6 +173,7 @@ impl Part {
             });
         }
         self.received += piece.len() as u64;
+        self.taken_in += piece.len() as u64;
         self.buffer.extend_from_slice(piece);
         if self.buffer.len() >= PIECE {
             self.flush().await?;
@@ -201,6 +228,47 @@ impl Part {
         durable::remove(&origin_path(&self.path))
             .and_then(|()| durable::remove(&self.path))
             .map_err(|error| lift(error, 0))
+    }
+}
+
+/// Holds the room for a file of `size` bytes that will be downloaded to `staging`; whether the file system can.
+///
+/// # Errors
+/// [`FetchError::DiskFull`] when there is none.
+pub(super) fn hold(digest: &Digest, size: u64, staging: &Path) -> Result<bool, FetchError> {
+    let path = staging.join(format!("{}.part", digest.hex()));
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .map_err(FetchError::io("opening", &path))?;
+    crate::space::hold(&file, size).map_err(|error| {
+        let there = file.metadata().map_or(0, |metadata| metadata.len());
+        write_failed(error, &path, size.saturating_sub(there))
+    })
+}
+
+/// Gives back what is held for downloads in `staging` that did not come to their end; what was received stays. What cannot be
+/// given back is taken over by the next run.
+pub(super) fn give_back(staging: &Path) {
+    for item in std::fs::read_dir(staging).into_iter().flatten().flatten() {
+        let path = item.path();
+        if path.extension().is_none_or(|extension| extension != "part") {
+            continue;
+        }
+        let given = OpenOptions::new().write(true).open(&path).and_then(|file| {
+            let length = file.metadata()?.len();
+            file.set_len(length)?;
+            Ok(length)
+        });
+        let done = match given {
+            Ok(0) => durable::remove(&path).map_err(|error| error.source),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::warn!(path = %path.display(), %error, "held space could not be given back");
+        }
     }
 }
 
@@ -306,6 +374,7 @@ mod tests {
             digest,
             etag: None,
             received: 0,
+            taken_in: 0,
             is_spliced: false,
             buffer: BytesMut::new(),
             written: Arc::new(Mutex::new(Written { file, verifier })),

@@ -21,11 +21,12 @@ pub(super) async fn run(
     file: &TargetFile,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Source, FetchError> {
-    let mut retries = Retries::new();
+    let mut retries = Retries::new(file.size);
     loop {
         let mut received = 0;
         let attempt = receive(fetcher, file, &mut received, progress).await;
         retries.progress(received);
+        retries.spend(received);
         match attempt {
             Ok(source) => return Ok(source),
             Err(failed) => again(&mut retries, failed).await?,

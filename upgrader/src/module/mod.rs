@@ -419,6 +419,11 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) fn same_files(job: &Job<'_>, folder: &Path) -> Result<(), ModuleError> {
     for file in &job.module.files {
         let path = folder.join(&file.path);
+        let is_exchanged = matches!(job.module.install, Install::Replace { .. });
+        if is_exchanged && job.is_safe_path(&job.in_release(&file.path)) {
+            // What was there before stays.
+            continue;
+        }
         let found = tree::look(&path).map_err(ModuleError::io("reading", &path))?;
         let problem = match found {
             Some(tree::Kind::File { sha256, .. }) if sha256 == file.sha256 => continue,
@@ -455,6 +460,17 @@ pub(crate) fn sweep(dest: &Path) -> Result<(), ModuleError> {
 /// Removes the temporary files that a killed run left in `folder`.
 pub(crate) fn remove_temporary_files(folder: &Path) -> Result<(), ModuleError> {
     Ok(durable::remove_temporary_files(folder)?)
+}
+
+/// Whether the name of `path` is one that only an upgrade in progress gives.
+pub(crate) fn is_left_by_an_upgrade(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    [".new-", ".old-"]
+        .iter()
+        .any(|mark| name.find(mark).is_some_and(|at| is_ours(&name[at..])))
 }
 
 /// Whether a suffix is one that only an upgrade makes.

@@ -3,7 +3,11 @@
 //! For every file the pristine state (of the previous release), the local state and the new one decide; the table is in
 //! [`table`]. All decisions are made before the first change, so that a module that must not be installed changes nothing.
 //! Saved local files are in `backup/<attempt>/saved/<module>`. Files that no release knows are never touched.
+//!
+//! A file that both sides changed follows the module's rule, or that of the longest pattern in its `conffiles`; [`merge`] makes
+//! both changes.
 
+mod merge;
 pub mod table;
 
 use std::{
@@ -15,7 +19,10 @@ use std::{
 
 use kato_shared::{durable, release::OnConflict};
 
-use self::table::{Action, decide};
+use self::{
+    merge::Merger,
+    table::{Action, decide},
+};
 use super::{
     Job, ModuleError, Report, Work, beside,
     tree::{self, Entry, Kind},
@@ -34,6 +41,10 @@ struct Row {
     base: Option<Kind>,
     local: Option<Kind>,
     new: Option<Kind>,
+    /// What both changes make of the file.
+    merged: Option<Vec<u8>>,
+    /// Why there is no such thing although the rule asks for it.
+    unmerged: Option<&'static str>,
 }
 
 impl Row {
@@ -41,7 +52,11 @@ impl Row {
     fn changes(&self, dest: &Path) -> Option<PathBuf> {
         let path = dest.join(&self.path);
         match self.action {
-            Action::Install | Action::InstallDeleted | Action::SaveAndInstall | Action::Remove => Some(path),
+            Action::Install
+            | Action::InstallDeleted
+            | Action::SaveAndInstall
+            | Action::Merge
+            | Action::Remove => Some(path),
             Action::Beside => Some(beside(&path, ".new")),
             Action::Nothing | Action::KeepLocal | Action::StayDeleted | Action::Refuse(_) => None,
         }
@@ -60,7 +75,8 @@ pub(super) fn install(job: &Job<'_>, conflict: OnConflict) -> Result<Report, Mod
     unpack::unpack(&job.archive(), &fresh, job.deadline)?;
     failpoint::hit("module.unpacked");
     let new = tree::scan(&fresh).map_err(ModuleError::io("reading", &fresh))?;
-    let rows = rows(job, &dest, &new, conflict)?;
+    let mut rows = rows(job, &dest, &new, conflict)?;
+    Merger::new(job).decide(&mut rows, &dest, &fresh)?;
     refuse(&dest, &rows)?;
     Work::save(job, new, &fresh)?;
     noted(&mut note, &dest, &rows)?;
@@ -104,6 +120,9 @@ pub(super) fn check(job: &Job<'_>, conflict: OnConflict) -> Result<(), ModuleErr
     for row in rows(job, &dest, &work.entries, conflict)? {
         let problem = match row.action {
             Action::Nothing | Action::KeepLocal | Action::StayDeleted | Action::Beside => continue,
+            // What is there was merged from the saved file: it is neither of the two.
+            Action::Merge if merge::is_saved(job, &row) => continue,
+            Action::Merge => "it was not merged",
             // A folder that still holds local files stays.
             Action::Remove if row.local.as_ref().is_some_and(Kind::is_folder) => continue,
             Action::Install | Action::InstallDeleted | Action::Remove => "it was not installed",
@@ -137,8 +156,11 @@ fn rows(job: &Job<'_>, dest: &Path, new: &[Entry], conflict: OnConflict) -> Resu
         let local_path = dest.join(path);
         let local = tree::look(&local_path).map_err(ModuleError::io("reading", &local_path))?;
         let (base, new) = (base.get(path).copied(), new.get(path).copied());
+        let conflict = rule(conflict, &job.module.conffiles, &job.in_release(path));
         rows.push(Row {
             action: decide(base, local.as_ref(), new, conflict),
+            merged: None,
+            unmerged: None,
             path: path.to_owned(),
             base: base.cloned(),
             local,
@@ -146,6 +168,15 @@ fn rows(job: &Job<'_>, dest: &Path, new: &[Entry], conflict: OnConflict) -> Resu
         });
     }
     Ok(rows)
+}
+
+/// What happens to the file `path` of the release when both sides changed it: by the longest pattern that matches, else `otherwise`.
+pub fn rule(otherwise: OnConflict, conffiles: &BTreeMap<String, OnConflict>, path: &Path) -> OnConflict {
+    conffiles
+        .iter()
+        .filter(|(pattern, _)| glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_path(path)))
+        .max_by_key(|(pattern, _)| pattern.len())
+        .map_or(otherwise, |(_, rule)| *rule)
 }
 
 fn refuse(dest: &Path, rows: &[Row]) -> Result<(), ModuleError> {
@@ -193,9 +224,22 @@ fn apply(
         Action::SaveAndInstall => {
             save(job, row, &to)?;
             put(row, &from, &to)?;
+            if let Some(why) = row.unmerged {
+                say(report, &format!("could not be merged: {why}"));
+            }
+        }
+        Action::Merge => {
+            save(job, row, &to)?;
+            durable::write(&from, row.merged.as_deref().unwrap_or_default(), 0o600)?;
+            put(row, &from, &to)?;
+            say(
+                report,
+                "was changed here and in the release; both changes are in it",
+            );
         }
         Action::Beside => {
             let new = beside(&to, ".new");
+            save_beside(job, row, &new)?;
             put(row, &from, &new)?;
             say(
                 report,
@@ -248,6 +292,25 @@ fn save(job: &Job<'_>, row: &Row, local: &Path) -> Result<(), ModuleError> {
         Some(Kind::Folder | Kind::Special) | None => {}
     }
     failpoint::hit("overlay.saved");
+    Ok(())
+}
+
+/// Saves a file that somebody else put where the release's is put beside a local one.
+fn save_beside(job: &Job<'_>, row: &Row, new: &Path) -> Result<(), ModuleError> {
+    let local = tree::look(new).map_err(ModuleError::io("reading", new))?;
+    let is_theirs = |local: &Kind| row.new.as_ref().is_some_and(|new| new.same_content(local));
+    if local.as_ref().is_some_and(|local| !is_theirs(local)) {
+        let other = Row {
+            path: beside(&row.path, ".new"),
+            action: Action::SaveAndInstall,
+            base: None,
+            local,
+            new: None,
+            merged: None,
+            unmerged: None,
+        };
+        save(job, &other, new)?;
+    }
     Ok(())
 }
 

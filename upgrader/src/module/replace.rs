@@ -50,8 +50,13 @@ fn carry_over(job: &Job<'_>, dest: &Path, fresh: &Path, report: &mut Report) -> 
     }
     for entry in tree::scan(dest).map_err(ModuleError::io("reading", dest))? {
         let (from, to) = (dest.join(&entry.path), fresh.join(&entry.path));
-        if !job.is_safe_path(&job.in_release(&entry.path)) || to.symlink_metadata().is_ok() {
+        if !job.is_safe_path(&job.in_release(&entry.path)) {
             continue;
+        }
+        let brought = tree::look(&to).map_err(ModuleError::io("reading", &to))?;
+        // Nothing of the release takes the place of something safe.
+        if brought.is_some_and(|brought| brought.is_folder() != entry.kind.is_folder()) {
+            tree::remove(&to).map_err(ModuleError::io("removing", &to))?;
         }
         if let Some(folder) = to.parent() {
             durable::create_folder(folder)?;

@@ -98,6 +98,7 @@ impl Node {
             version: None,
             sha256: job.artifact.sha256,
             dest: job.module.install.dest().map(Path::to_owned),
+            install: Some(job.module.install.clone()),
             entries: Work::load(&self.paths, "m").unwrap().unwrap().entries,
         }
     }

@@ -1,6 +1,11 @@
-//! Deliveries: each address gets its documents in their order; one that does not take them holds no other up.
+//! Deliveries: each address gets its documents in their order, by a courier of its own; one that does not take them holds no
+//! other up, and is tried again when there is something new.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+};
 
 use aws_lc_rs::hmac;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -67,30 +72,17 @@ impl Delivery {
         })
     }
 
-    /// Tries everything in `pending` once; what is delivered is removed from the spool.
-    pub(super) async fn round(&self, pending: Vec<Pending>) {
-        let mut by_address: BTreeMap<String, Vec<Pending>> = BTreeMap::new();
-        for pending in pending {
-            let address = pending.url.to_string();
-            by_address.entry(address).or_default().push(pending);
-        }
-        let mut tasks = JoinSet::new();
-        for pending in by_address.into_values() {
-            tasks.spawn(self.clone().in_order(pending));
-        }
-        while tasks.join_next().await.is_some() {}
-    }
-
     /// The documents for one address, until one is not taken: what comes after it would fare no better.
-    async fn in_order(self, pending: Vec<Pending>) {
+    async fn in_order(self, pending: Vec<Pending>) -> bool {
         for pending in pending {
             if let Err(error) = self.one(&pending).await {
                 let url = redact::url(&pending.url);
-                tracing::warn!(url, error = %Chain(&error), "a notification was not delivered; it is tried again by the next run");
-                return;
+                tracing::warn!(url, error = %Chain(&error), "a notification was not delivered; it is tried again later");
+                return false;
             }
             pending.delivered();
         }
+        true
     }
 
     async fn one(&self, pending: &Pending) -> Result<(), FetchError> {
@@ -110,6 +102,75 @@ impl Delivery {
             with("x-kato-signature-256", &signature(secret, &body));
         }
         self.poster.post(&pending.url, headers, body).await
+    }
+}
+
+/// One courier for each address that has something to get.
+#[derive(Debug)]
+pub(super) struct Couriers {
+    delivery: Delivery,
+    /// Each ends with its address, and whether everything was taken.
+    under_way: JoinSet<(String, bool)>,
+    busy: BTreeSet<String>,
+    /// Addresses that did not take something since there was last anything new.
+    closed: BTreeSet<String>,
+}
+
+impl Couriers {
+    pub(super) fn new(delivery: Delivery) -> Self {
+        Self {
+            delivery,
+            under_way: JoinSet::new(),
+            busy: BTreeSet::new(),
+            closed: BTreeSet::new(),
+        }
+    }
+
+    /// Sends couriers to all addresses that have something to get.
+    pub(super) fn send(&mut self, shared: &Shared) {
+        let is_free = |pending: &Pending| {
+            let address = pending.url.as_str();
+            !self.busy.contains(address) && !self.closed.contains(address)
+        };
+        let mut by_address: BTreeMap<String, Vec<Pending>> = BTreeMap::new();
+        for pending in shared.pending(is_free) {
+            let address = pending.url.to_string();
+            by_address.entry(address).or_default().push(pending);
+        }
+        for (address, pending) in by_address {
+            self.busy.insert(address.clone());
+            let delivery = self.delivery.clone();
+            self.under_way
+                .spawn(async move { (address, delivery.in_order(pending).await) });
+        }
+    }
+
+    /// There is something new: every address gets another chance.
+    pub(super) fn news(&mut self) {
+        self.closed.clear();
+    }
+
+    /// Whether nobody is under way.
+    pub(super) fn are_idle(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Waits until a courier is back; for ever when nobody is under way.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nobody.
+    pub(super) async fn back(&mut self) {
+        match self.under_way.join_next().await {
+            Some(Ok((address, all_taken))) => {
+                self.busy.remove(&address);
+                if !all_taken {
+                    self.closed.insert(address);
+                }
+            }
+            // A courier does not panic; one that did has told nobody where it went, so that nobody is sent there again.
+            Some(Err(_lost)) => {}
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -25,13 +25,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
 use kato_shared::{chain::Chain, clock::Clock};
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    deliver::Delivery,
+    deliver::{Couriers, Delivery},
     settings::NotifySettings,
     spool::{Pending, Spool},
     story::{Anchor, Story},
@@ -164,11 +163,15 @@ impl Shared {
         self.news.notify_one();
     }
 
-    /// Everything that waits to be delivered.
-    fn pending(&self, now: Timestamp) -> Vec<Pending> {
-        let mut pending = self.spool.pending(now);
+    /// What waits to be delivered to the addresses that `is_free` says; oldest first.
+    fn pending(&self, is_free: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        let mut pending = self.spool.pending(self.clock.now());
+        pending.retain(&is_free);
         let mut unspooled = self.unspooled.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.append(&mut unspooled);
+        let (now, later) = unspooled.drain(..).partition(is_free);
+        *unspooled = later;
+        drop(unspooled);
+        pending.extend::<Vec<_>>(now);
         pending
     }
 
@@ -177,7 +180,7 @@ impl Shared {
     }
 }
 
-/// Delivers until it is told to stop, and then once more.
+/// Delivers until it is told to stop, and then what is left.
 async fn work(shared: Arc<Shared>, stop: CancellationToken) {
     let delivery = match Delivery::new(&shared.settings) {
         Ok(delivery) => delivery,
@@ -186,13 +189,19 @@ async fn work(shared: Arc<Shared>, stop: CancellationToken) {
             return;
         }
     };
+    let mut couriers = Couriers::new(delivery);
+    let mut stopping = false;
     loop {
+        couriers.send(&shared);
+        if stopping && couriers.are_idle() {
+            return;
+        }
         let waits_until = shared.story().waits_until();
         tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            () = shared.steps.notified() => continue,
-            () = shared.news.notified() => {}
+            () = stop.cancelled(), if !stopping => stopping = true,
+            () = shared.news.notified() => couriers.news(),
+            () = shared.steps.notified() => {}
+            () = couriers.back() => {}
             () = at(waits_until) => {
                 let waiting = shared.story().waiting(Instant::now(), shared.clock.now());
                 if let Some(document) = waiting {
@@ -200,15 +209,7 @@ async fn work(shared: Arc<Shared>, stop: CancellationToken) {
                 }
             }
         }
-        let pending = shared.pending(shared.clock.now());
-        tokio::select! {
-            () = delivery.round(pending) => {}
-            // The last round begins anew: what was under way is sent once more, under the same id.
-            () = stop.cancelled() => break,
-        }
     }
-    let pending = shared.pending(shared.clock.now());
-    delivery.round(pending).await;
 }
 
 /// Ends at `when`; never for `None`.

@@ -13,7 +13,7 @@ use kato_shared::{
 use serde::Serialize;
 
 use super::way_back::WayBack;
-use crate::{latch::Verdict, space::Need};
+use crate::{customizations::outlook::ModuleOutlook, latch::Verdict, space::Need};
 
 /// The purpose of space for images. Their folder is the container runtime's, a path of the machine and not below the root.
 pub const IMAGES: &str = "images";
@@ -42,6 +42,10 @@ pub struct NodeFacts {
     pub sizes: BTreeMap<PathBuf, u64>,
     /// Whether the backup for this upgrade was taken by an earlier run.
     pub is_backed_up: bool,
+    /// The local changes in the folders of its modules, and what becomes of them.
+    pub local_changes: Vec<ModuleOutlook>,
+    /// Bytes of local changes that are saved before they are taken away.
+    pub saved_bytes: u64,
     /// Nodes with one of these roles are retired.
     pub retire_roles: Vec<String>,
     /// Whether the platform can retire a node.
@@ -50,6 +54,8 @@ pub struct NodeFacts {
     pub staging: PathBuf,
     /// The folder of backups.
     pub backups: PathBuf,
+    /// The folder of saved local changes.
+    pub customizations: PathBuf,
     /// Where archives of modules without a folder of their own are unpacked.
     pub work: PathBuf,
     /// Why a module cannot be undone on this node, by its name.
@@ -71,8 +77,13 @@ pub struct NodePlan {
     pub roles: Vec<String>,
     /// The installed release.
     pub from: Option<Version>,
-    /// The release to come.
+    /// The release to come; with a patch, the one that is there.
     pub to: Version,
+    /// Its channel.
+    pub channel: String,
+    /// The patch to come, when it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
     /// The digest of its release document.
     pub release_digest: Digest,
     /// When the plan was made.
@@ -99,6 +110,9 @@ pub struct NodePlan {
     pub space: Vec<Need>,
     /// Up to where the node can go back to the release that it has.
     pub way_back: WayBack,
+    /// The local changes in the folders of its modules, and what becomes of them; empty for a release that comes after another
+    /// one on the way.
+    pub local_changes: Vec<ModuleOutlook>,
     /// Texts of the release for the operator.
     pub notices: Vec<String>,
 }
@@ -167,7 +181,8 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         .roles
         .iter()
         .find(|role| facts.retire_roles.iter().any(|r| r.eq_ignore_ascii_case(role)))
-        .filter(|_| facts.can_retire)
+        // A patch restarts its services; only one that restarts the machine takes all work from the node.
+        .filter(|_| facts.can_retire && (release.patch.is_none() || release.restart == RestartScope::Reboot))
         .cloned();
     let names: BTreeSet<&str> = modules.iter().map(|module| module.name.as_str()).collect();
     NodePlan {
@@ -176,6 +191,8 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         roles: facts.roles.clone(),
         from: facts.installed.clone(),
         to: release.version.clone(),
+        channel: release.channel.clone(),
+        patch: release.patch.as_ref().map(|patch| patch.name.clone()),
         release_digest,
         made: now,
         is_tolerant: facts.is_tolerant,
@@ -183,7 +200,8 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         dropped: facts
             .installed_modules
             .iter()
-            .filter(|name| !names.contains(name.as_str()))
+            // A patch drops nothing: what it does not speak of stays.
+            .filter(|name| release.patch.is_none() && !names.contains(name.as_str()))
             .cloned()
             .collect(),
         download_bytes: archive_bytes(facts, &modules).saturating_add(images_bytes(&modules)),
@@ -197,6 +215,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         restart: release.restart,
         way_back: WayBack::of(facts, release, &modules),
         space: space(facts, release, &modules, &backup),
+        local_changes: facts.local_changes.clone(),
         notices: release
             .notices
             .iter()
@@ -289,6 +308,9 @@ fn space(
         // Compression may make it smaller; what cannot be compressed must fit as well.
         let bytes = backup.iter().filter_map(|path| facts.sizes.get(path)).sum();
         needs.push(need(&facts.backups, bytes, "backup"));
+        if facts.saved_bytes > 0 {
+            needs.push(need(&facts.customizations, facts.saved_bytes, "local changes"));
+        }
     }
     if let Some(folder) = &facts.images_folder {
         needs.push(need(folder, images_bytes(modules), IMAGES));

@@ -33,7 +33,7 @@ impl WayBack {
         });
         let (point_of_no_return, reason) = match installed {
             None => (first_change(), "the node has no release to go back to".into()),
-            Some(installed) if *installed == release.version => (
+            Some(installed) if *installed == release.version && release.patch.is_none() => (
                 first_change(),
                 "the release that is installed is installed again".into(),
             ),
@@ -42,6 +42,9 @@ impl WayBack {
             }
             Some(installed) => match irreversible {
                 Some(found) => found,
+                None if release.patch.is_some() => {
+                    ("record".into(), "then `kato patch revert` takes it back".into())
+                }
                 None => ("record".into(), format!("then {installed} is removed")),
             },
         };

@@ -274,6 +274,8 @@ fn wanted(settings: &Settings, inventory: &Inventory, url: &Url, offline: bool) 
         admin_port: settings.cache.admin_port,
         dir: paths.on_node(&settings.cache.dir),
         offline,
+        parent: settings.cache.parent.clone(),
+        parent_credentials_file: settings.cache.parent_credentials_file.clone(),
     }
 }
 

@@ -28,6 +28,10 @@ pub struct Wanted {
     pub dir: PathBuf,
     /// Never contact an origin.
     pub offline: bool,
+    /// The proxy that the cache itself goes out through.
+    pub parent: Option<Url>,
+    /// The file with `user:password` for it.
+    pub parent_credentials_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -70,6 +74,10 @@ struct Upstream {
     immutable: Vec<&'static str>,
     min_freshness: &'static str,
     negative_ttl: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<Url>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_credentials_file: Option<PathBuf>,
 }
 
 /// Loopback and the private networks, the defaults of `kato-proxy`; a node's address outside them is added.
@@ -137,6 +145,8 @@ impl Wanted {
                 immutable: IMMUTABLE.into(),
                 min_freshness: MIN_FRESHNESS,
                 negative_ttl: NEGATIVE_TTL,
+                proxy: self.parent.clone(),
+                proxy_credentials_file: self.parent_credentials_file.clone(),
             }],
         };
         let body = toml::to_string(&file)?;
@@ -191,6 +201,23 @@ mod tests {
             admin_port: 3181,
             dir: "/var/cache/kato-proxy".into(),
             offline: false,
+            parent: None,
+            parent_credentials_file: None,
+        }
+    }
+
+    #[test]
+    fn r08_the_cache_goes_out_through_the_parent_that_is_set() {
+        let mut wanted = wanted("10.0.0.1", &[]);
+        assert!(!wanted.to_toml().unwrap().contains("\nproxy"));
+        wanted.parent = Some("http://parent.example:3128/".parse().unwrap());
+        wanted.parent_credentials_file = Some("/etc/kato/parent.credentials".into());
+        let text = wanted.to_toml().unwrap();
+        for line in [
+            "proxy = \"http://parent.example:3128/\"",
+            "proxy_credentials_file = \"/etc/kato/parent.credentials\"",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
     }
 

@@ -110,7 +110,9 @@ pub fn build(
     }
     // What is in the archives is known only now.
     release.check(&path.display().to_string())?;
-    for upgrader in &options.upgraders {
+    // A patch changes the release that is there; a new `kato` comes with a release.
+    let upgraders = options.upgraders.iter().filter(|_| release.patch.is_none());
+    for upgrader in upgraders {
         let shipped = ship(upgrader, &targets)?;
         release.upgrader.insert(upgrader.triple.clone(), shipped);
     }
@@ -229,6 +231,7 @@ fn module_of(module: &ModuleText, text: &Description) -> Result<Module, String> 
         unpacked_size: 0,
         bytes: module.bytes.map_or(0, ByteSize::bytes),
         files: Vec::new(),
+        conffiles: module.conffiles.clone(),
         restart: module.restart.clone(),
         recovery: module.recovery,
         reversible: module.reversible,

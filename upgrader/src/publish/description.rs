@@ -1,6 +1,9 @@
 //! `release.toml`: what a publisher writes. Unknown keys are errors with line and nearest key.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use kato_shared::{
     release::{
@@ -100,6 +103,8 @@ pub(super) struct ModuleText {
     #[serde(default)]
     pub(super) after: Vec<String>,
     install: InstallText,
+    #[serde(default)]
+    pub(super) conffiles: BTreeMap<String, OnConflict>,
     #[serde(default)]
     pub(super) restart: Vec<String>,
     #[serde(default)]

@@ -2,6 +2,7 @@
 //!
 //! Only this folder writes to the terminal. Data goes to stdout, everything else to stderr.
 
+pub mod customizations;
 pub mod human;
 pub mod plan;
 pub mod terminal;

@@ -48,6 +48,9 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
         Some(from) => writeln!(text, "{}: {from} → {}", plan.node, plan.to)?,
         None => writeln!(text, "{}: installs {}", plan.node, plan.to)?,
     }
+    if plan.channel != "stable" {
+        writeln!(text, "  channel    {}", plan.channel)?;
+    }
     writeln!(text, "  roles      {}", plan.roles.join(", "))?;
     writeln!(text, "  download   {}", bytes(plan.download_bytes))?;
     if let Some(role) = &plan.retire {
@@ -66,6 +69,9 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
             |reason| format!("skipped: {reason}"),
         );
         writeln!(text, "  module     {} {version}  {what}", module.name)?;
+    }
+    for line in super::customizations::outlook_lines(&plan.local_changes) {
+        writeln!(text, "  {line}")?;
     }
     for name in &plan.dropped {
         writeln!(text, "  stays      {name}, which the release has no more")?;

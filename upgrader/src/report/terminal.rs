@@ -60,7 +60,17 @@ pub fn draws() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Asks `question` and waits for a line; only `y` and `yes` are a yes.
+/// [`confirm`] on a thread of its own, so that a signal is noticed while the question stands.
+///
+/// # Cancel safety
+/// Dropped, the question is not asked again; the thread ends with the program.
+pub async fn ask(question: &'static str) -> bool {
+    tokio::task::spawn_blocking(move || confirm(question))
+        .await
+        .unwrap_or(false)
+}
+
+/// Asks `question` and waits for a line; only `y` and `yes` are a yes. The end of the input is a no.
 pub fn confirm(question: &str) -> bool {
     let mut stderr = io::stderr().lock();
     let _reader_gone = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());

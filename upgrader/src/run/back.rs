@@ -102,6 +102,17 @@ pub(super) fn rolled_back(attempt: &Attempt) -> Stopped {
         Some(rollback) => (rollback.error.step.clone(), rollback.error.message.clone()),
         None => ("run".into(), String::new()),
     };
+    if let Some(act) = &attempt.patch {
+        let name = &act.name;
+        let problem = anyhow::anyhow!(
+            "the patch `{name}` failed and was rolled back, this node is as before: {step}: {why}"
+        );
+        let hint = format!("when the cause is gone, run `{}`", act.command());
+        return Stopped {
+            step,
+            failure: Failure::new(Exit::RolledBack, problem).hint(hint),
+        };
+    }
     let problem = anyhow::anyhow!(
         "the upgrade to {} failed and was rolled back, this node runs {} again: {step}: {why}",
         attempt.release.version,
@@ -133,16 +144,21 @@ pub(super) fn failed(run: &Run, stopped: Stopped) -> Stopped {
     let Stopped { step, failure } = stopped;
     let text = format!(
         "the way back from {} to {} failed in {step}; modules that are back: {}; that are not: {}; the backup is {}",
-        run.attempt.release.version,
+        run.attempt.aim(),
         run.attempt.leads_to(),
         names(&back),
         names(&ahead),
         crate::backup::folder(&run.node.paths, &run.attempt.id).display(),
     );
-    let hint = format!(
-        "{}; `kato node upgrade` then goes on with the way back, and `kato node upgrade --force` goes forward instead",
-        failure.hint.as_deref().unwrap_or("remove the cause")
-    );
+    let cause = failure.hint.as_deref().unwrap_or("remove the cause");
+    let command = run.attempt.command();
+    let hint = if run.attempt.is_of_patches() {
+        format!("{cause}; `{command}` then goes on with the way back")
+    } else {
+        format!(
+            "{cause}; `{command}` then goes on with the way back, and `kato node upgrade --force` goes forward instead"
+        )
+    };
     Stopped {
         step,
         failure: Failure::new(Exit::RollbackFailed, failure.source.context(text)).hint(hint),

@@ -1,6 +1,6 @@
 //! What every step of a run has at hand.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use kato_shared::{
     clock::Clock,
@@ -14,7 +14,7 @@ use crate::{
     attempt::Attempt,
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    installed::Installed,
+    installed::{Installed, InstalledModule},
     journal::Journal,
     latch::Latches,
     module::Job,
@@ -97,6 +97,8 @@ pub struct Run {
     pub attempt: Attempt,
     /// The installed release.
     pub installed: Option<Installed>,
+    /// The pristine state of each module's files, patches included, by the module's name.
+    pub bases: BTreeMap<String, InstalledModule>,
     /// What will be done.
     pub plan: NodePlan,
     /// Free space that the releases after this one need; asked for together with its own.
@@ -163,10 +165,7 @@ impl Run {
             node: &self.node.id,
             paths: &self.node.paths,
             settings: &self.node.settings,
-            base: self
-                .installed
-                .as_ref()
-                .and_then(|installed| installed.modules.get(&module.name)),
+            base: self.bases.get(&module.name),
             deadline: Instant::now() + module.timeout.get(),
         }
     }

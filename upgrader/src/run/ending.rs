@@ -15,7 +15,9 @@ use crate::{
 pub(super) enum Ending {
     /// What was asked for is done.
     Done,
-    /// Only the plan was shown, or the operator said no.
+    /// Only the plan was shown.
+    Shown,
+    /// The operator was asked and did not say yes.
     Declined,
     /// The machine restarts; a later run goes on.
     Rebooting,
@@ -34,7 +36,8 @@ pub(super) fn exit(outcome: Result<Ending, Stopped>, goes_on: bool) -> Result<Ex
         } else {
             "when it is up again, run `kato node upgrade --resume`"
         })),
-        Ok(Ending::Done | Ending::Declined) => Ok(Exit::Done),
+        Ok(Ending::Done | Ending::Shown) => Ok(Exit::Done),
+        Ok(Ending::Declined) => Ok(Exit::Declined),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     journal::Act,
     marker::{self, FailureMarker},
     report::terminal,
+    space::reserve,
 };
 
 /// A failure and the step that it happened in.
@@ -86,6 +87,7 @@ async fn take(run: &mut Run, step: &dyn Step) -> Result<Acted, Failure> {
     run.stream.tell(EventKind::StepStarted { step: name.clone() });
     let began = Instant::now();
     run.journal.record(Act::Intent { step: name.clone() })?;
+    reserve::give(&run.node.paths, &name)?;
     if step.act(run).await? == Acted::Rebooting {
         return Ok(Acted::Rebooting);
     }
@@ -112,6 +114,10 @@ fn fail(run: &mut Run, step: &str, failure: &Failure, changed: bool) {
         message: message.clone(),
     });
     if let Err(error) = journalled {
+        run.warn(kato_shared::chain::Chain(&error).to_string());
+    }
+    // The way back, and whoever looks for the cause, may need the room.
+    if let Err(error) = reserve::give_all(&run.node.paths) {
         run.warn(kato_shared::chain::Chain(&error).to_string());
     }
     if !changed {

@@ -6,6 +6,7 @@ use crate::{
     backup::BackupError,
     document::DocumentError,
     exit::{Exit, Failure},
+    journal::JournalError,
     jsonl::LinesError,
     latch::LatchError,
     lock::LockError,
@@ -37,6 +38,16 @@ impl From<LinesError> for Failure {
             }
         };
         Self::new(Exit::Failed, error).hint(hint)
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Lines(lines) => lines.into(),
+            JournalError::Newer { .. } => Self::new(Exit::Preflight, error)
+                .hint("nothing was changed; a newer kato was at work here: run that one, or bring it back with fix-kato.sh"),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::Node;
 use crate::{
     attempt::Attempt,
     backup,
+    customizations::outlook,
     exit::Failure,
     installed::Installed,
     latch::Latches,
@@ -41,10 +42,15 @@ pub(super) async fn make_plans(
     for target in &attempt.then {
         let modules = modules_for(before, node.roles()).into_iter();
         facts.installed = Some(before.version.clone());
-        facts.installed_modules = modules.map(|module| module.name.clone()).collect();
+        if before.patch.is_none() {
+            facts.installed_modules = modules.map(|module| module.name.clone()).collect();
+        }
         facts.latches.clear();
         facts.is_tolerant = false;
         facts.is_backed_up = false;
+        // What will be there then is what the release before leaves; its own plan says what that is.
+        facts.local_changes.clear();
+        facts.saved_bytes = 0;
         measure(node, &target.release, &mut facts).await?;
         // What the release before downloads is not downloaded twice.
         let of_before = plans.iter().flat_map(|plan| &plan.modules);
@@ -81,11 +87,34 @@ async fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> 
         can_retire: node.platform.knows(Verb::Retire),
         staging: node.paths.staging(),
         backups: node.paths.backups(),
+        customizations: node.paths.customizations(),
         work: node.paths.work(),
         ..NodeFacts::default()
     };
     measure(node, release, &mut facts).await?;
+    local_changes(node, installed, release, &mut facts)?;
     Ok(facts)
+}
+
+/// Adds the local changes in the folders of the modules that are going to be installed, and what becomes of them.
+fn local_changes(
+    node: &Node,
+    installed: Option<&Installed>,
+    release: &Release,
+    facts: &mut NodeFacts,
+) -> Result<(), Failure> {
+    let mut modules = modules_for(release, node.roles());
+    modules.retain(|module| {
+        let verdict = facts.latches.get(&module.name);
+        verdict.is_none_or(|verdict| planner::skip_reason(*verdict).is_none())
+    });
+    let foreseen = outlook::foresee(&node.paths, installed, release, &modules)?;
+    facts.local_changes = outlook::summary(&foreseen, &modules);
+    if node.settings.customizations.save {
+        let taken = outlook::taken_away(&foreseen);
+        facts.saved_bytes = taken.iter().map(|change| change.bytes).sum();
+    }
+    Ok(())
 }
 
 /// The images of `release` for this node.

@@ -1,7 +1,9 @@
 //! A run from the choice of the release to its last event. It may be about several releases, one after the other.
 
+mod alone;
 mod audited;
 mod back;
+mod patch;
 mod target;
 
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use kato_shared::{chain::Chain, durable, release::NoticeWhen};
 use tokio_util::sync::CancellationToken;
 
-use self::{back::Way, target::Goal};
+use self::{back::Way, patch::First, target::Goal};
 use super::{
     Node, Run,
     ending::{self, Ending, kato_is_new, report_of, show_plans},
@@ -26,15 +28,18 @@ use crate::{
     attempt::{Attempt, Target},
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
+    fetch,
     installed::Installed,
     journal::{Act, Journal},
     marker,
     notify::Notifier,
+    patch::{places, record::Patches},
     plan::node::NodePlan,
     platform::Words,
     report::{self, Output, terminal},
     resume::{self, ResumeUnit},
     source::Source,
+    space::reserve,
 };
 
 /// A failure before the first step.
@@ -74,7 +79,11 @@ impl Session {
         id: String,
     ) -> Result<Self, Failure> {
         durable::create_folder(&node.paths.staging())?;
-        let output = Output::new(request.json && !request.plan_only);
+        let output = if start.quiet {
+            Output::Silent
+        } else {
+            Output::new(request.json && !request.plan_only)
+        };
         let stream = Stream::open(&node.paths.events(), &node.id, &id, node.clock.clone(), output)?;
         // A look at the plan is nobody's news.
         let notifier = Notifier::start(&node, &id).filter(|_| !request.plan_only);
@@ -113,6 +122,13 @@ impl Session {
     pub(super) async fn work(&mut self) -> Result<Ending, Stopped> {
         let mut installed = Installed::load(&self.node.paths).map_err(|error| early(error.into()))?;
         let mut attempt = self.unfinished(installed.as_ref())?;
+        if let Some(of_patches) = attempt.take_if(|attempt| attempt.is_of_patches() && !self.start.kato_alone)
+        {
+            match self.patches_first(of_patches, installed.as_ref()).await? {
+                First::Ended(ending) => return Ok(ending),
+                First::Goes(put_aside) => attempt = put_aside.map(|put_aside| *put_aside),
+            }
+        }
         if let Some(back) = attempt.take_if(|attempt| attempt.rollback.is_some() && !self.start.kato_alone) {
             match self.on_the_way_back(back, installed.clone()).await? {
                 Way::Forward(again) => attempt = Some(*again),
@@ -120,9 +136,8 @@ impl Session {
             }
         }
         if self.request.resume && attempt.as_ref().is_none_or(|attempt| !attempt.begun) {
-            self.tell(EventKind::Notice {
-                text: "there is no interrupted upgrade to resume".into(),
-            });
+            let text = "there is no interrupted upgrade to resume".into();
+            self.tell(EventKind::Notice { text });
             return Ok(Ending::Done);
         }
         let stop = self.stop.clone();
@@ -131,8 +146,7 @@ impl Session {
             // A server may keep us waiting for longer than whoever stops us does.
             () = stop.cancelled() => Err(engine::stopped()),
         };
-        let goal = goal.map_err(early)?;
-        let mut targets = match goal {
+        let mut targets = match goal.map_err(early)? {
             Goal::AlreadyAt(version) if self.start.kato_alone => {
                 vec![self.target(&version).await.map_err(early)?]
             }
@@ -148,7 +162,10 @@ impl Session {
             // The newest kato is that of the last release on the way.
             targets.drain(..targets.len().saturating_sub(1));
         } else {
+            let with_patches = self.with_patches(targets, attempt.as_ref(), installed.as_ref());
+            targets = with_patches.await.map_err(early)?;
             self.admit(&targets).map_err(early)?;
+            Box::pin(self.core_waits(&targets)).await.map_err(early)?;
         }
         self.to = targets
             .last()
@@ -205,9 +222,9 @@ impl Session {
             .map_err(early)?;
         if self.request.plan_only {
             show_plans(&plans, self.request.json);
-            return Ok((Ending::Declined, installed));
+            return Ok((Ending::Shown, installed));
         }
-        if !self.confirmed(&plans) {
+        if !self.confirmed(&plans).await {
             return Ok((Ending::Declined, installed));
         }
         if !self.start.kato_alone {
@@ -231,11 +248,19 @@ impl Session {
         installed: Option<Installed>,
         plans: &[NodePlan],
     ) -> Result<Run, Stopped> {
+        let patches = Patches::load(&self.node.paths).map_err(|error| early(error.into()))?;
+        let bases = places::bases(
+            &attempt.release,
+            attempt.patch.as_ref(),
+            installed.as_ref(),
+            &patches,
+        );
         let (Some((journal, stream)), Some((plan, later))) = (self.desk.take(), plans.split_first()) else {
             let problem = anyhow::anyhow!("two upgrades in one run at a time, or one without a plan");
             return Err(early(Failure::new(Exit::Bug, problem)));
         };
         Ok(Run {
+            bases,
             node: Arc::clone(&self.node),
             config: self.start.config.clone(),
             request: self.request.clone(),
@@ -306,13 +331,17 @@ impl Session {
     }
 
     /// Shows the plans and asks, unless that was answered before.
-    fn confirmed(&self, plans: &[NodePlan]) -> bool {
+    async fn confirmed(&self, plans: &[NodePlan]) -> bool {
         let request = &self.request;
         if request.skip_confirmation || request.resume || request.download_only || self.begun {
             return true;
         }
         terminal::say(&report::plan::way(plans));
-        terminal::confirm("Upgrade this node?")
+        let is_yes = terminal::ask("Upgrade this node?").await;
+        if !is_yes {
+            terminal::say("nothing was changed");
+        }
+        is_yes
     }
 
     /// The end of the run, however it came: what we took out of service is back, and the last event is written.
@@ -326,7 +355,8 @@ impl Session {
         });
         let (exit, error) = match &outcome {
             Ok(Ending::Rebooting) => (Exit::TryAgain, None),
-            Ok(Ending::Done | Ending::Declined) => (Exit::Done, None),
+            Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
+            Ok(Ending::Declined) => (Exit::Declined, None),
             Err(stopped) => {
                 if let Err(failure) = retire::rejoin(&self.node, &Words::default()).await {
                     let text = terminal::describe(&failure);
@@ -336,6 +366,7 @@ impl Session {
             }
         };
         let goes_on = self.unit_after(exit).await;
+        self.give_space_back();
         self.audit_end(&outcome);
         let version = self.version.take();
         self.tell(EventKind::RunFinished { exit, version, error });
@@ -349,6 +380,15 @@ impl Session {
             notifier.close().await;
         }
         ending::exit(outcome, goes_on)
+    }
+
+    /// What was held for steps that did not come about.
+    fn give_space_back(&mut self) {
+        fetch::give_back(&self.node.paths.staging());
+        if let Err(error) = reserve::give_all(&self.node.paths) {
+            let text = format!("held space: {}", Chain(&error));
+            self.tell(EventKind::Warning { text });
+        }
     }
 
     /// The unit that goes on after a restart of the machine stays only while there is something to go on with; gives

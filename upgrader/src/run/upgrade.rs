@@ -14,6 +14,7 @@ use crate::{
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
     lock::{Holder, Lock},
+    patch::local::Wish,
     report::terminal,
 };
 
@@ -28,6 +29,8 @@ pub struct Start {
     pub config: std::path::PathBuf,
     /// The digest that a self-update started this program as.
     pub updated_to: Option<kato_shared::Digest>,
+    /// Events are only written to the node's stream.
+    pub quiet: bool,
 }
 
 /// Upgrades this node.
@@ -50,11 +53,44 @@ async fn run(request: UpgradeRequest, start: Start, node: Arc<Node>) -> Result<E
     let mut session = Session::open(node, request, start, id)?;
     let stop = session.stop();
     let outcome = tokio::select! {
-        outcome = session.work() => outcome,
+        outcome = Box::pin(session.work()) => outcome,
         // A second signal ends the program at once, as a kill would; the next run goes on.
         _signals = shutdown::on_signals(stop) => Err(Stopped { step: "run".into(), failure: engine::stopped() }),
     };
     session.finish(outcome).await
+}
+
+/// Does with patches of this node what is wished. `request` says where they come from.
+///
+/// # Errors
+/// As [`upgrade`].
+pub async fn patches(
+    request: UpgradeRequest,
+    wish: &Wish,
+    start: Start,
+    node: Node,
+) -> Result<Exit, Failure> {
+    let node = Arc::new(node);
+    let id = start.run.clone().unwrap_or_else(|| new_run_id(&node));
+    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
+    let _lock = Lock::take(&node.paths.lock(), &holder).await?;
+    let mut session = Session::open(node, request, start, id)?;
+    let stop = session.stop();
+    let outcome = tokio::select! {
+        outcome = Box::pin(session.work_on_patches(wish)) => outcome,
+        _signals = shutdown::on_signals(stop) => Err(Stopped { step: "run".into(), failure: engine::stopped() }),
+    };
+    session.finish(outcome).await
+}
+
+/// Takes the lock of the node for something short that is no run.
+///
+/// # Errors
+/// [`Failure`] with 25 and the holder when a run is at work.
+pub async fn hold(node: &Node) -> Result<Lock, Failure> {
+    let id = new_run_id(node);
+    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
+    Ok(Lock::take(&node.paths.lock(), &holder).await?)
 }
 
 pub(super) fn new_run_id(node: &Node) -> String {

@@ -125,10 +125,7 @@ impl<'d> Index<'d> {
         let (Some(digest), Some(size), Some(name)) = (digest, size, words.next()) else {
             return;
         };
-        let known = Known {
-            digest,
-            size: Some(size),
-        };
+        let known = Known::sha256(digest, Some(size));
         if self.list == List::Source {
             self.paragraph.files.push((name.to_owned(), known));
         } else {
@@ -141,7 +138,7 @@ impl<'d> Index<'d> {
         let paragraph = std::mem::take(&mut self.paragraph);
         if let (Some(name), Some(digest)) = (paragraph.filename, paragraph.digest) {
             let size = paragraph.size;
-            self.teach(&self.root.clone(), &name, Known { digest, size });
+            self.teach(&self.root.clone(), &name, Known::sha256(digest, size));
         }
         if let Some(directory) = paragraph.directory {
             for (name, known) in paragraph.files {

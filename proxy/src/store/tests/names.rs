@@ -40,7 +40,7 @@ async fn known_content_that_is_not_stored_is_known_without_the_index() {
     let other = key("other");
     put_small(&store, "one", b"content").await;
     let found = store
-        .lookup_content(&other, Digest::of(b"content"), true, |_| true)
+        .lookup_content(&other, Digest::of(b"content"), true, |_, _| true)
         .await;
     assert_eq!(found.heads().len(), 1);
     assert!(is_stored(&store, "other"));
@@ -48,7 +48,7 @@ async fn known_content_that_is_not_stored_is_known_without_the_index() {
     assert!(!store.0.index.ledger().may_have(&absent));
     assert!(
         store
-            .lookup_content(&other, absent, true, |_| true)
+            .lookup_content(&other, absent, true, |_, _| true)
             .await
             .heads()
             .is_empty()

@@ -81,7 +81,7 @@ fn a_newer_schema_is_refused_before_anything_else_is_read() {
 #[test]
 fn contradictions_are_named() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 15] = [
+    let cases: [(Change, &str); 17] = [
         (
             |d| d["modules"][1]["name"] = json!("web"),
             "two modules are named `web`",
@@ -116,6 +116,17 @@ fn contradictions_are_named() {
             "the safe path `s/*` is not absolute",
         ),
         (|d| d["backup"] = json!(["etc"]), "the backup path `etc`"),
+        (
+            |d| d["modules"][0]["conffiles"] = json!({"/s/web/*.conf": "merge"}),
+            "which only the policy overlay knows",
+        ),
+        (
+            |d| {
+                d["modules"][0]["install"] = json!({"policy": "overlay", "dest": "/s/web"});
+                d["modules"][0]["conffiles"] = json!({"*.conf": "merge"});
+            },
+            "a rule for `*.conf`, which is not absolute",
+        ),
         (
             |d| d["modules"][1]["version"] = json!("../../../etc/evil"),
             "the version `../../../etc/evil` of the module `kato` cannot be a file name",

@@ -32,6 +32,8 @@ pub enum Action {
     StayDeleted,
     /// The local one stays and the new one is put beside it.
     Beside,
+    /// The local one is saved, then both changes are in one file; where that cannot be, as [`Self::SaveAndInstall`].
+    Merge,
     /// The release has it no more, and it was not changed here.
     Remove,
     /// The module must not be installed; why.
@@ -80,6 +82,10 @@ pub fn decide(base: Option<&Kind>, local: Option<&Kind>, new: Option<&Kind>, con
         _ => match conflict {
             OnConflict::VendorSave => Action::SaveAndInstall,
             OnConflict::Keep => Action::Beside,
+            OnConflict::Merge => match (base, local, new) {
+                (Some(Kind::File { .. }), Kind::File { .. }, Kind::File { .. }) => Action::Merge,
+                _ => Action::SaveAndInstall,
+            },
             OnConflict::Fail => Action::Refuse("changed here and in the release"),
         },
     }
@@ -143,7 +149,18 @@ mod tests {
     fn r45_the_conflict_rule_decides_when_both_sides_changed() {
         let decide = |rule| decide(Some(&file("b")), Some(&file("l")), Some(&file("n")), rule);
         assert_eq!(decide(OnConflict::Keep), Action::Beside);
+        assert_eq!(decide(OnConflict::Merge), Action::Merge);
         assert!(matches!(decide(OnConflict::Fail), Action::Refuse(_)));
+    }
+
+    #[test]
+    fn only_files_with_a_known_original_are_merged() {
+        let link = |to: &str| Kind::Link { to: to.into() };
+        let decide = |base: Option<&Kind>, local: &Kind| {
+            decide(base, Some(local), Some(&file("n")), OnConflict::Merge)
+        };
+        assert_eq!(decide(None, &file("l")), Action::SaveAndInstall);
+        assert_eq!(decide(Some(&file("b")), &link("l")), Action::SaveAndInstall);
     }
 
     #[test]
@@ -197,6 +214,7 @@ mod tests {
                 | Action::KeepLocal
                 | Action::StayDeleted
                 | Action::Beside
+                | Action::Merge
                 | Action::Refuse(_) => local,
             };
             let again = with(base.as_ref(), after.as_ref(), new.as_ref());

@@ -10,6 +10,7 @@
 
 mod act;
 mod back;
+mod keep;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     act::{Act, Noted, take_back},
     back::{check, undo},
+    keep::{is_put_by, put_by, take_out},
 };
 use super::{
     Job, ModuleError, beside, overlay,

@@ -48,7 +48,7 @@ impl Session {
         }
         let how = match outcome {
             Ok(Ending::Rebooting) => Outcome::Paused,
-            Ok(Ending::Done | Ending::Declined) => Outcome::Done,
+            Ok(Ending::Done | Ending::Shown | Ending::Declined) => Outcome::Done,
             Err(stopped) => Outcome::failed(&stopped.failure),
         };
         if let Err(error) = AuditLog::of(&self.node).note(&self.deed(None), how) {

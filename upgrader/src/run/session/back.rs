@@ -39,8 +39,10 @@ impl Session {
         let version = attempt.leads_to().to_string();
         if self.request.plan_only || self.request.download_only {
             let problem = anyhow::anyhow!("the node is on its way back to {version}");
-            let failure = Failure::new(Exit::Preflight, problem)
-                .hint("finish it with `kato node upgrade`, or go forward with `kato node upgrade --force`");
+            let failure = Failure::new(Exit::Preflight, problem).hint(format!(
+                "finish it with `{}`, or go forward with `kato node upgrade --force`",
+                attempt.command()
+            ));
             return Err(early(failure));
         }
         if self.request.force {
@@ -59,7 +61,7 @@ impl Session {
         let plans = make_plans(&self.node, &attempt, installed.as_ref())
             .await
             .map_err(early)?;
-        self.to = attempt.release.version.to_string();
+        self.to = attempt.aim();
         let mut run = self.run(attempt, installed, &plans)?;
         let outcome = match self.announce(&mut run) {
             Ok(()) => self.lead_back(&mut run).await,
@@ -75,10 +77,23 @@ impl Session {
     /// [`Stopped`] with 22 when the node is back, with 23 when it is not.
     pub(super) async fn lead_back(&mut self, run: &mut Run) -> Result<Ending, Stopped> {
         run.plan.is_tolerant = true;
+        if let Some(act) = run
+            .attempt
+            .patch
+            .as_ref()
+            .filter(|_| run.attempt.is_taking_back())
+        {
+            let kept = run.node.paths.patch_kept(&act.name);
+            if undo::is_put_by(&kept) {
+                undo::take_out(&run.node.paths, &kept)
+                    .map_err(|error| back::failed(run, early(error.into())))?;
+            }
+        }
         let notes = undo::all(&run.node.paths).map_err(|error| back::failed(run, early(error.into())))?;
         let steps = steps::back(run, notes);
         match engine::drive(run, &steps).await {
             Ok(Acted::Rebooting) => Ok(Ending::Rebooting),
+            Ok(Acted::Done) if run.attempt.is_taking_back() => Ok(Ending::Done),
             Ok(Acted::Done) => Err(back::rolled_back(&run.attempt)),
             Err(stopped) => Err(back::failed(run, stopped)),
         }

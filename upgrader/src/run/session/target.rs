@@ -39,13 +39,16 @@ impl Session {
         let Some(attempt) = load()? else {
             return Ok(None);
         };
+        if attempt.patch.is_some() {
+            return self.unfinished_act(attempt);
+        }
         if installed.is_some_and(|installed| installed.attempt == attempt.id) {
             record::settle(&self.node, &attempt).map_err(early)?;
             return load();
         }
         let quarantine = Quarantine::load(paths).map_err(|error| early(error.into()))?;
         if attempt.rollback.is_some() && quarantine.has_attempt(&attempt.id) {
-            steps::settle_back(&self.node).map_err(early)?;
+            steps::settle_back(&self.node, &attempt).map_err(early)?;
             return Err(back::rolled_back(&attempt));
         }
         Ok(Some(attempt))

@@ -4,12 +4,19 @@ use async_trait::async_trait;
 
 use super::{record, verify};
 use crate::{
+    attempt::Attempt,
     exit::Failure,
+    failpoint,
     latch::Latches,
     marker,
     module::{
         ModuleError, tree,
         undo::{self, Note},
+    },
+    patch::{
+        act::{PatchAct, Purpose},
+        local,
+        record::{Patches, RolledBack},
     },
     quarantine::{Quarantine, Quarantined},
     recover,
@@ -112,28 +119,66 @@ impl Step for RecordBack {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        let paths = &run.node.paths;
-        if let Some(rollback) = &run.attempt.rollback {
-            let entry = Quarantined {
-                version: run.attempt.release.version.clone(),
-                release_digest: run.attempt.release_digest,
-                attempt: run.attempt.id.clone(),
-                since: rollback.since,
-                error: rollback.error.clone(),
-            };
-            Quarantine::load(paths)?.add(paths, entry)?;
+        match &run.attempt.patch {
+            Some(act) => of_patch(run, act)?,
+            None => of_release(run)?,
         }
-        settle(&run.node)?;
+        settle(&run.node, &run.attempt)?;
         Ok(Acted::Done)
     }
+}
+
+fn of_release(run: &Run) -> Result<(), Failure> {
+    let paths = &run.node.paths;
+    if let Some(rollback) = &run.attempt.rollback {
+        let entry = Quarantined {
+            version: run.attempt.release.version.clone(),
+            release_digest: run.attempt.release_digest,
+            attempt: run.attempt.id.clone(),
+            since: rollback.since,
+            error: rollback.error.clone(),
+        };
+        Quarantine::load(paths)?.add(paths, entry)?;
+    }
+    Ok(())
+}
+
+/// A patch that was taken back is not installed any more; one that failed is not tried again by itself.
+fn of_patch(run: &Run, act: &PatchAct) -> Result<(), Failure> {
+    let mut patches = Patches::load(&run.node.paths)?;
+    match (&run.attempt.rollback, act.purpose) {
+        (_, Purpose::TakeBack) => {
+            patches.remove(&act.name);
+        }
+        (Some(rollback), Purpose::Install) if patches.installed(&act.name).is_none() => {
+            patches.rolled_back.retain(|other| other.name != act.name);
+            patches.rolled_back.push(RolledBack {
+                name: act.name.clone(),
+                sha256: run.attempt.release_digest,
+                since: rollback.since,
+                error: rollback.error.clone(),
+            });
+        }
+        // Installed before and installed still.
+        (_, Purpose::Install | Purpose::Revert) => {}
+    }
+    patches.ended = Some(run.attempt.id.clone());
+    patches.save(&run.node.paths)?;
+    failpoint::hit("patch.recorded");
+    Ok(())
 }
 
 /// Cleans up after a recorded rollback. May be killed anywhere and called again.
 ///
 /// # Errors
 /// [`Failure`] with the first thing that cannot be removed.
-pub(super) fn settle(node: &Node) -> Result<(), Failure> {
+pub(super) fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
     marker::clear(&node.paths)?;
     Latches::in_folder(node.paths.latches()).clear()?;
-    record::close(node, None)
+    // While an operator's way back is cleaned up, its originals are in their places again.
+    if let Some(act) = attempt.patch.as_ref().filter(|_| attempt.is_taking_back()) {
+        local::forget_kept(&node.paths, &act.name)?;
+        failpoint::hit("patch.settled");
+    }
+    record::close(node, attempt.put_aside.as_deref().cloned())
 }

@@ -1,14 +1,22 @@
 //! `backup`: before the first change; see [`crate::backup`].
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::retire;
 use crate::{
     backup::{self, Manifest},
+    customizations::{
+        archive::{self, Reason},
+        outlook,
+    },
     exit::{Exit, Failure},
+    plan::node::modules_for,
     platform::{Verb, Words},
     run::{
         Run,
+        event::EventKind,
         step::{Acted, Need, Step},
     },
 };
@@ -58,8 +66,11 @@ impl Step for Backup {
                 return Err(failure);
             }
         }
+        save_local_changes(run)?;
         let mut what = run.plan.backup.clone();
-        what.insert(below_root(run));
+        let paths = &run.node.paths;
+        what.insert(below_root(run, paths.installed()));
+        what.insert(below_root(run, paths.patches()));
         let attempt = &run.attempt;
         let now = run.node.clock.now();
         backup::finish(&run.node.paths, &part, &what, |archive, entries| Manifest {
@@ -76,10 +87,38 @@ impl Step for Backup {
     }
 }
 
-/// The record of the installed release, as a path below the node's root.
-fn below_root(run: &Run) -> std::path::PathBuf {
-    let record = run.node.paths.installed();
-    record
-        .strip_prefix(run.node.paths.root())
-        .map_or_else(|_elsewhere| record.clone(), std::path::Path::to_owned)
+/// Saves the local changes that the modules are going to take away.
+fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
+    let node = Arc::clone(&run.node);
+    let Some(installed) = run
+        .installed
+        .as_ref()
+        .filter(|_| node.settings.customizations.save)
+    else {
+        return Ok(());
+    };
+    let release = &run.attempt.release;
+    let modules = modules_for(release, node.roles());
+    let foreseen = outlook::foresee(&node.paths, Some(installed), release, &modules)?;
+    let (id, now) = (run.attempt.id.as_str(), node.clock.now());
+    let changes = outlook::taken_away(&foreseen);
+    let saved = archive::save(&node.paths, installed, &changes, (id, Reason::Upgrade, now))?;
+    archive::retain(&node.paths, node.settings.customizations.keep)?;
+    if let Some(saved) = saved {
+        let text = format!(
+            "{} local changes that the upgrade takes away are saved as {}; `kato customizations reapply` puts them back",
+            saved.files.len(),
+            saved.id
+        );
+        run.stream.tell(EventKind::Notice { text });
+    }
+    Ok(())
+}
+
+/// A record of the node's state, as a path below the node's root.
+fn below_root(run: &Run, record: std::path::PathBuf) -> std::path::PathBuf {
+    match record.strip_prefix(run.node.paths.root()) {
+        Ok(below) => below.to_owned(),
+        Err(_elsewhere) => record,
+    }
 }

@@ -12,7 +12,7 @@ mod stage;
 mod verify;
 
 use super::{Node, Run, step::Step};
-use crate::{exit::Failure, module::undo::Note, plan::node::modules_for};
+use crate::{attempt::Attempt, exit::Failure, module::undo::Note, plan::node::modules_for};
 
 /// All steps of the run's upgrade.
 pub fn all(run: &Run) -> Vec<Box<dyn Step>> {
@@ -37,6 +37,10 @@ pub fn all(run: &Run) -> Vec<Box<dyn Step>> {
 /// The steps of the way back, given the undo journal's notes in their order.
 pub fn back(run: &Run, notes: Vec<Note>) -> Vec<Box<dyn Step>> {
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
+    if run.attempt.is_taking_back() {
+        // What was changed here since the patch was installed goes with it.
+        steps.push(Box::new(backup::Backup));
+    }
     if run.plan.retire.is_some() {
         steps.push(Box::new(retire::Retire));
     }
@@ -56,8 +60,8 @@ pub fn back(run: &Run, notes: Vec<Note>) -> Vec<Box<dyn Step>> {
 ///
 /// # Errors
 /// [`Failure`] with the first thing that cannot be removed.
-pub fn settle_back(node: &Node) -> Result<(), Failure> {
-    back::settle(node)
+pub fn settle_back(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
+    back::settle(node, attempt)
 }
 
 /// The steps that change nothing of what runs on the node.

@@ -10,17 +10,29 @@ use std::{
 };
 
 use async_trait::async_trait;
-use kato_shared::{durable, release::Module};
+use kato_shared::{
+    durable,
+    release::{Install, Module},
+};
+
+use super::restart;
 
 use crate::{
     attempt::Attempt,
     backup,
+    customizations::pristine,
     exit::Failure,
     failpoint,
     installed::{self, Installed, InstalledModule},
     latch::Latches,
     marker,
     module::{self, Job, ModuleError, Work, tree, undo},
+    patch::{
+        act::{PatchAct, Purpose},
+        document::KeptDocument,
+        local, places,
+        record::{By, InstalledPatch, PatchedModule, Patches},
+    },
     plan::node::modules_for,
     quarantine::Quarantine,
     recover,
@@ -44,6 +56,11 @@ impl Step for Record {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        if let Some(act) = run.attempt.patch.clone() {
+            record_patch(run, &act)?;
+            settle_patch(&run.node, &run.attempt)?;
+            return Ok(Acted::Done);
+        }
         let release = &run.attempt.release;
         let mut modules = BTreeMap::new();
         for module in modules_for(release, run.node.roles()) {
@@ -56,6 +73,11 @@ impl Step for Record {
             attempt: run.attempt.id.clone(),
             time: run.node.clock.now(),
             modules,
+            safe_paths: release.safe_paths.clone(),
+            owner: Some((
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            )),
             checks: release.checks.clone(),
         };
         durable::write_json(&run.node.paths.installed(), &record, 0o644)?;
@@ -84,6 +106,7 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
         version: module.version.clone(),
         sha256: job.artifact.sha256,
         dest: module.install.dest().map(Path::to_owned),
+        install: Some(module.install.clone()),
         entries: match module.install.dest() {
             Some(_) => noted.map_or_else(listed, |work| work.entries),
             None => Vec::new(),
@@ -99,10 +122,99 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
     marker::clear(&node.paths)?;
     Latches::in_folder(node.paths.latches()).clear()?;
     Quarantine::lift(&node.paths, &attempt.release.version)?;
+    local::after_release(&node.paths, &attempt.release, node.roles())?;
     for module in modules_for(&attempt.release, node.roles()) {
         if let Some(artifact) = attempt.release.artifacts.get(&module.artifact) {
             module::settle(&Job {
                 module,
+                artifact,
+                attempt,
+                node: &node.id,
+                paths: &node.paths,
+                settings: &node.settings,
+                base: None,
+                deadline: tokio::time::Instant::now(),
+            })?;
+        }
+    }
+    close(node, attempt.next(node.clock.now()))
+}
+
+/// Writes down that the patch is installed, or that it is not any more.
+fn record_patch(run: &Run, act: &PatchAct) -> Result<(), Failure> {
+    let release = &run.attempt.release;
+    let mut patches = Patches::load(&run.node.paths)?;
+    if act.purpose == Purpose::Install {
+        let mut modules = BTreeMap::new();
+        for module in modules_for(release, run.node.roles()) {
+            let is_in_place = matches!(module.install, Install::Replace { .. } | Install::Overlay { .. });
+            let InstalledModule { dest, entries, .. } = installed_module(run, module)?;
+            if let Some(dest) = dest.filter(|_| is_in_place) {
+                let whole = matches!(module.install, Install::Replace { .. });
+                modules.insert(module.name.clone(), PatchedModule { dest, whole, entries });
+            }
+        }
+        patches.put(InstalledPatch {
+            id: act.id,
+            name: act.name.clone(),
+            sha256: run.attempt.release_digest,
+            release: release.version.clone(),
+            time: run.node.clock.now(),
+            by: By::Run {
+                run: run.id.clone(),
+                attempt: run.attempt.id.clone(),
+            },
+            requires: release
+                .patch
+                .as_ref()
+                .map(|patch| patch.requires.clone())
+                .unwrap_or_default(),
+            places: places::of(&release.modules, run.node.roles()),
+            modules,
+            restart: restart::left(run),
+        });
+    } else {
+        patches.remove(&act.name);
+    }
+    patches.ended = Some(run.attempt.id.clone());
+    patches.save(&run.node.paths)?;
+    failpoint::hit("patch.recorded");
+    Ok(())
+}
+
+/// Cleans up after a recorded act with a patch. What the patch replaced is put by, for the day when it is taken back. May be
+/// killed anywhere and called again.
+///
+/// # Errors
+/// [`Failure`] with the first thing that cannot be moved or removed.
+pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
+    marker::clear(&node.paths)?;
+    Latches::in_folder(node.paths.latches()).clear()?;
+    if let Some(act) = &attempt.patch {
+        match act.purpose {
+            Purpose::Install => {
+                let document = KeptDocument {
+                    sha256: attempt.release_digest,
+                    release: attempt.release.clone(),
+                };
+                document.save(&node.paths, &act.name)?;
+                if act.keeps {
+                    undo::put_by(&node.paths, &node.paths.patch_kept(&act.name))?;
+                }
+            }
+            Purpose::Revert | Purpose::TakeBack => local::forget_kept(&node.paths, &act.name)?,
+        }
+        failpoint::hit("patch.settled");
+    }
+    // Older versions stay: the way back of this patch, or of one before it, may lead to them.
+    for module in modules_for(&attempt.release, node.roles()) {
+        let mut module = module.clone();
+        if let Install::Versioned { keep, .. } = &mut module.install {
+            *keep = u32::MAX;
+        }
+        if let Some(artifact) = attempt.release.artifacts.get(&module.artifact) {
+            module::settle(&Job {
+                module: &module,
                 artifact,
                 attempt,
                 node: &node.id,
@@ -122,6 +234,13 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
 /// [`Failure`] with the first thing that cannot be removed.
 pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
     undo::forget(&node.paths)?;
+    if let Some(installed) = Installed::load(&node.paths)? {
+        pristine::keep(
+            &node.paths,
+            &installed,
+            node.settings.customizations.pristine.bytes(),
+        );
+    }
     recover::clear(&node.paths)?;
     backup::retain(&node.paths, node.settings.upgrade.backup_keep)?;
     clean_state(node, next.as_ref())?;

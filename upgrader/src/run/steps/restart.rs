@@ -11,6 +11,7 @@ use crate::{
     failpoint,
     journal::Act,
     lock,
+    patch::record::PendingRestart,
     plan::node::modules_for,
     platform::{Verb, Words},
     resume::ResumeUnit,
@@ -34,13 +35,19 @@ impl Step for Restart {
 
     async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
         let skip = |reason: &str| Ok(Need::Skip(reason.into()));
+        if run.attempt.patch.as_ref().is_some_and(|act| act.no_restart) {
+            return skip("`--no-restart` leaves it to you");
+        }
         match run.plan.restart {
             RestartScope::Reboot => {
                 let now = lock::boot_id(run.node.paths.root());
                 let is_back = run.attempt.rollback.is_some();
                 match run.journal.rebooted_in(&run.attempt.restart_id()) {
                     Some(ended) if ended != now => skip("the machine was restarted"),
-                    None if is_back && run.journal.rebooted_in(&run.attempt.id).is_none() => {
+                    None if is_back
+                        && !run.attempt.is_taking_back()
+                        && run.journal.rebooted_in(&run.attempt.id).is_none() =>
+                    {
                         skip("the machine was never restarted with the new release")
                     }
                     _ => Ok(Need::Act),
@@ -60,17 +67,40 @@ impl Step for Restart {
         }
         let words = Words {
             // The node's services all together, or those that modules name.
-            services: if run.plan.restart == RestartScope::None {
-                services(run).join(",")
-            } else {
-                String::new()
-            },
+            services: affected(run),
             ..run.words()
         };
         run.node.platform.call(Verb::Restart, &words).await?;
         failpoint::hit("restart.acted");
         Ok(Acted::Done)
     }
+}
+
+/// What is restarted, comma separated; empty for all services of the node. A patch restarts the services that its modules
+/// name, else the roles that it affects.
+fn affected(run: &Run) -> String {
+    let named = services(run);
+    match &run.attempt.release.patch {
+        _ if run.plan.restart == RestartScope::None => named.join(","),
+        Some(_) if !named.is_empty() => named.join(","),
+        Some(patch) if !patch.roles.iter().any(|role| role == "*") => {
+            let own = run.node.roles().iter();
+            let affected = own.filter(|own| patch.roles.iter().any(|role| role.eq_ignore_ascii_case(own)));
+            affected.map(String::as_str).collect::<Vec<_>>().join(",")
+        }
+        Some(_) | None => String::new(),
+    }
+}
+
+/// What a patch leaves to the operator to restart; `None` when nothing.
+pub(super) fn left(run: &Run) -> Option<PendingRestart> {
+    let is_left = run.attempt.patch.as_ref().is_some_and(|act| act.no_restart);
+    let is_nothing = run.plan.restart == RestartScope::None && services(run).is_empty();
+    (is_left && !is_nothing).then(|| PendingRestart {
+        services: affected(run),
+        machine: run.plan.restart == RestartScope::Reboot,
+        boot_id: lock::boot_id(run.node.paths.root()),
+    })
 }
 
 /// The services that the node's modules ask to be restarted.

@@ -76,7 +76,7 @@ async fn replace(run: &mut Run, offered: &Upgrader) -> Result<(), Failure> {
         sha256: offered.sha256,
         size: offered.size,
     };
-    let copy = super::stage::fetch(run, &wanted, "self-update", "kato").await?;
+    let copy = super::stage::download(run, &wanted, "self-update", "kato").await?;
     let link = run.node.kato_link();
     let program = self_update::install(&run.node.paths, &copy, &offered.sha256, &link).await?;
     let error = self_update::restart_as(&program, &offered.sha256, &run.id);

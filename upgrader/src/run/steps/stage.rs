@@ -1,6 +1,11 @@
 //! `stage`: everything that the upgrade needs is on the node, verified, before anything of the node is changed.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use kato_shared::Digest;
@@ -8,8 +13,9 @@ use tokio::time::Instant;
 
 use crate::{
     exit::{Exit, Failure},
-    failpoint, module,
+    failpoint, fetch, module,
     plan::node::{IMAGES, modules_for},
+    report::terminal,
     run::{
         Run,
         engine::stopped,
@@ -17,7 +23,11 @@ use crate::{
         step::{Acted, Step},
     },
     source::Wanted,
-    space,
+    space::{
+        self, Need,
+        reserve::{self, ReserveError},
+        users,
+    },
 };
 
 /// How often the operator is told how far a download is.
@@ -32,9 +42,13 @@ impl Step for Stage {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        reach(run).await?;
+        fetch::give_back(&run.node.paths.staging());
+        reserve::give_all(&run.node.paths)?;
         check_space(run)?;
+        hold(run)?;
         for (name, wanted) in wanted(run) {
-            fetch(run, &wanted, "stage", &name).await?;
+            download(run, &wanted, "stage", &name).await?;
             failpoint::hit("stage.file");
         }
         preload(run).await?;
@@ -90,6 +104,40 @@ fn wanted(run: &Run) -> Vec<(String, Wanted)> {
     files
 }
 
+/// The hosts that modules download from later, beside that of the releases, which has just answered. All that are silent are named.
+async fn reach(run: &Run) -> Result<(), Failure> {
+    let Some(source) = run.source.as_ref().filter(|_| !run.attempt.staged) else {
+        return Ok(());
+    };
+    let mut silent = Vec::new();
+    let mut last = None;
+    for url in &run.node.settings.upgrade.hosts {
+        if let Err(failure) = source.reach(url).await {
+            silent.push(terminal::describe(&failure));
+            last = Some(failure);
+        }
+    }
+    let Some(last) = last else {
+        return Ok(());
+    };
+    let problem = anyhow::anyhow!(
+        "hosts that the upgrade needs cannot be reached: {}",
+        silent.join("; ")
+    );
+    let hint = last.hint.unwrap_or_default();
+    Err(Failure::new(Exit::TryAgain, problem).hint(format!("nothing was changed; {hint}")))
+}
+
+/// The place of a need on the machine. Downloads and backups are named by their real place, modules by the release's.
+fn place(run: &Run, need: &Need) -> PathBuf {
+    // Downloads, backups and images are named by their real place, modules by the release's.
+    if need.path.starts_with(run.node.paths.state_dir()) || need.purpose == IMAGES {
+        need.path.clone()
+    } else {
+        run.node.paths.on_node(&need.path)
+    }
+}
+
 fn check_space(run: &Run) -> Result<(), Failure> {
     let unreadable = |source: std::io::Error| {
         Failure::new(
@@ -97,27 +145,97 @@ fn check_space(run: &Run) -> Result<(), Failure> {
             anyhow::Error::new(source).context("asking for free space failed"),
         )
     };
-    let mut needs = Vec::with_capacity(run.plan.space.len());
-    for need in run.plan.space.iter().chain(&run.later_space) {
-        // Downloads, backups and images are named by their real place, modules by the release's.
-        let path = if need.path.starts_with(run.node.paths.state_dir()) || need.purpose == IMAGES {
-            need.path.clone()
-        } else {
-            run.node.paths.on_node(&need.path)
-        };
-        needs.push((need, space::mount_of(&path).map_err(unreadable)?));
+    // What was received before is on the disk already.
+    let staging = run.node.paths.staging();
+    let mut there: u64 = wanted(run)
+        .iter()
+        .map(|(_, wanted)| {
+            let part = staging.join(format!("{}.part", wanted.sha256.hex()));
+            space::taken_by(&part).min(wanted.size)
+        })
+        .sum();
+    let mut needs: Vec<Need> = run.plan.space.iter().chain(&run.later_space).cloned().collect();
+    for need in needs.iter_mut().filter(|need| need.path == staging) {
+        let less = there.min(need.bytes);
+        need.bytes -= less;
+        there -= less;
     }
-    space::judge(needs).map_err(|short| {
-        let hint = format!(
-            "nothing was changed; free space on {}, or move `[node].state_dir` to a larger file system, then run the same command again",
-            short.mount.display()
-        );
-        Failure::new(Exit::Preflight, short).hint(hint)
+    let mut mounts = Vec::with_capacity(needs.len());
+    for need in &needs {
+        mounts.push((need, space::mount_of(&place(run, need)).map_err(unreadable)?));
+    }
+    space::judge(mounts).map_err(|short| {
+        let mount = short.mount.clone();
+        no_room(run, &mount, short)
     })
 }
 
+/// Holds the space that was just looked at: for each download in its own file, for every later step until it begins.
+fn hold(run: &mut Run) -> Result<(), Failure> {
+    let staging = run.node.paths.staging();
+    let mut cannot = BTreeSet::new();
+    if run.source.is_some() {
+        for (_, wanted) in wanted(run) {
+            if !fetch::hold(&wanted.sha256, wanted.size, &staging)? {
+                cannot.extend(space::mount_of(&staging).map(|mount| mount.point));
+            }
+        }
+    }
+    let installed = run.plan.modules.iter().filter(|module| module.skip.is_none());
+    let names: Vec<&str> = installed.map(|module| module.name.as_str()).collect();
+    let mut claims = reserve::claims(&run.plan.space, &run.later_space, &names);
+    for claim in &mut claims {
+        let need = Need {
+            path: claim.path.clone(),
+            bytes: claim.bytes,
+            purpose: "",
+        };
+        claim.path = place(run, &need);
+    }
+    // A look at what there is, or only a download, leaves nothing to be written later.
+    if !run.request.download_only {
+        let taken = reserve::take(&run.node.paths, &claims);
+        cannot.extend(taken.map_err(|error| match error {
+            ReserveError::Full { ref mount, .. } => {
+                let mount = mount.clone();
+                no_room(run, &mount, error)
+            }
+            ReserveError::Durable(_) | ReserveError::Mount { .. } => Failure::new(Exit::Preflight, error),
+        })?);
+    }
+    for mount in cannot {
+        run.warn(format!(
+            "the file system on {} cannot hold space: others may take it before it is needed",
+            mount.display()
+        ));
+    }
+    Ok(())
+}
+
+/// No room: who else is there, and what to do.
+fn no_room(run: &Run, mount: &Path, error: impl Into<anyhow::Error>) -> Failure {
+    let backups = run.node.paths.backups();
+    let users = users::largest(
+        mount,
+        &[(
+            &backups,
+            "old backups: lower `[upgrade].backup_keep`, or move them away",
+        )],
+    );
+    let users = if users.is_empty() {
+        String::new()
+    } else {
+        format!(" (the largest there: {users})")
+    };
+    let hint = format!(
+        "nothing was changed; free space on {}{users}, or move `[node].state_dir` to a larger file system, then run the same command again",
+        mount.display()
+    );
+    Failure::new(Exit::Preflight, error).hint(hint)
+}
+
 /// Puts one file into the staging folder, and tells how far it is.
-pub(super) async fn fetch(
+pub(super) async fn download(
     run: &mut Run,
     wanted: &Wanted,
     step: &str,
@@ -133,8 +251,8 @@ pub(super) async fn fetch(
             *latest = (done, total);
         }
     };
-    let download = source.fetch(wanted, &staging, &progress);
-    tokio::pin!(download);
+    let fetching = source.fetch(wanted, &staging, &progress);
+    tokio::pin!(fetching);
     let mut tick = tokio::time::interval_at(Instant::now() + TELL_EVERY, TELL_EVERY);
     let tell = |run: &mut Run, (done, total): (u64, u64)| {
         run.stream.tell(EventKind::Progress {
@@ -147,7 +265,7 @@ pub(super) async fn fetch(
     let cancelled = run.stop.clone();
     loop {
         tokio::select! {
-            path = &mut download => {
+            path = &mut fetching => {
                 let path = path?;
                 tell(run, (wanted.size, wanted.size));
                 return Ok(path);
@@ -162,7 +280,7 @@ pub(super) async fn fetch(
 }
 
 /// Without the network: what was downloaded before, verified again.
-fn staged(path: &std::path::Path, wanted: &Wanted, name: &str) -> Result<PathBuf, Failure> {
+fn staged(path: &Path, wanted: &Wanted, name: &str) -> Result<PathBuf, Failure> {
     let missing = |problem: anyhow::Error| {
         Failure::new(Exit::TryAgain, problem)
             .hint("run the same command again without `--offline`, when the upgrade host or the cache can be reached")

@@ -34,10 +34,7 @@ fn taught(path: &str, text: &str) -> Vec<(String, Known)> {
 }
 
 fn known(text: &str, size: u64) -> Known {
-    Known {
-        digest: Digest::of(text.as_bytes()),
-        size: Some(size),
-    }
+    Known::sha256(Digest::of(text.as_bytes()), Some(size))
 }
 
 #[test]
@@ -69,10 +66,7 @@ fn packages_teach_what_lies_below_the_root_of_the_archive() {
         "Package: hello\nFilename: pool/h/hello_1.0_amd64.deb\nProvides: {long}\nSize: 10\nSHA256: {a}\n\nPackage: g++\nSHA256: {b}\nFilename: pool/g/g++_1_amd64.deb\n\nPackage: unknown\nFilename: pool/u.deb\nSize: 1\n"
     );
     let hex = "c".repeat(64);
-    let plus = Known {
-        digest: Digest::of(b"b"),
-        size: None,
-    };
+    let plus = Known::sha256(Digest::of(b"b"), None);
     for path in [
         "dists/stable/main/binary-amd64/Packages".to_owned(),
         format!("dists/stable/main/binary-amd64/by-hash/SHA256/{hex}"),

@@ -1,0 +1,238 @@
+//! Patches on one node: listed, installed in their order, marked by hand.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Result;
+use integration_tests::{command, releases::TestRelease};
+use kato_shared::durable;
+use serde_json::Value;
+
+use crate::site::{LONG, Site, TestPatch};
+
+fn two() -> [TestPatch; 2] {
+    [
+        TestPatch::of_etc(1, "one", &[("app.conf", "one\n")]),
+        TestPatch::of_etc(2, "two", &[("other.conf", "two\n")]).with("requires = [\"one\"]\n"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_patches_are_listed_and_installed_in_their_order_with_a_restart() -> Result<()> {
+    let others = TestPatch::of_etc(3, "router-only", &[("r", "r")]).with("roles = [\"router\"]\n");
+    let [one, two] = two();
+    let site = Site::with(&[], &[one, two, others]).await?;
+    let said = String::from_utf8(site.patch(&["status", "-l"])?.stdout)?;
+    assert!(said.starts_with("2 updates available to be installed."), "{said}");
+    assert!(
+        said.contains("Known updates for demo 1.0.0:")
+            && said.contains("  one: mends one\n    id: 1\n    severity: required\n    roles affected: all"),
+        "{said}"
+    );
+    let all = String::from_utf8(site.patch(&["status", "-l", "-a"])?.stdout)?;
+    assert!(
+        !said.contains("router-only") && all.contains("for other roles"),
+        "{all}"
+    );
+
+    let latch_before = site.node.calls("restart");
+    site.ends(0, &["install"])?;
+    assert_eq!(site.states()?, "one=installed two=installed");
+    assert_eq!(
+        (
+            site.conf().as_str(),
+            site.node.text("s/etc/other.conf").as_deref()
+        ),
+        ("one\n", Some("two\n"))
+    );
+    // Once for each; the release is the same, and it was read back.
+    assert_eq!(site.node.calls("restart"), latch_before + 2);
+    assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
+    assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
+    let status = site.status()?;
+    let first = &status["patches"][0];
+    assert_eq!(
+        (&first["by"], &first["can_be_reverted"]),
+        (&"run".into(), &true.into())
+    );
+    assert_eq!(
+        first["sha256"]
+            .as_str()
+            .map(|digest| digest.starts_with("sha256:")),
+        Some(true)
+    );
+    let said = site.ends(0, &["install"])?;
+    assert!(said.contains("no patch is outstanding"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_one_up_to_a_number_and_none_without_what_it_requires() -> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    let said = site.ends(20, &["install", "--single", "two"])?;
+    assert!(
+        said.contains("needs one first") && said.contains("kato patch install one"),
+        "{said}"
+    );
+    assert!(
+        site.ends(20, &["install", "ghost"])?
+            .contains("no patch is named `ghost`")
+    );
+    site.ends(0, &["install", "--to-patch-id", "1"])?;
+    assert_eq!(site.states()?, "one=installed two=outstanding");
+    let plan = String::from_utf8(site.patch(&["install", "--plan", "--local"])?.stdout)?;
+    assert!(
+        plan.contains("patch two") && plan.contains("kato patch revert"),
+        "{plan}"
+    );
+    assert_eq!(site.node.text("s/etc/other.conf"), None);
+    // By name it brings with it what it requires; here that is installed.
+    site.ends(0, &["install", "two", "-q"])?;
+    assert_eq!(site.states()?, "one=installed two=installed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_no_restart_is_remembered_until_somebody_restarts() -> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    let before = site.node.calls("restart");
+    let said = site.ends(0, &["install", "--no-restart", "one"])?;
+    assert!(said.contains("restart: skipped, `--no-restart`"), "{said}");
+    assert_eq!(site.node.calls("restart"), before);
+    let text = || -> Result<String> { Ok(String::from_utf8(site.patch(&["status", "-l"])?.stdout)?) };
+    assert!(
+        text()?.contains("restart pending: all services of the node"),
+        "{}",
+        text()?
+    );
+    site.ends(0, &["mark", "-i", "one"])?;
+    assert!(!text()?.contains("restart pending"));
+    // Another boot restarts everything.
+    site.ends(0, &["reinstall", "one", "-r"])?;
+    assert!(text()?.contains("restart pending"));
+    site.node.put("proc/sys/kernel/random/boot_id", "another boot")?;
+    assert!(!text()?.contains("restart pending"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_the_list_is_kept_renewed_and_forgotten() -> Result<()> {
+    let [one, two] = two();
+    let site = Site::with(&[], &[one]).await?;
+    assert_eq!(site.states()?, "one=outstanding");
+    site.publish(&two).await?;
+    // What the node saw is what it shows, with its time, until it is told to look again.
+    assert_eq!(site.states()?, "one=outstanding");
+    site.host.reset();
+    assert_eq!(
+        (site.states()?, site.host.count("")),
+        ("one=outstanding".into(), 0)
+    );
+    site.ends(0, &["update"])?;
+    assert_eq!(site.states()?, "one=outstanding two=outstanding");
+    site.ends(0, &["reset"])?;
+    assert!(!site.node.state("state/patches/list.json").exists());
+    site.ends(0, &["install", "one"])?;
+    site.ends(0, &["reset"])?;
+    // Installed patches stay installed; the list comes back by itself.
+    assert_eq!(site.states()?, "one=installed two=outstanding");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_marked_by_hand_and_installed_once_more() -> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    site.ends(0, &["mark", "--installed", "one"])?;
+    assert_eq!(site.states()?, "one=installed two=outstanding");
+    assert_eq!(
+        (&site.status()?["patches"][0]["by"], site.conf().as_str()),
+        (&"hand".into(), "version 1.0.0\n")
+    );
+    // Nothing was kept, so there is no way back; but it can be installed over the mark.
+    let said = site.ends(20, &["revert", "one"])?;
+    assert!(
+        said.contains("marked by hand") && said.contains("--notinstalled one"),
+        "{said}"
+    );
+    site.ends(0, &["reinstall", "one"])?;
+    assert_eq!(site.conf(), "one\n");
+    site.node.put("s/etc/app.conf", "damaged\n")?;
+    site.ends(0, &["reinstall", "one"])?;
+    assert_eq!(site.conf(), "one\n");
+    // Its way back still leads to before the first installation.
+    site.ends(0, &["revert", "one"])?;
+    assert_eq!(site.conf(), "version 1.0.0\n");
+    assert!(
+        site.ends(20, &["mark", "-d", "one"])?
+            .contains("not installed here")
+    );
+    assert!(
+        site.ends(20, &["reinstall", "one"])?
+            .contains("not installed here")
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_a_manifest_of_ones_own_selects_and_adds_nothing() -> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    let manifest = site.folder.path().join("approved.json");
+    durable::write(&manifest, b"{\"patches\": [\"one\"]}", 0o644)?;
+    let path = manifest.display().to_string();
+    site.ends(0, &["install", "-m", &path])?;
+    assert_eq!(site.states()?, "one=installed two=outstanding");
+    durable::write(&manifest, b"{\"patches\": [{\"name\": \"ghost\"}]}", 0o644)?;
+    assert!(site.ends(20, &["install", "-m", &path])?.contains("`ghost`"));
+    durable::write(&manifest, b"[]", 0o644)?;
+    assert!(site.ends(2, &["install", "-m", &path])?.contains("approved.json"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_elsewhere_than_on_core_the_whole_cluster_is_refused() -> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    let output = site.patch(&["install"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(20), "{said}");
+    assert!(
+        said.contains("hint: add `--local` for this node alone, or run the command on Core"),
+        "{said}"
+    );
+    assert_eq!(site.conf(), "version 1.0.0\n");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_a_patch_that_is_altered_or_unsigned_changes_nothing() -> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    let before = site.node.product()?;
+    let archive = site.repository.target("etc-fix-1.0.0+one.tar.zst")?;
+    let mut bytes = fs::read(&archive)?;
+    if let Some(byte) = bytes.last_mut() {
+        *byte ^= 1;
+    }
+    durable::write(&archive, &bytes, 0o644)?;
+    let said = site.ends(26, &["install", "one"])?;
+    assert!(said.contains("etc-fix-1.0.0+one"), "{said}");
+    assert_eq!(site.node.product()?, before);
+    let document = site.repository.target("patches/2.json")?;
+    let changed = fs::read_to_string(&document)?.replace("\"required\"", "\"optional\"");
+    durable::write(&document, changed.as_bytes(), 0o644)?;
+    site.ends(0, &["mark", "-i", "one"])?;
+    site.ends(26, &["install", "two"])?;
+    assert_eq!(site.node.product()?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_what_was_downloaded_for_an_upgrade_is_still_there_after_a_patch() -> Result<()> {
+    let site = Site::with(&[TestRelease::standard("2.0.0")], &two()).await?;
+    site.node.upgrade_ends(0, &["--download-only"])?;
+    site.ends(0, &["install"])?;
+    let mut kato = site.node.kato(&["node", "upgrade", "--status", "--json"])?;
+    kato.env("LANG", "C");
+    let status: Value = serde_json::from_slice(&command::run(kato, LONG, &[])?.stdout)?;
+    assert_eq!(status["state"], "idle", "{status}");
+    site.node.upgrade_ends(0, &["--offline"])?;
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    Ok(())
+}

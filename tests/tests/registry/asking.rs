@@ -1,0 +1,231 @@
+//! What a registry is asked, and how often: questions about tags, blobs that a chained cache does not know yet, tokens.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use integration_tests::origin::{Fault, Gate, Resource};
+use kato_shared::Digest;
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::scripted::{Cache, MANIFEST, Scripted, Small, cache};
+
+/// Tags are asked about each time.
+const ALWAYS: &str = "[upstream.registry]\ntag_ttl = \"0s\"\n";
+/// Tags are believed for the whole test.
+const LONG: &str = "[upstream.registry]\ntag_ttl = \"1h\"\n";
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn site(keys: &str) -> Result<(Scripted, Cache, Small)> {
+    let registry = Scripted::start().await?;
+    let image = Small::new("one");
+    registry.push("lab/app", "v1", &image);
+    let cache = cache(&registry.section("lab", keys)).await?;
+    Ok((registry, cache, image))
+}
+
+/// Waits until the tag is held: it becomes so behind the client's back.
+pub(crate) async fn until_held(cache: &Cache, target: &str) -> Result<()> {
+    let held = async {
+        loop {
+            let fields = [("cache-control", "only-if-cached, max-stale")];
+            if cache.ask("HEAD", target, &fields).await?.status == 200 {
+                return Ok(());
+            }
+        }
+    };
+    timeout(SOON, held).await.context("the tag is not kept")?
+}
+
+#[tokio::test]
+async fn p20_a_head_on_a_miss_is_a_head_upstream_and_the_tag_is_kept() -> Result<()> {
+    let (mut registry, cache, image) = site(ALWAYS).await?;
+    let tag = "/v2/lab/lab/app/manifests/v1";
+    let said = cache.ask("HEAD", tag, &[]).await?;
+    assert_eq!(said.status, 200);
+    assert_eq!(
+        said.header("docker-content-digest"),
+        Some(image.digest().as_str())
+    );
+    assert_eq!(registry.methods("/v2/lab/app/manifests/v1"), ["HEAD"]);
+    until_held(&cache, tag).await?;
+    let by_digest = format!("/v2/lab/app/manifests/{}", image.digest());
+    assert_eq!(
+        cache
+            .get(&format!("/v2/lab{by_digest}").replace("/v2/lab/v2/", "/v2/lab/"))
+            .await?
+            .body,
+        image.manifest
+    );
+    assert_eq!(
+        registry.methods(&by_digest),
+        ["GET"],
+        "fetched once, whoever asked"
+    );
+    registry.origin.stop().await;
+    let said = cache.ask("HEAD", tag, &[]).await?;
+    assert_eq!(said.status, 200);
+    assert_eq!(
+        said.header("content-length"),
+        Some(image.manifest.len().to_string().as_str())
+    );
+    assert!(
+        said.header("warning")
+            .is_some_and(|warning| warning.starts_with("111 ")),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn p11_p20_heads_of_many_clients_about_a_tag_are_one_question() -> Result<()> {
+    let (registry, cache, image) = site(ALWAYS).await?;
+    let gate = Gate::closed();
+    let held = Resource::new(image.manifest.clone())
+        .header("content-type", MANIFEST)
+        .header("docker-content-digest", &image.digest())
+        .fault(Fault::HoldHead(gate.clone()));
+    registry.origin.serve("/v2/lab/app/manifests/v1", held);
+    let cache = Arc::new(cache);
+    let mut clients = JoinSet::new();
+    for _ in 0..8 {
+        let cache = Arc::clone(&cache);
+        clients.spawn(async move { cache.ask("HEAD", "/v2/lab/lab/app/manifests/v1", &[]).await });
+    }
+    registry
+        .origin
+        .wait_for_requests("/v2/lab/app/manifests/v1", 1)
+        .await?;
+    let all_wait = async {
+        loop {
+            let (_, page) = cache.proxy.admin_client().fetch("/-/metrics").await?;
+            let page = String::from_utf8_lossy(&page).into_owned();
+            if page.lines().any(|line| line == "kato_proxy_in_flight_requests 8") {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    timeout(SOON, all_wait).await.context("they do not all wait")??;
+    gate.open();
+    while let Some(said) = clients.join_next().await {
+        let said = said??;
+        assert_eq!(said.status, 200, "{said:?}");
+        assert_eq!(
+            said.header("docker-content-digest"),
+            Some(image.digest().as_str())
+        );
+        assert_eq!(
+            said.header("content-length"),
+            Some(image.manifest.len().to_string().as_str())
+        );
+    }
+    assert_eq!(registry.methods("/v2/lab/app/manifests/v1"), ["HEAD"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn p20_a_blob_that_a_chained_cache_does_not_know_is_asked_for_again_after_its_manifest() -> Result<()> {
+    let (registry, cache, image) = site(LONG).await?;
+    let tag = "/v2/lab/lab/app/manifests/v1";
+    for _ in 0..2 {
+        assert_eq!(cache.get(tag).await?.status, 200);
+    }
+    let blob = format!("/v2/lab/app/blobs/{}", image.blob());
+    // Known only after the manifest has been pulled through that cache once more.
+    let late = Resource::new(image.layer.clone()).fault(Fault::Status(404));
+    registry.origin.serve(&blob, late);
+    let target = format!("/v2/lab/lab/app/blobs/{}", image.blob());
+    assert_eq!(cache.get(&target).await?.body, image.layer);
+    assert_eq!(registry.methods(&blob), ["GET", "GET"]);
+    assert_eq!(registry.methods("/v2/lab/app/manifests/v1"), ["GET", "GET"]);
+    // A blob that does not exist costs no further manifests.
+    for nth in 0..3 {
+        let missing = format!("/v2/lab/lab/app/blobs/{}", Digest::of(&[nth]));
+        assert_eq!(cache.get(&missing).await?.status, 404);
+    }
+    assert_eq!(registry.methods("/v2/lab/app/manifests/v1").len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn p18_a_token_of_another_scope_is_changed_for_one_that_fits() -> Result<()> {
+    let (registry, cache, image) = site(LONG).await?;
+    let realm = registry.origin.url("/token");
+    let challenge =
+        |scope: &str| format!("Bearer realm=\"{realm}\",service=\"lab\",scope=\"repository:{scope}:pull\"");
+    let blob = format!("/v2/lab/app/blobs/{}", image.blob());
+    // The manifest is open; the blob wants a token, and says of what scope; the first one is not enough.
+    for (nth, scope) in ["lab/app", "lab/base"].iter().enumerate() {
+        let token = format!(
+            "/token?service=lab&scope=repository%3A{}%3Apull",
+            scope.replace('/', "%2F")
+        );
+        let body = format!("{{\"token\":\"t{nth}\"}}");
+        registry.origin.serve(
+            &token,
+            Resource::new(body).header("content-type", "application/json"),
+        );
+    }
+    let wants = |scope: &str| {
+        Resource::new("{}")
+            .status(401)
+            .header("www-authenticate", &challenge(scope))
+    };
+    assert_eq!(cache.get("/v2/lab/lab/app/manifests/v1").await?.status, 200);
+    registry.origin.serve(&blob, wants("lab/app"));
+    let target = format!("/v2/lab/lab/app/blobs/{}", image.blob());
+    let refused = cache.get(&target).await?;
+    assert_eq!((refused.status, refused.code().as_deref()), (403, Some("DENIED")));
+    let sent = |registry: &Scripted| -> Vec<Option<String>> {
+        let requests = registry.origin.requests(&blob);
+        let shown = requests
+            .iter()
+            .map(|one| one.header("authorization").map(str::to_owned));
+        shown.collect()
+    };
+    assert_eq!(sent(&registry), [None, Some("Bearer t0".to_owned())]);
+    // Now it says that another repository's scope is meant: the token that is held is not sent in vain for ever.
+    registry.origin.serve(&blob, wants("lab/base"));
+    assert_eq!(cache.get(&target).await?.status, 403);
+    assert_eq!(
+        sent(&registry)[2..],
+        [Some("Bearer t0".to_owned()), Some("Bearer t1".to_owned())]
+    );
+    registry.origin.serve(&blob, Resource::new(image.layer.clone()));
+    assert_eq!(cache.get(&target).await?.body, image.layer);
+    assert_eq!(sent(&registry).last(), Some(&Some("Bearer t1".to_owned())));
+    assert_eq!(cache.proxy.log().matches("Bearer t").count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn p18_a_realm_that_cannot_be_used_is_no_challenge_and_nobody_is_asked() -> Result<()> {
+    let (registry, cache, _image) = site(LONG).await?;
+    for realm in [
+        "",
+        "not a url",
+        "ftp://token.example/",
+        "https://me:pw@token.example/",
+        "file:///etc/passwd",
+    ] {
+        let closed = Resource::new("{}").status(401).header(
+            "www-authenticate",
+            &format!("Bearer realm=\"{realm}\",service=\"lab\""),
+        );
+        registry.origin.serve("/v2/lab/app/manifests/v3", closed);
+        let asked = registry.methods("/v2/lab/app/manifests/v3").len();
+        let said = cache.get("/v2/lab/lab/app/manifests/v3").await?;
+        assert_eq!(
+            (said.status, said.code().as_deref()),
+            (403, Some("DENIED")),
+            "{realm}"
+        );
+        assert_eq!(
+            registry.methods("/v2/lab/app/manifests/v3").len(),
+            asked + 1,
+            "{realm}"
+        );
+    }
+    assert_eq!(cache.proxy.stats().await?.stored_responses, 0);
+    Ok(())
+}

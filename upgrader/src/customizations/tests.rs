@@ -1,0 +1,359 @@
+//! Every local file is accounted for: random trees, random changes, a release that changes other things.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kato_shared::{
+    Digest, durable,
+    release::{FileEntry, Module, Release},
+};
+use proptest::prelude::*;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Fate,
+    archive::{self, Reason},
+    outlook, pristine, reapply, scan,
+};
+use crate::{
+    attempt::Attempt,
+    installed::{Installed, InstalledModule},
+    module::{self, Job, ModuleError, Work, tree},
+    paths::NodePaths,
+    settings::Settings,
+};
+
+/// A module's archive.
+pub(super) fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, *content).unwrap();
+    }
+    zstd::encode_all(&tar.into_inner().unwrap()[..], 1).unwrap()
+}
+
+/// Path below the module's folder → text.
+type Files = BTreeMap<&'static str, String>;
+
+/// A node with the modules `web` (replace) and `etc` (overlay); `safe` below each is safe.
+pub(super) struct Node {
+    root: tempfile::TempDir,
+    pub(super) paths: NodePaths,
+    rule: &'static str,
+    settings: Settings,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Node {
+    pub(super) fn new(rule: &'static str) -> Self {
+        // Hundreds of trees, each file flushed: in memory, where there is such a folder.
+        let memory = Path::new("/dev/shm");
+        let root = if memory.is_dir() {
+            tempfile::tempdir_in(memory).unwrap()
+        } else {
+            tempfile::tempdir().unwrap()
+        };
+        let paths = NodePaths::new(root.path(), Path::new("/var/kato"));
+        durable::create_folder(&paths.staging()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Self {
+            root,
+            paths,
+            rule,
+            settings: Settings::default(),
+            runtime: runtime.unwrap(),
+        }
+    }
+
+    pub(super) fn here(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn release(&self, version: &str, web: &Files, etc: &Files) -> Attempt {
+        let staged = |files: &Files| {
+            let files: Vec<(&str, &[u8])> = files
+                .iter()
+                .map(|(path, text)| (*path, text.as_bytes()))
+                .collect();
+            let bytes = archive(&files);
+            let sha256 = Digest::of(&bytes);
+            durable::write(&self.paths.staging().join(sha256.hex()), &bytes, 0o644).unwrap();
+            json!({"target": "artifacts/x", "sha256": sha256, "size": bytes.len()})
+        };
+        let listed = |files: &Files| -> Vec<FileEntry> {
+            let entry = |(path, text): (&&str, &String)| FileEntry {
+                path: path.into(),
+                sha256: Digest::of(text.as_bytes()),
+                mode: 0o644,
+            };
+            files.iter().map(entry).collect()
+        };
+        let release = json!({
+            "schema": 1, "product": "demo", "version": version, "published": "2026-01-01T00:00:00Z",
+            "artifacts": {"web": staged(web), "etc": staged(etc)},
+            "modules": [
+                {"name": "web", "artifact": "web", "roles": ["*"], "files": listed(web),
+                 "install": {"policy": "replace", "dest": "/s/web"}},
+                {"name": "etc", "artifact": "etc", "roles": ["*"], "files": listed(etc),
+                 "install": {"policy": "overlay", "dest": "/s/etc", "conflict": self.rule}},
+            ],
+            "safe_paths": ["/s/*/safe"],
+        });
+        let release = Release::from_json("r", &serde_json::to_vec(&release).unwrap()).unwrap();
+        Attempt::new(
+            None,
+            release,
+            Digest::of(version.as_bytes()),
+            Timestamp::UNIX_EPOCH,
+        )
+    }
+
+    fn job<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        module: &'a Module,
+        installed: Option<&'a Installed>,
+    ) -> Job<'a> {
+        Job {
+            module,
+            artifact: &attempt.release.artifacts[&module.artifact],
+            attempt,
+            node: "n1",
+            paths: &self.paths,
+            settings: &self.settings,
+            base: installed.and_then(|installed| installed.modules.get(&module.name)),
+            deadline: Instant::now() + Duration::from_secs(60),
+        }
+    }
+
+    /// Installs all modules and gives the record, as the steps of a run do.
+    fn install(&self, attempt: &Attempt, before: Option<&Installed>) -> Result<Installed, ModuleError> {
+        let mut modules = BTreeMap::new();
+        for module in &attempt.release.modules {
+            let job = self.job(attempt, module, before);
+            // A killed run starts over.
+            for _again in 0..2 {
+                self.runtime.block_on(module::install(&job))?;
+                self.runtime.block_on(module::check(&job))?;
+            }
+            let work = Work::load(&self.paths, &module.name).unwrap().unwrap();
+            let installed = InstalledModule {
+                version: None,
+                sha256: job.artifact.sha256,
+                dest: module.install.dest().map(Path::to_owned),
+                install: Some(module.install.clone()),
+                entries: work.entries,
+            };
+            modules.insert(module.name.clone(), installed);
+        }
+        let installed = Installed {
+            schema: 1,
+            version: attempt.release.version.clone(),
+            release_digest: attempt.release_digest,
+            attempt: attempt.id.clone(),
+            time: Timestamp::UNIX_EPOCH,
+            modules,
+            safe_paths: attempt.release.safe_paths.clone(),
+            owner: None,
+            checks: Vec::new(),
+        };
+        pristine::keep(&self.paths, &installed, 1 << 20);
+        Ok(installed)
+    }
+
+    /// Ends an upgrade as recording it does.
+    fn settle(&self, attempt: &Attempt) {
+        for module in &attempt.release.modules {
+            module::settle(&self.job(attempt, module, None)).unwrap();
+        }
+        module::undo::forget(&self.paths).unwrap();
+        tree::remove(&self.paths.work()).unwrap();
+    }
+
+    /// Every file of the product with its bytes.
+    fn product(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        tree::scan(&self.here("s"))
+            .unwrap()
+            .into_iter()
+            .filter(|entry| matches!(entry.kind, tree::Kind::File { .. }))
+            .map(|entry| {
+                (
+                    Path::new("/s").join(&entry.path),
+                    fs::read(self.here("s").join(entry.path)).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    /// Makes local changes: `None` deletes.
+    fn change(&self, module: &str, edits: &BTreeMap<&'static str, Option<String>>) {
+        for (path, text) in edits {
+            let here = self.here("s").join(module).join(path);
+            let folder = here.parent().unwrap();
+            if folder.ancestors().any(Path::is_file) {
+                continue;
+            }
+            tree::remove(&here).unwrap();
+            if let Some(text) = text {
+                durable::create_folder(folder).unwrap();
+                durable::write(&here, text.as_bytes(), 0o644).unwrap();
+            }
+        }
+    }
+
+    /// The digests of what was saved, by the run and by the modules.
+    fn saved(&self) -> BTreeSet<(PathBuf, Digest)> {
+        let mut saved = BTreeSet::new();
+        for manifest in archive::all(&self.paths).unwrap() {
+            for file in manifest.files {
+                if let Some(tree::Kind::File { sha256, .. }) = file.local {
+                    saved.insert((file.path, sha256));
+                }
+            }
+        }
+        for entry in tree::scan(&self.paths.backups()).unwrap() {
+            let mut parts = entry.path.iter().skip(2);
+            let (module, below) = (parts.next(), parts.collect::<PathBuf>());
+            if let (Some(module), tree::Kind::File { sha256, .. }) = (module, entry.kind) {
+                saved.insert((Path::new("/s").join(module).join(below), sha256));
+            }
+        }
+        saved
+    }
+}
+
+/// Names that collide in every way: folders and files, and what an upgrade puts beside a file.
+const NAMES: [&str; 8] = ["a", "a.new", "b", "d/x", "d/y", "d", "safe/x", "safe"];
+
+fn text() -> impl Strategy<Value = String> {
+    proptest::collection::vec(0_u8..3, 1..5).prop_map(|lines| {
+        let line = |line: u8| format!("line {line}\n");
+        lines.into_iter().map(line).collect()
+    })
+}
+
+/// Files of which none is a folder of another.
+fn files() -> impl Strategy<Value = Files> {
+    proptest::collection::btree_map(proptest::sample::select(&NAMES[..]), text(), 1..6).prop_map(
+        |mut files| {
+            let names: Vec<&str> = files.keys().copied().collect();
+            files.retain(|name, _| !names.iter().any(|other| other.starts_with(&format!("{name}/"))));
+            files
+        },
+    )
+}
+
+fn edits() -> impl Strategy<Value = BTreeMap<&'static str, Option<String>>> {
+    let edit = proptest::option::weighted(0.8, text());
+    proptest::collection::btree_map(proptest::sample::select(&NAMES[..]), edit, 0..5)
+}
+
+fn two<T: Strategy>(one: impl Fn() -> T) -> impl Strategy<Value = (T::Value, T::Value)> {
+    (one(), one())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// After an upgrade every local file is in its place, merged, or saved; a refused upgrade changes nothing of that folder.
+    /// What was foreseen to stay has stayed.
+    #[test]
+    fn r45_every_local_file_is_accounted_for_after_an_upgrade(
+        old in two(files), new in two(files), edits in two(edits),
+        rule in proptest::sample::select(&["vendor+save", "keep", "merge", "fail"][..]),
+    ) {
+        let node = Node::new(rule);
+        let one = node.release("1.0.0", &old.0, &old.1);
+        let installed = node.install(&one, None).unwrap();
+        node.settle(&one);
+        let pristine = node.product();
+        node.change("web", &edits.0);
+        node.change("etc", &edits.1);
+        let local = node.product();
+
+        let two = node.release("2.0.0", &new.0, &new.1);
+        let modules: Vec<&Module> = two.release.modules.iter().collect();
+        let foreseen = outlook::foresee(&node.paths, Some(&installed), &two.release, &modules).unwrap();
+        let taken = outlook::taken_away(&foreseen);
+        archive::save(&node.paths, &installed, &taken, (&two.id, Reason::Upgrade, Timestamp::UNIX_EPOCH)).unwrap();
+        let outcome = node.install(&two, Some(&installed));
+        let after = node.product();
+        let saved = node.saved();
+        for (path, bytes) in &local {
+            let is_local = pristine.get(path) != Some(bytes);
+            let is_there = after.get(path) == Some(bytes);
+            let is_saved = saved.contains(&(path.clone(), Digest::of(bytes)));
+            prop_assert!(!is_local || is_there || is_saved, "{} is lost: {outcome:?}", path.display());
+            if path.starts_with("/s/web/safe") || path.starts_with("/s/etc/safe") {
+                prop_assert!(is_there, "{} is safe", path.display());
+            }
+            let fate = foreseen.iter().find(|found| found.change.path == *path).map(|found| found.fate);
+            if outcome.is_ok() && matches!(fate, Some(Fate::Kept | Fate::Beside)) {
+                prop_assert!(is_there, "{} was to stay", path.display());
+            }
+        }
+        let was_refused = matches!(outcome, Err(ModuleError::Conflict { .. }));
+        prop_assert!(outcome.is_ok() || was_refused, "{outcome:?}");
+        let was_foreseen = foreseen.iter().any(|found| found.fate == Fate::Refused);
+        prop_assert!(!was_foreseen || was_refused, "{foreseen:?}");
+        if was_refused {
+            let of_etc = |files: &BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> {
+                files.clone().into_iter().filter(|(path, _)| path.starts_with("/s/etc")).collect()
+            };
+            prop_assert_eq!(of_etc(&after), of_etc(&local));
+        }
+    }
+
+    /// Applied again, nothing of the release and nothing that was changed since is silently overwritten; a second time changes
+    /// nothing any more.
+    #[test]
+    fn r47_reapply_overwrites_nothing_that_is_not_the_releases_or_saved(
+        old in files(), new in files(), edits in edits(), later in edits(),
+    ) {
+        let node = Node::new("vendor+save");
+        let none = Files::from([("b", "one\n".to_owned())]);
+        let one = node.release("1.0.0", &old, &none);
+        let installed = node.install(&one, None).unwrap();
+        node.settle(&one);
+        node.change("web", &edits);
+        let changes = scan(&node.paths, &installed).unwrap().changes;
+        let id = ("saved", Reason::ByHand, Timestamp::UNIX_EPOCH);
+        let Some(manifest) = archive::save(&node.paths, &installed, &changes, id).unwrap() else {
+            return Ok(());
+        };
+        let two = node.release("2.0.0", &new, &none);
+        let installed = node.install(&two, Some(&installed)).unwrap();
+        node.settle(&two);
+        let pristine = node.product();
+        node.change("web", &later);
+        let before = node.product();
+        let request = reapply::Request {
+            from: &manifest,
+            only: &[],
+            plan_only: false,
+            now: Timestamp::from_second(1).unwrap(),
+        };
+        let planned = reapply::reapply(&node.paths, &installed, &reapply::Request { plan_only: true, ..request }).unwrap();
+        prop_assert_eq!(&node.product(), &before);
+        let done = reapply::reapply(&node.paths, &installed, &request).unwrap();
+        prop_assert_eq!(planned, done);
+        let after = node.product();
+        let saved = node.saved();
+        for (path, bytes) in &before {
+            let is_release = pristine.get(path) == Some(bytes);
+            let is_saved = saved.contains(&(path.clone(), Digest::of(bytes)));
+            prop_assert!(after.get(path) == Some(bytes) || is_release || is_saved, "{}", path.display());
+        }
+        reapply::reapply(&node.paths, &installed, &request).unwrap();
+        prop_assert_eq!(node.product(), after);
+    }
+}
