@@ -103,7 +103,8 @@ pub fn hold(file: &File, size: u64) -> io::Result<bool> {
         match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
             Ok(()) => return Ok(true),
             Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(false),
+            // Also where a file of this size could never be: then there is no room for it, as a look will tell.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::FBIG) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
     }

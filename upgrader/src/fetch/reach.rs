@@ -19,11 +19,16 @@ pub(super) async fn run(fetcher: &Fetcher, url: &Url) -> Result<(), FetchError> 
     if answer.status().is_success() {
         return Ok(());
     }
-    match exchange::refused(fetcher, &target, answer).await.error {
-        error @ (FetchError::NotInCache { .. }
-        | FetchError::Upstream { .. }
-        // A problem document is the cache's own word.
-        | FetchError::Status { detail: Some(_), .. }) if fetcher.route.is_cache() => Err(error),
-        _answered => Ok(()),
+    let error = exchange::refused(fetcher, &target, answer).await.error;
+    let is_of_cache = matches!(
+        error,
+        FetchError::NotInCache { .. }
+            | FetchError::Upstream { .. }
+            // A problem document is the cache's own word.
+            | FetchError::Status { detail: Some(_), .. }
+    );
+    if is_of_cache && fetcher.route.is_cache() {
+        return Err(error);
     }
+    Ok(())
 }

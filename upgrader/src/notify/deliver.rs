@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fs, io,
     path::PathBuf,
 };
 
@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use kato_shared::{chain::Chain, redact, secret::Secret};
 use tokio::task::JoinSet;
 
-use super::{settings::NotifySettings, spool::Pending};
+use super::{Shared, settings::NotifySettings, spool::Pending};
 use crate::fetch::{FetchError, post::Poster};
 
 /// Settings with which nothing can be delivered.

@@ -198,8 +198,10 @@ async fn work(shared: Arc<Shared>, stop: CancellationToken) {
         }
         let waits_until = shared.story().waits_until();
         tokio::select! {
-            () = stop.cancelled(), if !stopping => stopping = true,
+            // The last news come before the end, and are to be seen before it.
+            biased;
             () = shared.news.notified() => couriers.news(),
+            () = stop.cancelled(), if !stopping => stopping = true,
             () = shared.steps.notified() => {}
             () = couriers.back() => {}
             () = at(waits_until) => {

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kato_shared::secret::Secret;
 
 use super::*;

@@ -19,7 +19,7 @@ use kato_shared::durable::{self, DurableError};
 use serde::{Deserialize, Serialize};
 
 use super::{Need, hold, mount_of};
-use crate::paths::NodePaths;
+use crate::{paths::NodePaths, plan::node::IMAGES};
 
 /// The version of the note's format.
 const SCHEMA: u32 = 1;
@@ -91,7 +91,7 @@ pub fn claims(needs: &[Need], later: &[Need], modules: &[&str]) -> Vec<Claim> {
         path: need.path.clone(),
         bytes: need.bytes,
     };
-    let is_ours = |need: &&Need| need.bytes > 0 && !matches!(need.purpose, "downloads" | "images");
+    let is_ours = |need: &&Need| need.bytes > 0 && !matches!(need.purpose, "downloads" | IMAGES);
     let mut names = modules.iter();
     let mut first = modules.first();
     let mut claims = Vec::new();

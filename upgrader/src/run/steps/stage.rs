@@ -128,9 +128,8 @@ async fn reach(run: &Run) -> Result<(), Failure> {
     Err(Failure::new(Exit::TryAgain, problem).hint(format!("nothing was changed; {hint}")))
 }
 
-/// The place of a need on the machine. Downloads and backups are named by their real place, modules by the release's.
+/// The place of a need on the machine. Downloads, backups and images are named by their real place, modules by the release's.
 fn place(run: &Run, need: &Need) -> PathBuf {
-    // Downloads, backups and images are named by their real place, modules by the release's.
     if need.path.starts_with(run.node.paths.state_dir()) || need.purpose == IMAGES {
         need.path.clone()
     } else {
