@@ -37,6 +37,7 @@ pub mod origin;
 pub mod proxy;
 pub mod registry;
 pub mod releases;
+pub mod runtime;
 pub mod static_server;
 pub mod toxics;
 pub mod wait;

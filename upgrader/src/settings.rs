@@ -105,6 +105,10 @@ pub struct CacheSettings {
     pub dir: PathBuf,
     /// The cache's program.
     pub program: PathBuf,
+    /// Registries of the images of releases, which the cache on Core fetches for the nodes.
+    pub registries: Vec<Url>,
+    /// Archives of packages that modules name, which the cache on Core fetches for the nodes.
+    pub archives: Vec<Url>,
     /// The proxy that the cache itself goes out through; the one of the environment when absent.
     pub parent: Option<Url>,
     /// The file with `user:password` for that proxy.
@@ -120,6 +124,8 @@ impl Default for CacheSettings {
             admin_port: 3181,
             dir: "/var/cache/kato-proxy".into(),
             program: "kato-proxy".into(),
+            registries: Vec::new(),
+            archives: Vec::new(),
             parent: None,
             parent_credentials_file: None,
         }

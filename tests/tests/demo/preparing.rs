@@ -15,7 +15,9 @@ use integration_tests::{
     binaries,
     client::Client,
     command,
-    releases::{Repository, TestRelease},
+    image::Image,
+    registry::Registry,
+    releases::{Repository, TestModule, TestRelease},
     static_server::StaticServer,
     wait,
 };
@@ -171,6 +173,48 @@ fn refusal(core: &Core, output: &Output) -> Result<String> {
     assert_eq!(output.status.code(), Some(PREFLIGHT), "{said}");
     ensure!(core.record().is_none(), "a cache was started");
     Ok(said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c14_the_closure_has_the_images_of_all_roles_and_needs_no_registry_afterwards() -> Result<()> {
+    let core = Core::new().await?;
+    let place = core.folder.path().join("images");
+    durable::create_folder(&place)?;
+    let image = Image::build(&place, "first")?;
+    let registry = Registry::start(&place, None)?;
+    image.push(&format!("{}/lab/app:v1", registry.address))?;
+    let install = format!(
+        "policy = \"image\"\n[[module.install.images]]\nname = \"{}/lab/app\"\ndigest = \"{}\"\nsize = 1000000\nplatform = \"linux/amd64\"",
+        registry.address,
+        image.digest()
+    );
+    let mut release = TestRelease::standard("3.0.0");
+    release
+        .modules
+        .push(TestModule::new("images", &install, &[]).for_roles(&["dea"]));
+    core.repository.publish(&release).await?;
+    core.write_settings(
+        "core",
+        &format!("registries = [\"http://{}/\"]", registry.address),
+    )?;
+    let first = core.prepared()?;
+    let fetched = first["closure"]["fetched"].to_string();
+    // The index, the manifest of the platform, its configuration and its six layers.
+    assert_eq!(
+        fetched.matches("/lab/app/manifests/sha256:").count(),
+        2,
+        "{fetched}"
+    );
+    assert_eq!(fetched.matches("/lab/app/blobs/sha256:").count(), 7, "{fetched}");
+    core.settled().await?;
+    drop(registry);
+    let second = core.prepared()?;
+    assert_eq!(
+        second["closure"]["fetched"].as_array().map(Vec::len),
+        Some(0),
+        "{second:#}"
+    );
+    Ok(())
 }
 
 fn names(document: &Value, key: &str) -> usize {

@@ -16,6 +16,7 @@ mod download;
 mod error;
 mod exchange;
 pub mod health;
+mod image;
 mod part;
 pub mod post;
 pub mod probe;
@@ -180,6 +181,19 @@ impl Fetcher {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Source, FetchError> {
         warm::run(self, file, progress).await
+    }
+
+    /// The files of `image` as the registry door of `cache` serves them: manifests, and for the image's platform (for every
+    /// one when it names none) configurations and layers.
+    ///
+    /// # Errors
+    /// [`FetchError`] when a manifest cannot be had, or is another one than its digest says.
+    pub async fn image(
+        &self,
+        cache: &Url,
+        image: &kato_shared::release::Image,
+    ) -> Result<Vec<TargetFile>, FetchError> {
+        image::files(self, cache, image).await
     }
 
     /// Whether the cache on the way has `file` in its store. A body is sent to its clients before it is on the disk, so a

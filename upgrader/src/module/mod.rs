@@ -11,8 +11,10 @@
 //! may be killed anywhere and started again.
 
 mod child;
+mod error;
 mod exec;
 pub mod image;
+mod known;
 pub mod overlay;
 pub mod package;
 pub mod replace;
@@ -23,162 +25,21 @@ pub mod versioned;
 mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
-    io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use kato_shared::{
-    Digest,
-    durable::{self, DurableError},
+    durable,
     release::{Artifact, Install, Module, Release},
 };
 use tokio::time::Instant;
 
-use crate::{
-    attempt::Attempt, document::DocumentError, failpoint, installed::InstalledModule, paths::NodePaths,
-    platform::process::ProcessError, settings::Settings,
-};
+use crate::{attempt::Attempt, failpoint, installed::InstalledModule, paths::NodePaths, settings::Settings};
+pub use error::ModuleError;
+pub use known::{Known, known};
 pub use unpack::{Archive, UnpackError};
 pub use work::Work;
-
-/// A module that could not be installed.
-#[derive(Debug, thiserror::Error)]
-pub enum ModuleError {
-    /// Its archive cannot be unpacked.
-    #[error(transparent)]
-    Unpack(#[from] UnpackError),
-    /// A durable operation failed.
-    #[error(transparent)]
-    Durable(#[from] DurableError),
-    /// The note of what was unpacked cannot be read.
-    #[error(transparent)]
-    Note(#[from] DocumentError),
-    /// A file or folder cannot be read or removed.
-    #[error("{action} `{path}` failed")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The destination leads out of the node's root.
-    #[error("the destination `{dest}` is a symbolic link to `{target}`, outside the root `{root}`")]
-    OutsideRoot {
-        /// The destination.
-        dest: PathBuf,
-        /// Where it leads.
-        target: PathBuf,
-        /// The node's root.
-        root: PathBuf,
-    },
-    /// Local changes do not allow it.
-    #[error("{count} local changes in `{dest}` do not allow the module: {first}")]
-    Conflict {
-        /// The destination.
-        dest: PathBuf,
-        /// How many.
-        count: usize,
-        /// The first ones.
-        first: String,
-    },
-    /// The way back is blocked: an original is neither in its place nor where it was kept.
-    #[error("`{path}` cannot be put back: the original is not at `{kept}`")]
-    Lost {
-        /// The place.
-        path: PathBuf,
-        /// Where the original was kept.
-        kept: PathBuf,
-    },
-    /// What is installed is not what the release promises.
-    #[error("`{path}` is not what the release installs: {problem}")]
-    Differs {
-        /// The file.
-        path: PathBuf,
-        /// How it differs.
-        problem: String,
-    },
-    /// A command that the module needs failed.
-    #[error("{what} failed")]
-    Command {
-        /// What it was for.
-        what: String,
-        /// How it ended, with its last lines.
-        #[source]
-        source: ProcessError,
-    },
-    /// What a module was to bring about is not so.
-    #[error("the module {module} is not installed: {problem}")]
-    Undone {
-        /// The module.
-        module: String,
-        /// What was found.
-        problem: String,
-    },
-    /// An act was not taken back.
-    #[error("{what}")]
-    NotBack {
-        /// What was found.
-        what: String,
-    },
-    /// Somebody else changes packages.
-    #[error("`{lock}` is held by {holder}; waited {}", humantime::format_duration(*waited))]
-    Busy {
-        /// The lock.
-        lock: PathBuf,
-        /// Who holds it.
-        holder: String,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// There is nothing to pull images with.
-    #[error("no container runtime answers: {asked}")]
-    NoRuntime {
-        /// What each said.
-        asked: String,
-    },
-}
-
-impl ModuleError {
-    /// Whether the disk is full.
-    pub fn is_disk_full(&self) -> bool {
-        match self {
-            Self::Unpack(UnpackError::Write { source, .. }) | Self::Io { source, .. } => {
-                durable::is_disk_full(source)
-            }
-            Self::Durable(error) => error.is_disk_full(),
-            Self::Unpack(_)
-            | Self::Note(_)
-            | Self::OutsideRoot { .. }
-            | Self::Conflict { .. }
-            | Self::Lost { .. }
-            | Self::Differs { .. }
-            | Self::Command { .. }
-            | Self::Undone { .. }
-            | Self::NotBack { .. }
-            | Self::Busy { .. }
-            | Self::NoRuntime { .. } => false,
-        }
-    }
-
-    /// Whether the archive is not what was signed.
-    pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Unpack(UnpackError::Altered { .. }))
-    }
-
-    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
-    }
-}
 
 /// One module of one upgrade on one node.
 #[derive(Debug, Clone, Copy)]
@@ -340,54 +201,6 @@ pub fn settle(job: &Job<'_>) -> Result<(), ModuleError> {
         Install::Package { packages } => package::settle(job, packages),
         Install::Image { .. } | Install::Exec { .. } => Ok(()),
     }
-}
-
-/// What only the node knows of modules, for its plan.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Known {
-    /// Why a module cannot be undone here, by its name.
-    pub irreversible: BTreeMap<String, String>,
-    /// Images that are there.
-    pub images: BTreeSet<Digest>,
-    /// Where the container runtime keeps images, when it answers.
-    pub images_folder: Option<PathBuf>,
-}
-
-/// How long looking at the node may take, for each module.
-const LOOK: Duration = Duration::from_secs(60);
-
-/// Looks at the node for `modules`. Changes nothing.
-///
-/// # Errors
-/// [`ModuleError`] when dpkg does not answer, or a note cannot be read.
-pub async fn known(
-    modules: &[&Module],
-    paths: &NodePaths,
-    settings: &Settings,
-) -> Result<Known, ModuleError> {
-    let mut known = Known::default();
-    let mut images = Vec::new();
-    for module in modules {
-        match &module.install {
-            Install::Package { packages } => {
-                let why = package::irreversible(paths, &module.name, packages, Instant::now() + LOOK).await?;
-                known
-                    .irreversible
-                    .extend(why.map(|why| (module.name.clone(), why)));
-            }
-            Install::Image { images: own } => images.extend(own),
-            Install::Versioned { .. }
-            | Install::Replace { .. }
-            | Install::Overlay { .. }
-            | Install::Exec { .. } => {}
-        }
-    }
-    if !images.is_empty() {
-        let (folder, there) = image::look(&settings.images, &images).await;
-        known.images_folder = folder;
-        known.images = there.into_iter().collect();
-    }
-    Ok(known)
 }
 
 /// Resolves a path of the release to the place on this node that is changed.

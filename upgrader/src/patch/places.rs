@@ -170,6 +170,7 @@ fn under(
             version: None,
             sha256: installed.release_digest,
             dest: None,
+            install: Some(module.install.clone()),
             entries: Vec::new(),
         };
     };
@@ -186,6 +187,7 @@ fn under(
         version: Some(installed.version.to_string()),
         sha256: installed.release_digest,
         dest: Some(dest.to_owned()),
+        install: Some(module.install.clone()),
         entries: below(dest, known)
             .filter(|entry| is_brought(entry) || was_brought(entry))
             .collect(),
@@ -219,6 +221,7 @@ mod tests {
             version: None,
             sha256: Digest::of(b"etc"),
             dest: Some("/s/etc".into()),
+            install: None,
             entries: vec![file("a", "a1"), file("b", "b1")],
         };
         Installed {
@@ -228,6 +231,8 @@ mod tests {
             attempt: "x".into(),
             time: Timestamp::UNIX_EPOCH,
             modules: [("etc".to_owned(), etc)].into(),
+            safe_paths: Vec::new(),
+            owner: None,
             checks: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 //! to the upgrade host.
 //!
 //! Flow: trusted metadata through the cache → the hops from Core's release to the wanted one → the targets of all
-//! their modules for all roles and of the upgrader → each fetched through the cache, verified and thrown away, a few at
+//! their modules for all roles and of the upgrader, and the images of modules by the registry door → each fetched through the cache, verified and thrown away, a few at
 //! a time. The cache's `Cache-Status` says which crossed the WAN.
 //!
 //! Deliberately absent: staging on Core. Core is a node like the others and downloads its own part when its turn comes.
@@ -15,7 +15,7 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kato_shared::{
-    release::{Graph, HopError, Release, Version},
+    release::{Graph, HopError, Image, Install, Release, Version},
     settings::byte_size::human,
     trust::{TargetFile, TrustedRepository},
 };
@@ -116,6 +116,10 @@ pub async fn fill(
         .iter()
         .map(|name| repository.target(name).map_err(trust_failure))
         .collect::<Result<Vec<_>, _>>()?;
+    let mut files = files;
+    for image in images(&releases) {
+        files.extend(fetcher.image(cache, image).await?);
+    }
     let new = fetch(&fetcher, &files, report).await?;
     check_kept(&fetcher, cache, new).await?;
     let version = versions.into_iter().next_back();
@@ -125,7 +129,7 @@ pub async fn fill(
         version,
         &settings.release.url,
         &answers,
-        &repository.targets(),
+        &[repository.targets(), files].concat(),
     ))
 }
 
@@ -175,6 +179,18 @@ fn targets(releases: &[Release]) -> BTreeSet<String> {
             artifacts.chain(release.upgrader.values().map(|upgrader| upgrader.target.clone()))
         })
         .collect()
+}
+
+/// The images of all modules for all roles, each once.
+fn images(releases: &[Release]) -> Vec<&Image> {
+    let mut found: Vec<&Image> = Vec::new();
+    for module in releases.iter().flat_map(|release| &release.modules) {
+        if let Install::Image { images } = &module.install {
+            let new = images.iter().filter(|image| !found.contains(image));
+            found.extend(new.collect::<Vec<_>>());
+        }
+    }
+    found
 }
 
 /// Fetches `files` through the cache, a few at a time, and gives those that crossed the WAN; the first failure ends it.

@@ -268,6 +268,8 @@ fn wanted(settings: &Settings, inventory: &Inventory, url: &Url, offline: bool) 
     Wanted {
         cluster: inventory.name.clone(),
         release: settings.release.url.clone(),
+        registries: settings.cache.registries.clone(),
+        archives: settings.cache.archives.clone(),
         core: host_ip(url),
         nodes: addresses.collect(),
         port: settings.cache.port,

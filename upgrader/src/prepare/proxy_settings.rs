@@ -16,6 +16,10 @@ pub struct Wanted {
     pub cluster: String,
     /// The release repository.
     pub release: Url,
+    /// Registries of images.
+    pub registries: Vec<Url>,
+    /// Archives of packages.
+    pub archives: Vec<Url>,
     /// The address of Core as nodes know it, when it is an IP address.
     pub core: Option<IpAddr>,
     /// The addresses of all nodes that are IP addresses.
@@ -68,16 +72,52 @@ struct Log {
 
 #[derive(Serialize)]
 struct Upstream {
-    name: &'static str,
+    name: String,
     urls: Vec<Url>,
     kind: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     immutable: Vec<&'static str>,
-    min_freshness: &'static str,
-    negative_ttl: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_freshness: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    negative_ttl: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy: Option<Url>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy_credentials_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registry: Option<Registry>,
+}
+
+#[derive(Serialize)]
+struct Registry {
+    aliases: Vec<String>,
+}
+
+impl Upstream {
+    /// An upstream with the defaults of its kind.
+    fn plain(kind: &'static str, name: String, url: &Url) -> Self {
+        Self {
+            name,
+            urls: vec![url.clone()],
+            kind,
+            immutable: Vec::new(),
+            min_freshness: None,
+            negative_ttl: None,
+            registry: None,
+            proxy: None,
+            proxy_credentials_file: None,
+        }
+    }
+
+    /// A registry. One with a port is asked for by its host name as well: a reference can have no port in its middle.
+    fn registry((nth, url): (usize, &Url)) -> Self {
+        let alias = url.port().and(url.host_str()).map(str::to_owned);
+        Self {
+            registry: alias.map(|alias| Registry { aliases: vec![alias] }),
+            ..Self::plain("registry", format!("registry-{}", nth + 1), url)
+        }
+    }
 }
 
 /// Loopback and the private networks, the defaults of `kato-proxy`; a node's address outside them is added.
@@ -138,22 +178,30 @@ impl Wanted {
                 format: "json",
                 filter: "info",
             },
-            upstream: vec![Upstream {
-                name: "release",
-                urls: vec![self.release.clone()],
-                kind: "release",
-                immutable: IMMUTABLE.into(),
-                min_freshness: MIN_FRESHNESS,
-                negative_ttl: NEGATIVE_TTL,
-                proxy: self.parent.clone(),
-                proxy_credentials_file: self.parent_credentials_file.clone(),
-            }],
+            upstream: self.upstreams(),
         };
         let body = toml::to_string(&file)?;
         Ok(format!(
             "# The cache of the cluster {}. Written by `kato node upgrade --prepare`, each time anew: change kato.toml instead.\n{body}",
             self.cluster.escape_debug()
         ))
+    }
+
+    fn upstreams(&self) -> Vec<Upstream> {
+        let release = Upstream {
+            immutable: IMMUTABLE.into(),
+            min_freshness: Some(MIN_FRESHNESS),
+            negative_ttl: Some(NEGATIVE_TTL),
+            ..Upstream::plain("release", "release".to_owned(), &self.release)
+        };
+        let registries = self.registries.iter().enumerate().map(Upstream::registry);
+        let archive =
+            |(nth, url): (usize, &Url)| Upstream::plain("packages", format!("archive-{}", nth + 1), url);
+        let archives = self.archives.iter().enumerate().map(archive);
+        std::iter::once(release)
+            .chain(registries)
+            .chain(archives)
+            .collect()
     }
 
     fn clients(&self) -> Vec<String> {
@@ -195,6 +243,8 @@ mod tests {
         Wanted {
             cluster: "site-a".into(),
             release: "https://upgrade.example/".parse().unwrap(),
+            registries: vec!["https://hub.example:5000/".parse().unwrap()],
+            archives: vec!["http://deb.example/debian/".parse().unwrap()],
             core: core.parse().ok(),
             nodes: nodes.iter().map(|node| node.parse().unwrap()).collect(),
             port: 3180,
@@ -264,6 +314,9 @@ mod tests {
             "dir = \"/var/cache/kato-proxy\"",
             "urls = [\"https://upgrade.example/\"]",
             "kind = \"release\"",
+            "kind = \"registry\"",
+            "aliases = [\"hub.example\"]",
+            "urls = [\"http://deb.example/debian/\"]",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
