@@ -262,8 +262,6 @@ mod tests {
             entries: vec![file("a", "a1"), file("b", "b1")],
         };
         Installed {
-            safe_paths: Vec::new(),
-            owner: None,
             schema: 1,
             version: Version::new(1, 0, 0),
             release_digest: Digest::of(b"r"),

@@ -18,6 +18,7 @@ use super::{
     engine::{self, Stopped},
     event::EventKind,
     look::make_plans,
+    room,
     step::{Acted, Step},
     steps::{self, retire},
     stream::Stream,
@@ -139,7 +140,12 @@ impl Session {
             self.tell(EventKind::Notice { text });
             return Ok(Ending::Done);
         }
-        let goal = self.goal(installed.as_ref(), attempt.as_ref()).await;
+        let stop = self.stop.clone();
+        let goal = tokio::select! {
+            goal = self.goal(installed.as_ref(), attempt.as_ref()) => goal,
+            // A server may keep us waiting for longer than whoever stops us does.
+            () = stop.cancelled() => Err(engine::stopped()),
+        };
         let mut targets = match goal.map_err(early)? {
             Goal::AlreadyAt(version) if self.start.kato_alone => {
                 vec![self.target(&version).await.map_err(early)?]
@@ -346,6 +352,10 @@ impl Session {
     /// # Errors
     /// The failure that ended the run.
     pub(super) async fn finish(mut self, outcome: Result<Ending, Stopped>) -> Result<Exit, Failure> {
+        let outcome = outcome.map_err(|Stopped { step, failure }| Stopped {
+            step,
+            failure: room::explain(&self.node, [], failure),
+        });
         let (exit, error) = match &outcome {
             Ok(Ending::Rebooting) => (Exit::TryAgain, None),
             Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
