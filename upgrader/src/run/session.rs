@@ -140,12 +140,7 @@ impl Session {
             self.tell(EventKind::Notice { text });
             return Ok(Ending::Done);
         }
-        let stop = self.stop.clone();
-        let goal = tokio::select! {
-            goal = self.goal(installed.as_ref(), attempt.as_ref()) => goal,
-            // A server may keep us waiting for longer than whoever stops us does.
-            () = stop.cancelled() => Err(engine::stopped()),
-        };
+        let goal = self.goal_in_time(installed.as_ref(), attempt.as_ref()).await;
         let mut targets = match goal.map_err(early)? {
             Goal::AlreadyAt(version) if self.start.kato_alone => {
                 vec![self.target(&version).await.map_err(early)?]
@@ -182,6 +177,18 @@ impl Session {
             attempt = Attempt::load(&self.node.paths).map_err(|error| early(error.into()))?;
         }
         Ok(Ending::Done)
+    }
+
+    /// What is to be done, unless somebody stops us first: a server may keep us waiting for longer than they do.
+    async fn goal_in_time(
+        &self,
+        installed: Option<&Installed>,
+        attempt: Option<&Attempt>,
+    ) -> Result<Goal, Failure> {
+        tokio::select! {
+            goal = self.goal(installed, attempt) => goal,
+            () = self.stop.cancelled() => Err(engine::stopped()),
+        }
     }
 
     /// The upgrade to `target`: the one that the node is in the middle of, when it is that one.
