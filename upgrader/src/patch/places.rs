@@ -268,6 +268,8 @@ mod tests {
             attempt: "x".into(),
             time: Timestamp::UNIX_EPOCH,
             modules: [("etc".to_owned(), etc)].into(),
+            safe_paths: Vec::new(),
+            owner: None,
             checks: Vec::new(),
         }
     }

@@ -181,13 +181,14 @@ impl Session {
 
     /// What is to be done, unless somebody stops us first: a server may keep us waiting for longer than they do.
     async fn goal_in_time(
-        &self,
+        &mut self,
         installed: Option<&Installed>,
         attempt: Option<&Attempt>,
     ) -> Result<Goal, Failure> {
+        let stop = self.stop.clone();
         tokio::select! {
             goal = self.goal(installed, attempt) => goal,
-            () = self.stop.cancelled() => Err(engine::stopped()),
+            () = stop.cancelled() => Err(engine::stopped()),
         }
     }
 
