@@ -8,6 +8,7 @@
 //! | 1 | the first |
 //! | 2 | `content` became `contents`, which keeps what eviction knows; `pins` are new |
 //! | 3 | `known`, `generations` and `teachers` are new |
+//! | 4 | `bodies` is new |
 
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
@@ -17,7 +18,7 @@ use super::{
 };
 
 /// The version that this program writes.
-pub(super) const SCHEMA: u64 = 3;
+pub(super) const SCHEMA: u64 = 4;
 
 /// Schema 1: digest → size, last use in seconds since 1970.
 const CONTENT_1: TableDefinition<'_, [u8; 32], (u64, i64)> = TableDefinition::new("content");
