@@ -218,14 +218,14 @@ async fn patches_of_an_index_are_fetched_and_verified() -> Result<()> {
         1,
         "the patch was taken, and not the whole index"
     );
-    let root = site.folder.place().join("first/lists");
+    let root = site.folder.path().join("first/lists");
     let list = std::fs::read_dir(root)?.filter_map(Result::ok).find(|entry| {
         entry
             .file_name()
             .to_string_lossy()
             .ends_with("main_binary-amd64_Packages")
     });
-    let list = std::fs::read_to_string(list.context("a list")?.place())?;
+    let list = std::fs::read_to_string(list.context("a list")?.path())?;
     assert_eq!(list, new);
     Ok(())
 }
