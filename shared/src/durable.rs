@@ -1,6 +1,9 @@
 //! Files that survive a pulled plug: temporary file → write → fsync → rename → fsync of the folder.
 //!
-//! A reader sees the old content or the new, never a mixture. Only this module creates, writes or renames files.
+//! A reader sees the old content or the new, never a mixture. Only this module creates, renames and flushes files; each such
+//! operation is a [`place`] where a test may end the program.
+
+pub mod place;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,6 +11,10 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+
+use tempfile::NamedTempFile;
+
+use self::place::{Operation, step};
 
 /// How the names of temporary files begin; six random characters follow.
 const TEMPORARY: &str = ".kato-";
@@ -52,28 +59,45 @@ fn wrap<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> D
 ///
 /// # Errors
 /// [`DurableError`] with the step that failed; the old content then stays, and no temporary file is left.
+#[track_caller]
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
-    let folder = parent(path);
-    let mut temp = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(folder)
-        .map_err(wrap("creating a temporary file in", folder))?;
-    temp.write_all(bytes).map_err(wrap("writing", path))?;
+    let mut temp = temporary_file(parent(path), mode)?;
+    step(Operation::Write, || temp.write_all(bytes)).map_err(wrap("writing", path))?;
     // The umask may have narrowed the bits at creation.
     temp.as_file()
         .set_permissions(fs::Permissions::from_mode(mode))
         .map_err(wrap("setting the mode of", path))?;
-    temp.as_file().sync_all().map_err(wrap("flushing", path))?;
-    temp.persist(path)
-        .map_err(|failed| wrap("renaming into place", path)(failed.error))?;
-    sync_folder(folder)
+    persist(temp, path)
+}
+
+/// A temporary file in `folder` with permission bits `mode`, as far as the umask lets it.
+#[track_caller]
+fn temporary_file(folder: &Path, mode: u32) -> Result<NamedTempFile, DurableError> {
+    step(Operation::Create, || {
+        tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(folder)
+    })
+    .map_err(wrap("creating a temporary file in", folder))
+}
+
+/// Flushes `temp`, moves it to `path` and flushes the folder.
+#[track_caller]
+fn persist(temp: NamedTempFile, path: &Path) -> Result<(), DurableError> {
+    step(Operation::Flush, || temp.as_file().sync_all()).map_err(wrap("flushing", path))?;
+    step(Operation::Rename, || {
+        temp.persist(path).map_err(|failed| failed.error)
+    })
+    .map_err(wrap("renaming into place", path))?;
+    sync_folder(parent(path))
 }
 
 /// [`write()`] for a JSON document: pretty, with a final newline.
 ///
 /// # Errors
 /// As [`write()`]; a value that cannot be serialised is reported as writing failed.
+#[track_caller]
 pub fn write_json(path: &Path, value: &impl serde::Serialize, mode: u32) -> Result<(), DurableError> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(io::Error::other)
@@ -86,6 +110,7 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize, mode: u32) -> Resu
 ///
 /// # Errors
 /// [`DurableError`] with the step that failed; a torn last line is then possible and readers must expect one.
+#[track_caller]
 pub fn append_line(path: &Path, line: &str) -> Result<(), DurableError> {
     let is_new = !path.exists();
     let mut file = OpenOptions::new()
@@ -94,10 +119,10 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), DurableError> {
         .mode(0o644)
         .open(path)
         .map_err(wrap("opening", path))?;
+    let record = format!("{line}\n");
     // One write call, so that a crash cannot interleave two records.
-    file.write_all(format!("{line}\n").as_bytes())
-        .map_err(wrap("appending to", path))?;
-    file.sync_data().map_err(wrap("flushing", path))?;
+    step(Operation::Write, || file.write_all(record.as_bytes())).map_err(wrap("appending to", path))?;
+    step(Operation::Flush, || file.sync_data()).map_err(wrap("flushing", path))?;
     if is_new { sync_folder(parent(path)) } else { Ok(()) }
 }
 
@@ -105,22 +130,49 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), DurableError> {
 ///
 /// # Errors
 /// [`DurableError`] when it exists or cannot be created.
+#[track_caller]
 pub fn create_new(path: &Path) -> Result<File, DurableError> {
-    OpenOptions::new()
-        .read(true)
+    step(Operation::Create, || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(path)
+    })
+    .map_err(wrap("creating", path))
+}
+
+/// Flushes the content and the length of `file`, which is at `path`.
+///
+/// # Errors
+/// [`DurableError`] naming the file.
+#[track_caller]
+pub fn flush(file: &File, path: &Path) -> Result<(), DurableError> {
+    step(Operation::Flush, || file.sync_all()).map_err(wrap("flushing", path))
+}
+
+/// Shortens the file `path` to `length` bytes and flushes it.
+///
+/// # Errors
+/// [`DurableError`] naming the file.
+#[track_caller]
+pub fn cut(path: &Path, length: u64) -> Result<(), DurableError> {
+    let file = OpenOptions::new()
         .write(true)
-        .create_new(true)
-        .mode(0o644)
         .open(path)
-        .map_err(wrap("creating", path))
+        .map_err(wrap("opening", path))?;
+    file.set_len(length).map_err(wrap("shortening", path))?;
+    flush(&file, path)
 }
 
 /// Flushes `file`, moves `from` to `to` and flushes the folder of `to`.
 ///
 /// # Errors
 /// [`DurableError`] with the step that failed.
+#[track_caller]
 pub fn commit(file: &File, from: &Path, to: &Path) -> Result<(), DurableError> {
-    file.sync_all().map_err(wrap("flushing", from))?;
+    flush(file, from)?;
     rename(from, to)
 }
 
@@ -128,9 +180,10 @@ pub fn commit(file: &File, from: &Path, to: &Path) -> Result<(), DurableError> {
 ///
 /// # Errors
 /// [`DurableError`] with the step that failed.
+#[track_caller]
 #[expect(clippy::disallowed_methods, reason = "the owner of renames")]
 pub fn rename(from: &Path, to: &Path) -> Result<(), DurableError> {
-    fs::rename(from, to).map_err(wrap("renaming into place", to))?;
+    step(Operation::Rename, || fs::rename(from, to)).map_err(wrap("renaming into place", to))?;
     sync_folder(parent(to))?;
     if parent(from) == parent(to) {
         Ok(())
@@ -144,11 +197,13 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), DurableError> {
 /// # Errors
 /// [`DurableError`] when one of them is missing, when they are on different file systems, or when the file system
 /// cannot exchange (`EINVAL`).
+#[track_caller]
 pub fn exchange(one: &Path, two: &Path) -> Result<(), DurableError> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
-    renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE)
-        .map_err(io::Error::from)
-        .map_err(wrap("exchanging", two))?;
+    step(Operation::Rename, || {
+        Ok(renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE)?)
+    })
+    .map_err(wrap("exchanging", two))?;
     sync_folder(parent(one))?;
     if parent(one) == parent(two) {
         Ok(())
@@ -161,15 +216,20 @@ pub fn exchange(one: &Path, two: &Path) -> Result<(), DurableError> {
 ///
 /// # Errors
 /// [`DurableError`] with the step that failed; what was there then stays.
+#[track_caller]
 pub fn symlink(target: &Path, link: &Path) -> Result<(), DurableError> {
     let folder = parent(link);
-    tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .make_in(folder, |path| std::os::unix::fs::symlink(target, path))
-        .map_err(wrap("creating a temporary link in", folder))?
-        .into_temp_path()
-        .persist(link)
-        .map_err(|failed| wrap("renaming into place", link)(failed.error))?;
+    let temp = step(Operation::Create, || {
+        tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .make_in(folder, |path| std::os::unix::fs::symlink(target, path))
+    })
+    .map_err(wrap("creating a temporary link in", folder))?
+    .into_temp_path();
+    step(Operation::Rename, || {
+        temp.persist(link).map_err(|failed| failed.error)
+    })
+    .map_err(wrap("renaming into place", link))?;
     sync_folder(folder)
 }
 
@@ -177,15 +237,11 @@ pub fn symlink(target: &Path, link: &Path) -> Result<(), DurableError> {
 ///
 /// # Errors
 /// [`DurableError`] with the step that failed; the old content of `to` then stays, and no temporary file is left.
+#[track_caller]
 pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), DurableError> {
-    let folder = parent(to);
     let mut source = File::open(from).map_err(wrap("opening", from))?;
-    let mut temp = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)
-        .map_err(wrap("creating a temporary file in", folder))?;
-    io::copy(&mut source, &mut temp).map_err(wrap("writing", to))?;
+    let mut temp = temporary_file(parent(to), 0o600)?;
+    step(Operation::Write, || io::copy(&mut source, &mut temp)).map_err(wrap("writing", to))?;
     if let Some((user, group)) = owner {
         std::os::unix::fs::fchown(temp.as_file(), Some(user), Some(group))
             .map_err(wrap("setting the owner of", to))?;
@@ -194,10 +250,7 @@ pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<(u32, u32)>) -> Res
     temp.as_file()
         .set_permissions(fs::Permissions::from_mode(mode))
         .map_err(wrap("setting the mode of", to))?;
-    temp.as_file().sync_all().map_err(wrap("flushing", to))?;
-    temp.persist(to)
-        .map_err(|failed| wrap("renaming into place", to)(failed.error))?;
-    sync_folder(folder)
+    persist(temp, to)
 }
 
 /// Whether `name` is that of a temporary file of this module, which only a killed program leaves behind.
@@ -207,10 +260,28 @@ pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
         .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
+/// Removes the temporary files of this module from `folder`, which a killed program left there. No folder, no files.
+///
+/// # Errors
+/// [`DurableError`] with the first that cannot be removed.
+#[track_caller]
+pub fn remove_temporary_files(folder: &Path) -> Result<(), DurableError> {
+    let Ok(listing) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for item in listing.flatten() {
+        if is_temporary(&item.file_name()) {
+            remove(&item.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates `path` and its missing parents, and flushes each folder that got a new entry.
 ///
 /// # Errors
 /// [`DurableError`] naming the folder.
+#[track_caller]
 pub fn create_folder(path: &Path) -> Result<(), DurableError> {
     if path.is_dir() {
         return Ok(());
@@ -219,16 +290,21 @@ pub fn create_folder(path: &Path) -> Result<(), DurableError> {
         .ancestors()
         .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
         .collect();
-    fs::create_dir_all(path).map_err(wrap("creating the folder", path))?;
-    missing.into_iter().map(parent).try_for_each(sync_folder)
+    step(Operation::MakeFolder, || fs::create_dir_all(path)).map_err(wrap("creating the folder", path))?;
+    // Not by an iterator's closure: the line that called would not be known in it.
+    for folder in missing {
+        sync_folder(parent(folder))?;
+    }
+    Ok(())
 }
 
 /// Removes the file `path` if it is there, and flushes its folder.
 ///
 /// # Errors
 /// [`DurableError`] when it is there and cannot be removed.
+#[track_caller]
 pub fn remove(path: &Path) -> Result<(), DurableError> {
-    match fs::remove_file(path) {
+    match step(Operation::Remove, || fs::remove_file(path)) {
         Ok(()) => sync_folder(parent(path)),
         Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(wrap("removing", path)(error)),
@@ -239,10 +315,10 @@ pub fn remove(path: &Path) -> Result<(), DurableError> {
 ///
 /// # Errors
 /// [`DurableError`] naming the folder.
+#[track_caller]
 pub fn sync_folder(folder: &Path) -> Result<(), DurableError> {
-    File::open(folder)
-        .and_then(|opened| opened.sync_all())
-        .map_err(wrap("flushing the folder", folder))
+    let opened = File::open(folder).map_err(wrap("opening the folder", folder))?;
+    step(Operation::FlushFolder, || opened.sync_all()).map_err(wrap("flushing the folder", folder))
 }
 
 fn parent(path: &Path) -> &Path {

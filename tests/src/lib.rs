@@ -3,6 +3,7 @@
 //! | Module | Gives |
 //! |---|---|
 //! | [`lab`] | a cluster of machines on this machine: namespaces, own roots, own sshd |
+//! | [`cutter`] | a relay that breaks the n-th request, in a way that is asked for |
 //! | [`authority`] | certificates for servers, by an authority of the test's own |
 //! | [`archive`] | a signed Debian archive for an origin, and apt with settings of its own |
 //! | [`command`] | child processes with a deadline and their whole output |
@@ -29,6 +30,7 @@ pub mod authority;
 pub mod binaries;
 pub mod client;
 pub mod command;
+pub mod cutter;
 pub mod faulty;
 pub mod image;
 pub mod lab;

@@ -1,8 +1,7 @@
-//! Places where a test may kill the program, one after every durable act.
+//! Places where a test may kill the program between its own acts, one after every act that means something to an operator.
 //!
-//! With the cargo feature `test-util` the variable `KATO_KILL_AT=<name>[:<n>]` sends SIGKILL to the program at the n-th
-//! visit of a place, and `KATO_KILL_TRACE=<file>` writes every visit to a file, from which a test learns what there is to
-//! kill. Without the feature nothing of this is in the program: [`hit`] is empty and no variable is read.
+//! They are beside those that every durable operation has by itself, and work like them: see [`kato_shared::durable::place`].
+//! Without the cargo feature `test-util` [`hit`] is empty.
 
 /// The names of all places, in the order of a run.
 pub const POINTS: &[&str] = &[
@@ -72,44 +71,8 @@ pub const fn hit(_name: &'static str) {}
 /// A visit of the place `name`: noted in the trace, and the end of the program when it was asked for.
 #[cfg(feature = "test-util")]
 pub fn hit(name: &'static str) {
-    armed::hit(name);
-}
-
-#[cfg(feature = "test-util")]
-mod armed {
-    use std::{
-        collections::BTreeMap,
-        path::Path,
-        sync::{Mutex, PoisonError},
-    };
-
-    static VISITS: Mutex<BTreeMap<&'static str, u32>> = Mutex::new(BTreeMap::new());
-
-    #[expect(clippy::disallowed_methods, reason = "a switch for tests, not a setting")]
-    fn variable(name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    }
-
-    pub(super) fn hit(name: &'static str) {
-        debug_assert!(super::POINTS.contains(&name), "{name} is not listed");
-        let visit = {
-            let mut visits = VISITS.lock().unwrap_or_else(PoisonError::into_inner);
-            let visit = visits.entry(name).or_default();
-            *visit += 1;
-            *visit
-        };
-        if let Some(trace) = variable("KATO_KILL_TRACE") {
-            // A trace that cannot be written shows up as a place that is never visited.
-            let _untraced = kato_shared::durable::append_line(Path::new(&trace), &format!("{name}:{visit}"));
-        }
-        let Some(wanted) = variable("KATO_KILL_AT") else {
-            return;
-        };
-        if wanted == name || wanted == format!("{name}:{visit}") {
-            let _dead =
-                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        }
-    }
+    debug_assert!(POINTS.contains(&name), "{name} is not listed");
+    kato_shared::durable::place::visit(name);
 }
 
 #[cfg(test)]

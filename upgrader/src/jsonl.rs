@@ -4,8 +4,7 @@
 //! before it appends, so that it never ends up in the middle of the file.
 
 use std::{
-    fs::{self, OpenOptions},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// A file of lines that cannot be read or extended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinesError {
-    /// The file cannot be read or cut.
+    /// The file cannot be read.
     #[error("{action} `{path}` failed")]
     Io {
         /// What was tried.
@@ -37,7 +36,7 @@ pub enum LinesError {
         #[source]
         source: serde_json::Error,
     },
-    /// A line cannot be appended.
+    /// A line cannot be appended, or a torn one not cut off.
     #[error(transparent)]
     Append(#[from] DurableError),
 }
@@ -91,16 +90,12 @@ fn is_json(line: &[u8]) -> bool {
 /// [`read`], and cuts off what a killed writer left behind the last whole line.
 ///
 /// # Errors
-/// As [`read`], and [`LinesError::Io`] when the file cannot be cut.
+/// As [`read`], and [`LinesError::Append`] when the file cannot be cut.
 pub fn open<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, LinesError> {
     let (values, end) = read(path)?;
     let length = fs::metadata(path).map_or(0, |metadata| metadata.len());
     if length > end {
-        OpenOptions::new()
-            .write(true)
-            .open(path)
-            .and_then(|file| file.set_len(end).and_then(|()| file.sync_all()))
-            .map_err(io_error("cutting off the torn last line of", path))?;
+        durable::cut(path, end)?;
     }
     Ok(values)
 }
@@ -118,7 +113,7 @@ pub fn append(path: &Path, value: &impl Serialize) -> Result<(), LinesError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{fs::OpenOptions, io::Write as _};
 
     use super::*;
 

@@ -164,9 +164,9 @@ pub enum LockError {
         #[source]
         source: io::Error,
     },
-    /// Its folder cannot be created.
+    /// Its folder cannot be created, or its entry not flushed.
     #[error(transparent)]
-    Folder(#[from] DurableError),
+    Durable(#[from] DurableError),
 }
 
 fn describe(holder: Option<&Holder>) -> String {
@@ -226,9 +226,10 @@ impl Lock {
         }
         let text = serde_json::to_vec(holder).map_err(|error| failed("writing")(error.into()))?;
         file.set_len(0)
+            .and_then(|()| durable::place::about_to_write())
             .and_then(|()| file.write_all(&text))
-            .and_then(|()| file.sync_all())
             .map_err(failed("writing"))?;
+        durable::flush(&file, path)?;
         failpoint::hit("lock.taken");
         Ok(Self { _held: file })
     }

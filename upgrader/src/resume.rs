@@ -78,6 +78,7 @@ impl ResumeUnit {
         let file = self.file();
         if let Some(folder) = file.parent() {
             durable::create_folder(folder)?;
+            durable::remove_temporary_files(folder)?;
         }
         durable::write(&file, self.text(program, config, request).as_bytes(), 0o644)?;
         self.call(&["enable", UNIT]).await?;

@@ -156,6 +156,9 @@ pub async fn install(
     let slot = program.parent().unwrap_or(Path::new("/"));
     durable::create_folder(slot)?;
     durable::create_folder(link_folder)?;
+    // What a run left that was killed while it wrote the program or its link.
+    durable::remove_temporary_files(slot)?;
+    durable::remove_temporary_files(link_folder)?;
     recover::write(paths, copy, &program, digest, link)?;
     durable::copy(copy, &program, 0o755, None)?;
     failpoint::hit("self_update.slot");

@@ -68,8 +68,10 @@ pub fn mount_of(path: &Path) -> io::Result<Mount> {
     let mut existing = path;
     let metadata = loop {
         match (fs::metadata(existing), existing.parent()) {
-            (Ok(metadata), _) => break metadata,
-            (Err(_), Some(parent)) => existing = parent,
+            // Folders only: on an overlay file system each file has the device of the layer that it is in.
+            (Ok(metadata), _) if metadata.is_dir() => break metadata,
+            (_, Some(parent)) => existing = parent,
+            (Ok(metadata), None) => break metadata,
             (Err(error), None) => return Err(error),
         }
     };

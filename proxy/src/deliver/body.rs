@@ -109,7 +109,13 @@ impl Body for ResponseBody {
             State::Idle(mut payload) => {
                 let queue = self.queue.clone();
                 Box::pin(async move {
-                    let next = payload.next(queue.as_ref()).await;
+                    let next = match queue {
+                        Some(queue) => {
+                            let next = payload.next(true).await;
+                            next.map(|piece| piece.map(|piece| piece.by_way_of(&queue)))
+                        }
+                        None => payload.next_bytes().await,
+                    };
                     (payload, next)
                 })
             }

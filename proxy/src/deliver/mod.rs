@@ -18,7 +18,7 @@ mod zero_copy;
 pub use body::ResponseBody;
 pub use framed::FramedBody;
 pub use handed::Handed;
-pub use payload::{BodyError, Payload, Span};
+pub use payload::{BodyError, Payload, Piece, Span};
 pub use record::Record;
 pub(crate) use zero_copy::is_full;
 pub use zero_copy::{SpanQueue, ZeroCopyStream};

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, sync::Arc}
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use super::zero_copy::{MIN_SPAN, SpanQueue};
+use super::zero_copy::{MAX_SPAN, MIN_SPAN, SpanQueue};
 use crate::{
     fill::{Available, ReadError, Reader},
     origin::{OriginBody, OriginError},
@@ -58,6 +58,15 @@ pub struct Span {
     pub in_use: Option<Arc<InUse>>,
 }
 
+/// Some bytes of an answer; at least one.
+#[derive(Debug)]
+pub enum Piece {
+    /// In memory.
+    Bytes(Bytes),
+    /// In a file, for whoever can send from files.
+    File(Span),
+}
+
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
@@ -95,25 +104,43 @@ impl Payload {
         }
     }
 
-    /// The next bytes, never empty; `None` at the end. With a `queue`, parts of files may be placeholders for it.
+    /// The next bytes, never empty, in memory; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::next`].
+    pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, BodyError> {
+        match self.next(false).await? {
+            Some(Piece::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(Piece::File(mut span)) => span.read().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The next bytes; `None` at the end. Parts of files stay there where the caller `takes_files`.
     ///
     /// # Errors
     /// [`BodyError`] when not all bytes can be had.
-    pub async fn next(&mut self, queue: Option<&SpanQueue>) -> Result<Option<Bytes>, BodyError> {
+    ///
+    /// # Cancel safety
+    /// Bytes may be lost when dropped early, except from a download under way.
+    pub async fn next(&mut self, takes_files: bool) -> Result<Option<Piece>, BodyError> {
         match self {
             Self::Empty => Ok(None),
             Self::Memory(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = Self::Empty;
-                Ok((!bytes.is_empty()).then_some(bytes))
+                Ok((!bytes.is_empty()).then_some(Piece::Bytes(bytes)))
             }
-            Self::Stored(span) => span.read(queue).await,
+            Self::Stored(span) => span.next_piece(takes_files).await,
             Self::Filling { reader, left } => {
                 let limit = left.unwrap_or(u64::MAX);
                 if limit == 0 {
                     return Ok(None);
                 }
-                let next = next_of_fill(reader, limit, queue)
+                let next = next_of_fill(reader, limit, takes_files)
                     .await
                     .map_err(BodyError::Fill)?;
                 settle(next, left)
@@ -132,17 +159,35 @@ impl Payload {
                         continue;
                     }
                 }
-                return settle(next, left);
+                return settle(next.map(Piece::Bytes), left);
             },
             Self::Parts(parts) => loop {
                 let Some(first) = parts.front_mut() else {
                     return Ok(None);
                 };
-                if let Some(bytes) = Box::pin(first.next(queue)).await? {
-                    return Ok(Some(bytes));
+                if let Some(piece) = Box::pin(first.next(takes_files)).await? {
+                    return Ok(Some(piece));
                 }
                 parts.pop_front();
             },
+        }
+    }
+}
+
+impl Piece {
+    /// How many bytes these are.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(span) => span.end - span.next,
+        }
+    }
+
+    /// The bytes, or a placeholder for those of a file, which `queue` then has.
+    pub(super) fn by_way_of(self, queue: &SpanQueue) -> Bytes {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::File(span) => queue.push(span),
         }
     }
 }
@@ -151,24 +196,30 @@ impl Payload {
 async fn next_of_fill(
     reader: &mut Reader,
     limit: u64,
-    queue: Option<&SpanQueue>,
-) -> Result<Option<Bytes>, ReadError> {
-    if let Some(queue) = queue
+    takes_files: bool,
+) -> Result<Option<Piece>, ReadError> {
+    if takes_files
         && let Available::InFile(readable) = reader.available().await?
         && let Some(file) = reader.file()
         && readable.min(limit) >= MIN_SPAN
     {
-        let yielded = queue.push(file, reader.position(), readable.min(limit), None);
-        reader.advance(yielded.len() as u64);
-        return Ok(Some(yielded));
+        let next = reader.position();
+        let span = Span {
+            file: Arc::clone(file),
+            next,
+            end: next + readable.min(limit).min(MAX_SPAN as u64),
+            in_use: None,
+        };
+        reader.advance(span.end - span.next);
+        return Ok(Some(Piece::File(span)));
     }
-    reader.next(limit).await
+    Ok(reader.next(limit).await?.map(Piece::Bytes))
 }
 
 /// Counts what is left down; an end before that is an error.
-fn settle(next: Option<Bytes>, left: &mut Option<u64>) -> Result<Option<Bytes>, BodyError> {
+fn settle(next: Option<Piece>, left: &mut Option<u64>) -> Result<Option<Piece>, BodyError> {
     match (&next, left) {
-        (Some(bytes), Some(left)) => *left -= bytes.len() as u64,
+        (Some(piece), Some(left)) => *left -= piece.length(),
         (None, Some(missing)) if *missing > 0 => return Err(BodyError::Short { missing: *missing }),
         _ => {}
     }
@@ -185,16 +236,22 @@ impl Span {
         }
     }
 
-    async fn read(&mut self, queue: Option<&SpanQueue>) -> Result<Option<Bytes>, BodyError> {
+    async fn next_piece(&mut self, takes_files: bool) -> Result<Option<Piece>, BodyError> {
         let left = self.end.saturating_sub(self.next);
         if left == 0 {
             return Ok(None);
         }
-        if let Some(queue) = queue.filter(|_| left >= MIN_SPAN) {
-            let yielded = queue.push(&self.file, self.next, left, self.in_use.clone());
-            self.next += yielded.len() as u64;
-            return Ok(Some(yielded));
+        if takes_files && left >= MIN_SPAN {
+            let end = self.next + left.min(MAX_SPAN as u64);
+            let piece = Self { end, ..self.clone() };
+            self.next = end;
+            return Ok(Some(Piece::File(piece)));
         }
+        self.read().await.map(|bytes| Some(Piece::Bytes(bytes)))
+    }
+
+    /// Some bytes from the beginning of what is left, which must be something.
+    async fn read(&mut self) -> Result<Bytes, BodyError> {
         let (file, position) = (Arc::clone(&self.file), self.next);
         let size = usize::try_from((self.end - self.next).min(CHUNK)).unwrap_or(0);
         let read = spawn_blocking(move || {
@@ -216,7 +273,7 @@ impl Span {
             }
         };
         self.next += bytes.len() as u64;
-        Ok(Some(bytes))
+        Ok(bytes)
     }
 }
 

@@ -11,7 +11,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io::{self, IoSlice},
     os::fd::AsFd,
     pin::Pin,
@@ -29,7 +28,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{interim::Waiting, store::InUse};
+use super::Span;
+use crate::interim::Waiting;
 
 /// The most bytes of one span: what one wake-up of a connection may keep a worker thread busy with, and the most that is
 /// handed to a slow client ahead of time.
@@ -46,33 +46,24 @@ pub struct SpanQueue(Arc<Mutex<VecDeque<QueuedSpan>>>);
 
 #[derive(Debug)]
 struct QueuedSpan {
-    file: Arc<File>,
-    next: u64,
+    span: Span,
     sent: usize,
     length: usize,
-    /// Keeps the content from being evicted until it is sent.
-    in_use: Option<Arc<InUse>>,
 }
 
 impl SpanQueue {
-    /// Queues `length` bytes of `file` from `first` and returns what to yield for them; at most [`MAX_SPAN`] are taken.
-    pub(super) fn push(
-        &self,
-        file: &Arc<File>,
-        first: u64,
-        length: u64,
-        in_use: Option<Arc<InUse>>,
-    ) -> Bytes {
-        let length = usize::try_from(length).unwrap_or(MAX_SPAN).min(MAX_SPAN);
+    /// Queues a part of a file, of [`MAX_SPAN`] bytes at most, and returns what to yield for it.
+    pub(super) fn push(&self, span: Span) -> Bytes {
+        let length = usize::try_from(span.end - span.next)
+            .unwrap_or(MAX_SPAN)
+            .min(MAX_SPAN);
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push_back(QueuedSpan {
-                file: Arc::clone(file),
-                next: first,
+                span,
                 sent: 0,
                 length,
-                in_use,
             });
         Bytes::from_static(&PLACEHOLDER[..length])
     }
@@ -126,14 +117,14 @@ impl ZeroCopyStream {
             ready!(self.stream.poll_write_ready(cx))?;
             let mut queue = self.queue.0.lock().unwrap_or_else(PoisonError::into_inner);
             let out_of_step = || io::Error::other("a placeholder without its file");
-            let span = queue.front_mut().ok_or_else(out_of_step)?;
-            if span.sent != slice.offset || span.length - span.sent != slice.length {
+            let queued = queue.front_mut().ok_or_else(out_of_step)?;
+            if queued.sent != slice.offset || queued.length - queued.sent != slice.length {
                 return Poll::Ready(Err(out_of_step()));
             }
             let mut partial = 0;
             let sent = self.stream.try_io(Interest::WRITABLE, || {
-                let mut position = span.next;
-                let (socket, file) = (self.stream.as_fd(), span.file.as_fd());
+                let mut position = queued.span.next;
+                let (socket, file) = (self.stream.as_fd(), queued.span.file.as_fd());
                 match sendfile(socket, file, Some(&mut position), slice.length)? {
                     sent if 0 < sent && sent < slice.length && is_full(&self.stream) => {
                         partial = sent;
@@ -146,35 +137,24 @@ impl ZeroCopyStream {
             match sent {
                 // The file is shorter than it was: an end here would look like the end of the body.
                 Ok(0) => {
-                    span.suspect();
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    let error = io::ErrorKind::UnexpectedEof.into();
+                    queued.span.suspect_on(&error);
+                    return Poll::Ready(Err(error));
                 }
                 Ok(count) => {
-                    span.next += count as u64;
-                    span.sent += count;
-                    if span.sent == span.length {
+                    queued.span.next += count as u64;
+                    queued.sent += count;
+                    if queued.sent == queued.length {
                         queue.pop_front();
                     }
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    // Not the connection's fault.
-                    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
-                        span.suspect();
-                    }
+                    queued.span.suspect_on(&error);
                     return Poll::Ready(Err(error));
                 }
             }
-        }
-    }
-}
-
-impl QueuedSpan {
-    /// The file cannot be read as it should be.
-    fn suspect(&self) {
-        if let Some(in_use) = &self.in_use {
-            in_use.suspect();
         }
     }
 }
@@ -262,7 +242,7 @@ impl AsyncWrite for ZeroCopyStream {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{fs::File, io::Write};
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -278,6 +258,15 @@ mod tests {
         (stream, queue, client)
     }
 
+    fn part(file: &Arc<File>, next: u64, length: u64) -> Span {
+        Span {
+            file: Arc::clone(file),
+            next,
+            end: next + length,
+            in_use: None,
+        }
+    }
+
     fn file(content: &[u8]) -> Arc<File> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
@@ -289,8 +278,8 @@ mod tests {
         let (mut stream, queue, mut client) = connected().await;
         let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
         let file = file(&content);
-        let first = queue.push(&file, 10, 300_000, None);
-        let second = queue.push(&file, 0, 5, None);
+        let first = queue.push(part(&file, 10, 300_000));
+        let second = queue.push(part(&file, 0, 5));
         let sending = async {
             stream.write_all(b"head").await.unwrap();
             stream.write_all(&first).await.unwrap();
@@ -308,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn a_placeholder_that_does_not_fit_its_span_is_an_error() {
         let (mut stream, queue, _client) = connected().await;
-        let yielded = queue.push(&file(b"0123456789"), 0, 10, None);
+        let yielded = queue.push(part(&file(b"0123456789"), 0, 10));
         assert!(stream.write_all(&yielded[..5]).await.is_err());
         assert!(stream.write_all(&yielded[1..]).await.is_err());
         let (mut stream, _queue, _client) = connected().await;
@@ -318,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_has_become_shorter_is_an_error() {
         let (mut stream, queue, _client) = connected().await;
-        let yielded = queue.push(&file(b"01234"), 0, 10, None);
+        let yielded = queue.push(part(&file(b"01234"), 0, 10));
         assert!(stream.write_all(&yielded).await.is_err());
     }
 }

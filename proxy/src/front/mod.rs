@@ -1,15 +1,16 @@
-//! The short way of a hit: plain requests over HTTP/1.1 that the store can answer as it is, served without hyper.
+//! The short way of plain requests over HTTP/1.1: served without hyper.
 //!
 //! ```text
 //! read     bytes up to the end of a head
 //! prepared the same head was answered a moment ago: the same answer again
 //! at hand  the layers of the pipeline, as far as the store alone can answer
-//! send     head and body in one write; large files by sendfile(2)
+//! asked    all layers of the pipeline; interim responses pass meanwhile
+//! send     head and body in one write; files, and downloads that are written to one, by sendfile(2)
 //! ```
 //!
-//! Anything else (another method, content, a condition of the connection, a miss, a refusal, any doubt about the head) hands
-//! the connection over to hyper with the bytes read so far, for good. So there is one implementation of everything difficult,
-//! and nothing here decides anything about caching: `Pipeline::at_hand` goes through the same functions as every request.
+//! Anything else (another method, content, a condition of the connection, any doubt about the head) hands the connection over to
+//! hyper with the bytes read so far, for good. So there is one implementation of everything difficult, and nothing here decides
+//! anything about caching: `Pipeline::at_hand` and `Pipeline::answered` go through the same functions as every request.
 //!
 //! Why: a hit of 1 KiB costs a read, a write and their share of an `epoll_wait`, about as much as hyper's way through tasks,
 //! body frames and its own buffers costs on top of them.
@@ -20,14 +21,17 @@
 //!   a client must take some byte of its answer within a third.
 //! * After the shutdown began no request is answered here: hyper says `Connection: close`.
 
+mod asked;
 mod head;
 mod patience;
 mod prepared;
 mod send;
+mod stream;
 
 use std::{future::Future, future::poll_fn, net::IpAddr, pin::Pin, task::Poll, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::Extensions;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -41,7 +45,7 @@ use tokio_util::{
 
 pub use prepared::{Prepared, Ready, ReadyBody};
 
-use crate::pipeline::Current;
+use crate::{interim::Waiting, pipeline::Current, view::OverTls};
 use patience::Patience;
 
 /// Room for the bytes of requests: heads are a few hundred bytes, and a read that leaves room free tells that nothing more
@@ -55,6 +59,9 @@ const MAX_HEAD: usize = 16 << 10;
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
     /// The socket, where bytes may go past what this type does with them.
     fn socket(&self) -> Option<&TcpStream>;
+
+    /// Gives a request what is to be known of the connection that it came by.
+    fn equip(&self, _request: &mut Extensions) {}
 }
 
 impl Wire for TcpStream {
@@ -67,6 +74,10 @@ impl<T: Wire> Wire for TlsStream<T> {
     /// What is written here must be encrypted first.
     fn socket(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn equip(&self, request: &mut Extensions) {
+        request.insert(OverTls);
     }
 }
 
@@ -103,6 +114,7 @@ pub async fn serve<S: Wire>(
         is_inside_head: false,
         times,
         patience: Patience::until(Instant::now() + times.head),
+        interim: Waiting::default(),
         shutdown: Box::pin(shutdown.clone().cancelled_owned()),
     };
     let mut head = Vec::new();
@@ -127,7 +139,13 @@ pub async fn serve<S: Wire>(
                 break;
             };
             let Some(mut answer) = pipeline.at_hand(&mut request, client, started).await else {
-                break;
+                // The same head once more: looking at what is at hand has changed it.
+                let request = head::read(asked)?;
+                let at = (client, started);
+                let answered = Box::pin(connection.ask(&pipeline, request, at)).await;
+                connection.send_answer(&mut head, answered).await?;
+                connection.take(length);
+                continue;
             };
             if let Some(lasting) = answer.lasting.take() {
                 let kept = pipeline.to_prepare();
@@ -153,6 +171,8 @@ struct Connection<S> {
     is_inside_head: bool,
     times: Times,
     patience: Patience,
+    /// Interim responses to the request that is being answered.
+    interim: Waiting,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 

@@ -35,8 +35,18 @@ impl<S: Wire> Connection<S> {
         sent
     }
 
-    /// Sends an answer.
+    /// Sends an answer from the store.
     pub(super) async fn send(&mut self, head: &[u8], payload: Payload, record: Record) -> Sent {
+        self.send_payload(head, (payload, false), record).await
+    }
+
+    /// Sends an answer, its body in chunks if so said.
+    pub(super) async fn send_payload(
+        &mut self,
+        head: &[u8],
+        (payload, is_chunked): (Payload, bool),
+        record: Record,
+    ) -> Sent {
         match payload {
             Payload::Empty => self.send_bytes(head, &[], record).await,
             Payload::Memory(body) => self.send_bytes(head, &body, record).await,
@@ -46,7 +56,7 @@ impl<S: Wire> Connection<S> {
             payload @ (Payload::Stored(_)
             | Payload::Filling { .. }
             | Payload::Passing { .. }
-            | Payload::Parts(_)) => self.send_frames(head, payload, record).await,
+            | Payload::Parts(_)) => Box::pin(self.send_stream(head, (payload, is_chunked), record)).await,
         }
     }
 
@@ -60,27 +70,14 @@ impl<S: Wire> Connection<S> {
         record.is_complete.then_some(())
     }
 
-    /// Bytes of which only some are at hand: from a download under way, or in many parts.
-    async fn send_frames(&mut self, head: &[u8], mut payload: Payload, mut record: Record) -> Sent {
-        self.write(head, &[]).await.end.ok()?;
-        loop {
-            let bytes = match payload.next(None).await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(error = %kato_shared::chain::Chain(&error), "a client's body was cut short");
-                    return None;
-                }
-            };
-            let written = self.write(&bytes, &[]).await;
-            record.add(written.bytes as u64);
-            written.end.ok()?;
-        }
+    async fn send_file(&mut self, head: &[u8], span: Span, mut record: Record) -> Sent {
+        self.send_span(head, span, &mut record).await?;
         record.is_complete = true;
         Some(())
     }
 
-    async fn send_file(&mut self, head: &[u8], mut span: Span, mut record: Record) -> Sent {
+    /// Sends `head` and part of a file.
+    pub(super) async fn send_span(&mut self, head: &[u8], mut span: Span, record: &mut Record) -> Sent {
         self.cork(true);
         let mut unsent = head;
         while !unsent.is_empty() || span.next < span.end {
@@ -99,7 +96,6 @@ impl<S: Wire> Connection<S> {
             }
         }
         self.cork(false);
-        record.is_complete = true;
         Some(())
     }
 
@@ -133,7 +129,7 @@ impl<S: Wire> Connection<S> {
         .await
     }
 
-    async fn write(&mut self, head: &[u8], body: &[u8]) -> Written {
+    pub(super) async fn write(&mut self, head: &[u8], body: &[u8]) -> Written {
         let mut bytes = 0;
         let mut waits_since = None;
         let end = poll_fn(|cx| {
@@ -179,9 +175,9 @@ impl<S: Wire> Connection<S> {
 }
 
 /// How far writing came.
-struct Written {
-    bytes: usize,
-    end: io::Result<()>,
+pub(super) struct Written {
+    pub(super) bytes: usize,
+    pub(super) end: io::Result<()>,
 }
 
 /// Sends one turn at most.

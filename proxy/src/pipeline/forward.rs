@@ -3,12 +3,12 @@
 use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, Method, Response, Uri, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::{Answer, Ask, Pipeline, fetch::bind};
+use super::{Answer, Ask, Asked, Pipeline, fetch::bind};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
@@ -27,7 +27,7 @@ use crate::{
 
 impl Pipeline {
     /// Forwards a request with a method that the store cannot answer, and draws the consequences.
-    pub(super) async fn forward(&self, request: Request<Incoming>, target: &Target) -> Answer {
+    pub(super) async fn forward(&self, request: Asked, target: &Target) -> Answer {
         let (parts, content) = request.into_parts();
         let url = target.key.uri().to_owned();
         if self.0.settings.offline {
@@ -47,7 +47,13 @@ impl Pipeline {
         let limits = &self.0.settings.limits;
         let most = usize::try_from(limits.request_content.bytes()).unwrap_or(usize::MAX);
         let patience = limits.progress_timeout.get();
-        let body = match collect(Limited::new(content, most), patience).await {
+        let collecting = async {
+            match content {
+                Some(content) => collect(Limited::new(content, most), patience).await,
+                None => Ok(Bytes::new()),
+            }
+        };
+        let body = match collecting.await {
             Ok(body) => body,
             Err(error) if error.is::<LengthLimitError>() => {
                 let problem = respond::content_too_large(limits.request_content);

@@ -2,15 +2,12 @@
 //!
 //! Nothing is asked of the host for that, so what is stored is found with the host unreachable, and with `--offline`.
 
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    upgrade::{self, OnUpgrade},
-};
+use http::Response;
+use hyper::upgrade::{self, OnUpgrade};
 use kato_shared::chain::Chain;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, Inside, Pipeline};
+use super::{Answer, Asked, Inside, Pipeline};
 use crate::{deliver::Payload, metrics::Outcome, respond};
 
 /// What becomes of a connection after the answer that carries this: TLS, and then requests about one host.
@@ -30,7 +27,7 @@ pub struct Intercept {
 
 impl Pipeline {
     /// The answer to CONNECT to `host` and `port`, which are opened.
-    pub(super) fn intercept(&self, request: Request<Incoming>, host: &str, port: u16) -> Answer {
+    pub(super) fn intercept(&self, request: Asked, host: &str, port: u16) -> Answer {
         let inside = Inside::new(host, port);
         let Some(authority) = &self.0.authority else {
             tracing::error!(%inside, "no local authority, and a host that is opened");

@@ -126,6 +126,22 @@ struct Layers {
     pseudonym: Arc<str>,
 }
 
+/// A request with the content that is still to be read, if it has any.
+pub type Asked = Request<Option<Incoming>>;
+
+/// An answer as it is sent.
+#[derive(Debug)]
+pub struct Answered {
+    /// Status and fields, complete.
+    pub head: response::Parts,
+    /// The body.
+    pub payload: Payload,
+    /// Its entry in the access log.
+    pub record: Record,
+    /// Its place among the requests that are being answered; a refused one has none.
+    pub slot: Option<Slot>,
+}
+
 /// An answer and what is to be said about it.
 struct Answer {
     response: Response<Payload>,
@@ -205,10 +221,26 @@ impl Pipeline {
 
     /// Answers one request of a client at `client`.
     pub async fn handle(&self, request: Request<Incoming>, client: IpAddr) -> Response<ResponseBody> {
-        let started = Instant::now();
         let queue = request.extensions().get::<SpanQueue>().cloned();
+        let is_connect = request.method() == Method::CONNECT;
+        let is_last = is_last_of_its_connection(&request);
+        let answered = self.answered(request.map(Some), client, Instant::now()).await;
+        let body = ResponseBody::new(answered.payload, Some(answered.record))
+            .by_way_of(queue)
+            .holding(answered.slot);
+        let mut response = Response::from_parts(answered.head, body);
+        let is_tunnel = is_connect && response.status().is_success();
+        if is_last && !is_tunnel {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The answer to one request, as it is sent: the same for whoever writes it.
+    pub async fn answered(&self, request: Asked, client: IpAddr, started: Instant) -> Answered {
         let method = request.method().clone();
-        let (is_last, is_connect) = (is_last_of_its_connection(&request), method == Method::CONNECT);
         let is_registry = self.is_at_door(&request);
         let challenge = self.challenge(&request).filter(|_| is_registry);
         // A client that is not listed must not be able to fill the log's disk with targets of its choice either.
@@ -225,18 +257,13 @@ impl Pipeline {
             registry::speak(&mut answer.response, challenge.as_deref());
         }
         let record = self.record(&answer, (method, client), (counted, shown), started);
-        let (parts, payload, record) = self.finish(answer, record);
-        let body = ResponseBody::new(payload, Some(record))
-            .by_way_of(queue)
-            .holding(slot);
-        let mut response = Response::from_parts(parts, body);
-        let is_tunnel = is_connect && response.status().is_success();
-        if is_last && !is_tunnel {
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let (head, payload, record) = self.finish(answer, record);
+        Answered {
+            head,
+            payload,
+            record,
+            slot,
         }
-        response
     }
 
     /// Counts an answer whose head is ready, and begins its entry in the access log.
@@ -333,7 +360,7 @@ impl Pipeline {
     }
 
     /// Answers when there is a place for one more request; the place is held until the answer is sent.
-    async fn admitted(&self, request: Request<Incoming>, client: IpAddr) -> (Answer, Counted, Option<Slot>) {
+    async fn admitted(&self, request: Asked, client: IpAddr) -> (Answer, Counted, Option<Slot>) {
         match self.0.admission.admit(client, &self.0.settings.limits).await {
             Ok(slot) => {
                 let (answer, counted) = self.answer(request, client).await;
@@ -347,7 +374,7 @@ impl Pipeline {
         }
     }
 
-    async fn answer(&self, mut request: Request<Incoming>, client: IpAddr) -> (Answer, Counted) {
+    async fn answer(&self, mut request: Asked, client: IpAddr) -> (Answer, Counted) {
         if let Err(refusal) = self.settle(&mut request) {
             return (*refusal, Counted::default());
         }
@@ -382,7 +409,7 @@ impl Pipeline {
         }
     }
 
-    async fn answer_about(&self, target: Arc<Target>, request: Request<Incoming>, client: IpAddr) -> Answer {
+    async fn answer_about(&self, target: Arc<Target>, request: Asked, client: IpAddr) -> Answer {
         let (kind, query) = (target.upstream.kind, request.uri().query());
         if let Some(why) = unserved(kind, request.method(), &target.path, query) {
             let refusal = respond::unserved(why, target.upstream.name.as_str());

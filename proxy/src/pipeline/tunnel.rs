@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use http::{Request, Response, StatusCode, Version};
-use hyper::{body::Incoming, upgrade};
+use http::{Response, StatusCode, Version};
+use hyper::upgrade;
 use hyper_util::rt::TokioIo;
 use kato_shared::chain::Chain;
 
-use super::{Answer, Pipeline, idle::copy_until_idle};
+use super::{Answer, Asked, Pipeline, idle::copy_until_idle};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
@@ -20,7 +20,7 @@ impl Pipeline {
     /// Connects to `host`, answers 200, and then carries bytes between it and the client.
     pub(super) async fn tunnel(
         &self,
-        request: Request<Incoming>,
+        request: Asked,
         (host, port): (String, u16),
         upstream: &str,
         client: IpAddr,
@@ -57,7 +57,7 @@ impl Pipeline {
 }
 
 async fn carry(
-    request: Request<Incoming>,
+    request: Asked,
     mut origin: Stream,
     (patience, counted): (Duration, Tunnelled),
     authority: &str,

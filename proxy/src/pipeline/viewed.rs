@@ -173,7 +173,7 @@ pub(super) fn view_of(target: &Target, uri: &Uri) -> Option<View> {
 /// All bytes of `payload`, as far as a document may have them.
 async fn whole(mut payload: Payload) -> Result<Bytes, Unshown> {
     let mut document = BytesMut::new();
-    while let Some(bytes) = payload.next(None).await? {
+    while let Some(bytes) = payload.next_bytes().await? {
         if document.len() + bytes.len() > MOST_BYTES {
             return Err(ViewError::TooLarge.into());
         }

@@ -1,6 +1,7 @@
 //! The store as its users see it, on a real folder: quota, eviction, pins, garbage, older schemas.
 
 mod names;
+mod rows;
 
 use std::path::Path;
 
@@ -25,6 +26,23 @@ fn open(dir: &Path) -> Store {
     let store = Store::open(&settings(dir), Clock::system()).unwrap();
     store.0.index.ledger().wait();
     store
+}
+
+/// The store in `dir` once more; the thread that wrote last may hold it for a moment longer.
+async fn reopened(dir: &Path) -> Store {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match Store::open(&settings(dir), Clock::system()) {
+            Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::task::yield_now().await;
+            }
+            opened => {
+                let store = opened.unwrap();
+                store.0.index.ledger().wait();
+                return store;
+            }
+        }
+    }
 }
 
 fn key(name: &str) -> String {

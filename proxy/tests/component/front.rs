@@ -1,4 +1,4 @@
-//! The short way of a hit: the same requests get the same answers on it and through hyper.
+//! The short way: the same requests get the same answers on it and through hyper.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     DEADLINE, Proxy, body, content,
-    origin::{Origin, reply},
+    origin::{Origin, Step, head, reply},
 };
 
 /// Makes hyper answer, and changes nothing else: the field is for one hop only.
@@ -70,6 +70,10 @@ impl Raw {
             let (name, value) = line.split_once(": ").unwrap();
             fields.entry(name.into()).or_default().push(value.into());
         }
+        if fields.contains_key("transfer-encoding") && !to_head {
+            let body = self.chunks().await;
+            return Received { status, fields, body };
+        }
         let has_body = !to_head && !status.contains(" 304 ") && !status.contains(" 204 ");
         let announced = fields
             .get("content-length")
@@ -80,6 +84,40 @@ impl Raw {
         }
         let body = self.read.drain(..length).collect();
         Received { status, fields, body }
+    }
+}
+
+impl Raw {
+    /// A body in chunks, which must end as such (RFC 9112 §7.1).
+    async fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let line = loop {
+                if let Some(at) = self.read.windows(2).position(|two| two == b"\r\n") {
+                    break self.read.drain(..at + 2).collect::<Vec<_>>();
+                }
+                self.more().await;
+            };
+            let size = std::str::from_utf8(&line).unwrap().trim_end();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            while self.read.len() < size + 2 {
+                self.more().await;
+            }
+            body.extend(self.read.drain(..size));
+            assert_eq!(self.read.drain(..2).collect::<Vec<_>>(), b"\r\n");
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
+    /// Everything up to the end of the connection.
+    async fn rest(&mut self) -> Vec<u8> {
+        timeout(DEADLINE, self.stream.read_to_end(&mut self.read))
+            .await
+            .unwrap()
+            .unwrap();
+        std::mem::take(&mut self.read)
     }
 }
 
@@ -220,4 +258,107 @@ async fn what_a_client_was_told_of_counts_at_once_for_requests_with_the_same_hea
     let after = raw.ask(head).await;
     assert!(!after.fields["cache-status"][0].contains("hit"), "{after:?}");
     assert_eq!(origin.count("/a"), 3);
+}
+
+/// Answers that nobody asked for before, in all shapes; the query keeps one way's from the other's.
+async fn cold_origin() -> Origin {
+    let large = content(3_000_000);
+    Origin::start(move |asked| {
+        let path = asked.path.split('?').next().unwrap_or_default();
+        let store = (
+            "Cache-Control",
+            if path.contains("alone") {
+                "no-store"
+            } else {
+                "max-age=3600"
+            },
+        );
+        let date = ("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let chunked = |body: &[u8]| {
+            let head = head("200 OK", &[store, date, ("Transfer-Encoding", "chunked")]);
+            let (one, two) = body.split_at(body.len() / 3);
+            let mut bytes = head.into_bytes();
+            bytes.extend_from_slice(b"\r\n");
+            for part in [one, two] {
+                bytes.extend(format!("{:x}\r\n", part.len()).into_bytes());
+                bytes.extend_from_slice(part);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+            vec![Step::Send(bytes)]
+        };
+        match path {
+            "/small" | "/small-alone" => reply("200 OK", &[store, date], b"small"),
+            "/large" | "/large-alone" => reply("200 OK", &[store, date], &large),
+            "/chunked" | "/chunked-alone" => chunked(b"one and two"),
+            "/chunked-large" | "/chunked-large-alone" => chunked(&large),
+            "/nothing" => reply("204 No Content", &[date], b""),
+            "/broken" => vec![
+                Step::Send(
+                    [
+                        head("200 OK", &[date, ("Content-Length", "100000")]).as_bytes(),
+                        b"\r\n",
+                        &large[..50_000],
+                    ]
+                    .concat(),
+                ),
+                Step::Break,
+            ],
+            _ => reply("404 Not Found", &[store, date], b"none"),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_not_stored_comes_the_same_by_both_ways_and_the_connection_goes_on() {
+    let origin = cold_origin().await;
+    let proxy = Proxy::start(origin.address).await;
+    let (mut short, mut long) = (Raw::to(&proxy).await, Raw::to(&proxy).await);
+    for path in [
+        "/small",
+        "/small-alone",
+        "/large",
+        "/large-alone",
+        "/chunked",
+        "/chunked-alone",
+        "/chunked-large",
+        "/chunked-large-alone",
+        "/nothing",
+        "/other",
+    ] {
+        for (nth, field) in ["", "Range: bytes=2-5\r\n", "Cache-Control: no-cache\r\n"]
+            .iter()
+            .enumerate()
+        {
+            for method in ["HEAD", "GET"] {
+                let line = |way| format!("{method} /o{path}?{way}{nth} HTTP/1.1\r\nHost: h\r\n");
+                let expected = long.ask(&format!("{}{BY_HYPER}{field}\r\n", line("l"))).await;
+                let received = short.ask(&format!("{}{field}\r\n", line("s"))).await;
+                let what = format!("{method} {path} {field}");
+                assert_eq!(received.status, expected.status, "{what}");
+                assert_eq!(received.fields, expected.fields, "{what}");
+                assert!(received.body == expected.body, "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_ends_the_connection_on_the_short_way_too() {
+    let origin = cold_origin().await;
+    let proxy = Proxy::start(origin.address).await;
+    for way in ["", BY_HYPER] {
+        let mut raw = Raw::to(&proxy).await;
+        let asked = format!("GET /o/broken HTTP/1.1\r\nHost: h\r\n{way}\r\n");
+        raw.stream.write_all(asked.as_bytes()).await.unwrap();
+        let rest = raw.rest().await;
+        let head = rest.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        let text = String::from_utf8_lossy(&rest[..head]).to_ascii_lowercase();
+        assert!(
+            text.starts_with("http/1.1 200") && text.contains("content-length: 100000"),
+            "{text}"
+        );
+        assert!(rest.len() - head < 100_000 && content(3_000_000).starts_with(&rest[head..]));
+    }
 }

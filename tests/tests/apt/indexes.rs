@@ -206,15 +206,15 @@ async fn patches_of_an_index_are_fetched_and_verified() -> Result<()> {
     );
     site.archive.index("main/binary-amd64/Packages", new.clone());
     site.archive.index("main/binary-amd64/Packages.diff/Index", index);
-    let path = "main/binary-amd64/Packages.diff/2026-01-02-0000.00.gz";
+    let place = "main/binary-amd64/Packages.diff/2026-01-02-0000.00.gz";
     site.origin.serve(
-        &format!("/debian/dists/stable/{path}"),
+        &format!("/debian/dists/stable/{place}"),
         Resource::cacheable(patch_gz),
     );
     site.archive.publish(&site.origin)?;
     site.apt("first", settings, &["update"]).await?;
     assert_eq!(
-        site.fetched(path),
+        site.fetched(place),
         1,
         "the patch was taken, and not the whole index"
     );

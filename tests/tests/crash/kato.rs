@@ -1,10 +1,10 @@
 //! `kato` killed while it updates itself: there is always one that works, or the script that brings it back.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::unix::process::ExitStatusExt as _, path::PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use integration_tests::{
-    binaries, command,
+    command,
     node::{TestNode, is_program},
     releases::{Repository, TestRelease},
     static_server::StaticServer,
@@ -12,59 +12,39 @@ use integration_tests::{
 use kato_shared::durable;
 use kato_upgrader::module::tree;
 
-use crate::drive;
+use crate::{
+    site::{Kind, Site},
+    stage::{LONG, said},
+};
 
-const LONG: Duration = Duration::from_secs(120);
-
-/// A node whose next release brings another `kato`: the built one with a tail that changes its digest and nothing else.
-struct Site {
-    folder: tempfile::TempDir,
-    node: TestNode,
-    new: PathBuf,
-    _host: StaticServer,
+fn link(node: &TestNode) -> PathBuf {
+    node.path("home/stackato/bin/kato")
 }
 
-impl Site {
-    async fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let new = folder.path().join("kato-new");
-        let mut program = fs::read(binaries::built("kato")?)?;
-        program.extend_from_slice(b"the next edition");
-        durable::write(&new, &program, 0o755)?;
-        let repository = Repository::empty(folder.path()).await?;
-        repository.publish(&TestRelease::standard("1.0.0")).await?;
-        let two = TestRelease::standard("2.0.0").with_upgrader(&new, env!("CARGO_PKG_VERSION"));
-        repository.publish(&two).await?;
-        let host = StaticServer::start(&repository.dir()).await?;
-        let node = TestNode::new(
-            &folder.path().join("node"),
-            &["dea"],
-            &host.url(),
-            &repository.root(),
-        )?;
-        node.upgrade_ends(0, &["--version", "1.0.0"])?;
-        Ok(Self {
-            folder,
-            node,
-            new,
-            _host: host,
-        })
-    }
+fn is_new(site: &Site) -> Result<bool> {
+    let link = link(&site.node);
+    Ok(is_program(&link) && tree::digest(&link)? == tree::digest(&site.place("kato-new"))?)
+}
 
-    fn link(&self) -> PathBuf {
-        self.node.path("home/stackato/bin/kato")
-    }
-
-    fn is_new(&self) -> Result<bool> {
-        Ok(is_program(&self.link()) && tree::digest(&self.link())? == tree::digest(&self.new)?)
-    }
+/// A run that is killed at the first visit of `place`.
+pub(crate) fn killed(node: &TestNode, place: &str) -> Result<()> {
+    let mut kato = node.kato(&["node", "upgrade", "--skip-confirmation"])?;
+    kato.env("KATO_KILL_AT", place);
+    let output = command::run(kato, LONG, &[])?;
+    ensure!(
+        output.status.signal() == Some(9),
+        "expected a kill, the run ended with {}: {}",
+        output.status,
+        said(&output)
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r34_c22_kato_updates_itself_first_and_only_once() -> Result<()> {
-    let site = Site::new().await?;
+    let site = Site::new(Kind::SelfUpdate).await?;
     let said = site.node.upgrade_ends(0, &[])?;
-    ensure!(site.is_new()?, "the link is not the release's program");
+    ensure!(is_new(&site)?, "the link is not the release's program");
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
     assert_eq!(said.matches("upgrading from 1.0.0 to 2.0.0").count(), 1, "{said}");
     assert!(
@@ -77,35 +57,20 @@ async fn r34_c22_kato_updates_itself_first_and_only_once() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r64_kato_alone_is_updated_and_the_release_stays() -> Result<()> {
-    let site = Site::new().await?;
+    let site = Site::new(Kind::SelfUpdate).await?;
     site.node.upgrade_ends(0, &["--update-kato"])?;
-    ensure!(site.is_new()?, "the link is not the release's program");
+    ensure!(is_new(&site)?, "the link is not the release's program");
     assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
     assert!(!site.node.state("fix-kato.sh").exists() && !site.node.state("state/upgrade.json").exists());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r59_killed_while_kato_is_replaced() -> Result<()> {
-    for place in crate::SELF_UPDATE.iter().chain(&["recover.written"]) {
-        let site = Site::new().await?;
-        drive::killed(&site.node, place).with_context(|| format!("killed at {place}"))?;
-        site.node.upgrade_ends(0, &[])?;
-        ensure!(
-            site.is_new()?,
-            "killed at {place}: the link is not the release's program"
-        );
-        assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new(), "killed at {place}");
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn r61_the_script_brings_kato_back_without_network_and_without_kato() -> Result<()> {
-    let site = Site::new().await?;
-    drive::killed(&site.node, "self_update.linked")?;
+    let site = Site::new(Kind::SelfUpdate).await?;
+    killed(&site.node, "self_update.linked")?;
     // The worst case: link and slots are gone; all that is left is the staged copy.
-    fs::remove_file(site.link())?;
+    fs::remove_file(link(&site.node))?;
     fs::remove_dir_all(site.node.state("bin"))?;
     let script = site.node.state("fix-kato.sh");
     let fix = || command::run(command::new(&script), LONG, &[]);
@@ -116,14 +81,14 @@ async fn r61_the_script_brings_kato_back_without_network_and_without_kato() -> R
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        ensure!(site.is_new()?, "the link is not the release's program");
+        ensure!(is_new(&site)?, "the link is not the release's program");
     }
     // R60: the text that an operator searches for is in it.
     let text = fs::read_to_string(&script)?;
     assert!(text.contains("No such file or directory") && text.contains("kato: command not found"));
 
     // The program that the script brought back goes on.
-    let mut kato = command::new(site.link());
+    let mut kato = command::new(link(&site.node));
     kato.arg("--config")
         .arg(site.node.config())
         .args(["node", "upgrade", "--skip-confirmation"]);
@@ -135,14 +100,13 @@ async fn r61_the_script_brings_kato_back_without_network_and_without_kato() -> R
     );
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
     assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
-    drop(site.folder);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r61_the_script_refuses_a_copy_that_is_not_the_one_that_was_verified() -> Result<()> {
-    let site = Site::new().await?;
-    drive::killed(&site.node, "recover.written")?;
+    let site = Site::new(Kind::SelfUpdate).await?;
+    killed(&site.node, "recover.written")?;
     let staging = site.node.state("staging");
     for name in integration_tests::node::names(&staging) {
         durable::write(&staging.join(name), b"altered", 0o644)?;
@@ -150,7 +114,7 @@ async fn r61_the_script_refuses_a_copy_that_is_not_the_one_that_was_verified() -
     let output = command::run(command::new(site.node.state("fix-kato.sh")), LONG, &[])?;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is not the program that was verified"));
-    assert!(!site.link().exists());
+    assert!(!link(&site.node).exists());
     Ok(())
 }
 

@@ -13,10 +13,17 @@ use integration_tests::{
 };
 use kato_shared::{Digest, durable};
 
-use crate::{
-    POLICIES,
-    drive::{self, LONG},
-};
+use crate::{kato::killed, stage::LONG};
+
+/// The places of these policies, forward and back.
+pub(crate) const POLICIES: &[&str] = &[
+    "package.configured",
+    "package.installed",
+    "image.pulled",
+    "image.tagged",
+    "exec.acted",
+    "undo.acted",
+];
 
 const MIGRATE: &str = r#"#!/bin/sh
 set -eu
@@ -121,9 +128,9 @@ fn expected(version: &str) -> Vec<Option<String>> {
 fn visits(site: &Site, code: i32, version: &str) -> Result<Vec<String>> {
     let node = site.copy("undisturbed")?;
     let trace = site.folder.path().join("trace");
-    let variables = [("KATO_KILL_TRACE", trace.display().to_string())];
-    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let output = command::run(drive::run(&node, &variables)?, LONG, &[])?;
+    let mut kato = node.kato(&["node", "upgrade", "--skip-confirmation"])?;
+    kato.env("KATO_KILL_TRACE", &trace);
+    let output = command::run(kato, LONG, &[])?;
     ensure!(
         output.status.code() == Some(code),
         "{}",
@@ -143,7 +150,7 @@ fn visits(site: &Site, code: i32, version: &str) -> Result<Vec<String>> {
 fn kill_at_each(site: &Site, visits: &[String], code: i32, version: &str) -> Result<()> {
     for visit in visits {
         let node = site.copy("killed")?;
-        drive::killed(&node, visit)?;
+        killed(&node, visit)?;
         node.upgrade_ends(code, &[])
             .with_context(|| format!("killed at {visit}"))?;
         ensure!(state(&node)? == expected(version), "{visit}: {:?}", state(&node)?);

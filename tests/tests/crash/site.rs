@@ -1,26 +1,64 @@
 //! A node at 1.0.0 with local changes, and a 2.0.0 that passes every place where a run can be killed.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use integration_tests::{
+    binaries, command,
     node::TestNode,
     releases::{Repository, TestModule, TestRelease},
     static_server::StaticServer,
 };
+use kato_shared::durable;
+use kato_upgrader::module::tree;
+use tempfile::TempDir;
 
-/// A repository, its host, and the node that every killed run starts from.
+/// What kind of node a scenario begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// 2.0.0 restarts services.
+    Plain,
+    /// The same, and it never shows that it is healthy.
+    Failing,
+    /// Under systemd, with a 2.0.0 that restarts the machine.
+    Restarting,
+    /// 2.0.0 can only be installed from 1.5.0 on.
+    Hops,
+    /// 2.0.0 brings another `kato`.
+    SelfUpdate,
+    /// No release is installed, and what others put where 2.0.0 goes is in its way.
+    Fresh,
+    /// Plain, with what killed runs and a lost power supply may leave in files.
+    Littered,
+}
+
+/// A repository, its host, and the node that every run starts from.
 pub(crate) struct Site {
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: TempDir,
     pub(crate) node: TestNode,
-    _host: StaticServer,
+    pub(crate) host: StaticServer,
+}
+
+/// A temporary folder in memory where there is one: some hundred nodes are copied, and what is not on a disk is flushed at once.
+pub(crate) fn fast_folder() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    Ok(if memory.is_dir() {
+        tempfile::tempdir_in(memory)?
+    } else {
+        tempfile::tempdir()?
+    })
 }
 
 /// All policies; `kato` itself as a module; an overlay with a file that goes, one that is changed here, and one of each side.
 fn release(version: &str) -> TestRelease {
     let mut release = TestRelease::standard(version);
     let text = format!("version {version}\n");
-    release.head = "restart = \"services\"\nbackup = [\"/s/state\"]\n".into();
+    release.head =
+        "restart = \"services\"\nbackup = [\"/s/state\"]\nsafe_paths = [\"/s/code/console/uploads/**\"]\n"
+            .into();
     let mut kato = TestModule::new(
         "kato",
         "policy = \"versioned\"\ndest = \"/s/code/kato\"\nlink = \"/home/stackato/bin/kato\"\nlink_to = \"bin/kato\"",
@@ -33,11 +71,12 @@ fn release(version: &str) -> TestRelease {
         ("changed", text.as_str()),
         ("deep/er/file", &text),
         ("kept", "always the same\n"),
+        ("linked", text.as_str()),
     ];
     if version == "1.0.0" {
         files.extend([("gone", text.as_str()), ("gone-folder/file", &text)]);
     } else {
-        files.push(("fresh", text.as_str()));
+        files.extend([("fresh", text.as_str()), ("new/folder/file", &text)]);
     }
     release.modules.push(TestModule::new(
         "static",
@@ -47,38 +86,27 @@ fn release(version: &str) -> TestRelease {
     release
 }
 
+/// Another `kato` that works: the built one with a tail that changes its digest and nothing else.
+fn next_edition(folder: &Path) -> Result<PathBuf> {
+    let (small, next) = (folder.join("kato-small"), folder.join("kato-new"));
+    let built = binaries::built("kato")?.display().to_string();
+    // What a debugger needs is most of the file.
+    command::ok(&["strip", "-o", &small.display().to_string(), &built])?;
+    let mut program = fs::read(&small)?;
+    program.extend_from_slice(b"the next edition");
+    durable::write(&next, &program, 0o755)?;
+    Ok(next)
+}
+
 impl Site {
-    pub(crate) async fn new() -> Result<Self> {
-        Self::with("", "restart = \"services\"\n").await
-    }
-
-    /// The same under systemd, with a 2.0.0 that restarts the machine.
-    pub(crate) async fn restarting() -> Result<Self> {
-        let site = Self::with("", "restart = \"reboot\"\n").await?;
-        site.node.with_systemd()?;
-        site.node
-            .put("proc/sys/kernel/random/boot_id", "the first boot")?;
-        Ok(site)
-    }
-
-    /// The same with a 2.0.0 that never shows that it is healthy.
-    pub(crate) async fn failing() -> Result<Self> {
-        Self::with(
-            "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n",
-            "restart = \"services\"\n",
-        )
-        .await
-    }
-
-    /// The same with these checks in 2.0.0, and what it restarts.
-    async fn with(checks: &str, restart: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+    /// A site of this kind whose node has 1.0.0 and local changes.
+    pub(crate) async fn new(kind: Kind) -> Result<Self> {
+        let folder = fast_folder()?;
         let repository = Repository::empty(folder.path()).await?;
-        repository.publish(&release("1.0.0")).await?;
-        let mut two = release("2.0.0");
-        two.head = two.head.replace("restart = \"services\"\n", restart);
-        two.tail.push_str(checks);
-        repository.publish(&two).await?;
+        for release in releases(kind, folder.path())? {
+            link_in_overlay(folder.path(), &release)?;
+            repository.publish(&release).await?;
+        }
         let host = StaticServer::start(&repository.dir()).await?;
         let roles = ["controller", "dea"];
         let node = TestNode::new(
@@ -88,28 +116,103 @@ impl Site {
             &repository.root(),
         )?;
         node.put("s/state/db", "state of the platform")?;
-        node.upgrade_ends(0, &["--version", "1.0.0"])?;
-        for (path, content) in [
-            ("s/static/changed", "changed here"),
-            ("s/static/local", "only here"),
-            ("s/code/console/theme.css", "a theme"),
-        ] {
-            node.put(path, content)?;
+        if kind == Kind::Fresh {
+            in_the_way(&node, &repository)?;
+        } else {
+            node.upgrade_ends(0, &["--version", "1.0.0"])?;
+            local_changes(&node)?;
         }
-        Ok(Self {
-            folder,
-            node,
-            _host: host,
-        })
-    }
-
-    /// A fresh copy of the node.
-    pub(crate) fn copy(&self, name: &str) -> Result<TestNode> {
-        self.node.copy_to(&self.place(name))
+        if kind == Kind::SelfUpdate {
+            node.put("home/stackato/bin/.kato-aB3dE6", "half a link")?;
+            node.put("var/stackato/upgrade/bin/a/.kato-aB3dE6", "half a program")?;
+        }
+        if kind == Kind::Littered {
+            litter(&node)?;
+        }
+        if kind == Kind::Restarting {
+            node.with_systemd()?;
+            node.put("proc/sys/kernel/random/boot_id", "the first boot")?;
+            node.put("etc/systemd/system/.kato-aB3dE6", "half a unit")?;
+        }
+        Ok(Self { folder, node, host })
     }
 
     /// A folder of the site.
-    pub(crate) fn place(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.folder.path().join(Path::new(name))
     }
+}
+
+/// A symbolic link among the files of the overlay: an archive may have one.
+fn link_in_overlay(folder: &Path, release: &TestRelease) -> Result<()> {
+    let folder = folder.join(format!("description-{}/static", release.version));
+    durable::create_folder(&folder)?;
+    Ok(durable::symlink(Path::new("kept"), &folder.join("link"))?)
+}
+
+/// What people do to a node, in each class of folder.
+fn local_changes(node: &TestNode) -> Result<()> {
+    for (path, content) in [
+        ("s/static/changed", "changed here"),
+        ("s/static/local", "only here"),
+        ("s/code/console/theme.css", "a theme"),
+        ("s/code/console/uploads/deep/er/picture", "carried over"),
+    ] {
+        node.put(path, content)?;
+    }
+    durable::symlink(Path::new("local"), &node.path("s/static/linked"))?;
+    Ok(durable::symlink(
+        Path::new("deep"),
+        &node.path("s/code/console/uploads/link"),
+    )?)
+}
+
+/// A folder where a link goes, and a folder with the name of a version that is not that version.
+fn in_the_way(node: &TestNode, repository: &Repository) -> Result<()> {
+    node.put("s/code/app/current/run", "not versioned yet")?;
+    let digest = tree::digest(&repository.target("runner-2.0.0.tar.zst")?)?.hex();
+    node.put(
+        &format!("s/code/runner/2.0.0-{}/run", &digest[..12]),
+        "half of it",
+    )
+}
+
+/// A torn line, a torn document, and temporary files.
+fn litter(node: &TestNode) -> Result<()> {
+    let journal = node.state("state/journal.jsonl");
+    let mut text = fs::read_to_string(&journal)?;
+    text.push_str("{\"schema\":1,\"se");
+    durable::write(&journal, text.as_bytes(), 0o644)?;
+    node.put("var/stackato/upgrade/state/trust/timestamp.json", "{\"signed\":{")?;
+    node.put("s/static/.kato-aB3dE6", "half a file")?;
+    node.put("var/stackato/upgrade/state/.kato-aB3dE6", "half a document")
+}
+
+fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
+    let mut two = release("2.0.0");
+    match kind {
+        Kind::Plain | Kind::Fresh | Kind::Littered => {}
+        Kind::Failing => two.tail.push_str(
+            "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n",
+        ),
+        Kind::Restarting => {
+            two.head = two
+                .head
+                .replace("restart = \"services\"\n", "restart = \"reboot\"\n");
+        }
+        Kind::Hops => {
+            two.head.push_str("[from]\nmin = \"1.5.0\"\n");
+            return Ok(vec![release("1.0.0"), release("1.5.0"), two]);
+        }
+        Kind::SelfUpdate => {
+            // The link of `kato` is the self-update's then, and no module's.
+            let mut one = release("1.0.0");
+            for release in [&mut one, &mut two] {
+                release.modules.retain(|module| module.name != "kato");
+            }
+            two = two.with_upgrader(&next_edition(folder)?, env!("CARGO_PKG_VERSION"));
+            return Ok(vec![one, two]);
+        }
+    }
+    Ok(vec![release("1.0.0"), two])
 }

@@ -1,5 +1,7 @@
 //! The lab proves itself: what the other areas rely on is asserted here, so that a broken lab does not look like a broken product.
 
+mod hard_day;
+
 /// Needs root and namespaces.
 mod as_root {
     use std::{

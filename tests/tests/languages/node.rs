@@ -174,7 +174,10 @@ async fn a_tarball_is_held_against_what_is_promised_by_whatever_function_whole_o
         wrong[500] ^= 1;
         let promise = if sha1 {
             let sha1 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &good);
-            let hex: String = sha1.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let mut hex = String::new();
+            for byte in sha1.as_ref() {
+                write!(hex, "{byte:02x}")?;
+            }
             format!(r#""shasum":"{hex}""#)
         } else {
             let integrity = IntegrityOpts::new()

@@ -67,7 +67,7 @@ async fn recorded_exchanges_are_answered_as_by_a_registry_and_again_with_the_reg
     for exchange in &all {
         let mut registry = Scripted::start().await?;
         let image = Small::new("one");
-        registry.push("lab/app", "v1", &image);
+        registry.push("team/app", "v1", &image);
         let keys = "[upstream.registry]\ntag_ttl = \"0s\"\naliases = [\"hub.example\"]\n";
         let cache = cache(&format!(
             "[registry]\ndefault = \"lab\"\n{}",
@@ -75,7 +75,7 @@ async fn recorded_exchanges_are_answered_as_by_a_registry_and_again_with_the_reg
         ))
         .await?;
         replay(&cache, &image, exchange).await?;
-        let blob = format!("/v2/lab/app/blobs/{}", image.blob());
+        let blob = format!("/v2/team/app/blobs/{}", image.blob());
         replay(&cache, &image, exchange).await?;
         assert_eq!(registry.methods(&blob), ["GET"], "{}", exchange.0);
         if exchange
@@ -83,7 +83,7 @@ async fn recorded_exchanges_are_answered_as_by_a_registry_and_again_with_the_reg
             .iter()
             .any(|(_, target)| target.contains("manifests/v1"))
         {
-            until_held(&cache, "/v2/lab/lab/app/manifests/v1").await?;
+            until_held(&cache, "/v2/lab/team/app/manifests/v1").await?;
         }
         registry.origin.stop().await;
         replay(&cache, &image, exchange).await?;

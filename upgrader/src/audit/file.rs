@@ -167,11 +167,7 @@ fn cut(current: &Path) -> Result<u64, AuditError> {
         .map_or(0, |at| at + 1);
     let torn = (bytes.len() - whole) as u64;
     if torn > 0 {
-        OpenOptions::new()
-            .write(true)
-            .open(current)
-            .and_then(|file| file.set_len(whole as u64).and_then(|()| file.sync_all()))
-            .map_err(failed("cutting off the torn last line of", current))?;
+        durable::cut(current, whole as u64)?;
     }
     Ok(torn)
 }

@@ -73,7 +73,7 @@ pub(super) fn write(
         .into_inner()
         .and_then(zstd::Encoder::finish)
         .map_err(wrong)?;
-    out.inner.sync_all().map_err(wrong)?;
+    durable::flush(&out.inner, file)?;
     Ok((out.hasher.finish(), writer.written))
 }
 
@@ -299,6 +299,7 @@ impl<T: Read> Read for Hashing<T> {
 
 impl<T: Write> Write for Hashing<T> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        durable::place::about_to_write()?;
         let written = self.inner.write(buffer)?;
         self.hasher.update(&buffer[..written]);
         Ok(written)

@@ -10,7 +10,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use kato_shared::{Digest, digest::Hasher};
+use kato_shared::{Digest, digest::Hasher, durable};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 
 use super::{BackupError, Manifest, archive::XATTR, failed};
@@ -243,9 +243,7 @@ impl Staged {
             marks.set(path, false).map_err(failed("restoring", path))?;
         }
         for path in self.folders.keys().rev().chain(&self.roots) {
-            File::open(path)
-                .and_then(|folder| folder.sync_all())
-                .map_err(failed("flushing", path))?;
+            durable::sync_folder(path)?;
         }
         Ok(())
     }
@@ -285,13 +283,14 @@ fn content(entry: &mut impl Read, at: Option<&Path>) -> io::Result<Digest> {
             if filled == PIECE && bytes.iter().all(|byte| *byte == 0) {
                 file.seek(io::SeekFrom::Current(i64::try_from(filled).unwrap_or(0)))?;
             } else {
+                durable::place::about_to_write()?;
                 file.write_all(bytes)?;
             }
         }
     }
-    if let Some(file) = file {
+    if let Some((file, at)) = file.zip(at) {
         file.set_len(length)?;
-        file.sync_all()?;
+        durable::flush(&file, at).map_err(|error| error.source)?;
     }
     Ok(hasher.finish())
 }

@@ -102,7 +102,7 @@ fn broken(outcome: Result<Option<Holder>, LockError>) -> Result<Exit, Failure> {
         LockError::Held { holder: None, .. } => {
             "look for a `kato` that has just started, and try again".into()
         }
-        LockError::Io { .. } | LockError::Folder(_) => return Err(error.into()),
+        LockError::Io { .. } | LockError::Durable(_) => return Err(error.into()),
     };
     Err(Failure::new(Exit::LockHeld, error).hint(hint))
 }

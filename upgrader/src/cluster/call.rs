@@ -129,7 +129,7 @@ impl Call<'_> {
         Lock::take(&path, &holder).await.map_err(|error| match error {
             LockError::Held { .. } => Failure::new(Exit::LockHeld, error)
                 .hint("wait for it; `kato status` shows how far it is. A run that was killed holds no lock"),
-            LockError::Io { .. } | LockError::Folder(_) => {
+            LockError::Io { .. } | LockError::Durable(_) => {
                 Failure::new(Exit::Preflight, error).hint("run it as root, on the Core node")
             }
         })

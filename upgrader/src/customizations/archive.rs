@@ -342,7 +342,7 @@ fn write(
         .into_inner()
         .and_then(zstd::Encoder::finish)
         .map_err(written)?;
-    out.sync_all().map_err(written)
+    durable::flush(&out, file).map_err(|failed| written(failed.source))
 }
 
 pub(super) fn name(top: &str, path: &Path) -> PathBuf {

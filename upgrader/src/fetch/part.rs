@@ -191,9 +191,8 @@ impl Part {
         let (written, path) = (Arc::clone(&self.written), self.path.clone());
         blocking(move || {
             let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            written
-                .file
-                .write_all(&piece)
+            durable::place::about_to_write()
+                .and_then(|()| written.file.write_all(&piece))
                 .map_err(|error| write_failed(error, &path, need))?;
             // The length was checked before.
             written

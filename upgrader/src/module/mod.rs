@@ -272,15 +272,7 @@ pub(crate) fn sweep(dest: &Path) -> Result<(), ModuleError> {
 
 /// Removes the temporary files that a killed run left in `folder`.
 pub(crate) fn remove_temporary_files(folder: &Path) -> Result<(), ModuleError> {
-    let Ok(listing) = std::fs::read_dir(folder) else {
-        return Ok(());
-    };
-    for item in listing.flatten() {
-        if durable::is_temporary(&item.file_name()) {
-            durable::remove(&item.path())?;
-        }
-    }
-    Ok(())
+    Ok(durable::remove_temporary_files(folder)?)
 }
 
 /// Whether the name of `path` is one that only an upgrade in progress gives.

@@ -15,7 +15,7 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 use kato_shared::{
-    Digest,
+    Digest, durable,
     verify::{Verifier, VerifyError},
 };
 use tokio::time::Instant;
@@ -181,10 +181,11 @@ fn put(dir: &Dir, entry: &mut tar::Entry<'_, impl Read>, path: &Path) -> Result<
         let mode = entry.header().mode()? & 0o7777;
         let mut options = cap_std::fs::OpenOptions::new();
         options.write(true).create_new(true);
+        durable::place::about_to_write()?;
         let mut file = dir.open_with(path, &options)?.into_std();
         io::copy(entry, &mut file)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
-        return Ok(file.sync_all()?);
+        return Ok(durable::flush(&file, path).map_err(|failed| failed.source)?);
     }
     let target = entry.link_name()?;
     match target {
@@ -220,7 +221,7 @@ fn flush_folders(folder: &Path) -> io::Result<()> {
             flush_folders(&item.path())?;
         }
     }
-    File::open(folder)?.sync_all()
+    durable::sync_folder(folder).map_err(|failed| failed.source)
 }
 
 #[cfg(test)]

@@ -161,8 +161,10 @@ async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
     })
 }
 
+/// A file in memory: on a full disk a command that says something would fail, also the one that puts the node back.
 fn unnamed() -> io::Result<File> {
-    tempfile::tempfile()
+    let file = rustix::fs::memfd_create("kato-output", rustix::fs::MemfdFlags::CLOEXEC)?;
+    Ok(file.into())
 }
 
 fn tail(file: &mut File) -> String {

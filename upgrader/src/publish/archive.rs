@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use kato_shared::{Digest, digest::Hasher, release::FileEntry};
+use kato_shared::{Digest, digest::Hasher, durable, release::FileEntry};
 use tar::{EntryType, Header};
 
 use super::{PublishError, files};
@@ -58,7 +58,7 @@ pub(super) fn pack(
         .map_err(write)?;
     packed.size = sink.size;
     packed.digest = sink.hasher.finish();
-    sink.file.sync_all().map_err(write)?;
+    durable::flush(sink.file, to_path)?;
     Ok(packed)
 }
 

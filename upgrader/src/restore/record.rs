@@ -28,6 +28,8 @@ pub(super) fn record(node: &Node, backup: &Found, restoration: &Restoration) -> 
         // The upgrade that was in progress is given up: what it has left is not what the node has.
         if let Some(attempt) = Attempt::load(paths)? {
             steps::settle_back(node, &attempt)?;
+            // Nor does one go on that was put aside for it.
+            durable::remove(&paths.attempt())?;
         }
         return Ok(());
     }

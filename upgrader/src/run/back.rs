@@ -12,12 +12,12 @@
 
 use kato_shared::release::RestartScope;
 
-use super::{Run, engine::Stopped, event::ErrorReport};
+use super::{Run, engine::Stopped, event::ErrorReport, room};
 use crate::{
     attempt::{Attempt, Rollback},
     exit::{Exit, Failure},
     failpoint,
-    module::{ModuleError, undo},
+    module::undo,
     platform::Verb,
     report::terminal,
     settings::OnFailure,
@@ -25,7 +25,11 @@ use crate::{
 
 /// Decides whether the failure of `step` ends the upgrade for good, and writes the decision down if it leads back.
 pub(super) fn decide(run: &mut Run, step: &str, failure: &Failure) -> bool {
-    count(run, step, failure);
+    // A full disk is nobody's fault who could be taken back, and the way back needs room too.
+    if room::is_full(failure) {
+        return false;
+    }
+    count(run, step);
     if !is_due(run, step, failure) {
         return false;
     }
@@ -55,13 +59,9 @@ pub(super) fn decide(run: &mut Run, step: &str, failure: &Failure) -> bool {
     true
 }
 
-/// Counts the runs in which a module failed. A full disk is not the module's fault.
-fn count(run: &mut Run, step: &str, failure: &Failure) {
-    let is_disk_full = failure
-        .source
-        .downcast_ref::<ModuleError>()
-        .is_some_and(ModuleError::is_disk_full);
-    if !step.starts_with("module:") || is_disk_full || run.stop.is_cancelled() {
+/// Counts the runs in which a module failed.
+fn count(run: &mut Run, step: &str) {
+    if !step.starts_with("module:") || run.stop.is_cancelled() {
         return;
     }
     *run.attempt.failures.entry(step.to_owned()).or_default() += 1;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     Run, back,
     event::{ErrorReport, EventKind},
+    room,
     step::{Acted, Need, Step},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub async fn drive(run: &mut Run, steps: &[Box<dyn Step>]) -> Result<Acted, Stop
             Ok(Acted::Done) => {}
             Ok(Acted::Rebooting) => return Ok(Acted::Rebooting),
             Err(failure) => {
+                let needs = run.plan.space.iter().chain(&run.later_space);
+                let failure = room::explain(&run.node, needs, failure);
                 let step = step.name();
                 let was_stopped = run.stop.is_cancelled();
                 fail(run, &step, &failure, changed && !was_stopped);

@@ -69,7 +69,7 @@ impl From<LockError> for Failure {
         match &error {
             LockError::Held { .. } => Self::new(Exit::LockHeld, error)
                 .hint("wait for it, or follow it with `kato node upgrade --status`; `kato lock show` says whether its holder is alive"),
-            LockError::Io { .. } | LockError::Folder(_) => Self::new(Exit::Preflight, error)
+            LockError::Io { .. } | LockError::Durable(_) => Self::new(Exit::Preflight, error)
                 .hint("kato needs to write to its state folder; run it as root"),
         }
     }

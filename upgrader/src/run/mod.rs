@@ -14,6 +14,7 @@ mod failure;
 pub mod follow;
 pub mod goal;
 mod look;
+mod room;
 mod session;
 pub mod status;
 pub mod step;

@@ -18,6 +18,7 @@ use super::{
     engine::{self, Stopped},
     event::EventKind,
     look::make_plans,
+    room,
     step::{Acted, Step},
     steps::{self, retire},
     stream::Stream,
@@ -139,7 +140,7 @@ impl Session {
             self.tell(EventKind::Notice { text });
             return Ok(Ending::Done);
         }
-        let goal = self.goal(installed.as_ref(), attempt.as_ref()).await;
+        let goal = self.goal_in_time(installed.as_ref(), attempt.as_ref()).await;
         let mut targets = match goal.map_err(early)? {
             Goal::AlreadyAt(version) if self.start.kato_alone => {
                 vec![self.target(&version).await.map_err(early)?]
@@ -176,6 +177,19 @@ impl Session {
             attempt = Attempt::load(&self.node.paths).map_err(|error| early(error.into()))?;
         }
         Ok(Ending::Done)
+    }
+
+    /// What is to be done, unless somebody stops us first: a server may keep us waiting for longer than they do.
+    async fn goal_in_time(
+        &mut self,
+        installed: Option<&Installed>,
+        attempt: Option<&Attempt>,
+    ) -> Result<Goal, Failure> {
+        let stop = self.stop.clone();
+        tokio::select! {
+            goal = self.goal(installed, attempt) => goal,
+            () = stop.cancelled() => Err(engine::stopped()),
+        }
     }
 
     /// The upgrade to `target`: the one that the node is in the middle of, when it is that one.
@@ -346,6 +360,10 @@ impl Session {
     /// # Errors
     /// The failure that ended the run.
     pub(super) async fn finish(mut self, outcome: Result<Ending, Stopped>) -> Result<Exit, Failure> {
+        let outcome = outcome.map_err(|Stopped { step, failure }| Stopped {
+            step,
+            failure: room::explain(&self.node, [], failure),
+        });
         let (exit, error) = match &outcome {
             Ok(Ending::Rebooting) => (Exit::TryAgain, None),
             Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),

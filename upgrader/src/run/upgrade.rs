@@ -7,6 +7,7 @@ use kato_shared::shutdown;
 use super::{
     Node,
     engine::{self, Stopped},
+    room,
     session::Session,
 };
 use crate::{
@@ -38,6 +39,13 @@ pub struct Start {
 /// [`Failure`]; everything that must not stay was taken back, and the same command goes on later.
 pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Result<Exit, Failure> {
     let node = Arc::new(node);
+    // Also what fails before the first step and after the last may be a full disk.
+    Box::pin(run(request, start, Arc::clone(&node)))
+        .await
+        .map_err(|failure| room::explain(&node, [], failure))
+}
+
+async fn run(request: UpgradeRequest, start: Start, node: Arc<Node>) -> Result<Exit, Failure> {
     let id = start.run.clone().unwrap_or_else(|| new_run_id(&node));
     refuse_unasked(&request, &start)?;
     let holder = Holder::here(&id, node.paths.root(), node.clock.now());

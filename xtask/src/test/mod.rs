@@ -7,6 +7,7 @@
 //! Deliberately absent: retries. A test that fails now and then is a bug.
 
 mod area;
+mod crash;
 mod listing;
 
 use anyhow::{Context, Result, bail};
@@ -63,7 +64,12 @@ pub(crate) fn run(name: Option<&str>) -> Result<(), Stop> {
     if !selected.skipped.is_empty() {
         progress.note(format!("{} SKIPPED (listed above)", selected.skipped.len()));
     }
+    crash::forget()?;
     progress.stage("unit and integration tests", || nextest(&selected));
+    for line in crash::lines()? {
+        println!("crash: {line}");
+        progress.note(format!("crash: {line}"));
+    }
     if area.is_none() {
         progress.stage("doc tests", || {
             Tool::cargo().args(["test", "--doc"]).args(WORKSPACE).run()

@@ -11,6 +11,7 @@
 //! | `commented-code` | code is deleted, not commented out |
 //! | `sleep` | tests wait for a state, not for a time |
 //! | `owner` | cacache, redb, reqwest, openssh are named by the folder that owns them |
+//! |  | and in `shared` and `upgrader`, files are flushed and renamed by `shared/src/durable.rs` alone |
 //! | `edge` | which member may depend on which, and what `shared` must not know |
 //! | `host` | no public package registry is named: tests and examples use `*.example` |
 //! | `whitespace` | no byte order mark, tab, carriage return or trailing blank; one newline at the end |
@@ -121,6 +122,7 @@ fn of_one_file(source: &Source) -> Vec<Violation> {
         shape::commented_code,
         shape::waiting,
         owners::check,
+        owners::disk,
     ];
     rules.iter().flat_map(|rule| rule(source)).collect()
 }

@@ -36,6 +36,38 @@ const OWNERS: &[Owner] = &[
 const SSH_PROGRAMS: &[&str] = &["ssh", "scp", "sftp", "/usr/bin/ssh"];
 const SSH: &str = "upgrader/src/ssh";
 
+/// What reaches the disk, and where it may: a test learns the places where a program can be killed from the one owner.
+const DISK: &[&str] = &[
+    ".sync_all(",
+    ".sync_data(",
+    "fs::rename(",
+    "renameat",
+    ".persist(",
+    ".persist_noclobber(",
+];
+const DISK_OWNER: &str = "shared/src/durable.rs";
+/// Where that is so. The proxy's store has its own harness (`tests/tests/store/kills.rs`).
+const DISK_FOLDERS: &[&str] = &["shared/src/", "upgrader/src/"];
+
+/// Files flushed and renamed outside their owner.
+pub(crate) fn disk(source: &Source) -> Vec<Violation> {
+    let is_theirs = DISK_FOLDERS.iter().any(|folder| source.path.starts_with(folder));
+    if !source.is_rust() || !is_theirs || source.path == DISK_OWNER {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (number, line) in source.numbered().filter(|(_, line)| !line.test) {
+        if let Some(name) = DISK.iter().find(|name| line.code.contains(**name)) {
+            let name = name.trim_matches(['.', '(']);
+            let what = format!(
+                "`{name}`: only {DISK_OWNER} flushes and renames, so that no crash test misses it; ask it"
+            );
+            found.push(Violation::new(source, number, "owner", what));
+        }
+    }
+    found
+}
+
 /// Names outside their owner's folder.
 pub(crate) fn check(source: &Source) -> Vec<Violation> {
     // A crate's integration tests stand outside it, as `tests/` does: they are its clients.
@@ -162,6 +194,22 @@ mod tests {
             ),
             1
         );
+    }
+
+    #[test]
+    fn only_the_owner_flushes_and_renames() {
+        let at = |path, text| disk(&Source::new(path, text)).len();
+        assert_eq!(at("upgrader/src/lock.rs", "fn f() { file.sync_all()?; }\n"), 1);
+        assert_eq!(
+            at("shared/src/trust/mod.rs", "fn f() { fs::rename(a, b)?; }\n"),
+            1
+        );
+        assert_eq!(at("shared/src/durable.rs", "fn f() { file.sync_all()?; }\n"), 0);
+        assert_eq!(
+            at("proxy/src/store/batch.rs", "fn f() { file.sync_all()?; }\n"),
+            0
+        );
+        assert_eq!(at("upgrader/src/lock.rs", "// file.sync_all()\n"), 0);
     }
 
     #[test]

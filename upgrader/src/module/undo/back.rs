@@ -1,6 +1,7 @@
 //! Puts back what a note says was there.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -36,11 +37,20 @@ pub fn undo(paths: &NodePaths, note: &mut Note) -> Result<(), ModuleError> {
     for leftover in &note.leftovers {
         tree::remove(leftover).map_err(ModuleError::io("removing", leftover))?;
     }
+    remove_temporary_files(note)?;
     for folder in note.made.iter().rev() {
         remove_if_empty(folder)?;
     }
     failpoint::hit("undo.cleaned");
     Ok(())
+}
+
+/// Removes the temporary files that a killed run left beside what the module changed.
+fn remove_temporary_files(note: &Note) -> Result<(), ModuleError> {
+    let folders: BTreeSet<&Path> = note.places.keys().filter_map(|path| path.parent()).collect();
+    folders
+        .into_iter()
+        .try_for_each(crate::module::remove_temporary_files)
 }
 
 /// Everything of the note is as it was.

@@ -416,7 +416,7 @@ async fn hold(settings: &Settings) -> Result<Lock, Failure> {
         LockError::Held { .. } => {
             Failure::new(Exit::LockHeld, error).hint("wait for it; `kato status` shows how far it is")
         }
-        LockError::Io { .. } | LockError::Folder(_) => {
+        LockError::Io { .. } | LockError::Durable(_) => {
             Failure::new(Exit::Preflight, error).hint("run it as root, on the Core node")
         }
     })

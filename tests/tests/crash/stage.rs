@@ -1,0 +1,230 @@
+//! A scenario on its site: the node before each call, how the node is when nobody disturbs it, and what was passed on the way.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::{
+    command,
+    node::{TestNode, names},
+};
+use kato_shared::Digest;
+use kato_upgrader::module::tree::{self, Entry, Kind};
+
+use crate::{
+    scenario::{Call, Scenario},
+    site::Site,
+};
+
+pub(crate) const LONG: Duration = Duration::from_secs(120);
+
+/// The link of `kato`, below a node's root.
+const KATO: &str = "home/stackato/bin/kato";
+
+/// A visit of a place: in the call `call`, the line `<place>:<n>` of its trace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Visit {
+    pub(crate) call: usize,
+    pub(crate) name: String,
+}
+
+impl Visit {
+    /// The place, without the number of the visit.
+    pub(crate) fn place(&self) -> &str {
+        self.name.rsplit_once(':').map_or(&self.name, |(place, _)| place)
+    }
+}
+
+/// Everything of a node that must be the same whatever happened on the way.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    product: Vec<Entry>,
+    /// What was saved of local changes, without the name of the backup, which has the time in it.
+    saved: Vec<String>,
+    installed: Option<String>,
+    /// What the platform says that it runs.
+    running: Option<String>,
+    is_out_of_service: bool,
+    /// The documents of the node's state.
+    documents: Vec<String>,
+    /// The program that the link of `kato` leads to.
+    kato: Option<Digest>,
+    leftovers: Vec<PathBuf>,
+}
+
+impl State {
+    pub(crate) fn of(node: &TestNode) -> Result<Self> {
+        let mut product = node.product()?;
+        // Which of the two slots the link leads to depends on which one was free; what counts is the program.
+        product.retain(|entry| entry.path != Path::new(KATO) || !leads_to_a_slot(entry));
+        Ok(Self {
+            product,
+            saved: saved(node)?,
+            installed: node.installed(),
+            running: node.text("platform/running"),
+            is_out_of_service: node.path("platform/retired").exists(),
+            documents: names(&node.state("state")),
+            kato: tree::digest(&node.path(KATO)).ok(),
+            leftovers: left_over(node)?,
+        })
+    }
+
+    /// Where `self` differs from what is expected, a line each.
+    pub(crate) fn differences(&self, expected: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let extra = self
+            .product
+            .iter()
+            .filter(|entry| !expected.product.contains(entry));
+        found.extend(extra.map(|entry| format!("has {entry:?}")));
+        let missing = expected
+            .product
+            .iter()
+            .filter(|entry| !self.product.contains(entry));
+        found.extend(missing.map(|entry| format!("lacks {entry:?}")));
+        let mut differs = |what: &str, one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| {
+            let (one, other) = (format!("{one:?}"), format!("{other:?}"));
+            if one != other {
+                found.push(format!("{what}: {one}, expected {other}"));
+            }
+        };
+        differs("saved", &self.saved, &expected.saved);
+        differs("installed", &self.installed, &expected.installed);
+        differs("running", &self.running, &expected.running);
+        differs(
+            "out of service",
+            &self.is_out_of_service,
+            &expected.is_out_of_service,
+        );
+        differs("documents", &self.documents, &expected.documents);
+        differs("kato", &self.kato, &expected.kato);
+        differs("left over", &self.leftovers, &expected.leftovers);
+        found
+    }
+}
+
+/// A scenario on its site.
+pub(crate) struct Stage {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) site: Site,
+    /// The node before each call.
+    before: Vec<TestNode>,
+    pub(crate) expected: State,
+    /// All visits of the undisturbed calls, in their order.
+    pub(crate) visits: Vec<Visit>,
+}
+
+impl Stage {
+    /// Goes through `scenario` once, undisturbed.
+    pub(crate) async fn set(scenario: &'static Scenario) -> Result<Self> {
+        let site = Site::new(scenario.site).await?;
+        let node = site.node.copy_to(&site.place("undisturbed"))?;
+        let (mut before, mut visits) = (Vec::new(), Vec::new());
+        for (number, call) in scenario.calls.iter().enumerate() {
+            before.push(node.copy_to(&site.place(&format!("before-{number}")))?);
+            let trace = site.place(&format!("trace-{number}"));
+            let mut kato = node.kato(call.arguments)?;
+            kato.env("KATO_KILL_TRACE", &trace);
+            let output = command::run(kato, LONG, &[])?;
+            ensure!(
+                output.status.code() == call.ends.first().copied(),
+                "{call:?} ended with {}: {}",
+                output.status,
+                said(&output)
+            );
+            let trace = fs::read_to_string(&trace).context(
+                "no trace was written: `kato` must be built with its feature `test-util` (cargo build --workspace --all-features)",
+            )?;
+            let visit = |name: &str| Visit {
+                call: number,
+                name: name.to_owned(),
+            };
+            visits.extend(trace.lines().map(visit));
+        }
+        let expected = State::of(&node)?;
+        ensure!(
+            expected.installed.as_deref() == Some(scenario.version)
+                && !expected.is_out_of_service
+                && expected.leftovers.iter().all(|left| is_download(left)),
+            "{}: {expected:?}",
+            scenario.name
+        );
+        Ok(Self {
+            scenario,
+            site,
+            before,
+            expected,
+            visits,
+        })
+    }
+
+    /// A fresh node as it is before the call `number`.
+    pub(crate) fn node_before(&self, number: usize, folder: &str) -> Result<TestNode> {
+        let before = self.before.get(number).context("a call of the scenario")?;
+        before.copy_to(&self.site.place(folder))
+    }
+
+    /// The call `number` on `node`, not started yet.
+    pub(crate) fn call(&self, node: &TestNode, number: usize) -> Result<Command> {
+        node.kato(self.scenario.calls[number].arguments)
+    }
+
+    /// The call `number` again, and those after it, to the end; then where the node differs.
+    pub(crate) fn again(&self, node: &TestNode, number: usize) -> Result<Vec<String>> {
+        for call in &self.scenario.calls[number..] {
+            let output = command::run(node.kato(call.arguments)?, LONG, &[])?;
+            if !may_end(call, &output) {
+                return Ok(vec![format!(
+                    "{call:?} again ended with {}: {}",
+                    output.status,
+                    said(&output)
+                )]);
+            }
+        }
+        Ok(State::of(node)?.differences(&self.expected))
+    }
+
+    /// Removes a node that was made for one test.
+    pub(crate) fn done_with(&self, folder: &str) -> Result<()> {
+        Ok(fs::remove_dir_all(self.site.place(folder))?)
+    }
+}
+
+fn may_end(call: &Call, output: &Output) -> bool {
+    output.status.code().is_some_and(|code| call.ends.contains(&code))
+}
+
+/// What a run wrote to stderr.
+pub(crate) fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn saved(node: &TestNode) -> Result<Vec<String>> {
+    let below = |path: &PathBuf| {
+        let below: PathBuf = path.components().skip(1).collect();
+        let content = fs::read_to_string(node.state("backup").join(path)).unwrap_or_default();
+        format!("{}: {content}", Path::new(&below).display())
+    };
+    Ok(node.saved()?.iter().map(below).collect())
+}
+
+fn leads_to_a_slot(entry: &Entry) -> bool {
+    matches!(&entry.kind, Kind::Link { to } if to.ends_with("upgrade/bin/a/kato") || to.ends_with("upgrade/bin/b/kato"))
+}
+
+/// What is left over, below the node's root.
+fn left_over(node: &TestNode) -> Result<Vec<PathBuf>> {
+    let root = node.root();
+    let below = |path: PathBuf| path.strip_prefix(&root).map_or(path.clone(), Path::to_owned);
+    Ok(node.leftovers()?.into_iter().map(below).collect())
+}
+
+/// Downloads stay where no upgrade followed that would have used them.
+fn is_download(path: &Path) -> bool {
+    path.parent()
+        .is_some_and(|folder| folder.ends_with("upgrade/staging"))
+}
