@@ -9,11 +9,10 @@
 //! So a password is sent, and verified, once for many requests. Who shows name and secret at the door itself is let in as well.
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::{Answer, Inside, Pipeline};
+use super::{Answer, Asked, Inside, Pipeline};
 use crate::{
     deliver::Payload,
     metrics::Outcome,
@@ -56,10 +55,7 @@ impl Pipeline {
     }
 
     /// A token, or why there is none.
-    pub(super) fn token_page(
-        &self,
-        request: &Request<Incoming>,
-    ) -> impl Future<Output = Answer> + Send + use<'_> {
+    pub(super) fn token_page(&self, request: &Asked) -> impl Future<Output = Answer> + Send + use<'_> {
         let is_read = *request.method() == Method::GET;
         let query = request.uri().query().unwrap_or_default().as_bytes();
         let wanted = self.wanted(query);

@@ -30,7 +30,7 @@ fn open(dir: &Path) -> Store {
 
 /// The store in `dir` once more; the thread that wrote last may hold it for a moment longer.
 async fn reopened(dir: &Path) -> Store {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         match Store::open(&settings(dir), Clock::system()) {
             Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {

@@ -1,6 +1,6 @@
 //! npm.
 
-use std::{fs, path::Path, process::Command};
+use std::{fmt::Write as _, fs, path::Path, process::Command};
 
 use anyhow::Result;
 use integration_tests::{command, origin::Resource};

@@ -34,8 +34,9 @@ impl Cluster {
         for (id, role, node) in [("core", "primary", &core), ("w1", "dea", &worker)] {
             write!(
                 inventory,
-                "[[node]]\nid = \"{id}\"\naddress = \"127.0.0.1\"\nroles = [\"{role}\"]\ntransport = \"local\"\nkato = {program:?}\nconfig = {:?}\n",
-                node.config()
+                "[[node]]\nid = \"{id}\"\naddress = \"127.0.0.1\"\nroles = [\"{role}\"]\ntransport = \"local\"\nkato = \"{}\"\nconfig = \"{}\"\n",
+                program.display(),
+                node.config().display()
             )?;
         }
         for node in [&core, &worker] {

@@ -15,7 +15,7 @@ async fn served(store: &Store, content: &[u8]) -> Option<Content> {
 
 async fn change(store: &Store, change: Change) {
     off(store, move |store| {
-        store.0.index.submit_blocking(vec![change]).unwrap()
+        store.0.index.submit_blocking(vec![change]).unwrap();
     })
     .await;
 }
@@ -51,7 +51,7 @@ async fn a_row_that_was_damaged_is_found_and_never_served() {
         let store = open(dir.path());
         put_small(&store, "one", b"content").await;
         let digest = Digest::of(b"content");
-        let body = bytes::Bytes::from_static(b"CONTENT");
+        let body = Bytes::from_static(b"CONTENT");
         change(&store, Change::Hold { digest, body }).await;
         if is_verified {
             let verified = off(&store, |store| store.verify().unwrap()).await;
