@@ -3,43 +3,37 @@
 mod alone;
 mod audited;
 mod back;
+mod end;
+mod one;
 mod patch;
 mod target;
 
 use std::sync::Arc;
 
-use kato_shared::{chain::Chain, durable, release::NoticeWhen};
+use kato_shared::durable;
 use tokio_util::sync::CancellationToken;
 
 use self::{back::Way, patch::First, target::Goal};
 use super::{
-    Node, Run,
-    ending::{self, Ending, kato_is_new, report_of, show_plans},
+    Node,
+    ending::Ending,
     engine::{self, Stopped},
     event::EventKind,
-    look::make_plans,
-    room,
-    step::{Acted, Step},
-    steps::{self, retire},
+    steps::retire,
     stream::Stream,
     upgrade::Start,
 };
 use crate::{
     attempt::{Attempt, Target},
     cli::node::UpgradeRequest,
-    exit::{Exit, Failure},
-    fetch,
+    exit::Failure,
     installed::Installed,
-    journal::{Act, Journal},
+    journal::Journal,
     marker,
     notify::Notifier,
-    patch::{places, record::Patches},
-    plan::node::NodePlan,
     platform::Words,
-    report::{self, Output, terminal},
-    resume::{self, ResumeUnit},
+    report::Output,
     source::Source,
-    space::reserve,
 };
 
 /// A failure before the first step.
@@ -57,7 +51,7 @@ pub(super) struct Session {
     start: Start,
     id: String,
     source: Option<Arc<dyn Source>>,
-    /// Journal and stream; with the [`Run`] while it is about one release.
+    /// Journal and stream; with the [`Run`](super::Run) while it is about one release.
     desk: Option<(Journal, Stream)>,
     stop: CancellationToken,
     version: Option<String>,
@@ -217,203 +211,5 @@ impl Session {
         retire::rejoin(&self.node, &Words::default()).await?;
         marker::clear(&self.node.paths)?;
         Ok(Ending::Done)
-    }
-
-    /// One upgrade to one release.
-    async fn one(
-        &mut self,
-        attempt: Attempt,
-        installed: Option<Installed>,
-    ) -> Result<(Ending, Option<Installed>), Stopped> {
-        let plans = make_plans(&self.node, &attempt, installed.as_ref())
-            .await
-            .map_err(early)?;
-        if self.request.plan_only {
-            show_plans(&plans, self.request.json);
-            return Ok((Ending::Shown, installed));
-        }
-        if !self.confirmed(&plans).await? {
-            return Ok((Ending::Declined, installed));
-        }
-        if !self.start.kato_alone {
-            attempt
-                .save(&self.node.paths)
-                .map_err(|error| early(error.into()))?;
-        }
-        let mut run = self.run(attempt, installed, &plans)?;
-        let outcome = match self.drive(&mut run).await {
-            Err(_reason) if run.attempt.rollback.is_some() => self.lead_back(&mut run).await,
-            outcome => outcome,
-        };
-        let recorded = self.put_away(run);
-        Ok((outcome?, recorded))
-    }
-
-    /// A run about `attempt` by the first of `plans`, with journal and stream on loan.
-    fn run(
-        &mut self,
-        attempt: Attempt,
-        installed: Option<Installed>,
-        plans: &[NodePlan],
-    ) -> Result<Run, Stopped> {
-        let patches = Patches::load(&self.node.paths).map_err(|error| early(error.into()))?;
-        let bases = places::bases(
-            &attempt.release,
-            attempt.patch.as_ref(),
-            installed.as_ref(),
-            &patches,
-        );
-        let (Some((journal, stream)), Some((plan, later))) = (self.desk.take(), plans.split_first()) else {
-            let problem = anyhow::anyhow!("two upgrades in one run at a time, or one without a plan");
-            return Err(early(Failure::new(Exit::Bug, problem)));
-        };
-        Ok(Run {
-            bases,
-            node: Arc::clone(&self.node),
-            config: self.start.config.clone(),
-            request: self.request.clone(),
-            id: self.id.clone(),
-            attempt,
-            installed,
-            plan: plan.clone(),
-            later_space: later.iter().flat_map(|plan| plan.space.clone()).collect(),
-            source: self.source.clone(),
-            journal,
-            stream,
-            stop: self.stop.clone(),
-            updated_to: self.start.updated_to,
-            seen_version: None,
-        })
-    }
-
-    /// Takes journal and stream back, and gives what is installed now.
-    fn put_away(&mut self, run: Run) -> Option<Installed> {
-        self.version = run.seen_version.or_else(|| self.version.take());
-        self.desk = Some((run.journal, run.stream));
-        run.installed
-    }
-
-    /// The first event. The second release on the way, or the program after its self-update, is the same run.
-    fn announce(&mut self, run: &mut Run) -> Result<(), Stopped> {
-        if self.begun {
-            return Ok(());
-        }
-        self.begun = true;
-        let from = run.attempt.from.as_ref().map(ToString::to_string);
-        let to = self.to.clone();
-        self.audit_begin(from.as_deref())
-            .map_err(|error| early(error.into()))?;
-        let journalled = run.journal.record(Act::Started {
-            from: from.clone(),
-            to: to.clone(),
-        });
-        journalled.map_err(|error| early(error.into()))?;
-        run.stream.tell(EventKind::RunStarted { from, to });
-        Ok(())
-    }
-
-    async fn drive(&mut self, run: &mut Run) -> Result<Ending, Stopped> {
-        self.announce(run)?;
-        let steps: Vec<Box<dyn Step>> = if self.start.kato_alone {
-            steps::kato_alone()
-        } else if self.request.download_only {
-            steps::preparation(run)
-        } else {
-            steps::all(run)
-        };
-        match engine::drive(run, &steps).await? {
-            Acted::Rebooting => return Ok(Ending::Rebooting),
-            Acted::Done if self.start.kato_alone => kato_is_new(run)?,
-            Acted::Done => {}
-        }
-        if run.seen_version.is_some() {
-            let notices = run.attempt.release.notices.clone();
-            for notice in notices
-                .into_iter()
-                .filter(|notice| notice.when == NoticeWhen::Success)
-            {
-                run.stream.tell(EventKind::Notice { text: notice.text });
-            }
-        }
-        Ok(Ending::Done)
-    }
-
-    /// Shows the plans and asks, unless that was answered before.
-    async fn confirmed(&self, plans: &[NodePlan]) -> Result<bool, Stopped> {
-        let request = &self.request;
-        if request.skip_confirmation || request.resume || request.download_only || self.begun {
-            return Ok(true);
-        }
-        terminal::say(&report::plan::way(plans));
-        let is_yes = tokio::select! {
-            is_yes = terminal::ask("Upgrade this node?") => is_yes,
-            () = self.stop.cancelled() => return Err(early(engine::stopped())),
-        };
-        if !is_yes {
-            terminal::say("nothing was changed");
-        }
-        Ok(is_yes)
-    }
-
-    /// The end of the run, however it came: what we took out of service is back, and the last event is written.
-    ///
-    /// # Errors
-    /// The failure that ended the run.
-    pub(super) async fn finish(mut self, outcome: Result<Ending, Stopped>) -> Result<Exit, Failure> {
-        let outcome = outcome.map_err(|Stopped { step, failure }| Stopped {
-            step,
-            failure: room::explain(&self.node, [], failure),
-        });
-        let (exit, error) = match &outcome {
-            Ok(Ending::Rebooting) => (Exit::TryAgain, None),
-            Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
-            Ok(Ending::Declined) => (Exit::Declined, None),
-            Err(stopped) => {
-                if let Err(failure) = retire::rejoin(&self.node, &Words::default()).await {
-                    let text = terminal::describe(&failure);
-                    self.tell(EventKind::Warning { text });
-                }
-                (stopped.failure.exit, Some(report_of(stopped)))
-            }
-        };
-        let goes_on = self.unit_after(exit).await;
-        self.give_space_back();
-        self.audit_end(&outcome);
-        let version = self.version.take();
-        self.tell(EventKind::RunFinished { exit, version, error });
-        if let Some((journal, _)) = &mut self.desk {
-            // It must not hide how the run ended.
-            if let Err(error) = journal.record(Act::Finished { exit }) {
-                tracing::error!(error = %Chain(&error), "the end of the run could not be journalled");
-            }
-        }
-        if let Some(notifier) = self.notifier.take() {
-            notifier.close().await;
-        }
-        ending::exit(outcome, goes_on)
-    }
-
-    /// What was held for steps that did not come about.
-    fn give_space_back(&mut self) {
-        fetch::give_back(&self.node.paths.staging());
-        if let Err(error) = reserve::give_all(&self.node.paths) {
-            let text = format!("held space: {}", Chain(&error));
-            self.tell(EventKind::Warning { text });
-        }
-    }
-
-    /// The unit that goes on after a restart of the machine stays only while there is something to go on with; gives
-    /// whether it does.
-    async fn unit_after(&mut self, exit: Exit) -> bool {
-        let Some(unit) = ResumeUnit::of(&self.node.paths) else {
-            return false;
-        };
-        if exit != Exit::TryAgain
-            && let Err(error) = unit.remove().await
-        {
-            let text = format!("{} was not removed: {}", resume::UNIT, Chain(&error));
-            self.tell(EventKind::Warning { text });
-        }
-        unit.is_there()
     }
 }

@@ -1,37 +1,32 @@
-//! Runs about patches, and what upgrades have to do with them: the gate before a release, and patches on the way to it.
+//! Runs about patches, and what upgrades have to do with them.
+//!
+//! A patch in progress comes first, for a run about patches as for an upgrade that finds one; then what the wish comes to
+//! ([`chosen`]) is done, one patch after the other. Before a release stands the [`gate`].
 
-use std::sync::Arc;
+mod chosen;
+mod documents;
+mod gate;
 
 use anyhow::anyhow;
-use kato_shared::{
-    Digest,
-    release::{PatchEntry, PatchList, Release, Version},
-};
 
 use super::{Session, back::Way, early};
 use crate::{
-    attempt::{Attempt, Rollback, Target},
+    attempt::{Attempt, Rollback},
     exit::{Exit, Failure},
     installed::Installed,
-    module::undo,
     patch::{
         act::Purpose,
-        choice::{self, ChoiceError, Gate, Here, Missing, State, Wanted},
-        document::KeptDocument,
-        listed::Listed,
         local::{self, Verb, Wish},
-        places,
         record::Patches,
     },
     run::{
         back as way_back,
         ending::Ending,
         engine::Stopped,
-        event::{ErrorReport, EventKind},
+        event::ErrorReport,
         goal,
         steps::{self, record},
     },
-    source::Source,
 };
 
 /// What becomes of an upgrade that finds a patch in progress.
@@ -164,211 +159,7 @@ impl Session {
     }
 }
 
-// === What to install or to take back ===
-
-impl Session {
-    /// The attempt that the wish comes to; `None` when there is nothing to do.
-    async fn chosen(&mut self, wish: &Wish, installed: &Installed) -> Result<Option<Attempt>, Failure> {
-        let patches = Patches::load(&self.node.paths)?;
-        let node = Arc::clone(&self.node);
-        let here = Here {
-            version: &installed.version,
-            roles: node.roles(),
-            patches: &patches,
-        };
-        let mut attempt = match &wish.verb {
-            Verb::Install(wanted) => {
-                let (source, list) = self.fresh_list(wish).await?;
-                let chosen = here.to_install(&list, wanted)?;
-                self.tell_left_out(&here, &list, wanted);
-                let targets = documents(source.as_ref(), &chosen, &here).await?;
-                let Some(attempt) = self.first_of(targets, installed) else {
-                    let text = "no patch is outstanding that was asked for".into();
-                    self.tell(EventKind::Notice { text });
-                    return Ok(None);
-                };
-                attempt
-            }
-            Verb::Reinstall(name) => {
-                if patches.installed(name).is_none() {
-                    return Err(not_installed(&patches, name).into());
-                }
-                let (source, list) = self.fresh_list(wish).await?;
-                let entry = list.named(name).ok_or_else(|| not_installed(&patches, name))?;
-                let targets = documents(source.as_ref(), &[entry], &here).await?;
-                let Some(mut attempt) = self.first_of(targets, installed) else {
-                    return Ok(None);
-                };
-                if let Some(act) = &mut attempt.patch {
-                    act.keeps = !undo::is_put_by(&node.paths.patch_kept(name));
-                }
-                attempt
-            }
-            Verb::Revert(name) => {
-                let name = here.to_revert(name.as_deref())?.name.clone();
-                self.reverting(&name, installed).await?
-            }
-        };
-        if let Some(act) = &mut attempt.patch {
-            act.no_restart = wish.no_restart;
-        }
-        Ok(Some(attempt))
-    }
-
-    /// The newest list, which is kept, restricted as the wish says.
-    async fn fresh_list(&mut self, wish: &Wish) -> Result<(Arc<dyn Source>, PatchList), Failure> {
-        let source = goal::connect(&self.node, &self.request).await?;
-        let list = source.patches().await?;
-        let listed = Listed::keep(&self.node.paths, list, self.node.clock.now())?;
-        self.source = Some(Arc::clone(&source));
-        Ok((source, local::restricted(listed.list, wish.only.as_deref())?))
-    }
-
-    fn tell_left_out(&mut self, here: &Here<'_>, list: &PatchList, wanted: &Wanted) {
-        if !matches!(wanted, Wanted::Outstanding(_)) {
-            return;
-        }
-        for entry in here.outstanding(list) {
-            if here.state(entry) == State::RolledBack {
-                let text = format!(
-                    "the patch `{}` was rolled back here before and is left out; `kato patch install {}` tries it again",
-                    entry.name, entry.name
-                );
-                self.tell(EventKind::Warning { text });
-            }
-        }
-    }
-
-    /// A new attempt about the first of `targets`, with the others after it.
-    fn first_of(&self, targets: Vec<Target>, installed: &Installed) -> Option<Attempt> {
-        let mut targets = targets.into_iter();
-        let first = targets.next()?;
-        let (from, now) = (Some(installed.version.clone()), self.node.clock.now());
-        let then: Vec<_> = targets.collect();
-        Some(Attempt::new(from, first.release, first.digest, now).then(&then))
-    }
-
-    /// The way back of the installed patch `name`: by its own modules, else by what it replaced.
-    async fn reverting(&mut self, name: &str, installed: &Installed) -> Result<Attempt, Failure> {
-        let paths = &self.node.paths;
-        let new = |release: Release, digest: Digest| {
-            let from = Some(installed.version.clone());
-            Attempt::new(from, release, digest, self.node.clock.now())
-        };
-        let kept = KeptDocument::load(paths, name)?;
-        let own_way = kept
-            .as_ref()
-            .and_then(|kept| Some((kept.release.taken_back()?, kept.sha256)));
-        if let Some((release, digest)) = own_way {
-            let mut attempt = new(release, digest);
-            if let Some(act) = &mut attempt.patch {
-                act.purpose = Purpose::Revert;
-            }
-            self.source = Some(goal::connect(&self.node, &self.request).await?);
-            return Ok(attempt);
-        }
-        match kept {
-            Some(kept) if runs_its_own(&kept.release) => {
-                let problem = anyhow!(
-                    "the patch `{name}` runs commands of its own, and brings no modules that take it back"
-                );
-                Err(Failure::new(Exit::Preflight, problem).hint(format!(
-                    "nothing was changed; take it back by hand, then run `kato patch mark --notinstalled {name}`"
-                )))
-            }
-            Some(kept) if undo::is_put_by(&paths.patch_kept(name)) => {
-                let mut attempt = new(kept.release, kept.sha256);
-                self.given_back(&mut attempt);
-                Ok(attempt)
-            }
-            _ => {
-                let problem =
-                    anyhow!("nothing that the patch `{name}` replaced was kept here: it was marked by hand");
-                Err(Failure::new(Exit::Preflight, problem).hint(format!(
-                    "nothing was changed; take it back by hand, then run `kato patch mark --notinstalled {name}`"
-                )))
-            }
-        }
-    }
-}
-
-/// Whether a patch runs programs of its archives, which are not on the node any more when it is taken back.
-fn runs_its_own(release: &Release) -> bool {
-    let mut modules = release.modules.iter();
-    modules.any(|module| !module.install.own_programs().is_empty())
-}
-
-/// The verified documents of `entries`, as targets on the release of `here`.
-async fn documents(
-    source: &dyn Source,
-    entries: &[&PatchEntry],
-    here: &Here<'_>,
-) -> Result<Vec<Target>, Failure> {
-    let mut targets = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let (mut release, digest) = source.patch(entry.id).await?;
-        if digest != entry.sha256 {
-            let problem = anyhow!(
-                "the list of patches and the targets metadata disagree on the patch `{}`: {} and {digest}",
-                entry.name,
-                entry.sha256
-            );
-            return Err(Failure::new(Exit::Trust, problem)
-                .hint("nothing was changed; ask the publisher to run `kato release verify`"));
-        }
-        in_order(entry, &release, here)?;
-        // On this node it is a change of the release that is installed.
-        release.version = here.version.clone();
-        targets.push(Target { release, digest });
-    }
-    Ok(targets)
-}
-
-/// Refuses a patch that would put older content over that of a newer one.
-fn in_order(entry: &PatchEntry, release: &Release, here: &Here<'_>) -> Result<(), Failure> {
-    let changes = places::of(&release.modules, here.roles);
-    let mut newer = here.patches.installed.iter().filter(|other| other.id > entry.id);
-    let over = newer.find_map(|other| Some((other, other.overlaps(&changes)?)));
-    let Some((other, path)) = over else {
-        return Ok(());
-    };
-    let problem = anyhow!(
-        "the patch `{}` changes {}, and so does `{}`, which is newer and installed",
-        entry.name,
-        path.display(),
-        other.name
-    );
-    Err(Failure::new(Exit::Preflight, problem).hint(format!(
-        "nothing was changed; run `kato patch revert {}` first, and install both again in their order",
-        other.name
-    )))
-}
-
-fn not_installed(patches: &Patches, name: &str) -> ChoiceError {
-    ChoiceError::NotInstalled {
-        name: name.to_owned(),
-        installed: patches.installed.iter().map(|patch| patch.name.clone()).collect(),
-    }
-}
-
-fn unfinished_upgrade(attempt: &Attempt) -> Failure {
-    let problem = anyhow!(
-        "the upgrade to {} is not finished on this node",
-        attempt.ends_at()
-    );
-    Failure::new(Exit::Preflight, problem).hint("finish it first with `kato node upgrade`")
-}
-
-fn unfinished_patch(attempt: &Attempt) -> Failure {
-    let name = attempt.patch.as_ref().map_or("", |act| act.name.as_str());
-    let problem = anyhow!("the patch `{name}` is not finished on this node");
-    Failure::new(Exit::Preflight, problem).hint(format!(
-        "go on with `{}`, or take it back with `kato patch revert {name}`",
-        attempt.command()
-    ))
-}
-
-// === Upgrades and patches ===
+// === An upgrade that finds a patch in progress ===
 
 impl Session {
     /// A patch in progress that an upgrade finds: `--resume` goes on with it, anything else waits for it.
@@ -409,114 +200,21 @@ impl Session {
         }
         Attempt::load(paths).map_err(|error| early(error.into()))
     }
-
-    /// The releases of `targets` with the patches that come before them; or why the node is not ready for the releases.
-    ///
-    /// # Errors
-    /// [`Failure`] with 20 naming the patches that a release demands and the node lacks.
-    pub(super) async fn with_patches(
-        &mut self,
-        targets: Vec<Target>,
-        begun: Option<&Attempt>,
-        installed: Option<&Installed>,
-    ) -> Result<Vec<Target>, Failure> {
-        let begun = begun.filter(|attempt| attempt.begun);
-        let is_passed = begun.is_some_and(|attempt| attempt.patch.is_none());
-        let has_patches = targets.iter().any(|target| target.release.patch.is_some());
-        let (Some(installed), false) = (installed, is_passed || has_patches) else {
-            return Ok(targets);
-        };
-        // The installed release once more demands nothing that it did not demand then.
-        let way: Vec<&Release> = targets
-            .iter()
-            .map(|target| &target.release)
-            .filter(|release| release.version != installed.version)
-            .collect();
-        let list = self.known_list().await?;
-        let patches = Patches::load(&self.node.paths)?;
-        let node = Arc::clone(&self.node);
-        let here = Here {
-            version: &installed.version,
-            roles: node.roles(),
-            patches: &patches,
-        };
-        let gate = choice::gate(&here, &list, &way);
-        if !(self.request.apply_patches || begun.is_some()) {
-            self.pass(&here, &gate)?;
-            return Ok(targets);
-        }
-        refuse(
-            &here,
-            gate.missing.iter().filter(|missing| !missing.can_be_installed),
-        )?;
-        let first = choice::to_apply(&here, &list, &gate)?;
-        let mut all = match &self.source {
-            Some(source) => documents(source.as_ref(), &first, &here).await?,
-            None => Vec::new(),
-        };
-        all.extend(targets);
-        Ok(all)
-    }
-
-    /// The list of patches; without the network, as it was last seen.
-    async fn known_list(&self) -> Result<PatchList, Failure> {
-        let Some(source) = &self.source else {
-            let listed = Listed::load(&self.node.paths)?;
-            return Ok(listed.map(|listed| listed.list).unwrap_or_default());
-        };
-        let list = source.patches().await?;
-        if self.request.plan_only {
-            return Ok(list);
-        }
-        Ok(Listed::keep(&self.node.paths, list, self.node.clock.now())?.list)
-    }
-
-    /// Refuses what lacks a demanded patch, and tells of others that are outstanding.
-    fn pass(&mut self, here: &Here<'_>, gate: &Gate<'_>) -> Result<(), Failure> {
-        refuse(here, gate.missing.iter())?;
-        if !gate.outstanding.is_empty() {
-            let names: Vec<_> = gate.outstanding.iter().map(|entry| entry.name.as_str()).collect();
-            let text = format!(
-                "{} patches of {} are not installed ({}): {}; `kato patch install` or `--apply-patches` installs them",
-                names.len(),
-                here.version,
-                choice::severities(&gate.outstanding),
-                names.join(", ")
-            );
-            self.tell(EventKind::Warning { text });
-        }
-        Ok(())
-    }
 }
 
-/// Refuses a way whose releases demand `missing`.
-fn refuse<'a>(here: &Here<'_>, missing: impl Iterator<Item = &'a Missing>) -> Result<(), Failure> {
-    let missing: Vec<_> = missing.collect();
-    let Some(first) = missing.first() else {
-        return Ok(());
-    };
-    let names = |of: &[&&Missing]| -> Vec<String> { of.iter().map(|missing| missing.name.clone()).collect() };
-    let all: Vec<_> = missing.iter().collect();
+fn unfinished_upgrade(attempt: &Attempt) -> Failure {
     let problem = anyhow!(
-        "release {} needs patches that this node does not have: {}",
-        first.release,
-        names(&all).join(", ")
+        "the upgrade to {} is not finished on this node",
+        attempt.ends_at()
     );
-    let (now, never): (Vec<_>, Vec<_>) = missing.iter().partition(|missing| missing.can_be_installed);
-    let hint = if never.is_empty() {
-        format!(
-            "nothing was changed; run `kato patch install {}`, or add `--apply-patches` to the command",
-            names(&now).join(" ")
-        )
-    } else {
-        not_for(here.version, &names(&never))
-    };
-    Err(Failure::new(Exit::Preflight, problem).hint(hint))
+    Failure::new(Exit::Preflight, problem).hint("finish it first with `kato node upgrade`")
 }
 
-fn not_for(version: &Version, names: &[String]) -> String {
-    format!(
-        "nothing was changed; {} cannot be installed on {version}: upgrade to a release in between with `--version` and install it there, or ask the publisher",
-        names.join(", ")
-    )
+fn unfinished_patch(attempt: &Attempt) -> Failure {
+    let name = attempt.patch.as_ref().map_or("", |act| act.name.as_str());
+    let problem = anyhow!("the patch `{name}` is not finished on this node");
+    Failure::new(Exit::Preflight, problem).hint(format!(
+        "go on with `{}`, or take it back with `kato patch revert {name}`",
+        attempt.command()
+    ))
 }

@@ -1,0 +1,163 @@
+//! One release of a run: planned, confirmed, announced, and driven through its steps.
+
+use std::sync::Arc;
+
+use kato_shared::release::NoticeWhen;
+
+use super::{Session, early};
+use crate::{
+    attempt::Attempt,
+    exit::{Exit, Failure},
+    installed::Installed,
+    journal::Act,
+    patch::{places, record::Patches},
+    plan::node::NodePlan,
+    report::{self, terminal},
+    run::{
+        Run,
+        ending::{Ending, kato_is_new, show_plans},
+        engine::{self, Stopped},
+        event::EventKind,
+        look::make_plans,
+        step::{Acted, Step},
+        steps,
+    },
+};
+
+impl Session {
+    /// One upgrade to one release.
+    pub(super) async fn one(
+        &mut self,
+        attempt: Attempt,
+        installed: Option<Installed>,
+    ) -> Result<(Ending, Option<Installed>), Stopped> {
+        let plans = make_plans(&self.node, &attempt, installed.as_ref())
+            .await
+            .map_err(early)?;
+        if self.request.plan_only {
+            show_plans(&plans, self.request.json);
+            return Ok((Ending::Shown, installed));
+        }
+        if !self.confirmed(&plans).await? {
+            return Ok((Ending::Declined, installed));
+        }
+        if !self.start.kato_alone {
+            attempt
+                .save(&self.node.paths)
+                .map_err(|error| early(error.into()))?;
+        }
+        let mut run = self.run(attempt, installed, &plans)?;
+        let outcome = match self.drive(&mut run).await {
+            Err(_reason) if run.attempt.rollback.is_some() => self.lead_back(&mut run).await,
+            outcome => outcome,
+        };
+        let recorded = self.put_away(run);
+        Ok((outcome?, recorded))
+    }
+
+    /// A run about `attempt` by the first of `plans`, with journal and stream on loan.
+    pub(super) fn run(
+        &mut self,
+        attempt: Attempt,
+        installed: Option<Installed>,
+        plans: &[NodePlan],
+    ) -> Result<Run, Stopped> {
+        let patches = Patches::load(&self.node.paths).map_err(|error| early(error.into()))?;
+        let bases = places::bases(
+            &attempt.release,
+            attempt.patch.as_ref(),
+            installed.as_ref(),
+            &patches,
+        );
+        let (Some((journal, stream)), Some((plan, later))) = (self.desk.take(), plans.split_first()) else {
+            let problem = anyhow::anyhow!("two upgrades in one run at a time, or one without a plan");
+            return Err(early(Failure::new(Exit::Bug, problem)));
+        };
+        Ok(Run {
+            bases,
+            node: Arc::clone(&self.node),
+            config: self.start.config.clone(),
+            request: self.request.clone(),
+            id: self.id.clone(),
+            attempt,
+            installed,
+            plan: plan.clone(),
+            later_space: later.iter().flat_map(|plan| plan.space.clone()).collect(),
+            source: self.source.clone(),
+            journal,
+            stream,
+            stop: self.stop.clone(),
+            updated_to: self.start.updated_to,
+            seen_version: None,
+        })
+    }
+
+    /// Takes journal and stream back, and gives what is installed now.
+    pub(super) fn put_away(&mut self, run: Run) -> Option<Installed> {
+        self.version = run.seen_version.or_else(|| self.version.take());
+        self.desk = Some((run.journal, run.stream));
+        run.installed
+    }
+
+    /// The first event. The second release on the way, or the program after its self-update, is the same run.
+    pub(super) fn announce(&mut self, run: &mut Run) -> Result<(), Stopped> {
+        if self.begun {
+            return Ok(());
+        }
+        self.begun = true;
+        let from = run.attempt.from.as_ref().map(ToString::to_string);
+        let to = self.to.clone();
+        self.audit_begin(from.as_deref())
+            .map_err(|error| early(error.into()))?;
+        let journalled = run.journal.record(Act::Started {
+            from: from.clone(),
+            to: to.clone(),
+        });
+        journalled.map_err(|error| early(error.into()))?;
+        run.stream.tell(EventKind::RunStarted { from, to });
+        Ok(())
+    }
+
+    async fn drive(&mut self, run: &mut Run) -> Result<Ending, Stopped> {
+        self.announce(run)?;
+        let steps: Vec<Box<dyn Step>> = if self.start.kato_alone {
+            steps::kato_alone()
+        } else if self.request.download_only {
+            steps::preparation(run)
+        } else {
+            steps::all(run)
+        };
+        match engine::drive(run, &steps).await? {
+            Acted::Rebooting => return Ok(Ending::Rebooting),
+            Acted::Done if self.start.kato_alone => kato_is_new(run)?,
+            Acted::Done => {}
+        }
+        if run.seen_version.is_some() {
+            let notices = run.attempt.release.notices.clone();
+            for notice in notices
+                .into_iter()
+                .filter(|notice| notice.when == NoticeWhen::Success)
+            {
+                run.stream.tell(EventKind::Notice { text: notice.text });
+            }
+        }
+        Ok(Ending::Done)
+    }
+
+    /// Shows the plans and asks, unless that was answered before.
+    async fn confirmed(&self, plans: &[NodePlan]) -> Result<bool, Stopped> {
+        let request = &self.request;
+        if request.skip_confirmation || request.resume || request.download_only || self.begun {
+            return Ok(true);
+        }
+        terminal::say(&report::plan::way(plans));
+        let is_yes = tokio::select! {
+            is_yes = terminal::ask("Upgrade this node?") => is_yes,
+            () = self.stop.cancelled() => return Err(early(engine::stopped())),
+        };
+        if !is_yes {
+            terminal::say("nothing was changed");
+        }
+        Ok(is_yes)
+    }
+}
