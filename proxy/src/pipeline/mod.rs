@@ -34,6 +34,7 @@ mod deviations;
 mod door;
 mod fetch;
 mod fills;
+mod flight;
 mod forward;
 mod generation;
 mod groups;
