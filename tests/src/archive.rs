@@ -70,9 +70,12 @@ impl Archive {
     pub fn publish(&mut self, origin: &Origin) -> Result<()> {
         self.generation += 1;
         let tag = format!("\"{}\"", self.generation);
+        // As archives say it. Without it a time would stand for the content, and two generations may have one second.
+        let modified = format!("Thu, 0{} Jan 2026 00:00:00 GMT", self.generation);
         let serve = |path: &str, content: &[u8]| {
             let resource = Resource::new(content.to_vec())
                 .header("etag", &tag)
+                .header("last-modified", &modified)
                 .header("cache-control", "max-age=0");
             origin.serve(&format!("/debian/dists/stable/{path}"), resource);
         };

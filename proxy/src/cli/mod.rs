@@ -20,6 +20,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use kato_shared::{chain::Chain, clock::Clock, telemetry::LogFormat};
+use tokio::runtime::Builder;
 
 use admin::{AdminArgs, ListArgs, SelectArgs, ShowArgs};
 
@@ -136,10 +137,18 @@ pub fn run() -> u8 {
 
 fn check_config(args: &SettingsArgs) -> u8 {
     match args.settle() {
-        Ok(settings) => match readable(&settings) {
-            Ok(()) => print_settings(&settings),
-            Err(error) => serve::refuse(&error),
-        },
+        Ok(settings) => {
+            // The way to the origins has a task, which never runs here.
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return fail(exit::REFUSED, &format!("no event loop: {error}")),
+            };
+            let _inside = runtime.enter();
+            match readable(&settings) {
+                Ok(()) => print_settings(&settings),
+                Err(error) => serve::refuse(&error),
+            }
+        }
         Err(message) => fail(exit::USAGE, &message),
     }
 }

@@ -1,6 +1,6 @@
 //! Core by itself, and which releases are found.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 use integration_tests::{
@@ -24,8 +24,8 @@ async fn cluster(folder: &std::path::Path) -> Result<(StaticServer, TestNode, Te
         "[ssh]\nsudo = false\n\
          [[node]]\nid = \"n1\"\naddress = \"127.0.0.1\"\nroles = [\"primary\"]\ntransport = \"local\"\nconfig = {:?}\n\
          [[node]]\nid = \"n2\"\naddress = \"127.0.0.2\"\nroles = [\"controller\"]\ntransport = \"local\"\nconfig = {:?}\n",
-        core.config(),
-        other.config()
+        core.config().display().to_string(),
+        other.config().display().to_string()
     );
     for node in [&core, &other] {
         node.upgrade_ends(0, &["--version", "1.0.0"])?;

@@ -168,7 +168,11 @@ async fn r47_r44_every_kind_of_change_is_listed_by_class_and_a_clean_node_has_no
         "{text}"
     );
 
-    // R44: the plan says what becomes of it, gravest first.
+    foreseen(node)
+}
+
+/// R44: the plan says what becomes of each change.
+fn foreseen(node: &TestNode) -> Result<()> {
     let plan = command::run(
         node.kato(&["node", "upgrade", "--plan", "--json"])?,
         Duration::from_secs(60),
@@ -330,8 +334,7 @@ async fn r47_what_an_upgrade_takes_away_is_saved_and_comes_back_with_reapply() -
 async fn r47_reapply_merges_and_saves_what_it_overwrites() -> Result<()> {
     let one = release("1.0.0", &lines(&[]), "one\n");
     let mut two = release("2.0.0", &lines(&[]), "one\n");
-    let css = |text: &str| ("style.css".to_owned(), text.as_bytes().to_vec(), 0o644);
-    two.modules[1].files[1] = css("0\na\nb\nc\n");
+    two.modules[1].files[1].1 = b"0\na\nb\nc\n".to_vec();
     let site = Site::with(&[one, two]).await?;
     let node = &site.node;
     node.upgrade_ends(0, &["--version", "1.0.0"])?;

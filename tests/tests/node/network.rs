@@ -98,8 +98,8 @@ async fn r34_a_node_whose_journal_a_newer_kato_wrote_is_left_alone() -> Result<(
         (text, before)
     );
     let journal = path.display().to_string();
-    let test = site.node.kato(&["node", "self-test", "--journal", &journal])?;
-    let output = integration_tests::command::run(test, std::time::Duration::from_secs(30), &[])?;
+    let kato = site.node.kato(&["node", "self-test", "--journal", &journal])?;
+    let output = integration_tests::command::run(kato, std::time::Duration::from_secs(30), &[])?;
     assert!(!output.status.success());
     Ok(())
 }

@@ -20,7 +20,7 @@ fn asked(site: &Site, answer: &[u8]) -> Result<(Option<i32>, String)> {
             "--flush",
             "--return",
             "--command",
-            &command::line(&kato),
+            &format!("exec {}", command::line(&kato)),
         ])
         .arg(&screen)
         .stdin(Stdio::piped())

@@ -198,9 +198,16 @@ impl Wanted {
         let archive =
             |(nth, url): (usize, &Url)| Upstream::plain("packages", format!("archive-{}", nth + 1), url);
         let archives = self.archives.iter().enumerate().map(archive);
+        // The way out of the site is the same for all of them.
+        let by_parent = |upstream| Upstream {
+            proxy: self.parent.clone(),
+            proxy_credentials_file: self.parent_credentials_file.clone(),
+            ..upstream
+        };
         std::iter::once(release)
             .chain(registries)
             .chain(archives)
+            .map(by_parent)
             .collect()
     }
 

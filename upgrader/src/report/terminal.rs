@@ -72,8 +72,11 @@ pub async fn ask(question: &'static str) -> bool {
 
 /// Asks `question` and waits for a line; only `y` and `yes` are a yes. The end of the input is a no.
 pub fn confirm(question: &str) -> bool {
-    let mut stderr = io::stderr().lock();
-    let _reader_gone = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+    {
+        // Not held while the question stands: whatever ends the program meanwhile says so.
+        let mut stderr = io::stderr().lock();
+        let _reader_gone = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+    }
     let mut answer = String::new();
     match io::stdin().lock().read_line(&mut answer) {
         Ok(_) => matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
