@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method, Request, Uri, Version};
 use kato_shared::api::Problem;
 
-use super::{Answer, Inside, Pipeline, authority, shown_target};
+use super::{Answer, Inside, Pipeline, answer::shown_target, authority};
 use crate::{
     metrics::Outcome,
     policy::headers as fields,

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::{
     Pipeline,
+    answer::shown_if_wanted,
     groups::{is_document, is_member},
     retrieve::found,
-    shown_if_wanted,
     viewed::view_of,
 };
 use crate::{

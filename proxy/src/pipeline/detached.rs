@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{
     Pipeline,
-    fetch::{Flight, announced_length, times},
+    flight::{Flight, announced_length, times},
     groups::receive,
     landing::past_caches,
     lessons::keyed,

@@ -30,7 +30,7 @@ use url::Url;
 use super::{
     Ask, Pipeline,
     detached::Detached,
-    fetch::{Flight, LedOutcome, tell},
+    flight::{Flight, LedOutcome, tell},
     landing::{Arrival, Heads},
     lessons::{keyed, known, teacher},
     shared::{Shared, Whole},

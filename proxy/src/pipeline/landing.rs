@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     Pipeline,
-    fetch::{Flight, LedOutcome, announced_length, tell},
+    flight::{Flight, LedOutcome, announced_length, tell},
     shared::{Filling, Shared},
     tags::announced,
 };

@@ -9,7 +9,7 @@ use kato_shared::{Digest, chain::Chain};
 
 use super::{
     Pipeline,
-    fetch::{Flight, LedOutcome, tell},
+    flight::{Flight, LedOutcome, tell},
     landing::Heads,
     shared::{Shared, Whole},
 };

@@ -24,6 +24,7 @@
 //! replacing the settings is the next generation over the same store, flights and counters.
 
 mod admit;
+mod answer;
 mod ask;
 mod at_hand;
 mod authority;
@@ -33,7 +34,9 @@ mod deviations;
 mod door;
 mod fetch;
 mod fills;
+mod flight;
 mod forward;
+mod generation;
 mod groups;
 mod idle;
 mod inside;
@@ -60,24 +63,21 @@ mod viewed;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, Version, header, response};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
-use kato_shared::{clock::Clock, redact};
+use kato_shared::clock::Clock;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use crate::{
     admission::{Admission, Slot},
-    cache_status::CacheStatus,
-    deliver::{Payload, Record, ResponseBody, SpanQueue},
+    deliver::{ResponseBody, SpanQueue},
     ecosystem::unserved::unserved,
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
-    metrics::{Counted, Gauges, Metrics, Outcome},
-    origin::{Origin, OriginError},
-    policy::headers as fields,
+    metrics::{Counted, Metrics, Outcome},
+    origin::Origin,
     registry::{self, Guests},
     respond,
     route::{Route, Router, Target},
@@ -86,6 +86,8 @@ use crate::{
     tls::authority::Authority,
 };
 
+use answer::{Answer, shown_if_wanted};
+pub use answer::{Answered, Asked};
 use ask::Ask;
 pub(crate) use at_hand::LastingBody;
 pub use at_hand::{AtHand, Lasting};
@@ -126,99 +128,7 @@ struct Layers {
     pseudonym: Arc<str>,
 }
 
-/// A request with the content that is still to be read, if it has any.
-pub type Asked = Request<Option<Incoming>>;
-
-/// An answer as it is sent.
-#[derive(Debug)]
-pub struct Answered {
-    /// Status and fields, complete.
-    pub head: response::Parts,
-    /// The body.
-    pub payload: Payload,
-    /// Its entry in the access log.
-    pub record: Record,
-    /// Its place among the requests that are being answered; a refused one has none.
-    pub slot: Option<Slot>,
-}
-
-/// An answer and what is to be said about it.
-struct Answer {
-    response: Response<Payload>,
-    status: CacheStatus,
-    outcome: Outcome,
-    /// The HTTP version in which the upstream sent it; ours for what we made.
-    received: Version,
-}
-
-impl Answer {
-    /// An answer of our own making.
-    fn generated(response: Response<Payload>, outcome: Outcome, detail: &str) -> Self {
-        Self {
-            response,
-            status: CacheStatus::generated().detail(detail),
-            outcome,
-            received: Version::HTTP_11,
-        }
-    }
-}
-
 impl Pipeline {
-    /// The layers, put together.
-    pub fn new(
-        settings: Settings,
-        store: Store,
-        origin: Origin,
-        metrics: Metrics,
-        clock: Clock,
-        authority: Option<Authority>,
-    ) -> Self {
-        Self(Arc::new(Layers {
-            router: Router::new(&settings),
-            admission: Admission::new(&settings.limits),
-            fills: Arc::new(Fills::new(&settings)),
-            guests: Guests::new(&settings.registry, None),
-            settings,
-            store,
-            origin,
-            authority,
-            collapse: Collapse::default(),
-            private_keys: PrivateKeys::default(),
-            metrics,
-            clock,
-            prepared: Prepared::default(),
-            tasks: TaskTracker::new(),
-            pseudonym: pseudonym().into(),
-        }))
-    }
-
-    /// The next generation: `settings`, with what opens CONNECT under them, over what this one shares.
-    ///
-    /// # Errors
-    /// [`OriginError`] when its origins cannot be set up; this generation is as it was.
-    pub fn under(&self, settings: Settings, authority: Option<Authority>) -> Result<Self, OriginError> {
-        let layers = &*self.0;
-        layers.metrics.add_upstreams(&settings);
-        layers.admission.resize(&settings.limits);
-        Ok(Self(Arc::new(Layers {
-            router: Router::new(&settings),
-            origin: layers.origin.under(&layers.settings, &settings)?,
-            guests: Guests::new(&settings.registry, Some(&layers.guests)),
-            settings,
-            authority,
-            admission: layers.admission.clone(),
-            store: layers.store.clone(),
-            collapse: layers.collapse.clone(),
-            private_keys: layers.private_keys.clone(),
-            fills: Arc::clone(&layers.fills),
-            metrics: layers.metrics.clone(),
-            clock: layers.clock.clone(),
-            prepared: Prepared::default(),
-            tasks: layers.tasks.clone(),
-            pseudonym: Arc::clone(&layers.pseudonym),
-        })))
-    }
-
     /// Answers one request of a client at `client`.
     pub async fn handle(&self, request: Request<Incoming>, client: IpAddr) -> Response<ResponseBody> {
         let queue = request.extensions().get::<SpanQueue>().cloned();
@@ -266,91 +176,10 @@ impl Pipeline {
         }
     }
 
-    /// Counts an answer whose head is ready, and begins its entry in the access log.
-    fn record(
-        &self,
-        answer: &Answer,
-        (method, client): (Method, IpAddr),
-        (counted, target): (Counted, Arc<str>),
-        started: Instant,
-    ) -> Record {
-        self.0.metrics.answered(answer.outcome, started.elapsed());
-        Record {
-            method,
-            target,
-            client,
-            counted,
-            in_flight: self.0.metrics.in_flight(),
-            started,
-            outcome: answer.outcome,
-            status: answer.response.status(),
-            sent: 0,
-            is_complete: false,
-            metrics: self.0.metrics.clone(),
-        }
-    }
-
     /// Where the client of a request hears of interim responses.
     fn interim(&self, request: &http::Extensions) -> Option<Interim> {
         let interim = request.get::<Interim>()?.clone();
         Some(interim.by_way_of(&self.0.pseudonym))
-    }
-
-    /// Waits until downloads and tunnels have ended.
-    pub async fn drain(&self) {
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
-    }
-
-    /// The store, for the admin API.
-    pub fn store(&self) -> &Store {
-        &self.0.store
-    }
-
-    /// Readings of the store and the origins, for metrics.
-    pub(crate) fn gauges(&self) -> Gauges {
-        let store = &self.0.store;
-        let upstreams = self.0.settings.upstreams.iter();
-        let mirrors = upstreams.flat_map(|upstream| {
-            upstream.urls.iter().map(|base| {
-                let is_down = self.0.origin.is_down(base.url());
-                (upstream.name.to_string(), redact::url(base.url()), is_down)
-            })
-        });
-        Gauges {
-            totals: store.totals().unwrap_or_default(),
-            ledger: store.figures(),
-            scrub: store.scrub_figures(),
-            quarantined: store.quarantined().len(),
-            queued: store.queued(),
-            mirrors: mirrors.collect(),
-            is_storing: store.trouble().is_none() && store.check_room().is_ok(),
-        }
-    }
-
-    /// Where requests may go.
-    pub(crate) fn router(&self) -> &Router {
-        &self.0.router
-    }
-
-    /// The counters.
-    pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
-    }
-
-    /// The time by the clock that stamps stored responses.
-    pub(crate) fn now(&self) -> jiff::Timestamp {
-        self.0.clock.now()
-    }
-
-    /// That clock.
-    pub(crate) fn clock(&self) -> Clock {
-        self.0.clock.clone()
-    }
-
-    /// The settings in force.
-    pub fn settings(&self) -> &Settings {
-        &self.0.settings
     }
 
     /// Where answers about `target` are counted.
@@ -426,36 +255,6 @@ impl Pipeline {
             None => self.answer_retrieval(parts, target, client).await,
         }
     }
-
-    /// The head and the payload as they are sent.
-    fn finish(&self, answer: Answer, record: Record) -> (response::Parts, Payload, Record) {
-        let (mut parts, payload) = answer.response.into_parts();
-        fields::append_via(&mut parts.headers, answer.received, &self.0.pseudonym);
-        answer.status.append_to(&mut parts.headers);
-        fields::ensure_date(&mut parts.headers, self.0.clock.now());
-        let is_head = record.method == Method::HEAD;
-        let may_have_length =
-            parts.status != http::StatusCode::NO_CONTENT && !parts.status.is_informational();
-        if let Some(length) = payload.length()
-            && may_have_length
-            && !is_head
-            && parts.status != http::StatusCode::NOT_MODIFIED
-            && !(record.method == Method::CONNECT && parts.status.is_success())
-        {
-            parts.headers.insert(header::CONTENT_LENGTH, length.into());
-        }
-        let payload = if is_head { Payload::Empty } else { payload };
-        (parts, payload, record)
-    }
-}
-
-/// The target for the access log, where somebody reads that.
-fn shown_if_wanted(uri: &http::Uri) -> Arc<str> {
-    if Record::is_wanted() {
-        shown_target(uri).into()
-    } else {
-        Arc::default()
-    }
 }
 
 /// Whether what follows on the connection could be read as a request by one server and as content by another: after a transfer
@@ -466,25 +265,4 @@ fn shown_if_wanted(uri: &http::Uri) -> Arc<str> {
 fn is_last_of_its_connection<B>(request: &Request<B>) -> bool {
     request.version() <= Version::HTTP_11
         && (request.method() == Method::CONNECT || request.headers().contains_key(header::TRANSFER_ENCODING))
-}
-
-/// The target of a request line for logs.
-fn shown_target(uri: &http::Uri) -> String {
-    let text = uri.to_string();
-    match Url::parse(&text) {
-        Ok(url) => redact::url(&url),
-        // Origin-form: a query may carry a signature here, too.
-        Err(_relative) => text.split('?').next().unwrap_or_default().to_owned(),
-    }
-}
-
-fn pseudonym() -> String {
-    format!("kato-{:08x}", nonce() & 0xffff_ffff)
-}
-
-/// A number that nobody outside can foresee, from the seed that the standard library takes from the system.
-fn nonce() -> u128 {
-    use std::hash::{BuildHasher, RandomState};
-    let half = || u128::from(RandomState::new().hash_one(0_u8));
-    half() << 64 | half()
 }

@@ -9,7 +9,7 @@ use kato_shared::Digest;
 
 use super::{
     Answer, Ask, Filling, Pipeline, Shared,
-    fetch::{Led, LedOutcome},
+    flight::{Led, LedOutcome},
     groups::is_document,
     present::{Source, present},
     retrieve::{Round, Selected, whole_seconds},

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, Version, header};
 
-use super::{Pipeline, fetch::Flight};
+use super::{Pipeline, flight::Flight};
 use crate::{
     fill::{
         Promise,

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use jiff::SignedDuration;
 use url::Url;
 
+use super::generation::nonce;
 use crate::{
     conditional::{self, Length},
     deliver::{Payload, Span},
@@ -172,7 +173,7 @@ fn partial(
     let (Some(complete), false) = (complete, matches!(source, Source::Passing(_))) else {
         return answer(StatusCode::OK, headers, source.whole(length));
     };
-    let layout = multipart::Layout::new(parts, complete, headers.get(header::CONTENT_TYPE), super::nonce());
+    let layout = multipart::Layout::new(parts, complete, headers.get(header::CONTENT_TYPE), nonce());
     headers.insert(header::CONTENT_TYPE, layout.content_type());
     // "a server MUST NOT generate a Content-Range header field in the HTTP header section of a multiple part response"
     // (RFC 9110 §15.3.7.2); what is stored may have one without meaning.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::{Ask, Pipeline, fetch::Flight, tags::LARGEST_MANIFEST};
+use super::{Ask, Pipeline, flight::Flight, tags::LARGEST_MANIFEST};
 use crate::{
     origin::{OriginError, OriginRequest, OriginResponse},
     registry::{self, Class},

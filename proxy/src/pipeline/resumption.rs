@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
     Pipeline,
-    fetch::{Flight, times},
+    flight::{Flight, times},
     landing::{Arrival, Heads},
 };
 use crate::{

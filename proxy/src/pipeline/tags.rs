@@ -17,7 +17,7 @@ use kato_shared::{Digest, chain::Chain};
 
 use super::{
     Ask, Pipeline,
-    fetch::{Flight, times},
+    flight::{Flight, times},
     shared::Shared,
 };
 use crate::{
