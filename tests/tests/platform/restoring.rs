@@ -106,7 +106,7 @@ fn is_as(node: &TestNode, expected: &[Entry]) -> Result<()> {
             entry
                 .path
                 .strip_prefix(dest)
-                .is_ok_and(|rest| rest.starts_with_version())
+                .is_ok_and(Versioned::starts_with_version)
         };
         of("s/code/app") || of("s/code/runner")
     };
