@@ -154,7 +154,9 @@ impl Session {
             let with_patches = self.with_patches(targets, attempt.as_ref(), installed.as_ref());
             targets = with_patches.await.map_err(early)?;
             self.admit(&targets).map_err(early)?;
-            Box::pin(self.core_waits(&targets, installed.as_ref())).await.map_err(early)?;
+            Box::pin(self.core_waits(&targets, installed.as_ref()))
+                .await
+                .map_err(early)?;
         }
         self.to = targets
             .last()
