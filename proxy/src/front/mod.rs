@@ -31,7 +31,7 @@ mod stream;
 use std::{future::Future, future::poll_fn, net::IpAddr, pin::Pin, task::Poll, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::Extensions;
+use http::{Extensions, HeaderValue, header};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -142,7 +142,12 @@ pub async fn serve<S: Wire>(
                 // The same head once more: looking at what is at hand has changed it.
                 let request = head::read(asked)?;
                 let at = (client, started);
-                let answered = Box::pin(connection.ask(&pipeline, request, at)).await;
+                let mut answered = Box::pin(connection.ask(&pipeline, request, at)).await;
+                if shutdown.is_cancelled() && connection.read.len() == length {
+                    // Nothing more is answered here, and the client is told so while it can still hear it.
+                    let close = HeaderValue::from_static("close");
+                    answered.head.headers.insert(header::CONNECTION, close);
+                }
                 connection.send_answer(&mut head, answered).await?;
                 connection.take(length);
                 continue;

@@ -1,9 +1,7 @@
 //! Makes many small bodies durable with few flushes.
 //!
-//! Up to [`MAX_ROW`] bytes a body is a row of the index, in the same transaction as the responses that name it: a file of a block or
-//! less costs its folder, its inode and their flushes, which is many times what the body costs. Others are files. Order for those: room is
-//! made; a marker that lists the batch is flushed (a kill or a power cut from here on leaves something to find); the files are written
-//! where they belong; they are flushed together; the index names them in one transaction; the marker goes.
+//! Order: room is made; a marker that lists the batch is flushed (a kill or a power cut from here on leaves something to find); the
+//! files are written where they belong; they are flushed together; the index names them in one transaction; the marker goes.
 //!
 //! Invariant: the index names nothing before the flush has returned.
 
@@ -24,12 +22,6 @@ use kato_shared::{
 use super::{
     Store, StoreError, behind::Item, content::NoRoom, layout::remove_if_there, quota::Need, tables::Change,
 };
-
-/// The most bytes of a body that becomes a row: about a block of a file system and a page of the index.
-pub(super) const MAX_ROW: u64 = 4 << 10;
-
-/// What a row is taken to cost on the disk: itself and the pages that change with it are written anew before the old ones are free.
-const ROW_COST: u64 = 4;
 
 /// Up to this many files are flushed one by one: what else is unwritten on the file system then does not matter.
 const FEW: usize = 4;
@@ -59,52 +51,24 @@ impl Store {
             bytes: bodies.values().map(|item| item.body.len() as u64).sum(),
             objects: batch.len() as u64,
         })?;
-        let (rows, files): (BTreeMap<_, _>, BTreeMap<_, _>) = bodies
-            .into_iter()
-            .partition(|(_, item)| item.body.len() as u64 <= MAX_ROW);
-        self.check_rows(&rows)?;
-        let hold = rows.iter().map(|(digest, item)| Change::Hold {
-            digest: *digest,
-            body: item.body.clone(),
-        });
-        let put = batch.iter().map(|item| Change::Put {
-            key: item.key.clone(),
-            response: Box::new(item.response.clone()),
-        });
-        let changes = hold.chain(put).collect();
         let _no_eviction = self.0.moving.read().unwrap_or_else(PoisonError::into_inner);
-        if files.is_empty() {
-            return self.0.index.submit_blocking(changes).map_err(NoRoom::Disk);
-        }
         let marker = self
             .0
             .layout
-            .mark_batch(files.keys())
+            .mark_batch(bodies.keys())
             .map_err(|error| NoRoom::Disk(error.into()))?;
-        let placed = self.place_all(&files).map_err(StoreError::from);
-        if let Err(error) = placed.and_then(|()| self.0.index.submit_blocking(changes)) {
-            if !self.take_back(files.keys()) {
+        let outcome = self.place_all(&bodies).map_err(StoreError::from).and_then(|()| {
+            let put = |item: &Arc<Item>| Change::Put {
+                key: item.key.clone(),
+                response: Box::new(item.response.clone()),
+            };
+            self.0.index.submit_blocking(batch.iter().map(put).collect())
+        });
+        if let Err(error) = outcome {
+            if !self.take_back(bodies.keys()) {
                 marker.keep();
             }
             return Err(NoRoom::Disk(error));
-        }
-        Ok(())
-    }
-
-    /// Whether the disk can take these rows: an index that finds it full in the middle of a transaction has to be opened anew.
-    fn check_rows(&self, rows: &BTreeMap<Digest, &Item>) -> Result<(), NoRoom> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let bytes = rows.values().map(|item| item.body.len() as u64).sum::<u64>();
-        let free = self.0.layout.space().map_err(|source| {
-            NoRoom::Disk(StoreError::Read {
-                path: self.0.layout.dir().to_owned(),
-                source: source.into(),
-            })
-        })?;
-        if free.free < bytes.saturating_mul(ROW_COST) {
-            return Err(self.no_room(bytes));
         }
         Ok(())
     }

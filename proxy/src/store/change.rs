@@ -1,6 +1,5 @@
 //! What is asked of the index, and what it did.
 
-use bytes::Bytes;
 use kato_shared::Digest;
 
 use super::{Generation, StoredResponse, eviction::Standing, pins::Pin};
@@ -9,8 +8,6 @@ use crate::ecosystem::Known;
 /// One change to the index.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// Writes content down that some `Put` beside it names, in the place of what was there.
-    Hold { digest: Digest, body: Bytes },
     /// Stores a response under a key, in the place of the one with the same selector.
     Put {
         key: String,

@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// Why there is no room for `needed` bytes.
-    pub(super) fn no_room(&self, needed: u64) -> NoRoom {
+    fn no_room(&self, needed: u64) -> NoRoom {
         let (pinned, _) = self.0.index.ledger().pinned();
         if pinned > 0 && pinned.saturating_add(needed) > self.0.quota.max_size {
             NoRoom::Pinned {

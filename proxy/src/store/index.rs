@@ -28,7 +28,7 @@ use super::{
     index_file::{is_worth_compacting, open_file, open_index},
     known,
     ledger::{Ledger, Loader},
-    tables::{self, BODIES, CONTENTS, Change, Effect, META, RESPONSES, Tables},
+    tables::{self, CONTENTS, Change, Effect, META, RESPONSES, Tables},
 };
 
 /// Changes that may wait for the writer; more would only queue up memory, so senders wait.
@@ -211,14 +211,6 @@ impl Index {
                 let keys = redb::ReadableMultimapTable::get(&references, digest.as_bytes())?;
                 keys.map(|key| Ok(key?.value().to_owned())).collect()
             })
-    }
-
-    /// The content of `digest`, if it lies in the index.
-    pub(super) fn body(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        self.database.read("read content", |transaction| {
-            let table = transaction.open_table(BODIES)?;
-            Ok(table.get(digest.as_bytes())?.map(|row| row.value().to_vec()))
-        })
     }
 
     /// The size of `digest`, if the index knows it.

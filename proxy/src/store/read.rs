@@ -13,7 +13,7 @@ use kato_shared::{Digest, chain::Chain};
 use crate::policy::Selecting;
 
 use super::{
-    Content, ContentRef, Responses, Store, StoredResponse, Taught, batch::MAX_ROW, blocking, hot::MAX_BODY,
+    Content, ContentRef, Responses, Store, StoredResponse, Taught, blocking, hot::MAX_BODY,
     stored::put_variant,
 };
 
@@ -163,23 +163,8 @@ impl Store {
         None
     }
 
-    /// The row of the index that has the content, where it has one.
-    fn row(&self, content: ContentRef) -> Option<Bytes> {
-        if content.length > MAX_ROW {
-            return None;
-        }
-        let row = self.0.index.body(&content.digest).unwrap_or_else(|error| {
-            tracing::warn!(digest = %content.digest, error = %Chain(&error), "stored content cannot be read");
-            None
-        });
-        row.map(Bytes::from)
-    }
-
     fn open_content(&self, content: ContentRef) -> Option<Content> {
         let in_use = self.0.in_use.take(content.digest);
-        if let Some(row) = self.row(content) {
-            return self.held_if_right(content.digest, row);
-        }
         let path = self.0.layout.content(&content.digest);
         let opened = File::open(&path).and_then(|file| {
             let length = file.metadata()?.len();
@@ -192,7 +177,12 @@ impl Store {
                         in_use.suspect();
                         return None;
                     };
-                    return self.held_if_right(content.digest, body);
+                    if Digest::of(&body) != content.digest {
+                        tracing::warn!(path = %path.display(), "stored content is not what its name says; forgotten");
+                        self.forget_content(&content.digest);
+                        return None;
+                    }
+                    return Some(Content::Memory(self.0.hot.hold(content.digest, body)));
                 }
                 let file = Arc::new(file);
                 self.0.hot.keep_open(content.digest, &file);
@@ -217,18 +207,6 @@ impl Store {
                 None
             }
         }
-    }
-}
-
-impl Store {
-    /// Small content, held in memory; what is other than its digest is forgotten.
-    fn held_if_right(&self, digest: Digest, body: Bytes) -> Option<Content> {
-        if Digest::of(&body) != digest {
-            tracing::warn!(%digest, "stored content is not what its name says; forgotten");
-            self.forget_content(&digest);
-            return None;
-        }
-        Some(Content::Memory(self.0.hot.hold(digest, body)))
     }
 }
 

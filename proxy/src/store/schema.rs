@@ -8,7 +8,7 @@
 //! | 1 | the first |
 //! | 2 | `content` became `contents`, which keeps what eviction knows; `pins` are new |
 //! | 3 | `known`, `generations` and `teachers` are new |
-//! | 4 | `proofs` and `bodies` are new; `known` has digests by other functions, too, and `generations` name their upstream |
+//! | 4 | `proofs` is new; `known` has digests by other functions, too, and `generations` name their upstream |
 
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 

@@ -13,6 +13,7 @@ use std::{
     fs::File,
     hash::{BuildHasher, RandomState},
     io::Read,
+    path::Path,
     sync::{
         Arc, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -122,13 +123,7 @@ impl Store {
     /// Reads one content; `go_on` hears of each piece and may end it. What was damaged, and is out of the way now.
     fn check(&self, digest: Digest, go_on: impl FnMut(u64) -> bool) -> Result<Option<Damage>, StoreError> {
         let in_use = self.0.in_use.take(digest);
-        let read = match self.0.index.body(&digest)? {
-            Some(body) => digest_of(&*body, go_on),
-            None => match File::open(self.0.layout.content(&digest)) {
-                Ok(file) => digest_of(file, go_on),
-                Err(_missing) => Found::Unreadable,
-            },
-        };
+        let read = digest_of(&self.0.layout.content(&digest), go_on);
         drop(in_use);
         if matches!(read, Found::Digest(found) if found == digest) || matches!(read, Found::Interrupted) {
             return Ok(None);
@@ -247,11 +242,14 @@ enum Found {
     Interrupted,
 }
 
-fn digest_of(mut content: impl Read, mut go_on: impl FnMut(u64) -> bool) -> Found {
+fn digest_of(path: &Path, mut go_on: impl FnMut(u64) -> bool) -> Found {
+    let Ok(mut file) = File::open(path) else {
+        return Found::Unreadable;
+    };
     let mut hasher = Hasher::new();
     let mut buffer = vec![0_u8; CHUNK];
     loop {
-        match content.read(&mut buffer) {
+        match file.read(&mut buffer) {
             Err(_io) => return Found::Unreadable,
             Ok(0) => return Found::Digest(hasher.finish()),
             Ok(count) => {

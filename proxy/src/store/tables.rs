@@ -5,7 +5,6 @@
 //! | `meta` | `schema`, `bytes` (of distinct content) |
 //! | `responses` | cache key → the stored responses of that key, one per `Vary` selector, as JSON |
 //! | `contents` | digest → size, and what eviction knows about it ([`ContentValue`]) |
-//! | `bodies` | digest → the content itself, where it is small and came with many others ([`super::batch`]) |
 //! | `references` | digest → the cache keys that name it |
 //! | `pins` | what is pinned, as text ([`super::Pin`]) → since when (seconds since 1970) |
 //! | `known`, `generations`, `teachers` | digests that documents teach, see `known` |
@@ -13,8 +12,7 @@
 //!
 //! Each change tells its [`Effect`]s, from which the memory of the process is kept in line after the commit.
 //!
-//! Invariants: each digest that a response names has a `contents` row, and each such pair a `references` row; a row of `bodies` goes
-//! with the one of `contents`.
+//! Invariants: each digest that a response names has a `contents` row, and each such pair a `references` row.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +33,6 @@ pub(super) use super::{
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const RESPONSES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("responses");
 pub(super) const CONTENTS: TableDefinition<'_, [u8; 32], Row> = TableDefinition::new("contents");
-pub(super) const BODIES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("bodies");
 pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pins");
 pub(super) const REFERENCES: MultimapTableDefinition<'_, [u8; 32], &str> =
     MultimapTableDefinition::new("references");
@@ -50,7 +47,6 @@ pub(super) struct Tables<'t> {
     meta: Table<'t, &'static str, u64>,
     responses: Table<'t, &'static str, &'static [u8]>,
     contents: Table<'t, [u8; 32], Row>,
-    bodies: Table<'t, [u8; 32], &'static [u8]>,
     references: MultimapTable<'t, [u8; 32], &'static str>,
     pins: Table<'t, &'static str, u64>,
     effects: Vec<Effect>,
@@ -64,7 +60,6 @@ impl<'t> Tables<'t> {
             meta: transaction.open_table(META)?,
             responses: transaction.open_table(RESPONSES)?,
             contents: transaction.open_table(CONTENTS)?,
-            bodies: transaction.open_table(BODIES)?,
             references: transaction.open_multimap_table(REFERENCES)?,
             pins: transaction.open_table(PINS)?,
             effects: Vec::new(),
@@ -101,12 +96,6 @@ impl<'t> Tables<'t> {
     /// Makes one change.
     pub(super) fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
-            Change::Hold { digest, body } => {
-                self.bodies
-                    .insert(digest.as_bytes(), &**body)
-                    .map_err(failed("store content"))?;
-                Ok(())
-            }
             Change::Put { key, response } => self.put(key, response),
             Change::Remove { key } => self.remove(key),
             Change::Evict { digest } => self.evict(digest),
@@ -242,7 +231,6 @@ impl<'t> Tables<'t> {
 
     fn drop_content(&mut self, digest: &Digest) -> Result<(), redb::Error> {
         self.references.remove_all(digest.as_bytes())?;
-        self.bodies.remove(digest.as_bytes())?;
         let length = self
             .contents
             .remove(digest.as_bytes())?

@@ -1,7 +1,6 @@
 //! The store as its users see it, on a real folder: quota, eviction, pins, garbage, older schemas.
 
 mod names;
-mod rows;
 
 use std::path::Path;
 

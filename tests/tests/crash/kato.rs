@@ -28,7 +28,13 @@ fn is_new(site: &Site) -> Result<bool> {
 
 /// A run that is killed at the first visit of `place`.
 pub(crate) fn killed(node: &TestNode, place: &str) -> Result<()> {
+    killed_with(node, place, &[])
+}
+
+/// The same with more arguments.
+fn killed_with(node: &TestNode, place: &str, arguments: &[&str]) -> Result<()> {
     let mut kato = node.kato(&["node", "upgrade", "--skip-confirmation"])?;
+    kato.args(arguments);
     kato.env("KATO_KILL_AT", place);
     let output = command::run(kato, LONG, &[])?;
     ensure!(
@@ -100,6 +106,30 @@ async fn r61_the_script_brings_kato_back_without_network_and_without_kato() -> R
     );
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
     assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r61_killed_between_slot_and_link_the_script_and_the_upgrade_need_no_network() -> Result<()> {
+    let Site { node, host, folder } = Site::new(Kind::SelfUpdate).await?;
+    node.upgrade_ends(0, &["--download-only"])?;
+    // Whoever sets the node up anew from an older image has the old kato again, and everything that was downloaded.
+    fs::remove_file(link(&node))?;
+    fs::remove_dir_all(node.state("bin"))?;
+    drop(host);
+    killed_with(&node, "self_update.slot", &["--offline"])?;
+    assert!(!link(&node).exists());
+
+    let output = command::run(command::new(node.state("fix-kato.sh")), LONG, &[])?;
+    ensure!(output.status.success(), "{}", said(&output));
+    let mut kato = command::new(link(&node));
+    kato.arg("--config").arg(node.config());
+    kato.args(["node", "upgrade", "--skip-confirmation", "--offline"]);
+    let output = command::run(kato, LONG, &[])?;
+    ensure!(output.status.success(), "{}", said(&output));
+    assert_eq!(node.installed().as_deref(), Some("2.0.0"));
+    assert_eq!(node.leftovers()?, Vec::<PathBuf>::new());
+    drop(folder);
     Ok(())
 }
 

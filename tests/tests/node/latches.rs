@@ -44,6 +44,13 @@ async fn r51_a_deleted_latch_has_its_module_installed_again() -> Result<()> {
     site.node.put("go-on", "")?;
     let said = site.node.upgrade_ends(0, &[])?;
     assert!(!said.contains("module:console: skipped"), "{said}");
+    // That one and no other.
+    for module in ["app", "etc", "runner"] {
+        assert!(
+            said.contains(&format!("module:{module}: skipped, its latch says")),
+            "{said}"
+        );
+    }
     assert_eq!(
         site.node.text("s/code/console/index.html").as_deref(),
         Some("version 2.0.0\n")

@@ -21,8 +21,9 @@ async fn r38_c05_the_node_is_retired_until_the_count_says_empty_twice_and_put_ba
     fs::remove_file(site.node.path("platform/calls"))?;
     site.node.upgrade_ends(0, &[])?;
     assert_eq!((site.node.calls("retire"), site.node.calls("rejoin")), (1, 1));
-    // Once to see whether somebody else retired it, twice to see it empty.
-    assert_eq!(site.node.calls("resident"), 3);
+    // Once to see whether somebody else retired it, twice to see it empty, once more before the first change; besides, as often as the
+    // platform takes time to move the work away.
+    assert!(site.node.calls("resident") >= 4);
     assert!(!site.node.path("platform/retired").exists());
     Ok(())
 }
