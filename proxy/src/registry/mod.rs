@@ -12,7 +12,7 @@
 //! * `accept`: manifests are asked for in every form and kept by digest; a client's `Accept` filters, and is no part of any key;
 //! * `present`: the fields that clients look for, links that lead back to us, no challenge of the upstream's;
 //! * [`Guests`]: who may use the door, and for what, where the settings name a file of users; tokens of our own;
-//! * [`scope`]: what a token is asked for;
+//! * [`mod@scope`]: what a token is asked for;
 //! * [`speak`]: problems in the form of the specification.
 //!
 //! The rest is elsewhere, since it is not about the door: credentials and tokens for upstreams in `origin::auth`, how long a tag is

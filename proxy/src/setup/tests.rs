@@ -252,7 +252,7 @@ fn p19_an_upstream_is_not_named_to_clients_that_may_not_have_what_comes_from_it(
         "registry.example",
         "hub.example",
         "npm.example",
-        "registry-mirrors",
+        "\"registry-mirrors\"",
         "ca.crt",
     ] {
         assert!(

@@ -158,7 +158,7 @@ fn a_policy_that_this_build_does_not_know_is_refused_by_name() -> Result<()> {
     let repository = runtime.block_on(Repository::empty(folder.path()))?;
     let build = repository.build(&TestRelease::standard("1.0.0"))?;
     let document = build.join("targets/releases/1.0.0/release.json");
-    let altered = fs::read_to_string(&document)?.replacen("\"overlay\"", "\"image\"", 1);
+    let altered = fs::read_to_string(&document)?.replacen("\"overlay\"", "\"teleport\"", 1);
     overwrite(&document, altered.as_bytes())?;
     let (dir, keys) = (repository.dir(), repository.keys());
     let stderr = refused(
@@ -175,7 +175,7 @@ fn a_policy_that_this_build_does_not_know_is_refused_by_name() -> Result<()> {
     )?;
     assert!(
         stderr.contains(
-            "the module `etc` asks for policy `image`, this upgrader knows versioned, replace, overlay"
+            "the module `etc` asks for policy `teleport`, this upgrader knows versioned, replace, overlay"
         ),
         "{stderr}"
     );

@@ -1,6 +1,6 @@
 //! Local changes: what somebody changed on this node, what an upgrade does to it, and how it comes back.
 //!
-//! Flow of `scan`: the record of the installed release ([`crate::installed`]) has the pristine state of every file → [`scan`]
+//! Flow of `scan`: the record of the installed release ([`crate::installed`]) has the pristine state of every file → [`mod@scan`]
 //! compares the node with it → a [`Change`] for each difference, by [`Class`]. [`outlook`] says before an upgrade what becomes of
 //! each. [`archive`] keeps what is taken away; [`reapply`] puts it back onto the new release, [`difference`] shows it as text.
 //!

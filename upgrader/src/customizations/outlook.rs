@@ -19,6 +19,7 @@ use super::{
 use crate::{
     installed::Installed,
     module::{
+        beside,
         overlay::{
             rule,
             table::{Action, decide},
@@ -107,6 +108,7 @@ pub fn foresee(
         scanner.changes.clear();
         scanner.compare(&subject)?;
         let new = New::of(module);
+        let first = foreseen.len();
         for change in std::mem::take(&mut scanner.changes) {
             foreseen.push(Foreseen {
                 fate: new.fate(module, &subject, &change)?,
@@ -114,8 +116,24 @@ pub fn foresee(
                 change,
             });
         }
+        give_way(&mut foreseen[first..]);
     }
     Ok(foreseen)
+}
+
+/// A local file stands where the release's is put beside another one: it is saved and gives way.
+fn give_way(foreseen: &mut [Foreseen]) {
+    let wanted: Vec<PathBuf> = foreseen
+        .iter()
+        .filter(|found| found.fate == Fate::Beside)
+        .map(|found| beside(&found.change.path, ".new"))
+        .collect();
+    for found in foreseen
+        .iter_mut()
+        .filter(|found| wanted.contains(&found.change.path))
+    {
+        found.fate = Fate::Saved;
+    }
 }
 
 /// The changes by module, in the order of the modules, the gravest first.

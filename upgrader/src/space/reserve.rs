@@ -335,7 +335,7 @@ mod tests {
         let paths = node(folder.path());
         let wanted = [
             claim("backup", folder.path(), 4096),
-            claim("module:a", folder.path(), 1 << 55),
+            claim("module:a", folder.path(), 1 << 43),
         ];
         match take(&paths, &wanted) {
             Err(ReserveError::Full { step, .. }) => assert_eq!(step, "module:a"),

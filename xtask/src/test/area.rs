@@ -152,7 +152,7 @@ mod tests {
     fn an_unknown_area_lists_the_known_ones() {
         let message = Area::named("caches").unwrap_err();
         assert!(
-            message.contains("`caches`") && message.contains("cache, store, registry, node, origins"),
+            message.contains("`caches`") && message.contains("cache, store, registry, node, patch, origins"),
             "{message}"
         );
     }

@@ -55,7 +55,8 @@ fn an_unknown_policy_is_refused_by_name() {
     changed["min_upgrader"] = json!("9.0.0");
     assert_eq!(
         read(&changed).unwrap_err(),
-        "releases/2.0.0/release.json: the module `web` asks for policy `teleport`, this upgrader knows versioned, replace, overlay; \
+        "releases/2.0.0/release.json: the module `web` asks for policy `teleport`, this upgrader knows versioned, replace, overlay, package, \
+         image, exec; \
          it needs upgrader 9.0.0 or newer"
     );
 }
