@@ -1,10 +1,17 @@
-//! `preflight`: what must be so before anything is changed. After a failed run these are warnings.
+//! `preflight`: what must be so before anything is changed.
+//!
+//! After a failed run, and where this upgrade has begun to change the node already (it was killed, or somebody pulled the plug), an
+//! unhealthy platform and missing paths are warnings: half an upgrade is rarely healthy, and it is verified at its end. What the release
+//! would do to the node is judged in any case.
+
+use std::path::Path;
 
 use async_trait::async_trait;
-use kato_shared::release::RestartScope;
+use kato_shared::release::{Install, RestartScope};
 
 use crate::{
     exit::{Exit, Failure},
+    plan::node::modules_for,
     platform::Verb,
     report::terminal,
     run::{
@@ -22,6 +29,7 @@ impl Step for Preflight {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        spares_kato(run)?;
         let words = run.words();
         if let Err(error) = run.node.platform.call(Verb::Health, &words).await {
             let mut failure = Failure::from(error);
@@ -63,13 +71,43 @@ impl Step for Preflight {
 }
 
 fn refuse(run: &mut Run, failure: Failure) -> Result<(), Failure> {
-    if run.plan.is_tolerant {
-        run.warn(format!(
-            "{} (the last run failed, so this is no reason to stop)",
-            terminal::describe(&failure)
-        ));
-        Ok(())
-    } else {
-        Err(failure)
+    let why = match (run.plan.is_tolerant, run.attempt.begun) {
+        (true, _) => "the last run failed",
+        (false, true) => "the upgrade has begun",
+        (false, false) => return Err(failure),
+    };
+    run.warn(format!(
+        "{} ({why}, so this is no reason to stop)",
+        terminal::describe(&failure)
+    ));
+    Ok(())
+}
+
+/// No module may be installed over what kato itself needs to know and to go on: its journal, its records, its backups.
+fn spares_kato(run: &Run) -> Result<(), Failure> {
+    let paths = &run.node.paths;
+    let state = paths.state_dir();
+    for module in modules_for(&run.attempt.release, run.node.roles()) {
+        let Some(dest) = module.install.dest() else {
+            continue;
+        };
+        let place = paths.on_node(dest);
+        let is_whole = matches!(module.install, Install::Replace { .. });
+        let is_in_it = |file: &Path| place.join(file).starts_with(state);
+        if place.starts_with(state)
+            || is_whole && state.starts_with(&place)
+            || module.files.iter().any(|file| is_in_it(&file.path))
+        {
+            let problem = anyhow::anyhow!(
+                "the module `{}` would be installed into `{}`, where kato keeps its state in `{}`",
+                module.name,
+                place.display(),
+                state.display()
+            );
+            return Err(Failure::new(Exit::Preflight, problem).hint(
+                "nothing was changed; ask the publisher of the release, or move `[node].state_dir` elsewhere",
+            ));
+        }
     }
+    Ok(())
 }
