@@ -1,7 +1,8 @@
 //! `cargo xtask dist`: what is handed out. The release programs without symbols, the settings with their units and presets, the
 //! documents, one digest for each file, and all of it as one archive.
 //!
-//! The symbols stay in `target/release`, beside the line tables.
+//! `kato` is built for size and `kato-proxy` for speed (`[profile.small]` and `[profile.release]`). The symbols stay in `target/small` and
+//! `target/release`, beside the line tables.
 
 use std::{
     fs,
@@ -12,8 +13,11 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{Stop, process::Tool, progress::Progress, workspace};
 
-/// The programs, by package.
-const PROGRAMS: [(&str, &str); 2] = [("kato-upgrader", "kato"), ("kato-proxy", "kato-proxy")];
+/// The programs: package, name, profile.
+const PROGRAMS: [(&str, &str, &str); 2] = [
+    ("kato-upgrader", "kato", "small"),
+    ("kato-proxy", "kato-proxy", "release"),
+];
 /// What a program may be large, in bytes, without symbols: `kato` is copied to every node before it does anything there.
 const LIMITS: [(&str, u64); 1] = [("kato", 15_000_000)];
 /// What lies beside them.
@@ -46,11 +50,12 @@ pub(crate) fn run() -> Result<(), Stop> {
 
 /// Builds the two programs and leaves them, without symbols, in `bin/` of the folder that is returned.
 pub(crate) fn programs() -> Result<PathBuf> {
-    let packages = PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]);
-    Tool::cargo()
-        .args(["build", "--release", "--locked"])
-        .args(packages)
-        .run()?;
+    for (package, program, profile) in PROGRAMS {
+        Tool::cargo()
+            .args(["build", "--locked", "--profile", profile])
+            .args(["--package", package, "--bin", program])
+            .run()?;
+    }
     let name = format!(
         "kato-{}-{}-{}",
         env!("CARGO_PKG_VERSION"),
@@ -64,8 +69,8 @@ pub(crate) fn programs() -> Result<PathBuf> {
     }
     let bin = folder.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot create `{}`", bin.display()))?;
-    for (_, program) in PROGRAMS {
-        let built = workspace().join("target/release").join(program);
+    for (_, program, profile) in PROGRAMS {
+        let built = workspace().join("target").join(profile).join(program);
         let stripped = bin.join(program);
         Tool::new("strip")
             .args(["--strip-all", "-o"])
@@ -78,7 +83,7 @@ pub(crate) fn programs() -> Result<PathBuf> {
 
 /// The programs in `bin/` of `folder` with their sizes in bytes.
 fn sizes(folder: &Path) -> Result<Vec<(&'static str, u64)>> {
-    let size = |(_, program): (&str, &'static str)| {
+    let size = |(_, program, _): (&str, &'static str, &str)| {
         let path = folder.join("bin").join(program);
         let metadata = fs::metadata(&path).with_context(|| format!("cannot look at `{}`", path.display()))?;
         Ok((program, metadata.len()))

@@ -2,6 +2,7 @@
 
 mod alone;
 mod audit;
+mod begun;
 mod customizations;
 mod failure;
 mod hook;
