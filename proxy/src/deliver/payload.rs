@@ -114,7 +114,10 @@ impl Payload {
     pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, BodyError> {
         match self.next(false).await? {
             Some(Piece::Bytes(bytes)) => Ok(Some(bytes)),
-            Some(Piece::File(mut span)) => span.read().await.map(Some),
+            // Not asked for; if it came, all of it would be missing.
+            Some(piece @ Piece::File(_)) => Err(BodyError::Short {
+                missing: piece.length(),
+            }),
             None => Ok(None),
         }
     }

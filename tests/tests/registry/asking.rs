@@ -7,22 +7,9 @@ use integration_tests::origin::{Fault, Gate, Resource};
 use kato_shared::Digest;
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::scripted::{Cache, MANIFEST, Scripted, Small, cache};
-
-/// Tags are asked about each time.
-const ALWAYS: &str = "[upstream.registry]\ntag_ttl = \"0s\"\n";
-/// Tags are believed for the whole test.
-const LONG: &str = "[upstream.registry]\ntag_ttl = \"1h\"\n";
+use crate::scripted::{ALWAYS, Cache, LONG, MANIFEST, Scripted, site};
 
 const SOON: Duration = Duration::from_secs(20);
-
-async fn site(keys: &str) -> Result<(Scripted, Cache, Small)> {
-    let registry = Scripted::start().await?;
-    let image = Small::new("one");
-    registry.push("lab/app", "v1", &image);
-    let cache = cache(&registry.section("lab", keys)).await?;
-    Ok((registry, cache, image))
-}
 
 /// Waits until the tag is held: it becomes so behind the client's back.
 pub(crate) async fn until_held(cache: &Cache, target: &str) -> Result<()> {

@@ -11,22 +11,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::scripted::{Cache, MANIFEST, Scripted, Small, cache};
-
-/// Tags are asked about each time.
-const ALWAYS: &str = "[upstream.registry]\ntag_ttl = \"0s\"\n";
-/// Tags are believed for the whole test.
-const LONG: &str = "[upstream.registry]\ntag_ttl = \"1h\"\n";
+use crate::scripted::{ALWAYS, Cache, LONG, MANIFEST, Scripted, Small, cache, site};
 
 const SOON: Duration = Duration::from_secs(20);
-
-async fn site(keys: &str) -> Result<(Scripted, Cache, Small)> {
-    let registry = Scripted::start().await?;
-    let image = Small::new("one");
-    registry.push("lab/app", "v1", &image);
-    let cache = cache(&registry.section("lab", keys)).await?;
-    Ok((registry, cache, image))
-}
 
 #[tokio::test]
 async fn p12_every_door_leads_to_the_same_stored_image() -> Result<()> {

@@ -172,3 +172,17 @@ impl Said {
         Some(said["errors"][0]["code"].as_str()?.to_owned())
     }
 }
+
+/// Tags are asked about each time.
+pub(crate) const ALWAYS: &str = "[upstream.registry]\ntag_ttl = \"0s\"\n";
+/// Tags are believed for the whole test.
+pub(crate) const LONG: &str = "[upstream.registry]\ntag_ttl = \"1h\"\n";
+
+/// A registry with one image, and a cache with `keys` for it.
+pub(crate) async fn site(keys: &str) -> Result<(Scripted, Cache, Small)> {
+    let registry = Scripted::start().await?;
+    let image = Small::new("one");
+    registry.push("lab/app", "v1", &image);
+    let cache = cache(&registry.section("lab", keys)).await?;
+    Ok((registry, cache, image))
+}
