@@ -98,7 +98,7 @@ pub enum FetchError {
         source: VerifyError,
     },
     /// The disk is full, or would be.
-    #[error("no room for {path} on {mount}: {need} bytes needed, {have} free, {} missing", need.saturating_sub(*have))]
+    #[error("no room for {path} on {mount}: {need} bytes needed, {have} free, {}", missing(*need, *have, *inodes))]
     DiskFull {
         /// The file.
         path: PathBuf,
@@ -108,6 +108,8 @@ pub enum FetchError {
         need: u64,
         /// What is free for this user, in bytes.
         have: u64,
+        /// How many more files there can be; `None` where the file system does not count.
+        inodes: Option<u64>,
     },
     /// The staging folder cannot be used.
     #[error("{action} `{path}` failed")]
@@ -120,6 +122,14 @@ pub enum FetchError {
         #[source]
         source: io::Error,
     },
+}
+
+fn missing(need: u64, have: u64, inodes: Option<u64>) -> String {
+    if inodes == Some(0) {
+        "and no inode: the file system can hold no more files".to_owned()
+    } else {
+        format!("{} missing", need.saturating_sub(have))
+    }
 }
 
 impl FetchError {

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod facts;
+mod needs;
 pub mod node;
 pub mod order;
 pub mod preflight;

@@ -78,6 +78,11 @@ impl Step for Retire {
                 ));
                 Ok(Acted::Done)
             }
+            // Nothing of the node was changed, and it is put back.
+            Err(failure) if !run.attempt.begun && failure.exit == Exit::Failed => Err(Failure {
+                exit: Exit::Preflight,
+                ..failure
+            }),
             Err(failure) => Err(failure),
         }
     }
