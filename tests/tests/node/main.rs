@@ -20,4 +20,5 @@ mod rollback;
 mod service;
 mod setup;
 mod space;
+mod stopped;
 mod whole;
