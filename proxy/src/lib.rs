@@ -38,6 +38,7 @@ pub mod respond;
 pub mod route;
 pub mod settings;
 pub mod setup;
+pub mod snapshot;
 pub mod store;
 pub mod tls;
 pub mod view;
