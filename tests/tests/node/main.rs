@@ -21,4 +21,5 @@ mod service;
 mod setup;
 mod space;
 mod way;
+mod stopped;
 mod whole;
