@@ -19,12 +19,13 @@ use tokio::time::Instant;
 use super::{
     Fate,
     archive::{self, Reason},
-    outlook, pristine, reapply, scan,
+    outlook::{self, Basis},
+    pristine, reapply, scan,
 };
 use crate::{
     attempt::Attempt,
     installed::{Installed, InstalledModule},
-    module::{self, Job, ModuleError, Work, tree},
+    module::{self, Job, ModuleError, Work, mounts::Mounts, obstacle::obstacles, tree},
     paths::NodePaths,
     settings::Settings,
 };
@@ -318,7 +319,13 @@ proptest! {
 
         let two = node.release("2.0.0", &new.0, &new.1);
         let modules: Vec<&Module> = two.release.modules.iter().collect();
-        let foreseen = outlook::foresee(&node.paths, Some(&installed), &two.release, &modules).unwrap();
+        let basis = Basis { installed: Some(&installed), bases: &installed.modules, before: &[] };
+        let foreseen = outlook::foresee(&node.paths, basis, &two.release, &modules).unwrap();
+        let mounts = Mounts::default();
+        let obstacles: Vec<_> = modules
+            .iter()
+            .flat_map(|module| obstacles(&node.job(&two, module, Some(&installed)), &mounts).unwrap())
+            .collect();
         let taken = outlook::taken_away(&foreseen);
         archive::save(&node.paths, &installed, &taken, (&two.id, Reason::Upgrade, Timestamp::UNIX_EPOCH)).unwrap();
         let outcome = node.install(&two, Some(&installed));
@@ -341,6 +348,8 @@ proptest! {
         prop_assert!(outcome.is_ok() || was_refused, "{outcome:?}");
         let was_foreseen = foreseen.iter().any(|found| found.fate == Fate::Refused);
         prop_assert!(!was_foreseen || was_refused, "{foreseen:?}");
+        // Before the first change everything is known that the module would refuse.
+        prop_assert_eq!(!obstacles.is_empty(), was_refused, "{:?}", obstacles);
         if was_refused {
             let of_etc = |files: &BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> {
                 files.clone().into_iter().filter(|(path, _)| path.starts_with("/s/etc")).collect()

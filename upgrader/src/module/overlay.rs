@@ -9,6 +9,7 @@
 
 mod merge;
 pub mod table;
+pub(super) mod way;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
