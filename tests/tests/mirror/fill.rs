@@ -32,7 +32,8 @@ async fn a_list_of_urls_is_fetched_once_and_served_without_the_origin() -> Resul
             &path,
             Resource::new(body.clone()).header("cache-control", "max-age=0"),
         );
-        list += &format!("{} sha256:{}\n", origin.url(&path), Digest::of(body).hex());
+        let digest = Digest::of(body).hex();
+        list.extend([&origin.url(&path), " sha256:", &digest, "\n"]);
     }
     let list = put(folder.path(), "list", list.as_bytes())?;
     let (list, upstream) = (list.display().to_string(), format!("files={}", origin.url("/")));
