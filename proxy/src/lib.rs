@@ -40,6 +40,7 @@ pub mod route;
 mod seldom;
 pub mod settings;
 pub mod setup;
+pub mod snapshot;
 pub mod store;
 pub mod tls;
 pub mod view;

@@ -73,6 +73,8 @@ pub use lessons::{Forgotten, LearnError, MOST_KNOWN, Outdated};
 pub use pinning::{Pinned, PinnedTotal};
 pub use pins::Pin;
 pub use scrub::{Damage, ScrubFigures, Verification};
+#[cfg(test)]
+pub(crate) use stored::sample;
 pub use stored::{ContentRef, Entry, StoredResponse};
 
 use behind::WriteBehind;
