@@ -97,6 +97,9 @@ pub enum BundleError {
         "whether the bundle is complete was not shown\nhint: declare what has to be in it, or say why not with --waive REASON"
     )]
     Unproven,
+    /// Something else has the name of the bundle.
+    #[error("`{0}` is there already and is another bundle\nhint: name another folder with --out")]
+    Occupied(PathBuf),
     /// Packing.
     #[error(transparent)]
     Pack(#[from] PackError),

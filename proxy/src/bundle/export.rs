@@ -93,9 +93,10 @@ impl Export<'_> {
         let record = &self.plan.record;
         let name = super::header::name(&record.series, record.seq);
         let done = self.out.join(&name);
-        if done.join("BUNDLE.json").is_file() || done.join(format!("{name}.head")).is_dir() {
+        if done.exists() {
             // A run was killed between the name and the ledger.
-            self.library.note(Side::Exported, record)?;
+            let known = self.finished(&done, &name)?;
+            self.library.note(Side::Exported, &known)?;
             return Ok(done);
         }
         self.check_room()?;
@@ -127,6 +128,33 @@ impl Export<'_> {
         durable::rename(&folder, &done)?;
         self.library.note(Side::Exported, record)?;
         Ok(done)
+    }
+
+    /// The record of the bundle that lies in `done` already, if it is the one that is to be written.
+    fn finished(&self, done: &Path, name: &str) -> Result<Record, BundleError> {
+        let heads = [
+            done.join("BUNDLE.json"),
+            done.join(format!("{name}.head")).join("BUNDLE.json"),
+        ];
+        let header = heads
+            .iter()
+            .filter_map(|path| fs::read(path).ok())
+            .find_map(|bytes| Header::read(&bytes).ok());
+        let plan = self.plan;
+        match header {
+            Some(header)
+                if header.root == plan.record.root
+                    && header.kind == plan.kind
+                    && header.base == plan.base =>
+            {
+                Ok(Record {
+                    series_id: header.series_id,
+                    created: header.created,
+                    ..plan.record.clone()
+                })
+            }
+            Some(_) | None => Err(BundleError::Occupied(done.to_owned())),
+        }
     }
 
     fn check_room(&self) -> Result<(), BundleError> {

@@ -88,7 +88,12 @@ impl Bundle {
             source,
         };
         let header = Header::read(&bytes).map_err(refused)?;
-        for (file, expected) in [("SHA256SUMS", header.sums), ("index.json", header.index_json)] {
+        // Before any of it is held in memory: another file of that name may be as large as the medium.
+        for (file, expected) in [
+            ("SHA256SUMS", header.sums),
+            ("index.json", header.index_json),
+            ("MEMBERS.jsonl", header.members),
+        ] {
             let found = digest_of(&head.join(file))?;
             if found != expected {
                 return Err(BundleError::Table {

@@ -65,6 +65,7 @@ fn refuse(error: impl Into<BundleError>) -> u8 {
         | BundleError::NoBundle(_)
         | BundleError::Unproven => exit::USAGE,
         BundleError::NoRoom { .. }
+        | BundleError::Occupied(_)
         | BundleError::Empty
         | BundleError::Library(_)
         | BundleError::Store(_)
