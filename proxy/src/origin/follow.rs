@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode, header, uri::PathAndQuery};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts, uri::PathAndQuery};
+use hyper::body::{Body, Incoming};
 use kato_shared::{chain::Chain, redact};
 use tokio::time::Instant;
 use url::{Position, Url};
@@ -41,7 +41,7 @@ impl Origin {
             let shown = (!hops.is_empty()).then(|| self.of_its_own(url, headers));
             let shown = shown.as_ref().unwrap_or(headers);
             let (response, lease) = self.ask_with_token(request, url, shown).await?;
-            let (head, incoming) = response.into_parts();
+            let (mut head, incoming) = response.into_parts();
             usable(url, shown, (head.status, &head.headers))
                 .inspect_err(|error| self.metrics().upstream_failure(&request.upstream, error.kind()))?;
             let times = Times {
@@ -55,11 +55,7 @@ impl Origin {
                 let redirected = target.map(|(url, _)| url);
                 let found_at = redirected.clone();
                 let current = Current {
-                    flow: Flow::Hyper(ByHyper {
-                        may_be_kept: is_persistent(head.version, &head.headers),
-                        incoming,
-                        lease,
-                    }),
+                    flow: flow(&mut head, incoming, lease),
                     nth,
                     redirected,
                 };
@@ -204,6 +200,13 @@ fn usable(
             status,
         });
     }
+    // "Such a message might indicate an attempt to perform request smuggling or response splitting and ought to be handled as an error"
+    // (RFC 9112 §6.3). The connection is not used again.
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(OriginError::TwoLengths {
+            url: redact::url(url),
+        });
+    }
     // Transfer codings are part of the framing (RFC 9112 §7): what is stored without undoing them is not the representation. Besides
     // `chunked`, which is undone, we announce none in `TE`. A name that is registered for no coding has coded nothing.
     let is_coded = |coding: &&&str| list_contains(headers, &header::TRANSFER_ENCODING, coding.as_bytes());
@@ -214,6 +217,25 @@ fn usable(
             coding: (*coding).to_owned(),
         }),
     }
+}
+
+/// Where the content comes from.
+///
+/// "a server MUST NOT generate content in a 205 response" ([RFC 9110 §15.3.6]): what comes all the same is left where it is, and with it
+/// the connection.
+///
+/// [RFC 9110 §15.3.6]: https://www.rfc-editor.org/rfc/rfc9110#section-15.3.6
+fn flow(head: &mut Parts, incoming: Incoming, lease: Option<Lease>) -> Flow {
+    if head.status == StatusCode::RESET_CONTENT && !incoming.is_end_stream() {
+        head.headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        return Flow::Ended;
+    }
+    Flow::Hyper(ByHyper {
+        incoming,
+        lease,
+        may_be_kept: is_persistent(head.version, &head.headers),
+    })
 }
 
 /// Whether the connection stays open after this response, as far as the response says (RFC 9112 §9.3).

@@ -36,6 +36,7 @@ use crate::{
     },
     key::CacheKey,
     route::Target,
+    seldom::warn_seldom,
     settings::{Kind, Upstream},
     store::{Content, ContentRef, LearnError, Responses, Store, Taught},
 };
@@ -332,7 +333,7 @@ fn take_in(
             tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document teaches nothing");
         }
         Err(error) => {
-            tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document could not be learned");
+            warn_seldom!(url = %target.key.shown(), error = %Chain(&error), "a document could not be learned");
         }
     }
 }

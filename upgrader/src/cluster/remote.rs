@@ -193,6 +193,44 @@ impl RemoteNode {
         self.host.run(&self.command(arguments, Some(deadline))).await
     }
 
+    /// Takes the node out of service for `run` without waiting until it is empty; why not, when it did not work.
+    pub async fn cordon(&self, run: &str) -> Option<String> {
+        self.complaint(&["node", "cordon", "--run", run]).await
+    }
+
+    /// Puts the node back into service when [`Self::cordon`] took it out and no run has begun to change it.
+    pub async fn uncordon(&self) {
+        if let Some(complaint) = self.complaint(&["node", "cordon", "--undo"]).await {
+            tracing::warn!(node = self.node.id, complaint, "not put back into service");
+        }
+    }
+
+    /// What the node's platform says against its health; `None` when it is healthy, and when it cannot be asked.
+    pub async fn sickness(&self) -> Option<String> {
+        let arguments = ["node", "health"];
+        let output = self.run(&arguments, STATUS_DEADLINE).await.ok()?;
+        let exit = match output.ended {
+            Ended::Exit(code) => Exit::from_code(code),
+            Ended::Signal(_) => None,
+        };
+        (exit == Some(Exit::Preflight)).then(|| last_line(&output.stderr))
+    }
+
+    /// Runs something short whose only answer is that it worked; else its last words. A `kato` that does not know the command yet
+    /// has nothing to complain about: its own run does without.
+    async fn complaint(&self, arguments: &[&str]) -> Option<String> {
+        match self.run(arguments, START_DEADLINE).await {
+            Ok(output)
+                if output.ended.is_success()
+                    || output.ended == Ended::Exit(i32::from(Exit::Usage.code())) =>
+            {
+                None
+            }
+            Ok(output) => Some(format!("{}: {}", output.ended, last_line(&output.stderr))),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// Ends the connection.
     pub async fn close(&self) {
         self.host.close().await;
@@ -218,6 +256,11 @@ impl RemoteNode {
         argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         RemoteCommand { argv, env, deadline }
     }
+}
+
+fn last_line(stderr: &str) -> String {
+    let line = stderr.lines().rfind(|line| !line.trim().is_empty());
+    line.unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -202,6 +202,22 @@ fn of_cluster(event: &ClusterEvent) -> Option<Said> {
             let verb = if *continued { "continuing" } else { "following" };
             format!("{verb} plan {} to {}", plan.id, plan.target)
         }
+        // Of a single node, its own start says it.
+        ClusterEvent::BatchStarted { nodes } if nodes.len() < 2 => return None,
+        ClusterEvent::BatchStarted { nodes } => format!("together: {}", nodes.join(", ")),
+        ClusterEvent::ClusterPaused { since, reason } => format!(
+            "paused since {since}{}; no further node is begun until `kato cluster resume`",
+            reason
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(" ({reason})"))
+        ),
+        ClusterEvent::ClusterResumed => "goes on".into(),
+        ClusterEvent::SoakStarted { nodes, seconds } => {
+            format!("{}: watched for {seconds} s before the next", nodes.join(", "))
+        }
+        ClusterEvent::NodeNotCordoned { node, detail } => {
+            format!("{node}: not taken out of service yet: {detail}")
+        }
         ClusterEvent::NodeSkipped { node, version } => format!("{node}: at {version} already"),
         ClusterEvent::NodeStarted {
             node,
@@ -246,6 +262,7 @@ pub fn plan_lines(plan: &ClusterPlan) -> Vec<String> {
         let way = match node.action {
             Action::Upgrade => format!("{} → {}", shown(node.from.as_ref()), plan.target),
             Action::None => format!("{} (nothing to do)", plan.target),
+            Action::LeftOut => format!("{} (left out)", shown(node.from.as_ref())),
         };
         [
             format!("{number}."),
@@ -269,6 +286,7 @@ pub fn result_lines(results: &[NodeResult]) -> Vec<String> {
             Outcome::AlreadyThere => "was there already",
             Outcome::Failed => "failed",
             Outcome::NotReached => "not reached",
+            Outcome::LeftOut => "left out",
         };
         let time = if result.millis == 0 {
             "-".into()

@@ -95,6 +95,7 @@ impl Platform for ExecPlatform {
             .map(Some)
             .map_err(|source| PlatformError::Command {
                 verb: verb.key(),
+                setting: format!("[platform].{}", verb.key()),
                 source,
             })
     }

@@ -6,6 +6,7 @@
 pub mod back;
 pub mod by_hand;
 pub mod context;
+pub mod cordon;
 pub mod detach;
 mod ending;
 pub mod engine;
