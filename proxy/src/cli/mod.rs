@@ -9,6 +9,8 @@ mod ca;
 mod client;
 mod client_config;
 mod doctor;
+mod prefetch;
+mod request;
 mod serve;
 mod store;
 
@@ -51,6 +53,10 @@ enum Verb {
     ClientConfig(client_config::ClientConfigArgs),
     /// On a client's machine: can it reach the cache, and what would lead a client past it?
     Doctor(doctor::DoctorArgs),
+    /// Fill the store before anybody asks: URLs, lock files, images, releases, apt packages, requests of offline mirrors
+    Prefetch(Box<prefetch::PrefetchArgs>),
+    /// Write down what clients of this offline mirror asked for in vain, for `prefetch` where there is a network.
+    Request(request::RequestArgs),
     /// Statistics of the running proxy.
     Stats(AdminArgs),
     /// List what the running proxy has stored.
@@ -116,6 +122,9 @@ struct SettingsArgs {
     /// Never contact an upstream
     #[arg(long, env = "KATO_PROXY_OFFLINE")]
     offline: bool,
+    /// With --offline: serve this snapshot in place of the active one
+    #[arg(long, value_name = "N", env = "KATO_PROXY_SNAPSHOT")]
+    snapshot: Option<u64>,
 }
 
 /// Runs the command line and returns the exit code.
@@ -125,6 +134,8 @@ pub fn run() -> u8 {
         Verb::CheckConfig(args) => check_config(&args),
         Verb::ClientConfig(args) => client_config::client_config(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
+        Verb::Prefetch(args) => prefetch::prefetch(&args),
+        Verb::Request(args) => request::request(&args),
         Verb::Stats(args) => client::stats(&args),
         Verb::Ls(args) => client::ls(&args),
         Verb::Show(args) => client::show(&args),
@@ -217,6 +228,7 @@ impl SettingsArgs {
             settings.log.filter.clone_from(filter);
         }
         settings.offline |= self.offline;
+        settings.mirror.snapshot = self.snapshot.or(settings.mirror.snapshot);
         settings.origins.environment = proxy_environment()?;
         for upstream in &self.upstream {
             settings.set_upstream(upstream.clone());
