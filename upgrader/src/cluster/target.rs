@@ -44,7 +44,7 @@ pub async fn find(
         Some(cache) => Route::Cache(cache.clone()),
         None => Route::Direct,
     };
-    let fetcher = Fetcher::new(route)?;
+    let fetcher = Fetcher::with_timeouts(route, settings.download.timeouts())?;
     let repository = fetch::trusted(&fetcher, &settings.release, &paths.trust()).await?;
     let source = TrustedSource::new(repository, fetcher);
     let graph = source.graph().await?;

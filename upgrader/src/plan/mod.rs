@@ -5,6 +5,7 @@ pub mod batch;
 pub mod capacity;
 pub mod cluster;
 pub mod facts;
+mod needs;
 pub mod node;
 pub mod order;
 pub mod policy;

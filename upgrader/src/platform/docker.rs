@@ -96,7 +96,7 @@ impl Docker {
     /// The containers of the node with `paths`.
     pub fn new(settings: &DockerSettings, paths: &NodePaths) -> Self {
         Self {
-            program: Program::new(&settings.program),
+            program: Program::new("docker", &settings.program),
             settings: settings.clone(),
             notes: paths.platform_notes(),
         }

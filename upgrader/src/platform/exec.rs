@@ -96,6 +96,7 @@ impl Platform for ExecPlatform {
             .map(Some)
             .map_err(|source| PlatformError::Command {
                 verb: verb.key(),
+                setting: format!("[platform].{}", verb.key()),
                 source,
             })
     }

@@ -195,7 +195,7 @@ impl Expression {
 impl Kubernetes {
     /// The node that the settings name, else `id`.
     pub fn new(settings: &KubernetesSettings, id: &str) -> Self {
-        let mut program = Program::new(&settings.program);
+        let mut program = Program::new("kubernetes", &settings.program);
         if let Some(file) = &settings.kubeconfig {
             program = program.with(format!("--kubeconfig={}", file.display()));
         }

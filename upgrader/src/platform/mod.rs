@@ -100,6 +100,8 @@ pub enum PlatformError {
     Command {
         /// The verb's key.
         verb: &'static str,
+        /// The setting that the command comes from.
+        setting: String,
         /// How.
         #[source]
         source: ProcessError,

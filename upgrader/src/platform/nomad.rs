@@ -72,7 +72,7 @@ impl Nomad {
     /// The client that the settings name, else the agent's own.
     pub fn new(settings: &NomadSettings) -> Self {
         Self {
-            program: Program::new(&settings.program),
+            program: Program::new("nomad", &settings.program),
             settings: settings.clone(),
         }
     }

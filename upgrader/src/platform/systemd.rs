@@ -79,7 +79,7 @@ impl Systemd {
             }
         }
         Self {
-            program: Program::new(&settings.program),
+            program: Program::new("systemd", &settings.program),
             settings: settings.clone(),
             units,
         }

@@ -101,7 +101,7 @@ pub async fn fill(
     let answers = Answers::default();
     // What was published a moment ago must not be hidden by what the cache thinks fresh; the upgrade host may have told us
     // of it directly already, and then the cache's older answer would look like a rollback.
-    let fetcher = Fetcher::new(Route::Cache(cache.clone()))?
+    let fetcher = Fetcher::with_timeouts(Route::Cache(cache.clone()), settings.download.timeouts())?
         .noting(answers.clone())
         .revalidating();
     let repository = trusted(settings, &fetcher).await?;
