@@ -2,7 +2,6 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use jiff::Timestamp;
 use kato_shared::{
     Digest,
     release::{Graph, GraphEntry, SCHEMA, Sources, Version},
