@@ -256,7 +256,9 @@ mod as_root {
             write!(text, "[{title}]\n{section}\n")?;
             // Downloads run side by side, and Docker shuffles its media types: the order is another each time.
             let in_order = |mut asked: Vec<Asked>| {
-                asked.iter_mut().for_each(|one| one.fields.sort());
+                for one in &mut asked {
+                    one.fields.sort();
+                }
                 asked.sort();
                 asked
             };
