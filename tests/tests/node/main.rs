@@ -20,6 +20,6 @@ mod rollback;
 mod service;
 mod setup;
 mod space;
-mod way;
 mod stopped;
+mod way;
 mod whole;
