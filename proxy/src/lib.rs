@@ -12,6 +12,7 @@
 pub mod admin;
 mod admission;
 pub mod app;
+pub mod bundle;
 pub mod cache_status;
 pub mod cli;
 pub mod closure;

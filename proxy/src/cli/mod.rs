@@ -4,6 +4,7 @@
 //! else to stderr.
 
 mod admin;
+mod bundle;
 mod ca;
 mod client;
 mod client_config;
@@ -72,6 +73,8 @@ enum Verb {
     Unpin(store::UnpinArgs),
     /// The local authority that opens CONNECT: make, show, replace it
     Ca(ca::CaArgs),
+    /// Carry what is stored to a site without a network, and take it in there
+    Bundle(bundle::BundleArgs),
     /// Remove what nobody can ask for, and compact the index
     Gc(AdminArgs),
     /// Read all stored content and remove what is damaged.
@@ -141,6 +144,7 @@ pub fn run() -> u8 {
         Verb::Pin(args) => store::pin(&args),
         Verb::Unpin(args) => store::unpin(&args),
         Verb::Ca(args) => ca::ca(&args),
+        Verb::Bundle(args) => bundle::bundle(&args),
         Verb::Gc(args) => store::gc(&args),
         Verb::Verify(args) => client::verify(&args),
     }

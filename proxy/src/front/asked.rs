@@ -92,6 +92,7 @@ impl<S: Wire> Connection<S> {
     pub(super) async fn refuse(&mut self, bytes: &mut Vec<u8>, is_head: bool) {
         let (parts, body) = refusal::stopping();
         head::write(&parts, bytes);
+        self.behind_interim(bytes);
         let body = if is_head { &[] } else { body.as_slice() };
         let written = self.write(bytes, body).await;
         if let Err(error) = written.end {
@@ -118,6 +119,18 @@ impl<S: Wire> Connection<S> {
         }
     }
 
+    /// Puts what is left of interim responses before `bytes`.
+    fn behind_interim(&self, bytes: &mut Vec<u8>) {
+        let mut before = Vec::new();
+        let _taken: Result<(), io::Error> = self.interim.drain(|waiting| {
+            before.extend_from_slice(waiting);
+            Ok(waiting.len())
+        });
+        if !before.is_empty() {
+            bytes.splice(..0, before);
+        }
+    }
+
     /// Sends an answer with what is left of the interim responses before it; `bytes` is room for its head.
     pub(super) async fn send_answer(&mut self, bytes: &mut Vec<u8>, answered: Answered) -> Option<()> {
         let Answered {
@@ -133,14 +146,7 @@ impl<S: Wire> Connection<S> {
             parts.headers.insert(header::TRANSFER_ENCODING, chunked);
         }
         head::write(&parts, bytes);
-        let mut before = Vec::new();
-        let _taken: Result<(), io::Error> = self.interim.drain(|waiting| {
-            before.extend_from_slice(waiting);
-            Ok(waiting.len())
-        });
-        if !before.is_empty() {
-            bytes.splice(..0, before);
-        }
+        self.behind_interim(bytes);
         let sent = self.send_payload(bytes, (payload, is_chunked), record).await;
         drop(slot);
         sent

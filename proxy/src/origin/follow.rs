@@ -16,11 +16,15 @@ use super::{
     outgoing::Outgoing,
     parent::basic_of,
     pool::NoHead,
+    rate_limit::{RateLimit, is_counted},
     redirect::{self, MAX_REDIRECTS},
     resume::Current,
     retry::{is_asking_for_patience, is_unasked},
 };
-use crate::policy::{Times, headers::list_contains, redirects::Hop};
+use crate::{
+    policy::{Times, headers::list_contains, redirects::Hop},
+    seldom::warn_seldom,
+};
 
 impl Origin {
     /// Asks the URL at place `nth` and follows its redirects. The content stays bound to the URL asked first, under the rules of
@@ -154,9 +158,31 @@ impl Origin {
                 if self.health().answered(url, wants_patience) {
                     tracing::info!(upstream = request.upstream, url = %origin_of(url), "the origin answers again");
                 }
+                self.note_rate_limit(request, url, answered.0.headers());
                 Ok(answered)
             }
             Err(no_head) => Err(self.not_answered(request, url, no_head)),
+        }
+    }
+
+    /// Notes what a registry says about how often it may still be asked.
+    fn note_rate_limit(&self, request: &OriginRequest, url: &Url, headers: &HeaderMap) {
+        let Some(told) = RateLimit::of(headers).filter(|_| is_counted(url)) else {
+            return;
+        };
+        let upstream = request.upstream.as_str();
+        self.metrics()
+            .rate_limited(upstream, (told.limit, told.remaining));
+        let wait = (told.remaining == 0).then(|| self.policy().bounded(told.wait));
+        if self.health().limited(url, wait, Instant::now()) {
+            match wait {
+                Some(wait) => {
+                    warn_seldom!(upstream, url = %origin_of(url), limit = told.limit, ?wait, "the registry answers no more questions for a while; what is stored stands in");
+                }
+                None => {
+                    tracing::info!(upstream, url = %origin_of(url), "the registry answers questions again");
+                }
+            }
         }
     }
 

@@ -213,7 +213,7 @@ impl Pipeline {
             return (page, Counted::default());
         }
         if self.is_for_token(&request) {
-            return (self.token_page(&request).await, Counted::default());
+            return (self.token_page(request).await, Counted::default());
         }
         let seen = self.guest(&request).await;
         let line = (request.method(), request.uri(), request.version());

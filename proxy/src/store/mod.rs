@@ -16,6 +16,7 @@
 
 mod batch;
 mod behind;
+mod carry;
 mod change;
 mod collect;
 mod content;
@@ -61,6 +62,7 @@ use kato_shared::{Digest, chain::Chain, clock::Clock, durable};
 use tokio::{task::spawn_blocking, time::timeout};
 
 pub use behind::Place;
+pub use carry::{CARRIED, carried_key};
 pub use collect::{Collected, Removed};
 pub use content::{Content, InUse, NoRoom, Temporary};
 pub use error::{OpenError, StoreError};

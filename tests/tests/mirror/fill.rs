@@ -1,6 +1,6 @@
 //! `prefetch` of URLs, with a running proxy and without.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use anyhow::Result;
 use integration_tests::{
@@ -32,8 +32,7 @@ async fn a_list_of_urls_is_fetched_once_and_served_without_the_origin() -> Resul
             &path,
             Resource::new(body.clone()).header("cache-control", "max-age=0"),
         );
-        let digest = Digest::of(body).hex();
-        list.extend([&origin.url(&path), " sha256:", &digest, "\n"]);
+        writeln!(list, "{} sha256:{}", origin.url(&path), Digest::of(body).hex())?;
     }
     let list = put(folder.path(), "list", list.as_bytes())?;
     let (list, upstream) = (list.display().to_string(), format!("files={}", origin.url("/")));

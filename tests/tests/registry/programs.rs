@@ -22,7 +22,7 @@ const CERTS_D: &str = "/etc/containerd/certs.d/";
 
 /// Says what was not tested, and why.
 #[expect(clippy::print_stderr, reason = "what was not tested is said out loud")]
-fn untested(why: &str) {
+pub(crate) fn untested(why: &str) {
     eprintln!("NOT TESTED: {why}");
 }
 

@@ -81,6 +81,7 @@ pub(super) fn append(
             return Err(AuditError::NotAFile { path });
         }
     }
+    durable::remove_temporary_files(folder)?;
     set_aside(folder, &current)?;
     let torn = cut(folder, &current)?;
     let last = last(folder)?;

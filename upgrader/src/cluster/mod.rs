@@ -21,6 +21,7 @@ pub mod drive;
 pub mod elsewhere;
 pub mod errand;
 pub mod event;
+pub mod examine;
 pub mod facts;
 pub mod inventory;
 pub mod next;

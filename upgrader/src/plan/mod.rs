@@ -2,6 +2,7 @@
 //! it is carried out and tested without a machine.
 
 pub mod batch;
+pub mod capacity;
 pub mod cluster;
 pub mod facts;
 mod needs;
@@ -9,4 +10,5 @@ pub mod node;
 pub mod order;
 pub mod policy;
 pub mod preflight;
+pub mod survey;
 pub mod way_back;

@@ -27,7 +27,7 @@ pub(in crate::cli) struct PrefetchArgs {
     /// Cargo.lock, package-lock.json, or a requirements.txt with hashes
     #[arg(long, value_name = "FILE")]
     lock: Vec<PathBuf>,
-    /// An image: REGISTRY/REPOSITORY[:TAG][@sha256:…]
+    /// An image, with its tag or digest: `REGISTRY/REPOSITORY[:TAG][@sha256:…]`
     #[arg(long, value_name = "IMAGE")]
     image: Vec<ImageRef>,
     /// A platform of the images, e.g. linux/arm64 [default: all]
