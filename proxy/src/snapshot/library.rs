@@ -4,6 +4,8 @@
 //! <cache>/snapshots/blobs/sha256/<hex>              roots and chunks
 //! <cache>/snapshots/exported/<series>/<seq>.json    what left, so that `--since <seq>` knows what the other side has
 //! <cache>/snapshots/imported/<series>/<seq>.json    what came and is closed: everything that it names is here
+//! <cache>/snapshots/pending/<series>/<seq>.json     what came and lacks something
+//! <cache>/snapshots/parts/                          parts of large content, until all are here
 //! <cache>/snapshots/active.json                     the one that is served
 //! ```
 //!
@@ -36,8 +38,10 @@ pub struct Library {
 pub enum Side {
     /// It left from here.
     Exported,
-    /// It came here.
+    /// It came here, and all that it names is here.
     Imported,
+    /// It came here, and something is missing.
+    Pending,
 }
 
 impl Side {
@@ -45,6 +49,7 @@ impl Side {
         match self {
             Self::Exported => "exported",
             Self::Imported => "imported",
+            Self::Pending => "pending",
         }
     }
 }
@@ -238,7 +243,7 @@ impl Library {
     /// [`LibraryError`].
     pub fn sweep(&self) -> Result<u64, LibraryError> {
         let mut named = std::collections::HashSet::new();
-        for side in [Side::Exported, Side::Imported] {
+        for side in [Side::Exported, Side::Imported, Side::Pending] {
             for series in self.series(side)? {
                 for record in self.records(side, &series)? {
                     named.insert(record.root);

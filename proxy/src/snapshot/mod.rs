@@ -4,7 +4,7 @@
 //! root (JSON) → chunks (zstd JSONL, in the order of keys) → entries → content by digest
 //! ```
 //!
-//! Flow: [`collect`] walks the store's index and makes an [`Entry`] of every stored response that may leave; [`Snapshot::encode`] cuts
+//! Flow: [`mod@collect`] walks the store's index and makes an [`Entry`] of every stored response that may leave; [`Snapshot::encode`] cuts
 //! them into chunks where the digest of a key says so, so that a change stays in its chunk and the others keep their
 //! digests; [`Library`] keeps roots and chunks beside the store; [`Snapshot::variants`] finds the responses of a key again.
 //!

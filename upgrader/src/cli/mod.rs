@@ -15,6 +15,7 @@ use crate::{
 
 pub mod audit;
 pub mod backup;
+pub mod cluster;
 pub mod customizations;
 pub mod demo;
 pub mod lock;
@@ -62,6 +63,8 @@ pub enum Command {
     Node(node::NodeArgs),
     /// Show how the cluster is and what its upgrade is doing; run it on Core.
     Status(status::StatusArgs),
+    /// Pause, resume or abort the upgrade of the cluster that is under way.
+    Cluster(cluster::ClusterArgs),
     /// Install patches of the installed release, and take them back.
     Patch(patch::PatchArgs),
     /// The cache on Core.
@@ -130,6 +133,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
     match command {
         Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Status(args) => status::run(args, context).await,
+        Command::Cluster(args) => cluster::run(args, context).await,
         Command::Patch(args) => Box::pin(patch::run(args, context)).await,
         Command::Cache(args) => prepare::run(args, context).await,
         Command::Customizations(args) => customizations::run(args, context).await,

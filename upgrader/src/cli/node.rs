@@ -15,9 +15,10 @@ use crate::{
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
+    plan::cluster::Choice,
     report::terminal,
     run::{
-        Node, detach, follow, status,
+        Node, cordon, detach, follow, status, survey,
         upgrade::{self, Start},
     },
     self_update,
@@ -59,6 +60,26 @@ pub enum NodeCommand {
         #[arg(long)]
         follow: bool,
     },
+    /// Take this node out of service with the others of its batch; its run goes on from there.
+    #[command(hide = true)]
+    Cordon {
+        /// What it is taken out for.
+        #[arg(long, required_unless_present = "undo", default_value = "")]
+        run: String,
+        /// Put it back, if no run has begun to change it.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Measure what Core wants to know before an upgrade, and print it as JSON.
+    #[command(hide = true)]
+    Survey {
+        /// A path as releases name it.
+        #[arg(long, value_name = "PATH")]
+        measure: Vec<PathBuf>,
+    },
+    /// Say by the exit code whether the platform finds this node healthy.
+    #[command(hide = true)]
+    Health,
     /// Check that this program works on this node.
     #[command(hide = true)]
     SelfTest {
@@ -82,7 +103,7 @@ pub struct UpgradeArgs {
     /// The version to upgrade to; the newest that can be reached when absent.
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub version: Option<Version>,
-    /// Upgrade all nodes of the inventory, one at a time, Core last; run it on Core.
+    /// Upgrade all nodes of the inventory, by default one at a time, Core last; run it on Core.
     #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato", "offline"])]
     pub cluster: bool,
     /// Start the cache on this Core node and fill it with everything that the release needs.
@@ -112,6 +133,12 @@ pub struct UpgradeArgs {
     /// The order in which roles are upgraded, comma separated (with `--cluster`).
     #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
     pub role_order: Option<Vec<String>>,
+    /// Upgrade these nodes and no others: ids or roles, comma separated (with `--cluster`).
+    #[arg(long, value_name = "NODE|ROLE,…", value_delimiter = ',', requires = "cluster")]
+    pub only: Vec<String>,
+    /// Upgrade all nodes but these: ids or roles, comma separated (with `--cluster`).
+    #[arg(long, value_name = "NODE|ROLE,…", value_delimiter = ',', requires = "cluster")]
+    pub exclude: Vec<String>,
     /// The address of the node with the cache.
     #[arg(long, value_name = "IP", conflicts_with = "cache_url")]
     pub cache_ip: Option<IpAddr>,
@@ -172,6 +199,8 @@ pub struct UpgradeRequest {
     pub resume: bool,
     /// The order of roles, over the release's own.
     pub role_order: Option<Vec<String>>,
+    /// Which nodes of the cluster.
+    pub choice: Choice,
     /// The address of the node with the cache.
     pub cache_ip: Option<IpAddr>,
     /// The cache.
@@ -200,6 +229,10 @@ impl UpgradeArgs {
             download_only: self.download_only,
             resume: self.resume,
             role_order: self.role_order.clone(),
+            choice: Choice {
+                only: self.only.clone(),
+                exclude: self.exclude.clone(),
+            },
             cache_ip: self.cache_ip,
             cache_url: self.cache_url.clone(),
             offline: self.offline,
@@ -227,6 +260,10 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::Retire(args) => service::retire(args, context).await,
         NodeCommand::Rejoin(args) => service::rejoin(args, context).await,
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
+        NodeCommand::Cordon { undo: true, .. } => cordon::undo(node(context)?).await,
+        NodeCommand::Cordon { run, .. } => cordon::cordon(node(context)?, run).await,
+        NodeCommand::Survey { measure } => survey::survey(&node(context)?, &measure).await,
+        NodeCommand::Health => cordon::health(node(context)?).await,
         NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {
             for name in failpoint::POINTS {
@@ -241,7 +278,7 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
     let settings = load(context)?;
     let request = args.request(context);
     if args.cluster {
-        return crate::cluster::run(request, &settings, &context.config).await;
+        return Box::pin(crate::cluster::run(request, &settings, &context.config)).await;
     }
     if args.prepare {
         return crate::prepare::run(request, &settings, &context.config).await;

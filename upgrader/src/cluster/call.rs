@@ -8,13 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AGAIN,
+    control::{Control, Wish},
     errand::Errand,
     event::{ClusterEvent, Watcher},
+    examine::examine,
     facts,
     inventory::Inventory,
     remote::RemoteNode,
     report,
-    rollout::{self, Rolled},
+    rollout::{self, Reason, Rolled},
     target::{self, Found},
 };
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
     lock::{Holder, Lock, LockError},
     paths::NodePaths,
     plan::{
-        cluster::{self as planning, ClusterPlan, Wishes},
+        cluster::{self as planning, Action, ClusterPlan, Wishes},
         facts::NodeStatus,
         preflight::{self, NodeProblem},
     },
@@ -50,6 +52,10 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// From the lock to the table.
     pub(super) async fn upgrade(&self, nodes: BTreeMap<String, RemoteNode>) -> Result<Exit, Failure> {
+        let choice = &self.request.choice;
+        choice.check(&self.inventory).map_err(|error| {
+            Failure::new(Exit::Usage, error).hint("correct the list of `--only` or `--exclude`")
+        })?;
         // Only a call that changes nothing may run beside another.
         let _lock = if self.request.plan_only {
             None
@@ -59,15 +65,27 @@ impl Call<'_> {
         let facts = self.facts(&nodes).await?;
         let found = target::find(self.settings, &self.request, &facts).await?;
         self.check_ways(&facts, &found)?;
-        let plan = self.plan(&facts, &found)?;
+        let mut plan = self.plan(&facts, &found)?;
+        let has_work = plan.upgrades().next().is_some();
+        let mut problems = Vec::new();
+        if has_work {
+            let look = examine(&self.inventory, &nodes, &facts, &found, &mut plan, &self.clock);
+            let examined = interruptible(look).await?;
+            plan.warnings.extend(examined.warnings);
+            problems = examined.problems;
+        }
         if self.request.plan_only {
             self.print_plan(&plan);
+            self.refuse(&problems)?;
+            refuse_stuck(&plan)?;
             return Ok(Exit::Done);
         }
+        self.refuse(&problems)?;
         if plan.upgrades().next().is_none() {
-            terminal::say(&format!("every node is at {} already", plan.target));
+            terminal::say(&nothing_to_do(&plan));
             return Ok(Exit::Done);
         }
+        refuse_stuck(&plan)?;
         self.confirm(&plan)?;
         let deed = Deed::new(Subject::ClusterUpgrade, format!("to {}", plan.target))
             .run(plan.id.clone())
@@ -115,12 +133,18 @@ impl Call<'_> {
             reporter.say("every node has what it needs");
             return Ok(Exit::Done);
         }
-        let rolled = interruptible(rollout::roll_out(&plan, &nodes, &errand, reporter.as_ref())).await?;
-        self.conclude(rolled, reporter.as_ref())
+        let control = self.control();
+        let rolled = rollout::roll_out(&plan, &nodes, &errand, &control, reporter.as_ref());
+        let rolled = interruptible(rolled).await?;
+        self.conclude(&rolled, reporter.as_ref())
     }
 
     fn paths(&self) -> NodePaths {
         NodePaths::new(&self.settings.node.root, &self.settings.node.state_dir)
+    }
+
+    fn control(&self) -> Control {
+        Control::in_state_dir(self.paths().state_dir())
     }
 
     async fn lock(&self) -> Result<Lock, Failure> {
@@ -149,7 +173,15 @@ impl Call<'_> {
             let found = preflight::identity(node, &self.inventory.implicit_role, status);
             problems.extend(of(id, found));
         }
-        self.refuse(&problems)?;
+        // Who is left out needs not even be there.
+        let (wanted, others): (Vec<_>, Vec<_>) = problems.into_iter().partition(|found| {
+            let node = self.inventory.node(&found.node);
+            node.is_none_or(|node| self.request.choice.wants(node))
+        });
+        for line in report::problem_lines(&others, &self.inventory) {
+            terminal::say(&line);
+        }
+        self.refuse(&wanted)?;
         Ok(answers.facts)
     }
 
@@ -181,6 +213,7 @@ impl Call<'_> {
         let wishes = Wishes {
             role_order: self.request.role_order.clone(),
             force: self.request.force,
+            choice: self.request.choice.clone(),
         };
         planning::plan(&self.inventory, facts, &found.target, &wishes, self.clock.now())
             .map_err(|error| Failure::new(Exit::Usage, error).hint("correct the list of `--role-order`"))
@@ -236,7 +269,8 @@ impl Call<'_> {
             version: Some(plan.target.clone()),
             ..self.request.clone()
         };
-        match prepare::ensure(self.settings, &self.inventory, &request, report).await? {
+        let others: Vec<_> = plan.upgrades().filter_map(|node| node.from.clone()).collect();
+        match prepare::ensure(self.settings, &self.inventory, &request, &others, report).await? {
             CacheDecision::Use(url) => Ok((nodes, Some(url))),
             CacheDecision::Skip { reason } => {
                 report.say(&format!("nodes download without a cache: {reason}"));
@@ -258,7 +292,9 @@ impl Call<'_> {
             None
         });
         let (plan, continued) = match earlier {
-            Some(earlier) if plan.continues(&earlier) => (plan.continuing(&earlier), true),
+            Some(earlier) if plan.continues(&earlier) && !self.is_given_up(&earlier) => {
+                (plan.continuing(&earlier), true)
+            }
             _ => {
                 durable::write_json(&path, &plan, 0o644)
                     .map_err(|error| Failure::new(Exit::Preflight, error))?;
@@ -273,8 +309,13 @@ impl Call<'_> {
         Ok(plan)
     }
 
+    fn is_given_up(&self, plan: &ClusterPlan) -> bool {
+        let wanted = self.control().wanted(&plan.id);
+        wanted.is_some_and(|wanted| wanted.wish == Wish::Abort)
+    }
+
     /// The table, and for a failure what to do next.
-    fn conclude(&self, rolled: Rolled, watcher: &dyn Watcher) -> Result<Exit, Failure> {
+    fn conclude(&self, rolled: &Rolled, watcher: &dyn Watcher) -> Result<Exit, Failure> {
         let exit = rolled.exit();
         watcher.on(&ClusterEvent::ClusterFinished {
             exit,
@@ -287,15 +328,75 @@ impl Call<'_> {
                 terminal::data(&line);
             }
         }
-        let Some((node, failure)) = rolled.failure else {
+        if exit == Exit::Done {
             return Ok(Exit::Done);
-        };
-        let what = anyhow!(
-            "{node} failed at {}: {}",
-            failure.error.step,
-            failure.error.message
-        );
-        Err(Failure::new(exit, what).hint(again(&node, failure.error.hint.as_deref())))
+        }
+        Err(ended(exit, rolled))
+    }
+}
+
+/// Rules by which some nodes would never have their turn are found out before the first is touched.
+fn refuse_stuck(plan: &ClusterPlan) -> Result<(), Failure> {
+    match plan.foresee().1 {
+        None => Ok(()),
+        Some(halt) => Err(Failure::new(
+            Exit::Preflight,
+            anyhow!("{halt}; nothing was changed on any node"),
+        )
+        .hint("loosen the rules in [rollout] of cluster.toml, or give the role more nodes")),
+    }
+}
+
+/// Why there is nothing to do.
+fn nothing_to_do(plan: &ClusterPlan) -> String {
+    let left_out: Vec<&str> = plan
+        .nodes
+        .iter()
+        .filter(|node| node.action == Action::LeftOut)
+        .map(|node| node.id.as_str())
+        .collect();
+    if left_out.is_empty() {
+        format!("every node is at {} already", plan.target)
+    } else {
+        format!(
+            "nothing to do: every node is at {} already but {}, which are left out",
+            plan.target,
+            left_out.join(", ")
+        )
+    }
+}
+
+/// A rollout that did not bring all nodes to the target, in words: the nodes that failed, and why no further one was begun.
+fn ended(exit: Exit, rolled: &Rolled) -> Failure {
+    let mut words: Vec<String> = rolled
+        .failures
+        .iter()
+        .map(|(node, failure)| {
+            format!(
+                "{node} failed at {}: {}",
+                failure.error.step, failure.error.message
+            )
+        })
+        .collect();
+    match &rolled.reason {
+        Some(Reason::Rules(halt)) => words.push(halt.to_string()),
+        Some(Reason::Aborted { reason }) => {
+            let reason = reason
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(": {reason}"));
+            words.push(format!("the rollout was given up{reason}"));
+        }
+        None => {}
+    }
+    let failure = Failure::new(exit, anyhow!("{}", words.join("; ")));
+    match (rolled.failures.first(), &rolled.reason) {
+        (Some((node, failed)), _) => failure.hint(again(node, failed.error.hint.as_deref())),
+        (None, Some(Reason::Aborted { .. })) => failure.hint(format!(
+            "`{AGAIN}` makes a new plan; nodes that are done are skipped"
+        )),
+        (None, _) => {
+            failure.hint("loosen the rules in [rollout] of cluster.toml, or give the role more nodes")
+        }
     }
 }
 

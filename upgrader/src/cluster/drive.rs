@@ -52,6 +52,8 @@ pub struct Drive<'a> {
     restarts: u32,
     memory: Memory,
     version: Option<Version>,
+    /// Whether it was out of service at the last look.
+    is_out: bool,
     silence: Silence,
 }
 
@@ -75,6 +77,7 @@ impl<'a> Drive<'a> {
             restarts: 0,
             memory: Memory::default(),
             version: None,
+            is_out: false,
             silence: Silence::default(),
         }
     }
@@ -91,6 +94,7 @@ impl<'a> Drive<'a> {
         loop {
             let status = self.ask().await?;
             self.version.clone_from(&status.version);
+            self.is_out = status.out_of_service;
             self.refuse_drift(&status)?;
             self.settle_doubt(&status);
             match self.memory.next(&status, self.goal, &errand.target, errand.force) {
@@ -318,6 +322,8 @@ impl<'a> Drive<'a> {
             exit,
             error,
             version: self.version.clone(),
+            is_lost: self.silence.since.is_some(),
+            is_out: self.is_out,
         }
     }
 

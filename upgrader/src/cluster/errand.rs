@@ -35,4 +35,8 @@ pub struct NodeFailure {
     pub error: ErrorReport,
     /// The version that the node had when it was last asked.
     pub version: Option<Version>,
+    /// Whether it stopped answering: what it is doing is not known.
+    pub is_lost: bool,
+    /// Whether it was out of service when it was last asked.
+    pub is_out: bool,
 }

@@ -42,6 +42,34 @@ pub enum ClusterEvent {
         /// Whether it was begun by an earlier call.
         continued: bool,
     },
+    /// These nodes are upgraded together from here on.
+    BatchStarted {
+        /// Their ids.
+        nodes: Vec<String>,
+    },
+    /// No further node is begun until the operator says so.
+    ClusterPaused {
+        /// Since when.
+        since: Timestamp,
+        /// Why, in the operator's words.
+        reason: Option<String>,
+    },
+    /// The rollout goes on after a pause.
+    ClusterResumed,
+    /// Upgraded nodes are given time to show that they are fine.
+    SoakStarted {
+        /// The nodes.
+        nodes: Vec<String>,
+        /// How long, in seconds.
+        seconds: u64,
+    },
+    /// A node of a batch could not be taken out of service together with the others; its own run does it.
+    NodeNotCordoned {
+        /// The node.
+        node: String,
+        /// Why.
+        detail: String,
+    },
     /// A node is at the target already.
     NodeSkipped {
         /// The node.
@@ -91,7 +119,7 @@ pub enum ClusterEvent {
         /// What became of it.
         result: NodeResult,
     },
-    /// A node's upgrade failed, and with it the rollout.
+    /// A node's upgrade failed.
     NodeFailed {
         /// The node.
         node: String,
@@ -138,6 +166,8 @@ pub enum Outcome {
     Failed,
     /// The rollout stopped before it.
     NotReached,
+    /// It stays as it is because the operator wants it so.
+    LeftOut,
 }
 
 /// Watches a rollout: a terminal, a program that reads JSON, a test.

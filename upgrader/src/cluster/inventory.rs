@@ -18,6 +18,11 @@ use std::{
 use kato_shared::settings::HumanDuration;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{
+    policy::{Policies, RolloutFragment},
+    preflight::Limits,
+};
+
 pub use self::error::InventoryError;
 
 /// The nodes of a cluster and how to reach them.
@@ -31,6 +36,10 @@ pub struct Inventory {
     pub implicit_role: String,
     /// How nodes are reached.
     pub ssh: SshSettings,
+    /// How carefully the nodes of each role are upgraded.
+    pub rollout: Policies,
+    /// What every node must be able to before anything is changed.
+    pub preflight: Limits,
     /// The nodes, in the order of the file.
     pub nodes: Vec<InventoryNode>,
     /// Where Core is among them.
@@ -102,6 +111,8 @@ pub enum Transport {
 struct Fragment {
     cluster: ClusterFragment,
     ssh: SshSettings,
+    rollout: RolloutFragment,
+    preflight: Limits,
     node: Vec<NodeFragment>,
 }
 
@@ -207,6 +218,8 @@ impl Inventory {
             core_role: fragment.cluster.core_role.to_lowercase(),
             implicit_role: fragment.cluster.implicit_role.to_lowercase(),
             ssh: fragment.ssh,
+            rollout: fragment.rollout.into(),
+            preflight: fragment.preflight,
             nodes: fragment.node.into_iter().map(InventoryNode::from).collect(),
             core: 0,
         };
@@ -218,6 +231,7 @@ impl Inventory {
             }
         }
         inventory.check_unique(path)?;
+        inventory.check_rollout(path)?;
         inventory.core = inventory.find_core(path)?;
         Ok(inventory)
     }
@@ -236,6 +250,28 @@ impl Inventory {
             "config",
             local.map(|node| (node, node.config.display().to_string())),
         )
+    }
+
+    /// Rules that no node could obey, and rules for a role that nobody has: a misspelt name would be no rule at all.
+    fn check_rollout(&self, path: &Path) -> Result<(), InventoryError> {
+        if let Some(role) = self.rollout.without_a_node() {
+            return Err(InventoryError::NothingInFlight {
+                path: path.to_owned(),
+                role: role.to_owned(),
+            });
+        }
+        let is_had = |role: &&String| {
+            **role == self.implicit_role
+                || **role == self.core_role
+                || self.nodes.iter().any(|node| node.has_role(role))
+        };
+        match self.rollout.role.keys().find(|role| !is_had(role)) {
+            None => Ok(()),
+            Some(role) => Err(InventoryError::RoleOfNobody {
+                path: path.to_owned(),
+                role: role.clone(),
+            }),
+        }
     }
 
     fn find_core(&self, path: &Path) -> Result<usize, InventoryError> {

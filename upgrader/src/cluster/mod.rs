@@ -1,4 +1,5 @@
-//! The whole cluster, upgraded from Core: one node at a time, Core last, by the same node upgrade that a person would run there.
+//! The whole cluster, upgraded from Core: as many nodes at a time as the rules of their roles allow (by default one), Core last, by
+//! the same node upgrade that a person would run there.
 //!
 //! Flow: [`inventory`] → [`facts`] from all nodes → preflight ([`crate::plan::preflight`]) → [`target`] → plan
 //! ([`crate::plan::cluster`]) → the operator's yes → the cache ([`crate::prepare`]) → every node fetches → [`rollout`] → table.
@@ -6,19 +7,21 @@
 //! What holds it together: nodes do their work by themselves, detached, and know what they have. Core starts, watches and
 //! decides about the next one. It may be killed or cut off at any time; the same command again asks the nodes and goes on.
 //!
-//! Deliberately absent: a record of progress on Core (the plan says what was decided, the nodes say what is done), and
-//! parallel upgrades.
+//! Deliberately absent: a record of progress on Core (the plan says what was decided, the nodes say what is done).
 //!
-//! Invariants: nothing is changed on any node before all nodes passed preflight and hold all that they need, verified; after the
-//! first failure no further node is touched; a node counts as upgraded only when it was asked and said so.
+//! Invariants: nothing is changed on any node before all nodes passed preflight and hold all that they need, verified; after more
+//! failures than the rules allow (by default one) no further node is touched, and Core never; a node counts as upgraded only when it
+//! was asked and said so.
 
 pub mod alone;
 mod call;
 pub mod connect;
+pub mod control;
 pub mod drive;
 pub mod elsewhere;
 pub mod errand;
 pub mod event;
+pub mod examine;
 pub mod facts;
 pub mod inventory;
 pub mod next;

@@ -3,6 +3,7 @@
 //! | Call | Command on the node |
 //! |---|---|
 //! | [`RemoteNode::status`] | `kato node upgrade --status --json` |
+//! | [`RemoteNode::survey`] | `kato node survey --measure PATH…` |
 //! | [`RemoteNode::start`] | `kato node upgrade --skip-confirmation --detach --run ID --version V` |
 //! | [`RemoteNode::follow`] | `kato node events --after N --follow` |
 //! | [`RemoteNode::run`] | anything short, such as `kato patch status --local --json` |
@@ -19,12 +20,14 @@ use url::Url;
 use super::inventory::InventoryNode;
 use crate::{
     exit::Exit,
-    plan::{facts::NodeStatus, preflight::Problem},
+    plan::{facts::NodeStatus, preflight::Problem, survey::Survey},
     ssh::{Ended, Host, HostError, Output, RemoteCommand},
 };
 
 /// How long a node may take to say how it is; it reads a few small files.
 const STATUS_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a node may take to measure the folders that an upgrade saves; they may have millions of files.
+const SURVEY_DEADLINE: Duration = Duration::from_secs(300);
 /// How long a node may take until its run has begun; it reads the release metadata on the way.
 const START_DEADLINE: Duration = Duration::from_secs(180);
 /// A shell's exit code for a program that is not there, and for one that is not a program.
@@ -193,6 +196,65 @@ impl RemoteNode {
         self.host.run(&self.command(arguments, Some(deadline))).await
     }
 
+    /// Has `places` measured on the node; `None` when its `kato` does not know how.
+    ///
+    /// # Errors
+    /// The [`Problem`] of not getting an answer.
+    pub async fn survey(&self, places: &[PathBuf]) -> Result<Option<Survey>, Problem> {
+        let places: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+        let mut arguments = vec!["node", "survey"];
+        for place in &places {
+            arguments.extend(["--measure", place]);
+        }
+        let output = self.run(&arguments, SURVEY_DEADLINE).await;
+        let output = output.map_err(|error| Problem::Unreachable {
+            detail: error.to_string(),
+        })?;
+        if output.ended == Ended::Exit(i32::from(Exit::Usage.code())) {
+            return Ok(None);
+        }
+        let answer = serde_json::from_str(output.stdout.trim());
+        answer.map(Some).map_err(|_no_survey| self.no_status(output))
+    }
+
+    /// Takes the node out of service for `run` without waiting until it is empty; why not, when it did not work.
+    pub async fn cordon(&self, run: &str) -> Option<String> {
+        self.complaint(&["node", "cordon", "--run", run]).await
+    }
+
+    /// Puts the node back into service when [`Self::cordon`] took it out and no run has begun to change it.
+    pub async fn uncordon(&self) {
+        if let Some(complaint) = self.complaint(&["node", "cordon", "--undo"]).await {
+            tracing::warn!(node = self.node.id, complaint, "not put back into service");
+        }
+    }
+
+    /// What the node's platform says against its health; `None` when it is healthy, and when it cannot be asked.
+    pub async fn sickness(&self) -> Option<String> {
+        let arguments = ["node", "health"];
+        let output = self.run(&arguments, STATUS_DEADLINE).await.ok()?;
+        let exit = match output.ended {
+            Ended::Exit(code) => Exit::from_code(code),
+            Ended::Signal(_) => None,
+        };
+        (exit == Some(Exit::Preflight)).then(|| last_line(&output.stderr))
+    }
+
+    /// Runs something short whose only answer is that it worked; else its last words. A `kato` that does not know the command yet
+    /// has nothing to complain about: its own run does without.
+    async fn complaint(&self, arguments: &[&str]) -> Option<String> {
+        match self.run(arguments, START_DEADLINE).await {
+            Ok(output)
+                if output.ended.is_success()
+                    || output.ended == Ended::Exit(i32::from(Exit::Usage.code())) =>
+            {
+                None
+            }
+            Ok(output) => Some(format!("{}: {}", output.ended, last_line(&output.stderr))),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// Ends the connection.
     pub async fn close(&self) {
         self.host.close().await;
@@ -218,6 +280,11 @@ impl RemoteNode {
         argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         RemoteCommand { argv, env, deadline }
     }
+}
+
+fn last_line(stderr: &str) -> String {
+    let line = stderr.lines().rfind(|line| !line.trim().is_empty());
+    line.unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

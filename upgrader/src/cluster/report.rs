@@ -202,6 +202,22 @@ fn of_cluster(event: &ClusterEvent) -> Option<Said> {
             let verb = if *continued { "continuing" } else { "following" };
             format!("{verb} plan {} to {}", plan.id, plan.target)
         }
+        // Of a single node, its own start says it.
+        ClusterEvent::BatchStarted { nodes } if nodes.len() < 2 => return None,
+        ClusterEvent::BatchStarted { nodes } => format!("together: {}", nodes.join(", ")),
+        ClusterEvent::ClusterPaused { since, reason } => format!(
+            "paused since {since}{}; no further node is begun until `kato cluster resume`",
+            reason
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(" ({reason})"))
+        ),
+        ClusterEvent::ClusterResumed => "goes on".into(),
+        ClusterEvent::SoakStarted { nodes, seconds } => {
+            format!("{}: watched for {seconds} s before the next", nodes.join(", "))
+        }
+        ClusterEvent::NodeNotCordoned { node, detail } => {
+            format!("{node}: not taken out of service yet: {detail}")
+        }
         ClusterEvent::NodeSkipped { node, version } => format!("{node}: at {version} already"),
         ClusterEvent::NodeStarted {
             node,
@@ -246,6 +262,7 @@ pub fn plan_lines(plan: &ClusterPlan) -> Vec<String> {
         let way = match node.action {
             Action::Upgrade => format!("{} → {}", shown(node.from.as_ref()), plan.target),
             Action::None => format!("{} (nothing to do)", plan.target),
+            Action::LeftOut => format!("{} (left out)", shown(node.from.as_ref())),
         };
         [
             format!("{number}."),
@@ -256,7 +273,47 @@ pub fn plan_lines(plan: &ClusterPlan) -> Vec<String> {
         ]
     });
     let mut lines = columns(std::iter::once(header).chain(rows));
+    lines.extend(work_lines(plan));
     lines.extend(plan.warnings.iter().map(|text| format!("warning: {text}")));
+    lines
+}
+
+/// What is fetched, what is upgraded together, and where the way back ends.
+fn work_lines(plan: &ClusterPlan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for node in plan.upgrades() {
+        let Some(work) = &node.work else { continue };
+        let hops: Vec<String> = work.hops.iter().map(Version::to_string).collect();
+        lines.push(format!(
+            "{}: by way of {}; fetches {}, needs {} on its disks; no way back from {}{}",
+            node.id,
+            hops.join(", "),
+            human(work.download_bytes),
+            human(work.space_bytes),
+            work.point_of_no_return,
+            if work.is_drained { "; is emptied first" } else { "" },
+        ));
+    }
+    let together: Vec<String> = plan
+        .batches
+        .iter()
+        .filter(|batch| batch.len() > 1)
+        .map(|batch| batch.join("+"))
+        .collect();
+    if !together.is_empty() {
+        lines.push(format!("together: {}", together.join(", ")));
+    }
+    let bytes: u64 = plan
+        .upgrades()
+        .filter_map(|node| Some(node.work.as_ref()?.download_bytes))
+        .sum();
+    if bytes > 0 {
+        lines.push(format!(
+            "in all {} to the nodes, in {} batches",
+            human(bytes),
+            plan.batches.len()
+        ));
+    }
     lines
 }
 
@@ -269,6 +326,7 @@ pub fn result_lines(results: &[NodeResult]) -> Vec<String> {
             Outcome::AlreadyThere => "was there already",
             Outcome::Failed => "failed",
             Outcome::NotReached => "not reached",
+            Outcome::LeftOut => "left out",
         };
         let time = if result.millis == 0 {
             "-".into()

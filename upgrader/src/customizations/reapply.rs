@@ -149,6 +149,11 @@ pub fn reapply(
         save_first(paths, installed, &steps, request.now)?;
         made.record(paths, id, steps.iter().filter_map(Step::result))?;
         steps.iter().try_for_each(Step::take)?;
+        // What a killed run left of a file that it was writing.
+        let folders: BTreeSet<&Path> = steps.iter().filter_map(|step| step.here.parent()).collect();
+        for folder in folders {
+            durable::remove_temporary_files(folder)?;
+        }
     }
     Ok(steps.into_iter().map(|step| step.told).collect())
 }

@@ -3,17 +3,23 @@
 //! Pure. The plan is written to Core before the first node is touched and not changed afterwards; what is done is asked from
 //! the nodes. A second call that comes to the same decision therefore continues the first one's plan ([`ClusterPlan::continues`]).
 
+mod choice;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kato_shared::{Digest, release::Version};
 use serde::{Deserialize, Serialize};
 
+pub use self::choice::{Choice, ChoiceError};
 use super::{
+    batch::{self, Halt, Member, Standing},
     facts::NodeStatus,
     order::{self, OrderNode, OrderRules, Place, RoleOrderError},
+    policy::Policies,
+    survey::NodeWork,
 };
-use crate::cluster::inventory::Inventory;
+use crate::cluster::inventory::{Inventory, InventoryNode};
 
 /// The version of the plan's format.
 pub const SCHEMA: u32 = 1;
@@ -38,6 +44,8 @@ pub struct Wishes {
     pub role_order: Option<Vec<String>>,
     /// `--force`: nodes that are at the target are done once more.
     pub force: bool,
+    /// `--only` and `--exclude`.
+    pub choice: Choice,
 }
 
 /// What will be done.
@@ -59,6 +67,18 @@ pub struct ClusterPlan {
     pub force: bool,
     /// The nodes in order.
     pub nodes: Vec<PlannedNode>,
+    /// The ids of the nodes that are upgraded together, in order, as far as nothing fails.
+    #[serde(default)]
+    pub batches: Vec<Vec<String>>,
+    /// The rules of the roles.
+    #[serde(default)]
+    pub policies: Policies,
+    /// The role that says nothing about a node.
+    #[serde(default)]
+    pub implicit_role: String,
+    /// The role of Core.
+    #[serde(default)]
+    pub core_role: String,
     /// What the operator should know before saying yes.
     pub warnings: Vec<String>,
 }
@@ -78,6 +98,9 @@ pub struct PlannedNode {
     pub from: Option<Version>,
     /// Whether anything is to be done.
     pub action: Action,
+    /// What that is, as far as the node could be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<NodeWork>,
 }
 
 /// What is to be done with a node.
@@ -88,6 +111,8 @@ pub enum Action {
     Upgrade,
     /// It is at the target already.
     None,
+    /// It stays as it is, because the operator left it out or because it is Core and others stay behind.
+    LeftOut,
 }
 
 /// Makes the plan. `facts` has the status of every node of the inventory; a node without one is planned as never installed.
@@ -118,27 +143,16 @@ pub fn plan(
         rules.list = order::read_role_order(asked, &to_order, &known)?;
     }
     let ordered = order::order(&to_order, &rules);
-    let nodes = ordered
-        .nodes
-        .into_iter()
-        .filter_map(|placed| {
-            let node = inventory.node(&placed.id)?;
-            let status = facts.get(&placed.id);
-            let settled = status.is_some_and(|status| status.is_settled_at(&target.version));
-            Some(PlannedNode {
-                id: placed.id,
-                address: node.address.clone(),
-                roles: node.roles.clone(),
-                place: placed.place,
-                from: status.and_then(|status| status.version.clone()),
-                action: if settled && !wishes.force {
-                    Action::None
-                } else {
-                    Action::Upgrade
-                },
-            })
-        })
-        .collect();
+    let nodes = ordered.nodes.into_iter().filter_map(|placed| {
+        let status = facts.get(&placed.id);
+        Some(planned(
+            inventory.node(&placed.id)?,
+            placed.place,
+            status,
+            target,
+            wishes,
+        ))
+    });
     let mut plan = ClusterPlan {
         schema: SCHEMA,
         id: String::new(),
@@ -147,12 +161,51 @@ pub fn plan(
         target: target.version.clone(),
         release_digest: target.digest,
         force: wishes.force,
-        nodes,
+        nodes: nodes.collect(),
+        batches: Vec::new(),
+        policies: inventory.rollout.clone(),
+        implicit_role: inventory.implicit_role.clone(),
+        core_role: inventory.core_role.clone(),
         warnings: ordered.warnings,
     };
+    let spared = choice::spare_core(&mut plan);
+    plan.warnings.extend(spared);
     plan.warnings.extend(outages(inventory, &plan));
+    plan.batches = plan.foresee().0;
     plan.id = plan.derive_id();
     Ok(plan)
+}
+
+/// A node at its place.
+fn planned(
+    node: &InventoryNode,
+    place: Place,
+    status: Option<&NodeStatus>,
+    target: &Target,
+    wishes: &Wishes,
+) -> PlannedNode {
+    let settled = status.is_some_and(|status| status.is_settled_at(&target.version));
+    let action = if settled && !wishes.force {
+        Action::None
+    } else if wishes.choice.wants(node) {
+        Action::Upgrade
+    } else {
+        Action::LeftOut
+    };
+    PlannedNode {
+        id: node.id.clone(),
+        address: node.address.clone(),
+        roles: node.roles.clone(),
+        place,
+        from: status.and_then(|status| status.version.clone()),
+        action,
+        work: None,
+    }
+}
+
+/// Nodes behind the list are one group, whatever roles they have.
+fn is_same_group(a: &Place, b: &Place) -> bool {
+    a == b || matches!((a, b), (Place::Unlisted { .. }, Place::Unlisted { .. }))
 }
 
 /// Roles that one node alone has: while that node is upgraded, nobody stands in for it.
@@ -193,6 +246,7 @@ impl ClusterPlan {
             && earlier.schema == self.schema
             && earlier.target == self.target
             && earlier.release_digest == self.release_digest
+            && earlier.policies == self.policies
             && earlier.nodes.len() == self.nodes.len()
             && earlier.nodes.iter().zip(&self.nodes).all(|(a, b)| same(a, b))
             // A node that went backwards was restored or built anew by somebody: another story than ours.
@@ -206,10 +260,52 @@ impl ClusterPlan {
     pub fn continuing(mut self, earlier: &Self) -> Self {
         self.id.clone_from(&earlier.id);
         self.created = earlier.created;
+        self.batches.clone_from(&earlier.batches);
         for (node, before) in self.nodes.iter_mut().zip(&earlier.nodes) {
             node.from.clone_from(&before.from);
         }
         self
+    }
+
+    /// The batches when nothing fails, and why the rules let some nodes never have their turn, if they do.
+    pub fn foresee(&self) -> (Vec<Vec<String>>, Option<Halt>) {
+        batch::foresee(&self.members(), &self.policies)
+    }
+
+    /// The nodes as they stand at the beginning, for [`batch::next`].
+    pub fn members(&self) -> Vec<Member> {
+        let mut group = 0;
+        let mut before: Option<&Place> = None;
+        let mut members = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            if before.is_some_and(|place| !is_same_group(place, &node.place)) {
+                group += 1;
+            }
+            before = Some(&node.place);
+            members.push(Member {
+                id: node.id.clone(),
+                roles: self.roles_with_rules(node),
+                group,
+                is_core: node.place == Place::Core,
+                state: match node.action {
+                    Action::Upgrade => Standing::Waiting,
+                    Action::None => Standing::There,
+                    Action::LeftOut => Standing::LeftOut,
+                },
+            });
+        }
+        members
+    }
+
+    /// The roles whose rules a node obeys. The one that everybody has counts only for nodes that have no other, and Core's own
+    /// has no second node that could stand in for it.
+    fn roles_with_rules(&self, node: &PlannedNode) -> Vec<String> {
+        let own = node.roles.iter().filter(|role| **role != self.implicit_role);
+        let own: Vec<String> = own.map(|role| role.to_lowercase()).collect();
+        if own.is_empty() {
+            return vec![self.implicit_role.clone()];
+        }
+        own.into_iter().filter(|role| *role != self.core_role).collect()
     }
 
     /// The time, for people, and a few digits that tell plans of the same second apart.
@@ -225,156 +321,4 @@ impl ClusterPlan {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::plan::facts::RunState;
-
-    fn inventory() -> Inventory {
-        let text = r#"
-            [cluster]
-            name = "site-a"
-            [[node]]
-            id = "core"
-            address = "10.0.0.1"
-            roles = ["primary"]
-            [[node]]
-            id = "c1"
-            address = "10.0.0.2"
-            roles = ["controller"]
-            [[node]]
-            id = "w1"
-            address = "10.0.0.3"
-            roles = ["dea"]
-        "#;
-        Inventory::parse(Path::new("cluster.toml"), text).unwrap()
-    }
-
-    fn facts(versions: [(&str, &str); 3]) -> BTreeMap<String, NodeStatus> {
-        versions
-            .into_iter()
-            .map(|(id, version)| {
-                let status = NodeStatus {
-                    schema: 1,
-                    node: id.into(),
-                    roles: vec![],
-                    version: Some(version.parse().unwrap()),
-                    kato: "0.1.0".into(),
-                    state: RunState::Idle,
-                    run: None,
-                    to: None,
-                    step: None,
-                    last_seq: 0,
-                    out_of_service: false,
-                    error: None,
-                };
-                (id.to_owned(), status)
-            })
-            .collect()
-    }
-
-    fn target() -> Target {
-        Target {
-            version: Version::new(2, 0, 0),
-            digest: Digest::of(b"release"),
-            rules: OrderRules::default(),
-            roles: vec!["*".into()],
-        }
-    }
-
-    fn make(facts: &BTreeMap<String, NodeStatus>, wishes: &Wishes, secs: i64) -> ClusterPlan {
-        let now = Timestamp::from_second(secs).unwrap();
-        plan(&inventory(), facts, &target(), wishes, now).unwrap()
-    }
-
-    const OLD: [(&str, &str); 3] = [("core", "1.0.0"), ("c1", "1.0.0"), ("w1", "1.0.0")];
-    const HALF: [(&str, &str); 3] = [("core", "1.0.0"), ("c1", "1.0.0"), ("w1", "2.0.0")];
-
-    #[test]
-    fn c25_a_node_at_the_target_is_skipped_and_force_does_it_again() {
-        let actions = |plan: &ClusterPlan| plan.upgrades().map(|node| node.id.clone()).collect::<Vec<_>>();
-        assert_eq!(
-            actions(&make(&facts(HALF), &Wishes::default(), 0)),
-            ["c1", "core"]
-        );
-        let force = Wishes {
-            force: true,
-            ..Wishes::default()
-        };
-        assert_eq!(actions(&make(&facts(HALF), &force, 0)), ["w1", "c1", "core"]);
-        let mut interrupted = facts(HALF);
-        interrupted.get_mut("w1").unwrap().state = RunState::Interrupted;
-        assert_eq!(
-            actions(&make(&interrupted, &Wishes::default(), 0)),
-            ["w1", "c1", "core"]
-        );
-    }
-
-    #[test]
-    fn c07_roles_without_a_second_node_are_named() {
-        let plan = make(&facts(HALF), &Wishes::default(), 0);
-        assert_eq!(
-            plan.warnings,
-            [
-                "nobody stands in for a node that is upgraded and alone has a role: controller (c1), primary (core)"
-            ]
-        );
-    }
-
-    #[test]
-    fn the_same_facts_make_the_same_plan() {
-        let a = make(&facts(OLD), &Wishes::default(), 60);
-        assert_eq!(a, make(&facts(OLD), &Wishes::default(), 60));
-        assert!(a.id.starts_with("19700101T000100Z-"), "{}", a.id);
-        assert_ne!(a.id, make(&facts(OLD), &Wishes::default(), 61).id);
-    }
-
-    #[test]
-    fn r56_a_second_call_continues_the_plan_of_the_first() {
-        let first = make(&facts(OLD), &Wishes::default(), 0);
-        let second = make(&facts(HALF), &Wishes::default(), 9);
-        assert!(second.continues(&first));
-        let continued = second.clone().continuing(&first);
-        assert_eq!(continued.id, first.id);
-        assert_eq!(continued.nodes[0].from, Some(Version::new(1, 0, 0)));
-        assert_eq!(continued.nodes[0].action, Action::None);
-        // Another order, a forced run, and a node that went back are other plans.
-        let other_order = Wishes {
-            role_order: Some(vec!["controller".into()]),
-            ..Wishes::default()
-        };
-        assert!(!make(&facts(HALF), &other_order, 9).continues(&first));
-        let force = Wishes {
-            force: true,
-            ..Wishes::default()
-        };
-        assert!(!make(&facts(HALF), &force, 9).continues(&first));
-        assert!(!make(&facts(OLD), &Wishes::default(), 10).continues(&second));
-    }
-
-    #[test]
-    fn r30_the_operators_order_is_over_the_releases_and_a_wrong_one_is_refused() {
-        let wishes = |role: &str| Wishes {
-            role_order: Some(vec![role.into()]),
-            force: false,
-        };
-        let ids: Vec<_> = make(&facts(OLD), &wishes("Controller"), 0)
-            .nodes
-            .into_iter()
-            .map(|node| node.id)
-            .collect();
-        assert_eq!(ids, ["c1", "w1", "core"]);
-        let refused = plan(
-            &inventory(),
-            &facts(OLD),
-            &target(),
-            &wishes("*"),
-            Timestamp::UNIX_EPOCH,
-        );
-        assert!(
-            matches!(refused, Err(RoleOrderError::Unknown { .. })),
-            "{refused:?}"
-        );
-    }
-}
+mod tests;

@@ -251,7 +251,7 @@ impl Platform for Docker {
     fn knows(&self, verb: Verb) -> bool {
         match verb {
             Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Restart | Verb::Health => true,
-            Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => false,
+            Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => false,
         }
     }
 
@@ -263,7 +263,7 @@ impl Platform for Docker {
             Verb::Rejoin => self.rejoin().await?,
             Verb::Restart => self.restart(&words.services).await?,
             Verb::Health => self.health().await?,
-            Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
+            Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => return Ok(None),
         }
         Ok(Some(String::new()))
     }

@@ -6,6 +6,7 @@
 pub mod back;
 pub mod by_hand;
 pub mod context;
+pub mod cordon;
 pub mod detach;
 mod ending;
 pub mod engine;
@@ -20,6 +21,7 @@ pub mod status;
 pub mod step;
 pub mod steps;
 pub mod stream;
+pub mod survey;
 pub mod upgrade;
 
 pub use context::{Node, Run};

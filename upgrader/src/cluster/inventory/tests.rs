@@ -17,6 +17,11 @@ fn the_example_in_config_is_an_inventory() {
     assert_eq!(inventory.ssh, SshSettings::default());
     assert_eq!(inventory.core_role, ClusterFragment::default().core_role);
     assert_eq!(inventory.implicit_role, ClusterFragment::default().implicit_role);
+    assert_eq!(
+        inventory.rollout.every,
+        crate::plan::policy::RolePolicy::default()
+    );
+    assert_eq!(inventory.preflight, Limits::default());
     for node in &inventory.nodes {
         assert_eq!(node.config, default_config());
         assert_eq!(node.transport, Transport::Ssh);
@@ -100,4 +105,23 @@ fn a_word_that_ssh_would_take_for_an_option_is_refused() {
         assert!(error.contains(&format!("is no {key}")), "{error}");
     }
     assert!(read(&CORE.replace("10.0.0.1", "fe80::1%eth0")).is_ok());
+}
+
+#[test]
+fn c24_rules_that_nobody_can_obey_and_rules_for_nobody_are_refused() {
+    let with = |text: &str| read(&format!("{text}\n{CORE}")).map(|inventory| inventory.rollout);
+    assert_eq!(
+        with("[rollout]\nmax_in_flight = 0").unwrap_err(),
+        "cluster.toml: `max_in_flight` of every role is 0: expected at least 1, or no node could be upgraded"
+    );
+    assert_eq!(
+        with("[rollout.role.daemon]\nmax_failures = 1").unwrap_err(),
+        "cluster.toml: `[rollout.role.daemon]` is about a role that no node has"
+    );
+    let wrong = with("[rollout]\nmin_available = \"half\"").unwrap_err();
+    assert!(wrong.contains("`half` is no number of nodes"), "{wrong}");
+    assert_eq!(
+        with("[rollout.role.Primary]\nsoak = \"1m\"").unwrap().role.len(),
+        1
+    );
 }

@@ -14,7 +14,12 @@ use kato_shared::Digest;
 
 use super::*;
 use crate::{
-    cluster::{event::Line, facts, inventory::Inventory},
+    cluster::{
+        event::{Line, Outcome},
+        facts,
+        inventory::Inventory,
+    },
+    exit::Exit,
     plan::{
         cluster::{Target, Wishes, plan},
         order::OrderRules,
@@ -131,12 +136,17 @@ impl Cluster {
             Timestamp::UNIX_EPOCH,
         )
         .unwrap();
-        roll_out(&plan, &self.nodes, &errand(&plan.id), told).await
+        roll_out(&plan, &self.nodes, &errand(&plan.id), &open_road(), told).await
     }
 }
 
 fn inventory() -> Inventory {
     Inventory::parse(Path::new("cluster.toml"), INVENTORY).unwrap()
+}
+
+/// A control that nobody has ever written to.
+fn open_road() -> Control {
+    Control::in_state_dir(Path::new("/nonexistent"))
 }
 
 fn errand(plan: &str) -> Errand {
@@ -217,15 +227,7 @@ async fn a_killed_run_is_resumed_once_and_a_second_kill_stops_the_rollout() {
     let cluster = Cluster::new(&[Fault::KillAfter(3), Fault::KillAfter(2)]);
     let rolled = cluster.upgrade(&Told::default()).await;
     assert_eq!(rolled.exit(), Exit::Failed);
-    assert!(
-        rolled
-            .failure
-            .unwrap()
-            .1
-            .error
-            .message
-            .contains("was killed again")
-    );
+    assert!(rolled.failures[0].1.error.message.contains("was killed again"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,7 +262,7 @@ async fn a_failure_behind_an_upgraded_node_is_24_and_done_nodes_are_one_question
     );
     let rolled = cluster.upgrade(&Told::default()).await;
     assert_eq!(rolled.exit(), Exit::Partial);
-    assert_eq!(rolled.failure.as_ref().unwrap().0, "c1");
+    assert_eq!(rolled.failures[0].0, "c1");
 
     let before = cluster.w1().calls();
     let told = Told::default();
@@ -276,7 +278,7 @@ async fn c10_a_run_that_says_done_is_not_believed_without_the_version() {
     let cluster = Cluster::new(&[Fault::Lie]);
     let rolled = cluster.upgrade(&Told::default()).await;
     assert_eq!(rolled.exit(), Exit::Failed);
-    let error = rolled.failure.unwrap().1.error;
+    let error = rolled.failures[0].1.error.clone();
     assert_eq!(
         error.message,
         "the run ended, but the node has 1.0.0 instead of 2.0.0"
@@ -302,7 +304,14 @@ async fn r26_a_node_whose_roles_changed_after_the_plan_is_not_touched() {
     )
     .unwrap();
     cluster.w1().set_roles(&["dea", "controller"]);
-    let rolled = roll_out(&plan, &cluster.nodes, &errand(&plan.id), &Told::default()).await;
+    let rolled = roll_out(
+        &plan,
+        &cluster.nodes,
+        &errand(&plan.id),
+        &open_road(),
+        &Told::default(),
+    )
+    .await;
     assert_eq!(rolled.exit(), Exit::Preflight);
     assert!(cluster.fakes.iter().all(|fake| fake.starts().is_empty()));
 }
@@ -342,17 +351,9 @@ async fn a_node_that_stays_silent_is_given_up_after_the_patience_and_may_be_take
         Timestamp::UNIX_EPOCH,
     )
     .unwrap();
-    let rolled = roll_out(&plan, &cluster.nodes, &errand(&plan.id), &told).await;
+    let rolled = roll_out(&plan, &cluster.nodes, &errand(&plan.id), &open_road(), &told).await;
     assert_eq!(rolled.exit(), Exit::TryAgain);
-    assert!(
-        rolled
-            .failure
-            .unwrap()
-            .1
-            .error
-            .message
-            .contains("no answer for 10m")
-    );
+    assert!(rolled.failures[0].1.error.message.contains("no answer for 10m"));
     // Backed off: ten minutes are not filled with calls.
     assert!(silent.calls() < 150, "{} calls", silent.calls());
 }
@@ -423,9 +424,15 @@ async fn r37_every_node_has_what_it_needs_before_the_first_is_changed() {
         );
     }
     assert_eq!(
-        roll_out(&planned, &cluster.nodes, &errand(&planned.id), &told)
-            .await
-            .exit(),
+        roll_out(
+            &planned,
+            &cluster.nodes,
+            &errand(&planned.id),
+            &open_road(),
+            &told
+        )
+        .await
+        .exit(),
         Exit::Done
     );
     assert!(cluster.all_at("2.0.0"));

@@ -117,6 +117,8 @@ impl<'a> Drive<'a> {
                             exit: finished.exit,
                             error,
                             version: before.version,
+                            is_lost: false,
+                            is_out: before.out_of_service,
                         });
                     }
                     None if finished.exit == Exit::Done => return Ok(()),
@@ -246,5 +248,7 @@ fn failure(exit: Exit, step: &str, message: String) -> NodeFailure {
             hint: None,
         },
         version: None,
+        is_lost: false,
+        is_out: false,
     }
 }

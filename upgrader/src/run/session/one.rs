@@ -32,7 +32,9 @@ impl Session {
         attempt: Attempt,
         installed: Option<Installed>,
     ) -> Result<(Ending, Option<Installed>), Stopped> {
-        let plans = make_plans(&self.node, &attempt, installed.as_ref())
+        // Container runtimes and package managers are asked for what they have.
+        let looking = Box::pin(make_plans(&self.node, &attempt, installed.as_ref()));
+        let plans = engine::unless_stopped(&self.stop, true, looking)
             .await
             .map_err(early)?;
         if self.request.plan_only {

@@ -235,6 +235,11 @@ impl Step for Rejoin {
         "rejoin".into()
     }
 
+    /// What would be done instead is to put the node back.
+    fn is_interruptible(&self) -> bool {
+        false
+    }
+
     async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
         Ok(match Ownership::load(&run.node.paths)? {
             Some(ownership) if ownership.by == By::Run => Need::Act,

@@ -52,6 +52,11 @@ struct State {
     calls: usize,
     /// Whether the run only fetches.
     stages: bool,
+    /// Whether the node is out of service.
+    is_out: bool,
+    /// Whether the platform finds it ill.
+    is_sick: bool,
+    cordons: Vec<String>,
 }
 
 /// The node; clones are the same node.
@@ -79,6 +84,9 @@ impl FakeNode {
             starts: Vec::new(),
             calls: 0,
             stages: false,
+            is_out: false,
+            is_sick: false,
+            cordons: Vec::new(),
         };
         Self {
             id: id.to_owned(),
@@ -106,6 +114,19 @@ impl FakeNode {
 
     pub(crate) fn set_roles(&self, roles: &[&str]) {
         self.lock().roles = roles.iter().map(|role| (*role).to_owned()).collect();
+    }
+
+    /// What it was taken out of service for, before its run.
+    pub(crate) fn cordons(&self) -> Vec<String> {
+        self.lock().cordons.clone()
+    }
+
+    pub(crate) fn is_out(&self) -> bool {
+        self.lock().is_out
+    }
+
+    pub(crate) fn fall_ill(&self) {
+        self.lock().is_sick = true;
     }
 
     /// How many calls it got.
@@ -151,6 +172,27 @@ impl FakeNode {
                 let line = json!({"schema": 1, "run": run, "after_seq": after});
                 Ok(output(0, &line.to_string()))
             }
+            ["node", "survey", ..] => Ok(output(0, &survey(&self.id, &state))),
+            ["node", "cordon", "--run", run] => {
+                let is_idle = state.doing != "running";
+                if is_idle {
+                    state.cordons.push((*run).to_owned());
+                    state.is_out = true;
+                }
+                Ok(output(if is_idle { 0 } else { Exit::LockHeld.code().into() }, ""))
+            }
+            ["node", "cordon", "--undo"] => {
+                state.is_out = false;
+                Ok(output(0, ""))
+            }
+            ["node", "health"] => Ok(output(
+                if state.is_sick {
+                    Exit::Preflight.code().into()
+                } else {
+                    0
+                },
+                "",
+            )),
             _ => Ok(output(2, "")),
         }
     }
@@ -228,6 +270,7 @@ impl State {
 
     fn fail(&mut self, step: &str) -> EventKind {
         self.pending.clear();
+        self.is_out = false;
         self.doing = "failed";
         let error = ErrorReport {
             step: step.to_owned(),
@@ -243,6 +286,7 @@ impl State {
     }
 
     fn finish(&mut self) -> EventKind {
+        self.is_out = false;
         self.doing = "idle";
         if !self.stages && !self.take_fault(&Fault::Lie) {
             self.version = self.to.clone();
@@ -271,11 +315,21 @@ impl State {
     fn status(&self, id: &str) -> String {
         json!({
             "schema": 1, "node": id, "roles": self.roles, "version": self.version, "kato": "0.1.0", "state": self.doing,
-            "run": self.run, "to": self.to, "step": null, "last_seq": self.events.len(), "out_of_service": false,
+            "run": self.run, "to": self.to, "step": null, "last_seq": self.events.len(), "out_of_service": self.is_out,
             "error": self.error,
         })
         .to_string()
     }
+}
+
+fn survey(id: &str, state: &State) -> String {
+    let place = json!({"bytes": null, "device": 1, "mount": "/", "free": 1 << 30});
+    json!({
+        "schema": 1, "node": id, "time": kato_shared::clock::Clock::system().now(), "memory_available": 1 << 30,
+        "staging": "/var/staging", "backups": "/var/backup", "work": "/var/work", "places": {"/": place},
+        "is_drained": state.roles.iter().any(|role| role == "dea"), "capacity": {"used": 10, "free": 20},
+    })
+    .to_string()
 }
 
 fn output(code: i32, stdout: &str) -> Output {

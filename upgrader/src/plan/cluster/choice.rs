@@ -1,0 +1,86 @@
+//! Which nodes an operator wants upgraded: `--only` and `--exclude`, by id or by role.
+
+use super::{Action, ClusterPlan};
+use crate::cluster::inventory::{Inventory, InventoryNode};
+
+/// The words of `--only` and `--exclude`. Without any, all nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// These and no others; all when empty.
+    pub only: Vec<String>,
+    /// All but these.
+    pub exclude: Vec<String>,
+}
+
+/// A word that is neither a node nor a role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{word}` is neither a node nor a role of this cluster: nodes are {}; roles are {}", nodes.join(", "), roles.join(", "))]
+pub struct ChoiceError {
+    /// The word.
+    pub word: String,
+    /// The ids of all nodes.
+    pub nodes: Vec<String>,
+    /// The roles of all nodes.
+    pub roles: Vec<String>,
+}
+
+impl Choice {
+    /// Refuses words that mean nothing: a misspelt `--exclude` would exclude nobody.
+    ///
+    /// # Errors
+    /// [`ChoiceError`] with the words that mean something.
+    pub fn check(&self, inventory: &Inventory) -> Result<(), ChoiceError> {
+        let means_nothing = |word: &&String| !inventory.nodes.iter().any(|node| means(word, node));
+        let Some(word) = self.only.iter().chain(&self.exclude).find(means_nothing) else {
+            return Ok(());
+        };
+        let mut roles: Vec<String> = inventory
+            .nodes
+            .iter()
+            .flat_map(|node| node.roles.clone())
+            .collect();
+        roles.sort_unstable();
+        roles.dedup();
+        Err(ChoiceError {
+            word: word.clone(),
+            nodes: inventory.nodes.iter().map(|node| node.id.clone()).collect(),
+            roles,
+        })
+    }
+
+    /// Whether `node` is wanted.
+    pub fn wants(&self, node: &InventoryNode) -> bool {
+        let named = |words: &[String]| words.iter().any(|word| means(word, node));
+        (self.only.is_empty() || named(&self.only)) && !named(&self.exclude)
+    }
+}
+
+fn means(word: &str, node: &InventoryNode) -> bool {
+    let word = word.trim();
+    node.id == word || node.has_role(word)
+}
+
+/// Leaves Core out when others stay behind: an old node may not work with a new Core. Says so.
+pub(super) fn spare_core(plan: &mut ClusterPlan) -> Option<String> {
+    let behind: Vec<String> = plan
+        .nodes
+        .iter()
+        .filter(|node| node.action == Action::LeftOut)
+        .map(|node| node.id.clone())
+        .collect();
+    let core_role = plan.core_role.clone();
+    let core = plan.nodes.iter_mut().find(|node| {
+        node.action == Action::Upgrade
+            && node
+                .roles
+                .iter()
+                .any(|role| role.eq_ignore_ascii_case(&core_role))
+    });
+    let core = core.filter(|_| !behind.is_empty())?;
+    core.action = Action::LeftOut;
+    Some(format!(
+        "Core ({}) is left out as well: {} stay behind, and Core is upgraded last",
+        core.id,
+        behind.join(", ")
+    ))
+}

@@ -1,0 +1,195 @@
+//! Plans from facts, and which of them is the continuation of which.
+
+use std::path::Path;
+
+use super::*;
+use crate::plan::facts::RunState;
+
+fn inventory() -> Inventory {
+    let text = r#"
+        [cluster]
+        name = "site-a"
+        [[node]]
+        id = "core"
+        address = "10.0.0.1"
+        roles = ["primary"]
+        [[node]]
+        id = "c1"
+        address = "10.0.0.2"
+        roles = ["controller"]
+        [[node]]
+        id = "w1"
+        address = "10.0.0.3"
+        roles = ["dea"]
+    "#;
+    Inventory::parse(Path::new("cluster.toml"), text).unwrap()
+}
+
+fn facts(versions: [(&str, &str); 3]) -> BTreeMap<String, NodeStatus> {
+    versions
+        .into_iter()
+        .map(|(id, version)| {
+            let status = NodeStatus {
+                schema: 1,
+                node: id.into(),
+                roles: vec![],
+                version: Some(version.parse().unwrap()),
+                kato: "0.1.0".into(),
+                state: RunState::Idle,
+                run: None,
+                to: None,
+                step: None,
+                last_seq: 0,
+                out_of_service: false,
+                error: None,
+            };
+            (id.to_owned(), status)
+        })
+        .collect()
+}
+
+fn target() -> Target {
+    Target {
+        version: Version::new(2, 0, 0),
+        digest: Digest::of(b"release"),
+        rules: OrderRules::default(),
+        roles: vec!["*".into()],
+    }
+}
+
+fn make(facts: &BTreeMap<String, NodeStatus>, wishes: &Wishes, secs: i64) -> ClusterPlan {
+    let now = Timestamp::from_second(secs).unwrap();
+    plan(&inventory(), facts, &target(), wishes, now).unwrap()
+}
+
+const OLD: [(&str, &str); 3] = [("core", "1.0.0"), ("c1", "1.0.0"), ("w1", "1.0.0")];
+const HALF: [(&str, &str); 3] = [("core", "1.0.0"), ("c1", "1.0.0"), ("w1", "2.0.0")];
+
+#[test]
+fn c25_a_node_at_the_target_is_skipped_and_force_does_it_again() {
+    let actions = |plan: &ClusterPlan| plan.upgrades().map(|node| node.id.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        actions(&make(&facts(HALF), &Wishes::default(), 0)),
+        ["c1", "core"]
+    );
+    let force = Wishes {
+        force: true,
+        ..Wishes::default()
+    };
+    assert_eq!(actions(&make(&facts(HALF), &force, 0)), ["w1", "c1", "core"]);
+    let mut interrupted = facts(HALF);
+    interrupted.get_mut("w1").unwrap().state = RunState::Interrupted;
+    assert_eq!(
+        actions(&make(&interrupted, &Wishes::default(), 0)),
+        ["w1", "c1", "core"]
+    );
+}
+
+#[test]
+fn c07_roles_without_a_second_node_are_named() {
+    let plan = make(&facts(HALF), &Wishes::default(), 0);
+    assert_eq!(
+        plan.warnings,
+        [
+            "nobody stands in for a node that is upgraded and alone has a role: controller (c1), primary (core)"
+        ]
+    );
+}
+
+#[test]
+fn the_same_facts_make_the_same_plan() {
+    let a = make(&facts(OLD), &Wishes::default(), 60);
+    assert_eq!(a, make(&facts(OLD), &Wishes::default(), 60));
+    assert!(a.id.starts_with("19700101T000100Z-"), "{}", a.id);
+    assert_ne!(a.id, make(&facts(OLD), &Wishes::default(), 61).id);
+}
+
+#[test]
+fn r56_a_second_call_continues_the_plan_of_the_first() {
+    let first = make(&facts(OLD), &Wishes::default(), 0);
+    let second = make(&facts(HALF), &Wishes::default(), 9);
+    assert!(second.continues(&first));
+    let continued = second.clone().continuing(&first);
+    assert_eq!(continued.id, first.id);
+    assert_eq!(continued.nodes[0].from, Some(Version::new(1, 0, 0)));
+    assert_eq!(continued.nodes[0].action, Action::None);
+    // Another order, a forced run, and a node that went back are other plans.
+    let other_order = Wishes {
+        role_order: Some(vec!["controller".into()]),
+        ..Wishes::default()
+    };
+    assert!(!make(&facts(HALF), &other_order, 9).continues(&first));
+    let force = Wishes {
+        force: true,
+        ..Wishes::default()
+    };
+    assert!(!make(&facts(HALF), &force, 9).continues(&first));
+    assert!(!make(&facts(OLD), &Wishes::default(), 10).continues(&second));
+}
+
+#[test]
+fn r30_the_operators_order_is_over_the_releases_and_a_wrong_one_is_refused() {
+    let wishes = |role: &str| Wishes {
+        role_order: Some(vec![role.into()]),
+        ..Wishes::default()
+    };
+    let ids: Vec<_> = make(&facts(OLD), &wishes("Controller"), 0)
+        .nodes
+        .into_iter()
+        .map(|node| node.id)
+        .collect();
+    assert_eq!(ids, ["c1", "w1", "core"]);
+    let refused = plan(
+        &inventory(),
+        &facts(OLD),
+        &target(),
+        &wishes("*"),
+        Timestamp::UNIX_EPOCH,
+    );
+    assert!(
+        matches!(refused, Err(RoleOrderError::Unknown { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn c24_the_plan_has_the_batches_of_its_rules() {
+    let plan = make(&facts(HALF), &Wishes::default(), 0);
+    assert_eq!(plan.batches, [["c1"], ["core"]]);
+    let mut other = plan.clone();
+    other.policies.every.max_failures = 1;
+    assert!(!other.continues(&plan), "other rules are another plan");
+}
+
+#[test]
+fn c25_who_is_left_out_stays_and_core_waits_for_them() {
+    let choice = |only: &[&str], exclude: &[&str]| Choice {
+        only: only.iter().map(ToString::to_string).collect(),
+        exclude: exclude.iter().map(ToString::to_string).collect(),
+    };
+    let batches = |choice: Choice| {
+        let wishes = Wishes {
+            choice,
+            ..Wishes::default()
+        };
+        make(&facts(OLD), &wishes, 0).batches.concat()
+    };
+    assert_eq!(batches(choice(&[], &["c1"])), ["w1"]);
+    assert_eq!(batches(choice(&["dea", "controller"], &[])), ["w1", "c1"]);
+    // By the id of its only member, and Core alone while the others are behind.
+    assert_eq!(batches(choice(&["c1"], &[])), ["c1"]);
+    assert!(batches(choice(&["core"], &[])).is_empty());
+    let refused = choice(&[], &["w9"]).check(&inventory()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "`w9` is neither a node nor a role of this cluster: nodes are core, c1, w1; roles are controller, dea, primary"
+    );
+    assert!(choice(&["DEA"], &["core"]).check(&inventory()).is_ok());
+}
+
+#[test]
+fn a_plan_is_read_back_as_it_was_written() {
+    let plan = make(&facts(OLD), &Wishes::default(), 0);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<ClusterPlan>(&text).unwrap(), plan);
+}
