@@ -378,6 +378,7 @@ mod tests {
         let need = Need {
             path: "/var/backup/x".into(),
             bytes: 11,
+            inodes: 1,
             purpose: "backup",
         };
         let hour = asked("2026-01-01T01:00:00Z", "2026-01-01T01:00:01Z");

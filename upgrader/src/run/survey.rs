@@ -66,6 +66,8 @@ fn measure(here: &Path, with_size: bool) -> Result<Measured, Failure> {
         device: mount.device,
         mount: mount.point,
         free: mount.free,
+        free_inodes: mount.free_inodes,
+        is_read_only: mount.is_read_only,
     })
 }
 
