@@ -77,6 +77,30 @@ pub fn begun(out: &Path, record: &Record) -> Option<Record> {
     (other.root == record.root && other.seq == record.seq).then_some(other)
 }
 
+/// Whether the bundle of `last`, which lies in `out`, carries what `plan` would: a run that was killed behind its last step, and is run
+/// again, has nothing to do.
+pub fn is_done(out: &Path, last: &Record, plan: &Plan) -> bool {
+    let name = super::header::name(&last.series, last.seq);
+    lying(&out.join(&name), &name).is_some_and(|header| header.seq == last.seq && is_of(&header, plan))
+}
+
+/// The header of the bundle `name` in `folder`, if there is one.
+fn lying(folder: &Path, name: &str) -> Option<Header> {
+    let heads = [
+        folder.join("BUNDLE.json"),
+        folder.join(format!("{name}.head")).join("BUNDLE.json"),
+    ];
+    let mut documents = heads.iter().filter_map(|path| fs::read(path).ok());
+    documents.find_map(|bytes| Header::read(&bytes).ok())
+}
+
+fn is_of(header: &Header, plan: &Plan) -> bool {
+    header.root == plan.record.root
+        && header.kind == plan.kind
+        && header.base == plan.base
+        && header.volumes.len() == plan.volumes.len()
+}
+
 fn unfinished(out: &Path, record: &Record) -> PathBuf {
     out.join(format!(
         "{}.partial",
@@ -106,7 +130,12 @@ impl Export<'_> {
             Some(_) => folder.join(format!("{name}.head")),
             None => folder.clone(),
         };
-        durable::create_folder(&head.join("blobs").join("sha256"))?;
+        let blobs = head.join("blobs").join("sha256");
+        durable::create_folder(&blobs)?;
+        // What a killed run was about to rename.
+        for place in [&folder, &head, &blobs] {
+            durable::remove_temporary_files(place)?;
+        }
         let mut table = self.plan.table();
         for (digest, bytes) in &self.plan.documents {
             write_small(&head.join(Name::Blob(*digest).path()), bytes)?;
@@ -132,27 +161,13 @@ impl Export<'_> {
 
     /// The record of the bundle that lies in `done` already, if it is the one that is to be written.
     fn finished(&self, done: &Path, name: &str) -> Result<Record, BundleError> {
-        let heads = [
-            done.join("BUNDLE.json"),
-            done.join(format!("{name}.head")).join("BUNDLE.json"),
-        ];
-        let header = heads
-            .iter()
-            .filter_map(|path| fs::read(path).ok())
-            .find_map(|bytes| Header::read(&bytes).ok());
         let plan = self.plan;
-        match header {
-            Some(header)
-                if header.root == plan.record.root
-                    && header.kind == plan.kind
-                    && header.base == plan.base =>
-            {
-                Ok(Record {
-                    series_id: header.series_id,
-                    created: header.created,
-                    ..plan.record.clone()
-                })
-            }
+        match lying(done, name) {
+            Some(header) if is_of(&header, plan) => Ok(Record {
+                series_id: header.series_id,
+                created: header.created,
+                ..plan.record.clone()
+            }),
             Some(_) | None => Err(BundleError::Occupied(done.to_owned())),
         }
     }

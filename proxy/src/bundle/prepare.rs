@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::{
     BundleError,
-    export::begun,
+    export::{begun, is_done},
     header::is_series,
     horizon::horizon,
     pack::Limit,
@@ -103,6 +103,11 @@ pub fn prepare(
         wanted.as_ref(),
         order.limit,
     )?;
+    if let Some(last) = last
+        && is_done(out, last, &plan)
+    {
+        plan.record = last.clone();
+    }
     plan.left_out = collected.left_out;
     plan.horizon = horizon;
     Ok(plan)

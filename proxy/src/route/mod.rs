@@ -17,6 +17,7 @@ mod registry;
 pub(crate) use registry::{registry_manifest, registry_sibling};
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -305,11 +306,12 @@ fn below_bases(upstream: &Arc<Upstream>, bases: &[&Url], suffix: &str) -> Result
     let candidates = bases
         .iter()
         .map(|base| {
-            // Slashes at the front stay: `//a` and `/a` are two resources (RFC 3986 §6.2.2 does not make them one).
-            let joined = Url::parse(&format!("{base}{suffix}")).ok();
+            // With the dot in front it is nothing but a path, and slashes at its front stay: `//a` and `/a` are two resources
+            // (RFC 3986 §6.2.2 does not make them one).
+            let joined = base.join(&format!("./{suffix}")).ok();
             joined
                 // Dot segments are resolved by now: what they leave must still lie below the base.
-                .filter(|url| url.path().starts_with(base.path()) && url.origin() == base.origin())
+                .filter(|url| url.path().starts_with(base.path()) && forward::is_same_host(base, url))
                 .ok_or_else(bad)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -326,8 +328,7 @@ fn below_bases(upstream: &Arc<Upstream>, bases: &[&Url], suffix: &str) -> Result
 fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Result<Target, RouteError> {
     let key = candidates
         .first()
-        .map(without_credentials)
-        .and_then(|first| first.as_str().parse::<Uri>().ok())
+        .and_then(|first| without_credentials(first).as_str().parse::<Uri>().ok())
         .and_then(|uri| CacheKey::new(&Method::GET, &uri).ok())
         .ok_or_else(|| RouteError::BadTarget { target: path.clone() })?;
     Ok(Target {
@@ -342,11 +343,14 @@ fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Resul
 }
 
 /// The URL as clients write it: credentials of the settings are for the upstream alone, and no part of the key.
-fn without_credentials(url: &Url) -> Url {
+fn without_credentials(url: &Url) -> Cow<'_, Url> {
+    if url.username().is_empty() && url.password().is_none() {
+        return Cow::Borrowed(url);
+    }
     let mut plain = url.clone();
     // Only URLs without a host refuse this; such are no base URLs.
     let _host_is_there = plain.set_username("").and_then(|()| plain.set_password(None));
-    plain
+    Cow::Owned(plain)
 }
 
 fn bad(uri: &Uri) -> RouteError {

@@ -225,3 +225,15 @@ fn what_is_opened_is_a_host_and_port_of_an_upstream_that_says_so() {
         assert_eq!(is_opened(authority), expected, "{authority}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever comes after the base, it is read as the whole URL would be.
+    #[test]
+    fn a_suffix_is_read_as_in_the_whole_url(suffix in "[a-z./?:@%# \\\\\t-]{0,12}") {
+        for base in ["http://deb.example/debian/", "https://user:word@deb.example:8443/"] {
+            let base = Url::parse(base).unwrap();
+            let whole = Url::parse(&format!("{base}{suffix}")).unwrap();
+            proptest::prop_assert_eq!(base.join(&format!("./{suffix}")).unwrap(), whole);
+        }
+    }
+}
