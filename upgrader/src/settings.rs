@@ -2,6 +2,7 @@
 //!
 //! Flags and `KATO_…` variables override single keys; the command line's modules do that.
 
+mod maintenance;
 mod platform;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use kato_shared::settings::{ByteSize, HumanDuration, SettingsError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::maintenance::{MaintenanceAuto, MaintenanceSettings};
 pub use self::platform::{
     Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
     SystemdSettings,
@@ -34,6 +36,8 @@ pub struct Settings {
     pub images: ImageSettings,
     /// Who is told what happens.
     pub notify: NotifySettings,
+    /// The platform's maintenance mode while the cluster is upgraded.
+    pub maintenance: MaintenanceSettings,
     /// The commands of the platform that is upgraded.
     pub platform: PlatformSettings,
 }
@@ -302,6 +306,8 @@ mod tests {
         assert!(settings.cache.url.is_some());
         assert_eq!(settings.platform.reboot.unwrap().argv, ["systemctl", "reboot"]);
         assert!(settings.platform.backup.is_some());
+        let maintenance = &settings.maintenance;
+        assert!(maintenance.get.is_some() && maintenance.on.is_some() && maintenance.off.is_some());
         assert!(settings.notify.secret_file.is_some() && settings.notify.ca_file.is_some());
     }
 

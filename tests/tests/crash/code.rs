@@ -41,6 +41,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/self_update.rs", "create_folder(slot)", "the same"),
     ("upgrader/src/audit/file.rs", "durable::rename(", "a log that has grown too long; the unit tests of `audit`"),
     ("upgrader/src/audit/file.rs", "durable::cut(", "a torn line; the unit tests of `audit`"),
+    ("upgrader/src/lease/", "", "the orchestrator's lock and its token; area `cluster`"),
+    ("upgrader/src/maintenance/", "", "the platform's mode, switched by the orchestrator; area `cluster`"),
     ("upgrader/src/lock.rs", "durable::remove(path)", "`kato lock break`; area `node`"),
     ("upgrader/src/quarantine.rs", "&found", "two releases in quarantine; the document is written as for one"),
     ("upgrader/src/module/undo/mod.rs", "copy(from", "an original on another file system; copied as by the overlay"),
@@ -48,8 +50,9 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/self_update.rs", "durable::remove(&program)", "a kato that does not work here; see `kato`"),
 ];
 
-/// Places of other areas, by the beginning of their names: `platform` kills at those of restorations, `patch` at those of patches.
-const KILLED_ELSEWHERE: &[&str] = &["restore.", "patch."];
+/// Places of other areas, by the beginning of their names: `platform` kills at those of restorations, `patch` at those of patches,
+/// `cluster` at those of the orchestrator.
+const KILLED_ELSEWHERE: &[&str] = &["restore.", "patch.", "lease.", "maintenance."];
 
 /// A line that calls `kato_shared::durable`: `file@line` and its text.
 type Calls = BTreeMap<String, String>;
