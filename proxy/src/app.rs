@@ -16,6 +16,7 @@ use crate::{
     inputs::Inputs,
     listener::{Bounds, Door, Peer, Serving, bind_unix},
     metrics::Metrics,
+    offline::ServeError,
     origin::OriginError,
     pipeline::{Current, Pipeline},
     reload::Reloader,
@@ -29,6 +30,8 @@ use crate::{
 
 /// How often what eviction has learned is written down. A crash forgets at most this much of it.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
+/// How often another snapshot is looked for.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 /// Admin connections at once; a scraper and an operator need few.
 const ADMIN_CONNECTIONS: u32 = 64;
 
@@ -83,6 +86,9 @@ pub enum StartError {
     /// CONNECT is to be opened for some hosts, and cannot be.
     #[error("no interception")]
     Authority(#[from] AuthorityError),
+    /// The snapshot that is to be served is not there, or damaged.
+    #[error("no snapshot to serve")]
+    Snapshot(#[from] ServeError),
     /// No TLS to clients.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -182,7 +188,10 @@ impl App {
             doors.push(Door::Tls(listener, certificates.acceptor()?));
         }
         let (bounds, watched) = watch::channel(Bounds::of(&settings.limits));
-        let current = Current::new(Pipeline::new(settings, store, origin, metrics, clock, authority));
+        let pipeline = Pipeline::new(settings, store, origin, metrics, clock, authority);
+        let looking = pipeline.clone();
+        blocking(move || looking.look_for_snapshot()).await?;
+        let current = Current::new(pipeline);
         Ok(Self {
             doors,
             admin,
@@ -258,7 +267,8 @@ impl App {
             data,
             certificates,
             watching,
-            upkeep(first.store().clone(), over.clone())
+            upkeep(first.store().clone(), over.clone()),
+            snapshots(self.current.clone(), over.clone())
         );
         tracing::info!(lan_bytes = first.metrics().lan_bytes(), "stopped");
     }
@@ -285,6 +295,31 @@ async fn upkeep(store: Store, over: CancellationToken) {
         if is_over {
             return;
         }
+    }
+}
+
+/// Looks for the snapshot that is to be served, as long as there is no network.
+async fn snapshots(current: Current, over: CancellationToken) {
+    let mut every = interval(SNAPSHOT_EVERY);
+    let mut said = String::new();
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = over.cancelled() => return,
+        }
+        let pipeline = current.load();
+        if !pipeline.settings().offline {
+            continue;
+        }
+        let looked = spawn_blocking(move || pipeline.look_for_snapshot()).await;
+        let says = match looked {
+            Ok(Err(error)) => Chain(&error).to_string(),
+            Ok(Ok(())) | Err(_) => String::new(),
+        };
+        if !says.is_empty() && says != said {
+            tracing::warn!(error = says, "the snapshot that is served stays");
+        }
+        said = says;
     }
 }
 

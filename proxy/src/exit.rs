@@ -12,5 +12,7 @@ pub const USAGE: u8 = 2;
 pub const REFUSED: u8 = 20;
 /// Something stored is not what its digest says.
 pub const VERIFICATION_FAILED: u8 = 21;
+/// A signature, key or sequence is not trusted.
+pub const TRUST_REFUSED: u8 = 26;
 /// Try again later: the running proxy did not answer.
 pub const TRY_AGAIN: u8 = 75;

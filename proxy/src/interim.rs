@@ -12,7 +12,8 @@
 //!   the client, is dropped.
 //! * Nothing is stored: an interim response is part of one exchange.
 //!
-//! Deliberately absent: 100 (hyper itself says it when a request's content is read) and 101 (we ask for no upgrade).
+//! Deliberately absent: 100 of an origin (hyper itself says it when a request's content is read; ours asks whether a client that
+//! says nothing more is there, see `presence`) and 101 (we ask for no upgrade).
 //!
 //! [RFC 9110 §15.2]: https://www.rfc-editor.org/rfc/rfc9110#section-15.2
 
@@ -23,7 +24,10 @@ use std::{
 
 use http::{HeaderMap, StatusCode, Version, header};
 
-use crate::policy::headers::{append_via, strip_hop_by_hop};
+use crate::{
+    policy::headers::{append_via, strip_hop_by_hop},
+    presence::CONTINUE,
+};
 
 /// More than this for one request is dropped: an origin must not fill our memory with what it says beforehand.
 const MAX_WAITING: usize = 64 << 10;
@@ -67,6 +71,14 @@ impl Waiting {
         if state.open.is_some() {
             state.is_between = true;
             state.connection = Some(connection.clone());
+        }
+    }
+
+    /// Says something that needs no answer, where nothing else waits to be said: a client that is gone is found out by it.
+    pub(crate) fn nudge(&self) {
+        let mut state = self.lock();
+        if state.open.is_some() && state.is_between && state.bytes.is_empty() {
+            state.bytes.extend_from_slice(CONTINUE);
         }
     }
 

@@ -159,7 +159,12 @@ pub struct UpstreamCounters {
     /// Answers to clients, and their body bytes.
     answers: [AtomicU64; Outcome::ALL.len()],
     answer_bytes: [AtomicU64; Outcome::ALL.len()],
+    /// What a registry has said last about how often it may be asked.
+    rate: Mutex<Option<Rate>>,
 }
+
+/// The limit, where it was told, and what is left of it.
+type Rate = (Option<u64>, u64);
 
 /// The counters of a tunnel.
 #[derive(Debug)]
@@ -381,6 +386,14 @@ impl Metrics {
     /// A request to an upstream brought no answer.
     pub fn upstream_failure(&self, name: &str, kind: ErrorKind) {
         self.upstream(name, |upstream| &upstream.failures[kind as usize], 1);
+    }
+
+    /// A registry has said how often it may be asked in a while, and how often still.
+    pub fn rate_limited(&self, name: &str, rate: (Option<u64>, u64)) {
+        let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, upstream)) = upstreams.iter().find(|(known, _)| known == name) {
+            *upstream.rate.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
+        }
     }
 
     fn upstream(&self, name: &str, counter: impl Fn(&UpstreamCounters) -> &AtomicU64, by: u64) {

@@ -215,14 +215,26 @@ pub fn mismatch(url: &str, error: &FillError) -> Problem {
     )
 }
 
-/// Offline, and nothing stored may be sent.
+/// Offline, and the request is one that only an origin can answer.
 pub fn offline(url: &str) -> Problem {
     describe(
         "offline",
         "not stored, and offline",
         StatusCode::GATEWAY_TIMEOUT,
-        format!("{url} is not stored, and this proxy runs with --offline"),
-        Some("fetch it once without --offline, while its upstream can be reached".into()),
+        format!("{url} would have to be asked for upstream, and this proxy runs with --offline"),
+        Some("ask a proxy that runs without --offline".into()),
+    )
+}
+
+/// Offline, and not held: 404, since for the clients of this server it does not exist. `snapshot` is the one that is served, if it is one.
+pub fn not_held(url: &str, snapshot: Option<&str>, why: &dyn std::fmt::Display) -> Problem {
+    let held = snapshot.map_or("the store".to_owned(), |name| format!("snapshot {name}"));
+    describe(
+        "offline",
+        "not held, and offline",
+        StatusCode::NOT_FOUND,
+        format!("{url} is not in {held}: {why}; this proxy runs with --offline"),
+        Some("it is noted: `kato-proxy request` writes down what is missing, and `kato-proxy prefetch --request FILE` fetches it where there is a network".into()),
     )
 }
 

@@ -23,12 +23,14 @@ use crate::tls::authority::Hosts;
 mod admin;
 mod fixed;
 mod listen;
+mod mirror;
 mod origins;
 mod registry;
 mod upstream;
 
 pub use admin::{Admin, OpenPage};
 pub use listen::{Listen, Tls};
+pub use mirror::Mirror;
 pub use origins::{NoProxy, Origins, ParentProxy, ParentUrl, ProxyEnvironment, TlsVersion};
 pub use registry::{Registry, RegistryHost, RegistryRules};
 pub use upstream::{BaseUrl, FieldName, Kind, PathGlob, Upstream, UpstreamName};
@@ -40,7 +42,7 @@ pub const DEFAULT_PATH: &str = "/etc/kato/proxy.toml";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Never contact an upstream: what is not stored is answered with 504.
+    /// Never contact an upstream: what is stored is sent however stale, what is not is answered with 404.
     pub offline: bool,
     /// Where to listen.
     pub listen: Listen,
@@ -58,6 +60,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How origins are asked.
     pub origins: Origins,
+    /// How a server without a network behaves.
+    pub mirror: Mirror,
     /// The door for container clients, `/v2/`.
     pub registry: Registry,
     /// The origins that may be asked, in no particular order.

@@ -116,7 +116,8 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), DurableError> {
     let mut file = OpenOptions::new()
         .append(true)
         .create(true)
-        .mode(0o644)
+        // Journals repeat what commands said, which is nobody else's business.
+        .mode(0o600)
         .open(path)
         .map_err(wrap("opening", path))?;
     let record = format!("{line}\n");

@@ -66,6 +66,51 @@ impl Image {
         &self.blobs
     }
 
+    /// The digests of all its content by names: `index`, and for each architecture `manifest.ARCH`, `config.ARCH` and `layer.ARCH.N`. The
+    /// layer that all share has the name of the first.
+    ///
+    /// # Errors
+    /// When the layout is not as it was built.
+    pub fn named(&self) -> Result<Vec<(String, Digest)>> {
+        let mut named = vec![("index".to_owned(), self.digest())];
+        let digest = |descriptor: &Value| -> Result<Digest> {
+            Ok(descriptor["digest"].as_str().context("no digest")?.parse()?)
+        };
+        let index: Value = serde_json::from_slice(&self.index)?;
+        for (of, architecture) in index["manifests"]
+            .as_array()
+            .context("no list")?
+            .iter()
+            .zip(ARCHITECTURES)
+        {
+            let name = digest(of)?;
+            named.push((format!("manifest.{architecture}"), name));
+            let manifest: Value = serde_json::from_slice(&self.content(&name)?)?;
+            named.push((format!("config.{architecture}"), digest(&manifest["config"])?));
+            for (nth, layer) in manifest["layers"]
+                .as_array()
+                .context("no layers")?
+                .iter()
+                .enumerate()
+            {
+                let layer = digest(layer)?;
+                if named.iter().all(|(_, known)| *known != layer) {
+                    named.push((format!("layer.{architecture}.{nth}"), layer));
+                }
+            }
+        }
+        Ok(named)
+    }
+
+    /// The bytes with this digest.
+    ///
+    /// # Errors
+    /// When they are none of its own.
+    pub fn content(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let path = self.folder.join("blobs/sha256").join(digest.hex());
+        std::fs::read(&path).with_context(|| path.display().to_string())
+    }
+
     /// The layout as skopeo names it.
     pub fn layout(&self) -> String {
         format!("oci:{}:{NAME}", self.folder.display())

@@ -78,6 +78,20 @@ impl TestModule {
         }
     }
 
+    /// A module for every role that fails until `file` is below the node's root. Once installed it can be taken back.
+    pub fn failing_until(name: &str, file: &str) -> Self {
+        let shell = |script: String| format!("[\"sh\", \"-c\", '{script}']");
+        let install = format!(
+            "policy = \"exec\"\ncmd = {}\nprobe = {}\nundo = {}",
+            shell(format!(
+                "test -e \"$KATO_ROOT/{file}\" && touch \"$KATO_ROOT/{file}.done\""
+            )),
+            shell(format!("test -e \"$KATO_ROOT/{file}.done\"")),
+            shell(format!("rm -f \"$KATO_ROOT/{file}.done\"")),
+        );
+        Self::new(name, &install, &[])
+    }
+
     /// The same module for `roles` only.
     #[must_use]
     pub fn for_roles(mut self, roles: &[&str]) -> Self {

@@ -30,6 +30,14 @@ pub enum DocumentError {
         #[source]
         source: serde_json::Error,
     },
+    /// There is nothing in the file: a full disk or a machine without power may leave that.
+    #[error("`{path}` is empty: expected {expected}")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// What belongs there.
+        expected: &'static str,
+    },
 }
 
 /// Reads the document at `path`; `expected` names it in errors.
@@ -47,6 +55,12 @@ pub fn read<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<
             });
         }
     };
+    if bytes.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace()) {
+        return Err(DocumentError::Empty {
+            path: path.to_owned(),
+            expected,
+        });
+    }
     serde_json::from_slice(&bytes)
         .map(Some)
         .map_err(|source| DocumentError::Damaged {

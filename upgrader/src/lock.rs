@@ -97,8 +97,9 @@ impl Holder {
     /// What is known about it now, on the node below `root`.
     pub fn standing(&self, root: &Path) -> Standing {
         let there = Path::new("/proc").join(self.pid.to_string()).exists();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let process = if there {
-            Process::There(process_started(self.pid))
+            Process::of(&stat)
         } else {
             Process::Absent
         };
@@ -112,6 +113,28 @@ enum Process {
     Absent,
     /// With its start, when that can be read.
     There(Option<u64>),
+}
+
+impl Process {
+    /// What `/proc/<pid>/stat` says. One that has ended and only waits for its parent to notice (a zombie) holds nothing.
+    fn of(stat: &str) -> Self {
+        match fields(stat).next() {
+            Some("Z" | "X") => Self::Absent,
+            Some(_) | None => Self::There(started(stat)),
+        }
+    }
+}
+
+/// The fields of `/proc/<pid>/stat` from the third on (`proc_pid_stat(5)`): the second is a name in parentheses that may hold
+/// anything.
+fn fields(stat: &str) -> impl Iterator<Item = &str> {
+    let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+    rest.split_whitespace()
+}
+
+/// When the process was started, in clock ticks after the boot: field 22.
+fn started(stat: &str) -> Option<u64> {
+    fields(stat).nth(19)?.parse().ok()
 }
 
 /// Pure part of [`Holder::standing`].
@@ -129,12 +152,9 @@ fn judge(holder: &Holder, boot: &str, namespace: Option<&str>, process: Process)
     }
 }
 
-/// When the process was started, in clock ticks after the boot: field 22 of `/proc/<pid>/stat` (`proc_pid_stat(5)`).
+/// When the process `pid` was started, in clock ticks after the boot.
 fn process_started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in parentheses that may hold anything.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    started(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn pid_namespace() -> Option<String> {
@@ -344,6 +364,17 @@ mod tests {
         assert_eq!(judged("", "n1", Process::There(None)), Standing::Alive);
         assert_eq!(judged("b1", "n2", Process::Absent), Standing::Unknown);
         assert!(!Standing::Unknown.is_dead() && !Standing::Alive.is_dead());
+    }
+
+    #[test]
+    fn c03_a_process_that_has_ended_and_was_not_noticed_yet_is_gone() {
+        let stat = |state: &str| {
+            let more: Vec<_> = (4..=24).map(|field| field.to_string()).collect();
+            format!("9 (a (b) c) {state} {}", more.join(" "))
+        };
+        assert!(matches!(Process::of(&stat("S")), Process::There(Some(22))));
+        assert!(matches!(Process::of(&stat("Z")), Process::Absent));
+        assert!(matches!(Process::of(""), Process::There(None)));
     }
 
     #[tokio::test]

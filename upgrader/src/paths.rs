@@ -129,7 +129,12 @@ impl NodePaths {
 
     /// What the patch `name` replaced, and its document, for the day when it is taken back.
     pub fn patch_kept(&self, name: &str) -> PathBuf {
-        self.state_dir.join("state/patches/kept").join(name)
+        self.patches_kept().join(name)
+    }
+
+    /// What all patches replaced.
+    pub fn patches_kept(&self) -> PathBuf {
+        self.state_dir.join("state/patches/kept")
     }
 
     /// The output of detached runs.

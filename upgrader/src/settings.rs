@@ -2,6 +2,7 @@
 //!
 //! Flags and `KATO_…` variables override single keys; the command line's modules do that.
 
+mod download;
 mod maintenance;
 mod platform;
 
@@ -11,6 +12,7 @@ use kato_shared::settings::{ByteSize, HumanDuration, SettingsError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::download::DownloadSettings;
 pub use self::maintenance::{MaintenanceAuto, MaintenanceSettings};
 pub use self::platform::{
     Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
@@ -28,6 +30,8 @@ pub struct Settings {
     pub release: ReleaseSettings,
     /// The cache on Core.
     pub cache: CacheSettings,
+    /// How slowly downloads may come.
+    pub download: DownloadSettings,
     /// How an upgrade goes about it.
     pub upgrade: UpgradeSettings,
     /// What becomes of local changes.
@@ -263,6 +267,23 @@ mod tests {
     fn an_empty_file_gives_the_defaults() {
         let settings: Settings = kato_shared::settings::parse(Path::new("kato.toml"), "").unwrap();
         assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn a_window_of_no_time_is_refused_and_no_floor_is_a_choice() {
+        let of = |text: &str| kato_shared::settings::parse::<Settings>(Path::new("kato.toml"), text);
+        let error = of("[download]\nmin_speed_window = \"0s\"\n").unwrap_err();
+        let text = kato_shared::chain::Chain(&error).to_string();
+        assert!(text.contains("expected at least 1s, found 0s"), "{text}");
+        let timeouts = of("[download]\nmin_speed = \"0B\"\n")
+            .unwrap()
+            .download
+            .timeouts();
+        assert_eq!(timeouts.floor.bytes, 0);
+        assert_eq!(
+            Settings::default().download.timeouts(),
+            crate::fetch::Timeouts::default()
+        );
     }
 
     fn shipped(name: &str) -> (PathBuf, String) {

@@ -16,37 +16,66 @@ use std::{
 
 use kato_shared::settings::byte_size::human;
 use rustix::{
-    fs::{FallocateFlags, fallocate},
+    fs::{FallocateFlags, StatVfsMountFlags, fallocate},
     io::Errno,
 };
 use serde::Serialize;
 
-/// Bytes that are needed somewhere.
+/// Bytes and files that are needed somewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Need {
     /// The path that is written to.
     pub path: PathBuf,
     /// How many bytes.
     pub bytes: u64,
+    /// How many files and folders are made: each takes an inode.
+    pub inodes: u64,
     /// What for.
     pub purpose: &'static str,
 }
 
 /// A mount without enough space.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not enough space on `{mount}`: need {} ({need} bytes: {purposes}), have {} ({have} bytes), {} short",
-    human(*need), human(*have), human(need.saturating_sub(*have))
-)]
-pub struct Shortfall {
+pub enum Shortfall {
+    /// There is no room for the bytes.
+    #[error(
+        "not enough space on `{mount}`: need {} ({need} bytes: {purposes}), have {} ({have} bytes), {} short",
+        human(*need), human(*have), human(need.saturating_sub(*have))
+    )]
+    Bytes {
+        /// The mount point.
+        mount: PathBuf,
+        /// Bytes that are needed.
+        need: u64,
+        /// Bytes that are free.
+        have: u64,
+        /// What for.
+        purposes: String,
+    },
+    /// There is room, but the file system can hold no more files.
+    #[error(
+        "not enough inodes on `{mount}`: need {need} (files and folders: {purposes}), have {have}, {} short",
+        need.saturating_sub(*have)
+    )]
+    Inodes {
+        /// The mount point.
+        mount: PathBuf,
+        /// Inodes that are needed.
+        need: u64,
+        /// Inodes that are free.
+        have: u64,
+        /// What for.
+        purposes: String,
+    },
+}
+
+impl Shortfall {
     /// The mount point.
-    pub mount: PathBuf,
-    /// Bytes that are needed.
-    pub need: u64,
-    /// Bytes that are free.
-    pub have: u64,
-    /// What for.
-    pub purposes: String,
+    pub fn mount(&self) -> &Path {
+        match self {
+            Self::Bytes { mount, .. } | Self::Inodes { mount, .. } => mount,
+        }
+    }
 }
 
 /// One mount's free space.
@@ -58,6 +87,10 @@ pub struct Mount {
     pub point: PathBuf,
     /// Bytes that are free for this user.
     pub free: u64,
+    /// Inodes that are free for this user; `None` where the file system makes as many as are wanted.
+    pub free_inodes: Option<u64>,
+    /// Whether nothing can be written there.
+    pub is_read_only: bool,
 }
 
 /// The mount that `path` is on or, where it does not exist yet, will be on.
@@ -88,6 +121,9 @@ pub fn mount_of(path: &Path) -> io::Result<Mount> {
         device,
         point,
         free: space.f_bavail.saturating_mul(space.f_frsize),
+        // Those that do not count them (btrfs) say that there are none at all.
+        free_inodes: (space.f_files > 0).then_some(space.f_favail),
+        is_read_only: space.f_flag.contains(StatVfsMountFlags::RDONLY),
     })
 }
 
@@ -116,28 +152,46 @@ pub fn taken_by(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.blocks().saturating_mul(512))
 }
 
+/// What is needed on one mount.
+#[derive(Debug, Default)]
+struct Sum {
+    bytes: u64,
+    inodes: u64,
+    purposes: Vec<&'static str>,
+}
+
 /// Adds the needs up per mount and compares them with what is free; the first mount that is short is the error.
 ///
 /// # Errors
 /// [`Shortfall`].
 pub fn judge<'a>(needs: impl IntoIterator<Item = (&'a Need, Mount)>) -> Result<(), Shortfall> {
-    let mut mounts: BTreeMap<u64, (Mount, u64, Vec<&str>)> = BTreeMap::new();
+    let mut mounts: BTreeMap<u64, (Mount, Sum)> = BTreeMap::new();
     for (need, mount) in needs {
-        let (_, sum, purposes) = mounts
+        let (_, sum) = mounts
             .entry(mount.device)
-            .or_insert_with(|| (mount, 0, Vec::new()));
-        *sum = sum.saturating_add(need.bytes);
-        if need.bytes > 0 && !purposes.contains(&need.purpose) {
-            purposes.push(need.purpose);
+            .or_insert_with(|| (mount, Sum::default()));
+        sum.bytes = sum.bytes.saturating_add(need.bytes);
+        sum.inodes = sum.inodes.saturating_add(need.inodes);
+        if need.bytes > 0 && !sum.purposes.contains(&need.purpose) {
+            sum.purposes.push(need.purpose);
         }
     }
-    for (mount, need, purposes) in mounts.into_values() {
-        if need > mount.free {
-            return Err(Shortfall {
+    for (mount, sum) in mounts.into_values() {
+        let purposes = sum.purposes.join(", ");
+        if sum.bytes > mount.free {
+            return Err(Shortfall::Bytes {
                 mount: mount.point,
-                need,
+                need: sum.bytes,
                 have: mount.free,
-                purposes: purposes.join(", "),
+                purposes,
+            });
+        }
+        if let Some(have) = mount.free_inodes.filter(|have| sum.inodes > *have) {
+            return Err(Shortfall::Inodes {
+                mount: mount.point,
+                need: sum.inodes,
+                have,
+                purposes,
             });
         }
     }
@@ -152,6 +206,7 @@ mod tests {
         Need {
             path: "/x".into(),
             bytes,
+            inodes: bytes / 100,
             purpose,
         }
     }
@@ -161,6 +216,8 @@ mod tests {
             device,
             point: format!("/m{device}").into(),
             free,
+            free_inodes: Some(10),
+            is_read_only: false,
         }
     }
 
@@ -173,6 +230,22 @@ mod tests {
             short.to_string(),
             "not enough space on `/m1`: need 1.2 KiB (1200 bytes: downloads, backup), have 1000 B (1000 bytes), 200 B short"
         );
+    }
+
+    #[test]
+    fn c13_files_that_find_no_inode_are_counted_where_the_file_system_counts_them() {
+        let (one, two) = (need(600, "downloads"), need(600, "unpacked modules"));
+        let many = |device| mount(device, 1 << 20);
+        let short = judge([(&one, many(1)), (&two, many(1))]).unwrap_err();
+        assert_eq!(
+            short.to_string(),
+            "not enough inodes on `/m1`: need 12 (files and folders: downloads, unpacked modules), have 10, 2 short"
+        );
+        let uncounted = Mount {
+            free_inodes: None,
+            ..many(1)
+        };
+        assert_eq!(judge([(&one, uncounted.clone()), (&two, uncounted)]), Ok(()));
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! else to stderr.
 
 mod admin;
+mod bundle;
 mod ca;
 mod client;
 mod client_config;
 mod doctor;
+mod prefetch;
+mod request;
 mod serve;
 mod store;
 
@@ -50,6 +53,10 @@ enum Verb {
     ClientConfig(client_config::ClientConfigArgs),
     /// On a client's machine: can it reach the cache, and what would lead a client past it?
     Doctor(doctor::DoctorArgs),
+    /// Fill the store before anybody asks: URLs, lock files, images, releases, apt packages, requests of offline mirrors
+    Prefetch(Box<prefetch::PrefetchArgs>),
+    /// Write down what clients of this offline mirror asked for in vain, for `prefetch` where there is a network.
+    Request(request::RequestArgs),
     /// Statistics of the running proxy.
     Stats(AdminArgs),
     /// List what the running proxy has stored.
@@ -66,6 +73,8 @@ enum Verb {
     Unpin(store::UnpinArgs),
     /// The local authority that opens CONNECT: make, show, replace it
     Ca(ca::CaArgs),
+    /// Carry what is stored to a site without a network, and take it in there
+    Bundle(bundle::BundleArgs),
     /// Remove what nobody can ask for, and compact the index
     Gc(AdminArgs),
     /// Read all stored content and remove what is damaged.
@@ -113,6 +122,9 @@ struct SettingsArgs {
     /// Never contact an upstream
     #[arg(long, env = "KATO_PROXY_OFFLINE")]
     offline: bool,
+    /// With --offline: serve this snapshot in place of the active one
+    #[arg(long, value_name = "N", env = "KATO_PROXY_SNAPSHOT")]
+    snapshot: Option<u64>,
 }
 
 /// Runs the command line and returns the exit code.
@@ -122,6 +134,8 @@ pub fn run() -> u8 {
         Verb::CheckConfig(args) => check_config(&args),
         Verb::ClientConfig(args) => client_config::client_config(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
+        Verb::Prefetch(args) => prefetch::prefetch(&args),
+        Verb::Request(args) => request::request(&args),
         Verb::Stats(args) => client::stats(&args),
         Verb::Ls(args) => client::ls(&args),
         Verb::Show(args) => client::show(&args),
@@ -130,6 +144,7 @@ pub fn run() -> u8 {
         Verb::Pin(args) => store::pin(&args),
         Verb::Unpin(args) => store::unpin(&args),
         Verb::Ca(args) => ca::ca(&args),
+        Verb::Bundle(args) => bundle::bundle(&args),
         Verb::Gc(args) => store::gc(&args),
         Verb::Verify(args) => client::verify(&args),
     }
@@ -213,6 +228,7 @@ impl SettingsArgs {
             settings.log.filter.clone_from(filter);
         }
         settings.offline |= self.offline;
+        settings.mirror.snapshot = self.snapshot.or(settings.mirror.snapshot);
         settings.origins.environment = proxy_environment()?;
         for upstream in &self.upstream {
             settings.set_upstream(upstream.clone());

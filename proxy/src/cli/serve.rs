@@ -72,6 +72,7 @@ pub(super) fn refuse(error: &StartError) -> u8 {
         | StartError::Store(_)
         | StartError::Origin(_)
         | StartError::Authority(_)
+        | StartError::Snapshot(_)
         | StartError::Tls(_) => exit::REFUSED,
     };
     fail(code, &explain(error))

@@ -12,7 +12,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::Span;
-use crate::interim::Waiting;
+use crate::{interim::Waiting, presence::Transport};
 
 /// The most bytes of one span: what one wake-up of a connection may keep a worker thread busy with, and the most that is
 /// handed to a slow client ahead of time.
@@ -156,6 +156,16 @@ impl ZeroCopyStream {
                 }
             }
         }
+    }
+}
+
+impl Transport for ZeroCopyStream {
+    fn line(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.stream.as_fd())
+    }
+
+    fn nudge(&self) {
+        self.interim.nudge();
     }
 }
 

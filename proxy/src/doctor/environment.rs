@@ -27,10 +27,16 @@ pub const VARIABLES: [&str; 18] = [
 ];
 
 /// What is wrong with the environment for clients of `server`; `variable` gives values that are not empty. `npmrc` is the text of
-/// npm's settings.
-pub fn environment(server: &Url, variable: impl Fn(&str) -> Option<String>, npmrc: &str) -> Vec<Check> {
+/// npm's settings, where clients meet a certificate of the server's at all: where they do not, nobody's list of authorities matters.
+pub fn environment(
+    server: &Url,
+    variable: impl Fn(&str) -> Option<String>,
+    npmrc: Option<&str>,
+) -> Vec<Check> {
     let mut checks = proxies(server, &variable);
-    checks.extend(certificates(&variable, npmrc));
+    if let Some(npmrc) = npmrc {
+        checks.extend(certificates(&variable, npmrc));
+    }
     checks.extend(indexes(server, &variable));
     if checks.is_empty() {
         checks.push(Check::ok("environment", "nothing beats what clients are told"));
@@ -143,7 +149,7 @@ fn shown(url: &str) -> String {
 mod tests {
     use super::*;
 
-    fn found(pairs: &[(&str, &str)], npmrc: &str) -> Vec<String> {
+    fn found(pairs: &[(&str, &str)], npmrc: Option<&str>) -> Vec<String> {
         let variable = |name: &str| {
             let found = pairs.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
@@ -203,15 +209,28 @@ mod tests {
                 &["environment"],
             ),
         ] {
-            assert_eq!(found(pairs, npmrc), subjects, "{pairs:?}");
+            assert_eq!(found(pairs, Some(npmrc)), subjects, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn lists_of_authorities_do_not_matter_where_no_certificate_is_met() {
+        let all = [
+            "CURL_CA_BUNDLE",
+            "REQUESTS_CA_BUNDLE",
+            "PIP_CERT",
+            "CARGO_HTTP_CAINFO",
+        ];
+        let pairs = all.map(|name| (name, "/a"));
+        assert_eq!(found(&pairs, None), ["environment"]);
+        assert!(found(&pairs, Some("")).len() > 1);
     }
 
     #[test]
     fn a_password_of_a_proxy_is_not_shown() {
         let server = Url::parse("http://cache.site/").unwrap();
         let variable = |name: &str| (name == "http_proxy").then(|| "http://u:pa55@other.site".to_owned());
-        let checks = environment(&server, variable, "");
+        let checks = environment(&server, variable, Some(""));
         assert!(!format!("{checks:?}").contains("pa55"));
     }
 }

@@ -48,14 +48,15 @@ pub struct Machine {
 /// Looks at everything, as a client of `server` on `machine` at the time that `now` tells.
 pub async fn examine(server: &Url, machine: &Machine, now: impl Fn() -> Timestamp) -> Report {
     let mut checks = Vec::new();
-    ask(server, machine, &now, &mut checks).await;
+    let is_tls = ask(server, machine, &now, &mut checks).await || server.scheme() == "https";
     let variable = |name: &str| {
         let found = machine.variables.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.clone())
     };
     checks.extend(files::apt(&machine.apt_settings));
     checks.extend(files::containers(machine.own_registries.as_deref()));
-    checks.extend(environment(server, variable, &machine.npmrc));
+    let npmrc = is_tls.then_some(machine.npmrc.as_str());
+    checks.extend(environment(server, variable, npmrc));
     Report {
         schema: 1,
         server: server.to_string(),
@@ -63,10 +64,10 @@ pub async fn examine(server: &Url, machine: &Machine, now: impl Fn() -> Timestam
     }
 }
 
-/// Stops at the first failure after which nothing can be asked.
-async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, checks: &mut Vec<Check>) {
+/// Stops at the first failure after which nothing can be asked. Whether a certificate of the server's is in use.
+async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, checks: &mut Vec<Check>) -> bool {
     if !connects(server, checks).await {
-        return;
+        return false;
     }
     let prober = match Prober::new() {
         Ok(prober) => prober,
@@ -76,13 +77,14 @@ async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, chec
                 error,
                 "are there certificates on this machine?",
             ));
-            return;
+            return false;
         }
     };
-    let Some(page) = page(server, &prober, now, checks).await else {
-        return;
+    let Some(mut page) = page(server, &prober, now, checks).await else {
+        return false;
     };
-    for upstream in &page.upstreams {
+    for upstream in &mut page.upstreams {
+        prefer_document(upstream, &machine.suites);
         checks.extend(object(server, &prober, (upstream, now)).await);
     }
     if let Some(path) = &page.certificate {
@@ -97,6 +99,19 @@ async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, chec
             Err(error) => Check::failed(format!("apt {}", suite.name), error, "is the source's URI right?"),
         };
         checks.push(check);
+    }
+    page.certificate.is_some()
+}
+
+/// Has `upstream` probed by what the first of these suites that leads to it must have, rather than by a folder.
+fn prefer_document(upstream: &mut UpstreamView, suites: &[Suite]) {
+    let found = suites
+        .iter()
+        .find(|suite| upstream.is_folder && suite.in_release.path().starts_with(&upstream.path));
+    if let Some(suite) = found {
+        suite.in_release.path().clone_into(&mut upstream.probe);
+        upstream.must_be_there = true;
+        upstream.is_folder = false;
     }
 }
 
@@ -228,12 +243,23 @@ async fn object(
     match answer {
         Ok(answer) => {
             let skew = upstream_clock(&answer, now()).map(|ahead| skewed(&subject, ahead));
-            let mut checks = vec![judged(&subject, &answer, upstream.must_be_there)];
+            let mut checks = vec![if upstream.is_folder && is_not_listed(&answer) {
+                let said = format!("answers {} for a folder that it does not list", answer.status);
+                Check::ok(&subject, said)
+            } else {
+                judged(&subject, &answer, upstream.must_be_there)
+            }];
             checks.extend(skew.flatten());
             checks
         }
         Err(error) => vec![Check::failed(subject, error, "does the server still run?")],
     }
+}
+
+/// Whether `answer`, about a folder, is the upstream's "not for you to list".
+fn is_not_listed(answer: &Probed) -> bool {
+    let is_own = || serde_json::from_slice::<Problem>(&answer.body).is_ok_and(|problem| problem.is_own());
+    answer.status == StatusCode::FORBIDDEN && !is_own()
 }
 
 /// How far, in seconds, this machine's clock is ahead of the upstream's, where the answer is one of the upstream: `Date` says when it was
@@ -373,6 +399,31 @@ mod tests {
                 assert!(check.said.contains(word), "{}", check.said);
             }
         }
+    }
+
+    #[test]
+    fn an_archive_is_asked_for_what_a_source_of_this_machine_names() {
+        let suite = |url: &str| Suite {
+            name: "stable".into(),
+            in_release: url.parse().unwrap(),
+        };
+        let folder = UpstreamView {
+            name: "deb".into(),
+            kind: crate::settings::Kind::Packages,
+            path: "/deb/".into(),
+            probe: "/deb/dists/".into(),
+            must_be_there: false,
+            is_folder: true,
+        };
+        let mut upstream = folder.clone();
+        prefer_document(
+            &mut upstream,
+            &[suite("http://cache.site/other/dists/a/InRelease")],
+        );
+        assert_eq!(upstream, folder);
+        prefer_document(&mut upstream, &[suite("http://cache.site/deb/dists/a/InRelease")]);
+        assert_eq!(upstream.probe, "/deb/dists/a/InRelease");
+        assert!(upstream.must_be_there && !upstream.is_folder);
     }
 
     #[test]

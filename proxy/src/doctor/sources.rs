@@ -71,21 +71,23 @@ fn suite(uri: &str, name: &str, server: &Url) -> Option<Suite> {
 /// What `in_release`, the signed index of `suite`, says about its own age.
 pub fn validity(suite: &Suite, in_release: &str, now: Timestamp) -> Check {
     let subject = format!("apt {}", suite.name);
-    let until = in_release
-        .lines()
-        .find_map(|line| line.strip_prefix("Valid-Until:"));
-    let Some(until) = until.map(str::trim) else {
-        return Check::ok(subject, "there, and does not expire");
+    let field = |name: &str| {
+        let value = in_release.lines().find_map(|line| line.strip_prefix(name));
+        value.map(str::trim)
+    };
+    let of = field("Date:").map_or_else(String::new, |date| format!(", of {date}"));
+    let Some(until) = field("Valid-Until:") else {
+        return Check::ok(subject, format!("there{of}, and does not expire"));
     };
     // Archives write UTC, which RFC 5322 calls GMT.
     let parsed = rfc2822::DateTimeParser::new().parse_timestamp(until.replace("UTC", "GMT"));
     match parsed {
         Ok(end) if end < now => Check::warning(
             subject,
-            format!("expired: valid until {until}"),
-            "apt refuses it, unless Check-Valid-Until is set to no in this source; does the cache reach the archive?",
+            format!("expired: valid until {until}{of}"),
+            "apt refuses it: does the cache reach the archive? Without a network, carry a newer one here, or set Valid-Until-Min: 15552000 (half a year) in this source",
         ),
-        Ok(_) => Check::ok(subject, format!("there, valid until {until}")),
+        Ok(_) => Check::ok(subject, format!("there{of}, valid until {until}")),
         Err(_no_date) => Check::warning(
             subject,
             format!("valid until something that is no date: {until}"),

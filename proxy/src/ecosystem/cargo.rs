@@ -75,6 +75,12 @@ fn prefix(name: &str) -> String {
     }
 }
 
+/// Where the file of the crate `name` stands, below the base URL of an index.
+pub fn index_path(name: &str) -> String {
+    let name = name.to_lowercase();
+    format!("{}/{name}", prefix(&name))
+}
+
 /// Whether `path`, below the base URL of an index, is where the file of a crate stands: `1/a`, `3/a/abc`, `ab/cd/abcd`.
 pub fn is_index_file(path: &str) -> bool {
     path.rsplit_once('/').is_some_and(|(folders, name)| {

@@ -97,7 +97,7 @@ fn tarball(document: &[u8], dist: &Dist<'_>) -> Option<Tarball> {
 }
 
 /// What an integrity text such as `sha512-… sha1-…` says by the strongest function that is known here.
-fn integrity(text: &str) -> Option<Integrity> {
+pub fn integrity(text: &str) -> Option<Integrity> {
     let said = |function: &str| {
         let encoded = text.split_ascii_whitespace().find_map(|item| {
             let (name, encoded) = item.split_once('-')?;

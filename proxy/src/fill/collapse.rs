@@ -18,7 +18,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What can be known about a flight.
 #[derive(Debug)]
@@ -67,6 +67,16 @@ struct Flight<S> {
     id: u64,
     state: watch::Receiver<State<S>>,
     tainted: Arc<AtomicBool>,
+    left: Arc<Notify>,
+}
+
+impl<S> Flight<S> {
+    fn joiner(&self) -> Joiner<S> {
+        Joiner {
+            state: self.state.clone(),
+            _leaving: Leaving(Arc::clone(&self.left)),
+        }
+    }
 }
 
 impl<S> Clone for Collapse<S> {
@@ -83,6 +93,9 @@ impl<S> Default for Collapse<S> {
 
 /// Flights have numbers of their own, so that one that was tainted cannot end its successor.
 static NEXT_FLIGHT: AtomicU64 = AtomicU64::new(0);
+
+/// The receiver that all who come later get theirs from.
+const IN_THE_MAP: usize = 1;
 
 /// What a request gets.
 #[derive(Debug)]
@@ -104,15 +117,17 @@ impl<S: Answers> Collapse<S> {
             State::Private | State::Personal | State::Abandoned => false,
         });
         if let Some(flight) = follow {
-            return Joined::Follow(Joiner(flight.state.clone()));
+            return Joined::Follow(flight.joiner());
         }
         let id = NEXT_FLIGHT.fetch_add(1, Ordering::Relaxed);
         let (state, watched) = watch::channel(State::Waiting);
         let tainted = Arc::new(AtomicBool::new(false));
+        let left = Arc::new(Notify::new());
         of_key.push(Flight {
             id,
             state: watched,
             tainted: Arc::clone(&tainted),
+            left: Arc::clone(&left),
         });
         Joined::Lead(FillPermit {
             collapse: self.clone(),
@@ -120,6 +135,7 @@ impl<S: Answers> Collapse<S> {
             id,
             state,
             tainted,
+            left,
         })
     }
 
@@ -137,7 +153,7 @@ impl<S: Answers> Collapse<S> {
                 flight.tainted.store(true, Ordering::SeqCst);
                 let is_settling =
                     matches!(&*flight.state.borrow(), State::Shared(shared) if shared.is_received());
-                is_settling.then_some(Joiner(flight.state))
+                is_settling.then(|| flight.joiner())
             })
             .collect()
     }
@@ -148,7 +164,7 @@ impl<S: Answers> Collapse<S> {
         let settling = flights.get(key)?.iter().find(
             |flight| matches!(&*flight.state.borrow(), State::Shared(shared) if shared.is_received()),
         )?;
-        Some(Joiner(settling.state.clone()))
+        Some(settling.joiner())
     }
 
     /// Flights under way.
@@ -176,12 +192,24 @@ pub struct FillPermit<S> {
     id: u64,
     state: watch::Sender<State<S>>,
     tainted: Arc<AtomicBool>,
+    left: Arc<Notify>,
 }
 
 impl<S> FillPermit<S> {
     /// Whether what this flight brings may be out of date already.
     pub fn is_tainted(&self) -> bool {
         self.tainted.load(Ordering::SeqCst)
+    }
+
+    /// Ends when nobody is in this flight who waits for what it brings; whoever comes then finds it all the same.
+    ///
+    /// # Cancel safety
+    /// May be dropped and asked anew.
+    pub async fn deserted(&self) {
+        // One that left since the last look has left a permit here.
+        while self.state.receiver_count() > IN_THE_MAP {
+            self.left.notified().await;
+        }
     }
 
     /// Lets everyone who matches join. The flight stays joinable until the permit is dropped.
@@ -229,7 +257,21 @@ impl<S> Drop for FillPermit<S> {
 
 /// A place in somebody else's flight.
 #[derive(Debug)]
-pub struct Joiner<S>(watch::Receiver<State<S>>);
+pub struct Joiner<S> {
+    state: watch::Receiver<State<S>>,
+    /// Dropped after the receiver, which then counts no more.
+    _leaving: Leaving,
+}
+
+/// Says that a joiner has left.
+#[derive(Debug)]
+struct Leaving(Arc<Notify>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
 
 impl<S> Joiner<S> {
     /// Waits until the flight has something to say; never returns [`State::Waiting`].
@@ -237,7 +279,11 @@ impl<S> Joiner<S> {
     /// # Cancel safety
     /// Dropping it leaves the flight.
     pub async fn outcome(&mut self) -> State<S> {
-        match self.0.wait_for(|state| !matches!(state, State::Waiting)).await {
+        match self
+            .state
+            .wait_for(|state| !matches!(state, State::Waiting))
+            .await
+        {
             Ok(state) => state.clone(),
             Err(_sender_gone) => State::Abandoned,
         }
@@ -248,7 +294,7 @@ impl<S> Joiner<S> {
     /// # Cancel safety
     /// Dropping it leaves the flight.
     pub async fn ended(mut self) {
-        while self.0.changed().await.is_ok() {}
+        while self.state.changed().await.is_ok() {}
     }
 }
 
@@ -299,6 +345,24 @@ mod tests {
         assert_eq!(collapse.len(), 2);
         drop((permit, other));
         assert!(collapse.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_flight_is_deserted_when_the_last_who_joined_has_left() {
+        let collapse = Collapse::default();
+        let permit = lead(&collapse, "a");
+        permit.deserted().await;
+        let (one, other) = (follow(&collapse, "a"), follow(&collapse, "a"));
+        let deserted = permit.deserted();
+        tokio::pin!(deserted);
+        let mut look = async || {
+            std::future::poll_fn(|cx| std::task::Poll::Ready(deserted.as_mut().poll(cx).is_ready())).await
+        };
+        assert!(!look().await);
+        drop(one);
+        assert!(!look().await);
+        drop(other);
+        assert!(look().await);
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     ecosystem::Integrity,
+    seldom::warn_seldom,
     store::{ContentRef, NoRoom, Temporary},
 };
 
@@ -76,7 +77,7 @@ impl Pump {
     pub fn new(disk: Result<Partial, NoRoom>, promise: Promise, on_abort: OnAbort) -> (Self, Fill) {
         let disk = disk
             .inspect_err(|error| {
-                tracing::warn!(error = %kato_shared::chain::Chain(error), "not stored; passed through");
+                warn_seldom!(error = %kato_shared::chain::Chain(error), "not stored; passed through");
             })
             .ok();
         let at_hand = disk.as_ref().map_or(0, |partial| partial.received);
@@ -218,7 +219,7 @@ impl Pump {
                 },
                 Ok(()),
             ) => {
-                tracing::warn!(%cause, "the disk took no more of a download; its clients get the rest from memory");
+                warn_seldom!(%cause, "the disk took no more of a download; its clients get the rest from memory");
                 rest.extend(unsent);
                 Ok(DiskPart::Refused(file, rest))
             }

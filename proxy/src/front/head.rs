@@ -50,6 +50,10 @@ pub(super) fn read(bytes: &[u8]) -> Option<request::Parts> {
         "HEAD" => Method::HEAD,
         _ => return None,
     };
+    // hyper's place refuses it; `Uri` would drop it without a word.
+    if parsed.path?.contains('#') {
+        return None;
+    }
     // One copy, and every value refers to it.
     let whole = Bytes::copy_from_slice(bytes);
     let part = |text: &[u8]| {
@@ -224,6 +228,7 @@ mod tests {
             "GET /o/a HTTP/1.0\r\nHost: h\r\n\r\n",
             "POST /o/a HTTP/1.1\r\nHost: h\r\n\r\n",
             "get /o/a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /o/a#b HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET  /o/a HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /o/a HTTP/1.1\r\nHost: h\n\nGET /secret HTTP/1.1\r\nHost: h\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\n",

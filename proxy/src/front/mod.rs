@@ -19,7 +19,9 @@
 //! * Answers are sent in the order of their requests; the next head is looked at when the answer before is written whole.
 //! * A connection that makes no progress is dropped: a head has its time from its first bytes on, an idle connection another, and
 //!   a client must take some byte of its answer within a third.
-//! * After the shutdown began no request is answered here: hyper says `Connection: close`.
+//! * After the shutdown began no request is answered here: hyper says `Connection: close`. One that has no answer when its grace
+//!   is over gets 503.
+//! * A client that left before its answer is noticed (`presence`), and its request dropped.
 
 mod asked;
 mod head;
@@ -28,24 +30,33 @@ mod prepared;
 mod send;
 mod stream;
 
-use std::{future::Future, future::poll_fn, net::IpAddr, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    net::IpAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Extensions, HeaderValue, header};
+use http::{Extensions, HeaderValue, Method, header, request};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::Instant,
 };
 use tokio_rustls::server::TlsStream;
-use tokio_util::{
-    io::poll_read_buf,
-    sync::{CancellationToken, WaitForCancellationFutureOwned},
-};
+use tokio_util::{io::poll_read_buf, sync::WaitForCancellationFutureOwned};
 
 pub use prepared::{Prepared, Ready, ReadyBody};
 
-use crate::{interim::Waiting, pipeline::Current, view::OverTls};
+use crate::{
+    interim::Waiting,
+    pipeline::{Current, Pipeline},
+    presence::{CONTINUE, Transport},
+    view::OverTls,
+};
+use asked::Unanswered;
 use patience::Patience;
 
 /// Room for the bytes of requests: heads are a few hundred bytes, and a read that leaves room free tells that nothing more
@@ -56,9 +67,13 @@ const ROOM: usize = 4 << 10;
 const MAX_HEAD: usize = 16 << 10;
 
 /// What the front can serve on.
-pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+#[expect(private_bounds, reason = "served by this crate alone")]
+pub trait Wire: Transport + AsyncRead + AsyncWrite + Unpin + Send {
     /// The socket, where bytes may go past what this type does with them.
     fn socket(&self) -> Option<&TcpStream>;
+
+    /// Sends an interim response by which a client that is gone is found out, where that has no queue of its own.
+    fn nudge_through(&mut self, _cx: &mut Context<'_>) {}
 
     /// Gives a request what is to be known of the connection that it came by.
     fn equip(&self, _request: &mut Extensions) {}
@@ -74,6 +89,13 @@ impl<T: Wire> Wire for TlsStream<T> {
     /// What is written here must be encrypted first.
     fn socket(&self) -> Option<&TcpStream> {
         None
+    }
+
+    /// Between two answers nothing is under way. It is encrypted whole; what the socket does not take goes with the answer.
+    fn nudge_through(&mut self, cx: &mut Context<'_>) {
+        if Pin::new(&mut *self).poll_write(cx, CONTINUE).is_ready() {
+            let _error_is_met_again = Pin::new(self).poll_flush(cx);
+        }
     }
 
     fn equip(&self, request: &mut Extensions) {
@@ -92,6 +114,8 @@ pub struct Times {
     pub progress: Duration,
 }
 
+pub use crate::listener::Ending;
+
 /// A connection of which something was read already.
 #[derive(Debug)]
 pub struct Rest<S> {
@@ -106,7 +130,7 @@ pub async fn serve<S: Wire>(
     Rest { stream, read }: Rest<S>,
     (current, client): (&Current, IpAddr),
     times: Times,
-    shutdown: &CancellationToken,
+    ending: &Ending,
 ) -> Option<Rest<S>> {
     let mut connection = Connection {
         stream,
@@ -115,7 +139,7 @@ pub async fn serve<S: Wire>(
         times,
         patience: Patience::until(Instant::now() + times.head),
         interim: Waiting::default(),
-        shutdown: Box::pin(shutdown.clone().cancelled_owned()),
+        shutdown: Box::pin(ending.begun.clone().cancelled_owned()),
     };
     let mut head = Vec::new();
     loop {
@@ -127,7 +151,7 @@ pub async fn serve<S: Wire>(
             }
         };
         let started = Instant::now();
-        if shutdown.is_cancelled() {
+        if ending.begun.is_cancelled() {
             break;
         }
         let pipeline = current.load();
@@ -141,14 +165,8 @@ pub async fn serve<S: Wire>(
             let Some(mut answer) = pipeline.at_hand(&mut request, client, started).await else {
                 // The same head once more: looking at what is at hand has changed it.
                 let request = head::read(asked)?;
-                let at = (client, started);
-                let mut answered = Box::pin(connection.ask(&pipeline, request, at)).await;
-                if shutdown.is_cancelled() && connection.read.len() == length {
-                    // Nothing more is answered here, and the client is told so while it can still hear it.
-                    let close = HeaderValue::from_static("close");
-                    answered.head.headers.insert(header::CONNECTION, close);
-                }
-                connection.send_answer(&mut head, answered).await?;
+                let asked = (&pipeline, request, (client, started));
+                Box::pin(connection.ask_and_send(asked, ending, (&mut head, length))).await?;
                 connection.take(length);
                 continue;
             };
@@ -200,6 +218,31 @@ impl<S: Wire> Connection<S> {
         } else {
             self.read.advance(length);
         }
+    }
+
+    /// Has all layers answer the request in the first `length` bytes, and sends that; `None` when the connection is over. `head` is room
+    /// for the head of the answer.
+    async fn ask_and_send(
+        &mut self,
+        (pipeline, request, at): (&Pipeline, request::Parts, (IpAddr, Instant)),
+        ending: &Ending,
+        (head, length): (&mut Vec<u8>, usize),
+    ) -> Option<()> {
+        let is_head = request.method == Method::HEAD;
+        let mut answered = match self.ask(pipeline, request, at, &ending.cut).await {
+            Ok(answered) => answered,
+            Err(Unanswered::Left) => return None,
+            Err(Unanswered::Cut) => {
+                self.refuse(head, is_head).await;
+                return None;
+            }
+        };
+        if ending.begun.is_cancelled() && self.read.len() == length {
+            // Nothing more is answered here, and the client is told so while it can still hear it.
+            let close = HeaderValue::from_static("close");
+            answered.head.headers.insert(header::CONNECTION, close);
+        }
+        self.send_answer(head, answered).await
     }
 
     /// Reads more of a head.

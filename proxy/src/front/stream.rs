@@ -10,9 +10,13 @@ use std::{
 };
 
 use kato_shared::chain::Chain;
+use tokio::time::Instant;
 
 use super::{Connection, Wire};
-use crate::deliver::{BodyError, Payload, Piece, Record};
+use crate::{
+    deliver::{BodyError, Payload, Piece, Record},
+    presence::{LOOK, Presence},
+};
 
 /// What ends a chunk.
 const END_OF_LINE: &[u8] = b"\r\n";
@@ -37,7 +41,7 @@ impl<S: Wire> Connection<S> {
                     next
                 } else {
                     self.write_all(&mut before).await?;
-                    next.await
+                    self.while_there(next).await?
                 }
             };
             let Some(piece) = said(next)? else { break };
@@ -66,6 +70,25 @@ impl<S: Wire> Connection<S> {
         self.write_all(&mut before).await?;
         record.is_complete = true;
         Some(())
+    }
+
+    /// What `next` has to say; `None` when the client is gone before.
+    async fn while_there<F: Future>(&mut self, mut next: Pin<&mut F>) -> Option<F::Output> {
+        self.patience.move_to(Instant::now() + LOOK);
+        poll_fn(|cx| {
+            if let Poll::Ready(next) = next.as_mut().poll(cx) {
+                return Poll::Ready(Some(next));
+            }
+            while self.patience.poll(cx).is_ready() {
+                if self.stream.presence() == Presence::Gone {
+                    tracing::debug!("an answer was cut short: its client is gone");
+                    return Poll::Ready(None);
+                }
+                self.patience.move_to(Instant::now() + LOOK);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Writes `bytes`, of which none are left then.

@@ -2,7 +2,8 @@
 //!
 //! Between two requests the connection is idle, and closed after the idle timeout. From the first byte of a head on, the head has its
 //! own time and size; one that is too large is answered with a problem, which hyper would not do. While an answer is made or still being
-//! written nothing is timed here: the client's progress is the kernel's to watch (`socket`).
+//! written nothing is timed here: the client's progress is the kernel's to watch (`socket`). But whether the client is there at all is
+//! looked at meanwhile (`presence`): hyper does not read then, and would not hear of it before it writes.
 //!
 //! hyper's own timer counts idle time and the time of a head as one, and runs while the end of the answer before is still being
 //! written to a slow client: it is not used.
@@ -20,12 +21,14 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use memchr::memchr;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
 
 use super::refusal::{self, TooLarge};
+use crate::presence::{LOOK, Presence, Transport};
 
 /// The most bytes of a request head; a larger one gets 431. Unfinished heads are what clients can fill our memory with, so
 /// this times the number of connections bounds it.
@@ -113,9 +116,29 @@ pub(super) struct ClientStream<S> {
     owes: bool,
     /// What is still to be said before the connection ends.
     refusal: Option<Bytes>,
+    look: Option<Look>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
+/// What of `bytes` belongs to the first line of a head, the end of line included. Empty lines before a head are none of it
+/// (RFC 9112 §2.2).
+fn first_line(bytes: &[u8], is_begin: bool) -> &[u8] {
+    let empty = bytes
+        .iter()
+        .take_while(|byte| is_begin && matches!(byte, b'\r' | b'\n'))
+        .count();
+    let end = memchr(b'\n', &bytes[empty..]).map_or(bytes.len(), |at| empty + at + 1);
+    &bytes[empty..end]
+}
+
+/// When a client whose answer is made is looked at next.
+#[derive(Debug)]
+struct Look {
+    timer: Pin<Box<Sleep>>,
+    /// The last request about which a client that says nothing more was asked.
+    nudged: u64,
+}
+
+impl<S: AsyncRead + AsyncWrite + Transport + Unpin> ClientStream<S> {
     pub(super) fn new(ahead: Bytes, stream: S, exchange: Exchange, times: Times) -> Self {
         Self {
             stream,
@@ -127,6 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
             deadline: Box::pin(sleep(times.head)),
             owes: false,
             refusal: None,
+            look: None,
         }
     }
 
@@ -162,6 +186,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
 
+    /// An error when the client is gone whose answer is made.
+    fn poll_presence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let request = self.exchange.requests();
+        let look = self.look.get_or_insert_with(|| Look {
+            timer: Box::pin(sleep(LOOK)),
+            nudged: 0,
+        });
+        // One that was set for the request before fires early, which does no harm.
+        while look.timer.as_mut().poll(cx).is_ready() {
+            match self.stream.presence() {
+                Presence::Gone => {
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::ConnectionReset,
+                        "the client left before its answer was made",
+                    )));
+                }
+                Presence::Silent if look.nudged < request => {
+                    look.nudged = request;
+                    self.stream.nudge();
+                }
+                Presence::Silent | Presence::There => {}
+            }
+            look.timer.as_mut().reset(Instant::now() + LOOK);
+        }
+        Poll::Pending
+    }
+
     /// Bytes of a head came.
     fn count(&mut self, fresh: &[u8]) {
         let (bytes, has_line) = match self.state {
@@ -171,7 +222,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
                 (0, false)
             }
         };
-        let has_line = has_line || fresh.contains(&b'\n');
+        let line = if has_line {
+            &[]
+        } else {
+            first_line(fresh, bytes == 0)
+        };
+        if line.contains(&b'#') {
+            self.refusal = Some(refusal::fragment());
+        }
+        let has_line = has_line || line.ends_with(b"\n");
         let bytes = bytes + fresh.len();
         self.state = State::Head { bytes, has_line };
         if bytes >= HEAD_LIMIT {
@@ -191,11 +250,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
             refusal.advance(count);
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        Poll::Ready(Err(io::Error::other("the request head is too large")))
+        Poll::Ready(Err(io::Error::other(
+            "the request was refused before its head had ended",
+        )))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
+impl<S: AsyncRead + AsyncWrite + Transport + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -230,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+impl<S: AsyncRead + AsyncWrite + Transport + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.owes |= written.is_pending();
@@ -252,6 +313,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper comes here each time that it has looked for the answer in vain.
+        if self.exchange.is_answering()
+            && let Poll::Ready(left) = self.poll_presence(cx)
+        {
+            return Poll::Ready(left);
+        }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if self.owes {
             self.owes = false;
@@ -322,6 +389,28 @@ mod tests {
         drop(exchange.begin());
         let error = read(&mut stream).await.unwrap_err();
         assert_eq!(error.to_string(), "nothing was asked for too long");
+    }
+
+    #[tokio::test]
+    async fn rfc9112_s3_2_a_target_with_a_fragment_is_refused_and_one_in_a_field_is_not() {
+        for (first, second, is_refused) in [
+            ("T /a#b HTTP/1.1\r\n", "", true),
+            ("T /a", "#b HTTP/1.1\r\n", true),
+            ("T /a HTTP/1.1\r\nx: #\r\n", "y: #\r\n", false),
+            ("T /a HTTP/1.1\r", "\nx: #\r\n", false),
+        ] {
+            let (mut stream, mut client, _exchange) = stream(LONG, LONG);
+            let mut is_over = read(&mut stream).await.is_err();
+            for part in [first, second].iter().filter(|part| !part.is_empty()) {
+                client.write_all(part.as_bytes()).await.unwrap();
+                is_over = is_over || read(&mut stream).await.is_err();
+            }
+            assert_eq!(is_over, is_refused, "{first}{second}");
+            drop(stream);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.starts_with("HTTP/1.1 400 "), is_refused, "{answer}");
+        }
     }
 
     #[tokio::test]

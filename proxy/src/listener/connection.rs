@@ -14,16 +14,16 @@ use std::{
     convert::Infallible,
     error::Error,
     future::Future,
+    os::fd::OwnedFd,
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use hyper::{
-    body::{Body, Frame, Incoming, SizeHint},
+    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -38,16 +38,19 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Accepted, Bounds, Peer,
-    client::{Answering, ClientStream, Exchange, HEAD_LIMIT, Times},
+    Accepted, Bounds, Ending, Peer,
+    answering::AnsweringBody,
+    client::{ClientStream, Exchange, HEAD_LIMIT, Times},
     opening::{Protocol, Reread, read_opening},
+    refusal::or_refused,
     socket,
     streams::{Streams, Use, Using},
 };
 use crate::{
-    deliver::{BodyError, FramedBody, ResponseBody, ZeroCopyStream},
+    deliver::{FramedBody, ResponseBody, ZeroCopyStream},
     front::{self, Rest, Wire},
     pipeline::{Current, Intercept},
+    presence::Transport,
     view::OverTls,
 };
 
@@ -75,12 +78,11 @@ const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs
 pub(super) struct Connection<A> {
     pub(super) peer: Peer,
     pub(super) bounds: Bounds,
-    /// Cancelled when the shutdown begins.
-    pub(super) shutdown: CancellationToken,
+    pub(super) ending: Ending,
     /// Where the requests of HTTP/2 run.
     pub(super) streams: TaskTracker,
-    /// Cancelled when the grace period is over.
-    pub(super) cut: CancellationToken,
+    /// Cancelled when nothing is served any more.
+    pub(super) over: CancellationToken,
     pub(super) answer: A,
     /// Who answers hits over HTTP/1.1 before hyper reads anything.
     pub(super) front: Option<Current>,
@@ -89,7 +91,10 @@ pub(super) struct Connection<A> {
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
 /// How a connection ended: `Some` where it goes on, opened.
-pub(super) type Served = Result<Option<Intercept>, Failure>;
+type Served = Result<Option<Opened>, Failure>;
+
+/// What is inside a connection, and a handle to its socket.
+type Opened = (Intercept, Option<OwnedFd>);
 
 impl<A, F> Connection<A>
 where
@@ -104,11 +109,14 @@ where
         let served = match accepted {
             Accepted::Clear(stream) => self.in_clear(stream).await,
             Accepted::Tls(stream, acceptor) => self.over_tls(stream, &acceptor).await,
-            Accepted::Unix(stream) => self.http1(Bytes::new(), stream, |_| {}).await,
+            Accepted::Unix(stream) => {
+                let opened = self.http1(Bytes::new(), stream, |_| {}).await;
+                opened.map(|opened| opened.map(|intercept| (intercept, None)))
+            }
         };
         let served = match served {
             // In the same task, and so with the same permit.
-            Ok(Some(opened)) => self.inside(opened).await,
+            Ok(Some((intercept, line))) => self.inside(intercept, line).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -126,7 +134,11 @@ where
         } else {
             let read = Bytes::new();
             match self.front(Rest { stream, read }).await {
-                Some(rest) => self.http1(rest.read, rest.stream, over_tls).await,
+                Some(rest) => {
+                    let line = line_of(&rest);
+                    let opened = self.http1(rest.read, rest.stream, over_tls).await?;
+                    Ok(opened.map(|intercept| (intercept, line)))
+                }
                 None => Ok(None),
             }
         }
@@ -148,7 +160,11 @@ where
             Protocol::Http1 => {
                 let read = ahead;
                 match self.front(Rest { stream, read }).await {
-                    Some(rest) => self.http1_by_sendfile(rest.stream, rest.read).await,
+                    Some(rest) => {
+                        let line = line_of(&rest);
+                        let opened = self.http1_by_sendfile(rest.stream, rest.read).await?;
+                        Ok(opened.map(|intercept| (intercept, line)))
+                    }
                     None => Ok(None),
                 }
             }
@@ -165,7 +181,7 @@ where
                 Ok(ended) => ended.map(Some).map_err(Into::into),
                 Err(elapsed) => Err(elapsed.into()),
             },
-            () = self.shutdown.cancelled() => Ok(None),
+            () = self.ending.begun.cancelled() => Ok(None),
         }
     }
 
@@ -179,11 +195,11 @@ where
             idle: self.bounds.idle_timeout,
             progress: self.bounds.progress_timeout,
         };
-        front::serve(rest, (current, self.peer.ip()), times, &self.shutdown).await
+        front::serve(rest, (current, self.peer.ip()), times, &self.ending).await
     }
 
     /// HTTP/1.1 in clear, of which `ahead` was read: parts of files go out by `sendfile`, interim responses beside hyper.
-    async fn http1_by_sendfile(&self, stream: TcpStream, ahead: Bytes) -> Served {
+    async fn http1_by_sendfile(&self, stream: TcpStream, ahead: Bytes) -> Result<Option<Intercept>, Failure> {
         let (stream, queue) = ZeroCopyStream::new(stream);
         let waiting = stream.interim();
         self.http1(ahead, stream, move |request| {
@@ -201,9 +217,9 @@ where
         ahead: Bytes,
         stream: S,
         equip: impl Fn(&mut Request<Incoming>),
-    ) -> Served
+    ) -> Result<Option<Intercept>, Failure>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Transport + Unpin + Send + 'static,
     {
         let exchange = Exchange::default();
         let times = Times {
@@ -217,7 +233,7 @@ where
             equip(&mut request);
             let is_connect = request.method() == Method::CONNECT;
             let interim = request.extensions().get::<crate::interim::Interim>().cloned();
-            let answering = (self.answer)(request, self.peer);
+            let answering = or_refused((self.answer)(request, self.peer), self.ending.cut.clone());
             let opened = Arc::clone(&opened);
             async move {
                 let mut response = answering.await;
@@ -244,7 +260,7 @@ where
         tokio::pin!(connection);
         tokio::select! {
             served = connection.as_mut() => served?,
-            () = self.shutdown.cancelled() => {
+            () = self.ending.begun.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.as_mut().await?;
             }
@@ -264,7 +280,7 @@ where
         let use_of = Use::new();
         let service = service_fn(|mut request: Request<Incoming>| {
             equip(&mut request);
-            let answering = (self.answer)(request, self.peer);
+            let answering = or_refused((self.answer)(request, self.peer), self.ending.cut.clone());
             let (beside, use_of) = (self.clone(), Arc::clone(&use_of));
             async move {
                 let mut response = answering.await;
@@ -275,7 +291,7 @@ where
                 Ok::<_, Infallible>(response.map(FramedBody::from))
             }
         });
-        let over = self.cut.child_token();
+        let over = self.over.child_token();
         // Whatever ends this function ends its streams, too.
         let _over = over.clone().drop_guard();
         let streams = Streams {
@@ -297,7 +313,7 @@ where
         let mut connection: Pin<Box<_>> = Box::pin(connection);
         let is_idle = tokio::select! {
             served = connection.as_mut() => return Ok(served?),
-            () = self.shutdown.cancelled() => false,
+            () = self.ending.begun.cancelled() => false,
             () = use_of.idle(self.bounds.idle_timeout) => true,
         };
         // GOAWAY: streams under way end, no more begin.
@@ -312,34 +328,14 @@ where
     }
 }
 
+/// A second handle to the socket of a connection that may be opened: what is inside does not show it.
+fn line_of<S: Wire>(rest: &Rest<S>) -> Option<OwnedFd> {
+    let may_be_opened = rest.read.starts_with(b"CONNECT ");
+    let line = rest.stream.line().filter(|_| may_be_opened)?;
+    line.try_clone_to_owned().ok()
+}
+
 /// Marks a request that came by the door with TLS.
 fn over_tls(request: &mut Request<Incoming>) {
     request.extensions_mut().insert(OverTls);
-}
-
-/// A body whose end is the end of the exchange.
-struct AnsweringBody {
-    body: ResponseBody,
-    #[expect(dead_code, reason = "its end is what it is for")]
-    under_way: Answering,
-}
-
-impl Body for AnsweringBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

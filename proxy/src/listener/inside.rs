@@ -7,7 +7,7 @@
 //! Handshake and heads have their times here, too. Each request carries whose it is, and the pipeline holds it to that. The front is
 //! not asked: it knows answers by the bytes of a head, and the same bytes mean something else here.
 
-use std::{future::Future, io, pin::Pin};
+use std::{future::Future, io, os::fd::OwnedFd, pin::Pin};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     deliver::ResponseBody,
     pipeline::{Inside, Intercept},
+    presence::Held,
 };
 
 /// Why there is no TLS with a client.
@@ -92,8 +93,8 @@ where
     A: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    /// Serves what is inside `intercept` until it ends.
-    pub(super) async fn inside(&self, intercept: Intercept) -> Result<(), Failure> {
+    /// Serves what is inside `intercept` until it ends; `line` is a handle to the socket below.
+    pub(super) async fn inside(&self, intercept: Intercept, line: Option<OwnedFd>) -> Result<(), Failure> {
         let Intercept {
             upgrade,
             acceptor,
@@ -102,7 +103,8 @@ where
         let Some(upgraded) = self.opening(upgrade).await? else {
             return Ok(());
         };
-        let stream = match self.opening(acceptor.accept(TokioIo::new(upgraded))).await {
+        let stream = TokioIo::new(upgraded);
+        let stream = match self.opening(acceptor.accept(Held { stream, line })).await {
             Ok(Some(stream)) => stream,
             Ok(None) => return Ok(()),
             Err(failure) => {
@@ -124,14 +126,14 @@ where
 
     /// The same beside a connection of HTTP/2 that has other things to do, and is not idle meanwhile.
     pub(super) fn inside_beside(self, intercept: Intercept, using: Using) {
-        let (tasks, cut) = (self.streams.clone(), self.cut.clone());
+        let (tasks, over) = (self.streams.clone(), self.over.clone());
         let peer = self.peer;
         // Boxed with its type forgotten: HTTP/2 inside holds what HTTP/2 outside holds, this future included.
         let serving: Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>> =
-            Box::pin(async move { self.inside(intercept).await });
+            Box::pin(async move { self.inside(intercept, None).await });
         tasks.spawn(async move {
             tokio::select! {
-                () = cut.cancelled() => {}
+                () = over.cancelled() => {}
                 served = serving => if let Err(error) = served {
                     tracing::debug!(%peer, error = %Chain(&*error), "connection ended");
                 },

@@ -4,13 +4,15 @@
 //! cannot be served yet waits in the kernel's queue, not in our memory. What an accepted connection speaks is decided in `connection`, the
 //! one place where its first bytes are looked at.
 //!
-//! On shutdown no more are accepted, idle ones are closed, and answers under way get the grace period.
+//! On shutdown no more are accepted, idle ones are closed, and answers under way get the grace period; requests that have no answer
+//! after it are refused with 503 rather than left without a word.
 
+mod answering;
 mod client;
 mod connection;
 mod inside;
 mod opening;
-mod refusal;
+pub(crate) mod refusal;
 mod socket;
 mod streams;
 mod unix;
@@ -46,6 +48,9 @@ pub use unix::bind_unix;
 
 /// After `accept` failed (usually: no more file descriptors), how long to wait for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// After the grace of the shutdown, how long requests without an answer have to be refused, which takes no more than a write.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Bounds on connections. They may change while serving: a connection has those that were in force when it was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +138,15 @@ enum Accepted {
     Unix(UnixStream),
 }
 
+/// The end of serving, step by step.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// The shutdown has begun.
+    pub begun: CancellationToken,
+    /// Its grace is over: what has no answer is refused.
+    pub cut: CancellationToken,
+}
+
 /// How connections are served.
 #[derive(Debug, Clone)]
 pub struct Serving {
@@ -153,15 +167,19 @@ impl Serving {
         A: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<ResponseBody>> + Send + 'static,
     {
+        for door in &doors {
+            socket::probe(door);
+        }
         let permits = Permits::new(self.bounds.borrow_and_update().connections);
         let (loops, connections) = (TaskTracker::new(), TaskTracker::new());
-        let cut = CancellationToken::new();
+        let (cut, over) = (CancellationToken::new(), CancellationToken::new());
         for door in doors {
             let accepting = Accepting {
                 serving: self.clone(),
                 permits: permits.clone(),
                 connections: connections.clone(),
                 cut: cut.clone(),
+                over: over.clone(),
             };
             loops.spawn(accepting.run(door, answer.clone()));
         }
@@ -182,6 +200,8 @@ impl Serving {
                 "the grace period is over; cutting connections"
             );
             cut.cancel();
+            let _said_or_not = timeout(LAST_WORDS, connections.wait()).await;
+            over.cancel();
             connections.wait().await;
         }
     }
@@ -194,6 +214,8 @@ struct Accepting {
     connections: TaskTracker,
     /// Cancelled when the grace period is over.
     cut: CancellationToken,
+    /// Cancelled when all has been said.
+    over: CancellationToken,
 }
 
 impl Accepting {
@@ -218,17 +240,20 @@ impl Accepting {
             let connection = Connection {
                 peer,
                 bounds: *self.serving.bounds.borrow(),
-                shutdown: self.serving.shutdown.clone(),
+                ending: Ending {
+                    begun: self.serving.shutdown.clone(),
+                    cut: self.cut.clone(),
+                },
                 streams: self.connections.clone(),
-                cut: self.cut.clone(),
+                over: self.over.clone(),
                 answer: answer.clone(),
                 front: self.serving.front.clone(),
             };
-            let cut = self.cut.clone();
+            let over = self.over.clone();
             let open = self.serving.metrics.connected();
             self.connections.spawn(async move {
                 tokio::select! {
-                    () = cut.cancelled() => {}
+                    () = over.cancelled() => {}
                     () = connection.serve(accepted) => {}
                 }
                 drop((permit, open));

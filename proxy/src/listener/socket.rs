@@ -2,8 +2,37 @@
 
 use std::time::Duration;
 
-use rustix::net::sockopt::set_tcp_user_timeout;
-use tokio::net::TcpStream;
+use rustix::{
+    io,
+    net::sockopt::{
+        set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_user_timeout,
+    },
+};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Door;
+
+/// After how much silence the kernel asks whether the other end is there, and how often it asks in vain. A client that has closed its
+/// socket is found out when its kernel has forgotten that, usually after a minute (`tcp_fin_timeout`).
+const PROBE: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
+
+/// Has the kernel ask on all connections of `door` whether their other ends are there; what is said of a listener holds for what it
+/// accepts.
+pub(super) fn probe(door: &Door) {
+    let (Door::Clear(listener) | Door::Tls(listener, _)) = door else {
+        return;
+    };
+    let set = |listener: &TcpListener| -> io::Result<()> {
+        set_tcp_keepidle(listener, PROBE)?;
+        set_tcp_keepintvl(listener, PROBE)?;
+        set_tcp_keepcnt(listener, PROBES)?;
+        set_socket_keepalive(listener, true)
+    };
+    if let Err(error) = set(listener) {
+        tracing::debug!(%error, "SO_KEEPALIVE refused");
+    }
+}
 
 /// Prepares an accepted connection.
 ///

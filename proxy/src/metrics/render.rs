@@ -19,6 +19,7 @@ impl Metrics {
         self.render_times(&mut page);
         self.render_events(&mut page);
         self.render_upstreams(&mut page);
+        self.render_rates(&mut page);
         store::render(&mut page, now);
         render_mirrors(&mut page, now);
         render_process(&mut page);
@@ -188,7 +189,36 @@ impl Metrics {
             }
         }
     }
+
+    /// Upstreams that have said nothing have no sample.
+    fn render_rates(&self, page: &mut Page) {
+        let upstreams = self.0.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        let told: [(&str, &str, Told); 2] = [
+            (
+                "kato_proxy_upstream_rate_limit",
+                "RateLimit-Limit: how many questions a registry answers in its window.",
+                |(limit, _)| limit,
+            ),
+            (
+                "kato_proxy_upstream_rate_limit_remaining",
+                "RateLimit-Remaining: how many of them are left, as of its last answer.",
+                |(_, remaining)| Some(remaining),
+            ),
+        ];
+        for (name, help, reading) in told {
+            page.family(name, "gauge", help);
+            for (upstream, counters) in upstreams.iter() {
+                let rate = *counters.rate.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(value) = rate.and_then(reading) {
+                    page.sample(name, &[("upstream", upstream)], value);
+                }
+            }
+        }
+    }
 }
+
+/// What an upstream has said about its limits.
+type Told = fn((Option<u64>, u64)) -> Option<u64>;
 
 /// A counter of an upstream for each outcome.
 type Readings = fn(&UpstreamCounters) -> &[AtomicU64];

@@ -103,6 +103,12 @@ pub enum OriginError {
         /// `Transfer-Encoding`.
         coding: String,
     },
+    /// Content whose end two fields tell, each in its own way.
+    #[error("`{url}` announced its content by Content-Length and by Transfer-Encoding, expected one of them")]
+    TwoLengths {
+        /// The URL, redacted.
+        url: String,
+    },
     /// A registry names a token service that is not its own.
     #[error(
         "`{url}` wants a token of `{realm}`, which is neither in the registry's own domain nor in its token_hosts"
@@ -338,6 +344,7 @@ impl OriginError {
             | Self::TooManyRedirects { .. }
             | Self::Unasked { .. }
             | Self::TransferCoding { .. }
+            | Self::TwoLengths { .. }
             | Self::Realm { .. }
             | Self::BadRedirect { .. } => ErrorKind::BadResponse,
         }
@@ -370,6 +377,7 @@ impl OriginError {
         let is_broken_http = matches!(
             self,
             Self::TransferCoding { .. }
+                | Self::TwoLengths { .. }
                 | Self::Request {
                     source: ExchangeError::Malformed(_),
                     ..

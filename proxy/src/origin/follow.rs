@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode, header, uri::PathAndQuery};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts, uri::PathAndQuery};
+use hyper::body::{Body, Incoming};
 use kato_shared::{chain::Chain, redact};
 use tokio::time::Instant;
 use url::{Position, Url};
@@ -16,11 +16,15 @@ use super::{
     outgoing::Outgoing,
     parent::basic_of,
     pool::NoHead,
+    rate_limit::{RateLimit, is_counted},
     redirect::{self, MAX_REDIRECTS},
     resume::Current,
     retry::{is_asking_for_patience, is_unasked},
 };
-use crate::policy::{Times, headers::list_contains, redirects::Hop};
+use crate::{
+    policy::{Times, headers::list_contains, redirects::Hop},
+    seldom::warn_seldom,
+};
 
 impl Origin {
     /// Asks the URL at place `nth` and follows its redirects. The content stays bound to the URL asked first, under the rules of
@@ -41,7 +45,7 @@ impl Origin {
             let shown = (!hops.is_empty()).then(|| self.of_its_own(url, headers));
             let shown = shown.as_ref().unwrap_or(headers);
             let (response, lease) = self.ask_with_token(request, url, shown).await?;
-            let (head, incoming) = response.into_parts();
+            let (mut head, incoming) = response.into_parts();
             usable(url, shown, (head.status, &head.headers))
                 .inspect_err(|error| self.metrics().upstream_failure(&request.upstream, error.kind()))?;
             let times = Times {
@@ -55,11 +59,7 @@ impl Origin {
                 let redirected = target.map(|(url, _)| url);
                 let found_at = redirected.clone();
                 let current = Current {
-                    flow: Flow::Hyper(ByHyper {
-                        may_be_kept: is_persistent(head.version, &head.headers),
-                        incoming,
-                        lease,
-                    }),
+                    flow: flow(&mut head, incoming, lease),
                     nth,
                     redirected,
                 };
@@ -158,9 +158,31 @@ impl Origin {
                 if self.health().answered(url, wants_patience) {
                     tracing::info!(upstream = request.upstream, url = %origin_of(url), "the origin answers again");
                 }
+                self.note_rate_limit(request, url, answered.0.headers());
                 Ok(answered)
             }
             Err(no_head) => Err(self.not_answered(request, url, no_head)),
+        }
+    }
+
+    /// Notes what a registry says about how often it may still be asked.
+    fn note_rate_limit(&self, request: &OriginRequest, url: &Url, headers: &HeaderMap) {
+        let Some(told) = RateLimit::of(headers).filter(|_| is_counted(url)) else {
+            return;
+        };
+        let upstream = request.upstream.as_str();
+        self.metrics()
+            .rate_limited(upstream, (told.limit, told.remaining));
+        let wait = (told.remaining == 0).then(|| self.policy().bounded(told.wait));
+        if self.health().limited(url, wait, Instant::now()) {
+            match wait {
+                Some(wait) => {
+                    warn_seldom!(upstream, url = %origin_of(url), limit = told.limit, ?wait, "the registry answers no more questions for a while; what is stored stands in");
+                }
+                None => {
+                    tracing::info!(upstream, url = %origin_of(url), "the registry answers questions again");
+                }
+            }
         }
     }
 
@@ -204,6 +226,13 @@ fn usable(
             status,
         });
     }
+    // "Such a message might indicate an attempt to perform request smuggling or response splitting and ought to be handled as an error"
+    // (RFC 9112 §6.3). The connection is not used again.
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(OriginError::TwoLengths {
+            url: redact::url(url),
+        });
+    }
     // Transfer codings are part of the framing (RFC 9112 §7): what is stored without undoing them is not the representation. Besides
     // `chunked`, which is undone, we announce none in `TE`. A name that is registered for no coding has coded nothing.
     let is_coded = |coding: &&&str| list_contains(headers, &header::TRANSFER_ENCODING, coding.as_bytes());
@@ -214,6 +243,25 @@ fn usable(
             coding: (*coding).to_owned(),
         }),
     }
+}
+
+/// Where the content comes from.
+///
+/// "a server MUST NOT generate content in a 205 response" ([RFC 9110 §15.3.6]): what comes all the same is left where it is, and with it
+/// the connection.
+///
+/// [RFC 9110 §15.3.6]: https://www.rfc-editor.org/rfc/rfc9110#section-15.3.6
+fn flow(head: &mut Parts, incoming: Incoming, lease: Option<Lease>) -> Flow {
+    if head.status == StatusCode::RESET_CONTENT && !incoming.is_end_stream() {
+        head.headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        return Flow::Ended;
+    }
+    Flow::Hyper(ByHyper {
+        incoming,
+        lease,
+        may_be_kept: is_persistent(head.version, &head.headers),
+    })
 }
 
 /// Whether the connection stays open after this response, as far as the response says (RFC 9112 §9.3).

@@ -12,6 +12,9 @@
 //! What one URL says or does not say (`Retry-After`, silence) is held against this URL; only when several say the same within a
 //! while, it is held against their origin ([`super::paths`]). One busy page does not close the shop.
 //!
+//! A registry that says that it answers no more questions about manifests for a while (`rate_limit`) is not asked any where a stored
+//! response can stand in.
+//!
 //! It never makes an answer worse: a request without another URL and without a stored response to stand in asks the origin all the
 //! same (one that is busy, at most once a second), and any answer ends the matter.
 
@@ -27,7 +30,10 @@ use std::{
 use tokio::time::Instant;
 use url::{Position, Url};
 
-use super::paths::{Complaint, Paths};
+use super::{
+    paths::{Complaint, Paths},
+    rate_limit::is_counted,
+};
 
 /// How long the first failure counts. Long enough that a burst of requests pays once for a connect timeout, short enough that a
 /// restarted origin is seen soon.
@@ -57,6 +63,8 @@ struct Inner {
 struct Known {
     mark: Option<Mark>,
     paths: Paths,
+    /// Until then it answers no more requests that it counts.
+    exhausted: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +117,7 @@ impl Health {
         let of_path = match known.paths.complaint(url.path(), now) {
             Some((Complaint::Busy, left)) => Standing::Busy(left),
             Some((Complaint::Silent, _)) => Standing::Down { probe: false },
-            None => Standing::Up,
+            None => known.quota(url, now),
         };
         match known
             .mark
@@ -189,6 +197,19 @@ impl Health {
         });
     }
 
+    /// Notes that the origin of `url` answers no more requests of the kind that it counts for `wait`, or that it does again; tells
+    /// whether that is news.
+    pub(super) fn limited(&self, url: &Url, wait: Option<Duration>, now: Instant) -> bool {
+        if wait.is_none() && !self.0.has_marks.load(Ordering::Acquire) {
+            return false;
+        }
+        self.known(url, now, |known| {
+            let before = known.exhausted.filter(|until| now < *until);
+            known.exhausted = wait.map(|wait| now + wait);
+            before.is_some() != wait.is_some()
+        })
+    }
+
     /// Notes that `url` answered, perhaps only that it wants patience; tells whether it is news that its origin does.
     pub(super) fn answered(&self, url: &Url, wants_patience: bool) -> bool {
         if !self.0.has_marks.load(Ordering::Acquire) {
@@ -207,7 +228,7 @@ impl Health {
         if !wants_patience {
             known.paths.answered(url.path());
         }
-        if known.mark.is_none() && known.paths.is_empty() {
+        if known.mark.is_none() && known.paths.is_empty() && known.exhausted.is_none() {
             all.remove(&key(url));
         }
         if all.is_empty() {
@@ -248,8 +269,18 @@ impl Known {
         before.is_none()
     }
 
+    /// Whether requests for `url` would be counted by an origin that has said that none is left.
+    fn quota(&self, url: &Url, now: Instant) -> Standing {
+        match self.exhausted {
+            Some(until) if now < until && is_counted(url) => Standing::Busy(until - now),
+            _ => Standing::Up,
+        }
+    }
+
     fn counts(&self, now: Instant) -> bool {
-        self.mark.is_some_and(|mark| now < mark.until + LONGEST) || self.paths.counts(now)
+        self.mark.is_some_and(|mark| now < mark.until + LONGEST)
+            || self.paths.counts(now)
+            || self.exhausted.is_some_and(|until| now < until)
     }
 }
 

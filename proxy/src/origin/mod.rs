@@ -38,6 +38,7 @@ mod paths;
 mod pool;
 mod probe;
 mod profile;
+mod rate_limit;
 mod redirect;
 mod resume;
 mod retry;

@@ -49,7 +49,12 @@ impl Policy {
                 Duration::try_from(until.duration_since(now)).unwrap_or_default()
             }
         };
-        Some(wait.min(self.longest_retry_after))
+        Some(self.bounded(wait))
+    }
+
+    /// As much of `wait` as is believed.
+    pub(super) fn bounded(&self, wait: Duration) -> Duration {
+        wait.min(self.longest_retry_after)
     }
 }
 

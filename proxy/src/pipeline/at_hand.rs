@@ -20,7 +20,6 @@ use super::{
     answer::shown_if_wanted,
     groups::{is_document, is_member},
     retrieve::found,
-    viewed::view_of,
 };
 use crate::{
     admission::Slot,
@@ -153,7 +152,7 @@ impl Pipeline {
         let line = (&asked.method, &asked.uri, asked.version);
         let seen = self.guest_at_hand(&asked.uri, &asked.headers);
         match self.admit(line, (&asked.headers, client), seen) {
-            Ok(Route::Target(target)) if view_of(&target, &asked.uri).is_none() => Some(target),
+            Ok(Route::Target(target)) if self.view_of(&target, &asked.uri).is_none() => Some(target),
             Ok(_) | Err(_) => None,
         }
     }
@@ -190,7 +189,12 @@ impl Pipeline {
     /// of documents on what the client has seen, and what users may have on what their file says now.
     fn is_common(&self, target: &Target, entry: &Responses) -> bool {
         let is_for_users = target.registry.is_some() && !self.0.guests.is_everybody();
-        !is_for_users && target.upstream.clients.is_none() && !is_document(target) && !is_member(entry)
+        // Another snapshot may be served in the next second.
+        !is_for_users
+            && self.served().is_none()
+            && target.upstream.clients.is_none()
+            && !is_document(target)
+            && !is_member(entry)
     }
 
     /// Where answers are kept for [`Self::prepared`].

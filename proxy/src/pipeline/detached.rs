@@ -24,6 +24,7 @@ use crate::{
     fill::Source,
     origin::{OriginRequest, OriginResponse},
     policy::{Overrides, Request, Stored},
+    seldom::warn_seldom,
     store::{ContentRef, StoredResponse},
 };
 
@@ -129,7 +130,7 @@ impl Pipeline {
             upstream: target.upstream.name.to_string(),
         };
         if let Err(error) = self.0.store.put_whole(by_hash, response, signature).await {
-            tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a signature could not be stored");
+            warn_seldom!(url = %target.key.shown(), error = %Chain(&error), "a signature could not be stored");
             return Detached::None;
         }
         Detached::Fits(lesson.into())

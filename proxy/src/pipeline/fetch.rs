@@ -22,13 +22,14 @@ use super::{
 };
 use crate::{
     ecosystem,
-    fill::collapse::FillPermit,
+    fill::{FillError, collapse::FillPermit},
     origin::{OriginError, OriginRequest, OriginResponse},
     policy::{
         self, Failure, FailureAnswer, NoStoreReason, Overrides, Request, Storability, Stored,
         headers as fields, redirects,
         validation::{Freshened, freshen, has_validator, origin_request_headers},
     },
+    seldom::warn_seldom,
     store::{Responses, StoredResponse},
 };
 
@@ -75,7 +76,10 @@ impl Pipeline {
             None => match Box::pin(self.ask_about_tag(flight)).await {
                 Some(undecided) => {
                     flight = undecided;
-                    self.send_primed(&flight).await
+                    match self.send_while_wanted(&mut flight).await {
+                        Some(answered) => answered,
+                        None => return self.note_failure(&flight, &FillError::Unwanted),
+                    }
                 }
                 None => return,
             },
@@ -116,6 +120,26 @@ impl Pipeline {
                 error: Arc::new(error),
             }),
         }
+    }
+
+    /// The origin's answer; `None` when nobody waits for it any more, where the rule is to give up then.
+    async fn send_while_wanted(&self, flight: &mut Flight) -> Option<Result<OriginResponse, OriginError>> {
+        let may_give_up = flight.ask.target.upstream.on_abort().gives_up(0, None);
+        // Without a client that began it, it was not begun for one.
+        let Some(mut tell) = flight.tell.take_if(|_| may_give_up) else {
+            return Some(self.send_primed(flight).await);
+        };
+        let deserted = async {
+            tell.closed().await;
+            flight.permit.deserted().await;
+        };
+        let answered = tokio::select! {
+            biased;
+            answered = self.send_primed(flight) => Some(answered),
+            () = deserted => None,
+        };
+        flight.tell = Some(tell);
+        answered
     }
 
     pub(super) async fn send(&self, flight: &Flight) -> Result<OriginResponse, OriginError> {
@@ -220,7 +244,7 @@ impl Pipeline {
                 .update(flight.ask.target.key.to_string(), updated)
                 .await
         {
-            tracing::warn!(error = %Chain(&error), "a validated response could not be brought up to date");
+            warn_seldom!(error = %Chain(&error), "a validated response could not be brought up to date");
         }
         let head = Box::new(head);
         flight.share(Shared::Validated { head, content });

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     fill::{partial::Partials, tally::Lane},
+    offline::{Misses, Serving},
     settings::Settings,
 };
 
@@ -31,6 +32,10 @@ pub(super) struct Fills {
     pub(super) tag_heads: TagHeads,
     /// Which rules of the settings were said aloud.
     pub(super) deviations: Deviations,
+    /// Notes about what was asked for in vain.
+    pub(super) misses: Arc<Misses>,
+    /// The snapshot that is served without a network.
+    pub(super) serving: Arc<Serving>,
     /// Where the digests are computed that nobody waits for.
     pub(super) digests: Lane,
     /// Where those are computed that hold a client's last byte back.
@@ -47,6 +52,8 @@ impl Fills {
             manifests: Manifests::default(),
             tag_heads: TagHeads::default(),
             deviations: Deviations::default(),
+            serving: Arc::default(),
+            misses: Arc::new(Misses::new(&settings.cache.dir)),
             digests: Lane::default(),
             urgent_digests: Lane::urgent(),
         }

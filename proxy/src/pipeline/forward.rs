@@ -186,7 +186,7 @@ impl Pipeline {
 
 /// The whole content of a request. A client that sends nothing of it for `patience` is given up: it holds one of the
 /// connections that others wait for.
-async fn collect(
+pub(super) async fn collect(
     mut content: Limited<Incoming>,
     patience: Duration,
 ) -> Result<Bytes, Box<dyn Error + Send + Sync>> {

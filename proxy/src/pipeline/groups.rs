@@ -41,6 +41,7 @@ use crate::{
     policy::Stored,
     recent::{Held, Recent},
     route::{Route, Target},
+    seldom::warn_seldom,
     store::{ContentRef, LearnError, Outdated, Responses, StoredResponse},
 };
 
@@ -217,7 +218,7 @@ impl Pipeline {
         })
         .await;
         if let Ok(Err(error)) = learned {
-            tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document could not be learned");
+            warn_seldom!(url = %target.key.shown(), error = %Chain(&error), "a document could not be learned");
         }
         let content = ContentRef {
             digest,
@@ -257,7 +258,7 @@ impl Pipeline {
         };
         let key = flight.ask.target.key.to_string();
         if let Err(error) = self.0.store.put_whole(key, response, body).await {
-            tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
+            warn_seldom!(error = %Chain(&error), "a response was delivered but could not be stored");
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     metrics::Event,
     origin::OriginBody,
     policy::{Stored, validation::strong_validator},
+    seldom::warn_seldom,
     store::{ContentRef, NoRoom, StoredResponse, Temporary, Trouble},
 };
 
@@ -252,7 +253,7 @@ impl Pipeline {
             }
             Err(error) => {
                 self.0.metrics.note(Event::PassedThrough);
-                tracing::warn!(error = %Chain(&error), "a response was delivered but could not be stored");
+                warn_seldom!(error = %Chain(&error), "a response was delivered but could not be stored");
             }
         }
         if is_negative {

@@ -36,6 +36,7 @@ use crate::{
     },
     key::CacheKey,
     route::Target,
+    seldom::warn_seldom,
     settings::{Kind, Upstream},
     store::{Content, ContentRef, LearnError, Responses, Store, Taught},
 };
@@ -153,6 +154,9 @@ impl Pipeline {
 
     /// What the store has for `target`, as far as its upstreams have a say in it.
     pub(super) async fn lookup(&self, target: &Target) -> Responses {
+        if let Some(served) = self.served() {
+            return served.lookup(target.key.as_str());
+        }
         let entry = self.0.store.lookup(target.key.as_str()).await;
         let is_of = |taught: &Taught| target.owners().any(|owner| taught.is_of(owner.name.as_str()));
         entry
@@ -186,7 +190,7 @@ impl Pipeline {
     }
 
     /// The `config.json` of the index that `target` is of, where it is stored: it says what a crate's file is about.
-    async fn crate_config(&self, target: &Target) -> Option<Config> {
+    pub(super) async fn crate_config(&self, target: &Target) -> Option<Config> {
         if target.upstream.kind != Kind::Cargo || !cargo::is_index_file(&target.path) {
             return None;
         }
@@ -195,7 +199,10 @@ impl Pipeline {
         let levels = cargo::levels(url.path());
         let config = url.join(&format!("{}config.json", "../".repeat(levels))).ok()?;
         let key = CacheKey::new(&Method::GET, &config.as_str().parse().ok()?).ok()?;
-        let entry = self.0.store.lookup(key.as_str()).await;
+        let entry = match self.served() {
+            Some(served) => served.lookup(key.as_str()),
+            None => self.0.store.lookup(key.as_str()).await,
+        };
         let stored = entry.responses().find(|one| one.head.status == StatusCode::OK)?;
         let content = self.0.store.content(stored.content).await?;
         let read = spawn_blocking(move || {
@@ -332,7 +339,7 @@ fn take_in(
             tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document teaches nothing");
         }
         Err(error) => {
-            tracing::warn!(url = %target.key.shown(), error = %Chain(&error), "a document could not be learned");
+            warn_seldom!(url = %target.key.shown(), error = %Chain(&error), "a document could not be learned");
         }
     }
 }

@@ -38,6 +38,7 @@ mod flight;
 mod forward;
 mod generation;
 mod groups;
+mod held;
 mod idle;
 mod inside;
 mod intercept;
@@ -45,6 +46,7 @@ mod landing;
 mod landing_small;
 mod lessons;
 mod negatives;
+mod offline;
 mod outcome;
 mod own;
 mod parallel;
@@ -211,7 +213,7 @@ impl Pipeline {
             return (page, Counted::default());
         }
         if self.is_for_token(&request) {
-            return (self.token_page(&request).await, Counted::default());
+            return (self.token_page(request).await, Counted::default());
         }
         let seen = self.guest(&request).await;
         let line = (request.method(), request.uri(), request.version());
@@ -247,7 +249,7 @@ impl Pipeline {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return self.forward(request, &target).await;
         }
-        let view = viewed::view_of(&target, request.uri());
+        let view = self.view_of(&target, request.uri());
         let base = view.and_then(|_| self.server_base(&request));
         let (parts, _no_content) = request.into_parts();
         match view {

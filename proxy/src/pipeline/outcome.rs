@@ -254,21 +254,6 @@ impl Pipeline {
         }
     }
 
-    /// Offline: what is stored, if it may stand in, else 504.
-    pub(super) async fn unreachable(
-        &self,
-        ask: &Ask,
-        selected: Option<&Selected>,
-        overrides: &Overrides,
-    ) -> Round {
-        let failed = (Failure::Disconnected, None);
-        if let Some(round) = self.stand_in(ask, selected, failed, overrides).await {
-            return round;
-        }
-        let response = respond::problem(&respond::offline(ask.target.key.uri()));
-        Round::Done(Box::new(Answer::generated(response, Outcome::Failed, "offline")))
-    }
-
     /// The stored response, if it may stand in for an origin that fails. With `asked`, what to say where the origin was asked:
     /// only an answer for which nothing was forwarded is a `hit` (RFC 9211 §2.1).
     async fn stand_in(

@@ -19,7 +19,9 @@ use crate::{
     ecosystem::{self, Known},
     fill::collapse::{Joined, State},
     metrics::{Event, Outcome},
-    policy::{self, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored, headers as fields},
+    policy::{
+        self, Absence, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored, headers as fields,
+    },
     registry, respond,
     route::Target,
     store::{Content, ContentRef, Responses, StoredResponse},
@@ -106,6 +108,9 @@ impl Pipeline {
                 }
             }
         }
+        if self.0.settings.offline {
+            return self.absent(&ask, Absence::Unknown);
+        }
         self.alone(&ask, why).await
     }
 
@@ -132,13 +137,16 @@ impl Pipeline {
     }
 
     async fn round(&self, ask: &Arc<Ask>, key: &str, entry: Responses, overrides: &Overrides) -> Round {
+        if self.0.settings.offline {
+            return self.disconnected(ask, entry, overrides).await;
+        }
         let now = self.0.clock.now();
         let (decision, selected) = self.judge(&ask.request(), &ask.target, &entry, (overrides, now));
         let url = ask.target.key.uri();
         match (decision, &selected) {
             (Decision::Fresh(aged), Some(selected)) => self.hit(ask, selected, aged, None).await,
             (Decision::StaleServable { aged, permission }, Some(selected)) => {
-                if permission == StalePermission::WhileRevalidate && !self.0.settings.offline {
+                if permission == StalePermission::WhileRevalidate {
                     self.validate_in_background(ask, key, &entry, Some(selected));
                 }
                 self.hit(ask, selected, aged, Some("stale")).await
@@ -150,9 +158,6 @@ impl Pipeline {
             ))),
             (decision, selected) => {
                 let why = Forward::of(&decision).unwrap_or(Forward::UriMiss);
-                if self.0.settings.offline {
-                    return self.unreachable(ask, selected.as_ref(), overrides).await;
-                }
                 self.ask_origin(ask, key, (&entry, selected.as_ref()), why, overrides)
                     .await
             }

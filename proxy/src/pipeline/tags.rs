@@ -26,6 +26,7 @@ use crate::{
     policy::{self, Failure, FailureAnswer, Request, Stored, Times, headers as fields, validation::combine},
     registry::{self, Class, DOCKER_CONTENT_DIGEST},
     route::{Target, registry_manifest},
+    seldom::warn_seldom,
     store::StoredResponse,
 };
 
@@ -213,7 +214,7 @@ impl Pipeline {
         let head = named(tag, &content, (headers, *times));
         let named = StoredResponse { head, ..content };
         if let Err(error) = self.0.store.update(tag.target.key.to_string(), named).await {
-            tracing::warn!(error = %Chain(&error), "a tag could not be kept");
+            warn_seldom!(error = %Chain(&error), "a tag could not be kept");
         }
         true
     }

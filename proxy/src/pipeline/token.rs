@@ -3,20 +3,24 @@
 //! ```text
 //! GET /v2/…                                    401, Bearer realm="https://cache/-/token",service="kato",scope="repository:…:pull"
 //! GET /-/token?scope=repository:…:pull         Basic name:secret ⇒ {"token": …, "expires_in": …}
+//! POST /-/token  grant_type=password&username=…  the same, as OAuth 2.0 has it (`registry::grant`)
 //! GET /v2/…                                    Bearer token
 //! ```
 //!
 //! So a password is sent, and verified, once for many requests. Who shows name and secret at the door itself is let in as well.
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Limited;
+use hyper::body::Incoming;
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::{Answer, Asked, Inside, Pipeline};
+use super::{Answer, Asked, Inside, Pipeline, forward::collect};
 use crate::{
     deliver::Payload,
     metrics::Outcome,
-    registry, respond,
+    registry::{self, Grant, NoGrant},
+    respond,
     view::{OverTls, ServerBase},
 };
 
@@ -55,33 +59,54 @@ impl Pipeline {
     }
 
     /// A token, or why there is none.
-    pub(super) fn token_page(&self, request: &Asked) -> impl Future<Output = Answer> + Send + use<'_> {
-        let is_read = *request.method() == Method::GET;
-        let query = request.uri().query().unwrap_or_default().as_bytes();
-        let wanted = self.wanted(query);
-        let headers = request.headers().clone();
-        async move {
-            if !is_read {
-                return refused(&respond::describe(
-                    "registry-unsupported",
-                    "only GET",
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "tokens are asked for by GET, with name and secret as Basic".into(),
-                    None,
-                ));
+    pub(super) async fn token_page(&self, request: Asked) -> Answer {
+        let (parts, content) = request.into_parts();
+        match parts.method {
+            Method::GET => {
+                let query = parts.uri.query().unwrap_or_default();
+                let given = self.token_for(&parts.headers, query).await;
+                given.unwrap_or_else(|| refused(&registry::unauthorized()))
             }
-            self.token_for(&headers, wanted).await
+            Method::POST => match self.granted(&parts.headers, content).await {
+                Ok(given) => given,
+                Err(no) => Answer::generated(no.response(), Outcome::Refused, "token"),
+            },
+            _ => refused(&respond::describe(
+                "registry-unsupported",
+                "only GET and POST",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "tokens are asked for by GET, with name and secret as Basic, or by POST of a form".into(),
+                None,
+            )),
         }
     }
 
-    async fn token_for(&self, headers: &HeaderMap, wanted: (Vec<String>, bool)) -> Answer {
+    /// A token for name and secret in a form.
+    async fn granted(&self, headers: &HeaderMap, content: Option<Incoming>) -> Result<Answer, NoGrant> {
+        let content = content.ok_or(NoGrant::Malformed("there is no content"))?;
+        let patience = self.0.settings.limits.progress_timeout.get();
+        let form = collect(Limited::new(content, registry::MOST_GRANT_BYTES), patience)
+            .await
+            .map_err(|error| {
+                tracing::debug!(%error, "a form for a token did not come whole");
+                NoGrant::Malformed("the content is too long, or did not come whole")
+            })?;
+        let grant = Grant::read(headers.get(header::CONTENT_TYPE), &form)?;
+        let line = registry::basic(&grant.name, &grant.secret).ok_or(NoGrant::Denied)?;
+        let shown = HeaderMap::from_iter([(header::AUTHORIZATION, line)]);
+        let given = self.token_for(&shown, &grant.scopes).await;
+        given.ok_or(NoGrant::Denied)
+    }
+
+    /// A token for whoever shows name and secret in `headers`, for the scopes in `query`.
+    async fn token_for(&self, headers: &HeaderMap, query: &str) -> Option<Answer> {
         let now = self.0.clock.now();
-        let Some(given) = self.0.guests.token(headers, wanted, now).await else {
-            return refused(&registry::unauthorized());
-        };
+        let wanted = self.wanted(query.as_bytes());
+        let given = self.0.guests.token(headers, wanted, now).await?;
         let body = json!({
             "token": given.token,
             "access_token": given.token,
+            "token_type": "Bearer",
             "expires_in": given.lifetime.as_secs(),
             "issued_at": now.to_string(),
         });
@@ -89,7 +114,7 @@ impl Pipeline {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Answer::generated(response, Outcome::Hit, "token")
+        Some(Answer::generated(response, Outcome::Hit, "token"))
     }
 
     /// The repositories that the scopes of a query name, as `UPSTREAM/REPOSITORY`, and whether the lists of them are meant, too. What

@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, request};
 use kato_shared::{Digest, chain::Chain};
 use tokio::task::spawn_blocking;
 use url::Url;
@@ -19,7 +19,6 @@ use crate::{
     policy::{Overrides, Request, Stored, Times, headers as fields},
     respond,
     route::Target,
-    settings::Upstream,
     view::{Links, MOST_BYTES, OverTls, ServerBase, View, ViewError},
 };
 
@@ -94,8 +93,10 @@ impl Pipeline {
             .remove::<FoundAt>()
             .map_or(asked, |FoundAt(url)| url);
         let headers = parts.headers;
-        let of = (view, Arc::clone(&ask.target.upstream));
-        match self.shown(of, (headers.clone(), url, payload), base).await {
+        match self
+            .shown((view, &ask), (headers.clone(), url, payload), base)
+            .await
+        {
             Ok(shown) => {
                 answer.response = self.presented(&ask, view.head(headers, shown.entity_tag), shown.bytes);
                 answer
@@ -115,11 +116,17 @@ impl Pipeline {
 
     async fn shown(
         &self,
-        (view, upstream): (View, Arc<Upstream>),
+        (view, ask): (View, &Ask),
         (headers, url, payload): (HeaderMap, Url, Payload),
         base: Option<ServerBase>,
     ) -> Result<Shown, Unshown> {
-        let document = whole(payload).await?;
+        let mut document = whole(payload).await?;
+        if self.names_only_what_is_held() {
+            document = self
+                .without_absent((view, ask), (&headers, &url), document)
+                .await?;
+        }
+        let upstream = Arc::clone(&ask.target.upstream);
         let is_large = document.len() >= LARGE;
         let pipeline = self.clone();
         let work = move || {
@@ -162,12 +169,6 @@ impl Pipeline {
             None,
         )
     }
-}
-
-/// How `target` is shown to somebody who asks for it by `uri`: only who came by a mirror path is led back to us by links.
-pub(super) fn view_of(target: &Target, uri: &Uri) -> Option<View> {
-    let is_mirror_path = uri.scheme().is_none() && uri.authority().is_none();
-    is_mirror_path.then(|| View::of(target))?
 }
 
 /// All bytes of `payload`, as far as a document may have them.

@@ -21,8 +21,6 @@ const NOT_FOUND_STANDS_IN: SignedDuration = SignedDuration::from_hours(24);
 pub enum Failure {
     /// No response: refused, timed out, cut off, name not found.
     Unreachable,
-    /// Not asked: this cache is disconnected on purpose (RFC 9111 §4.2.4).
-    Disconnected,
     /// A final response with this status code.
     Status(StatusCode),
 }
@@ -122,8 +120,6 @@ fn refusal(
 fn is_unusable(stored: &Stored, failure: Failure, aged: Aged) -> bool {
     let is_not_found = matches!(stored.status, StatusCode::NOT_FOUND | StatusCode::GONE);
     match failure {
-        // Without a network a "not found" from when there was one is the best that is known.
-        Failure::Disconnected => stored.status.is_server_error(),
         Failure::Unreachable if is_not_found => aged.age > NOT_FOUND_STANDS_IN,
         // Who can ask hears what is so now.
         Failure::Unreachable | Failure::Status(_) => {

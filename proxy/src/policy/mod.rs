@@ -40,6 +40,7 @@
 pub mod age;
 pub mod cache_control;
 pub mod decision;
+mod disconnected;
 mod failure;
 pub mod freshness;
 pub mod headers;
@@ -56,6 +57,7 @@ pub mod vary;
 pub use decision::{
     Aged, BypassReason, Decision, MissReason, StalePermission, ValidationReason, Verdict, decide,
 };
+pub use disconnected::{Absence, Disconnected, disconnected};
 pub use failure::{Failure, FailureAnswer, StaleRefusal, on_failure};
 pub use freshness::is_fresh;
 pub use overrides::{Deviation, Overrides, SetCookie};

@@ -27,6 +27,7 @@
 //! Deliberately absent: pushing, deleting, and the discovery of upstreams.
 
 mod accept;
+mod grant;
 mod guests;
 mod place;
 mod present;
@@ -34,7 +35,8 @@ mod problem;
 mod scope;
 
 pub(crate) use accept::{Accepts, is_manifest, prepare};
-pub(crate) use guests::{Guest, Guests, Leave, Seen};
+pub(crate) use grant::{Grant, MOST_BYTES as MOST_GRANT_BYTES, NoGrant};
+pub(crate) use guests::{Guest, Guests, Leave, Seen, basic};
 pub use place::{Class, Door, Place};
 pub(crate) use present::{DOCKER_CONTENT_DIGEST, present, strip_front_end, warn};
 pub use problem::Refused;

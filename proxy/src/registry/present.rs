@@ -68,9 +68,7 @@ pub(crate) fn strip_front_end(target: &Target, status: StatusCode, headers: &mut
 /// Off-spec: RFC 9111 has removed `Warning`; it is what is read of those who speak to registries.
 pub(crate) fn warn(target: &Target, failure: Failure, response: &mut Response<Payload>) {
     let text = match failure {
-        Failure::Unreachable | Failure::Disconnected => {
-            "111 kato \"the registry does not answer\"".to_owned()
-        }
+        Failure::Unreachable => "111 kato \"the registry does not answer\"".to_owned(),
         Failure::Status(status) => format!("299 kato \"the registry answers {}\"", status.as_u16()),
     };
     if let Ok(text) = HeaderValue::try_from(text)

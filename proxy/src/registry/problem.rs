@@ -185,7 +185,7 @@ fn code(problem: &Problem) -> &'static str {
         "registry-unknown" => "NAME_UNKNOWN",
         "registry-name-invalid" => "NAME_INVALID",
         "registry-manifest-invalid" => "MANIFEST_INVALID",
-        "registry-manifest-unknown" => "MANIFEST_UNKNOWN",
+        "registry-manifest-unknown" | "offline" => "MANIFEST_UNKNOWN",
         "registry-digest-invalid" | "digest-mismatch" => "DIGEST_INVALID",
         "registry-unsupported" => "UNSUPPORTED",
         "registry-unauthorized" | "registry-scope" => "UNAUTHORIZED",

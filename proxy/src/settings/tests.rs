@@ -47,6 +47,7 @@ fn the_shipped_file_names_every_key_with_its_default() {
                 ..all_set.listen.clone()
             },
             tls: Tls::default(),
+            mirror: Mirror::default(),
             ..all_set.clone()
         },
         Settings::default()

@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use super::{FILE, Site};
 use crate::settings::Kind;
 
+/// How long after its date an index without a network is accepted, in seconds: half a year.
+const VALID_UNTIL_MIN: u32 = 15_552_000;
+
 /// See [`super::Client::text`].
 pub(super) fn text(site: Site<'_>) -> String {
     let mut text = format!("{FILE}/etc/apt/sources.list.d/kato.sources\n");
@@ -17,6 +20,10 @@ pub(super) fn text(site: Site<'_>) -> String {
             site.mirror(upstream),
             upstream.name
         );
+        if site.settings.offline {
+            // A mirror that is carried to its place grows old. With a bound: for ever is what an attacker would like to replay.
+            let _infallible = writeln!(text, "Valid-Until-Min: {VALID_UNTIL_MIN}");
+        }
     }
     text.push_str("\n# Or, with the sources as they are:\n");
     let _infallible = writeln!(text, "{FILE}/etc/apt/apt.conf.d/01kato-proxy");

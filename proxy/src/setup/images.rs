@@ -7,6 +7,9 @@ use serde_json::json;
 use super::{FILE, Site, hosts};
 use crate::settings::{Kind, Upstream};
 
+/// The file beside the folders of the registries with the authority of our own certificate.
+const AUTHORITY_FILE: &str = "kato-proxy-ca.crt";
+
 /// What clients call each registry, and its name here.
 fn registries(site: Site<'_>) -> Vec<(String, &str)> {
     let mut all: Vec<(String, &str)> = Vec::new();
@@ -29,12 +32,34 @@ fn registries(site: Site<'_>) -> Vec<(String, &str)> {
 /// answered.
 fn hosts_files(site: Site<'_>, folder: &str) -> String {
     let base = site.base.as_str();
+    let authority = format!("{folder}/{AUTHORITY_FILE}");
+    let ca = if site.base.is_tls() {
+        format!("  ca = \"{authority}\"\n")
+    } else {
+        String::new()
+    };
     let file = |(host, _): &(String, &str)| {
         format!(
-            "{FILE}{folder}/{host}/hosts.toml\nserver = \"{base}\"\n\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]\n\n"
+            "{FILE}{folder}/{host}/hosts.toml\nserver = \"{base}\"\n\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]\n{ca}\n"
         )
     };
-    registries(site).iter().map(file).collect()
+    let mut text = authority_note(site, &authority);
+    if !text.is_empty() {
+        text.push_str("# Where the machine trusts that authority already, leave the lines `ca` out.\n");
+    }
+    text.extend(registries(site).iter().map(file));
+    text
+}
+
+/// Where the authority of our own certificate belongs, as comments; empty where there is none to show.
+fn authority_note(site: Site<'_>, file: &str) -> String {
+    if !site.base.is_tls() {
+        return String::new();
+    }
+    let server = site.base.authority();
+    format!(
+        "# The certificate of the authority that made the one of {server}, in PEM, belongs into\n#   {file}\n"
+    )
 }
 
 /// See [`super::Client::text`].
@@ -59,6 +84,10 @@ pub(super) fn docker(site: Site<'_>) -> String {
             upstream.name
         );
     }
+    text.push_str(&authority_note(
+        site,
+        &format!("/etc/docker/certs.d/{authority}/ca.crt"),
+    ));
     text.push_str(
         "# Engine 29 and later with the containerd image store: these instead, effective at once.\n",
     );
@@ -81,6 +110,10 @@ pub(super) fn containerd(site: Site<'_>) -> String {
 /// See [`super::Client::text`].
 pub(super) fn podman(site: Site<'_>) -> String {
     let mut text = format!("{FILE}/etc/containers/registries.conf.d/50-kato-proxy.conf\n");
+    text.push_str(&authority_note(
+        site,
+        &format!("/etc/containers/certs.d/{}/ca.crt", site.base.authority()),
+    ));
     for (host, name) in registries(site) {
         let _infallible = write!(
             text,

@@ -12,7 +12,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The simple index below the mirror path of `upstream`.
-pub(super) fn simple_index(upstream: &Upstream) -> &'static str {
+pub(crate) fn simple_index(upstream: &Upstream) -> &'static str {
     let is_index_itself = upstream
         .urls
         .first()

@@ -26,6 +26,7 @@ use crate::{
     view::ServerBase,
 };
 
+pub(crate) use languages::simple_index;
 pub use page::{SetupPage, UpstreamView};
 
 /// How the line begins that names the file in which the following belongs.

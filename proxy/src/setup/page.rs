@@ -35,6 +35,9 @@ pub struct UpstreamView {
     /// Whether every upstream of its kind has it: "not found" then says that it is none, or that its URL is wrong.
     #[serde(default)]
     pub must_be_there: bool,
+    /// Whether the probe is a folder: that it may not be listed says nothing about what is in it.
+    #[serde(default)]
+    pub is_folder: bool,
 }
 
 impl SetupPage {
@@ -73,7 +76,7 @@ fn view(upstream: &Upstream) -> UpstreamView {
         Kind::Npm => (format!("{path}-/ping"), false),
         // The registry's own: the door's is answered by us. With a token, where it wants one (distribution specification, "end-1").
         Kind::Registry => (format!("{path}v2/"), true),
-        // Not every archive lists its folders, and a flat one has no such.
+        // What every archive has stands below the name of a suite, which sources of clients say and our settings do not.
         Kind::Packages => (format!("{path}dists/"), false),
         Kind::Release => (format!("{path}metadata/timestamp.json"), true),
         Kind::Generic => (path.clone(), false),
@@ -84,5 +87,6 @@ fn view(upstream: &Upstream) -> UpstreamView {
         path,
         probe,
         must_be_there,
+        is_folder: matches!(upstream.kind, Kind::Packages | Kind::Generic),
     }
 }

@@ -197,6 +197,24 @@ fn over_tls_nothing_is_insecure_and_a_certificate_is_named_where_hosts_are_opene
         );
         assert!(text.contains("cache.site/"), "{text}");
     }
+    for (client, file) in [
+        ("containerd", "/etc/containerd/certs.d/kato-proxy-ca.crt"),
+        ("docker", "/etc/docker/certs.d/kato-proxy-ca.crt"),
+    ] {
+        let told = text(client, &settings, "https://cache.site/");
+        let line = format!("  capabilities = [\"pull\", \"resolve\"]\n  ca = \"{file}\"\n");
+        assert_eq!(
+            told.matches(&line).count(),
+            told.matches("hosts.toml").count(),
+            "{told}"
+        );
+        assert!(told.contains(&format!("#   {file}\n")), "{told}");
+        assert!(!text(client, &settings, SERVER).contains("ca ="));
+    }
+    assert!(
+        text("podman", &settings, "https://cache.site/")
+            .contains("/etc/containers/certs.d/cache.site/ca.crt")
+    );
     assert!(!text("env", &settings, SERVER).contains("SSL_CERT_FILE"));
     settings.upstreams[0].intercept = true;
     for client in ["apt", "curl", "env"] {

@@ -284,7 +284,7 @@ fn write(queue: &WriteBehind, store: &Weak<Inner>, batch: &[Arc<Item>]) -> bool 
     if let Err(error) = outcome {
         // What was read from the queue must not be remembered any longer.
         store.0.hot.forget(batch.iter().map(|item| item.key.as_str()));
-        tracing::warn!(
+        crate::seldom::warn_seldom!(
             error = %kato_shared::chain::Chain(&error),
             responses = batch.len(),
             "small responses were delivered but could not be stored"

@@ -112,6 +112,23 @@ impl Temporary {
         })
     }
 
+    /// A second name for the file at `path`, which holds a whole body of `length` bytes.
+    pub(super) fn link(store: &Store, path: &Path, length: u64) -> std::io::Result<Self> {
+        let own = store.0.layout.new_temp();
+        std::fs::hard_link(path, &own)?;
+        let file = File::open(&own)?;
+        store.reserve(length);
+        store.0.written.fetch_add(length, Ordering::Relaxed);
+        Ok(Self {
+            store: store.clone(),
+            file: Arc::new(file),
+            path: own,
+            reserved: length,
+            written: length,
+            is_placed: false,
+        })
+    }
+
     /// The file, for its writer and its readers.
     pub fn file(&self) -> &Arc<File> {
         &self.file

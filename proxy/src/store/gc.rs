@@ -158,7 +158,7 @@ impl Store {
         }
         self.reap()?;
         if let Err(error) = self.trim() {
-            tracing::warn!(error = %Chain(&error), "the store is above its quota");
+            crate::seldom::warn_seldom!(error = %Chain(&error), "the store is above its quota");
         }
         Ok(())
     }

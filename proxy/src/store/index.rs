@@ -354,7 +354,7 @@ fn write_all(database: &Handle, ledger: &Ledger, queue: &Receiver<Job>) {
         // The memory is in line before anybody hears of the change.
         let outcome = database.write(&jobs).map(|effects| ledger.apply(effects));
         if let Err(error) = &outcome {
-            tracing::warn!(error = %Chain(error), "the index could not be changed");
+            crate::seldom::warn_seldom!(error = %Chain(error), "the index could not be changed");
             // Nobody knows how far it came.
             for (changes, _) in &jobs {
                 for change in changes {

@@ -6,7 +6,7 @@ use kato_shared::Digest;
 use redb::{ReadableMultimapTable, ReadableTable, TableDefinition};
 
 use super::{
-    StoreError, StoredResponse,
+    ContentRef, StoreError, StoredResponse,
     eviction::Standing,
     index::Handle,
     keys::Keys,
@@ -53,6 +53,17 @@ impl Handle {
             let references = transaction.open_multimap_table(REFERENCES)?;
             let keys = ReadableMultimapTable::get(&references, digest.as_bytes())?;
             keys.map(|key| Ok(key?.value().to_owned())).collect()
+        })
+    }
+
+    /// The sizes of `contents`, none for what is not known.
+    pub(super) fn lengths(&self, contents: &[ContentRef]) -> Result<Vec<Option<u64>>, StoreError> {
+        self.read("look for content", |transaction| {
+            let table = transaction.open_table(CONTENTS)?;
+            contents
+                .iter()
+                .map(|content| Ok(table.get(content.digest.as_bytes())?.map(|row| row.value().0)))
+                .collect()
         })
     }
 

@@ -30,7 +30,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::{OpenError, collect::not_open};
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     // Of the local authority, not of the store.
     "ca",
     "lock",
@@ -40,6 +40,8 @@ const OURS: [&str; 10] = [
     "tmp",
     "reserve",
     "quarantine",
+    // Of bundles: see `snapshot`.
+    "snapshots",
     "lost+found",
     "CACHEDIR.TAG",
 ];

@@ -16,6 +16,7 @@
 
 mod batch;
 mod behind;
+mod carry;
 mod change;
 mod collect;
 mod content;
@@ -61,6 +62,7 @@ use kato_shared::{Digest, chain::Chain, clock::Clock, durable};
 use tokio::{task::spawn_blocking, time::timeout};
 
 pub use behind::Place;
+pub use carry::{CARRIED, carried_key};
 pub use collect::{Collected, Removed};
 pub use content::{Content, InUse, NoRoom, Temporary};
 pub use error::{OpenError, StoreError};
@@ -73,6 +75,8 @@ pub use lessons::{Forgotten, LearnError, MOST_KNOWN, Outdated};
 pub use pinning::{Pinned, PinnedTotal};
 pub use pins::Pin;
 pub use scrub::{Damage, ScrubFigures, Verification};
+#[cfg(test)]
+pub(crate) use stored::sample;
 pub use stored::{ContentRef, Entry, StoredResponse};
 
 use behind::WriteBehind;
@@ -85,6 +89,7 @@ use quota::Quota;
 use reserve::Reserve;
 use tables::Change;
 
+use crate::seldom::warn_seldom;
 use crate::settings;
 
 /// How long a download waits for its file to be created. A disk that takes longer is passed by.
@@ -281,7 +286,7 @@ impl Store {
         self.commit_untrimmed(body, key, response)?;
         // It is stored; a quota that cannot be kept now is tried again with the next body.
         if let Err(error) = self.trim() {
-            tracing::warn!(error = %Chain(&error), "the store is above its quota");
+            warn_seldom!(error = %Chain(&error), "the store is above its quota");
         }
         Ok(())
     }

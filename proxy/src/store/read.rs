@@ -11,6 +11,7 @@ use http::{StatusCode, header};
 use kato_shared::{Digest, chain::Chain};
 
 use crate::policy::Selecting;
+use crate::seldom::warn_seldom;
 
 use super::{
     Content, ContentRef, Responses, Store, StoredResponse, Taught, blocking, hot::MAX_BODY,
@@ -85,7 +86,7 @@ impl Store {
         response.head.selecting = Selecting::default();
         response.head.headers.remove(header::VARY);
         if let Err(error) = self.update(key.to_owned(), response.clone()).await {
-            tracing::warn!(error = %Chain(&error), "known content could not get another name");
+            warn_seldom!(error = %Chain(&error), "known content could not get another name");
         }
         response.head.known_digest = true;
         Responses::new((vec![response], Vec::new()).into())

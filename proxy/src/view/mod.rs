@@ -15,6 +15,8 @@
 //! | `npm` | packuments | `dist.tarball`, into URLs of ours (npm takes no others) |
 //! | `cargo` | `config.json` | `dl`, into a URL of ours; `api` goes: nothing can be published through a cache |
 //!
+//! Without a network documents name only what is held, see [`promised`].
+//!
 //! Closed world: an address at a host that no upstream names stays as it is in a list of many; `dl`, on which all depends, is an
 //! error that names the host.
 //!
@@ -22,6 +24,7 @@
 
 mod accept;
 mod base;
+mod held;
 mod links;
 mod splice;
 
@@ -29,7 +32,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     ecosystem::{
-        cargo::Config,
+        cargo::{self, Config},
         html, npm,
         pypi::{self, Format},
     },
@@ -38,6 +41,7 @@ use crate::{
 };
 
 pub use base::{OverTls, ServerBase, is_plain_host};
+pub use held::{Promised, promised, without};
 pub use links::Links;
 use splice::splice;
 
@@ -78,6 +82,8 @@ pub enum View {
     Packument,
     /// The `config.json` of a sparse index.
     CrateConfig,
+    /// The file of a crate in a sparse index, without versions that are not held.
+    CrateFile,
 }
 
 /// Why a document cannot be shown.
@@ -119,6 +125,14 @@ impl View {
         }
     }
 
+    /// The same where documents name only what is held: then there are views of more of them.
+    pub fn filtered_of(target: &Target) -> Option<Self> {
+        let is_file = target.upstream.kind == Kind::Cargo
+            && target.upstream.rewrite_links
+            && cargo::is_index_file(&target.path);
+        Self::of(target).or_else(|| is_file.then_some(Self::CrateFile))
+    }
+
     /// The fields with which the document is asked for, whoever asks.
     #[must_use]
     pub fn wishes(self, asked: &HeaderMap) -> HeaderMap {
@@ -129,7 +143,7 @@ impl View {
         match self {
             Self::Simple => wishes.insert(header::ACCEPT, accept::simple(asked)),
             Self::Packument => wishes.insert(header::ACCEPT, accept::packument(asked)),
-            Self::CrateConfig => wishes.remove(header::ACCEPT),
+            Self::CrateConfig | Self::CrateFile => wishes.remove(header::ACCEPT),
         };
         // Without the field a server may choose any coding (RFC 9110 §12.5.3).
         wishes.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -142,7 +156,7 @@ impl View {
             headers.remove(name);
         }
         headers.insert(header::ETAG, entity_tag);
-        if self != Self::CrateConfig {
+        if matches!(self, Self::Simple | Self::Packument) {
             headers.insert(header::VARY, HeaderValue::from_static("accept"));
         }
         headers
@@ -175,7 +189,7 @@ impl View {
             (Self::Packument, media_type) if media_type.ends_with("json") => {
                 packument(document, links, base.ok_or(ViewError::NoHost)?).map(Some)
             }
-            (Self::Simple | Self::Packument, _) => Ok(None),
+            (Self::Simple | Self::Packument | Self::CrateFile, _) => Ok(None),
             (Self::CrateConfig, _) => crate_config(document, links, base.ok_or(ViewError::NoHost)?).map(Some),
         }
     }

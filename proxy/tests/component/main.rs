@@ -19,6 +19,7 @@ mod groups;
 mod http2;
 mod interim;
 mod learned;
+mod leaving;
 mod limits;
 mod origin;
 mod raw;

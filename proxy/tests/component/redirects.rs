@@ -8,6 +8,7 @@ use std::sync::{
 use crate::{
     Proxy, body, field,
     origin::{Origin, Step, reply},
+    raw::Raw,
 };
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
@@ -180,6 +181,8 @@ async fn rfc9112_s6_1_a_transfer_coding_that_nobody_asked_for_is_not_taken_for_c
         ("Transfer-Encoding: gzip, chunked", false),
         ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", false),
         ("Transfer-Encoding: Chunked", true),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", false),
+        ("Content-Length: 15\r\nTransfer-Encoding: chunked", false),
         ("Transfer-Encoding: none-such, chunked", true),
     ] {
         let origin = Origin::start(move |_| {
@@ -196,6 +199,41 @@ async fn rfc9112_s6_1_a_transfer_coding_that_nobody_asked_for_is_not_taken_for_c
             body(answer).await;
         }
         assert_eq!(origin.count("/coded"), if is_usable { 1 } else { 2 }, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_s15_3_6_content_of_a_205_is_neither_passed_on_nor_taken_for_the_next_answer() {
+    for fields in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", ""] {
+        let origin = Origin::start(move |asked| {
+            if asked.path == "/other" {
+                return reply("200 OK", &[("Cache-Control", "no-store")], b"other");
+            }
+            let body = if fields.starts_with('T') {
+                "5\r\nhello\r\n0\r\n\r\n"
+            } else {
+                "hello"
+            };
+            let answer =
+                format!("HTTP/1.1 205 Reset Content\r\n{fields}Cache-Control: max-age=9\r\n\r\n{body}");
+            vec![Step::Send(answer.into_bytes()), Step::Break]
+        })
+        .await;
+        let proxy = Proxy::start(origin.address).await;
+        for method in ["GET", "GET", "POST"] {
+            let mut client = Raw::connect(proxy.address).await;
+            let head = "HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+            client.send(&format!("{method} /o/reset {head}")).await;
+            let answer = client.answer().await;
+            assert_eq!(
+                (answer.status, &answer.body[..]),
+                (205, &b""[..]),
+                "{method} {fields}"
+            );
+            assert_eq!(answer.field("content-length"), "0", "{method} {fields}");
+            client.send(&format!("GET /o/other {head}")).await;
+            assert_eq!(client.answer().await.body, b"other", "{method} {fields}");
+        }
     }
 }
 

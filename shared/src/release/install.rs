@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
     str::FromStr,
 };
 
@@ -211,6 +211,24 @@ impl Install {
         match self {
             Self::Versioned { dest, .. } | Self::Replace { dest } | Self::Overlay { dest, .. } => Some(dest),
             Self::Package { .. } | Self::Image { .. } | Self::Exec { .. } => None,
+        }
+    }
+
+    /// The symbolic link to the current version; `None` for policies without one.
+    pub fn link(&self) -> Option<PathBuf> {
+        if let Self::Versioned { dest, link, .. } = self {
+            Some(link.clone().unwrap_or_else(|| dest.join("current")))
+        } else {
+            None
+        }
+    }
+
+    /// What [`Self::link`] points to below the version's folder; `None` for the folder itself.
+    pub fn link_to(&self) -> Option<&Path> {
+        if let Self::Versioned { link_to, .. } = self {
+            link_to.as_deref()
+        } else {
+            None
         }
     }
 

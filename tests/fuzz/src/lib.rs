@@ -1,4 +1,5 @@
-//! What the proxy reads from strangers, under fuzzing: request heads, caching directives, ranges, `Vary`, stored rows, dates.
+//! What the proxy reads from strangers, under fuzzing: request heads, caching directives, ranges, `Vary`, stored rows, dates; and from
+//! media: the documents and headers of bundles.
 //!
 //! Each target is a plain function of bytes that panics when a property does not hold. libFuzzer drives it from
 //! `src/bin/`; `tests/corpus.rs` replays everything that was ever kept, in each test run. How to fuzz: `tests/fuzz/README.md`.
@@ -13,19 +14,20 @@
 mod targets;
 
 pub use targets::{
-    cache_control::cache_control, http_text::http_text, range::range, request_head::request_head,
-    stored::stored, vary::vary,
+    bundle::bundle, cache_control::cache_control, http_text::http_text, range::range,
+    request_head::request_head, stored::stored, vary::vary,
 };
 
 /// A target: it panics where a property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("request_head", request_head),
     ("cache_control", cache_control),
     ("range", range),
     ("vary", vary),
     ("stored", stored),
+    ("bundle", bundle),
     ("http_text", http_text),
 ];

@@ -1,5 +1,6 @@
 //! The targets, and how bytes become the facts that they start from.
 
+pub(crate) mod bundle;
 pub(crate) mod cache_control;
 pub(crate) mod http_text;
 pub(crate) mod range;

@@ -54,6 +54,17 @@ mod as_root {
                 assert_same(&got, &body, path);
             }
         }
+        // Each of the four met it; the log says it once, and its disk may be the same.
+        let log = proxy.log();
+        let said = |line: &str| log.matches(line).count();
+        let counts = [
+            said("the disk took no more of a download"),
+            said("not stored; passed through"),
+        ];
+        assert!(
+            counts.iter().all(|count| *count <= 1) && counts.contains(&1),
+            "{log}"
+        );
         // What fits is still stored.
         origin.serve("/small", Resource::cacheable("fits"));
         proxy.client().fetch("/files/small").await?;

@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use kato_upgrader::failpoint;
 
-use crate::{policies::POLICIES, scenario, stage::Stage};
+use crate::{
+    scenario::{self, Scenario},
+    stage::Stage,
+};
 
 /// Code that no upgrade of a node comes by: a path or its beginning, a part of the line (empty: any), and why.
 #[rustfmt::skip]
@@ -27,20 +30,35 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/module/overlay.rs", "create_folder(folder)", "the folder is there: it has a row of its own before its files"),
     ("upgrader/src/module/undo/back.rs", "create_folder(folder)", "the same"),
     ("upgrader/src/self_update.rs", "create_folder(link_folder)", "the folder is there: it has the link of `kato`"),
-    ("upgrader/src/module/package", "", "installs with the machine's dpkg; area `node`"),
-    ("upgrader/src/module/image", "", "needs a container runtime; area `node`"),
-    ("upgrader/src/patch/", "", "patches; area `patch`"),
-    ("upgrader/src/module/undo/keep.rs", "", "originals that stay for patches to be taken back; area `patch`"),
-    ("upgrader/src/restore/", "", "`kato node restore`; SIGKILL at each of its places in area `platform`"),
-    ("upgrader/src/backup/extract.rs", "", "the same"),
-    ("upgrader/src/customizations/", "", "`kato customizations`; area `node`"),
+    ("upgrader/src/module/image/runtime.rs", "of_registry", "containerd's table of hosts; needs containerd"),
+    ("upgrader/src/module/undo/keep.rs", "durable::rename(&part, to)", "an original on another file system; copied as by the overlay"),
+    ("upgrader/src/module/undo/keep.rs", "durable::create_folder(to)", "the same"),
+    ("upgrader/src/module/undo/keep.rs", "durable::copy(deb,", "a patch of packages; installs with the machine's dpkg"),
+    ("upgrader/src/patch/listed.rs", "durable::remove(", "`kato patch reset`; area `patch`"),
+    ("upgrader/src/patch/record.rs", "create_folder", "the folder is there: the list of patches is in it"),
+    ("upgrader/src/restore/act.rs", "durable::remove(&node.paths.restoration())", "a backup that cannot be staged, or a restoration that was killed before it was"),
+    ("upgrader/src/restore/mod.rs", "durable::rename(", "a path that is on one side only; the same step as the exchange beside it"),
+    ("upgrader/src/restore/mod.rs", "create_folder(folder)", "the folder is there: it has the journal in it"),
+    ("upgrader/src/restore/mod.rs", "durable::remove(&paths.restoration())", "the upgrade after a restoration; area `platform`"),
+    ("upgrader/src/restore/record.rs", "durable::remove(&paths.attempt())", "an upgrade in progress that is given up; area `platform`"),
+    ("upgrader/src/restore/record.rs", "durable::write_json(&paths.installed()", "single paths; area `platform`"),
+    ("upgrader/src/restore/record.rs", "create_folder(folder)", "the folder is there: it has the journal in it"),
+    ("upgrader/src/customizations/archive/merges.rs", "", "the note of a merge; the unit tests of `customizations`"),
+    ("upgrader/src/customizations/pristine.rs", "durable::copy(from", "archives on another file system; copied as by the overlay"),
+    ("upgrader/src/customizations/reapply.rs", "Action::Delete", "one remove; the unit tests of `customizations`"),
+    ("upgrader/src/customizations/reapply.rs", "self.merged", "into a scratch folder that a killed run leaves to the next; put back like any other"),
+    ("upgrader/src/customizations/reapply.rs", "create_folder(folder)", "the folder is there: the release has files in it"),
+    ("upgrader/src/customizations/reapply.rs", "Kind::Folder", "one folder; the unit tests of `customizations`"),
+    ("upgrader/src/customizations/reapply.rs", "copy(&self.here, &self.here", "bits and owner; the unit tests of `customizations`"),
+    ("upgrader/src/customizations/reapply.rs", "create_folder(&paths.customizations())", "the folder is there: what was saved is in it"),
+    ("upgrader/src/customizations/reapply.rs", "remove_temporary_files", "nothing is left by an undisturbed run; kills in `reapply` leave it to it"),
+    ("upgrader/src/module/package", "", "installs with the machine's dpkg, which needs root; see `as_root`"),
     ("upgrader/src/module/overlay.rs", "row.merged", "a file that is merged; area `node`"),
     ("upgrader/src/notify/", "", "nobody is told anything here; area `node`"),
     ("upgrader/src/platform/docker.rs", "", "needs Docker's answers; area `platform`"),
     ("upgrader/src/resume.rs", "create_folder", "the folder is there: it has something left over in it"),
     ("upgrader/src/self_update.rs", "create_folder(slot)", "the same"),
     ("upgrader/src/audit/file.rs", "durable::rename(", "a log that has grown too long; the unit tests of `audit`"),
-    ("upgrader/src/audit/file.rs", "durable::cut(", "a torn line; the unit tests of `audit`"),
     ("upgrader/src/lease/", "", "the orchestrator's lock and its token; area `cluster`"),
     ("upgrader/src/maintenance/", "", "the platform's mode, switched by the orchestrator; area `cluster`"),
     ("upgrader/src/lock.rs", "durable::remove(path)", "`kato lock break`; area `node`"),
@@ -50,9 +68,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/self_update.rs", "durable::remove(&program)", "a kato that does not work here; see `kato`"),
 ];
 
-/// Places of other areas, by the beginning of their names: `platform` kills at those of restorations, `patch` at those of patches,
-/// `cluster` at those of the orchestrator.
-const KILLED_ELSEWHERE: &[&str] = &["restore.", "patch.", "lease.", "maintenance."];
+/// Places of the orchestrator, by the beginning of their names: area `cluster` kills there.
+const KILLED_ELSEWHERE: &[&str] = &["lease.", "maintenance."];
+
+/// Places that only the scenarios of [`scenario::AS_ROOT`] come by.
+const NEED_ROOT: &[&str] = &["package.configured", "package.installed"];
 
 /// A line that calls `kato_shared::durable`: `file@line` and its text.
 type Calls = BTreeMap<String, String>;
@@ -147,10 +167,10 @@ fn calls_of(line: &str) -> Vec<(&'static str, bool)> {
     behind.filter_map(named).collect()
 }
 
-/// Every scenario, undisturbed.
-async fn places() -> Result<BTreeSet<String>> {
+/// The places that `scenarios` pass, undisturbed.
+async fn places(scenarios: &'static [Scenario]) -> Result<BTreeSet<String>> {
     let mut places = BTreeSet::new();
-    for scenario in scenario::ALL {
+    for scenario in scenarios {
         let stage = Stage::set(scenario).await?;
         places.extend(stage.visits.iter().map(|visit| visit.place().to_owned()));
     }
@@ -160,7 +180,7 @@ async fn places() -> Result<BTreeSet<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_durable_operation_of_the_code_is_passed_by_a_scenario() -> Result<()> {
     let calls = calls()?;
-    let places = places().await?;
+    let places = places(scenario::ALL).await?;
     let passed: BTreeSet<&str> = places
         .iter()
         .filter_map(|place| place.split_once(' ').map(|(_, caller)| caller))
@@ -187,9 +207,29 @@ async fn every_durable_operation_of_the_code_is_passed_by_a_scenario() -> Result
     );
     let named: Vec<_> = failpoint::POINTS
         .iter()
-        .filter(|name| !places.contains(**name) && !POLICIES.contains(name))
+        .filter(|name| !places.contains(**name) && !NEED_ROOT.contains(name))
         .filter(|name| !KILLED_ELSEWHERE.iter().any(|start| name.starts_with(start)))
         .collect();
+    ensure!(named.is_empty(), "no scenario comes by these places: {named:?}");
+    Ok(())
+}
+
+/// Every durable operation of the code below `path`, and the places that need root, are passed by `scenarios`.
+pub(crate) async fn every_one_below(path: &str, scenarios: &'static [Scenario]) -> Result<()> {
+    let places = places(scenarios).await?;
+    let is_passed = |caller: &str| places.iter().any(|place| place.ends_with(&format!(" {caller}")));
+    let calls = calls()?;
+    let below: Vec<_> = calls
+        .iter()
+        .filter(|(caller, _)| caller.starts_with(path))
+        .collect();
+    ensure!(!below.is_empty(), "nothing is below {path}");
+    let forgotten: Vec<_> = below.iter().filter(|(caller, _)| !is_passed(caller)).collect();
+    ensure!(
+        forgotten.is_empty(),
+        "no scenario comes by these lines: {forgotten:#?}"
+    );
+    let named: Vec<_> = NEED_ROOT.iter().filter(|name| !places.contains(**name)).collect();
     ensure!(named.is_empty(), "no scenario comes by these places: {named:?}");
     Ok(())
 }

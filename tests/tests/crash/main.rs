@@ -14,7 +14,7 @@
 //! | [`full`] | no space left on the device |
 //! | [`network`] | requests that are cut off |
 //! | [`kato`] | `kato` itself, and the script that brings it back |
-//! | [`policies`] | packages and commands, whose files are not ours |
+//! | [`policies`] | images, commands and packages, whose files are not ours; a patch |
 //! | [`report`] | what the summary of `cargo xtask test -- crash` is made of |
 
 mod again;
@@ -55,5 +55,28 @@ killed! {
     async fn r41_killed_when_the_machine_restarts() { "restart", 1 of 1, more 10 }
     async fn c18_killed_between_releases() { "hops", 1 of 1, more 15 }
     async fn r59_killed_while_kato_is_replaced() { "self-update", 1 of 1, more 10 }
+    async fn r57_killed_while_images_and_commands_are_installed() { "policies", 1 of 1, more 10 }
+    async fn c23_killed_while_images_and_commands_are_taken_back() { "policies-back", 1 of 1, more 5 }
+    async fn r70_killed_while_a_patch_is_installed() { "patch", 1 of 1, more 10 }
+    async fn r70_killed_while_a_patch_is_taken_back() { "patch-back", 1 of 1, more 10 }
+    async fn r39_killed_while_a_backup_is_restored() { "restore", 1 of 1, more 10 }
+    async fn r39_killed_while_a_restoration_is_taken_back() { "restore-back", 1 of 1, more 5 }
+    async fn r47_killed_while_local_changes_are_put_back() { "reapply", 1 of 1, more 10 }
     async fn r64_killed_while_kato_alone_is_replaced() { "kato-alone", 1 of 1, more 10 }
+}
+
+/// Needs root: dpkg does.
+mod as_root {
+    use super::*;
+
+    killed! {
+        async fn r57_killed_while_packages_are_installed() { "packages", 1 of 1, more 5 }
+        async fn r57_killed_while_the_first_package_is_installed() { "first-package", 1 of 1, more 0 }
+        async fn c23_killed_while_packages_are_taken_back() { "packages-back", 1 of 1, more 5 }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_durable_operation_of_packages_is_passed_by_a_scenario() -> Result<()> {
+        code::every_one_below("upgrader/src/module/package", scenario::AS_ROOT).await
+    }
 }

@@ -1,29 +1,15 @@
-//! SIGKILL while the policies without a folder of their own are at work, forward and back.
-//!
-//! The packages are real ones in the node's own root, so these tests need root.
+//! What the policies without a folder of their own install: images, commands, packages; and a patch.
 
-use std::fs;
+use std::{fmt::Write as _, fs, path::Path};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use integration_tests::{
     command,
     node::TestNode,
     releases::{Repository, TestModule, TestRelease},
-    static_server::StaticServer,
 };
-use kato_shared::{Digest, durable};
-
-use crate::{kato::killed, stage::LONG};
-
-/// The places of these policies, forward and back.
-pub(crate) const POLICIES: &[&str] = &[
-    "package.configured",
-    "package.installed",
-    "image.pulled",
-    "image.tagged",
-    "exec.acted",
-    "undo.acted",
-];
+use kato_shared::{Digest, clock::Clock, durable};
+use kato_upgrader::publish::{self, BuildOptions, Lifetimes};
 
 const MIGRATE: &str = r#"#!/bin/sh
 set -eu
@@ -34,34 +20,9 @@ case $1 in
 esac
 "#;
 
-struct Site {
-    folder: tempfile::TempDir,
-    node: TestNode,
-    _host: StaticServer,
-}
-
-fn package(folder: &std::path::Path, version: &str) -> Result<TestModule> {
-    let tree = folder.join(format!("tree-{version}"));
-    durable::create_folder(&tree.join("DEBIAN"))?;
-    durable::create_folder(&tree.join("usr/share"))?;
-    let control = format!(
-        "Package: lab-tool\nVersion: {version}\nArchitecture: all\nMaintainer: Lab <lab@lab.example>\nDescription: a package of the lab\n"
-    );
-    durable::write(&tree.join("DEBIAN/control"), control.as_bytes(), 0o644)?;
-    durable::write(&tree.join("usr/share/lab-tool"), version.as_bytes(), 0o644)?;
-    let name = format!("lab-tool_{version}_all.deb");
-    let file = folder.join(&name);
-    let (from, to) = (tree.display().to_string(), file.display().to_string());
-    command::ok(&["dpkg-deb", "--root-owner-group", "--build", &from, &to])?;
-    let install = format!("policy = \"package\"\npackages = [\"lab-tool={version}\"]");
-    Ok(TestModule::new("tools", &install, &[]).with_file(&name, fs::read(file)?, 0o644))
-}
-
-fn release(folder: &std::path::Path, version: &str) -> Result<TestRelease> {
-    let mut release = TestRelease::standard(version);
-    release.head = "restart = \"services\"\n".into();
-    release.modules.push(package(folder, version)?);
-    let digest = Digest::of(version.as_bytes());
+/// An image for the runtime of files, and a command that changes a file which no module has.
+pub(crate) fn image_and_command(release: &mut TestRelease) {
+    let digest = Digest::of(release.version.to_string().as_bytes());
     let image = format!(
         "policy = \"image\"\n[[module.install.images]]\nname = \"hub.example/lab/app\"\ndigest = \"{digest}\"\nsize = 1000\ntag = \"live\""
     );
@@ -70,125 +31,81 @@ fn release(folder: &std::path::Path, version: &str) -> Result<TestRelease> {
     release
         .modules
         .push(TestModule::new("database", exec, &[]).with_file("migrate", MIGRATE.into(), 0o755));
-    Ok(release)
 }
 
-impl Site {
-    async fn new(tail: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let repository = Repository::empty(folder.path()).await?;
-        repository.publish(&release(folder.path(), "1.0.0")?).await?;
-        let mut two = release(folder.path(), "2.0.0")?;
-        two.tail.push_str(tail);
-        repository.publish(&two).await?;
-        let host = StaticServer::start(&repository.dir()).await?;
-        let place = folder.path().join("node");
-        let mut node = TestNode::new(&place, &["controller"], &host.url(), &repository.root())?;
-        node.with_runtime("podman")?;
-        for below in ["info", "updates", "triggers", "parts"] {
-            durable::create_folder(&node.path("var/lib/dpkg").join(below))?;
-        }
-        node.put("var/lib/dpkg/status", "")?;
-        node.put("s/schema", "none\n")?;
-        node.upgrade_ends(0, &["--version", "1.0.0"])?;
-        Ok(Self {
-            folder,
-            node,
-            _host: host,
-        })
-    }
-
-    fn copy(&self, name: &str) -> Result<TestNode> {
-        self.node.copy_to(&self.folder.path().join(name))
-    }
-}
-
-/// Everything of the three policies on the node: package, tag, schema.
-fn state(node: &TestNode) -> Result<Vec<Option<String>>> {
-    let admin = format!("--admindir={}", node.path("var/lib/dpkg").display());
-    let format = "--showformat=${Package} ${Version} ${db:Status-Status}";
-    Ok(vec![
-        Some(command::ok(&["dpkg-query", &admin, "--show", format])?),
-        node.text("usr/share/lab-tool"),
-        node.image("hub.example/lab/app:live"),
-        node.text("s/schema"),
-    ])
-}
-
-fn expected(version: &str) -> Vec<Option<String>> {
-    vec![
-        Some(format!("lab-tool {version} installed")),
-        Some(version.to_owned()),
-        Some(Digest::of(version.as_bytes()).to_string()),
-        Some(format!("{version}\n")),
-    ]
-}
-
-/// The visits of our places in an undisturbed run that ends with `code`.
-fn visits(site: &Site, code: i32, version: &str) -> Result<Vec<String>> {
-    let node = site.copy("undisturbed")?;
-    let trace = site.folder.path().join("trace");
-    let mut kato = node.kato(&["node", "upgrade", "--skip-confirmation"])?;
-    kato.env("KATO_KILL_TRACE", &trace);
-    let output = command::run(kato, LONG, &[])?;
-    ensure!(
-        output.status.code() == Some(code),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+/// A real package for the machine's dpkg, in the node's own root.
+pub(crate) fn package(folder: &Path, release: &mut TestRelease) -> Result<()> {
+    let version = &release.version;
+    let tree = folder.join(format!("tree-{version}"));
+    durable::create_folder(&tree.join("DEBIAN"))?;
+    durable::create_folder(&tree.join("usr/share"))?;
+    let control = format!(
+        "Package: lab-tool\nVersion: {version}\nArchitecture: all\nMaintainer: Lab <lab@lab.example>\nDescription: a package of the lab\n"
     );
-    ensure!(state(&node)? == expected(version), "{:?}", state(&node)?);
-    let visits = fs::read_to_string(&trace).context("no trace was written")?;
-    let is_ours = |visit: &&str| {
-        visit
-            .split(':')
-            .next()
-            .is_some_and(|place| POLICIES.contains(&place))
-    };
-    Ok(visits.lines().filter(is_ours).map(str::to_owned).collect())
-}
-
-fn kill_at_each(site: &Site, visits: &[String], code: i32, version: &str) -> Result<()> {
-    for visit in visits {
-        let node = site.copy("killed")?;
-        killed(&node, visit)?;
-        node.upgrade_ends(code, &[])
-            .with_context(|| format!("killed at {visit}"))?;
-        ensure!(state(&node)? == expected(version), "{visit}: {:?}", state(&node)?);
-        let left = node.leftovers()?;
-        ensure!(left.is_empty(), "{visit}: left over: {left:?}");
-        fs::remove_dir_all(site.folder.path().join("killed"))?;
-    }
+    durable::write(&tree.join("DEBIAN/control"), control.as_bytes(), 0o644)?;
+    durable::write(
+        &tree.join("usr/share/lab-tool"),
+        version.to_string().as_bytes(),
+        0o644,
+    )?;
+    let name = format!("lab-tool_{version}_all.deb");
+    let file = folder.join(&name);
+    let (from, to) = (tree.display().to_string(), file.display().to_string());
+    command::ok(&["dpkg-deb", "--root-owner-group", "--build", &from, &to])?;
+    let install = format!("policy = \"package\"\npackages = [\"lab-tool={version}\"]");
+    let module = TestModule::new("tools", &install, &[]).with_file(&name, fs::read(file)?, 0o644);
+    release.modules.push(module);
     Ok(())
 }
 
-/// Needs root: dpkg does.
-mod as_root {
-    use super::*;
+/// A container runtime of files, and the file that the command changes.
+pub(crate) fn with_runtime(node: &mut TestNode) -> Result<()> {
+    node.with_runtime("podman")?;
+    node.put("s/schema", "none\n")
+}
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn r57_killed_while_packages_images_and_commands_are_installed() -> Result<()> {
-        let site = Site::new("").await?;
-        let visits = visits(&site, 0, "2.0.0")?;
-        for place in POLICIES.iter().filter(|place| **place != "undo.acted") {
-            ensure!(
-                visits.iter().any(|visit| visit.starts_with(place)),
-                "no run comes by `{place}`"
-            );
-        }
-        kill_at_each(&site, &visits, 0, "2.0.0")
+/// An empty database of packages.
+pub(crate) fn with_dpkg(node: &TestNode) -> Result<()> {
+    for below in ["info", "updates", "triggers", "parts"] {
+        durable::create_folder(&node.path("var/lib/dpkg").join(below))?;
     }
+    node.put("var/lib/dpkg/status", "")
+}
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn c23_killed_while_packages_images_and_commands_are_taken_back() -> Result<()> {
-        let check =
-            "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n";
-        let site = Site::new(check).await?;
-        let visits = visits(&site, 22, "1.0.0")?;
-        let back: Vec<_> = visits
-            .into_iter()
-            .filter(|visit| visit.starts_with("undo.acted"))
-            .collect();
-        ensure!(back.len() == 3, "{back:?}");
-        kill_at_each(&site, &back, 22, "1.0.0")
-    }
+/// Publishes a patch of 1.0.0 that adds, changes and replaces.
+pub(crate) async fn patch(folder: &Path, repository: &Repository) -> Result<()> {
+    let mut release = TestRelease::standard("1.0.0");
+    release.head = "kind = \"patch\"\n".into();
+    release.modules = vec![
+        TestModule::new(
+            "etc-fix",
+            "policy = \"overlay\"\ndest = \"/s/etc\"",
+            &[("app.conf", "patched\n"), ("new/sub.conf", "patched\n")],
+        ),
+        TestModule::new(
+            "console-fix",
+            "policy = \"replace\"\ndest = \"/s/code/console\"",
+            &[("index.html", "patched\n")],
+        ),
+        TestModule::new(
+            "app-fix",
+            "policy = \"versioned\"\ndest = \"/s/code/app\"",
+            &[("VERSION", "patched\n")],
+        ),
+    ];
+    write!(
+        release.tail,
+        "\n[patch]\nid = 1\nname = \"broad\"\nsummary = \"mends\"\nseverity = \"required\"\n"
+    )?;
+    let (description, build) = (folder.join("patch-description"), folder.join("patch-build"));
+    release.describe(&description)?;
+    let options = BuildOptions {
+        upgraders: Vec::new(),
+        level: 1,
+    };
+    let (now, lifetimes) = (Clock::system().now(), Lifetimes::default());
+    publish::build(&description, &build, &options, now)?;
+    publish::sign(&build, &repository.dir(), &repository.keys(), lifetimes, now).await?;
+    publish::publish(&build, &repository.dir(), &repository.keys(), lifetimes, now).await?;
+    Ok(())
 }

@@ -16,6 +16,8 @@ use kato_shared::durable;
 use kato_upgrader::module::tree;
 use tempfile::TempDir;
 
+use crate::policies;
+
 /// What kind of node a scenario begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -31,8 +33,37 @@ pub(crate) enum Kind {
     SelfUpdate,
     /// No release is installed, and what others put where 2.0.0 goes is in its way.
     Fresh,
+    /// Plain, with an image and a command in each release.
+    Policies,
+    /// The same, and it never shows that it is healthy.
+    PoliciesFailing,
+    /// Plain, with a package in 2.0.0 as well; needs root.
+    FirstPackage,
+    /// The same, with one in 1.0.0 too.
+    Packages,
+    /// The same, and it never shows that it is healthy.
+    PackagesFailing,
+    /// Plain, with a patch of 1.0.0.
+    Patch,
     /// Plain, with what killed runs and a lost power supply may leave in files.
     Littered,
+}
+
+impl Kind {
+    const fn has_policies(self) -> bool {
+        matches!(self, Self::Policies | Self::PoliciesFailing) || self.has_packages()
+    }
+
+    const fn has_packages(self) -> bool {
+        matches!(self, Self::FirstPackage | Self::Packages | Self::PackagesFailing)
+    }
+
+    const fn is_never_healthy(self) -> bool {
+        matches!(
+            self,
+            Self::Failing | Self::PoliciesFailing | Self::PackagesFailing
+        )
+    }
 }
 
 /// A repository, its host, and the node that every run starts from.
@@ -107,15 +138,24 @@ impl Site {
             link_in_overlay(folder.path(), &release)?;
             repository.publish(&release).await?;
         }
+        if kind == Kind::Patch {
+            policies::patch(folder.path(), &repository).await?;
+        }
         let host = StaticServer::start(&repository.dir()).await?;
         let roles = ["controller", "dea"];
-        let node = TestNode::new(
+        let mut node = TestNode::new(
             &folder.path().join("node"),
             &roles,
             &host.url(),
             &repository.root(),
         )?;
         node.put("s/state/db", "state of the platform")?;
+        if kind.has_policies() {
+            policies::with_runtime(&mut node)?;
+        }
+        if kind.has_packages() {
+            policies::with_dpkg(&node)?;
+        }
         if kind == Kind::Fresh {
             in_the_way(&node, &repository)?;
         } else {
@@ -184,17 +224,44 @@ fn litter(node: &TestNode) -> Result<()> {
     text.push_str("{\"schema\":1,\"se");
     durable::write(&journal, text.as_bytes(), 0o644)?;
     node.put("var/stackato/upgrade/state/trust/timestamp.json", "{\"signed\":{")?;
+    let audit = node.state("audit/audit.jsonl");
+    let mut text = fs::read_to_string(&audit)?;
+    text.push_str("{\"schema\":1,\"se");
+    durable::write(&audit, text.as_bytes(), 0o644)?;
+    node.put("var/stackato/upgrade/audit/.kato-aB3dE6", "half a note")?;
     node.put("s/static/.kato-aB3dE6", "half a file")?;
     node.put("var/stackato/upgrade/state/.kato-aB3dE6", "half a document")
 }
 
 fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
-    let mut two = release("2.0.0");
+    let (mut one, mut two) = (release("1.0.0"), release("2.0.0"));
+    for release in [&mut one, &mut two] {
+        if kind.has_policies() {
+            policies::image_and_command(release);
+        }
+    }
+    if kind.has_packages() {
+        if kind != Kind::FirstPackage {
+            policies::package(folder, &mut one)?;
+        }
+        policies::package(folder, &mut two)?;
+    }
+    if kind.is_never_healthy() {
+        let check =
+            "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n";
+        two.tail.push_str(check);
+    }
     match kind {
-        Kind::Plain | Kind::Fresh | Kind::Littered => {}
-        Kind::Failing => two.tail.push_str(
-            "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n",
-        ),
+        Kind::Plain
+        | Kind::Fresh
+        | Kind::Littered
+        | Kind::Failing
+        | Kind::Patch
+        | Kind::Policies
+        | Kind::PoliciesFailing
+        | Kind::FirstPackage
+        | Kind::Packages
+        | Kind::PackagesFailing => {}
         Kind::Restarting => {
             two.head = two
                 .head
@@ -202,11 +269,10 @@ fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
         }
         Kind::Hops => {
             two.head.push_str("[from]\nmin = \"1.5.0\"\n");
-            return Ok(vec![release("1.0.0"), release("1.5.0"), two]);
+            return Ok(vec![one, release("1.5.0"), two]);
         }
         Kind::SelfUpdate => {
             // The link of `kato` is the self-update's then, and no module's.
-            let mut one = release("1.0.0");
             for release in [&mut one, &mut two] {
                 release.modules.retain(|module| module.name != "kato");
             }
@@ -214,5 +280,5 @@ fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
             return Ok(vec![one, two]);
         }
     }
-    Ok(vec![release("1.0.0"), two])
+    Ok(vec![one, two])
 }

@@ -1,6 +1,7 @@
 //! A scenario on its site: the node before each call, how the node is when nobody disturbs it, and what was passed on the way.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -53,6 +54,8 @@ pub(crate) struct State {
     documents: Vec<String>,
     /// The program that the link of `kato` leads to.
     kato: Option<Digest>,
+    /// What was changed outside of the product's files: packages, images, patches.
+    elsewhere: BTreeMap<String, String>,
     leftovers: Vec<PathBuf>,
 }
 
@@ -61,6 +64,11 @@ impl State {
         let mut product = node.product()?;
         // Which of the two slots the link leads to depends on which one was free; what counts is the program.
         product.retain(|entry| entry.path != Path::new(KATO) || !leads_to_a_slot(entry));
+        // A restoration keeps what it exchanged until the next upgrade, under names with the time in them.
+        product.retain(|entry| !entry.path.to_string_lossy().contains(".kato-restore-"));
+        for entry in &mut product {
+            entry.path = without_id(&entry.path);
+        }
         Ok(Self {
             product,
             saved: saved(node)?,
@@ -69,6 +77,7 @@ impl State {
             is_out_of_service: node.path("platform/retired").exists(),
             documents: names(&node.state("state")),
             kato: tree::digest(&node.path(KATO)).ok(),
+            elsewhere: elsewhere(node)?,
             leftovers: left_over(node)?,
         })
     }
@@ -102,6 +111,7 @@ impl State {
         );
         differs("documents", &self.documents, &expected.documents);
         differs("kato", &self.kato, &expected.kato);
+        differs("elsewhere", &self.elsewhere, &expected.elsewhere);
         differs("left over", &self.leftovers, &expected.leftovers);
         found
     }
@@ -143,7 +153,9 @@ impl Stage {
                 call: number,
                 name: name.to_owned(),
             };
-            visits.extend(trace.lines().map(visit));
+            if number >= scenario.from {
+                visits.extend(trace.lines().map(visit));
+            }
         }
         let expected = State::of(&node)?;
         ensure!(
@@ -164,8 +176,20 @@ impl Stage {
 
     /// A fresh node as it is before the call `number`.
     pub(crate) fn node_before(&self, number: usize, folder: &str) -> Result<TestNode> {
-        let before = self.before.get(number).context("a call of the scenario")?;
-        before.copy_to(&self.site.place(folder))
+        let copied = if self.scenario.from > 0 { 0 } else { number };
+        let before = self.before.get(copied).context("a call of the scenario")?;
+        let node = before.copy_to(&self.site.place(folder))?;
+        // Notes of what was changed are about the place where a node is: what comes before is done there.
+        for call in &self.scenario.calls[copied..number] {
+            let output = command::run(node.kato(call.arguments)?, LONG, &[])?;
+            ensure!(
+                may_end(call, &output),
+                "{call:?} ended with {}: {}",
+                output.status,
+                said(&output)
+            );
+        }
+        Ok(node)
     }
 
     /// The call `number` on `node`, not started yet.
@@ -212,6 +236,42 @@ fn saved(node: &TestNode) -> Result<Vec<String>> {
     Ok(node.saved()?.iter().map(below).collect())
 }
 
+/// Packages, images and patches of the node, by name.
+fn elsewhere(node: &TestNode) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    let images = node.path("platform/images");
+    for name in names(&images) {
+        found.insert(format!("image {name}"), fs::read_to_string(images.join(&name))?);
+    }
+    for package in node.text("var/lib/dpkg/status").unwrap_or_default().split("\n\n") {
+        let field = |name: &str| {
+            package
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+        };
+        if !package.trim().is_empty() {
+            let state = format!("{} {}", field("Version: "), field("Status: "));
+            found.insert(format!("package {}", field("Package: ")), state);
+        }
+    }
+    let output = command::run(node.kato(&["patch", "status", "--local", "--json"])?, LONG, &[])?;
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    for patch in status["patches"].as_array().into_iter().flatten() {
+        found.insert(format!("patch {}", patch["name"]), patch["state"].to_string());
+    }
+    Ok(found)
+}
+
+/// `….saved-<id>`, which a person has to look at, without the id: it has the time in it.
+fn without_id(path: &Path) -> PathBuf {
+    let text = path.to_string_lossy();
+    match text.split_once(".saved-") {
+        Some((name, _id)) => PathBuf::from(format!("{name}.saved")),
+        None => path.to_owned(),
+    }
+}
+
 fn leads_to_a_slot(entry: &Entry) -> bool {
     matches!(&entry.kind, Kind::Link { to } if to.ends_with("upgrade/bin/a/kato") || to.ends_with("upgrade/bin/b/kato"))
 }
@@ -220,7 +280,13 @@ fn leads_to_a_slot(entry: &Entry) -> bool {
 fn left_over(node: &TestNode) -> Result<Vec<PathBuf>> {
     let root = node.root();
     let below = |path: PathBuf| path.strip_prefix(&root).map_or(path.clone(), Path::to_owned);
-    Ok(node.leftovers()?.into_iter().map(below).collect())
+    // What a killed run left of a note of the audit log is removed by the next record, and not every run has one.
+    let is_of_audit = |path: &Path| {
+        path.parent()
+            .is_some_and(|folder| folder.ends_with("upgrade/audit"))
+    };
+    let left = node.leftovers()?.into_iter().map(below);
+    Ok(left.filter(|path| !is_of_audit(path)).collect())
 }
 
 /// Downloads stay where no upgrade followed that would have used them.

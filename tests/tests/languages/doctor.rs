@@ -3,7 +3,11 @@
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
-use integration_tests::{command, origin::Resource, proxy};
+use integration_tests::{
+    command,
+    origin::{Fault, Resource},
+    proxy,
+};
 use serde_json::Value;
 
 use crate::site::{Site, document, run};
@@ -66,11 +70,16 @@ async fn variables_that_beat_what_clients_were_told_are_named() -> Result<()> {
     let mut doctor = doctor(&site.url())?;
     doctor
         .env("HTTP_PROXY", site.url())
+        .env("PIP_CERT", "/etc/ssl/some.pem")
         .env("PIP_INDEX_URL", "https://index.example/simple/");
     let output = run(doctor).await?;
     for subject in ["HTTP_PROXY", "PIP_INDEX_URL"] {
         assert_eq!(state(&output, subject)?, "warning");
     }
+    assert!(
+        state(&output, "PIP_CERT").is_err(),
+        "no client meets a certificate of this server"
+    );
     assert_eq!(output.status.code(), Some(0), "nothing has failed");
     Ok(())
 }
@@ -100,5 +109,17 @@ async fn what_every_upstream_of_a_kind_has_and_this_one_has_not_is_a_failure() -
     let site = Site::start("release", "release").await?;
     let output = run(doctor(&site.url())?).await?;
     assert_eq!(state(&output, "upstream release")?, "failed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_lists_no_folders_is_well_and_one_that_wants_credentials_is_named() -> Result<()> {
+    let site = Site::start("deb", "packages").await?;
+    for (status, expected) in [(403, "ok"), (401, "warning")] {
+        let refused = Resource::new("no").fault(Fault::Status(status));
+        site.index.serve("/dists/", refused);
+        let output = run(doctor(&site.url())?).await?;
+        assert_eq!(state(&output, "upstream deb")?, expected, "{status}");
+    }
     Ok(())
 }

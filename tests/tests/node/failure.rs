@@ -8,41 +8,30 @@ use serde_json::Value;
 
 use crate::setup::Site;
 
-/// 2.0.0 with an overlay that refuses local changes.
-fn strict(version: &str) -> TestRelease {
-    let mut release = TestRelease::standard(version);
-    let text = format!("version {version}\n");
-    release.modules.push(TestModule::new(
-        "strict",
-        "policy = \"overlay\"\ndest = \"/s/strict\"\nconflict = \"fail\"",
-        &[("one", &text), ("two", &text)],
-    ));
-    release
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn r52_r54_a_module_that_fails_stops_the_run_and_leaves_the_marker() -> Result<()> {
-    let site = Site::with(&[strict("1.0.0"), strict("2.0.0")]).await?;
+    let mut two = TestRelease::standard("2.0.0");
+    two.modules.push(TestModule::failing_until("late", "allowed"));
+    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
     site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
-    site.node.put("s/strict/two", "changed here")?;
     let said = site.node.upgrade_ends(21, &[])?;
     assert!(
-        said.contains("two (changed here and in the release)") && said.contains("hint: move your changes"),
+        said.contains("the command of the module late") && said.contains("hint: run the same command again"),
         "{said}"
     );
-    assert_eq!(site.node.text("s/strict/one").as_deref(), Some("version 1.0.0\n"));
     let marker: Value = serde_json::from_slice(&fs::read(site.node.state("tmp/upgrade-failed"))?)?;
     assert_eq!(
         (&marker["step"], &marker["target"]),
-        (&"module:strict".into(), &"2.0.0".into())
+        (&"module:late".into(), &"2.0.0".into())
     );
     assert_eq!(site.node.latches(), ["app", "console", "etc", "runner"]);
     // C01: the node is back in service although the upgrade failed.
     assert!(!site.node.path("platform/retired").exists());
 
-    site.node.put("s/strict/two", "version 1.0.0\n")?;
+    site.node.put("allowed", "")?;
     site.node.upgrade_ends(0, &[])?;
-    assert_eq!(site.node.text("s/strict/two").as_deref(), Some("version 2.0.0\n"));
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert!(site.node.path("allowed.done").exists());
     assert_eq!(site.node.leftovers()?, Vec::<std::path::PathBuf>::new());
     Ok(())
 }
@@ -97,6 +86,34 @@ async fn an_unhealthy_node_is_not_upgraded() -> Result<()> {
     let said = site.node.upgrade_ends(20, &[])?;
     assert!(said.contains("health does not work today"), "{said}");
     assert_eq!(site.node.product()?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c05_a_count_that_makes_no_sense_is_refused_and_nothing_is_changed() -> Result<()> {
+    let site = Site::at_one().await?;
+    site.node.put("platform/units", "a few")?;
+    let before = site.node.product()?;
+    let said = site.node.upgrade_ends(20, &[])?;
+    assert!(
+        said.contains("the platform's `resident` printed `{\"count\": a few"),
+        "{said}"
+    );
+    assert_eq!(site.node.product()?, before);
+    assert!(!site.node.path("platform/retired").exists());
+    assert!(!site.node.state("tmp/upgrade-failed").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c14_an_empty_record_is_an_error_that_says_where_a_copy_is() -> Result<()> {
+    let site = Site::at_one().await?;
+    site.node.put("var/stackato/upgrade/state/installed.json", "")?;
+    let said = site.node.upgrade_ends(21, &[])?;
+    assert!(
+        said.contains("installed.json` is empty") && said.contains("hint: every backup has a copy"),
+        "{said}"
+    );
     Ok(())
 }
 

@@ -40,7 +40,7 @@ async fn c18_the_plan_shows_every_release_on_the_way_and_the_space_for_all() -> 
         "{text}"
     );
     assert!(
-        text.contains("way back   until record: then 2.0.0 is removed"),
+        text.contains("way back   until record: then only its backup leads back to 2.0.0"),
         "{text}"
     );
     let first: Value = serde_json::from_str(&plan(&site, &["--json"])?)?;

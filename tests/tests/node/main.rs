@@ -20,4 +20,6 @@ mod rollback;
 mod service;
 mod setup;
 mod space;
+mod stopped;
+mod way;
 mod whole;

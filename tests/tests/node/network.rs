@@ -1,12 +1,20 @@
 //! The network goes away: nothing is lost, and the same command goes on.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use integration_tests::{
+    command,
     releases::TestRelease,
     static_server::{Fault, StaticServer},
 };
 
+use jiff::SignedDuration;
+use kato_shared::clock::Clock;
+
 use crate::setup::Site;
+
+const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r42_an_upgrade_host_that_is_gone_is_try_again_later_and_the_same_command_goes_on() -> Result<()> {
@@ -57,6 +65,39 @@ async fn c17_an_upgrade_that_has_everything_is_finished_without_the_network() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r56_an_upgrade_that_has_begun_is_finished_although_the_metadata_expired_meanwhile() -> Result<()> {
+    let long_ago = Clock::system().now() - SignedDuration::from_hours(24 * 10);
+    for again in [&["--skip-confirmation"][..], &["--resume"]] {
+        let site = Site::at_one().await?;
+        // What was only downloaded is not begun: the expiry is refused as ever.
+        site.node.upgrade_ends(0, &["--download-only"])?;
+        site.repository.clone().at(long_ago).refresh().await?;
+        let said = site.node.upgrade_ends(26, &[])?;
+        assert!(said.contains("metadata is expired"), "{said}");
+
+        site.repository.refresh().await?;
+        let mut kato = site.node.kato(&["node", "upgrade", "--skip-confirmation"])?;
+        kato.env("KATO_KILL_AT", "latch.written");
+        command::run(kato, LONG, &[])?;
+        assert_eq!(site.node.latches().len(), 1);
+        site.repository.clone().at(long_ago).refresh().await?;
+        // Another version than the one that has begun is no way around it.
+        site.node.upgrade_ends(26, &["--version", "1.0.0", "--force"])?;
+        let mut kato = site.node.kato(&["node", "upgrade"])?;
+        kato.args(again);
+        let ended = command::run(kato, LONG, &[])?;
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(0), "{again:?}: {said}");
+        assert!(
+            said.contains("metadata is expired") && said.contains("so the upgrade goes on"),
+            "{said}"
+        );
+        assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r07_hosts_that_cannot_be_reached_are_named_before_anything_is_downloaded() -> Result<()> {
     let mut site = Site::at_one().await?;
     let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -99,7 +140,7 @@ async fn r34_a_node_whose_journal_a_newer_kato_wrote_is_left_alone() -> Result<(
     );
     let journal = path.display().to_string();
     let kato = site.node.kato(&["node", "self-test", "--journal", &journal])?;
-    let output = integration_tests::command::run(kato, std::time::Duration::from_secs(30), &[])?;
+    let output = command::run(kato, Duration::from_secs(30), &[])?;
     assert!(!output.status.success());
     Ok(())
 }

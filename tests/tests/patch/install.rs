@@ -77,6 +77,11 @@ async fn r70_one_up_to_a_number_and_none_without_what_it_requires() -> Result<()
         site.ends(20, &["install", "ghost"])?
             .contains("no patch is named `ghost`")
     );
+    let said = site.ends(20, &["install", "--to-patch-id", "99"])?;
+    assert!(
+        said.contains("no patch has the number 99; known are 1 (one), 2 (two)"),
+        "{said}"
+    );
     site.ends(0, &["install", "--to-patch-id", "1"])?;
     assert_eq!(site.states()?, "one=installed two=outstanding");
     let plan = String::from_utf8(site.patch(&["install", "--plan", "--local"])?.stdout)?;
@@ -88,6 +93,51 @@ async fn r70_one_up_to_a_number_and_none_without_what_it_requires() -> Result<()
     // By name it brings with it what it requires; here that is installed.
     site.ends(0, &["install", "two", "-q"])?;
     assert_eq!(site.states()?, "one=installed two=installed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_the_node_is_retired_around_a_patch_unless_nothing_is_restarted() -> Result<()> {
+    let [one, mut other] = two();
+    other.release.head.push_str("restart = \"none\"\n");
+    let mut site = Site::with(&[], &[one, other]).await?;
+    let node = site.node.clone();
+    let asked = || (node.calls("retire"), node.calls("rejoin"));
+    let (retired, rejoined) = asked();
+    site.ends(0, &["install", "one"])?;
+    assert_eq!(asked(), (retired + 1, rejoined + 1));
+    assert!(!site.node.path("platform/retired").exists());
+    site.ends(0, &["revert", "one"])?;
+    assert_eq!(asked(), (retired + 2, rejoined + 2));
+    site.ends(0, &["install", "one", "--no-restart", "--skip-confirmation"])?;
+    site.ends(0, &["install", "two"])?;
+    assert_eq!(asked(), (retired + 2, rejoined + 2));
+
+    // Work that does not move: nothing is changed, and the node is in service.
+    site.node.add_settings("[upgrade]\nretire_timeout = \"1s\"\n")?;
+    site.node.put("platform/units", "3")?;
+    let before = site.node.product()?;
+    let said = site.ends(20, &["reinstall", "one"])?;
+    assert!(said.contains("still has 3 units of work"), "{said}");
+    assert_eq!(site.node.product()?, before);
+    assert!(!site.node.path("platform/retired").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_what_a_patch_replaced_is_in_the_backup_of_the_next() -> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    site.ends(0, &["install"])?;
+    let backups = site.node.state("backup");
+    let newest = integration_tests::node::names(&backups)
+        .into_iter()
+        .find(|name| name.contains("-two-"));
+    let manifest = fs::read_to_string(backups.join(newest.expect("a backup")).join("manifest.json"))?;
+    assert!(
+        manifest.contains("state/patches/kept/one/etc-fix.json")
+            && manifest.contains("state/patches/kept/one/etc-fix/0"),
+        "{manifest}"
+    );
     Ok(())
 }
 

@@ -212,3 +212,49 @@ async fn p18_a_realm_that_cannot_be_used_is_no_challenge_and_nobody_is_asked() -
     assert_eq!(cache.proxy.stats().await?.stored_responses, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn p11_a_registry_with_nothing_left_is_not_asked_where_a_stored_tag_stands_in() -> Result<()> {
+    let (registry, cache, image) = site(ALWAYS).await?;
+    let path = "/v2/lab/app/manifests/v1";
+    let tag = Resource::new(image.manifest.clone())
+        .header("content-type", MANIFEST)
+        .header("docker-content-digest", &image.digest())
+        .header("ratelimit-limit", "100;w=21600");
+    registry
+        .origin
+        .serve(path, tag.clone().header("ratelimit-remaining", "0;w=21600"));
+    let door = "/v2/lab/lab/app/manifests/v1";
+    assert_eq!(cache.get(door).await?.body, image.manifest);
+    until_held(&cache, door).await?;
+    let asked = registry.methods(path).len();
+    let said = cache.get(door).await?;
+    assert_eq!((said.status, &said.body), (200, &image.manifest));
+    assert!(
+        said.header("warning").is_some_and(|code| code.starts_with("11")),
+        "{said:?}"
+    );
+    assert_eq!(
+        registry.methods(path).len(),
+        asked,
+        "the registry has nothing left"
+    );
+    let (_, page) = cache.proxy.admin_client().fetch("/-/metrics").await?;
+    let page = String::from_utf8(page)?;
+    for line in [
+        "kato_proxy_upstream_rate_limit{upstream=\"lab\"} 100",
+        "kato_proxy_upstream_rate_limit_remaining{upstream=\"lab\"} 0",
+    ] {
+        assert!(page.lines().any(|one| one == line), "{line}");
+    }
+    assert!(cache.proxy.log().contains("answers no more questions"));
+    // What is not held is asked for all the same, and its answer says that there is more by now.
+    registry.origin.serve(
+        "/v2/lab/app/manifests/v2",
+        tag.header("ratelimit-remaining", "7;w=21600"),
+    );
+    assert_eq!(cache.get("/v2/lab/lab/app/manifests/v2").await?.status, 200);
+    cache.get(door).await?;
+    assert!(registry.methods(path).len() > asked);
+    Ok(())
+}

@@ -276,13 +276,11 @@ mod as_root {
         }
         assert!(!is_there("podman") || gave_tokens(&site));
         if is_there("containerd") {
-            let certificate = text(&site.authority.certificate)?;
-            // The authority is the test's own: a client that does not have it in its system is told where it is.
-            let told = pulls(|| told("containerd"))?.replace(
-                "  capabilities =",
-                &format!("  ca = \"{certificate}\"\n  capabilities ="),
-            );
-            let Some(containerd) = pulls(|| Containerd::start(&told, &site.client("c1")?))? else {
+            let (told, folder) = (pulls(|| told("containerd"))?, site.client("c1")?);
+            assert!(told.contains("  ca = \"/etc/containerd/certs.d/"), "{told}");
+            let certificate = std::fs::read(&site.authority.certificate)?;
+            Containerd::put(&folder, "kato-proxy-ca.crt", &certificate)?;
+            let Some(containerd) = pulls(|| Containerd::start(&told, &folder))? else {
                 return Ok(());
             };
             let wrong = ["--user", "ada:wrong"];

@@ -6,8 +6,8 @@
 //! `door` is about the door `/v2/` against registries by script, `real` about real registries, tokens and the programs that pull.
 //!
 //! `asking` is about what a registry is asked, and how often,
-//! `behind_tls` has TLS on both sides, `users` those who have to say who they are, `turned_away` what is refused, `recorded` the requests of
-//! clients that cannot run here.
+//! `behind_tls` has TLS on both sides, `users` those who have to say who they are, `turned_away` what is refused, `recorded` what
+//! programs ask in one pull, written down by `recording`.
 
 mod asking;
 mod behind_tls;
@@ -18,6 +18,7 @@ mod origin;
 mod programs;
 mod real;
 mod recorded;
+mod recording;
 mod scripted;
 mod turned_away;
 mod users;

@@ -17,9 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The start of a daemon takes two seconds.
 const START: Duration = Duration::from_secs(60);
 
+/// Where containerd's hosts are on a machine of its own.
+const CERTS_D: &str = "/etc/containerd/certs.d/";
+
 /// Says what was not tested, and why.
 #[expect(clippy::print_stderr, reason = "what was not tested is said out loud")]
-fn untested(why: &str) {
+pub(crate) fn untested(why: &str) {
     eprintln!("NOT TESTED: {why}");
 }
 
@@ -120,14 +123,13 @@ impl Containerd {
     /// said.
     pub(crate) fn start(text: &str, folder: &Path) -> Result<Option<Self>> {
         let hosts = folder.join("hosts");
+        let here = format!("{}/", hosts.display());
         for (path, table) in files_of(text) {
             // `config.toml` is for daemons that a cluster's agent speaks to; here `ctr` is told where the hosts are.
-            let Some(path) = path.strip_prefix("/etc/containerd/certs.d/") else {
+            let Some(path) = path.strip_prefix(CERTS_D) else {
                 continue;
             };
-            let path = hosts.join(path);
-            std::fs::create_dir_all(path.parent().context("no folder")?)?;
-            durable::write(&path, table.as_bytes(), 0o644)?;
+            Self::put(folder, path, table.replace(CERTS_D, &here).as_bytes())?;
         }
         let config = folder.join("containerd.toml");
         durable::write(
@@ -161,6 +163,13 @@ impl Containerd {
             ));
         }
         Ok(answers.is_ok().then_some(started))
+    }
+
+    /// Writes a file below what stands for `/etc/containerd/certs.d` in `folder`.
+    pub(crate) fn put(folder: &Path, path: &str, content: &[u8]) -> Result<()> {
+        let path = folder.join("hosts").join(path);
+        std::fs::create_dir_all(path.parent().context("no folder")?)?;
+        Ok(durable::write(&path, content, 0o644)?)
     }
 
     /// Pulls for both architectures.

@@ -337,7 +337,7 @@ mod as_root {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn docker_pulls_by_its_mirror_and_by_prefix() -> Result<()> {
+    async fn docker_pulls_by_its_mirror_and_by_prefix_and_again_with_the_registry_off() -> Result<()> {
         if !is_there("dockerd") || !is_there("docker") {
             return Ok(());
         }
@@ -357,6 +357,15 @@ mod as_root {
         let by_digest = format!("{data}/closed/lab/app@{}", site.image.digest());
         pulls(|| docker.pull(&by_digest))?;
         assert_eq!(blobs(&site.closed.requests()), 0, "equal content");
-        Ok(())
+        // Another machine, with nothing of its own, and then one more without the registry.
+        let second = pulls(|| Docker::start(&text, &site.client("k2")?))?.context("one did start")?;
+        pulls(|| second.pull("lab/app:v1"))?;
+        assert_eq!(blobs(&site.open.requests()), pulled);
+        pulls(|| second.forget("lab/app:v1"))?;
+        let Site {
+            open, cache: _cache, ..
+        } = site;
+        drop(open);
+        pulls(|| second.pull("lab/app:v1"))
     }
 }

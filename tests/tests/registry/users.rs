@@ -187,12 +187,50 @@ async fn nobody_else_gets_a_token_and_no_secret_is_logged() -> Result<()> {
         401,
         "a token begets none"
     );
-    assert_eq!(cache.ask("POST", "/-/token", &[]).await?.status, 405);
+    assert_eq!(cache.ask("PUT", "/-/token", &[]).await?.status, 405);
     let log = cache.proxy.log();
     assert!(
         !log.contains("opensesame") && !log.contains(token.trim_start_matches("Bearer ")),
         "{log}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn rfc6749_s4_3_a_form_with_name_and_password_gets_a_token_and_any_other_a_named_error() -> Result<()> {
+    let (_registry, cache, image) = site("token_lifetime = \"5m\"").await?;
+    let post = async |form: &str| {
+        let request = cache.proxy.client().request("POST", "/-/token");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let (response, body) = request.body(form).fetch().await?;
+        let said: Value = serde_json::from_slice(&body)?;
+        anyhow::Ok((response.status, said))
+    };
+    let scope = "service=kato&client_id=lab&scope=repository%3Alab%2Flab%2Fapp%3Apull";
+    let (status, given) = post(&format!(
+        "grant_type=password&username=ada&password=opensesame&access_type=offline&{scope}"
+    ))
+    .await?;
+    assert_eq!(status, 200, "{given}");
+    assert!(given.get("refresh_token").is_none());
+    let token = format!("Bearer {}", given["access_token"].as_str().context("no text")?);
+    assert_eq!(showing(&cache, TAG, &token).await?.body, image.manifest);
+    let other = showing(&cache, "/v2/lab/lab/other/manifests/v1", &token).await?;
+    assert_eq!(other.status, 401, "of another scope");
+    for (form, error) in [
+        ("grant_type=password&username=ada&password=wrong", "invalid_grant"),
+        ("grant_type=password&username=eve&password=x", "invalid_grant"),
+        (
+            "grant_type=refresh_token&refresh_token=x",
+            "unsupported_grant_type",
+        ),
+        ("grant_type=password&username=ada", "invalid_request"),
+        (&"a=b&".repeat(10_000), "invalid_request"),
+    ] {
+        let (status, said) = post(&format!("{form}&{scope}")).await?;
+        assert_eq!((status, said["error"].as_str()), (400, Some(error)), "{said}");
+    }
+    assert!(!cache.proxy.log().contains("opensesame"));
     Ok(())
 }
 

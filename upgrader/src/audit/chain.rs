@@ -44,6 +44,31 @@ pub enum Problem {
         /// The number that is there.
         found: u64,
     },
+    /// The log does not begin with its first record, or with the one that follows what was archived.
+    #[error("the records before {first} are not here: the log began with record 1, or went on from {}", shown(previous.as_ref()))]
+    NoBeginning {
+        /// The number of the first record that is there.
+        first: u64,
+        /// The digest of the line before it.
+        previous: Option<Digest>,
+    },
+    /// The last line was never whole.
+    #[error(
+        "the line is torn ({bytes} bytes): its writer was killed, or the power was cut; the next record sets it aside"
+    )]
+    Torn {
+        /// What there is of it, in bytes.
+        bytes: u64,
+    },
+    /// Nothing remembers the last record, so that lines may be missing at the end.
+    #[error("the note of the last record is missing or cannot be read, so lines may be missing at the end")]
+    NoHead,
+    /// The node has a release, and there is no log, or there was none when this record was written.
+    #[error("the node was upgraded, and there is no record of it: the log was removed")]
+    Emptied,
+    /// What should be a file of the log is something else.
+    #[error("this is no regular file, expected one of the log")]
+    NotAFile,
     /// A record that was there once is not there any more, or is another.
     #[error("record {seq} with {sha256} is not in the log")]
     Missing {
@@ -67,7 +92,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The last record.
     pub head: Option<Head>,
-    /// The bytes of a last line that was never whole; the next writer cuts it off.
+    /// The bytes of a last line that was never whole; the next writer sets it aside.
     pub torn_bytes: u64,
     digests: Vec<(u64, Digest)>,
 }
@@ -77,7 +102,9 @@ impl Report {
     pub(super) fn read(&mut self, path: &Path, bytes: &[u8]) {
         for (line, text) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let Some(text) = text.strip_suffix(b"\n") else {
-                self.torn_bytes += text.len() as u64;
+                let bytes = text.len() as u64;
+                self.torn_bytes += bytes;
+                self.find(path, line + 1, Problem::Torn { bytes });
                 break;
             };
             let digest = Digest::of(text);
@@ -95,8 +122,12 @@ impl Report {
 
     fn take(&mut self, path: &Path, line: usize, record: Record, digest: Digest) {
         let before = self.head.map(|head| head.sha256);
-        // A log whose oldest files were taken away begins somewhere: its first record's link leads out of what is there.
         let is_first = self.head.is_none();
+        let says_lost = matches!(record.flaw, Some(Flaw::Lost { .. } | Flaw::Emptied));
+        if is_first && !says_lost && (record.seq != 1 || record.previous.is_some()) {
+            let (first, previous) = (record.seq, record.previous);
+            self.find(path, line, Problem::NoBeginning { first, previous });
+        }
         match record.previous {
             Some(expected) if !is_first && before != Some(expected) => {
                 self.find(
@@ -128,8 +159,12 @@ impl Report {
                 },
             );
         }
-        if let Some(Flaw::Lost { seq, sha256 }) = record.flaw {
-            self.find(path, line, Problem::Missing { seq, sha256 });
+        match record.flaw {
+            Some(Flaw::Lost { seq, sha256 }) => self.find(path, line, Problem::Missing { seq, sha256 }),
+            Some(Flaw::NoHead) => self.find(path, line, Problem::NoHead),
+            Some(Flaw::Emptied) => self.find(path, line, Problem::Emptied),
+            // The line itself is found where it stands; what was torn is kept beside.
+            Some(Flaw::Unreadable | Flaw::Torn { .. }) | None => {}
         }
         self.head = Some(Head::new(record.seq, digest));
         self.digests.push((record.seq, digest));
@@ -138,17 +173,27 @@ impl Report {
 
     /// Demands that the log holds the record `head`.
     pub fn expect(&mut self, path: &Path, head: Head) {
-        if !self.digests.contains(&(head.seq, head.sha256)) {
+        if head.seq > 0 && !self.digests.contains(&(head.seq, head.sha256)) {
             let Head { seq, sha256, .. } = head;
             self.find(path, 0, Problem::Missing { seq, sha256 });
         }
+    }
+
+    /// Takes the record `last` for the last one that was archived: a log that goes on from it has its beginning elsewhere.
+    pub fn begins_after(&mut self, last: Head) {
+        let follows = Problem::NoBeginning {
+            first: last.seq + 1,
+            previous: Some(last.sha256),
+        };
+        self.findings.retain(|finding| finding.problem != follows);
     }
 
     fn next(&self) -> u64 {
         self.head.map_or(1, |head| head.seq + 1)
     }
 
-    fn find(&mut self, path: &Path, line: usize, problem: Problem) {
+    /// Adds a finding about `line` of the file `path`; 0 for the file as a whole.
+    pub(super) fn find(&mut self, path: &Path, line: usize, problem: Problem) {
         self.findings.push(Finding {
             file: path.to_owned(),
             line,

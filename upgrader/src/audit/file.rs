@@ -12,7 +12,7 @@ use rustix::{fs::FlockOperation, io::Errno};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditError, Report,
+    AuditError, Problem, Report,
     record::{Flaw, Link, Record, SCHEMA},
 };
 
@@ -22,6 +22,8 @@ const CURRENT: &str = "audit.jsonl";
 const ASIDE: &str = "audit-";
 /// The file that remembers the last record.
 const HEAD: &str = "head.json";
+/// What was cut off the log, until the record that says so is written; then `torn-<its number>.bin`.
+const TORN: &str = "torn.part";
 /// The file whose lock the writer holds.
 const LOCK: &str = "lock";
 
@@ -62,15 +64,33 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     }
 }
 
-/// Appends the record that `make` gives for its place in the chain; gives its number.
-pub(super) fn append(folder: &Path, make: impl FnOnce(Link) -> Record) -> Result<u64, AuditError> {
+/// Appends the record that `make` gives for its place in the chain; gives its number. `has_history`: there must be a log.
+pub(super) fn append(
+    folder: &Path,
+    has_history: bool,
+    make: impl FnOnce(Link) -> Record,
+) -> Result<u64, AuditError> {
     durable::create_folder(folder)?;
     let _lock = lock(&folder.join(LOCK))?;
     let current = folder.join(CURRENT);
+    for path in files(folder)?
+        .into_iter()
+        .chain([folder.join(HEAD), folder.join(TORN)])
+    {
+        if is_something_else(&path) {
+            return Err(AuditError::NotAFile { path });
+        }
+    }
+    durable::remove_temporary_files(folder)?;
     set_aside(folder, &current)?;
-    let torn = cut(&current)?;
+    let torn = cut(folder, &current)?;
     let last = last(folder)?;
-    let record = make(place(torn, last, remembered(folder)));
+    let remembered = remembered(folder);
+    if last.is_none() && remembered.is_none() {
+        // From the first record on, a log without this note was tampered with.
+        durable::write_json(&folder.join(HEAD), &Head::new(0, Digest::of(b"")), 0o644)?;
+    }
+    let record = make(place(torn, last, remembered, has_history));
     let line = serde_json::to_string(&record)
         .map_err(io::Error::other)
         .map_err(failed("serialising a record for", &current))?;
@@ -80,6 +100,9 @@ pub(super) fn append(folder: &Path, make: impl FnOnce(Link) -> Record) -> Result
         &Head::new(record.seq, Digest::of(line.as_bytes())),
         0o644,
     )?;
+    if let Some(Flaw::Torn { kept: Some(kept), .. }) = &record.flaw {
+        durable::rename(&folder.join(TORN), &folder.join(kept))?;
+    }
     Ok(record.seq)
 }
 
@@ -90,12 +113,12 @@ struct Last {
 }
 
 /// Where the next record goes, given what the log ends with and what it once ended with.
-fn place(torn: u64, last: Option<Last>, remembered: Option<Head>) -> Link {
+fn place(torn: u64, last: Option<Last>, remembered: Option<Head>, has_history: bool) -> Link {
     let known = remembered.map_or(0, |head| head.seq);
     let seq = last.as_ref().and_then(|last| last.seq).unwrap_or(0).max(known) + 1;
     // A log that is ahead of what is remembered was killed between the two; one that is behind has lost lines.
     let missing = remembered.filter(|head| match &last {
-        None => true,
+        None => head.seq > 0,
         Some(Last {
             seq: Some(seq),
             sha256,
@@ -108,7 +131,12 @@ fn place(torn: u64, last: Option<Last>, remembered: Option<Head>) -> Link {
             sha256: head.sha256,
         }),
         (None, Some(Last { seq: None, .. })) => Some(Flaw::Unreadable),
-        (None, _) => (torn > 0).then_some(Flaw::Torn { bytes: torn }),
+        (None, Some(_)) if remembered.is_none() => Some(Flaw::NoHead),
+        (None, None) if has_history => Some(Flaw::Emptied),
+        (None, _) => (torn > 0).then(|| Flaw::Torn {
+            bytes: torn,
+            kept: Some(format!("torn-{seq:010}.bin")),
+        }),
     };
     Link {
         seq,
@@ -158,23 +186,35 @@ fn set_aside(folder: &Path, current: &Path) -> Result<(), AuditError> {
     )?)
 }
 
-/// Cuts off what a killed writer left behind the last whole line; gives how many bytes that was.
-fn cut(current: &Path) -> Result<u64, AuditError> {
+/// Cuts off what a killed writer or a power cut left behind the last whole line, and keeps it beside until a record says so;
+/// gives how many bytes that is.
+fn cut(folder: &Path, current: &Path) -> Result<u64, AuditError> {
     let bytes = read(current)?;
     let whole = bytes
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
-    let torn = (bytes.len() - whole) as u64;
-    if torn > 0 {
-        durable::cut(current, whole as u64)?;
+    let (kept, torn) = (folder.join(TORN), &bytes[whole..]);
+    let mut before = read(&kept)?;
+    if torn.is_empty() {
+        return Ok(before.len() as u64);
     }
-    Ok(torn)
+    // Killed between keeping and cutting, it is there already; killed once more while it was said, there is more of it.
+    if before != torn {
+        before.extend_from_slice(torn);
+        durable::write(&kept, &before, 0o644)?;
+    }
+    durable::cut(current, whole as u64)?;
+    Ok(before.len() as u64)
 }
 
 /// The last line of the newest file that has one.
 fn last(folder: &Path) -> Result<Option<Last>, AuditError> {
-    for path in files(folder)?.iter().rev() {
+    for path in files(folder)?
+        .iter()
+        .rev()
+        .filter(|path| !is_something_else(path))
+    {
         let bytes = read(path)?;
         let lines = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         if let Some(line) = lines
@@ -194,15 +234,32 @@ fn last(folder: &Path) -> Result<Option<Last>, AuditError> {
 }
 
 /// See [`super::AuditLog::check`].
-pub(super) fn check(folder: &Path) -> Result<Report, AuditError> {
+pub(super) fn check(folder: &Path, has_history: bool) -> Result<Report, AuditError> {
     let mut report = Report::default();
     for path in files(folder)? {
-        report.read(&path, &read(&path)?);
+        // A device has no end to read to.
+        if is_something_else(&path) {
+            report.find(&path, 0, Problem::NotAFile);
+        } else {
+            report.read(&path, &read(&path)?);
+        }
     }
-    if let Some(head) = remembered(folder) {
-        report.expect(&folder.join(CURRENT), head);
+    match remembered(folder) {
+        Some(head) => report.expect(&folder.join(CURRENT), head),
+        None if report.head.is_some() => report.find(&folder.join(HEAD), 0, Problem::NoHead),
+        None if has_history && report.findings.is_empty() => report.find(folder, 0, Problem::Emptied),
+        None => {}
     }
     Ok(report)
+}
+
+/// Whether there is something at `path` that is no file, or leads to one that is none.
+fn is_something_else(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(metadata) => !metadata.is_file(),
+        // A link to nowhere would be written through, to wherever it leads.
+        Err(_absent) => path.symlink_metadata().is_ok(),
+    }
 }
 
 /// See [`super::AuditLog::head`].
@@ -212,6 +269,9 @@ pub(super) fn head(folder: &Path) -> Result<Option<Head>, AuditError> {
 
 /// What the log ended with when it was last written to. A damaged note is none: the log itself counts.
 fn remembered(folder: &Path) -> Option<Head> {
+    if is_something_else(&folder.join(HEAD)) {
+        return None;
+    }
     serde_json::from_slice(&fs::read(folder.join(HEAD)).ok()?).ok()
 }
 

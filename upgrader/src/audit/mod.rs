@@ -13,7 +13,8 @@
 //! and digest of the log elsewhere (every notification carries them) and give them to `kato audit verify --expect`.
 //!
 //! Invariants: a deed whose beginning cannot be recorded is not done; a record is never changed; damage never stops the
-//! next record, which says what was found instead; the log is never shortened, but for a last line that was never whole.
+//! next record, which says what was found instead; the log is never shortened, but for a last line that was never whole, and
+//! that is kept beside it.
 
 mod chain;
 mod file;
@@ -48,6 +49,12 @@ pub enum AuditError {
         /// The lock of the log.
         path: PathBuf,
     },
+    /// What should be a file of it is something else: a device, a folder, a link to one.
+    #[error("`{path}` is no regular file, so the audit log cannot be written")]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+    },
     /// It cannot be read or extended.
     #[error("{action} `{path}` failed")]
     Io {
@@ -70,6 +77,9 @@ impl From<AuditError> for Failure {
             AuditError::Busy { .. } => {
                 "nothing was changed; look for a `kato` that hangs, then run the same command again"
             }
+            AuditError::NotAFile { .. } => {
+                "nothing was changed; move it away (and put the log back, if it was one), then run the same command again"
+            }
             AuditError::Io { .. } | AuditError::Durable(_) => {
                 "nothing was changed; check free space and the permissions of the state folder, then run the same command again"
             }
@@ -82,6 +92,8 @@ impl From<AuditError> for Failure {
 #[derive(Debug, Clone)]
 pub struct AuditLog {
     folder: PathBuf,
+    /// A file that is only there after something was recorded.
+    witness: Option<PathBuf>,
     node: String,
     clock: Clock,
 }
@@ -98,13 +110,17 @@ pub struct Begun {
 impl AuditLog {
     /// The log of `node`.
     pub fn of(node: &Node) -> Self {
-        Self::in_folder(&node.paths.audit(), &node.id, node.clock.clone())
+        Self {
+            witness: Some(node.paths.installed()),
+            ..Self::in_folder(&node.paths.audit(), &node.id, node.clock.clone())
+        }
     }
 
     /// The log in `folder`, which need not exist yet.
     pub fn in_folder(folder: &Path, node: &str, clock: Clock) -> Self {
         Self {
             folder: folder.to_owned(),
+            witness: None,
             node: node.to_owned(),
             clock,
         }
@@ -158,7 +174,11 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError::Io`] when a file of the log cannot be read.
     pub fn check(&self) -> Result<Report, AuditError> {
-        file::check(&self.folder)
+        file::check(&self.folder, self.has_history())
+    }
+
+    fn has_history(&self) -> bool {
+        self.witness.as_ref().is_some_and(|witness| witness.exists())
     }
 
     /// The last record's number and digest; `None` for a log without records.
@@ -172,7 +192,7 @@ impl AuditLog {
     fn write(&self, deed: &Deed, outcome: Outcome) -> Result<u64, AuditError> {
         let who = Who::here();
         let command = redact::command_line(std::env::args_os());
-        file::append(&self.folder, |link| {
+        file::append(&self.folder, self.has_history(), |link| {
             Record::new(link, self.clock.now(), &self.node, who, command, deed, outcome)
         })
     }

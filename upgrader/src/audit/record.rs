@@ -173,10 +173,13 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Flaw {
-    /// A killed writer had left the beginning of a line, which was cut off.
+    /// A killed writer, or a power cut, had left the beginning of a line, which was cut off.
     Torn {
         /// How long it was, in bytes.
         bytes: u64,
+        /// The file beside the log that keeps what was cut off.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<String>,
     },
     /// The log does not end with the record that it once ended with.
     Lost {
@@ -187,6 +190,10 @@ pub enum Flaw {
     },
     /// The last line is no record.
     Unreadable,
+    /// Nothing remembered the last record any more, so that lines may have been missing at the end.
+    NoHead,
+    /// The node has a release, and there was no log.
+    Emptied,
 }
 
 /// What a record is chained to.

@@ -94,8 +94,7 @@ fn every_change_of_a_line_is_found() {
         let mut removed = whole.clone();
         removed.remove(at);
         put(folder.path(), &removed);
-        // The first line may have been archived with its file; every other one is missed.
-        assert_eq!(problems(&log).is_empty(), at == 0, "line {at} was removed");
+        assert!(!problems(&log).is_empty(), "line {at} was removed");
         let mut twice = whole.clone();
         twice.insert(at, whole[at].clone());
         put(folder.path(), &twice);
@@ -143,12 +142,105 @@ fn what_a_killed_writer_leaves_is_no_damage() {
         0o644,
     )
     .unwrap();
-    assert_eq!((problems(&log), log.check().unwrap().torn_bytes), (vec![], 15));
+    assert_eq!(
+        (problems(&log), log.check().unwrap().torn_bytes),
+        (vec![Problem::Torn { bytes: 15 }], 15)
+    );
     log.note(&deed("fourth"), Outcome::Done).unwrap();
+    repaired(folder.path(), &log, b"{\"schema\":1,\"se");
+    // The next one has nothing to say about it.
+    log.note(&deed("fifth"), Outcome::Done).unwrap();
+    assert_eq!(log.check().unwrap().records.last().unwrap().flaw, None);
+}
+
+/// The last record, the fourth, says that `torn` was cut off, and where it is kept.
+fn repaired(folder: &Path, log: &AuditLog, torn: &[u8]) {
     let report = log.check().unwrap();
     assert_eq!(report.findings, []);
     let last = report.records.last().unwrap();
-    assert_eq!((last.seq, &last.flaw), (4, &Some(Flaw::Torn { bytes: 15 })));
+    let kept = Some("torn-0000000004.bin".to_owned());
+    let bytes = torn.len() as u64;
+    assert_eq!((last.seq, &last.flaw), (4, &Some(Flaw::Torn { bytes, kept })));
+    assert_eq!(fs::read(folder.join("torn-0000000004.bin")).unwrap(), torn);
+    assert!(!folder.join("torn.part").exists());
+}
+
+#[test]
+fn a_repair_that_is_killed_itself_loses_nothing() {
+    let torn = b"\0\0\0\0";
+    // Killed after the torn bytes were kept; after they were cut off as well; and while the record of it was written.
+    for (kept, tail, all) in [
+        (&torn[..], &torn[..], &torn[..]),
+        (torn, b"", torn),
+        (torn, b"{\"sch", b"\0\0\0\0{\"sch"),
+    ] {
+        let (folder, log) = with(3);
+        let current = folder.path().join("audit.jsonl");
+        durable::write(&folder.path().join("torn.part"), kept, 0o644).unwrap();
+        let text = [fs::read(&current).unwrap().as_slice(), tail].concat();
+        durable::write(&current, &text, 0o644).unwrap();
+        log.note(&deed("fourth"), Outcome::Done).unwrap();
+        repaired(folder.path(), &log, all);
+    }
+}
+
+#[test]
+fn a_log_without_its_note_or_its_beginning_is_named_and_stays_so() {
+    let (folder, log) = with(3);
+    let whole = lines(folder.path());
+    for damage in [None, Some(&b"{\"schema\":1,"[..])] {
+        let head = folder.path().join("head.json");
+        let before = fs::read(&head).unwrap();
+        match damage {
+            None => fs::remove_file(&head).unwrap(),
+            Some(bytes) => durable::write(&head, bytes, 0o644).unwrap(),
+        }
+        assert_eq!(problems(&log), [Problem::NoHead]);
+        durable::write(&head, &before, 0o644).unwrap();
+    }
+    // Lines and note were taken together: the next record says what it did not find.
+    put(folder.path(), &whole[..2]);
+    fs::remove_file(folder.path().join("head.json")).unwrap();
+    log.note(&deed("next"), Outcome::Done).unwrap();
+    assert_eq!(problems(&log), [Problem::NoHead]);
+
+    let (folder, log) = with(3);
+    put(folder.path(), &whole[2..]);
+    let previous = Some(Digest::of(whole[1].as_bytes()));
+    assert!(problems(&log).contains(&Problem::NoBeginning { first: 3, previous }));
+}
+
+#[test]
+fn a_node_with_a_release_and_without_a_log_is_named_and_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog {
+        witness: Some(folder.path().join("installed.json")),
+        ..log(&folder.path().join("audit"))
+    };
+    assert_eq!(problems(&log), []);
+    log.note(&deed("first"), Outcome::Begun).unwrap();
+    durable::write(&folder.path().join("installed.json"), b"{}", 0o644).unwrap();
+    log.note(&deed("first"), Outcome::Done).unwrap();
+    assert_eq!(problems(&log), []);
+    fs::remove_dir_all(folder.path().join("audit")).unwrap();
+    assert_eq!(problems(&log), [Problem::Emptied]);
+    durable::create_folder(&folder.path().join("audit")).unwrap();
+    assert_eq!(problems(&log), [Problem::Emptied]);
+    log.note(&deed("next"), Outcome::Done).unwrap();
+    assert_eq!(problems(&log), [Problem::Emptied]);
+}
+
+#[test]
+fn what_is_no_file_is_neither_read_nor_written_to() {
+    for target in ["/dev/full", "/dev/zero", "/nonexistent/log"] {
+        let (folder, log) = with(2);
+        let current = folder.path().join("audit.jsonl");
+        fs::remove_file(&current).unwrap();
+        durable::symlink(Path::new(target), &current).unwrap();
+        assert!(problems(&log).contains(&Problem::NotAFile), "{target}");
+        let error = log.note(&deed("next"), Outcome::Done).unwrap_err();
+        assert!(matches!(error, AuditError::NotAFile { .. }), "{error}");
+    }
 }
 
 #[test]
@@ -163,11 +255,24 @@ fn a_full_file_is_set_aside_and_the_chain_goes_on() {
     let report = log.check().unwrap();
     assert_eq!((report.records.len(), report.findings.len()), (6, 0));
     assert_eq!(report.head, log.head().unwrap());
-    // An operator may archive the oldest file; what is left is whole by itself.
+    // An operator may archive the oldest file, and says where it ended.
+    let archived = fs::read(folder.path().join("audit-0000000001.jsonl")).unwrap();
     fs::remove_file(folder.path().join("audit-0000000001.jsonl")).unwrap();
-    assert_eq!(problems(&log), []);
+    let last = archived
+        .trim_ascii_end()
+        .rsplit(|byte| *byte == b'\n')
+        .next()
+        .unwrap();
+    let seq = report
+        .records
+        .iter()
+        .position(|record| record.previous == Some(Digest::of(last)));
     let head = log.head().unwrap().unwrap();
     let mut report = log.check().unwrap();
+    report.begins_after(Head::new(seq.unwrap() as u64, Digest::of(b"another")));
+    assert!(matches!(report.findings[0].problem, Problem::NoBeginning { .. }));
+    report.begins_after(Head::new(seq.unwrap() as u64, Digest::of(last)));
+    assert_eq!(report.findings, []);
     report.expect(folder.path(), head);
     assert_eq!(report.findings, []);
     report.expect(folder.path(), Head::new(head.seq, Digest::of(b"another")));

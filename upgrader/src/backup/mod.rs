@@ -150,6 +150,11 @@ impl Found {
     }
 }
 
+/// What every backup has of the node's own: which release and patches it has, and what the patches replaced.
+pub fn records(paths: &NodePaths) -> [PathBuf; 3] {
+    [paths.installed(), paths.patches(), paths.patches_kept()]
+}
+
 /// Where the backup of an upgrade is.
 pub fn folder(paths: &NodePaths, attempt: &str) -> PathBuf {
     paths.backups().join(attempt)

@@ -36,6 +36,9 @@ pub enum AuditCommand {
         /// A record that must be there, as a notification named it.
         #[arg(long, value_name = "NUMBER:SHA256", value_parser = expected)]
         expect: Vec<Head>,
+        /// The last record that was archived: the log may begin after it.
+        #[arg(long, value_name = "NUMBER:SHA256", value_parser = expected)]
+        after: Option<Head>,
     },
 }
 
@@ -65,7 +68,10 @@ pub fn run(args: &AuditArgs, context: &Context) -> Result<Exit, Failure> {
             }
             Ok(Exit::Done)
         }
-        AuditCommand::Verify { expect } => {
+        AuditCommand::Verify { expect, after } => {
+            if let Some(last) = after {
+                report.begins_after(*last);
+            }
             for head in expect {
                 report.expect(&node.paths.audit(), *head);
             }

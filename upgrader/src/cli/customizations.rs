@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Context, node};
 use crate::{
+    audit::{AuditLog, Deed, Subject},
     customizations::{
         CustomizationError, Scan,
         archive::{self, Reason},
@@ -182,7 +183,13 @@ async fn put_back(
         plan_only,
         now: node.clock.now(),
     };
-    let done = reapply::reapply(&node.paths, &installed, &request)?;
+    let reapplied = async { Ok(reapply::reapply(&node.paths, &installed, &request)?) };
+    let done = if plan_only {
+        reapplied.await?
+    } else {
+        let deed = Deed::new(Subject::Customizations, from.id.clone());
+        AuditLog::of(node).around(deed, reapplied).await?
+    };
     archive::retain(&node.paths, node.settings.customizations.keep)?;
     if json {
         terminal::json(

@@ -18,7 +18,7 @@ use crate::{
     plan::cluster::Choice,
     report::terminal,
     run::{
-        Node, cordon, detach, follow, status,
+        Node, cordon, detach, follow, status, survey,
         upgrade::{self, Start},
     },
     self_update,
@@ -76,6 +76,13 @@ pub enum NodeCommand {
         /// Put it back, if no run has begun to change it.
         #[arg(long)]
         undo: bool,
+    },
+    /// Measure what Core wants to know before an upgrade, and print it as JSON.
+    #[command(hide = true)]
+    Survey {
+        /// A path as releases name it.
+        #[arg(long, value_name = "PATH")]
+        measure: Vec<PathBuf>,
     },
     /// Say by the exit code whether the platform finds this node healthy.
     #[command(hide = true)]
@@ -269,6 +276,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
         NodeCommand::Cordon { undo: true, .. } => cordon::undo(node(context)?).await,
         NodeCommand::Cordon { run, .. } => cordon::cordon(node(context)?, run).await,
+        NodeCommand::Survey { measure } => survey::survey(&node(context)?, &measure).await,
         NodeCommand::Health => cordon::health(node(context)?).await,
         NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {

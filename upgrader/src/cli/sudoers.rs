@@ -30,7 +30,7 @@ pub struct SudoersArgs {
 
 /// What Core runs on nodes: the words behind the settings file and the token.
 const VERBS: &str =
-    "(node (upgrade|events|cordon|health|retire|rejoin|version)|patch [a-z]+|audit [a-z]+|lock show)";
+    "(node (upgrade|events|cordon|health|survey|retire|rejoin|version)|patch [a-z]+|audit [a-z]+|lock show)";
 
 /// Words after the verb: values, short flags, and long options other than `--config`, which would name another settings file
 /// and with it commands of its author's choice. POSIX has no way to say "not this word" but letter by letter.

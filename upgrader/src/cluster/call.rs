@@ -13,6 +13,7 @@ use super::{
     control::{Control, Wish},
     errand::Errand,
     event::{ClusterEvent, Watcher},
+    examine::examine,
     facts,
     inventory::Inventory,
     remote::RemoteNode,
@@ -82,15 +83,26 @@ impl Call<'_> {
         let facts = self.facts(&nodes).await?;
         let found = target::find(self.settings, &self.request, &facts).await?;
         self.check_ways(&facts, &found)?;
-        let plan = self.plan(&facts, &found)?;
+        let mut plan = self.plan(&facts, &found)?;
+        let has_work = plan.upgrades().next().is_some();
+        let mut problems = Vec::new();
+        if has_work {
+            let look = examine(&self.inventory, &nodes, &facts, &found, &mut plan, &self.clock);
+            let examined = interruptible(look).await?;
+            plan.warnings.extend(examined.warnings);
+            problems = examined.problems;
+        }
         let Some(lease) = lease else {
             self.print_plan(&plan);
+            self.refuse(&problems)?;
+            refuse_stuck(&plan)?;
             return Ok(Exit::Done);
         };
         lease.say(&format!(
             "the upgrade of the cluster to {}, plan {}",
             plan.target, plan.id
         ));
+        self.refuse(&problems)?;
         if plan.upgrades().next().is_none() {
             terminal::say(&nothing_to_do(&plan));
             // A call that was killed behind its last node has left this to us.
@@ -191,7 +203,15 @@ impl Call<'_> {
             let found = preflight::identity(node, &self.inventory.implicit_role, status);
             problems.extend(of(id, found));
         }
-        self.refuse(&problems)?;
+        // Who is left out needs not even be there.
+        let (wanted, others): (Vec<_>, Vec<_>) = problems.into_iter().partition(|found| {
+            let node = self.inventory.node(&found.node);
+            node.is_none_or(|node| self.request.choice.wants(node))
+        });
+        for line in report::problem_lines(&others, &self.inventory) {
+            terminal::say(&line);
+        }
+        self.refuse(&wanted)?;
         Ok(answers.facts)
     }
 
@@ -279,7 +299,8 @@ impl Call<'_> {
             version: Some(plan.target.clone()),
             ..self.request.clone()
         };
-        match prepare::ensure(self.settings, &self.inventory, &request, report).await? {
+        let others: Vec<_> = plan.upgrades().filter_map(|node| node.from.clone()).collect();
+        match prepare::ensure(self.settings, &self.inventory, &request, &others, report).await? {
             CacheDecision::Use(url) => Ok((nodes, Some(url))),
             CacheDecision::Skip { reason } => {
                 report.say(&format!("nodes download without a cache: {reason}"));

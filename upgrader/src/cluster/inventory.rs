@@ -18,7 +18,10 @@ use std::{
 use kato_shared::settings::HumanDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::policy::{Policies, RolloutFragment};
+use crate::plan::{
+    policy::{Policies, RolloutFragment},
+    preflight::Limits,
+};
 
 pub use self::error::InventoryError;
 
@@ -37,6 +40,8 @@ pub struct Inventory {
     pub ssh: SshSettings,
     /// How carefully the nodes of each role are upgraded.
     pub rollout: Policies,
+    /// What every node must be able to before anything is changed.
+    pub preflight: Limits,
     /// The nodes, in the order of the file.
     pub nodes: Vec<InventoryNode>,
     /// Where Core is among them.
@@ -112,6 +117,7 @@ struct Fragment {
     cluster: ClusterFragment,
     ssh: SshSettings,
     rollout: RolloutFragment,
+    preflight: Limits,
     node: Vec<NodeFragment>,
 }
 
@@ -221,6 +227,7 @@ impl Inventory {
             lease: fragment.cluster.lease,
             ssh: fragment.ssh,
             rollout: fragment.rollout.into(),
+            preflight: fragment.preflight,
             nodes: fragment.node.into_iter().map(InventoryNode::from).collect(),
             core: 0,
         };

@@ -22,6 +22,7 @@ pub mod elsewhere;
 pub mod errand;
 pub mod event;
 pub mod evidence;
+pub mod examine;
 pub mod explain;
 pub mod facts;
 pub mod inventory;

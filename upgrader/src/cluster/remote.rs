@@ -3,6 +3,7 @@
 //! | Call | Command on the node |
 //! |---|---|
 //! | [`RemoteNode::status`] | `kato node upgrade --status --json` |
+//! | [`RemoteNode::survey`] | `kato node survey --measure PATH…` |
 //! | [`RemoteNode::start`] | `kato node upgrade --skip-confirmation --detach --run ID --version V` |
 //! | [`RemoteNode::follow`] | `kato node events --after N --follow` |
 //! | [`RemoteNode::run`] | anything short, such as `kato patch status --local --json` |
@@ -19,12 +20,14 @@ use url::Url;
 use super::inventory::InventoryNode;
 use crate::{
     exit::Exit,
-    plan::{facts::NodeStatus, preflight::Problem},
+    plan::{facts::NodeStatus, preflight::Problem, survey::Survey},
     ssh::{Ended, Host, HostError, Output, RemoteCommand, secret::Secret},
 };
 
 /// How long a node may take to say how it is; it reads a few small files.
 const STATUS_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a node may take to measure the folders that an upgrade saves; they may have millions of files.
+const SURVEY_DEADLINE: Duration = Duration::from_secs(300);
 /// How long a node may take until its run has begun; it reads the release metadata on the way.
 const START_DEADLINE: Duration = Duration::from_secs(180);
 /// sudo that reads the password from its standard input, also when it was asked a moment ago (`-k`): else the password would be
@@ -242,6 +245,27 @@ impl RemoteNode {
     /// [`HostError`]: what was begun on the node may go on.
     pub async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Output, HostError> {
         self.host.run(&self.command(arguments, Some(deadline))).await
+    }
+
+    /// Has `places` measured on the node; `None` when its `kato` does not know how.
+    ///
+    /// # Errors
+    /// The [`Problem`] of not getting an answer.
+    pub async fn survey(&self, places: &[PathBuf]) -> Result<Option<Survey>, Problem> {
+        let places: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+        let mut arguments = vec!["node", "survey"];
+        for place in &places {
+            arguments.extend(["--measure", place]);
+        }
+        let output = self.run(&arguments, SURVEY_DEADLINE).await;
+        let output = output.map_err(|error| Problem::Unreachable {
+            detail: error.to_string(),
+        })?;
+        if output.ended == Ended::Exit(i32::from(Exit::Usage.code())) {
+            return Ok(None);
+        }
+        let answer = serde_json::from_str(output.stdout.trim());
+        answer.map(Some).map_err(|_no_survey| self.no_status(output))
     }
 
     /// Takes the node out of service for `run` without waiting until it is empty; why not, when it did not work.

@@ -273,7 +273,47 @@ pub fn plan_lines(plan: &ClusterPlan) -> Vec<String> {
         ]
     });
     let mut lines = columns(std::iter::once(header).chain(rows));
+    lines.extend(work_lines(plan));
     lines.extend(plan.warnings.iter().map(|text| format!("warning: {text}")));
+    lines
+}
+
+/// What is fetched, what is upgraded together, and where the way back ends.
+fn work_lines(plan: &ClusterPlan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for node in plan.upgrades() {
+        let Some(work) = &node.work else { continue };
+        let hops: Vec<String> = work.hops.iter().map(Version::to_string).collect();
+        lines.push(format!(
+            "{}: by way of {}; fetches {}, needs {} on its disks; no way back from {}{}",
+            node.id,
+            hops.join(", "),
+            human(work.download_bytes),
+            human(work.space_bytes),
+            work.point_of_no_return,
+            if work.is_drained { "; is emptied first" } else { "" },
+        ));
+    }
+    let together: Vec<String> = plan
+        .batches
+        .iter()
+        .filter(|batch| batch.len() > 1)
+        .map(|batch| batch.join("+"))
+        .collect();
+    if !together.is_empty() {
+        lines.push(format!("together: {}", together.join(", ")));
+    }
+    let bytes: u64 = plan
+        .upgrades()
+        .filter_map(|node| Some(node.work.as_ref()?.download_bytes))
+        .sum();
+    if bytes > 0 {
+        lines.push(format!(
+            "in all {} to the nodes, in {} batches",
+            human(bytes),
+            plan.batches.len()
+        ));
+    }
     lines
 }
 

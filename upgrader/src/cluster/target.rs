@@ -1,9 +1,12 @@
 //! Which release the cluster is upgraded to: the wanted one, or the newest that the oldest node can reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
-use kato_shared::release::{Graph, Release, Version};
+use kato_shared::{
+    Digest,
+    release::{Graph, Release, Version},
+};
 
 use crate::{
     cli::node::UpgradeRequest,
@@ -22,6 +25,8 @@ pub struct Found {
     pub target: Target,
     /// The ways.
     pub graph: Graph,
+    /// The documents of all releases that any node goes through.
+    pub releases: BTreeMap<Version, (Release, Digest)>,
 }
 
 /// Reads the signed metadata directly from the upgrade host and chooses. These documents are small, and they are wanted
@@ -39,7 +44,7 @@ pub async fn find(
         Some(cache) => Route::Cache(cache.clone()),
         None => Route::Direct,
     };
-    let fetcher = Fetcher::new(route)?;
+    let fetcher = Fetcher::with_timeouts(route, settings.download.timeouts())?;
     let repository = fetch::trusted(&fetcher, &settings.release, &paths.trust()).await?;
     let source = TrustedSource::new(repository, fetcher);
     let graph = source.graph().await?;
@@ -64,8 +69,15 @@ pub async fn find(
         };
         return Err(Failure::new(Exit::Preflight, error).hint("choose a published one with `--version`"));
     }
+    let mut releases = BTreeMap::new();
+    for version in on_the_way(&graph, facts, &wanted) {
+        let document = source.release(&version).await?;
+        releases.insert(version, document);
+    }
     let (release, digest) = source.release(&wanted).await?;
+    releases.insert(wanted, (release.clone(), digest));
     Ok(Found {
+        releases,
         target: Target {
             rules: rules(&release),
             roles: release
@@ -78,6 +90,20 @@ pub async fn find(
         },
         graph,
     })
+}
+
+/// The releases between those of the nodes and the wanted one.
+fn on_the_way(graph: &Graph, facts: &BTreeMap<String, NodeStatus>, wanted: &Version) -> BTreeSet<Version> {
+    let installed: BTreeSet<&Version> = facts
+        .values()
+        .filter_map(|status| status.version.as_ref())
+        .collect();
+    let hops = installed
+        .into_iter()
+        .filter_map(|version| graph.hops(version, wanted).ok());
+    let mut versions: BTreeSet<Version> = hops.flatten().collect();
+    versions.remove(wanted);
+    versions
 }
 
 fn rules(release: &Release) -> OrderRules {

@@ -84,6 +84,8 @@ impl What {
 pub enum Fate {
     /// The module is refused because of it.
     Refused,
+    /// It is no file, so it is neither carried over nor saved.
+    Dropped,
     /// It leaves its place with the folder; a copy is saved.
     Lost,
     /// The release's takes its place; a copy is saved.
@@ -110,6 +112,7 @@ impl Fate {
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::Refused => "stands in the way: the module is refused",
+            Self::Dropped => "a pipe, socket or device: neither carried over nor saved",
             Self::Lost => "leaves the folder; saved",
             Self::Saved => "replaced by the release's; saved",
             Self::Merged => "merged with the release's, else replaced; saved",

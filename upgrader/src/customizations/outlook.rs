@@ -2,6 +2,11 @@
 //!
 //! The release lists its files with their digests, so for overlays the three-way table itself decides here as it will during the
 //! installation. What it cannot know: whether two changes of one file can be merged, and links that the release brings.
+//!
+//! Of several releases on the way each starts from what the one before it leaves: a change that was taken away is gone, one that
+//! stayed is compared with what that release has there.
+
+mod before;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,13 +16,14 @@ use std::{
 use kato_shared::release::{Module, Release};
 use serde::Serialize;
 
+use self::before::left;
 use super::{
     change::{Change, Class, Fate, What},
     error::CustomizationError,
     scan::{Scanner, Subject, conflict},
 };
 use crate::{
-    installed::Installed,
+    installed::{Installed, InstalledModule},
     module::{
         beside,
         overlay::{
@@ -41,6 +47,19 @@ pub struct Foreseen {
     pub fate: Fate,
     /// Whether it is known what was installed there. Else everything counts as added, and the backup has it.
     pub is_known: bool,
+    /// What the release has there.
+    pub new: Option<Kind>,
+}
+
+/// What local changes are compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Basis<'a> {
+    /// What is installed, patches included.
+    pub installed: Option<&'a Installed>,
+    /// The pristine state of each module's files, by the module's name.
+    pub bases: &'a BTreeMap<String, InstalledModule>,
+    /// What was foreseen for the releases that come before this one on the way, in their order.
+    pub before: &'a [Foreseen],
 }
 
 /// The local changes in one module's folder, as a plan shows them.
@@ -79,46 +98,86 @@ pub struct FileOutlook {
 /// [`CustomizationError`] when a folder or file cannot be read.
 pub fn foresee(
     paths: &NodePaths,
-    installed: Option<&Installed>,
+    basis: Basis<'_>,
     release: &Release,
     modules: &[&Module],
 ) -> Result<Vec<Foreseen>, CustomizationError> {
-    let owner = installed.and_then(|installed| installed.owner);
+    let owner = basis.installed.and_then(|installed| installed.owner);
     let mut scanner = Scanner::new(paths, &release.safe_paths, owner);
-    if let Some(installed) = installed {
+    if let Some(installed) = basis.installed {
         scanner.knows(paths, installed)?;
     }
+    let before: BTreeMap<&Path, &Foreseen> = basis
+        .before
+        .iter()
+        .map(|found| (found.change.path.as_path(), found))
+        .collect();
     let mut foreseen = Vec::new();
     for module in modules {
         let Some(class) = Class::of(&module.install) else {
             continue;
         };
-        let base = installed.and_then(|installed| installed.modules.get(&module.name));
-        let subject = match (class, installed, base) {
-            (Class::Versioned, Some(installed), Some(base)) => {
-                let found = Subject::installed(paths, installed, &module.name, base)?;
-                found.filter(|subject| subject.class == Class::Versioned)
-            }
-            (Class::Versioned, ..) => None,
-            (Class::Replace | Class::Overlay | Class::Safe, _, base) => {
-                Subject::to_come(paths, module, class, base)?
-            }
-        };
-        let Some(subject) = subject else { continue };
-        scanner.changes.clear();
-        scanner.compare(&subject)?;
-        let new = New::of(module);
         let first = foreseen.len();
-        for change in std::mem::take(&mut scanner.changes) {
-            foreseen.push(Foreseen {
-                fate: new.fate(module, &subject, &change)?,
-                is_known: subject.base.is_some(),
+        if let Some(subject) = subject(paths, &basis, module, class)? {
+            scanner.changes.clear();
+            scanner.compare(&subject)?;
+            let new = New::of(module);
+            let changes = std::mem::take(&mut scanner.changes);
+            for change in changes.into_iter().filter_map(|change| left(&before, change)) {
+                let (fate, there) = new.fate(module, &subject, &change)?;
+                foreseen.push(Foreseen {
+                    fate,
+                    is_known: subject.base.is_some(),
+                    new: there,
+                    change,
+                });
+            }
+        }
+        if class == Class::Versioned {
+            let is_known = is_own_link(&basis, module);
+            scanner.in_place_of_link(paths, &module.name, &module.install)?;
+            let changes = std::mem::take(&mut scanner.changes);
+            let there = changes.into_iter().filter_map(|change| left(&before, change));
+            foreseen.extend(there.map(|change| Foreseen {
+                fate: change.at_worst,
+                is_known,
+                new: None,
                 change,
-            });
+            }));
         }
         give_way(&mut foreseen[first..]);
     }
     Ok(foreseen)
+}
+
+/// The folder that is compared: of a versioned module that of the installed version, of others that which is installed to.
+fn subject<'a>(
+    paths: &NodePaths,
+    basis: &Basis<'a>,
+    module: &'a Module,
+    class: Class,
+) -> Result<Option<Subject<'a>>, CustomizationError> {
+    if class != Class::Versioned {
+        return Subject::to_come(paths, module, class, basis.bases.get(&module.name));
+    }
+    let base = basis.installed.and_then(|installed| {
+        let (name, base) = installed.modules.get_key_value(&module.name)?;
+        Some((installed, name, base))
+    });
+    let Some((installed, name, base)) = base else {
+        return Ok(None);
+    };
+    let found = Subject::installed(paths, installed, name, base)?;
+    Ok(found.filter(|subject| subject.class == Class::Versioned))
+}
+
+/// Whether the link of a versioned module was made by the installed release.
+fn is_own_link(basis: &Basis<'_>, module: &Module) -> bool {
+    let base = basis
+        .installed
+        .and_then(|installed| installed.modules.get(&module.name));
+    base.and_then(|base| base.install.as_ref())
+        .is_some_and(|install| install.link() == module.install.link())
 }
 
 /// A local file stands where the release's is put beside another one: it is saved and gives way.
@@ -223,18 +282,23 @@ impl New {
         module: &Module,
         subject: &Subject<'_>,
         change: &Change,
-    ) -> Result<Fate, CustomizationError> {
+    ) -> Result<(Fate, Option<Kind>), CustomizationError> {
         let below = change.path.strip_prefix(&subject.dest).unwrap_or(&change.path);
         let new = self.get(below, subject, change.pristine.as_ref());
-        Ok(match change.class {
+        // Neither copied with a safe path nor saved.
+        let is_special = change.local == Some(Kind::Special);
+        let fate = match change.class {
+            Class::Safe if is_special && subject.class == Class::Replace => Fate::Dropped,
             Class::Safe => Fate::Kept,
             Class::Versioned if change.is(What::Deleted) => Fate::Kept,
+            Class::Versioned | Class::Replace if is_special => Fate::Dropped,
             Class::Versioned => Fate::LeftBehind,
             Class::Replace if change.is(What::Deleted) && new.is_none() => Fate::Kept,
             Class::Replace if change.is(What::Deleted) => Fate::Back,
             Class::Replace => Fate::Lost,
             Class::Overlay => self.overlay(module, subject, change, below, new.as_ref())?,
-        })
+        };
+        Ok((fate, new))
     }
 
     fn overlay(

@@ -16,7 +16,7 @@ use kato_shared::durable;
 use serde::Serialize;
 
 use super::{
-    archive::{self, LOCAL, Manifest, ORIGINAL, Reason, SavedFile},
+    archive::{self, LOCAL, Manifest, Merges, ORIGINAL, Reason, SavedFile},
     change::{Change, What},
     difference::of_release,
     error::CustomizationError,
@@ -139,19 +139,21 @@ pub fn reapply(
         ))?;
     let wanted: BTreeSet<PathBuf> = chosen.iter().map(|saved| saved.path.clone()).collect();
     archive::extract(paths, request.from, &wanted, scratch.path())?;
+    let id = &request.from.id;
+    let made = Merges::load(paths, id)?;
     let mut steps = Vec::with_capacity(chosen.len());
     for saved in chosen {
-        steps.push(Step::new(
-            paths,
-            installed,
-            saved,
-            scratch.path(),
-            &request.from.id,
-        )?);
+        steps.push(Step::new(paths, installed, saved, scratch.path(), (id, &made))?);
     }
     if !request.plan_only {
         save_first(paths, installed, &steps, request.now)?;
+        made.record(paths, id, steps.iter().filter_map(Step::result))?;
         steps.iter().try_for_each(Step::take)?;
+        // What a killed run left of a file that it was writing.
+        let folders: BTreeSet<&Path> = steps.iter().filter_map(|step| step.here.parent()).collect();
+        for folder in folders {
+            durable::remove_temporary_files(folder)?;
+        }
     }
     Ok(steps.into_iter().map(|step| step.told).collect())
 }
@@ -214,13 +216,16 @@ impl<'a> Step<'a> {
         installed: &Installed,
         saved: &'a SavedFile,
         scratch: &Path,
-        id: &str,
+        (id, made): (&str, &Merges),
     ) -> Result<Self, CustomizationError> {
         let (path, here) = place(paths, installed, saved)?;
         let now = tree::look(&here).map_err(CustomizationError::io("reading", &here))?;
         let content = scratch.join(archive::name(LOCAL, &saved.path));
         let mut action = decide(saved, now.as_ref());
         let mut merged = None;
+        if action == Action::Merge && made.has(&path, now.as_ref()) {
+            action = Action::Attributes;
+        }
         if action == Action::Merge {
             let original = scratch.join(archive::name(ORIGINAL, &saved.path));
             let read = |path: &Path| fs::read(path).map_err(CustomizationError::io("reading", path));
@@ -250,6 +255,13 @@ impl<'a> Step<'a> {
             content,
             merged,
         })
+    }
+
+    /// What merging makes of it, and where.
+    fn result(&self) -> Option<(&Path, &[u8])> {
+        let is_merged = self.told.action == Action::Merge;
+        let merged = self.merged.as_deref().filter(|_| is_merged)?;
+        Some((&self.told.path, merged))
     }
 
     fn take(&self) -> Result<(), CustomizationError> {

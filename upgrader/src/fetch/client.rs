@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use super::{FetchError, Route};
+use super::{FetchError, Route, pace::Floor};
 
-/// How long silence is borne. There is no limit on a whole download.
+/// How long silence and slowness are borne. There is no limit on a whole download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a connection, TLS included.
     pub connect: Duration,
-    /// For the next byte, of the head or of the body.
+    /// For a whole head, and for the next byte of a body.
     pub read: Duration,
+    /// How slow a body may come.
+    pub floor: Floor,
+    /// For a whole document of metadata, with all attempts.
+    pub document: Duration,
 }
 
 impl Default for Timeouts {
@@ -20,12 +24,13 @@ impl Default for Timeouts {
             connect: Duration::from_secs(10),
             // Longer than the cache bears a silent upstream, so that its explanation arrives before we hang up.
             read: Duration::from_secs(30),
+            // An analogue modem is faster.
+            floor: Floor::new(1024, Duration::from_secs(60)),
+            // The largest document (16 MiB) over half a megabit per second.
+            document: Duration::from_secs(300),
         }
     }
 }
-
-/// More than a load balancer and a mirror selector need; a loop ends here.
-const MAX_REDIRECTS: usize = 5;
 
 /// A client for `route`. `reqwest` reads the proxy variables of the environment itself, here and nowhere else.
 pub(super) fn build(route: &Route, timeouts: Timeouts) -> Result<reqwest::Client, FetchError> {
@@ -33,7 +38,8 @@ pub(super) fn build(route: &Route, timeouts: Timeouts) -> Result<reqwest::Client
         .user_agent(concat!("kato/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timeouts.connect)
         .read_timeout(timeouts.read)
-        .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+        // Redirects are followed by `super::redirect`, which knows where they led.
+        .redirect(reqwest::redirect::Policy::none())
         // Retries are decided in one place, by us.
         .retry(reqwest::retry::never());
     let builder = match route {

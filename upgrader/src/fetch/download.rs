@@ -10,6 +10,7 @@ use kato_shared::{durable, trust::TargetFile, verify::VerifyError};
 use super::{
     FetchError, Fetcher, error,
     exchange::{self, Answer, Failed, Resume, Retry},
+    pace::Pace,
     part::{self, Part},
     retry::Retries,
 };
@@ -32,6 +33,7 @@ pub(super) async fn run(
     let mut part = Part::open(file, staging).await?;
     part.reserve().await?;
     let mut retries = Retries::new(file.size);
+    let mut pace = Pace::new(fetcher.timeouts.floor);
     loop {
         retries.progress(part.received());
         if part.missing() == 0 {
@@ -48,7 +50,7 @@ pub(super) async fn run(
             }
         }
         let before = part.taken_in();
-        let attempt = receive(fetcher, file, &mut part, progress).await;
+        let attempt = receive(fetcher, file, (&mut part, &mut pace), progress).await;
         part.flush().await?;
         retries.spend(part.taken_in() - before);
         if let Err(failed) = attempt {
@@ -76,7 +78,7 @@ pub(super) async fn again(retries: &mut Retries, failed: Failed) -> Result<(), F
 async fn receive(
     fetcher: &Fetcher,
     file: &TargetFile,
-    part: &mut Part,
+    (part, pace): (&mut Part, &mut Pace),
     progress: Progress<'_>,
 ) -> Result<(), Failed> {
     let etag = part.etag().map(ToOwned::to_owned);
@@ -103,29 +105,13 @@ async fn receive(
     let url = error::shown(&fetcher.route().resolve(&file.url));
     announced(&answer, file, &url)?;
     part.remember(answer.etag.clone())?;
-    body(answer, file, part, &url, progress).await
-}
-
-async fn body(
-    mut answer: Answer,
-    file: &TargetFile,
-    part: &mut Part,
-    url: &str,
-    progress: Progress<'_>,
-) -> Result<(), Failed> {
-    let interrupted = |received, source| Failed {
-        error: FetchError::Interrupted {
-            url: url.to_owned(),
-            received,
-            size: file.size,
-            source,
-        },
-        retry: Retry::Again(None),
-    };
+    let mut response = answer.response;
+    let broken =
+        |received, pace: &Pace, why| exchange::broken(fetcher, &url, (received, file.size), pace, why);
     loop {
-        match answer.response.chunk().await {
+        match pace.next(&mut response).await {
             Ok(Some(piece)) => {
-                if let Err(refused) = part.push(url, &piece).await {
+                if let Err(refused) = part.push(&url, &piece).await {
                     if matches!(refused, FetchError::Size { .. }) {
                         part.discard()?;
                     }
@@ -134,8 +120,8 @@ async fn body(
                 progress(part.received(), file.size);
             }
             Ok(None) if part.missing() == 0 => return Ok(()),
-            Ok(None) => return Err(interrupted(part.received(), None)),
-            Err(source) => return Err(interrupted(part.received(), Some(source.without_url()))),
+            Ok(None) => return Err(broken(part.received(), pace, None)),
+            Err(why) => return Err(broken(part.received(), pace, Some(why))),
         }
     }
 }

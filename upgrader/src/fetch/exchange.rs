@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use kato_shared::{api::Problem, clock::Clock};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::{FetchError, Fetcher, answers, error};
+use super::{
+    FetchError, Fetcher, answers,
+    pace::{Broken, Pace},
+    redirect::{self, Followed},
+    retry::MAX_RETRY_AFTER,
+};
 
 /// Where to continue.
 #[derive(Debug, Clone, Copy)]
@@ -61,28 +67,8 @@ pub(super) async fn send(
     resume: Option<Resume<'_>>,
 ) -> Result<Answer, Failed> {
     let url = fetcher.route.resolve(target);
-    // Digests are of the stored bytes; a server that compresses on the fly would change them.
-    let mut request = fetcher
-        .client
-        .get(url.clone())
-        .header(header::ACCEPT_ENCODING, "identity");
-    if is_pinned(target) {
-        // Stale is as good as fresh where signed metadata give the digest: no cache needs to ask its upstream again.
-        request = request.header(header::CACHE_CONTROL, "max-stale");
-    } else {
-        // What decides what is the newest must not be older than that, whatever a cache thinks fresh.
-        request = request.header(header::CACHE_CONTROL, format!("max-age={}", fetcher.max_age));
-    }
-    if let Some(resume) = resume {
-        request = request.header(header::RANGE, format!("bytes={}-", resume.offset));
-        if let Some(etag) = resume.etag {
-            request = request.header(header::IF_RANGE, etag);
-        }
-    }
-    let response = request
-        .send()
-        .await
-        .map_err(|source| no_answer(fetcher, &url, source))?;
+    let followed = redirect::follow(fetcher, Method::GET, &url, &fields(fetcher, target, resume)).await?;
+    let response = &followed.response;
     let etag = strong_etag(response.headers());
     if let Some(answers) = fetcher
         .answers
@@ -98,21 +84,48 @@ pub(super) async fn send(
     match (response.status(), resume) {
         (StatusCode::OK, _) => Ok(Answer {
             size: response.content_length(),
-            response,
+            response: followed.response,
             start: 0,
             etag,
         }),
         (StatusCode::PARTIAL_CONTENT, Some(resume)) => match content_range(response.headers()) {
             Some((start, size)) if start == resume.offset => Ok(Answer {
-                response,
+                response: followed.response,
                 start,
                 size,
                 etag,
             }),
-            _ => Err(refused(fetcher, &url, response).await),
+            _ => Err(refused(fetcher, followed).await),
         },
-        _ => Err(refused(fetcher, &url, response).await),
+        _ => Err(refused(fetcher, followed).await),
     }
+}
+
+/// The fields of a request for `target`.
+fn fields(fetcher: &Fetcher, target: &Url, resume: Option<Resume<'_>>) -> HeaderMap {
+    // Stale is as good as fresh where signed metadata give the digest: no cache needs to ask its upstream again. What decides
+    // what is the newest must not be older than that, whatever a cache thinks fresh.
+    let age = if is_pinned(target) {
+        "max-stale".to_owned()
+    } else {
+        format!("max-age={}", fetcher.max_age)
+    };
+    let range = resume.map(|resume| format!("bytes={}-", resume.offset));
+    let etag = resume.and_then(|resume| resume.etag.map(ToOwned::to_owned));
+    let mut fields = HeaderMap::new();
+    // Digests are of the stored bytes; a server that compresses on the fly would change them.
+    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    for (name, value) in [
+        (header::CACHE_CONTROL, Some(age)),
+        (header::RANGE, range),
+        (header::IF_RANGE, etag),
+    ] {
+        // An entity tag came out of a field, so it fits into one.
+        if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+            fields.insert(name, value);
+        }
+    }
+    fields
 }
 
 /// Whether the content behind a URL of a repository can never change, because its name holds a version or a digest
@@ -124,31 +137,83 @@ fn is_pinned(target: &Url) -> bool {
 }
 
 /// The failure of a request that got no answer.
-pub(super) fn no_answer(fetcher: &Fetcher, url: &Url, source: reqwest::Error) -> Failed {
-    let retry = if source.is_builder() || source.is_redirect() {
+pub(super) fn no_answer(
+    fetcher: &Fetcher,
+    url: &Url,
+    elsewhere: Option<&Url>,
+    source: reqwest::Error,
+) -> Failed {
+    let retry = if source.is_builder() {
         Retry::Never
     } else {
         Retry::Again(None)
     };
-    let is_cache = fetcher.route.is_cache();
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let is_cache = fetcher.route.is_cache() && elsewhere.is_none();
+    let host = authority(elsewhere.unwrap_or(url));
     let error = FetchError::Unreachable {
-        peer: format!("the {} {host}{port}", if is_cache { "cache" } else { "server" }),
+        peer: format!("the {} {host}", if is_cache { "cache" } else { "server" }),
         is_cache,
-        url: error::shown(url),
+        url: redirect::shown(url, elsewhere),
+        elsewhere: elsewhere.map(authority),
         // The URL is named once, by us, and without its secrets.
         source: source.without_url(),
     };
     Failed { error, retry }
 }
 
+/// The failure of a body that was broken off after `received` of `size` bytes; without a reason, it just ended.
+pub(super) fn broken(
+    fetcher: &Fetcher,
+    url: &str,
+    (received, size): (u64, u64),
+    pace: &Pace,
+    why: Option<Broken>,
+) -> Failed {
+    let url = url.to_owned();
+    let (error, again) = match why {
+        Some(Broken::Slow { received, again }) => {
+            let floor = pace.floor();
+            let error = FetchError::TooSlow {
+                url,
+                is_cache: fetcher.route.is_cache(),
+                received,
+                within: floor.window,
+                expected: Some(floor.bytes),
+            };
+            (error, again)
+        }
+        other => {
+            let source = other.and_then(|broken| match broken {
+                Broken::Line(source) => Some(source.without_url()),
+                Broken::Slow { .. } => None,
+            });
+            let error = FetchError::Interrupted {
+                url,
+                received,
+                size,
+                source,
+            };
+            (error, true)
+        }
+    };
+    let retry = if again { Retry::Again(None) } else { Retry::Never };
+    Failed { error, retry }
+}
+
+/// Host and port, for people.
+fn authority(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}{port}", url.host_str().unwrap_or_default())
+}
+
 /// Sorts an answer that is not the file.
-pub(super) async fn refused(fetcher: &Fetcher, url: &Url, response: reqwest::Response) -> Failed {
+pub(super) async fn refused(fetcher: &Fetcher, followed: Followed) -> Failed {
+    let url = followed.shown();
+    let elsewhere = followed.elsewhere.as_ref().map(authority);
+    let response = followed.response;
     let status = response.status();
     let after = retry_after(response.headers());
     let problem = problem(response).await;
-    let url = error::shown(url);
     let again = Retry::Again(after);
     let (error, retry) = match problem {
         Some(problem) if fetcher.route.is_cache() && problem.is_not_stored() => (
@@ -173,9 +238,20 @@ pub(super) async fn refused(fetcher: &Fetcher, url: &Url, response: reqwest::Res
         }
         problem => {
             let (detail, advice) = problem.map_or((None, None), |p| (Some(p.detail), p.hint));
+            // Who asks again earlier than that is turned away again, and may be shut out.
+            if let Some(until) = until(status, after, Clock::system().now()) {
+                return FetchError::Busy {
+                    url,
+                    status: status.as_u16(),
+                    until,
+                    detail,
+                }
+                .into();
+            }
             let error = FetchError::Status {
                 url,
                 status: status.as_u16(),
+                elsewhere,
                 detail,
                 advice,
             };
@@ -199,8 +275,23 @@ fn may_pass(status: StatusCode) -> bool {
         )
 }
 
+/// When a server wants to be asked again, if that is later than a run waits for.
+fn until(status: StatusCode, after: Option<Duration>, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
+    let asks = matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    );
+    let after = after.filter(|after| asks && *after > MAX_RETRY_AFTER)?;
+    // A time beyond all times is as good as the last one.
+    let span = jiff::SignedDuration::try_from(after).unwrap_or(jiff::SignedDuration::MAX);
+    Some(now.saturating_add(span).unwrap_or(jiff::Timestamp::MAX))
+}
+
 /// The longest problem detail that is read, in bytes.
 const MAX_PROBLEM: usize = 16 * 1024;
+
+/// How long it may take; without it, the status alone says enough.
+const PROBLEM_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a cache says about itself; an origin's own problem details mean nothing to us.
 async fn problem(mut response: reqwest::Response) -> Option<Problem> {
@@ -208,8 +299,9 @@ async fn problem(mut response: reqwest::Response) -> Option<Problem> {
     if !media_type.starts_with(Problem::MEDIA_TYPE) {
         return None;
     }
+    let end = Instant::now() + PROBLEM_DEADLINE;
     let mut bytes = Vec::new();
-    while let Ok(Some(piece)) = response.chunk().await {
+    while let Ok(Some(piece)) = timeout_at(end, response.chunk()).await.ok()? {
         bytes.extend_from_slice(&piece);
         if bytes.len() > MAX_PROBLEM {
             return None;

@@ -28,6 +28,7 @@ pub async fn status(url: &str, limit: Duration) -> Result<u16, FetchError> {
             peer: "the service".into(),
             is_cache: false,
             url: subject,
+            elsewhere: None,
             source: source.without_url(),
         })
 }

@@ -106,12 +106,16 @@ fn file(cache: &Url, image: &Image, kind: &str, digest: Digest, size: u64) -> Ta
 /// A manifest, whole and verified.
 async fn manifest(fetcher: &Fetcher, file: &TargetFile) -> Result<Vec<u8>, FetchError> {
     let mut retries = Retries::new(MAX_MANIFEST);
-    loop {
-        match receive(fetcher, file).await {
-            Ok(bytes) => return Ok(bytes),
-            Err(failed) => again(&mut retries, failed).await?,
+    let asking = async {
+        loop {
+            match receive(fetcher, file).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(failed) => again(&mut retries, failed).await?,
+            }
         }
-    }
+    };
+    let in_time = tokio::time::timeout(fetcher.timeouts.document, asking).await;
+    in_time.unwrap_or_else(|_elapsed| Err(fetcher.too_slow(&file.url, 0)))
 }
 
 async fn receive(fetcher: &Fetcher, file: &TargetFile) -> Result<Vec<u8>, Failed> {

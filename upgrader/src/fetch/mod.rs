@@ -7,8 +7,8 @@
 //! The way is untrusted: nothing is whole before size and digest from signed metadata were checked, and a cache that
 //! serves other bytes is named in the error.
 //!
-//! Deliberately absent: a limit on the whole time of a download (a slow line is not an error; silence is), parallel
-//! ranges (the cache's part), and any switch that skips the digest.
+//! Deliberately absent: a limit on the whole time of a download (a slow line is not an error; silence is, and so is a drip, see
+//! [`pace`]), parallel ranges (the cache's part), and any switch that skips the digest.
 
 mod answers;
 mod client;
@@ -17,10 +17,12 @@ mod error;
 mod exchange;
 pub mod health;
 mod image;
+mod pace;
 mod part;
 pub mod post;
 pub mod probe;
 mod reach;
+mod redirect;
 mod retry;
 mod route;
 mod space;
@@ -42,6 +44,7 @@ use url::Url;
 pub use answers::{Answers, Seen, Source};
 pub use client::Timeouts;
 pub use error::FetchError;
+pub use pace::Floor;
 pub use route::Route;
 pub use trusted::{trust_exit, trust_failure, trusted};
 
@@ -50,6 +53,7 @@ pub use trusted::{trust_exit, trust_failure, trusted};
 pub struct Fetcher {
     client: reqwest::Client,
     route: Route,
+    timeouts: Timeouts,
     answers: Option<Answers>,
     /// How old an answer of a cache may be where it decides what is the newest, in seconds.
     max_age: u32,
@@ -94,6 +98,7 @@ impl Fetcher {
         Ok(Self {
             client,
             route,
+            timeouts,
             answers: None,
             max_age: MAX_AGE,
         })

@@ -46,6 +46,7 @@ impl Poster {
             peer: format!("the receiver {}", url.host_str().unwrap_or_default()),
             is_cache: false,
             url: shown(url),
+            elsewhere: None,
             source: source.without_url(),
         })?;
         if answer.status().is_success() {
@@ -54,6 +55,7 @@ impl Poster {
         Err(FetchError::Status {
             url: shown(url),
             status: answer.status().as_u16(),
+            elsewhere: None,
             detail: None,
             advice: None,
         })

@@ -3,23 +3,24 @@
 //! Any answer of the host itself will do, also "not found": that it is there is the question. What a cache says about itself
 //! (it may not ask that host, the host is silent) is no such answer.
 
+use http::{HeaderMap, Method};
 use url::Url;
 
-use super::{FetchError, Fetcher, exchange};
+use super::{FetchError, Fetcher, exchange, redirect};
 
 /// See [`Fetcher::reach`].
 pub(super) async fn run(fetcher: &Fetcher, url: &Url) -> Result<(), FetchError> {
     let target = fetcher.route.resolve(url);
-    let answer = fetcher
-        .client
-        .get(target.clone())
-        .send()
-        .await
-        .map_err(|source| exchange::no_answer(fetcher, &target, source).error)?;
-    if answer.status().is_success() {
+    let asked = redirect::follow(fetcher, Method::GET, &target, &HeaderMap::new()).await;
+    let answer = match asked.map_err(|failed| failed.error) {
+        // Whoever sends us around is there.
+        Err(FetchError::Redirects { .. }) => return Ok(()),
+        other => other?,
+    };
+    if answer.response.status().is_success() {
         return Ok(());
     }
-    let error = exchange::refused(fetcher, &target, answer).await.error;
+    let error = exchange::refused(fetcher, answer).await.error;
     let is_of_cache = matches!(
         error,
         FetchError::NotInCache { .. }

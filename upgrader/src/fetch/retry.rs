@@ -17,8 +17,8 @@ const MAX_WASTE: u64 = 2;
 /// What may be received in vain whatever the size, in bytes: small files are begun anew more often.
 const SMALL_WASTE: u64 = 1024 * 1024;
 
-/// The longest wait that a server may ask for with `Retry-After`.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// The longest wait that a server may ask for with `Retry-After`; who asks for more has the run end and say until when.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Counts the attempts for one file.
 #[derive(Debug)]

@@ -20,13 +20,16 @@ pub(super) fn check(path: &Path, need: u64) -> Result<(), FetchError> {
 /// The error for a file that finds no room.
 pub(super) fn exhausted(path: &Path, need: u64) -> FetchError {
     // A quota may be exhausted while the file system is not; what the file system says is what the operator sees, too.
-    let (mount, have) =
-        mount_of(path).map_or_else(|_unknown| (path.to_owned(), 0), |mount| (mount.point, mount.free));
+    let (mount, have, inodes) = mount_of(path).map_or_else(
+        |_unknown| (path.to_owned(), 0, None),
+        |mount| (mount.point, mount.free, mount.free_inodes),
+    );
     FetchError::DiskFull {
         path: path.to_owned(),
         mount,
         need,
         have,
+        inodes,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The fetcher against a scripted server on loopback: one reply per connection, so each retry is one line of a script.
 
+mod hostile;
+
 use std::{
     net::SocketAddr,
     path::Path,
@@ -26,6 +28,10 @@ enum Reply {
     Close(Vec<u8>),
     /// Writes and falls silent.
     Silence(Vec<u8>),
+    /// Writes, and then a byte every few milliseconds without end.
+    Drip(Vec<u8>),
+    /// Answers with what is missing of this body.
+    Rest(Vec<u8>),
 }
 
 /// Answers connection n with reply n, and notes the heads of the requests.
@@ -44,10 +50,11 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut silent = Vec::new();
+            let mut drips = JoinSet::new();
             for reply in replies {
                 let (mut stream, _peer) = listener.accept().await.unwrap();
                 let head = head(&mut stream).await;
-                noted.lock().unwrap().push(head);
+                noted.lock().unwrap().push(head.clone());
                 match reply {
                     Reply::Close(bytes) => {
                         stream.write_all(&bytes).await.unwrap();
@@ -56,6 +63,17 @@ impl Server {
                     Reply::Silence(bytes) => {
                         stream.write_all(&bytes).await.unwrap();
                         silent.push(stream);
+                    }
+                    Reply::Rest(body) => {
+                        let range = head.lines().find_map(|line| line.strip_prefix("range: bytes="));
+                        let start = range.and_then(|range| range.strip_suffix('-')?.parse().ok());
+                        if let Reply::Close(bytes) = partial(&body, start.unwrap()) {
+                            stream.write_all(&bytes).await.unwrap();
+                        }
+                    }
+                    Reply::Drip(bytes) => {
+                        stream.write_all(&bytes).await.unwrap();
+                        drips.spawn(drip(stream));
                     }
                 }
             }
@@ -96,6 +114,17 @@ impl Server {
             Url::parse(&format!("http://{}/", self.address)).unwrap(),
         ))
         .unwrap()
+    }
+}
+
+/// A byte every 20 ms, until nobody takes it.
+async fn drip(mut stream: TcpStream) {
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tick.tick().await;
+        if stream.write_all(b"x").await.is_err() {
+            return;
+        }
     }
 }
 
@@ -161,6 +190,7 @@ fn direct() -> Fetcher {
     let timeouts = Timeouts {
         connect: Duration::from_secs(5),
         read: Duration::from_millis(300),
+        ..Timeouts::default()
     };
     Fetcher::with_timeouts(Route::Direct, timeouts).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header;
+use http::{HeaderMap, HeaderValue, Method, header};
 use kato_shared::{trust::TargetFile, verify::Verifier};
 use tokio::time::{Instant, sleep};
 
@@ -11,7 +11,9 @@ use super::{
     answers::{self, Source},
     download::{again, announced, wrong_bytes},
     error,
-    exchange::{self, Failed, Retry},
+    exchange::{self, Failed},
+    pace::Pace,
+    redirect,
     retry::Retries,
 };
 
@@ -22,9 +24,10 @@ pub(super) async fn run(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Source, FetchError> {
     let mut retries = Retries::new(file.size);
+    let mut pace = Pace::new(fetcher.timeouts.floor);
     loop {
         let mut received = 0;
-        let attempt = receive(fetcher, file, &mut received, progress).await;
+        let attempt = receive(fetcher, file, (&mut pace, &mut received), progress).await;
         retries.progress(received);
         retries.spend(received);
         match attempt {
@@ -38,7 +41,7 @@ pub(super) async fn run(
 async fn receive(
     fetcher: &Fetcher,
     file: &TargetFile,
-    received: &mut u64,
+    (pace, received): (&mut Pace, &mut u64),
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Source, Failed> {
     let mut answer = exchange::send(fetcher, &file.url, None).await?;
@@ -46,17 +49,10 @@ async fn receive(
     let url = error::shown(&fetcher.route().resolve(&file.url));
     announced(&answer, file, &url)?;
     let mut verifier = Verifier::new(file.size, file.digest);
-    let cut = |received, source| Failed {
-        error: FetchError::Interrupted {
-            url: url.clone(),
-            received,
-            size: file.size,
-            source,
-        },
-        retry: Retry::Again(None),
-    };
+    let broken =
+        |received, pace: &Pace, why| exchange::broken(fetcher, &url, (received, file.size), pace, why);
     loop {
-        match answer.response.chunk().await {
+        match pace.next(&mut answer.response).await {
             Ok(Some(piece)) => {
                 verifier
                     .update(&piece)
@@ -64,9 +60,9 @@ async fn receive(
                 *received = verifier.received();
                 progress(*received);
             }
-            Ok(None) if *received < file.size => return Err(cut(*received, None)),
+            Ok(None) if *received < file.size => return Err(broken(*received, pace, None)),
             Ok(None) => break,
-            Err(source) => return Err(cut(*received, Some(source.without_url()))),
+            Err(why) => return Err(broken(*received, pace, Some(why))),
         }
     }
     verifier
@@ -81,17 +77,13 @@ const ASK_EVERY: Duration = Duration::from_millis(25);
 /// See [`Fetcher::is_kept`].
 pub(super) async fn is_kept(fetcher: &Fetcher, file: &TargetFile, end: Instant) -> Result<bool, FetchError> {
     let url = fetcher.route.resolve(&file.url);
+    // "only-if-cached": a cache that has nothing answers 504 and asks nobody (RFC 9111 §5.2.1.7). A target's content is
+    // named by its digest, so that a stale answer is as good as a fresh one.
+    let only = HeaderValue::from_static("only-if-cached, max-stale");
+    let fields = HeaderMap::from_iter([(header::CACHE_CONTROL, only)]);
     loop {
-        // "only-if-cached": a cache that has nothing answers 504 and asks nobody (RFC 9111 §5.2.1.7). A target's content is
-        // named by its digest, so that a stale answer is as good as a fresh one.
-        let request = fetcher
-            .client
-            .head(url.clone())
-            .header(header::CACHE_CONTROL, "only-if-cached, max-stale");
-        let answer = request
-            .send()
-            .await
-            .map_err(|source| exchange::no_answer(fetcher, &url, source).error)?;
+        let asked = redirect::follow(fetcher, Method::HEAD, &url, &fields).await;
+        let answer = asked.map_err(|failed| failed.error)?.response;
         if answer.status().is_success() && answers::source(answer.headers()) == Source::Store {
             return Ok(true);
         }

@@ -15,6 +15,8 @@ mod error;
 mod exec;
 pub mod image;
 mod known;
+pub mod mounts;
+pub mod obstacle;
 pub mod overlay;
 pub mod package;
 pub mod replace;

@@ -6,6 +6,8 @@
 //!
 //! Deliberately absent: owners, extended attributes, devices. A module's files belong to whoever runs the upgrade.
 
+mod list;
+
 use std::{
     fs::{self, File},
     io::{self, Read},
@@ -19,6 +21,8 @@ use kato_shared::{
     verify::{Verifier, VerifyError},
 };
 use tokio::time::Instant;
+
+pub use self::list::list;
 
 /// An archive that cannot be unpacked.
 #[derive(Debug, thiserror::Error)]

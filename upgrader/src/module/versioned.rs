@@ -53,6 +53,12 @@ fn places(job: &Job<'_>) -> Result<Places, ModuleError> {
     })
 }
 
+/// The folder of all versions, that of this one, and the link.
+pub(super) fn whereabouts(job: &Job<'_>) -> Result<(PathBuf, PathBuf, PathBuf), ModuleError> {
+    let at = places(job)?;
+    Ok((at.dest, at.folder, at.link))
+}
+
 pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
     let at = places(job)?;
     let mut note = noted(job, &at)?;

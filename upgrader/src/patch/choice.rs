@@ -1,10 +1,13 @@
 //! Which patches are outstanding, may be installed, may be taken back, and what a release demands before it. Pure.
 
+mod error;
+
 use std::collections::BTreeSet;
 
 use kato_shared::release::{PatchEntry, PatchList, Release, Severity, Version};
 use serde::{Deserialize, Serialize};
 
+pub use self::error::ChoiceError;
 use super::record::{InstalledPatch, Patches};
 
 /// The node, as far as patches are concerned.
@@ -83,64 +86,15 @@ pub enum Wanted {
     Single(String),
 }
 
-/// A choice that cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChoiceError {
-    /// No such patch.
-    #[error("no patch is named `{name}`; known are {}", or_none(known))]
-    Unknown {
-        /// The name.
-        name: String,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// It is for other releases.
-    #[error("the patch `{name}` is not for {version}")]
-    OtherRelease {
-        /// The patch.
-        name: String,
-        /// The installed release.
-        version: Version,
-    },
-    /// It needs others first.
-    #[error("the patch `{name}` needs {} first", missing.join(", "))]
-    Requires {
-        /// The patch.
-        name: String,
-        /// What is missing.
-        missing: Vec<String>,
-    },
-    /// No patch is installed, so none can be taken back.
-    #[error("no patch is installed on this node")]
-    NoneInstalled,
-    /// It is not installed.
-    #[error(
-        "the patch `{name}` is not installed here; installed are {}",
-        or_none(installed)
-    )]
-    NotInstalled {
-        /// The patch.
-        name: String,
-        /// What is.
-        installed: Vec<String>,
-    },
-    /// Others build on it.
-    #[error("the patch `{name}` cannot be taken back before {}: {why}", later.join(", "))]
-    Needed {
-        /// The patch.
-        name: String,
-        /// The patches that build on it, the newest first.
-        later: Vec<String>,
-        /// Why.
-        why: &'static str,
-    },
-}
-
-fn or_none(names: &[String]) -> String {
-    if names.is_empty() {
-        "none".into()
-    } else {
-        names.join(", ")
+fn unknown_id(list: &PatchList, id: u32) -> ChoiceError {
+    let mut entries: Vec<&PatchEntry> = list.patches.iter().collect();
+    entries.sort_unstable_by_key(|entry| entry.id);
+    let known = entries
+        .iter()
+        .map(|entry| format!("{} ({})", entry.id, entry.name));
+    ChoiceError::UnknownId {
+        id,
+        known: known.collect(),
     }
 }
 
@@ -156,6 +110,9 @@ impl Here<'_> {
     ) -> Result<Vec<&'l PatchEntry>, ChoiceError> {
         match wanted {
             Wanted::Outstanding(up_to) => {
+                if let Some(id) = up_to.filter(|id| list.patches.iter().all(|entry| entry.id != *id)) {
+                    return Err(unknown_id(list, id));
+                }
                 let is_wanted = |entry: &&PatchEntry| {
                     self.state(entry) == State::Outstanding && up_to.is_none_or(|last| entry.id <= last)
                 };

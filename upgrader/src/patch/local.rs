@@ -48,7 +48,7 @@ pub enum Verb {
 impl From<ChoiceError> for Failure {
     fn from(error: ChoiceError) -> Self {
         let hint = match &error {
-            ChoiceError::Unknown { .. } => {
+            ChoiceError::Unknown { .. } | ChoiceError::UnknownId { .. } => {
                 "nothing was changed; `kato patch update` fetches the newest list, `kato patch status --all` shows it".to_owned()
             }
             ChoiceError::OtherRelease { .. } => {

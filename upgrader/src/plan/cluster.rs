@@ -17,8 +17,9 @@ use super::{
     facts::NodeStatus,
     order::{self, OrderNode, OrderRules, Place, RoleOrderError},
     policy::Policies,
+    survey::NodeWork,
 };
-use crate::cluster::inventory::Inventory;
+use crate::cluster::inventory::{Inventory, InventoryNode};
 
 /// The version of the plan's format.
 pub const SCHEMA: u32 = 1;
@@ -97,6 +98,9 @@ pub struct PlannedNode {
     pub from: Option<Version>,
     /// Whether anything is to be done.
     pub action: Action,
+    /// What that is, as far as the node could be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<NodeWork>,
 }
 
 /// What is to be done with a node.
@@ -139,29 +143,16 @@ pub fn plan(
         rules.list = order::read_role_order(asked, &to_order, &known)?;
     }
     let ordered = order::order(&to_order, &rules);
-    let nodes = ordered
-        .nodes
-        .into_iter()
-        .filter_map(|placed| {
-            let node = inventory.node(&placed.id)?;
-            let status = facts.get(&placed.id);
-            let settled = status.is_some_and(|status| status.is_settled_at(&target.version));
-            Some(PlannedNode {
-                id: placed.id,
-                address: node.address.clone(),
-                roles: node.roles.clone(),
-                place: placed.place,
-                from: status.and_then(|status| status.version.clone()),
-                action: if settled && !wishes.force {
-                    Action::None
-                } else if wishes.choice.wants(node) {
-                    Action::Upgrade
-                } else {
-                    Action::LeftOut
-                },
-            })
-        })
-        .collect();
+    let nodes = ordered.nodes.into_iter().filter_map(|placed| {
+        let status = facts.get(&placed.id);
+        Some(planned(
+            inventory.node(&placed.id)?,
+            placed.place,
+            status,
+            target,
+            wishes,
+        ))
+    });
     let mut plan = ClusterPlan {
         schema: SCHEMA,
         id: String::new(),
@@ -170,7 +161,7 @@ pub fn plan(
         target: target.version.clone(),
         release_digest: target.digest,
         force: wishes.force,
-        nodes,
+        nodes: nodes.collect(),
         batches: Vec::new(),
         policies: inventory.rollout.clone(),
         implicit_role: inventory.implicit_role.clone(),
@@ -183,6 +174,33 @@ pub fn plan(
     plan.batches = plan.foresee().0;
     plan.id = plan.derive_id();
     Ok(plan)
+}
+
+/// A node at its place.
+fn planned(
+    node: &InventoryNode,
+    place: Place,
+    status: Option<&NodeStatus>,
+    target: &Target,
+    wishes: &Wishes,
+) -> PlannedNode {
+    let settled = status.is_some_and(|status| status.is_settled_at(&target.version));
+    let action = if settled && !wishes.force {
+        Action::None
+    } else if wishes.choice.wants(node) {
+        Action::Upgrade
+    } else {
+        Action::LeftOut
+    };
+    PlannedNode {
+        id: node.id.clone(),
+        address: node.address.clone(),
+        roles: node.roles.clone(),
+        place,
+        from: status.and_then(|status| status.version.clone()),
+        action,
+        work: None,
+    }
 }
 
 /// Nodes behind the list are one group, whatever roles they have.

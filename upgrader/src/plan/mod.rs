@@ -2,10 +2,13 @@
 //! it is carried out and tested without a machine.
 
 pub mod batch;
+pub mod capacity;
 pub mod cluster;
 pub mod facts;
+mod needs;
 pub mod node;
 pub mod order;
 pub mod policy;
 pub mod preflight;
+pub mod survey;
 pub mod way_back;

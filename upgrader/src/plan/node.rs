@@ -12,7 +12,10 @@ use kato_shared::{
 };
 use serde::Serialize;
 
-use super::way_back::WayBack;
+use super::{
+    needs::{self, image_bytes},
+    way_back::WayBack,
+};
 use crate::{customizations::outlook::ModuleOutlook, latch::Verdict, space::Need};
 
 /// The purpose of space for images. Their folder is the container runtime's, a path of the machine and not below the root.
@@ -46,10 +49,14 @@ pub struct NodeFacts {
     pub local_changes: Vec<ModuleOutlook>,
     /// Bytes of local changes that are saved before they are taken away.
     pub saved_bytes: u64,
+    /// Bytes of the node's own records that go into the backup.
+    pub record_bytes: u64,
     /// Nodes with one of these roles are retired.
     pub retire_roles: Vec<String>,
     /// Whether the platform can retire a node.
     pub can_retire: bool,
+    /// Who restarts what a patch needs restarted.
+    pub restarts: Restarts,
     /// The folder of downloads.
     pub staging: PathBuf,
     /// The folder of backups.
@@ -64,6 +71,16 @@ pub struct NodeFacts {
     pub images: BTreeSet<Digest>,
     /// Where the container runtime keeps images.
     pub images_folder: Option<PathBuf>,
+}
+
+/// Who restarts what a patch needs restarted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Restarts {
+    /// The run, as a step of its own.
+    #[default]
+    Kato,
+    /// The operator, later.
+    Operator,
 }
 
 /// What an upgrade of a node does.
@@ -110,8 +127,7 @@ pub struct NodePlan {
     pub space: Vec<Need>,
     /// Up to where the node can go back to the release that it has.
     pub way_back: WayBack,
-    /// The local changes in the folders of its modules, and what becomes of them; empty for a release that comes after another
-    /// one on the way.
+    /// The local changes in the folders of its modules, as the releases before it on the way leave them, and what becomes of them.
     pub local_changes: Vec<ModuleOutlook>,
     /// Texts of the release for the operator.
     pub notices: Vec<String>,
@@ -181,8 +197,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         .roles
         .iter()
         .find(|role| facts.retire_roles.iter().any(|r| r.eq_ignore_ascii_case(role)))
-        // A patch restarts its services; only one that restarts the machine takes all work from the node.
-        .filter(|_| facts.can_retire && (release.patch.is_none() || release.restart == RestartScope::Reboot))
+        .filter(|_| facts.can_retire && interrupts(facts, release))
         .cloned();
     let names: BTreeSet<&str> = modules.iter().map(|module| module.name.as_str()).collect();
     NodePlan {
@@ -204,7 +219,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
             .filter(|name| release.patch.is_none() && !names.contains(name.as_str()))
             .cloned()
             .collect(),
-        download_bytes: archive_bytes(facts, &modules).saturating_add(images_bytes(&modules)),
+        download_bytes: needs::download(facts, &modules),
         retire,
         missing: release
             .backup
@@ -214,7 +229,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
             .collect(),
         restart: release.restart,
         way_back: WayBack::of(facts, release, &modules),
-        space: space(facts, release, &modules, &backup),
+        space: needs::space(facts, release, &modules, &backup),
         local_changes: facts.local_changes.clone(),
         notices: release
             .notices
@@ -225,6 +240,15 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         modules,
         backup,
     }
+}
+
+/// Whether work on the node would be interrupted. A release is more than its restart; a patch that restarts nothing, or is told
+/// not to, changes files under what runs.
+fn interrupts(facts: &NodeFacts, release: &Release) -> bool {
+    let modules = modules_for(release, &facts.roles);
+    let restarts =
+        release.restart != RestartScope::None || modules.iter().any(|module| !module.restart.is_empty());
+    release.patch.is_none() || (restarts && facts.restarts == Restarts::Kato)
 }
 
 fn module_plan(facts: &NodeFacts, release: &Release, module: &Module) -> Option<ModulePlan> {
@@ -266,71 +290,6 @@ fn steps(modules: &[ModulePlan], retires: bool) -> Vec<String> {
     steps.extend(retires.then(|| "rejoin".into()));
     steps.push("record".into());
     steps
-}
-
-/// Bytes of the images of `install` that are not on the node yet.
-fn image_bytes(facts: &NodeFacts, install: &Install) -> u64 {
-    let Install::Image { images } = install else {
-        return 0;
-    };
-    let missing = images
-        .iter()
-        .filter(|image| !facts.images.contains(&image.digest));
-    missing.map(|image| image.size).sum()
-}
-
-fn images_bytes(modules: &[ModulePlan]) -> u64 {
-    modules.iter().map(|module| module.image_bytes).sum()
-}
-
-fn archive_bytes(facts: &NodeFacts, modules: &[ModulePlan]) -> u64 {
-    let missing: BTreeMap<_, _> = modules
-        .iter()
-        .filter(|module| !facts.staged.contains(&module.sha256))
-        .map(|module| (module.sha256, module.bytes))
-        .collect();
-    missing.values().sum()
-}
-
-fn space(
-    facts: &NodeFacts,
-    release: &Release,
-    modules: &[ModulePlan],
-    backup: &BTreeSet<PathBuf>,
-) -> Vec<Need> {
-    let need = |path: &Path, bytes, purpose| Need {
-        path: path.to_owned(),
-        bytes,
-        purpose,
-    };
-    let mut needs = vec![need(&facts.staging, archive_bytes(facts, modules), "downloads")];
-    if !facts.is_backed_up {
-        // Compression may make it smaller; what cannot be compressed must fit as well.
-        let bytes = backup.iter().filter_map(|path| facts.sizes.get(path)).sum();
-        needs.push(need(&facts.backups, bytes, "backup"));
-        if facts.saved_bytes > 0 {
-            needs.push(need(&facts.customizations, facts.saved_bytes, "local changes"));
-        }
-    }
-    if let Some(folder) = &facts.images_folder {
-        needs.push(need(folder, images_bytes(modules), IMAGES));
-    }
-    for planned in modules.iter().filter(|module| module.skip.is_none()) {
-        let module = release.modules.iter().find(|module| module.name == planned.name);
-        let (unpacked, more) = module.map_or((0, 0), |module| (module.unpacked_size, module.bytes));
-        // An overlay is unpacked beside its folder and then copied into it; files of packages are kept for the way back.
-        let copies = if matches!(planned.policy, "overlay" | "package") {
-            2
-        } else {
-            1
-        };
-        let folder = planned.dest.as_deref().unwrap_or(&facts.work);
-        needs.push(need(folder, unpacked.saturating_mul(copies), "unpacked modules"));
-        if more > 0 {
-            needs.push(need(Path::new("/"), more, "what modules write"));
-        }
-    }
-    needs
 }
 
 #[cfg(test)]
@@ -400,6 +359,30 @@ mod tests {
         );
         dea.can_retire = false;
         assert_eq!(made(&dea).retire, None);
+    }
+
+    #[test]
+    fn r70_a_patch_retires_the_node_when_it_restarts_something_and_nobody_else_does() {
+        let retire = |restart: RestartScope, of_module: &[&str], restarts| {
+            let mut patch = release();
+            patch.restart = restart;
+            patch.modules[0].restart = of_module.iter().map(ToString::to_string).collect();
+            patch.patch = Some(
+                serde_json::from_value(
+                    json!({"id": 1, "name": "p", "summary": "s", "severity": "required", "roles": ["*"]}),
+                )
+                .unwrap(),
+            );
+            let mut facts = facts(&["dea"]);
+            facts.restarts = restarts;
+            plan(&facts, &patch, Digest::of(b"r"), Timestamp::UNIX_EPOCH).retire
+        };
+        let retired = Some("dea".to_owned());
+        assert_eq!(retire(RestartScope::Services, &[], Restarts::Kato), retired);
+        assert_eq!(retire(RestartScope::Reboot, &[], Restarts::Kato), retired);
+        assert_eq!(retire(RestartScope::None, &["etc"], Restarts::Kato), retired);
+        assert_eq!(retire(RestartScope::None, &[], Restarts::Kato), None);
+        assert_eq!(retire(RestartScope::Services, &[], Restarts::Operator), None);
     }
 
     #[test]

@@ -2,13 +2,50 @@
 //!
 //! Pure: from the inventory, the nodes' answers and the graph of releases to a list of problems with their remedies.
 
-use kato_shared::release::{Graph, HopError, Version};
+use jiff::Timestamp;
+use kato_shared::{
+    release::{Graph, HopError, Version},
+    settings::{ByteSize, HumanDuration, byte_size::human},
+};
+use serde::{Deserialize, Serialize};
 
-use super::facts::{NodeStatus, RunState};
+use super::{
+    facts::{NodeStatus, RunState},
+    survey::Survey,
+};
 use crate::{
     cluster::inventory::{InventoryNode, SshSettings, Transport},
+    space::{self, Need, Shortfall},
     ssh::Ended,
 };
+
+/// `[preflight]`: what every node must be able to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How far a node's clock may be from Core's.
+    pub clock_skew: HumanDuration,
+    /// How much memory must be available on a node.
+    pub memory: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clock_skew: HumanDuration::from_secs(60),
+            memory: ByteSize::mib(64),
+        }
+    }
+}
+
+/// When a node was asked and when its answer was there, by Core's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Before the question.
+    pub before: Timestamp,
+    /// After the answer.
+    pub after: Timestamp,
+}
 
 /// The newest status document that this build understands.
 const STATUS_SCHEMA: u32 = 1;
@@ -80,6 +117,37 @@ pub enum Problem {
         /// Whether it is at work now.
         running: bool,
     },
+    /// Its clock is far from Core's: metadata would be refused, and whose event came first could not be told.
+    #[error("its clock is {seconds} s {} Core's, at most {limit} is allowed", if *is_ahead { "ahead of" } else { "behind" })]
+    ClockSkew {
+        /// How far.
+        seconds: i64,
+        /// In which direction.
+        is_ahead: bool,
+        /// How far it may be.
+        limit: HumanDuration,
+    },
+    /// Too little memory.
+    #[error("{} of memory are available, {} are needed", human(*have), human(*need))]
+    Memory {
+        /// What is available, in bytes.
+        have: u64,
+        /// What is needed, in bytes.
+        need: u64,
+    },
+    /// Too little space.
+    #[error("{0}")]
+    Space(Shortfall),
+    /// What leaves the batch has no room elsewhere.
+    #[error("what leaves {} is {leaves}, and the others have room for {room}: {} short", batch.join(", "), leaves.saturating_sub(*room))]
+    Capacity {
+        /// The nodes that are emptied together.
+        batch: Vec<String>,
+        /// What is on them, in the platform's unit.
+        leaves: u64,
+        /// What the others could take.
+        room: u64,
+    },
     /// There is no way from its version to the wanted one.
     #[error("{0}")]
     NoWay(HopError),
@@ -121,6 +189,14 @@ impl Problem {
             }
             Self::Busy { to, running: false } => {
                 format!("finish it first: `kato node upgrade --cluster --version {to}`")
+            }
+            Self::ClockSkew { .. } => "set its clock, and see why it is not kept (chrony, ntpd)".into(),
+            Self::Memory { .. } => {
+                "stop what is not needed there, or lower `[preflight] memory` in cluster.toml".into()
+            }
+            Self::Space(_) => "free space there; `du -x` shows who takes it".into(),
+            Self::Capacity { .. } => {
+                "add a node with this role, stop work on it, or upgrade fewer of them together (`max_in_flight`)".into()
             }
             Self::NoWay(_) => "choose a release that leads on from there with `--version`".into(),
         }
@@ -184,6 +260,40 @@ pub fn way(status: &NodeStatus, target: &Version, graph: &Graph) -> Vec<Problem>
     }
     if let Some(Err(error)) = status.version.as_ref().map(|version| graph.hops(version, target)) {
         problems.push(Problem::NoWay(error));
+    }
+    problems
+}
+
+/// What a node's measurements say against its upgrade, which needs `needs`.
+pub fn fitness(survey: &Survey, asked: &Asked, needs: &[Need], limits: &Limits) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    // The node looked at its clock somewhere between question and answer; only what is outside of that is its fault.
+    let limit = i64::try_from(limits.clock_skew.get().as_secs()).unwrap_or(i64::MAX);
+    let ahead = survey.time.as_second() - asked.after.as_second();
+    let behind = asked.before.as_second() - survey.time.as_second();
+    let (seconds, is_ahead) = if ahead > behind {
+        (ahead, true)
+    } else {
+        (behind, false)
+    };
+    if seconds > limit {
+        problems.push(Problem::ClockSkew {
+            seconds,
+            is_ahead,
+            limit: limits.clock_skew,
+        });
+    }
+    if let Some(have) = survey
+        .memory_available
+        .filter(|have| *have < limits.memory.bytes())
+    {
+        problems.push(Problem::Memory {
+            have,
+            need: limits.memory.bytes(),
+        });
+    }
+    if let Err(shortfall) = space::judge(survey.on_mounts(needs)) {
+        problems.push(Problem::Space(shortfall));
     }
     problems
 }
@@ -254,6 +364,51 @@ mod tests {
             problems[0].to_string(),
             "its settings say roles [controller, dea], the inventory says [dea]"
         );
+    }
+
+    #[test]
+    fn c12_a_wrong_clock_too_little_memory_and_space_are_found_together() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let survey = crate::plan::survey::tests::survey("w1");
+        // The node says midnight.
+        let asked = |before: &str, after: &str| Asked {
+            before: at(before),
+            after: at(after),
+        };
+        let limits = Limits::default();
+        let in_time = asked("2025-12-31T23:59:30Z", "2026-01-01T00:00:10Z");
+        assert_eq!(fitness(&survey, &in_time, &[], &limits), []);
+        // A slow answer is no wrong clock.
+        let slow = asked("2025-12-31T23:50:00Z", "2026-01-01T00:00:10Z");
+        assert_eq!(fitness(&survey, &slow, &[], &limits), []);
+        let need = Need {
+            path: "/var/backup/x".into(),
+            bytes: 11,
+            inodes: 1,
+            purpose: "backup",
+        };
+        let hour = asked("2026-01-01T01:00:00Z", "2026-01-01T01:00:01Z");
+        let poor = Survey {
+            memory_available: Some(1 << 20),
+            ..survey
+        };
+        let problems: Vec<String> = fitness(&poor, &hour, &[need], &limits)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            problems[0],
+            "its clock is 3600 s behind Core's, at most 1m is allowed"
+        );
+        assert_eq!(
+            problems[1],
+            "1.0 MiB of memory are available, 64.0 MiB are needed"
+        );
+        assert!(
+            problems[2].starts_with("not enough space on `/var/backup`"),
+            "{problems:?}"
+        );
+        assert_eq!(problems.len(), 3);
     }
 
     #[test]

@@ -45,7 +45,10 @@ impl WayBack {
                 None if release.patch.is_some() => {
                     ("record".into(), "then `kato patch revert` takes it back".into())
                 }
-                None => ("record".into(), format!("then {installed} is removed")),
+                None => (
+                    "record".into(),
+                    format!("then only its backup leads back to {installed}"),
+                ),
             },
         };
         Self {
@@ -90,7 +93,13 @@ mod tests {
     #[test]
     fn c23_the_plan_marks_the_point_of_no_return_and_says_why() {
         for (installed, reversible, second, step, reason) in [
-            (Some("1.0.0"), true, true, "record", "then 1.0.0 is removed"),
+            (
+                Some("1.0.0"),
+                true,
+                true,
+                "record",
+                "only its backup leads back to 1.0.0",
+            ),
             (
                 Some("1.0.0"),
                 true,

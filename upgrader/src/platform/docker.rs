@@ -96,7 +96,7 @@ impl Docker {
     /// The containers of the node with `paths`.
     pub fn new(settings: &DockerSettings, paths: &NodePaths) -> Self {
         Self {
-            program: Program::new(&settings.program),
+            program: Program::new("docker", &settings.program),
             settings: settings.clone(),
             notes: paths.platform_notes(),
         }
@@ -251,7 +251,7 @@ impl Platform for Docker {
     fn knows(&self, verb: Verb) -> bool {
         match verb {
             Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Restart | Verb::Health => true,
-            Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => false,
+            Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => false,
         }
     }
 
@@ -263,7 +263,7 @@ impl Platform for Docker {
             Verb::Rejoin => self.rejoin().await?,
             Verb::Restart => self.restart(&words.services).await?,
             Verb::Health => self.health().await?,
-            Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
+            Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => return Ok(None),
         }
         Ok(Some(String::new()))
     }

@@ -38,6 +38,7 @@ impl ExecPlatform {
             Verb::Version => self.commands.version.as_ref(),
             Verb::Backup => self.commands.backup.as_ref(),
             Verb::Restore => self.commands.restore.as_ref(),
+            Verb::Capacity => self.commands.capacity.as_ref(),
         }
     }
 
@@ -95,6 +96,7 @@ impl Platform for ExecPlatform {
             .map(Some)
             .map_err(|source| PlatformError::Command {
                 verb: verb.key(),
+                setting: format!("[platform].{}", verb.key()),
                 source,
             })
     }

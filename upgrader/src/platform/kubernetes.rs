@@ -195,7 +195,7 @@ impl Expression {
 impl Kubernetes {
     /// The node that the settings name, else `id`.
     pub fn new(settings: &KubernetesSettings, id: &str) -> Self {
-        let mut program = Program::new(&settings.program);
+        let mut program = Program::new("kubernetes", &settings.program);
         if let Some(file) = &settings.kubeconfig {
             program = program.with(format!("--kubeconfig={}", file.display()));
         }
@@ -291,7 +291,9 @@ impl Platform for Kubernetes {
     fn knows(&self, verb: Verb) -> bool {
         match verb {
             Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Health => true,
-            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => false,
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => {
+                false
+            }
         }
     }
 
@@ -309,7 +311,9 @@ impl Platform for Kubernetes {
             }
             Verb::Rejoin => self.cordon(verb, "uncordon").await?,
             Verb::Health => self.health().await?,
-            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => {
+                return Ok(None);
+            }
         }
         Ok(Some(String::new()))
     }

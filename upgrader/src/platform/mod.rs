@@ -31,6 +31,7 @@ pub use process::ProcessError;
 
 use crate::{
     paths::NodePaths,
+    plan::survey::Capacity,
     settings::{Adapter, Settings},
 };
 
@@ -57,6 +58,8 @@ pub enum Verb {
     Backup,
     /// Bring the platform's own state back.
     Restore,
+    /// Say how much work the node has and could take.
+    Capacity,
 }
 
 impl Verb {
@@ -73,6 +76,7 @@ impl Verb {
             Self::Version => "version",
             Self::Backup => "backup",
             Self::Restore => "restore",
+            Self::Capacity => "capacity",
         }
     }
 }
@@ -96,6 +100,8 @@ pub enum PlatformError {
     Command {
         /// The verb's key.
         verb: &'static str,
+        /// The setting that the command comes from.
+        setting: String,
         /// How.
         #[source]
         source: ProcessError,
@@ -205,6 +211,22 @@ pub async fn resident(platform: &dyn Platform, words: &Words) -> Result<Option<R
         Verb::Resident,
         output.as_bytes(),
         r#"`{"count": 3, "blockers": ["…"]}`"#,
+    )
+    .map(Some)
+}
+
+/// How much work the node has and could take; `None` when the platform cannot say.
+///
+/// # Errors
+/// [`PlatformError`].
+pub async fn capacity(platform: &dyn Platform, words: &Words) -> Result<Option<Capacity>, PlatformError> {
+    let Some(output) = platform.call(Verb::Capacity, words).await? else {
+        return Ok(None);
+    };
+    parse(
+        Verb::Capacity,
+        output.as_bytes(),
+        r#"`{"used": 300, "free": 100}`"#,
     )
     .map(Some)
 }

@@ -72,7 +72,7 @@ impl Nomad {
     /// The client that the settings name, else the agent's own.
     pub fn new(settings: &NomadSettings) -> Self {
         Self {
-            program: Program::new(&settings.program),
+            program: Program::new("nomad", &settings.program),
             settings: settings.clone(),
         }
     }
@@ -160,7 +160,9 @@ impl Platform for Nomad {
     fn knows(&self, verb: Verb) -> bool {
         match verb {
             Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Health => true,
-            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => false,
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => {
+                false
+            }
         }
     }
 
@@ -182,7 +184,9 @@ impl Platform for Nomad {
                 self.program.act(verb, &arguments, limit).await?;
             }
             Verb::Health => self.health().await?,
-            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => {
+                return Ok(None);
+            }
         }
         Ok(Some(String::new()))
     }

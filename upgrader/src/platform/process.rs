@@ -81,7 +81,7 @@ fn shown(output: &str) -> String {
 /// [`ProcessError`].
 ///
 /// # Cancel safety
-/// Dropping it kills the child.
+/// Dropping it kills the child and all that it started.
 pub async fn run(argv: &[String], folder: Option<&Path>, limit: Duration) -> Result<String, ProcessError> {
     execute(argv, folder, limit).await.map(|mut out| tail(&mut out))
 }
@@ -134,15 +134,15 @@ async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
         command.current_dir(folder);
     }
     let mut child = command.spawn().map_err(start)?;
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
+    let group = Group(
+        child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw),
+    );
     let waited = tokio::time::timeout(limit, child.wait()).await;
     let Ok(ended) = waited else {
-        if let Some(group) = group {
-            let _gone_already = rustix::process::kill_process_group(group, Signal::KILL);
-        }
+        drop(group);
         let _reaped = child.wait().await;
         return Err(ProcessError::Timeout {
             command: argv.join(" "),
@@ -150,6 +150,8 @@ async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
             output: last_lines(&mut out, &mut err),
         });
     };
+    // What it started and left behind, such as a service, stays.
+    group.let_go();
     let status = ended.map_err(start)?;
     if status.success() {
         return Ok(out);
@@ -159,6 +161,23 @@ async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
         status,
         output: last_lines(&mut out, &mut err),
     })
+}
+
+/// The process group of a child; dropped, all of it is killed.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn let_go(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _gone_already = rustix::process::kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// A file in memory: on a full disk a command that says something would fail, also the one that puts the node back.

@@ -9,14 +9,17 @@ use super::{PlatformError, Verb, parse, process};
 /// The program, called for one verb.
 #[derive(Debug, Clone)]
 pub struct Program {
+    /// The adapter's name, which is that of its settings.
+    adapter: &'static str,
     /// Its path or name, and what stands before all other arguments.
     argv: Vec<String>,
 }
 
 impl Program {
-    /// The program at `path`, or of that name in `PATH`.
-    pub fn new(path: &Path) -> Self {
+    /// The program of `adapter` at `path`, or of that name in `PATH`.
+    pub fn new(adapter: &'static str, path: &Path) -> Self {
         Self {
+            adapter,
             argv: vec![path.display().to_string()],
         }
     }
@@ -62,6 +65,7 @@ impl Program {
             .await
             .map_err(|source| PlatformError::Command {
                 verb: verb.key(),
+                setting: format!("[platform.{}]", self.adapter),
                 source,
             })
     }

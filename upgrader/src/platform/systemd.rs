@@ -79,7 +79,7 @@ impl Systemd {
             }
         }
         Self {
-            program: Program::new(&settings.program),
+            program: Program::new("systemd", &settings.program),
             settings: settings.clone(),
             units,
         }
@@ -214,7 +214,7 @@ impl Platform for Systemd {
             Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Restart | Verb::Health => {
                 !self.units.is_empty()
             }
-            Verb::Version | Verb::Backup | Verb::Restore => false,
+            Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => false,
         }
     }
 
@@ -237,7 +237,7 @@ impl Platform for Systemd {
                 self.program.act(verb, &["reboot"], limit).await?;
             }
             Verb::Health => self.health().await?,
-            Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
+            Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => return Ok(None),
         }
         Ok(Some(String::new()))
     }

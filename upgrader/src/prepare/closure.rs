@@ -3,7 +3,8 @@
 //!
 //! Flow: trusted metadata through the cache → the hops from Core's release to the wanted one → the targets of all
 //! their modules for all roles and of the upgrader, and the images of modules by the registry door → each fetched through the cache, verified and thrown away, a few at
-//! a time. The cache's `Cache-Status` says which crossed the WAN.
+//! a time. The cache's `Cache-Status` says which crossed the WAN. At the end the rehearsal: all of them once more, with the upgrade
+//! host out of bounds.
 //!
 //! Deliberately absent: staging on Core. Core is a node like the others and downloads its own part when its turn comes.
 
@@ -36,6 +37,9 @@ use crate::{
 /// Files that are fetched at the same time. The line to the upgrade host is the limit, not we: a few keep it full while
 /// small files wait for their heads.
 const AT_ONCE: usize = 4;
+
+/// Files that the cache is asked for at the same time in the rehearsal; no body is sent.
+const REHEARSED_AT_ONCE: usize = 16;
 
 /// How long the cache may take to bring all bodies that it has sent to its disk and into its index.
 const KEPT_WITHIN: Duration = Duration::from_secs(30);
@@ -81,7 +85,8 @@ impl Filled {
     }
 }
 
-/// Fetches the closure of the wanted release through `cache`.
+/// Fetches the closure of the wanted release through `cache`: of the way from Core's release to it, and from those that `others`
+/// have.
 ///
 /// # Errors
 /// [`Failure`]: 26 when metadata or a file is refused, 75 when it cannot be fetched, 20 when the cache cannot
@@ -90,12 +95,13 @@ pub async fn fill(
     settings: &Settings,
     cache: &Url,
     request: &UpgradeRequest,
+    others: &[Version],
     report: &dyn Report,
 ) -> Result<Filled, Failure> {
     let answers = Answers::default();
     // What was published a moment ago must not be hidden by what the cache thinks fresh; the upgrade host may have told us
     // of it directly already, and then the cache's older answer would look like a rollback.
-    let fetcher = Fetcher::new(Route::Cache(cache.clone()))?
+    let fetcher = Fetcher::with_timeouts(Route::Cache(cache.clone()), settings.download.timeouts())?
         .noting(answers.clone())
         .revalidating();
     let repository = trusted(settings, &fetcher).await?;
@@ -108,6 +114,7 @@ pub async fn fill(
         &settings.release.channel
     };
     let versions = versions(&graph, installed.as_ref(), request.version.as_ref(), channel)?;
+    let versions = with_ways_of(versions, &graph, others);
     let mut releases = Vec::new();
     for version in &versions {
         releases.push(repository.release(version).await.map_err(trust_failure)?);
@@ -120,8 +127,8 @@ pub async fn fill(
     for image in images(&releases) {
         files.extend(fetcher.image(cache, image).await?);
     }
-    let new = fetch(&fetcher, &files, report).await?;
-    check_kept(&fetcher, cache, new).await?;
+    fetch(&fetcher, &files, report).await?;
+    rehearse(&fetcher, cache, &files).await?;
     let version = versions.into_iter().next_back();
     let version =
         version.ok_or_else(|| Failure::new(Exit::Bug, anyhow::anyhow!("a closure of no release")))?;
@@ -170,6 +177,17 @@ fn versions(
     Ok(versions)
 }
 
+/// `versions` with those that nodes with other releases go through; one without a way is refused elsewhere, by its node's name.
+fn with_ways_of(versions: Vec<Version>, graph: &Graph, others: &[Version]) -> Vec<Version> {
+    let Some(target) = versions.last().cloned() else {
+        return versions;
+    };
+    let ways = others.iter().filter_map(|from| graph.hops(from, &target).ok());
+    let mut all: BTreeSet<Version> = versions.into_iter().chain(ways.flatten()).collect();
+    all.remove(&target);
+    all.into_iter().chain([target]).collect()
+}
+
 /// The targets of all modules for all roles, and of the upgrader for every kind of machine.
 fn targets(releases: &[Release]) -> BTreeSet<String> {
     releases
@@ -193,12 +211,8 @@ fn images(releases: &[Release]) -> Vec<&Image> {
     found
 }
 
-/// Fetches `files` through the cache, a few at a time, and gives those that crossed the WAN; the first failure ends it.
-async fn fetch<'f>(
-    fetcher: &Fetcher,
-    files: &'f [TargetFile],
-    report: &dyn Report,
-) -> Result<Vec<&'f TargetFile>, FetchError> {
+/// Fetches `files` through the cache, a few at a time; the first failure ends it.
+async fn fetch(fetcher: &Fetcher, files: &[TargetFile], report: &dyn Report) -> Result<(), FetchError> {
     let total = files.iter().map(|file| file.size).sum();
     let received: Vec<_> = files.iter().map(|_| AtomicU64::new(0)).collect();
     let tell = || {
@@ -212,37 +226,46 @@ async fn fetch<'f>(
     for (file, received) in files.iter().zip(&received) {
         downloads.push(warm(fetcher, file, received, &tell));
     }
-    let new: Vec<_> = stream::iter(downloads)
+    stream::iter(downloads)
         .buffer_unordered(AT_ONCE)
-        .try_collect()
+        .try_collect::<Vec<()>>()
         .await?;
-    Ok(new.into_iter().flatten().collect())
+    Ok(())
 }
 
-/// One file through the cache; given back when it crossed the WAN.
-async fn warm<'f>(
+/// One file through the cache.
+async fn warm(
     fetcher: &Fetcher,
-    file: &'f TargetFile,
+    file: &TargetFile,
     received: &AtomicU64,
     tell: &(dyn Fn() + Sync),
-) -> Result<Option<&'f TargetFile>, FetchError> {
+) -> Result<(), FetchError> {
     let progress = |bytes| {
         received.store(bytes, Relaxed);
         tell();
     };
-    let source = fetcher.warm(file, &progress).await?;
-    Ok((source == Source::Upstream).then_some(file))
+    fetcher.warm(file, &progress).await?;
+    Ok(())
 }
 
-/// Refuses a cache that passed files on without keeping them: every node would fetch them again.
-async fn check_kept(fetcher: &Fetcher, cache: &Url, files: Vec<&TargetFile>) -> Result<(), Failure> {
+/// The rehearsal: every file of the closure is asked of the cache in such a way that it may ask nobody. Refuses a cache that does
+/// not have all of them: the nodes would fail, or fetch them again, in the middle of their upgrade.
+async fn rehearse(fetcher: &Fetcher, cache: &Url, files: &[TargetFile]) -> Result<(), Failure> {
     let end = Instant::now() + KEPT_WITHIN;
-    let mut lost = Vec::new();
+    let mut questions = Vec::new();
     for file in files {
-        if !fetcher.is_kept(file, end).await? {
-            lost.push(format!("{} ({})", file.name, human(file.size)));
-        }
+        questions.push(async move { Ok::<_, FetchError>((file, fetcher.is_kept(file, end).await?)) });
     }
+    let answers: Vec<_> = stream::iter(questions)
+        .buffer_unordered(REHEARSED_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut lost: Vec<String> = answers
+        .into_iter()
+        .filter(|(_, is_kept)| !is_kept)
+        .map(|(file, _)| format!("{} ({})", file.name, human(file.size)))
+        .collect();
+    lost.sort_unstable();
     if lost.is_empty() {
         return Ok(());
     }
@@ -336,6 +359,18 @@ mod tests {
         assert_eq!(wanted(Some("3.0.0"), None).unwrap(), ["3.0.0"]);
         assert_eq!(wanted(None, None).unwrap(), ["3.0.0"]);
         assert_eq!(wanted(Some("3.0.0"), Some("4.0.0")).unwrap(), ["4.0.0"]);
+    }
+
+    #[test]
+    fn r09_the_closure_has_the_ways_of_all_nodes() {
+        let of = |others: &[&str]| {
+            let others: Vec<Version> = others.iter().map(|text| v(text)).collect();
+            let found = with_ways_of(vec![v("3.0.0")], &graph(), &others);
+            found.iter().map(Version::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[]), ["3.0.0"]);
+        assert_eq!(of(&["2.0.0", "3.0.0"]), ["3.0.0"]);
+        assert_eq!(of(&["1.0.0", "2.0.0"]), ["2.0.0", "3.0.0"]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use kato_shared::settings::byte_size::human;
+use kato_shared::{release::Version, settings::byte_size::human};
 use url::Url;
 
 use crate::{
@@ -62,7 +62,7 @@ pub enum CacheDecision {
 pub async fn run(request: UpgradeRequest, settings: &Settings, config: &Path) -> Result<Exit, Failure> {
     let inventory = inventory(settings, config)?;
     let report = Lines::default();
-    let prepared = prepare(settings, &inventory, &request, &report).await?;
+    let prepared = prepare(settings, &inventory, &request, &[], &report).await?;
     // The moving line is gone before the data come.
     drop(report);
     if request.json {
@@ -95,7 +95,8 @@ fn inventory(settings: &Settings, config: &Path) -> Result<Inventory, Failure> {
     })
 }
 
-/// Makes the cache ready for an upgrade: it runs, is healthy, and holds everything that the release needs.
+/// Makes the cache ready for an upgrade: it runs, is healthy, and holds everything that the release needs,
+/// also on nodes that come from one of the releases in `others`.
 ///
 /// # Errors
 /// As [`run`].
@@ -103,9 +104,11 @@ pub async fn ensure(
     settings: &Settings,
     inventory: &Inventory,
     request: &UpgradeRequest,
+    others: &[Version],
     report: &dyn Report,
 ) -> Result<CacheDecision, Failure> {
-    Ok(prepare(settings, inventory, request, report).await?.decision)
+    let prepared = prepare(settings, inventory, request, others, report).await?;
+    Ok(prepared.decision)
 }
 
 /// What a preparation came to.
@@ -133,6 +136,7 @@ async fn prepare(
     settings: &Settings,
     inventory: &Inventory,
     request: &UpgradeRequest,
+    others: &[Version],
     report: &dyn Report,
 ) -> Result<Prepared, Failure> {
     refuse_off_core(settings, inventory)?;
@@ -151,7 +155,7 @@ async fn prepare(
             "the cache {url} is another machine's and is used as it is"
         )),
     }
-    let filled = closure::fill(settings, url, request, report).await?;
+    let filled = closure::fill(settings, url, request, others, report).await?;
     report.say(&format!(
         "the cache {url} holds release {}: {} fetched now, {} there already",
         filled.version,

@@ -19,7 +19,9 @@ use crate::{
     failpoint,
     installed::Installed,
     lock::{Holder, Lock},
+    module::{self, ModuleError},
     ownership::{By, Ownership},
+    paths::NodePaths,
     platform::{
         self, Resident, Verb, Words,
         evacuate::{EvacuateError, Rules, evacuate},
@@ -182,10 +184,17 @@ async fn exchanged(
     record(node, backup, restoration)?;
     failpoint::hit("restore.recorded");
     restarted(node, &words).await?;
+    tidy(&node.paths)?;
     restoration.phase = Phase::Done;
     restoration.save(&node.paths)?;
     failpoint::hit("restore.done");
     Ok(())
+}
+
+/// Removes what a killed run left of a record that it was writing.
+fn tidy(paths: &NodePaths) -> Result<(), ModuleError> {
+    let record = paths.restoration();
+    record.parent().map_or(Ok(()), module::remove_temporary_files)
 }
 
 /// Restarts the services, and has the node show that it runs what it should.
@@ -279,6 +288,7 @@ async fn take_back(node: &Arc<Node>, mut restoration: Restoration) -> Result<Exi
         node.platform.call(Verb::Restart, &Words::default()).await?;
     }
     restoration.clear()?;
+    tidy(&node.paths)?;
     durable::remove(&node.paths.restoration())?;
     retire::rejoin(node, &Words::default()).await?;
     terminal::data(&format!(

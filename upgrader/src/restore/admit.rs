@@ -131,13 +131,14 @@ fn plain(path: &Path) -> PathBuf {
 
 /// Whether everything can be staged, mount by mount; `sizes` are those of the backup's files.
 pub(super) fn room(sizes: &Sizes, restoration: &Restoration) -> Result<(), Failure> {
+    let of = |unit: &super::Unit| -> Vec<u64> {
+        let inside = sizes.iter().filter(|(path, _)| path.starts_with(&unit.below));
+        inside.map(|(_, bytes)| *bytes).collect()
+    };
     let need = |unit: &super::Unit| Need {
         path: unit.path.parent().unwrap_or(Path::new("/")).to_owned(),
-        bytes: sizes
-            .iter()
-            .filter(|(path, _)| path.starts_with(&unit.below))
-            .map(|(_, bytes)| bytes)
-            .sum(),
+        bytes: of(unit).iter().sum(),
+        inodes: of(unit).len() as u64,
         purpose: "restored files",
     };
     let needs: Vec<_> = restoration.units.iter().map(need).collect();

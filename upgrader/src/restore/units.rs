@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::module::mounts::Mounts;
+
 /// What must stay where it is: mount points and the state folder.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fixed(BTreeSet<PathBuf>);
@@ -16,8 +18,7 @@ pub(super) struct Fixed(BTreeSet<PathBuf>);
 impl Fixed {
     /// The mount points of this machine, and `state`.
     pub(super) fn of_machine(state: &Path) -> Self {
-        let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut fixed = mount_points(&text);
+        let mut fixed = Mounts::read().unwrap_or_default().into_points();
         fixed.insert(real(state));
         Self(fixed)
     }
@@ -39,23 +40,6 @@ fn real(path: &Path) -> PathBuf {
         (Some(Ok(parent)), Some(name)) => parent.join(name),
         _ => path.to_owned(),
     }
-}
-
-/// The mount points of `/proc/self/mountinfo` (proc(5): the fifth field, with octal escapes).
-fn mount_points(text: &str) -> BTreeSet<PathBuf> {
-    text.lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|field| PathBuf::from(unescaped(field)))
-        .collect()
-}
-
-fn unescaped(field: &str) -> String {
-    ["\\040 ", "\\011\t", "\\012\n", "\\134\\"]
-        .iter()
-        .fold(field.to_owned(), |text, pair| {
-            let (escape, plain) = pair.split_at(4);
-            text.replace(escape, plain)
-        })
 }
 
 /// The paths to exchange for the path `below` of the backup; all are below `root`. `inside` gives the names that the backup has
@@ -114,11 +98,5 @@ mod tests {
             units("s/data"),
             ["s/data/disk/db", "s/data/gone", "s/data/plain"].map(PathBuf::from)
         );
-    }
-
-    #[test]
-    fn mount_points_are_read_with_their_escapes() {
-        let text = "36 35 98:0 / /mnt/a\\040b rw,noatime master:1 - ext3 /dev/root rw\n";
-        assert_eq!(mount_points(text), [PathBuf::from("/mnt/a b")].into());
     }
 }

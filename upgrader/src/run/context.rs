@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use kato_shared::{
     clock::Clock,
-    release::{Artifact, Module},
+    release::{Artifact, Module, Version},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +103,8 @@ pub struct Run {
     pub plan: NodePlan,
     /// Free space that the releases after this one need; asked for together with its own.
     pub later_space: Vec<Need>,
+    /// Local changes that the releases after this one refuse, with the release that does.
+    pub later_conflicts: Vec<(Version, PathBuf)>,
     /// Where files come from; `None` when everything is staged and the network is not used.
     pub source: Option<Arc<dyn Source>>,
     /// The journal.

@@ -86,7 +86,7 @@ pub async fn health(node: Node) -> Result<Exit, Failure> {
 }
 
 /// Whether an upgrade of this node takes it out of service.
-fn is_drained(node: &Node) -> bool {
+pub(super) fn is_drained(node: &Node) -> bool {
     let drained = &node.settings.upgrade.retire_roles;
     let is_listed = |role: &String| drained.iter().any(|listed| listed.eq_ignore_ascii_case(role));
     node.platform.knows(Verb::Retire) && node.roles().iter().any(is_listed)

@@ -1,7 +1,7 @@
 //! Starts a run that does not end with the session it was started from: as a transient systemd unit where systemd is the
 //! first process, else in a session of its own. The caller gets the run's id and the number after which its events begin.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{os::unix::fs::OpenOptionsExt as _, path::Path, process::Stdio, time::Duration};
 
 use kato_shared::durable;
 use serde::Serialize;
@@ -140,6 +140,7 @@ fn spawn(
     let output = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(log)
         .map_err(failed)?;
     let mut command = if Path::new("/run/systemd/system").is_dir() {

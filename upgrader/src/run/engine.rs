@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Run, back,
@@ -73,7 +74,8 @@ async fn take(run: &mut Run, step: &dyn Step) -> Result<Acted, Failure> {
         return Err(stopped());
     }
     let name = step.name();
-    if let Need::Skip(reason) = step.precheck(run).await? {
+    let signal = run.stop.clone();
+    if let Need::Skip(reason) = unless_stopped(&signal, step.is_interruptible(), step.precheck(run)).await? {
         run.stream.tell(EventKind::StepSkipped { step: name, reason });
         return Ok(Acted::Done);
     }
@@ -88,7 +90,7 @@ async fn take(run: &mut Run, step: &dyn Step) -> Result<Acted, Failure> {
     let began = Instant::now();
     run.journal.record(Act::Intent { step: name.clone() })?;
     reserve::give(&run.node.paths, &name)?;
-    if step.act(run).await? == Acted::Rebooting {
+    if unless_stopped(&signal, step.is_interruptible(), step.act(run)).await? == Acted::Rebooting {
         return Ok(Acted::Rebooting);
     }
     step.verify(run).await?;
@@ -98,6 +100,24 @@ async fn take(run: &mut Run, step: &dyn Step) -> Result<Acted, Failure> {
         millis: millis(began.elapsed()),
     });
     Ok(Acted::Done)
+}
+
+/// What `work` gives, unless a signal comes first and it may be left in the middle: dropping it ends its child processes.
+///
+/// # Errors
+/// Those of `work`, or [`stopped`].
+pub async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    is_interruptible: bool,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    if !is_interruptible {
+        return work.await;
+    }
+    tokio::select! {
+        done = work => done,
+        () = stop.cancelled() => Err(stopped()),
+    }
 }
 
 /// The failure of a run that was asked to stop.

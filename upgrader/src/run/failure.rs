@@ -1,5 +1,7 @@
 //! How each error of a run ends the command, and what its operator should do next.
 
+use std::path::Path;
+
 use kato_shared::durable::DurableError;
 
 use crate::{
@@ -53,8 +55,16 @@ impl From<JournalError> for Failure {
 
 impl From<DocumentError> for Failure {
     fn from(error: DocumentError) -> Self {
-        Self::new(Exit::Failed, error)
-            .hint("look at the file; it was written by kato and should not have been changed")
+        let is_backed_up = |path: &Path| path.ends_with("state/installed.json");
+        let hint = match &error {
+            DocumentError::Damaged { path, .. } | DocumentError::Empty { path, .. } if is_backed_up(path) => {
+                "every backup has a copy (`kato node backup list`; in its files.tar.zst): put the newest in its place, then run the same command again"
+            }
+            DocumentError::Damaged { .. } | DocumentError::Empty { .. } | DocumentError::Read { .. } => {
+                "look at the file; it was written by kato and should not have been changed"
+            }
+        };
+        Self::new(Exit::Failed, error).hint(hint)
     }
 }
 
@@ -147,9 +157,12 @@ impl From<BackupError> for Failure {
 impl From<PlatformError> for Failure {
     fn from(error: PlatformError) -> Self {
         let hint = match &error {
-            PlatformError::Command { verb, .. } | PlatformError::Output { verb, .. } => format!(
-                "try the command of `[platform].{verb}`, or the one that is named above, by hand; then run the same command again"
+            PlatformError::Command { setting, .. } => format!(
+                "try the command that is named above by hand, and look at `{setting}` in kato.toml; then run the same command again"
             ),
+            PlatformError::Output { verb, .. } => {
+                format!("look at what the platform prints for `{verb}`; then run the same command again")
+            }
             PlatformError::Refused { .. } => AGAIN.to_owned(),
             PlatformError::Notes { .. } => FREE_SPACE.to_owned(),
         };

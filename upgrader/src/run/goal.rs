@@ -92,7 +92,7 @@ pub fn channel<'a>(node: &'a Node, request: &UpgradeRequest) -> &'a str {
 /// # Errors
 /// [`Failure`] with 26 for a refusal, 75 when it cannot be reached, 2 when the settings are wrong.
 pub async fn connect(node: &Node, request: &UpgradeRequest) -> Result<Arc<dyn Source>, Failure> {
-    let fetcher = Fetcher::new(route(node, request)?)?;
+    let fetcher = Fetcher::with_timeouts(route(node, request)?, node.settings.download.timeouts())?;
     let repository = fetch::trusted(&fetcher, &node.settings.release, &node.paths.trust()).await?;
     Ok(Arc::new(TrustedSource::new(repository, fetcher)))
 }

@@ -11,13 +11,17 @@ use super::Node;
 use crate::{
     attempt::Attempt,
     backup,
-    customizations::{outlook, patched},
+    customizations::{
+        outlook::{self, Basis, Foreseen},
+        patched,
+    },
     exit::Failure,
     installed::Installed,
     latch::Latches,
     marker,
     module::{self, ModuleError, tree},
-    plan::node::{self as planner, NodeFacts, NodePlan, modules_for},
+    patch::{act::PatchAct, places, record::Patches},
+    plan::node::{self as planner, NodeFacts, NodePlan, Restarts, modules_for},
     platform::Verb,
 };
 
@@ -32,6 +36,8 @@ pub(super) async fn make_plans(
 ) -> Result<Vec<NodePlan>, Failure> {
     let now = node.clock.now();
     let mut facts = look(node, attempt, installed).await?;
+    let mut local = LocalChanges::of(node, installed)?;
+    local.foresee(&attempt.release, attempt.patch.as_ref(), &mut facts)?;
     let mut plans = vec![planner::plan(
         &facts,
         &attempt.release,
@@ -48,10 +54,9 @@ pub(super) async fn make_plans(
         facts.latches.clear();
         facts.is_tolerant = false;
         facts.is_backed_up = false;
-        // What will be there then is what the release before leaves; its own plan says what that is.
-        facts.local_changes.clear();
-        facts.saved_bytes = 0;
         measure(node, &target.release, &mut facts).await?;
+        let patch = target.release.patch.as_ref().map(PatchAct::install);
+        local.foresee(&target.release, patch.as_ref(), &mut facts)?;
         // What the release before downloads is not downloaded twice.
         let of_before = plans.iter().flat_map(|plan| &plan.modules);
         facts.staged.extend(of_before.map(|module| module.sha256));
@@ -85,6 +90,14 @@ async fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> 
         is_backed_up: backup::folder(&node.paths, &attempt.id).exists(),
         retire_roles: node.settings.upgrade.retire_roles.clone(),
         can_retire: node.platform.knows(Verb::Retire),
+        restarts: match &attempt.patch {
+            Some(act) if act.no_restart => Restarts::Operator,
+            _ => Restarts::Kato,
+        },
+        record_bytes: backup::records(&node.paths)
+            .iter()
+            .map(|path| tree::size(path).map_err(ModuleError::io("reading", path)))
+            .sum::<Result<u64, _>>()?,
         staging: node.paths.staging(),
         backups: node.paths.backups(),
         customizations: node.paths.customizations(),
@@ -92,32 +105,60 @@ async fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> 
         ..NodeFacts::default()
     };
     measure(node, release, &mut facts).await?;
-    local_changes(node, installed, release, &mut facts)?;
     Ok(facts)
 }
 
-/// Adds the local changes in the folders of the modules that are going to be installed, and what becomes of them.
-fn local_changes(
-    node: &Node,
-    installed: Option<&Installed>,
-    release: &Release,
-    facts: &mut NodeFacts,
-) -> Result<(), Failure> {
-    let mut modules = modules_for(release, node.roles());
-    modules.retain(|module| {
-        let verdict = facts.latches.get(&module.name);
-        verdict.is_none_or(|verdict| planner::skip_reason(*verdict).is_none())
-    });
-    let installed = installed
-        .map(|installed| patched(&node.paths, installed))
-        .transpose()?;
-    let foreseen = outlook::foresee(&node.paths, installed.as_ref(), release, &modules)?;
-    facts.local_changes = outlook::summary(&foreseen, &modules);
-    if node.settings.customizations.save {
-        let taken = outlook::taken_away(&foreseen);
-        facts.saved_bytes = taken.iter().map(|change| change.bytes).sum();
+/// The local changes of the node, and what becomes of them release by release.
+struct LocalChanges<'a> {
+    node: &'a Node,
+    installed: Option<&'a Installed>,
+    with_patches: Option<Installed>,
+    patches: Patches,
+    /// What was foreseen for the releases before.
+    before: Vec<Foreseen>,
+}
+
+impl<'a> LocalChanges<'a> {
+    fn of(node: &'a Node, installed: Option<&'a Installed>) -> Result<Self, Failure> {
+        Ok(Self {
+            node,
+            installed,
+            with_patches: installed
+                .map(|installed| patched(&node.paths, installed))
+                .transpose()?,
+            patches: Patches::load(&node.paths)?,
+            before: Vec::new(),
+        })
     }
-    Ok(())
+
+    /// Notes the local changes in the folders of the modules of `release` that are going to be installed, and what becomes of
+    /// them.
+    fn foresee(
+        &mut self,
+        release: &Release,
+        patch: Option<&PatchAct>,
+        facts: &mut NodeFacts,
+    ) -> Result<(), Failure> {
+        let mut modules = modules_for(release, self.node.roles());
+        modules.retain(|module| {
+            let verdict = facts.latches.get(&module.name);
+            verdict.is_none_or(|verdict| planner::skip_reason(*verdict).is_none())
+        });
+        let basis = Basis {
+            installed: self.with_patches.as_ref(),
+            bases: &places::bases(release, patch, self.installed, &self.patches),
+            before: &self.before,
+        };
+        let foreseen = outlook::foresee(&self.node.paths, basis, release, &modules)?;
+        facts.local_changes = outlook::summary(&foreseen, &modules);
+        facts.saved_bytes = 0;
+        if self.node.settings.customizations.save {
+            let taken = outlook::taken_away(&foreseen);
+            facts.saved_bytes = taken.iter().map(|change| change.bytes).sum();
+        }
+        self.before.extend(foreseen);
+        Ok(())
+    }
 }
 
 /// The images of `release` for this node.

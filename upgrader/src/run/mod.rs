@@ -21,6 +21,7 @@ pub mod status;
 pub mod step;
 pub mod steps;
 pub mod stream;
+pub mod survey;
 pub mod upgrade;
 
 pub use context::{Node, Run};

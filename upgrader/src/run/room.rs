@@ -22,7 +22,7 @@ use crate::{
 
 /// No room for a file.
 #[derive(Debug, thiserror::Error)]
-#[error("no room for `{path}` on {mount}: {have} bytes are free{}", needs(*need, *have))]
+#[error("no room for `{path}` on {mount}: {have} bytes are free{}", needs(*need, *have, *inodes))]
 pub(super) struct NoRoom {
     /// The file or folder.
     path: PathBuf,
@@ -32,12 +32,17 @@ pub(super) struct NoRoom {
     need: u64,
     /// What is free for this user, in bytes.
     have: u64,
+    /// How many more files there can be; `None` where the file system does not count.
+    inodes: Option<u64>,
     /// What failed.
     #[source]
     source: Box<dyn Error + Send + Sync>,
 }
 
-fn needs(need: u64, have: u64) -> String {
+fn needs(need: u64, have: u64, inodes: Option<u64>) -> String {
+    if inodes == Some(0) {
+        return " and no inodes: the file system can hold no more files".to_owned();
+    }
     if need == 0 {
         return String::new();
     }
@@ -102,6 +107,7 @@ pub(super) fn explain<'a>(
         mount: mount.point,
         need,
         have: mount.free,
+        inodes: mount.free_inodes,
         source: failure.source.into(),
     };
     Failure::new(exit, error).hint(hint)

@@ -151,12 +151,13 @@ impl Session {
             // The newest kato is that of the last release on the way.
             targets.drain(..targets.len().saturating_sub(1));
         } else {
+            let stop = self.stop.clone();
             let with_patches = self.with_patches(targets, attempt.as_ref(), installed.as_ref());
+            let with_patches = engine::unless_stopped(&stop, true, with_patches);
             targets = with_patches.await.map_err(early)?;
             self.admit(&targets).map_err(early)?;
-            Box::pin(self.core_waits(&targets, installed.as_ref()))
-                .await
-                .map_err(early)?;
+            let waiting = Box::pin(self.core_waits(&targets, installed.as_ref()));
+            waiting.await.map_err(early)?;
         }
         self.to = targets
             .last()
@@ -182,10 +183,7 @@ impl Session {
         attempt: Option<&Attempt>,
     ) -> Result<Goal, Failure> {
         let stop = self.stop.clone();
-        tokio::select! {
-            goal = self.goal(installed, attempt) => goal,
-            () = stop.cancelled() => Err(engine::stopped()),
-        }
+        engine::unless_stopped(&stop, true, self.goal(installed, attempt)).await
     }
 
     /// The upgrade to `target`: the one that the node is in the middle of, when it is that one.

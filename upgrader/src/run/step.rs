@@ -34,6 +34,12 @@ pub trait Step: Send + Sync {
         false
     }
 
+    /// Whether a signal ends it at once, in the middle of a command of the platform as well. A step that changes nothing of the
+    /// node can be left anywhere, as by a kill; the others come to their end first.
+    fn is_interruptible(&self) -> bool {
+        !self.changes_node()
+    }
+
     /// Looks whether there is something to do. Changes nothing.
     async fn precheck(&self, _run: &mut Run) -> Result<Need, Failure> {
         Ok(Need::Act)

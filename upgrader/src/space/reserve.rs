@@ -249,6 +249,7 @@ mod tests {
         Need {
             path: "/x".into(),
             bytes,
+            inodes: 0,
             purpose,
         }
     }

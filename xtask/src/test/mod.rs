@@ -10,6 +10,8 @@ mod area;
 mod crash;
 mod listing;
 
+use std::env;
+
 use anyhow::{Context, Result, bail};
 
 use self::area::Area;
@@ -21,6 +23,11 @@ use crate::{
 
 /// The module name that marks tests which need root and namespaces.
 const AS_ROOT: &str = "as_root";
+
+/// Where property tests begin. A landing must not depend on luck: without this variable, every run tries the same cases;
+/// `PROPTEST_RNG_SEED=$RANDOM cargo xtask test` tries others.
+const SEED: &str = "PROPTEST_RNG_SEED";
+const FIXED_SEED: &str = "1";
 
 /// What every build and test command has in common, so that cargo builds each crate once.
 const WORKSPACE: [&str; 2] = ["--workspace", "--all-features"];
@@ -117,10 +124,16 @@ fn nextest(selected: &Selection) -> Result<()> {
     if selected.run.is_empty() {
         bail!("no test is left to run here");
     }
-    Tool::cargo()
+    let tests = Tool::cargo()
         .args(["nextest", "run", "--no-fail-fast", "-E", &selected.filter])
-        .args(WORKSPACE)
-        .run()
+        .args(WORKSPACE);
+    match env::var_os(SEED) {
+        Some(seed) => {
+            println!("{SEED}={}, as the environment says", seed.display());
+            tests.run()
+        }
+        None => tests.env(SEED, FIXED_SEED).run(),
+    }
 }
 
 /// Why tests that need root cannot run here; `None` when they can.

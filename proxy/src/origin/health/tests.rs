@@ -50,6 +50,28 @@ async fn a_failure_counts_for_its_origin_and_for_a_while_then_a_probe_and_a_tria
 }
 
 #[tokio::test]
+async fn p11_a_registry_with_nothing_left_is_not_asked_for_manifests_and_for_anything_else() {
+    let (health, now) = (Health::default(), Instant::now());
+    let url = |path: &str| Url::parse(&format!("http://registry.example/v2/app/{path}")).unwrap();
+    let (tag, other, blob) = (url("manifests/v1"), url("manifests/v2"), url("blobs/x"));
+    assert!(!health.limited(&tag, None, now), "there was enough before");
+    assert!(health.limited(&tag, Some(Duration::from_secs(60)), now));
+    assert!(!health.limited(&other, Some(Duration::from_secs(60)), now));
+    assert_eq!(
+        health.standing(&other, now),
+        Standing::Busy(Duration::from_secs(60))
+    );
+    assert_eq!(health.standing(&blob, now), Standing::Up);
+    assert!(
+        health.may_try(&tag, now),
+        "where there is nothing else it is asked"
+    );
+    assert_eq!(health.standing(&tag, now + Duration::from_secs(61)), Standing::Up);
+    assert!(health.limited(&tag, None, now), "there is more");
+    assert_eq!(health.standing(&tag, now), Standing::Up);
+}
+
+#[tokio::test]
 async fn p11_retry_after_is_remembered_for_the_url_that_said_it() {
     let health = Health::default();
     let (busy, other, now) = (

@@ -123,8 +123,6 @@ fn rfc5861_s4_an_error_never_stands_in_for_an_origin_that_can_be_asked() {
         (403, Failure::Unreachable, 9, false),
         (404, unavailable, 9, false),
         (500, Failure::Unreachable, 9, false),
-        (404, Failure::Disconnected, 48 * 3600, true),
-        (500, Failure::Disconnected, 9, false),
         (301, Failure::Unreachable, 48 * 3600, true),
     ] {
         let stored = stored_for(&client, status, &[(CC, "max-age=1, stale-if-error=600000")]);

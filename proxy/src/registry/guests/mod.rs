@@ -33,6 +33,7 @@ use crate::settings::Registry;
 pub(crate) use guest::{Guest, Leave};
 use rights::{Reach, Rights};
 use shown::Shown;
+pub(crate) use shown::basic;
 use tokens::{Key, Seal, Token, end};
 use users::{File, Secret, User, Users};
 

@@ -1,12 +1,20 @@
 //! Name and secret, or a token, as a request shows them (RFC 7617, RFC 6750).
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 /// What a request shows.
 pub(super) enum Shown {
     Basic(String, Vec<u8>),
     Bearer(String),
+}
+
+/// The line that shows `name` and `secret`.
+pub(crate) fn basic(name: &str, secret: &str) -> Option<HeaderValue> {
+    let pair = BASE64_STANDARD.encode(format!("{name}:{secret}"));
+    let mut line = HeaderValue::try_from(format!("Basic {pair}")).ok()?;
+    line.set_sensitive(true);
+    Some(line)
 }
 
 impl Shown {

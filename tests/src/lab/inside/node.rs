@@ -79,12 +79,12 @@ fn first_boot(plan: &Plan, place: &Place, root: &Path) -> Result<()> {
     let hosts = from(&plan.folder().join("hosts"))?;
     let host_key = from(&plan.node_folder(place).join("host_key"))?;
     // The machine's own keys and ssh settings must not help or hinder a node.
-    let ssh = root.join("root/.ssh");
-    command::ok(&[
-        "rm",
-        "-rf",
-        ssh.to_str().context("the temporary folder is not UTF-8")?,
-    ])?;
+    // Nor must the notes of its container tools, which may be half written while they show through.
+    for own in ["root/.ssh", "var/lib/containers/cache"] {
+        let folder = root.join(own);
+        let folder = folder.to_str().context("the temporary folder is not UTF-8")?;
+        command::ok(&["rm", "-rf", folder])?;
+    }
     let program = plan.program().display();
     let script = |verb: &str| format!("#!/bin/sh\nexec {program} {verb}\n").into_bytes();
     let files: [(&str, Vec<u8>, u32); 8] = [

@@ -84,6 +84,10 @@ pub struct StatusArgs {
 
 /// How patches are installed or taken back.
 #[derive(Debug, Clone, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a bool here is a flag of the command line"
+)]
 pub struct RunArgs {
     /// Restart nothing; the status then says what must be restarted.
     #[arg(short = 'r', long)]
@@ -91,6 +95,9 @@ pub struct RunArgs {
     /// Say nothing while all goes well.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Do not ask before the first change. Without a terminal nobody is asked.
+    #[arg(long)]
+    pub skip_confirmation: bool,
     /// Run detached from this session.
     #[arg(long, hide = true)]
     pub detach: bool,

@@ -33,6 +33,9 @@ pub async fn run(args: PatchArgs, context: &Context) -> Result<Exit, Failure> {
     let (place, call) = (args.command.place(), args.command.call(context));
     let scope = cluster::scope(&settings, &context.config, place.local, place.node.as_deref())?;
     if let Scope::Nodes(nodes) = scope {
+        if call.changes() && args.command.asks() && !agreed(&nodes.ids).await {
+            return Ok(Exit::Declined);
+        }
         return cluster::run(&nodes, call, &settings, context).await;
     }
     let node = Node::new(settings);
@@ -57,20 +60,20 @@ pub async fn run(args: PatchArgs, context: &Context) -> Result<Exit, Failure> {
         PatchCommand::Reinstall(args) => {
             let wish = args.run.wish(Verb::Reinstall(args.name), None);
             args.run
-                .start(wish, args.run.place.request(context), node, call, context)
+                .start(wish, args.run.request(context), node, call, context)
                 .await
         }
         PatchCommand::Revert(args) => {
             let wish = args.run.wish(Verb::Revert(args.name), None);
             args.run
-                .start(wish, args.run.place.request(context), node, call, context)
+                .start(wish, args.run.request(context), node, call, context)
                 .await
         }
     }
 }
 
 impl WhereArgs {
-    /// Where lists and files come from. Nobody is asked: an installation of patches is confirmed by its command.
+    /// Where lists and files come from.
     fn request(&self, context: &Context) -> UpgradeRequest {
         UpgradeRequest {
             skip_confirmation: true,
@@ -89,7 +92,40 @@ impl ListArgs {
     }
 }
 
+/// Asks for all nodes at once.
+async fn agreed(nodes: &[String]) -> bool {
+    terminal::say(&format!("one after the other: {}", nodes.join(", ")));
+    let is_yes = terminal::ask("Change these nodes?").await;
+    if !is_yes {
+        terminal::say("nothing was changed");
+    }
+    is_yes
+}
+
+impl PatchCommand {
+    /// Whether a person is asked before the first change: where there is one, who has not said yes already.
+    fn asks(&self) -> bool {
+        match self {
+            Self::Install(args) => args.run.asks(),
+            Self::Reinstall(args) => args.run.asks(),
+            Self::Revert(args) => args.run.asks(),
+            Self::Status(_) | Self::Reset(_) | Self::Update(_) | Self::Mark(_) => false,
+        }
+    }
+}
+
 impl RunArgs {
+    fn asks(&self) -> bool {
+        !(self.skip_confirmation || self.detach) && terminal::is_interactive()
+    }
+
+    fn request(&self, context: &Context) -> UpgradeRequest {
+        UpgradeRequest {
+            skip_confirmation: !self.asks(),
+            ..self.place.request(context)
+        }
+    }
+
     fn wish(&self, verb: Verb, only: Option<Vec<String>>) -> Wish {
         Wish {
             verb,
@@ -169,7 +205,7 @@ async fn install(args: &InstallArgs, call: Call, node: Node, context: &Context) 
     let request = UpgradeRequest {
         plan_only: args.plan,
         download_only: args.download_only,
-        ..args.run.place.request(context)
+        ..args.run.request(context)
     };
     args.run.start(wish, request, node, call, context).await
 }

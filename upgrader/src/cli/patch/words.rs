@@ -76,6 +76,7 @@ impl ListArgs {
 
 impl RunArgs {
     fn words(&self) -> Vec<String> {
+        // Whether to ask was decided on Core; a node has no terminal.
         let flags = [("--no-restart", self.no_restart), ("--quiet", self.quiet)];
         let set = flags.into_iter().filter(|(_, set)| *set);
         set.map(|(name, _)| name.to_owned()).collect()

@@ -22,6 +22,7 @@ fn the_example_in_config_is_an_inventory() {
         inventory.rollout.every,
         crate::plan::policy::RolePolicy::default()
     );
+    assert_eq!(inventory.preflight, Limits::default());
     for node in &inventory.nodes {
         assert_eq!(node.config, default_config());
         assert_eq!(node.transport, Transport::Ssh);

@@ -7,6 +7,7 @@
 //! Invariants: only the owner can look into it; an archive that is not what its manifest says is not used.
 
 mod extract;
+mod merges;
 mod save;
 
 use std::{
@@ -18,7 +19,7 @@ use jiff::Timestamp;
 use kato_shared::{Digest, release::Version};
 use serde::{Deserialize, Serialize};
 
-pub use self::{extract::extract, save::save};
+pub use self::{extract::extract, merges::Merges, save::save};
 use super::{
     change::{Class, What},
     error::CustomizationError,

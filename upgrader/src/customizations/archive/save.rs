@@ -18,7 +18,7 @@ use crate::{
         error::CustomizationError,
         pristine, text,
     },
-    installed::Installed,
+    installed::{Installed, InstalledModule},
     module::tree::{self, Kind},
     paths::NodePaths,
 };
@@ -65,30 +65,9 @@ pub fn save(
 fn saved_files(installed: &Installed, changes: &[Change]) -> Vec<SavedFile> {
     let saved = |change: &Change| {
         let module = change.module.clone()?;
-        let short = installed
-            .modules
-            .get(&module)
-            .map(|module| module.sha256.hex()[..12].to_owned());
-        let dest = installed
-            .modules
-            .get(&module)
-            .and_then(|module| module.dest.as_ref());
-        let below = dest
-            .and_then(|dest| change.path.strip_prefix(dest).ok())
-            .unwrap_or(&change.path);
-        // The folder of one version stands between a versioned module and its files.
-        let below = match (change.class, short) {
-            (Class::Versioned, Some(short)) => below
-                .components()
-                .next()
-                .filter(|first| first.as_os_str().to_string_lossy().ends_with(&short))
-                .and_then(|first| below.strip_prefix(first).ok())
-                .unwrap_or(below),
-            _ => below,
-        };
         Some(SavedFile {
             path: change.path.clone(),
-            below: below.to_owned(),
+            below: below(installed.modules.get(&module), change),
             module,
             class: change.class,
             what: change.what.clone(),
@@ -101,6 +80,38 @@ fn saved_files(installed: &Installed, changes: &[Change]) -> Vec<SavedFile> {
     };
     let not_safe = changes.iter().filter(|change| change.class != Class::Safe);
     not_safe.filter_map(saved).collect()
+}
+
+/// The path of a change below its module's folder; in its version's where every version has one.
+fn below(module: Option<&InstalledModule>, change: &Change) -> PathBuf {
+    let path = &change.path;
+    let Some((module, dest)) = module.and_then(|module| Some((module, module.dest.as_ref()?))) else {
+        return path.clone();
+    };
+    let is_versioned = change.class == Class::Versioned;
+    if let Some(install) = module.install.as_ref().filter(|_| is_versioned)
+        && let Some(Ok(behind)) = install
+            .link()
+            .map(|link| path.strip_prefix(link).map(Path::to_owned))
+    {
+        // In the place of the link: where the link leads now.
+        return install
+            .link_to()
+            .into_iter()
+            .chain([behind.as_path()])
+            .filter(|part| !part.as_os_str().is_empty())
+            .collect();
+    }
+    let below = path.strip_prefix(dest).unwrap_or(path);
+    let mut parts = below.components();
+    let is_of_version = |first: std::path::Component<'_>| {
+        let name = first.as_os_str().to_string_lossy();
+        is_versioned && name.ends_with(&module.sha256.hex()[..12])
+    };
+    if parts.next().is_some_and(is_of_version) {
+        return parts.as_path().to_owned();
+    }
+    below.to_owned()
 }
 
 /// The original texts of changed files, as far as they are known, by the files' paths.

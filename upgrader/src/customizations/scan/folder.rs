@@ -160,6 +160,12 @@ impl Scanner {
             return;
         }
         let metadata = fs::symlink_metadata(subject.folder.join(below)).ok();
+        let local = local.or_else(|| {
+            metadata
+                .as_ref()
+                .filter(|found| is_special(found))
+                .map(|_| Kind::Special)
+        });
         self.changes.push(Change {
             module: Some(subject.name.to_owned()),
             at_worst: if class == Class::Safe {
@@ -178,4 +184,9 @@ impl Scanner {
             path,
         });
     }
+}
+
+/// Whether it is a pipe, socket or device, whose content is nothing that could be read.
+fn is_special(found: &fs::Metadata) -> bool {
+    !(found.is_file() || found.is_dir() || found.is_symlink())
 }

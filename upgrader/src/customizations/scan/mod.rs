@@ -6,6 +6,7 @@
 //! Deliberately absent: folders that are only here, unless they are empty; their content says enough.
 
 mod folder;
+mod link;
 mod subject;
 
 use std::{
@@ -69,6 +70,9 @@ pub fn scan(paths: &NodePaths, installed: &Installed) -> Result<Scan, Customizat
         if let Some(subject) = Subject::installed(paths, installed, name, module)? {
             scanner.compare(&subject)?;
         }
+        if let Some(install) = &module.install {
+            scanner.in_place_of_link(paths, name, install)?;
+        }
     }
     scanner.safe(paths, &mut notes)?;
     scanner.changes.sort_by(|one, other| one.path.cmp(&other.path));
@@ -124,8 +128,10 @@ impl Scanner {
             if let Some(dest) = module.dest.as_ref().filter(|_| subject.class != Class::Overlay) {
                 self.own.insert(module::follow(paths, dest)?);
             }
-            if let Some(Install::Versioned { link: Some(link), .. }) = &module.install {
-                self.known.insert(paths.on_node(link));
+            if let Some(link) = module.install.as_ref().and_then(Install::link) {
+                let link = paths.on_node(&link);
+                self.own.insert(link.clone());
+                self.known.insert(link);
             }
         }
         Ok(())

@@ -46,6 +46,13 @@ pub struct Call {
     pub json: bool,
 }
 
+impl Call {
+    /// Whether it changes the nodes that it is for.
+    pub const fn changes(&self) -> bool {
+        matches!(self.kind, Kind::Run | Kind::StagedRun)
+    }
+}
+
 /// Runs `call` on `nodes`.
 ///
 /// # Errors

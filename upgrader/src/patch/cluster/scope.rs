@@ -28,7 +28,7 @@ pub enum Scope {
 pub struct Nodes {
     pub(super) inventory: Inventory,
     /// Their ids, first one first.
-    pub(super) ids: Vec<String>,
+    pub ids: Vec<String>,
 }
 
 /// Decides which nodes a command is for: with `local` this one, with `node` that one, else on Core all.

@@ -7,7 +7,7 @@ use crate::{
     exit::{Exit, Failure},
     installed::Installed,
     report::terminal,
-    run::event::EventKind,
+    run::{engine, event::EventKind},
 };
 
 impl Session {
@@ -31,7 +31,8 @@ impl Session {
             return Ok(());
         };
         let (settings, config) = (&self.node.settings, &self.start.config);
-        match alone::refuse_core(settings, config, &target.release.version).await {
+        let asking = alone::refuse_core(settings, config, &target.release.version);
+        match engine::unless_stopped(&self.stop, true, asking).await {
             Err(failure) if failure.exit == Exit::Preflight && self.request.plan_only => {
                 let text = terminal::describe(&failure);
                 self.tell(EventKind::Warning { text });

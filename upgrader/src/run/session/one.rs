@@ -1,12 +1,13 @@
 //! One release of a run: planned, confirmed, announced, and driven through its steps.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use kato_shared::release::NoticeWhen;
+use kato_shared::release::{NoticeWhen, Version};
 
 use super::{Session, early};
 use crate::{
     attempt::Attempt,
+    customizations::Fate,
     exit::{Exit, Failure},
     installed::Installed,
     journal::Act,
@@ -31,7 +32,9 @@ impl Session {
         attempt: Attempt,
         installed: Option<Installed>,
     ) -> Result<(Ending, Option<Installed>), Stopped> {
-        let plans = make_plans(&self.node, &attempt, installed.as_ref())
+        // Container runtimes and package managers are asked for what they have.
+        let looking = Box::pin(make_plans(&self.node, &attempt, installed.as_ref()));
+        let plans = engine::unless_stopped(&self.stop, true, looking)
             .await
             .map_err(early)?;
         if self.request.plan_only {
@@ -82,6 +85,7 @@ impl Session {
             attempt,
             installed,
             plan: plan.clone(),
+            later_conflicts: later.iter().flat_map(conflicts).collect(),
             later_space: later.iter().flat_map(|plan| plan.space.clone()).collect(),
             source: self.source.clone(),
             journal,
@@ -151,8 +155,19 @@ impl Session {
             return Ok(true);
         }
         terminal::say(&report::plan::way(plans));
+        let is_patch = plans.first().is_some_and(|plan| plan.patch.is_some());
+        self.agreed(if is_patch {
+            "Patch this node?"
+        } else {
+            "Upgrade this node?"
+        })
+        .await
+    }
+
+    /// Asks, until the answer comes or somebody stops the run.
+    pub(super) async fn agreed(&self, question: &'static str) -> Result<bool, Stopped> {
         let is_yes = tokio::select! {
-            is_yes = terminal::ask("Upgrade this node?") => is_yes,
+            is_yes = terminal::ask(question) => is_yes,
             () = self.stop.cancelled() => return Err(early(engine::stopped())),
         };
         if !is_yes {
@@ -160,4 +175,13 @@ impl Session {
         }
         Ok(is_yes)
     }
+}
+
+/// The local changes that a release refuses, with its version.
+fn conflicts(plan: &NodePlan) -> Vec<(Version, PathBuf)> {
+    let files = plan.local_changes.iter().flat_map(|module| &module.files);
+    files
+        .filter(|file| file.fate == Fate::Refused)
+        .map(|file| (plan.to.clone(), file.path.clone()))
+        .collect()
 }

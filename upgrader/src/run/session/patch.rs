@@ -19,6 +19,7 @@ use crate::{
         local::{self, Verb, Wish},
         record::Patches,
     },
+    report::terminal,
     run::{
         back as way_back,
         ending::Ending,
@@ -134,6 +135,12 @@ impl Session {
     }
 
     async fn take_back(&mut self, attempt: Attempt, installed: Installed) -> Result<Ending, Stopped> {
+        if !self.request.skip_confirmation {
+            terminal::say(&format!("{}: {} is taken back", self.node.id, attempt.aim()));
+            if !self.agreed("Change this node?").await? {
+                return Ok(Ending::Declined);
+            }
+        }
         attempt
             .save(&self.node.paths)
             .map_err(|error| early(error.into()))?;

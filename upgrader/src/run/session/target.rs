@@ -1,6 +1,9 @@
 //! Which releases the run is about, with their verified documents; and what the node may have been left with.
 
-use kato_shared::release::{Version, layout};
+use kato_shared::{
+    release::{Version, layout},
+    trust::TrustError,
+};
 
 use super::{Session, early};
 use crate::{
@@ -54,7 +57,8 @@ impl Session {
         Ok(Some(attempt))
     }
 
-    /// What the run is about; of an upgrade that has begun when the network is not there.
+    /// What the run is about; of an upgrade that has begun when the network is not there, or what it serves has expired: all of
+    /// it was signed, in time and verified when it was downloaded, and half an upgrade is worse than a whole one of last week.
     pub(super) async fn goal(
         &mut self,
         installed: Option<&Installed>,
@@ -84,7 +88,9 @@ impl Session {
                     goal::choose(&graph, version, begun, &self.request, channel).map_err(goal::no_way)?;
                 self.with_documents(goal).await
             }
-            (Err(failure), Some(staged)) if failure.exit == Exit::TryAgain => {
+            (Err(failure), Some(staged))
+                if failure.exit == Exit::TryAgain || staged.begun && is_expired(&failure) =>
+            {
                 if !self.request.offline {
                     let text = format!(
                         "{}; everything for {} was downloaded and verified before, so the upgrade goes on without the network",
@@ -144,4 +150,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether the repository was refused for its age alone.
+fn is_expired(failure: &Failure) -> bool {
+    matches!(
+        failure.source.downcast_ref::<TrustError>(),
+        Some(TrustError::Expired { .. })
+    )
 }

@@ -13,10 +13,11 @@ use crate::{
     backup::{self, Head},
     customizations::{
         archive::{self, Reason},
-        outlook, patched,
+        outlook::{self, Basis},
+        patched,
     },
     exit::{Exit, Failure},
-    module,
+    module::{self, tree::Kind},
     plan::node::modules_for,
     platform::{Verb, Words},
     run::{
@@ -111,11 +112,7 @@ fn what(run: &Run) -> BTreeSet<PathBuf> {
             what.insert(Path::new("/").join(behind));
         }
     }
-    what.extend(
-        [paths.installed(), paths.patches()]
-            .iter()
-            .filter_map(|path| below(path).ok()),
-    );
+    what.extend(backup::records(paths).iter().filter_map(|path| below(path).ok()));
     what
 }
 
@@ -132,15 +129,24 @@ fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
     let installed = &patched(&node.paths, installed)?;
     let release = &run.attempt.release;
     let modules = modules_for(release, node.roles());
-    let foreseen = outlook::foresee(&node.paths, Some(installed), release, &modules)?;
+    let basis = Basis {
+        installed: Some(installed),
+        bases: &run.bases,
+        before: &[],
+    };
+    let foreseen = outlook::foresee(&node.paths, basis, release, &modules)?;
     let (id, now) = (run.attempt.id.as_str(), node.clock.now());
     let changes = outlook::taken_away(&foreseen);
     let saved = archive::save(&node.paths, installed, &changes, (id, Reason::Upgrade, now))?;
     archive::retain(&node.paths, node.settings.customizations.keep)?;
     if let Some(saved) = saved {
+        let carried = saved
+            .files
+            .iter()
+            .filter(|file| file.local != Some(Kind::Special));
         let text = format!(
             "{} local changes that the upgrade takes away are saved as {}; `kato customizations reapply` puts them back",
-            saved.files.len(),
+            carried.count(),
             saved.id
         );
         run.stream.tell(EventKind::Notice { text });

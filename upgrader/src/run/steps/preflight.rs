@@ -2,7 +2,9 @@
 //!
 //! After a failed run, and where this upgrade has begun to change the node already (it was killed, or somebody pulled the plug), an
 //! unhealthy platform and missing paths are warnings: half an upgrade is rarely healthy, and it is verified at its end. What the release
-//! would do to the node is judged in any case.
+//! would do to the node is judged in any case; what its modules would refuse ([`way`]) only where nothing is changed yet.
+
+mod way;
 
 use std::path::Path;
 
@@ -30,6 +32,7 @@ impl Step for Preflight {
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
         spares_kato(run)?;
+        way::is_free(run)?;
         let words = run.words();
         if let Err(error) = run.node.platform.call(Verb::Health, &words).await {
             let mut failure = Failure::from(error);

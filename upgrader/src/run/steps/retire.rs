@@ -78,6 +78,11 @@ impl Step for Retire {
                 ));
                 Ok(Acted::Done)
             }
+            // Nothing of the node was changed, and it is put back.
+            Err(failure) if !run.attempt.begun && failure.exit == Exit::Failed => Err(Failure {
+                exit: Exit::Preflight,
+                ..failure
+            }),
             Err(failure) => Err(failure),
         }
     }
@@ -228,6 +233,11 @@ pub(super) struct Rejoin;
 impl Step for Rejoin {
     fn name(&self) -> String {
         "rejoin".into()
+    }
+
+    /// What would be done instead is to put the node back.
+    fn is_interruptible(&self) -> bool {
+        false
     }
 
     async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {

@@ -24,7 +24,7 @@ use crate::{
     },
     source::Wanted,
     space::{
-        self, Need,
+        self, Need, Shortfall,
         reserve::{self, ReserveError},
         users,
     },
@@ -164,7 +164,7 @@ fn check_space(run: &Run) -> Result<(), Failure> {
         mounts.push((need, space::mount_of(&place(run, need)).map_err(unreadable)?));
     }
     space::judge(mounts).map_err(|short| {
-        let mount = short.mount.clone();
+        let mount = short.mount().to_owned();
         no_room(run, &mount, short)
     })
 }
@@ -187,6 +187,7 @@ fn hold(run: &mut Run) -> Result<(), Failure> {
         let need = Need {
             path: claim.path.clone(),
             bytes: claim.bytes,
+            inodes: 0,
             purpose: "",
         };
         claim.path = place(run, &need);
@@ -213,6 +214,13 @@ fn hold(run: &mut Run) -> Result<(), Failure> {
 
 /// No room: who else is there, and what to do.
 fn no_room(run: &Run, mount: &Path, error: impl Into<anyhow::Error>) -> Failure {
+    let error = error.into();
+    if let Some(Shortfall::Inodes { .. }) = error.downcast_ref() {
+        return Failure::new(Exit::Preflight, error).hint(format!(
+            "nothing was changed; remove small files that are not needed on {} (`df -i` shows its inodes), then run the same command again",
+            mount.display()
+        ));
+    }
     let backups = run.node.paths.backups();
     let users = users::largest(
         mount,

@@ -172,6 +172,7 @@ impl FakeNode {
                 let line = json!({"schema": 1, "run": run, "after_seq": after});
                 Ok(output(0, &line.to_string()))
             }
+            ["node", "survey", ..] => Ok(output(0, &survey(&self.id, &state))),
             ["node", "cordon", "--run", run] => {
                 let is_idle = state.doing != "running";
                 if is_idle {
@@ -319,6 +320,16 @@ impl State {
         })
         .to_string()
     }
+}
+
+fn survey(id: &str, state: &State) -> String {
+    let place = json!({"bytes": null, "device": 1, "mount": "/", "free": 1 << 30});
+    json!({
+        "schema": 1, "node": id, "time": kato_shared::clock::Clock::system().now(), "memory_available": 1 << 30,
+        "staging": "/var/staging", "backups": "/var/backup", "work": "/var/work", "places": {"/": place},
+        "is_drained": state.roles.iter().any(|role| role == "dea"), "capacity": {"used": 10, "free": 20},
+    })
+    .to_string()
 }
 
 fn output(code: i32, stdout: &str) -> Output {

@@ -1,0 +1,143 @@
+//! What goes wrong with bundles as a whole. What is wrong with single members is a [`super::Finding`].
+
+use std::{io, path::PathBuf};
+
+use kato_shared::{Digest, durable::DurableError};
+
+use super::{header::HeaderError, pack::PackError, sign::SignError};
+use crate::{
+    snapshot::{LibraryError, SnapshotError, WantedError},
+    store::{NoRoom, StoreError},
+};
+
+/// A bundle that cannot be written, read or believed.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// There is none.
+    #[error(
+        "`{0}` holds no bundle: there is no BUNDLE.json in it\nhint: name the folder of the bundle, or its .head folder"
+    )]
+    NoBundle(PathBuf),
+    /// A signature or key.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// A document of the bundle.
+    #[error("the bundle `{path}` is refused")]
+    Header {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: HeaderError,
+    },
+    /// A table that is not what was signed.
+    #[error(
+        "{file} has the digest {found}, the signed one is {expected}\nhint: copy the bundle again from its source"
+    )]
+    Table {
+        /// Which.
+        file: &'static str,
+        /// What was signed.
+        expected: Digest,
+        /// What is there.
+        found: Digest,
+    },
+    /// Larger than it may be.
+    #[error("`{path}` has {found} bytes, at most {limit} are read")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// An old bundle, or one of another series.
+    #[error(transparent)]
+    Replay(#[from] super::ledger::ReplayError),
+    /// Not enough room, known before anything was written.
+    #[error(
+        "{needed} bytes are needed in `{path}`, {free} are free\nhint: make room, or name another folder; nothing was written"
+    )]
+    NoRoom {
+        /// Where.
+        path: PathBuf,
+        /// How much.
+        needed: u64,
+        /// How much there is.
+        free: u64,
+    },
+    /// What `--since` names is not known here.
+    #[error(
+        "the snapshot {0} is not known here\nhint: name one that `bundle info` lists, or export with --full"
+    )]
+    UnknownBase(String),
+    /// Not a name of a series.
+    #[error(
+        "`{0}` is no name of a series: expected up to 40 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit"
+    )]
+    Series(String),
+    /// Content that cannot be carried.
+    #[error(
+        "the content of {url} is damaged or gone: {digest}\nhint: run `kato-proxy verify`, fetch it again, and export once more"
+    )]
+    Content {
+        /// One of the URLs.
+        url: String,
+        /// What it should be.
+        digest: Digest,
+    },
+    /// Nothing to carry.
+    #[error(
+        "the store holds nothing to carry\nhint: fill it with `kato-proxy prefetch`, or by serving clients"
+    )]
+    Empty,
+    /// Completeness was neither shown nor waived.
+    #[error(
+        "whether the bundle is complete was not shown\nhint: declare what has to be in it, or say why not with --waive REASON"
+    )]
+    Unproven,
+    /// Something else has the name of the bundle.
+    #[error("`{0}` is there already and is another bundle\nhint: name another folder with --out")]
+    Occupied(PathBuf),
+    /// Packing.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// A request file.
+    #[error(transparent)]
+    Wanted(#[from] WantedError),
+    /// The library of snapshots.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// A snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store has no room.
+    #[error(transparent)]
+    Full(#[from] NoRoom),
+    /// A file that cannot be written.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// A file.
+    #[error("{action} `{path}` failed")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BundleError {
+    /// For `map_err`: `action` on `path` failed.
+    pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}

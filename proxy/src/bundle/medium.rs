@@ -1,0 +1,344 @@
+//! Reading a bundle: first its signature, then what was signed, then every byte against it.
+//!
+//! Flow: [`Bundle::open`] finds `BUNDLE.json`, verifies its signature, and reads the tables whose digests it holds; nothing else is
+//! parsed before that. [`Bundle::walk`] goes over the members, wherever they lie, and shows each that is wanted to a [`Sink`], in
+//! pieces; whether it was the right one is known at its end. What is wrong with a member is a [`Finding`], and the
+//! next member is read all the same.
+//!
+//! Invariants: sizes come from the table, never from a header; only regular files are opened; nothing on the medium is changed.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use kato_shared::{Digest, digest::Hasher};
+use serde::Serialize;
+
+use super::{
+    BundleError,
+    header::{self, Header, LARGEST_HEADER, LARGEST_TABLE, Member, Table, Volume},
+    sign::{Signed, Trust},
+    tar::Name,
+    volume::Reading,
+};
+
+/// Bytes that are read at a time.
+const PIECE: usize = 1 << 20;
+
+/// A bundle whose tables are what was signed.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The folder of `BUNDLE.json`.
+    pub head: PathBuf,
+    /// `BUNDLE.json`.
+    pub header: Header,
+    /// Its members.
+    pub table: Table,
+    /// Whose signature it is; none when nobody asked.
+    pub signed: Option<Signed>,
+}
+
+/// Something that is wrong with a member or a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The member, or the file.
+    pub what: String,
+    /// The volume; none beside `BUNDLE.json`.
+    pub volume: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+    /// URLs that need it, as far as they are known; the first ten.
+    pub urls: Vec<String>,
+}
+
+/// Who takes members.
+pub trait Sink {
+    /// Whether `member` is wanted; it is passed over otherwise.
+    fn wants(&mut self, name: &Name, member: &Member) -> bool;
+    /// The next bytes of a wanted member.
+    ///
+    /// # Errors
+    /// What ends the walk.
+    fn piece(&mut self, name: &Name, member: &Member, bytes: &[u8]) -> Result<(), BundleError>;
+    /// The member is over; `is_whole` says that it was what was signed.
+    ///
+    /// # Errors
+    /// What ends the walk.
+    fn end(&mut self, name: &Name, member: &Member, is_whole: bool) -> Result<(), BundleError>;
+}
+
+impl Bundle {
+    /// The bundle at `path`: its folder, its `.head` folder, or a folder with one `.head` in it. Without `trust` its signature is not looked at,
+    /// which is fit for showing it and for nothing else.
+    ///
+    /// # Errors
+    /// [`BundleError`]; the first thing that is looked at is the signature.
+    pub fn open(path: &Path, trust: Option<&Trust>) -> Result<Self, BundleError> {
+        let head = find_head(path)?;
+        let bytes = read_bounded(&head.join("BUNDLE.json"), LARGEST_HEADER)?;
+        let signed = trust
+            .map(|trust| trust.verify(&bytes, &head.join("BUNDLE.json.minisig")))
+            .transpose()?;
+        let refused = |source| BundleError::Header {
+            path: head.clone(),
+            source,
+        };
+        let header = Header::read(&bytes).map_err(refused)?;
+        // Before any of it is held in memory: another file of that name may be as large as the medium.
+        for (file, expected) in [
+            ("SHA256SUMS", header.sums),
+            ("index.json", header.index_json),
+            ("MEMBERS.jsonl", header.members),
+        ] {
+            let found = digest_of(&head.join(file))?;
+            if found != expected {
+                return Err(BundleError::Table {
+                    file,
+                    expected,
+                    found,
+                });
+            }
+        }
+        let bytes = read_bounded(&head.join("MEMBERS.jsonl"), LARGEST_TABLE)?;
+        let found = Digest::of(&bytes);
+        if found != header.members {
+            return Err(BundleError::Table {
+                file: "MEMBERS.jsonl",
+                expected: header.members,
+                found,
+            });
+        }
+        let table = header::read_table(&bytes, header.volumes.len()).map_err(refused)?;
+        Ok(Self {
+            head,
+            header,
+            table,
+            signed,
+        })
+    }
+
+    /// The bytes of a small member that lies beside `BUNDLE.json`, if it is whole.
+    pub fn small(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let name = Name::Blob(*digest);
+        let member = self.table.get(&name).filter(|member| member.volume == 0)?;
+        let bytes = read_bounded(&self.head.join(name.path()), member.size).ok()?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    /// Goes over all members. `others` are further folders in which volumes may lie.
+    ///
+    /// # Errors
+    /// What the sink ends with; what is wrong with the bundle is found.
+    pub fn walk(&self, others: &[PathBuf], sink: &mut dyn Sink) -> Result<Vec<Finding>, BundleError> {
+        let mut findings = Vec::new();
+        for (name, member) in self.table.iter().filter(|(_, member)| member.volume == 0) {
+            if !sink.wants(name, member) {
+                continue;
+            }
+            let path = self.head.join(name.path());
+            match open_regular(&path, Some(member.size)) {
+                Ok(mut file) => {
+                    let problem = pass(&mut file, name, member, sink)?;
+                    findings.extend(problem.map(|problem| finding(&member.path, None, problem)));
+                }
+                Err(problem) => findings.push(finding(&member.path, None, problem)),
+            }
+        }
+        for volume in &self.header.volumes {
+            self.volume(volume, others, sink, &mut findings)?;
+        }
+        Ok(findings)
+    }
+
+    /// Goes over a volume, if there is something in it that is wanted.
+    fn volume(
+        &self,
+        volume: &Volume,
+        others: &[PathBuf],
+        sink: &mut dyn Sink,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), BundleError> {
+        let wanted: BTreeSet<Name> = self
+            .table
+            .iter()
+            .filter(|(name, member)| member.volume == volume.n && sink.wants(name, member))
+            .map(|(name, _)| *name)
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let folders = [self.head.parent(), Some(self.head.as_path())];
+        let places = folders
+            .into_iter()
+            .flatten()
+            .chain(others.iter().map(PathBuf::as_path));
+        let found = places
+            .map(|folder| folder.join(&volume.file))
+            .find(|path| path.exists());
+        let Some(path) = found else {
+            findings.push(finding(
+                &volume.file,
+                Some(volume),
+                "the volume is missing".to_owned(),
+            ));
+            return Ok(());
+        };
+        match open_regular(&path, Some(volume.size)) {
+            Ok(file) => {
+                let mut reading = Reading::new(&self.table, volume);
+                reading.members(file, &wanted, sink, findings)?;
+                for name in wanted.difference(reading.seen()) {
+                    let problem = "the member is not in its volume".to_owned();
+                    findings.push(finding(&name.path(), Some(volume), problem));
+                }
+            }
+            Err(problem) => findings.push(finding(&volume.file, Some(volume), problem)),
+        }
+        Ok(())
+    }
+}
+
+/// Shows a member to the sink; tells what was wrong with it.
+pub(super) fn pass(
+    reader: &mut dyn Read,
+    name: &Name,
+    member: &Member,
+    sink: &mut dyn Sink,
+) -> Result<Option<String>, BundleError> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0_u8; PIECE.min(usize::try_from(member.size.max(1)).unwrap_or(PIECE))];
+    let mut left = member.size;
+    let mut problem = None;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(PIECE).min(buffer.len());
+        match reader.read(&mut buffer[..most]) {
+            Ok(0) => {
+                problem = Some(format!("the member ends {left} bytes early"));
+                break;
+            }
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                left -= count as u64;
+                sink.piece(name, member, &buffer[..count])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                problem = Some(format!("the member cannot be read: {error}"));
+                break;
+            }
+        }
+    }
+    let found = hasher.finish();
+    if problem.is_none() && found != member.sha256 {
+        problem = Some(format!("the digest is {found}, expected {}", member.sha256));
+    }
+    sink.end(name, member, problem.is_none())?;
+    Ok(problem)
+}
+
+pub(super) fn finding(what: &str, volume: Option<&Volume>, problem: String) -> Finding {
+    Finding {
+        what: what.to_owned(),
+        volume: volume.map(|volume| volume.file.clone()),
+        problem,
+        urls: Vec::new(),
+    }
+}
+
+/// The folder with `BUNDLE.json`.
+fn find_head(path: &Path) -> Result<PathBuf, BundleError> {
+    if path.join("BUNDLE.json").is_file() {
+        return Ok(path.to_owned());
+    }
+    if path.file_name().is_some_and(|name| name == "BUNDLE.json") && path.is_file() {
+        return Ok(path.parent().unwrap_or(path).to_owned());
+    }
+    let heads: Vec<PathBuf> = fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|item| item.path())
+        .filter(|path| {
+            path.extension().is_some_and(|kind| kind == "head") && path.join("BUNDLE.json").is_file()
+        })
+        .collect();
+    match heads.as_slice() {
+        [head] => Ok(head.clone()),
+        [] | [_, ..] => Err(BundleError::NoBundle(path.to_owned())),
+    }
+}
+
+/// Opens a regular file; with `size`, one of that size. The text says what is wrong.
+fn open_regular(path: &Path, size: Option<u64>) -> Result<File, String> {
+    let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits());
+    let file = File::options()
+        .read(true)
+        .custom_flags(nofollow.unwrap_or_default())
+        .open(path)
+        .map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                "the file is missing".to_owned()
+            } else if path.is_symlink() {
+                "the file is a symbolic link".to_owned()
+            } else {
+                format!("the file cannot be opened: {error}")
+            }
+        })?;
+    let found = file.metadata().map_err(|error| error.to_string())?;
+    if !found.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    match size {
+        Some(size) if size != found.len() => {
+            Err(format!("the file has {} bytes, expected {size}", found.len()))
+        }
+        Some(_) | None => Ok(file),
+    }
+}
+
+pub(super) fn skip(file: &mut File, bytes: u64) -> io::Result<()> {
+    let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
+    io::Seek::seek_relative(file, bytes)
+}
+
+/// The whole of a file that has at most `limit` bytes.
+pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, BundleError> {
+    let mut file = open_regular(path, None)
+        .map_err(io::Error::other)
+        .map_err(BundleError::file("opening", path))?;
+    let mut bytes = Vec::new();
+    file.by_ref()
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(BundleError::file("reading", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(BundleError::TooLarge {
+            path: path.to_owned(),
+            found: file.metadata().map_or(0, |found| found.len()),
+            limit,
+        });
+    }
+    Ok(bytes)
+}
+
+/// The digest of a regular file.
+pub(super) fn digest_of(path: &Path) -> Result<Digest, BundleError> {
+    let mut file = open_regular(path, None)
+        .map_err(io::Error::other)
+        .map_err(BundleError::file("opening", path))?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0_u8; PIECE];
+    loop {
+        let count = file
+            .read(&mut buffer)
+            .map_err(BundleError::file("reading", path))?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..count]);
+    }
+}

@@ -1,0 +1,199 @@
+//! What the verbs of `bundle` print: lines for people, or one JSON document.
+
+use std::path::Path;
+
+use kato_shared::settings::byte_size::human;
+use serde_json::{Value, json};
+
+use crate::bundle::{Bundle, Finding, import::Imported, plan::Plan, verify::Report};
+
+/// Groups that a plan lists.
+const LISTED: usize = 40;
+
+/// Speed of a USB stick of the common kind, by which times are told, in bytes a second.
+const SPEED: u64 = 30_000_000;
+
+/// What would be carried.
+pub(super) fn plan(plan: &Plan, is_json: bool) -> String {
+    if is_json {
+        return document(&summary(plan));
+    }
+    let mut text = vec![format!(
+        "bundle      {}\nkind        {:?}\nsnapshot    {} responses, {} contents\nnew         {} contents, {} on the medium, {} seconds at 30 MB/s\n",
+        crate::bundle::header::name(&plan.record.series, plan.record.seq),
+        plan.kind,
+        plan.snapshot.entries().len(),
+        plan.snapshot.contents().len(),
+        plan.blobs.len(),
+        human(plan.size()),
+        plan.size().div_ceil(SPEED),
+    )];
+    if !plan.volumes.is_empty() {
+        text.push(format!("volumes     {}\n", plan.volumes.len()));
+    }
+    for (group, count, bytes) in plan.by_group().into_iter().take(LISTED) {
+        text.push(format!("  {:>10}  {count:>7}  {group}\n", human(bytes)));
+    }
+    for (reason, count) in &plan.left_out {
+        text.push(format!("left out    {count}: {reason}\n"));
+    }
+    for suite in &plan.horizon {
+        let shown =
+            |time: Option<jiff::Timestamp>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+        text.push(format!(
+            "suite       {}  date {}  valid until {}\n",
+            suite.what,
+            shown(suite.date),
+            shown(suite.valid_until)
+        ));
+    }
+    text.concat()
+}
+
+/// What was written.
+pub(super) fn exported(plan: &Plan, folder: &Path, is_json: bool) -> String {
+    let mut summary = summary(plan);
+    summary["folder"] = json!(folder);
+    if is_json {
+        return document(&summary);
+    }
+    format!(
+        "{}  {:?}, {} contents, {}\nroot {}\n",
+        folder.display(),
+        plan.kind,
+        plan.blobs.len(),
+        human(plan.size()),
+        plan.record.root
+    )
+}
+
+fn summary(plan: &Plan) -> Value {
+    json!({
+        "schema": 1,
+        "bundle": crate::bundle::header::name(&plan.record.series, plan.record.seq),
+        "kind": plan.kind,
+        "seq": plan.record.seq,
+        "root": plan.record.root,
+        "entries": plan.snapshot.entries().len(),
+        "contents": plan.snapshot.contents().len(),
+        "new_contents": plan.blobs.len(),
+        "bytes": plan.size(),
+        "volumes": plan.volumes.len(),
+        "groups": plan.by_group().iter().map(|(group, count, bytes)| json!({"group": group, "contents": count, "bytes": bytes})).collect::<Vec<_>>(),
+        "left_out": plan.left_out,
+        "horizon": plan.horizon,
+    })
+}
+
+/// A verdict.
+pub(super) fn verified(report: &Report, is_json: bool) -> String {
+    if is_json {
+        return document(report);
+    }
+    let mut text = vec![format!("{}  root {}\n", report.bundle, report.root)];
+    for line in &report.evidence {
+        text.push(format!("  {line}\n"));
+    }
+    text.push(findings(&report.findings));
+    let verdict = if report.is_good() { "good\n" } else { "not good\n" };
+    text.push(verdict.to_owned());
+    text.concat()
+}
+
+/// What came in.
+pub(super) fn imported(imported: &Imported, bundle: &Bundle, request: &Path, is_json: bool) -> String {
+    if is_json {
+        let mut document = json!(imported);
+        document["schema"] = json!(1);
+        document["bundle"] = json!(bundle.header.name());
+        return self::document(&document);
+    }
+    let mut text = vec![format!(
+        "{}  {} stored\n",
+        bundle.header.name(),
+        human(imported.stored)
+    )];
+    text.push(findings(&imported.findings));
+    match &imported.active {
+        Some(active) => {
+            text.push(format!(
+                "active      {} {}, root {}\n",
+                active.series, active.seq, active.root
+            ));
+        }
+        None => text.push("active      none\n".to_owned()),
+    }
+    if let Some(wanted) = &imported.wanted {
+        text.push(format!(
+            "incomplete  {} contents are missing, {} URLs of them are known; this snapshot is not served yet\n\
+             hint: bring the volumes that are missing, or send `{}` back: kato-proxy bundle export --satisfy {}\n",
+            wanted.digests.len(),
+            wanted.urls.len(),
+            request.display(),
+            request.display(),
+        ));
+    }
+    text.concat()
+}
+
+/// What a bundle says about itself.
+pub(super) fn info(bundle: &Bundle, is_json: bool) -> String {
+    let header = &bundle.header;
+    if is_json {
+        let mut document = json!(header);
+        document["signed_by"] = json!(bundle.signed.as_ref().map(|signed| &signed.key));
+        return self::document(&document);
+    }
+    let signature = match &bundle.signed {
+        Some(signed) => format!("by {}", signed.key),
+        None => "not verified: no --trust was given".to_owned(),
+    };
+    let mut text = vec![format!(
+        "bundle      {}\nsignature   {signature}\nmade        {}\nkind        {:?}\nroot        {}\nsnapshot    {} responses, {} contents, {}\nhere        {} contents, {}\nneeds       {} free\n",
+        header.name(),
+        header.created,
+        header.kind,
+        header.root,
+        header.counts.entries,
+        header.counts.blobs_root,
+        human(header.bytes.root),
+        header.counts.blobs_here,
+        human(header.bytes.here),
+        human(header.need_free),
+    )];
+    for base in &header.base {
+        text.push(format!("since       {} ({})\n", base.seq, base.root));
+    }
+    for volume in &header.volumes {
+        text.push(format!("volume      {}  {}\n", volume.file, human(volume.size)));
+    }
+    for (what, proof) in [("complete", &header.closure), ("rehearsed", &header.rehearsal)] {
+        text.push(format!(
+            "{what:<10}  {}\n",
+            if proof.ok {
+                "yes".to_owned()
+            } else {
+                format!("waived: {}", proof.waived.join("; "))
+            }
+        ));
+    }
+    text.concat()
+}
+
+fn findings(findings: &[Finding]) -> String {
+    let mut lines = Vec::new();
+    for finding in findings {
+        let volume = finding.volume.as_ref().map(|volume| format!(" in {volume}"));
+        let volume = volume.unwrap_or_default();
+        lines.push(format!(
+            "wrong       {}{volume}: {}\n",
+            finding.what, finding.problem
+        ));
+        lines.extend(finding.urls.iter().map(|url| format!("    needed by {url}\n")));
+    }
+    lines.concat()
+}
+
+fn document(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).map_or_else(|error| error.to_string(), |text| text + "\n")
+}

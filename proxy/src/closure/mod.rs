@@ -1,0 +1,179 @@
+//! Is everything there that a site without a network will ask for? A pure function over a snapshot and a declaration of what is needed.
+//!
+//! ```text
+//! image     tag or digest → index → manifests of the declared platforms → configuration, layers; referrers were asked for
+//! apt       suite → InRelease → Packages of the declared components and architectures → .deb of the declared packages
+//! release   version → its document → targets of all roles
+//! lock      each entry, by its digest
+//! ```
+//! What is declared and not there is a [`Gap`], named so that somebody can ask for it. Content is read by digest through a function of the
+//! caller; nothing is fetched, and nothing is believed that the content does not say itself.
+//!
+//! Deliberately absent: signatures (clients verify them, and the rehearsal lets them), and dependencies of apt's packages (`apt-get` itself
+//! found them when they were fetched; the declaration lists all of them).
+
+mod apt;
+mod image;
+mod lock;
+mod release;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use kato_shared::Digest;
+use serde::Serialize;
+
+pub use apt::DeclaredSuite;
+pub use image::DeclaredImage;
+pub use release::DeclaredRelease;
+
+use crate::{
+    prefetch::{Lock, Platform},
+    snapshot::{Entry, Snapshot},
+};
+
+/// What a site needs.
+#[derive(Debug, Clone, Default)]
+pub struct Declaration {
+    /// Images.
+    pub images: Vec<DeclaredImage>,
+    /// Their platforms; all of them when there are none.
+    pub platforms: Vec<Platform>,
+    /// Suites of apt.
+    pub suites: Vec<DeclaredSuite>,
+    /// Releases.
+    pub releases: Vec<DeclaredRelease>,
+    /// Lock files.
+    pub locks: Vec<Lock>,
+}
+
+/// Something that is needed and not there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Gap {
+    /// What was declared: an image, a suite, a release, a lock file.
+    pub subject: String,
+    /// What of it is missing: a URL where there is one.
+    pub missing: String,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// How many things were looked for.
+    pub checked: u64,
+    /// What is missing, in order, each once.
+    pub gaps: Vec<Gap>,
+    /// What indexes list and what is held of it, for people: "index lists 63421, held 1204".
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing is missing.
+    pub fn is_closed(&self) -> bool {
+        self.gaps.is_empty()
+    }
+}
+
+/// Checks `snapshot` against `declared`. `content` gives the bytes of a document; what it does not give is a gap.
+pub fn check(
+    snapshot: &Snapshot,
+    content: &dyn Fn(&Digest) -> Option<Bytes>,
+    declared: &Declaration,
+) -> Report {
+    let mut check = Check {
+        snapshot,
+        content,
+        held: snapshot.contents().into_iter().collect(),
+        subject: String::new(),
+        report: Report::default(),
+    };
+    for image in &declared.images {
+        image::check(&mut check, image, &declared.platforms);
+    }
+    for suite in &declared.suites {
+        apt::check(&mut check, suite);
+    }
+    for release in &declared.releases {
+        release::check(&mut check, release);
+    }
+    for lock in &declared.locks {
+        lock::check(&mut check, lock);
+    }
+    check.report.gaps.sort();
+    check.report.gaps.dedup();
+    check.report
+}
+
+/// A check under way.
+struct Check<'c> {
+    snapshot: &'c Snapshot,
+    content: &'c dyn Fn(&Digest) -> Option<Bytes>,
+    held: HashMap<Digest, u64>,
+    subject: String,
+    report: Report,
+}
+
+impl Check<'_> {
+    /// From here on it is about `subject`.
+    fn about(&mut self, subject: String) {
+        self.subject = subject;
+    }
+
+    fn gap(&mut self, missing: impl Into<String>) {
+        self.report.gaps.push(Gap {
+            subject: self.subject.clone(),
+            missing: missing.into(),
+        });
+    }
+
+    fn note(&mut self, note: &str) {
+        self.report.notes.push(format!("{}: {note}", self.subject));
+    }
+
+    /// The 200 at `url`, whatever its variant.
+    fn found(&self, url: &str) -> Option<&Entry> {
+        let variants = self.snapshot.variants(&format!("GET {url}"));
+        variants.iter().find(|entry| entry.status == 200)
+    }
+
+    /// Whether anything was ever answered at `url`, "there is nothing" included.
+    fn was_asked(&self, url: &str) -> bool {
+        !self.snapshot.variants(&format!("GET {url}")).is_empty()
+    }
+
+    /// Looks for content at `url`, of `digest` where that is known. True where it is there.
+    fn needs(&mut self, url: &str, digest: Option<Digest>) -> bool {
+        self.report.checked += 1;
+        let is_there = self
+            .found(url)
+            .is_some_and(|entry| digest.is_none_or(|digest| entry.digest == digest));
+        if !is_there {
+            self.gap(url);
+        }
+        is_there
+    }
+
+    /// Looks for content by its digest alone; `name` says what it is.
+    fn needs_content(&mut self, digest: &Digest, name: &str) {
+        self.report.checked += 1;
+        if !self.held.contains_key(digest) {
+            self.gap(format!("{name} ({digest})"));
+        }
+    }
+
+    /// The document at `url`, a gap where it is not there.
+    fn document(&mut self, url: &str) -> Option<(Digest, Bytes)> {
+        if !self.needs(url, None) {
+            return None;
+        }
+        let digest = self.found(url)?.digest;
+        let bytes = (self.content)(&digest);
+        if bytes.is_none() {
+            self.gap(format!("{url}: content {digest}"));
+        }
+        Some((digest, bytes?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::{prefetch::LockKind, snapshot::Class};
+
+/// A snapshot under construction, with its content.
+#[derive(Default)]
+struct Held {
+    entries: Vec<Entry>,
+    content: HashMap<Digest, Bytes>,
+}
+
+impl Held {
+    fn put(&mut self, url: &str, body: &str) -> Digest {
+        let digest = Digest::of(body.as_bytes());
+        self.content.insert(digest, Bytes::from(body.to_owned()));
+        self.entries.push(Entry {
+            key: format!("GET {url}"),
+            vary: BTreeMap::new(),
+            status: 200,
+            headers: Vec::new(),
+            digest,
+            length: body.len() as u64,
+            time: Timestamp::UNIX_EPOCH,
+            class: Class::Mutable,
+            group: String::new(),
+            upstream: "u".into(),
+            found_at: None,
+        });
+        digest
+    }
+
+    /// What is missing, without the thing of which this is the URL's end.
+    fn gaps(&self, declared: &Declaration, without: &str) -> Vec<String> {
+        let entries = self.entries.iter();
+        let left = entries.filter(|entry| without.is_empty() || !entry.key.ends_with(without));
+        let snapshot = Snapshot::new(left.cloned().collect());
+        let report = check(&snapshot, &|digest| self.content.get(digest).cloned(), declared);
+        report.gaps.into_iter().map(|gap| gap.missing).collect()
+    }
+}
+
+const REPOSITORY: &str = "https://r.example/v2/a";
+
+fn image(held: &mut Held) -> Vec<Digest> {
+    let mut children = Vec::new();
+    let mut digests = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        let config = format!("config {architecture}");
+        let layer = format!("layer {architecture}");
+        let of = |text: &str| {
+            format!(
+                r#"{{"digest":"{}","size":{}}}"#,
+                Digest::of(text.as_bytes()),
+                text.len()
+            )
+        };
+        let manifest = format!(r#"{{"config":{},"layers":[{}]}}"#, of(&config), of(&layer));
+        for text in [&config, &layer] {
+            let digest = Digest::of(text.as_bytes());
+            held.put(&format!("{REPOSITORY}/blobs/{digest}"), text);
+            digests.push(digest);
+        }
+        let digest = Digest::of(manifest.as_bytes());
+        held.put(&format!("{REPOSITORY}/manifests/{digest}"), &manifest);
+        children.push(format!(
+            r#"{{"digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#
+        ));
+    }
+    held.put(
+        &format!("{REPOSITORY}/manifests/1.0"),
+        &format!(r#"{{"manifests":[{}]}}"#, children.join(",")),
+    );
+    digests
+}
+
+#[test]
+fn an_image_is_closed_for_the_declared_platforms_alone() {
+    let mut held = Held::default();
+    let digests = image(&mut held);
+    let all = Declaration {
+        images: vec![DeclaredImage {
+            repository: REPOSITORY.into(),
+            reference: "1.0".into(),
+        }],
+        ..Declaration::default()
+    };
+    let amd64 = Declaration {
+        platforms: vec!["linux/amd64".parse().unwrap()],
+        ..all.clone()
+    };
+    assert_eq!(held.gaps(&all, ""), Vec::<String>::new());
+    let layer = digests[3].to_string();
+    assert_eq!(held.gaps(&all, &layer), [format!("{REPOSITORY}/blobs/{layer}")]);
+    assert_eq!(held.gaps(&amd64, &layer), Vec::<String>::new());
+    assert_eq!(held.gaps(&all, "/1.0"), [format!("{REPOSITORY}/manifests/1.0")]);
+}
+
+#[test]
+fn what_refers_to_an_image_belongs_to_it() {
+    let mut held = Held::default();
+    image(&mut held);
+    let index = held
+        .entries
+        .iter()
+        .find(|entry| entry.key.ends_with("/1.0"))
+        .unwrap()
+        .digest;
+    let signature = Digest::of(b"signature");
+    held.put(
+        &format!("{REPOSITORY}/referrers/{index}"),
+        &format!(r#"{{"manifests":[{{"digest":"{signature}","size":9}}]}}"#),
+    );
+    let declared = Declaration {
+        images: vec![DeclaredImage {
+            repository: REPOSITORY.into(),
+            reference: "1.0".into(),
+        }],
+        ..Declaration::default()
+    };
+    assert_eq!(
+        held.gaps(&declared, ""),
+        [format!("{REPOSITORY}/manifests/{signature}")]
+    );
+}
+
+#[test]
+fn a_suite_is_closed_from_its_signature_to_the_packages_of_the_list() {
+    let mut held = Held::default();
+    let deb = held.put("http://d.example/debian/pool/h.deb", "deb");
+    let packages = format!(
+        "Package: h\nVersion: 1\nFilename: pool/h.deb\nSHA256: {}\nDescription: x\n more: text\n\nPackage: other\nVersion: 1\nFilename: pool/o.deb\n",
+        deb.hex()
+    );
+    let index = Digest::of(packages.as_bytes());
+    let listed = format!(
+        "Suite: s\nMD5Sum:\n 00 1 x\nSHA256:\n {} {} main/binary-amd64/Packages\n",
+        index.hex(),
+        packages.len()
+    );
+    held.put("http://d.example/debian/dists/s/InRelease", &listed);
+    held.put(
+        &format!(
+            "http://d.example/debian/dists/s/main/binary-amd64/by-hash/SHA256/{}",
+            index.hex()
+        ),
+        &packages,
+    );
+    let with = |names: &[&str]| Declaration {
+        suites: vec![DeclaredSuite {
+            archive: "http://d.example/debian".into(),
+            suite: "s".into(),
+            components: vec!["main".into()],
+            architectures: vec!["amd64".into()],
+            packages: names.iter().map(|name| (*name).to_owned()).collect(),
+        }],
+        ..Declaration::default()
+    };
+    assert_eq!(held.gaps(&with(&["h", "h=1"]), ""), Vec::<String>::new());
+    assert_eq!(
+        held.gaps(&with(&["h"]), "h.deb"),
+        ["http://d.example/debian/pool/h.deb"]
+    );
+    assert_eq!(
+        held.gaps(&with(&["other"]), ""),
+        ["http://d.example/debian/pool/o.deb"]
+    );
+    assert_eq!(
+        held.gaps(&with(&["none", "h=2"]), ""),
+        ["package h: in no index", "package none: in no index"]
+    );
+    assert_eq!(
+        held.gaps(&with(&[]), "InRelease"),
+        ["http://d.example/debian/dists/s/InRelease"]
+    );
+    assert!(held.gaps(&with(&[]), &index.hex())[0].contains("in any compression"));
+}
+
+#[test]
+fn lock_files_are_closed_by_digests_and_npm_by_place_and_content() {
+    let mut held = Held::default();
+    let digest = held.put("https://files.example/a.whl", "wheel");
+    held.put("https://npm.example/a/-/a-1.0.0.tgz", "tarball");
+    let pip = format!(
+        "a==1 --hash=sha256:{} --hash=sha256:{}\n",
+        digest.hex(),
+        "00".repeat(32)
+    );
+    let integrity = {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let mut hasher = kato_shared::digest::OtherHasher::sha512();
+        hasher.update(b"tarball");
+        STANDARD.encode(hasher.finish())
+    };
+    let npm = |integrity: &str| {
+        format!(
+            r#"{{"packages":{{"node_modules/a":{{"version":"1.0.0","resolved":"https://other.example/a/-/a-1.0.0.tgz","integrity":"sha512-{integrity}"}}}}}}"#
+        )
+    };
+    let declared = |kind, text: &str| Declaration {
+        locks: vec![Lock::of("l", kind, text).unwrap()],
+        ..Declaration::default()
+    };
+    assert_eq!(
+        held.gaps(&declared(LockKind::Pip, &pip), ""),
+        Vec::<String>::new()
+    );
+    assert_eq!(held.gaps(&declared(LockKind::Pip, &pip), "a.whl"), ["a 1"]);
+    assert_eq!(
+        held.gaps(&declared(LockKind::Npm, &npm(&integrity)), ""),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        held.gaps(&declared(LockKind::Npm, &npm(&integrity)), "tgz").len(),
+        1
+    );
+    let other = npm(&integrity.replace(&integrity[..4], "AAAA"));
+    assert_eq!(held.gaps(&declared(LockKind::Npm, &other), "").len(), 1);
+}
+
+#[test]
+fn a_release_without_its_metadata_is_not_closed() {
+    let held = Held::default();
+    let declared = Declaration {
+        releases: vec![DeclaredRelease {
+            repository: "https://t.example".into(),
+            version: "1.0.0".parse().unwrap(),
+        }],
+        ..Declaration::default()
+    };
+    let gaps = held.gaps(&declared, "");
+    assert!(gaps.iter().any(|gap| gap.contains("targets.json")), "{gaps:?}");
+}

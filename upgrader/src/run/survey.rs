@@ -1,0 +1,113 @@
+//! `kato node survey`: measures what Core wants to know before it changes anything. Reads only; for Core, not for people.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kato_shared::Digest;
+
+use super::{Node, cordon};
+use crate::{
+    exit::{Exit, Failure},
+    module::{self, ModuleError, tree},
+    plan::survey::{Measured, SCHEMA, Survey},
+    platform::{self, Words},
+    report::terminal,
+    space,
+};
+
+/// Measures `asked`, paths as releases name them, and prints the document.
+///
+/// # Errors
+/// [`Failure`] when a path cannot be read. A platform that gives no answer about its capacity is no failure.
+pub async fn survey(node: &Node, asked: &[PathBuf]) -> Result<Exit, Failure> {
+    let paths = &node.paths;
+    let mut places = BTreeMap::new();
+    for path in asked {
+        let here = module::follow(paths, path).unwrap_or_else(|_outside| paths.on_node(path));
+        let is_root = path == Path::new("/");
+        places.insert(path.clone(), measure(&here, !is_root)?);
+    }
+    let folders = [paths.staging(), paths.backups(), paths.work()];
+    for folder in folders {
+        let found = measure(&folder, false)?;
+        places.insert(folder, found);
+    }
+    terminal::json(&Survey {
+        schema: SCHEMA,
+        node: node.id.clone(),
+        time: node.clock.now(),
+        memory_available: memory_available(&paths.on_node(Path::new("/proc/meminfo"))),
+        staged: staged(&paths.staging()),
+        places,
+        staging: paths.staging(),
+        backups: paths.backups(),
+        work: paths.work(),
+        is_drained: cordon::is_drained(node),
+        capacity: platform::capacity(node.platform.as_ref(), &Words::default())
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "the platform does not say how much work it could take");
+                None
+            }),
+    });
+    Ok(Exit::Done)
+}
+
+fn measure(here: &Path, with_size: bool) -> Result<Measured, Failure> {
+    let reading = |source| ModuleError::io("reading", here)(source);
+    let mount = space::mount_of(here).map_err(reading)?;
+    let is_there = with_size && here.symlink_metadata().is_ok();
+    let bytes = is_there.then(|| tree::size(here)).transpose();
+    Ok(Measured {
+        bytes: bytes.map_err(reading)?,
+        device: mount.device,
+        mount: mount.point,
+        free: mount.free,
+        free_inodes: mount.free_inodes,
+        is_read_only: mount.is_read_only,
+    })
+}
+
+/// The artifacts that were downloaded and verified: their files are called by their digests.
+fn staged(folder: &Path) -> BTreeSet<Digest> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    names
+        .filter_map(|item| format!("sha256:{}", item.file_name().to_str()?).parse().ok())
+        .collect()
+}
+
+/// `MemAvailable` of `proc_meminfo(5)`, in bytes.
+fn memory_available(meminfo: &Path) -> Option<u64> {
+    let text = fs::read_to_string(meminfo).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read_in_bytes_and_absent_where_it_is_not_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("meminfo");
+        assert_eq!(memory_available(&file), None);
+        let text = "MemTotal:        8000 kB\nMemAvailable:    2000 kB\n";
+        kato_shared::durable::write(&file, text.as_bytes(), 0o644).unwrap();
+        assert_eq!(memory_available(&file), Some(2_048_000));
+    }
+
+    #[test]
+    fn only_whole_downloads_count_as_staged() {
+        let folder = tempfile::tempdir().unwrap();
+        let digest = Digest::of(b"x");
+        for name in [digest.hex(), format!("{}.part", digest.hex()), "notes".into()] {
+            kato_shared::durable::write(&folder.path().join(name), b"x", 0o644).unwrap();
+        }
+        assert_eq!(staged(folder.path()), [digest].into());
+    }
+}
