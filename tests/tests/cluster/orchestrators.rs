@@ -36,6 +36,22 @@ mod as_root {
             .map(drop)
     }
 
+    /// Whatever the orchestrator with `token` asks a node, it is refused there, on Core as well.
+    fn refused_everywhere(site: &Site, token: u64) -> Result<()> {
+        let stale = token.to_string();
+        for name in ["core", "c1", "w1"] {
+            let words = [site::KATO, "--fence", &stale, "node", "retire"];
+            let refused = site.node(name)?.exec(&words)?;
+            assert_eq!(refused.status.code(), Some(25), "{name}: {}", text(&refused));
+            assert!(
+                text(&refused).contains("another orchestrator has taken over"),
+                "{name}: {}",
+                text(&refused)
+            );
+        }
+        Ok(())
+    }
+
     const BREAK: [&str; 6] = [site::KATO, "lock", "break", "--cluster", "--reason", "it hangs"];
 
     #[tokio::test(flavor = "multi_thread")]
@@ -73,18 +89,7 @@ mod as_root {
         let new = lock(&site)?;
         ensure!(token(&new)? > token(&old)?, "{new} after {old}");
 
-        // Whatever the first one asks a node from now on, it is refused there, on Core as well.
-        let stale = token(&old)?.to_string();
-        for name in ["core", "c1", "w1"] {
-            let words = [site::KATO, "--fence", &stale, "node", "retire"];
-            let refused = site.node(name)?.exec(&words)?;
-            assert_eq!(refused.status.code(), Some(25), "{name}: {}", text(&refused));
-            assert!(
-                text(&refused).contains("another orchestrator has taken over"),
-                "{name}: {}",
-                text(&refused)
-            );
-        }
+        refused_everywhere(&site, token(&old)?)?;
         signal(&site, "-CONT", pid)?;
         wait::until("the end of the first orchestrator", SILENCE, || {
             let there = site
