@@ -156,6 +156,27 @@ async fn c19_a_folder_in_the_place_of_a_versions_link_is_in_the_plan_saved_and_p
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn c19_a_pipe_in_an_exchanged_folder_is_said_to_be_neither_carried_over_nor_saved() -> Result<()> {
+    let site = Site::at_one().await?;
+    let pipe = site.node.path("s/code/console/pipe");
+    command::ok(&["mkfifo", "--", &pipe.display().to_string()])?;
+    let plan = command::run(
+        site.node.kato(&["node", "upgrade", "--plan"])?,
+        Duration::from_secs(60),
+        &[],
+    )?;
+    let plan = String::from_utf8(plan.stdout)?;
+    assert!(
+        plan.contains("console/pipe (added): a pipe, socket or device: neither carried over nor saved"),
+        "{plan}"
+    );
+    let said = site.node.upgrade_ends(0, &[])?;
+    assert!(!said.contains("are saved as"), "{said}");
+    assert!(!pipe.exists());
+    Ok(())
+}
+
 /// Needs root: mounts file systems.
 mod as_root {
     use super::*;

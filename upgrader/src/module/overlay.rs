@@ -7,6 +7,7 @@
 //! A file that both sides changed follows the module's rule, or that of the longest pattern in its `conffiles`; [`merge`] makes
 //! both changes.
 
+mod besides;
 mod merge;
 pub mod table;
 pub(super) mod way;
@@ -21,6 +22,7 @@ use std::{
 use kato_shared::{durable, release::OnConflict};
 
 use self::{
+    besides::give_way,
     merge::Merger,
     table::{Action, decide},
 };
@@ -170,26 +172,6 @@ fn rows(job: &Job<'_>, dest: &Path, new: &[Entry], conflict: OnConflict) -> Resu
     }
     give_way(&mut rows);
     Ok(rows)
-}
-
-/// Settles what two files of the release make of one name: one that is put beside `a` is called `a.new`, as another may be. What an
-/// older release had by that name is not removed, for it is written over; and what this one has is not written over.
-fn give_way(rows: &mut [Row]) {
-    let besides = rows.iter().filter(|row| row.action == Action::Beside);
-    let besides: BTreeMap<PathBuf, PathBuf> = besides
-        .map(|row| (beside(&row.path, ".new"), row.path.clone()))
-        .collect();
-    let mut stay: BTreeSet<PathBuf> = BTreeSet::new();
-    for row in rows.iter_mut() {
-        match besides.get(&row.path) {
-            Some(of) if row.new.is_some() => drop(stay.insert(of.clone())),
-            Some(_) if row.action == Action::Remove => row.action = Action::Nothing,
-            Some(_) | None => {}
-        }
-    }
-    for row in rows.iter_mut().filter(|row| stay.contains(&row.path)) {
-        row.action = Action::KeepLocal;
-    }
 }
 
 /// What happens to the file `path` of the release when both sides changed it: by the longest pattern that matches, else `otherwise`.

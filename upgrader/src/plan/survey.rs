@@ -65,7 +65,7 @@ pub struct Measured {
     pub mount: PathBuf,
     /// Bytes that are free there.
     pub free: u64,
-    /// Inodes that are free there; `None` where the file system does not count them.
+    /// Inodes that are free there; `None` where the file system makes as many as are wanted.
     #[serde(default)]
     pub free_inodes: Option<u64>,
     /// Whether nothing can be written there.

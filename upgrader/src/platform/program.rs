@@ -85,3 +85,18 @@ impl Program {
         parse(verb, &output, expected)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Failure;
+
+    #[tokio::test]
+    async fn an_adapters_program_that_fails_names_the_adapters_settings() {
+        let program = Program::new("docker", Path::new("/nonexistent/docker"));
+        let limit = Duration::from_secs(10);
+        let error = program.act(Verb::Retire, &["stop"], limit).await.unwrap_err();
+        let hint = Failure::from(error).hint.unwrap_or_default();
+        assert!(hint.contains("`[platform.docker]` in kato.toml"), "{hint}");
+    }
+}

@@ -140,13 +140,13 @@ fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
     let saved = archive::save(&node.paths, installed, &changes, (id, Reason::Upgrade, now))?;
     archive::retain(&node.paths, node.settings.customizations.keep)?;
     if let Some(saved) = saved {
-        let carried = saved
-            .files
-            .iter()
-            .filter(|file| file.local != Some(Kind::Special));
+        let files = saved.files.iter();
+        let carried = files.filter(|file| file.local != Some(Kind::Special)).count();
+        if carried == 0 {
+            return Ok(());
+        }
         let text = format!(
-            "{} local changes that the upgrade takes away are saved as {}; `kato customizations reapply` puts them back",
-            carried.count(),
+            "{carried} local changes that the upgrade takes away are saved as {}; `kato customizations reapply` puts them back",
             saved.id
         );
         run.stream.tell(EventKind::Notice { text });
