@@ -6,6 +6,10 @@
 /// The names of all places, in the order of a run.
 pub const POINTS: &[&str] = &[
     "lock.taken",
+    "lease.taken",
+    "maintenance.owned",
+    "maintenance.on",
+    "maintenance.off",
     "attempt.written",
     "journal.before",
     "journal.appended",

@@ -207,7 +207,7 @@ fn describe(holder: Option<&Holder>) -> String {
 /// The lock, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _held: File,
+    held: File,
 }
 
 impl Lock {
@@ -251,7 +251,12 @@ impl Lock {
             .map_err(failed("writing"))?;
         durable::flush(&file, path)?;
         failpoint::hit("lock.taken");
-        Ok(Self { _held: file })
+        Ok(Self { held: file })
+    }
+
+    /// Whether it is still the lock that everybody sees at `path`: it was not broken meanwhile.
+    pub fn is_at(&self, path: &Path) -> bool {
+        is_at(&self.held, path)
     }
 }
 

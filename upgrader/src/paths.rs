@@ -67,6 +67,16 @@ impl NodePaths {
         self.state_dir.join("state/cluster.lock")
     }
 
+    /// What the last orchestrator that was started on this node says of itself.
+    pub fn cluster_lease(&self) -> PathBuf {
+        self.state_dir.join("state/cluster-lease.json")
+    }
+
+    /// The highest token that an orchestrator has shown to this node.
+    pub fn fence(&self) -> PathBuf {
+        self.state_dir.join("state/fence.json")
+    }
+
     /// What is installed: version, release digest, time.
     pub fn installed(&self) -> PathBuf {
         self.state_dir.join("state/installed.json")
@@ -80,6 +90,11 @@ impl NodePaths {
     /// There while we have taken the node out of service.
     pub fn ownership(&self) -> PathBuf {
         self.state_dir.join("state/out-of-service.json")
+    }
+
+    /// There while an upgrade that was started on this node has the platform's maintenance mode on.
+    pub fn maintenance(&self) -> PathBuf {
+        self.state_dir.join("state/maintenance.json")
     }
 
     /// What an adapter has to remember about the platform while the node is out of service.

@@ -3,6 +3,7 @@
 //! Flags and `KATO_…` variables override single keys; the command line's modules do that.
 
 mod download;
+mod maintenance;
 mod platform;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::download::DownloadSettings;
+pub use self::maintenance::{MaintenanceAuto, MaintenanceSettings};
 pub use self::platform::{
     Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
     SystemdSettings,
@@ -38,6 +40,8 @@ pub struct Settings {
     pub images: ImageSettings,
     /// Who is told what happens.
     pub notify: NotifySettings,
+    /// The platform's maintenance mode while the cluster is upgraded.
+    pub maintenance: MaintenanceSettings,
     /// The commands of the platform that is upgraded.
     pub platform: PlatformSettings,
 }
@@ -323,6 +327,8 @@ mod tests {
         assert!(settings.cache.url.is_some());
         assert_eq!(settings.platform.reboot.unwrap().argv, ["systemctl", "reboot"]);
         assert!(settings.platform.backup.is_some());
+        let maintenance = &settings.maintenance;
+        assert!(maintenance.get.is_some() && maintenance.on.is_some() && maintenance.off.is_some());
         assert!(settings.notify.secret_file.is_some() && settings.notify.ca_file.is_some());
     }
 

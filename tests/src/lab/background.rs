@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::command;
+use crate::{command, wait};
 
 /// Lines of stdout that may wait for somebody to read them.
 const LINES: usize = 1024;
@@ -70,6 +70,16 @@ impl Background {
             Ok(line) => Ok(line),
             Err(why) => bail!("no line from `{}` ({why}); it said:\n{}", self.line, self.log()),
         }
+    }
+
+    /// How it ended by itself.
+    ///
+    /// # Errors
+    /// When it goes on for longer than `deadline`; its stderr is in the message.
+    pub fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let what = format!("end of `{}`", self.line);
+        let ended = wait::until(&what, deadline, || self.child.try_wait().transpose());
+        Ok(ended.with_context(|| self.log())??)
     }
 
     /// What it has written to stderr so far.

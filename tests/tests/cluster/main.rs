@@ -1,6 +1,10 @@
 //! A cluster of three machines, upgraded from Core over ssh by the one command that an operator types.
 
+mod access;
+mod maintenance;
+mod orchestrators;
 mod site;
+mod status;
 
 /// Needs root and namespaces.
 mod as_root {

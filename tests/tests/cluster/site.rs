@@ -29,7 +29,7 @@ pub(crate) const KATO: &str = "/home/stackato/bin/kato";
 pub(crate) const CLUSTER: [&str; 5] = [KATO, "node", "upgrade", "--cluster", "--skip-confirmation"];
 
 /// How long a whole upgrade of three small nodes may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(150);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
 /// How long something that is under way may take to be seen.
 const SOON: Duration = Duration::from_secs(60);
@@ -50,9 +50,6 @@ const BOOT_SCRIPT: (&str, &str) = (
     "/etc/lab/boot.d/10-boot-id",
     "#!/bin/sh\nset -eu\ncat /proc/sys/kernel/random/uuid >/run/boot_id\nmount --bind /run/boot_id /proc/sys/kernel/random/boot_id\n",
 );
-
-/// A narrow rule: this program as root, and nothing else.
-const SUDOERS: &str = "stackato ALL = (root) NOPASSWD: /home/stackato/bin/kato\n";
 
 pub(crate) struct Site {
     pub(crate) host: StaticServer,
@@ -105,7 +102,8 @@ impl Site {
             "/home/stackato/.ssh/authorized_keys",
         ])?;
         node.ok(&["chown", "-R", "stackato:", "/home/stackato"])?;
-        node.put("/etc/sudoers.d/kato", SUDOERS.as_bytes(), 0o440)?;
+        let sudoers = node.ok(&[KATO, "print-sudoers"])?;
+        node.put("/etc/sudoers.d/kato", sudoers.as_bytes(), 0o440)?;
         let installed = node.exec_within(
             PATIENCE,
             &[
@@ -138,7 +136,7 @@ impl Site {
 
     fn inventory(&self) -> Result<String> {
         let mut text =
-            "[cluster]\nname = \"lab\"\n[ssh]\nuser = \"stackato\"\nconnect_timeout = \"2s\"\nkeep_alive = \"3s\"\n".to_owned();
+            "[cluster]\nname = \"lab\"\nlease = \"3s\"\n[ssh]\nuser = \"stackato\"\nconnect_timeout = \"2s\"\nkeep_alive = \"3s\"\n".to_owned();
         for (name, role) in NODES {
             let address = self.node(name)?.address();
             write!(

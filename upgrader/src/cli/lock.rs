@@ -9,6 +9,7 @@ use super::{Context, node::load};
 use crate::{
     audit::{AuditLog, Deed, Subject},
     exit::{Exit, Failure},
+    lease,
     lock::{self, Holder, LockError, Standing},
     report::terminal,
     run::Node,
@@ -30,7 +31,7 @@ pub struct LockArgs {
 pub enum LockCommand {
     /// Say who holds the lock of this node, and on Core that of the cluster's upgrade.
     Show,
-    /// Break the lock of this node, whose holder is provably dead.
+    /// Break the lock of this node, whose holder is provably dead, or with `--cluster` that of an upgrade which is dead or silent.
     Break {
         /// Why; it is written to the audit log.
         #[arg(long, value_name = "TEXT")]
@@ -50,6 +51,17 @@ struct Shown {
     /// Who holds it, or held it last.
     holder: Option<Holder>,
     standing: Option<Standing>,
+    /// Of the cluster's lock: what its holder says, and what is known about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<ShownLease>,
+}
+
+/// A lease as it is.
+#[derive(Debug, Serialize)]
+struct ShownLease {
+    #[serde(flatten)]
+    record: lease::Record,
+    standing: lease::Standing,
 }
 
 /// Runs a `kato lock` command.
@@ -63,28 +75,41 @@ pub async fn run(args: &LockArgs, context: &Context) -> Result<Exit, Failure> {
             show(&node, context.json);
             Ok(Exit::Done)
         }
-        LockCommand::Break { reason, cluster } => {
-            let (name, path) = if *cluster {
-                ("cluster", node.paths.cluster_lock())
-            } else {
-                ("node", node.paths.lock())
-            };
-            if !lock::is_held(&path) {
-                terminal::say(&format!(
-                    "nobody holds the lock of the {name}; the next run takes it"
-                ));
-                return Ok(Exit::Done);
-            }
-            let holder = lock::last_holder(&path);
-            let held_by = holder.map_or_else(|| "unknown".into(), |holder| holder.run);
-            let deed = Deed::new(Subject::LockBreak, path.display().to_string())
-                .forced(true)
-                .reason(reason.as_str())
-                .detail("held by run", held_by);
-            let work = async { broken(lock::break_stale(&path, node.paths.root())) };
-            AuditLog::of(&node).around(deed, work).await
-        }
+        LockCommand::Break { reason, cluster } => break_it(&node, reason, *cluster).await,
     }
+}
+
+async fn break_it(node: &Node, reason: &str, is_cluster: bool) -> Result<Exit, Failure> {
+    let (name, path) = if is_cluster {
+        ("cluster", node.paths.cluster_lock())
+    } else {
+        ("node", node.paths.lock())
+    };
+    if !lock::is_held(&path) {
+        terminal::say(&format!(
+            "nobody holds the lock of the {name}; the next run takes it"
+        ));
+        return Ok(Exit::Done);
+    }
+    let holder = lock::last_holder(&path);
+    let held_by = holder.map_or_else(|| "unknown".into(), |holder| holder.run);
+    let deed = Deed::new(Subject::LockBreak, path.display().to_string())
+        .forced(true)
+        .reason(reason)
+        .detail("held by run", held_by);
+    let work = async {
+        if is_cluster {
+            lease::break_silent(&node.paths)?;
+            terminal::say(
+                "the lock of the cluster was broken; the same `kato node upgrade --cluster` again goes on, and the nodes refuse \
+                 whoever had it before",
+            );
+            Ok(Exit::Done)
+        } else {
+            broken(lock::break_stale(&path, node.paths.root()))
+        }
+    };
+    AuditLog::of(node).around(deed, work).await
 }
 
 fn broken(outcome: Result<Option<Holder>, LockError>) -> Result<Exit, Failure> {
@@ -134,7 +159,29 @@ fn look(name: &'static str, path: PathBuf, node: &Node) -> Shown {
         standing: holder.as_ref().map(|holder| holder.standing(node.paths.root())),
         holder,
         path,
+        lease: (name == "cluster")
+            .then(|| lease::look(&node.paths))
+            .flatten()
+            .map(|(record, standing)| ShownLease { record, standing }),
     }
+}
+
+fn lease_lines(lease: &ShownLease) -> Vec<String> {
+    let record = &lease.record;
+    let mut lines = vec![
+        format!("  {:<8} {}", "for", record.about),
+        format!("  {:<8} {}", "token", record.token),
+        format!(
+            "  {:<8} {} ({})",
+            "renewed",
+            record.renewed,
+            lease.standing.text()
+        ),
+    ];
+    if lease.standing.may_be_broken() {
+        lines.push("  hint     `kato lock break --cluster --reason …` takes it away".into());
+    }
+    lines
 }
 
 fn text(lock: &Shown) -> String {
@@ -147,9 +194,12 @@ fn text(lock: &Shown) -> String {
         lines.push(format!("  {:<8} {}", "boot", holder.boot_id));
         lines.push(format!("  {:<8} {}", "since", holder.started));
         lines.push(format!("  {:<8} {}", "command", holder.command.join(" ")));
-        if lock.held && standing.is_dead() {
+        if lock.held && standing.is_dead() && lock.lease.is_none() {
             lines.push("  hint     its holder is dead: `kato lock break --reason …`".into());
         }
+    }
+    if let Some(lease) = &lock.lease {
+        lines.extend(lease_lines(lease));
     }
     lines.join("\n")
 }

@@ -8,8 +8,12 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use kato_shared::clock::Clock;
+
 use crate::{
     exit::{Exit, Failure},
+    lease::fence,
+    paths::NodePaths,
     report::terminal,
 };
 
@@ -19,12 +23,14 @@ pub mod cluster;
 pub mod customizations;
 pub mod demo;
 pub mod lock;
+pub mod maintenance;
 pub mod node;
 pub mod patch;
 pub mod prepare;
 pub mod release;
 pub mod service;
 pub mod status;
+pub mod sudoers;
 
 /// Upgrades this node, or from the Core node the whole cluster.
 #[derive(Debug, Parser)]
@@ -51,6 +57,9 @@ pub struct Cli {
         default_value = "warn"
     )]
     pub log: String,
+    /// The token of the orchestrator that asks; a node that has seen a greater one refuses.
+    #[arg(long, global = true, hide = true, value_name = "TOKEN")]
+    pub fence: Option<u64>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -63,6 +72,10 @@ pub enum Command {
     Node(node::NodeArgs),
     /// Show how the cluster is and what its upgrade is doing; run it on Core.
     Status(status::StatusArgs),
+    /// Say what stands in the way of a node's upgrade, and when that can change; run it on Core.
+    Explain(status::ExplainArgs),
+    /// Write plan, versions, events and audit logs of all nodes into one file; run it on Core.
+    Report(status::ReportArgs),
     /// Pause, resume or abort the upgrade of the cluster that is under way.
     Cluster(cluster::ClusterArgs),
     /// Install patches of the installed release, and take them back.
@@ -74,8 +87,12 @@ pub enum Command {
     Customizations(customizations::CustomizationsArgs),
     /// The locks of this node.
     Lock(lock::LockArgs),
+    /// The maintenance mode of the platform, which an upgrade of the cluster wants on.
+    Maintenance(maintenance::MaintenanceArgs),
     /// What was done to this node, by whom.
     Audit(audit::AuditArgs),
+    /// Print the narrow rule that lets Core run kato on a node without a password.
+    PrintSudoers(sudoers::SudoersArgs),
     /// Make and publish releases.
     Release(Box<release::ReleaseArgs>),
     /// Show an upgrade of a throw-away cluster on this machine.
@@ -123,6 +140,11 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         config: cli.config,
         json: cli.json,
     };
+    if let Some(token) = cli.fence {
+        let settings = node::load(&context)?;
+        let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
+        fence::admit(&paths, token, &Clock::system())?;
+    }
     let outcome = runtime.block_on(dispatch(cli.command, &context));
     // A child or a request that outlives its deadline must not hold the program back.
     runtime.shutdown_background();
@@ -132,12 +154,16 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Node(args) => Box::pin(node::run(args, context)).await,
-        Command::Status(args) => status::run(args, context).await,
+        Command::Status(args) => Box::pin(status::run(&args, context)).await,
+        Command::Explain(args) => Box::pin(status::explain(&args, context)).await,
+        Command::Report(args) => Box::pin(status::report(args, context)).await,
         Command::Cluster(args) => cluster::run(args, context).await,
         Command::Patch(args) => Box::pin(patch::run(args, context)).await,
         Command::Cache(args) => prepare::run(args, context).await,
         Command::Customizations(args) => customizations::run(args, context).await,
         Command::Lock(args) => lock::run(&args, context).await,
+        Command::Maintenance(args) => maintenance::run(&args, context).await,
+        Command::PrintSudoers(args) => sudoers::run(&args, context),
         Command::Audit(args) => audit::run(&args, context),
         Command::Release(args) => release::run(*args, context).await,
         Command::Demo(args) => demo::run(args, context).await,

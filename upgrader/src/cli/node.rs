@@ -25,6 +25,9 @@ use crate::{
     settings::Settings,
 };
 
+/// How long another node may take to say something that it has at hand.
+const SHORT: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Arguments of `kato node`.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
@@ -40,8 +43,12 @@ pub enum NodeCommand {
     Upgrade(Box<UpgradeArgs>),
     /// List the nodes of the cluster with their versions; run it on Core.
     List,
-    /// Print the release that this node has.
-    Version,
+    /// Print the release that this node has, or from Core another node.
+    Version {
+        /// The node, by its id or address in the inventory; run it on Core. This node when absent.
+        #[arg(short, long, value_name = "ID|ADDRESS")]
+        node: Option<String>,
+    },
     /// Take a node out of service until `kato node rejoin`; an upgrade leaves it so.
     Retire(RetireArgs),
     /// List and verify the backups that upgrades have made on this node.
@@ -254,7 +261,14 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::List => {
             crate::cluster::overview::list(&load(context)?, &context.config, context.json).await
         }
-        NodeCommand::Version => version(&node(context)?, context.json),
+        NodeCommand::Version { node: None } => version(&node(context)?, context.json),
+        NodeCommand::Version { node: Some(which) } => {
+            let mut words = vec!["node", "version"];
+            if context.json {
+                words.push("--json");
+            }
+            crate::cluster::elsewhere::run(&load(context)?, &context.config, &which, &words, SHORT).await
+        }
         NodeCommand::Backup(args) => backup::run(&args, context),
         NodeCommand::Restore(args) => backup::restore(args, context).await,
         NodeCommand::Retire(args) => service::retire(args, context).await,

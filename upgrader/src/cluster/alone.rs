@@ -31,7 +31,7 @@ pub async fn refuse_core(settings: &Settings, config: &Path, target: &Version) -
     if own_id(settings) != *core {
         return Ok(());
     }
-    let mut nodes = connect::connect(&inventory, settings, config)?;
+    let mut nodes = connect::ready(&inventory, settings, config).await?;
     nodes.remove(core);
     let answers = facts::gather(nodes.values()).await;
     connect::close(&nodes).await;

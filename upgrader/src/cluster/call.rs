@@ -1,5 +1,7 @@
 //! One call of the command, from the lock to the table. Each step is a few lines here and a module of its own.
 
+mod mode;
+
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
@@ -24,7 +26,7 @@ use crate::{
     cli::node::UpgradeRequest,
     document,
     exit::{Exit, Failure},
-    lock::{Holder, Lock, LockError},
+    lease::{Lease, Wanted},
     paths::NodePaths,
     plan::{
         cluster::{self as planning, Action, ClusterPlan, Wishes},
@@ -57,11 +59,27 @@ impl Call<'_> {
             Failure::new(Exit::Usage, error).hint("correct the list of `--only` or `--exclude`")
         })?;
         // Only a call that changes nothing may run beside another.
-        let _lock = if self.request.plan_only {
-            None
-        } else {
-            Some(self.lock().await?)
-        };
+        if self.request.plan_only {
+            return self.decide(nodes, None).await;
+        }
+        let lease = Lease::take(&self.paths(), &self.wanted(), &self.clock).await?;
+        // From the first question on: a node that has answered us refuses those who came before.
+        let nodes = nodes
+            .into_iter()
+            .map(|(id, node)| (id, node.fenced(lease.token())))
+            .collect();
+        tokio::select! {
+            outcome = self.decide(nodes, Some(&lease)) => outcome,
+            () = lease.lost() => Err(Lease::failure()),
+        }
+    }
+
+    /// From the facts to the table; without a lease nothing is changed.
+    async fn decide(
+        &self,
+        nodes: BTreeMap<String, RemoteNode>,
+        lease: Option<&Lease>,
+    ) -> Result<Exit, Failure> {
         let facts = self.facts(&nodes).await?;
         let found = target::find(self.settings, &self.request, &facts).await?;
         self.check_ways(&facts, &found)?;
@@ -74,17 +92,24 @@ impl Call<'_> {
             plan.warnings.extend(examined.warnings);
             problems = examined.problems;
         }
-        if self.request.plan_only {
+        let Some(lease) = lease else {
             self.print_plan(&plan);
             self.refuse(&problems)?;
             refuse_stuck(&plan)?;
             return Ok(Exit::Done);
-        }
+        };
+        lease.say(&format!(
+            "the upgrade of the cluster to {}, plan {}",
+            plan.target, plan.id
+        ));
         self.refuse(&problems)?;
         if plan.upgrades().next().is_none() {
             terminal::say(&nothing_to_do(&plan));
+            // A call that was killed behind its last node has left this to us.
+            self.end_maintenance().await?;
             return Ok(Exit::Done);
         }
+        self.maintenance().check(self.may_ask()).await?;
         refuse_stuck(&plan)?;
         self.confirm(&plan)?;
         let deed = Deed::new(Subject::ClusterUpgrade, format!("to {}", plan.target))
@@ -133,10 +158,19 @@ impl Call<'_> {
             reporter.say("every node has what it needs");
             return Ok(Exit::Done);
         }
+        self.begin_maintenance(&plan.id).await?;
         let control = self.control();
         let rolled = rollout::roll_out(&plan, &nodes, &errand, &control, reporter.as_ref());
-        let rolled = interruptible(rolled).await?;
-        self.conclude(&rolled, reporter.as_ref())
+        let rolled = interruptible(rolled)
+            .await
+            .map_err(|failure| self.with_maintenance(failure))?;
+        match self.conclude(&rolled, reporter.as_ref()) {
+            Ok(exit) => {
+                self.end_maintenance().await?;
+                Ok(exit)
+            }
+            Err(failure) => Err(self.with_maintenance(failure)),
+        }
     }
 
     fn paths(&self) -> NodePaths {
@@ -147,16 +181,12 @@ impl Call<'_> {
         Control::in_state_dir(self.paths().state_dir())
     }
 
-    async fn lock(&self) -> Result<Lock, Failure> {
-        let path = self.paths().cluster_lock();
-        let holder = Holder::here("of the cluster", &self.settings.node.root, self.clock.now());
-        Lock::take(&path, &holder).await.map_err(|error| match error {
-            LockError::Held { .. } => Failure::new(Exit::LockHeld, error)
-                .hint("wait for it; `kato status` shows how far it is. A run that was killed holds no lock"),
-            LockError::Io { .. } | LockError::Durable(_) => {
-                Failure::new(Exit::Preflight, error).hint("run it as root, on the Core node")
-            }
-        })
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            run: "of the cluster".into(),
+            about: "the upgrade of the cluster".into(),
+            term: self.inventory.lease.get(),
+        }
     }
 
     /// The status of every node, or all that is in the way.

@@ -7,25 +7,48 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::Mutex;
 
 use super::{
     inventory::{Inventory, InventoryNode, Transport},
     remote::RemoteNode,
+    sudo,
 };
 use crate::{
     exit::{Exit, Failure},
     paths::NodePaths,
     report::terminal,
     settings::{NodeSettings, Settings},
-    ssh::{Host, LocalHost, SshHost, SshOptions},
+    ssh::{Host, LocalHost, SshHost, SshOptions, askpass::Asker},
 };
 
 /// What a login gives a command on this machine: ssh gives the same on another one.
 const LOGIN_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// All nodes of `inventory`; nothing is connected before the first call. `config` is the settings file of Core, where this
-/// runs. Core itself is always local, whatever its `transport` says: it is upgraded by a process beside this one.
+/// All nodes of `inventory`, ready to be called: where a person is at the terminal, the passwords that logins and sudo want were
+/// asked for, once, and verified. Without a terminal nothing is ever read from one.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn ready(
+    inventory: &Inventory,
+    settings: &Settings,
+    config: &Path,
+) -> Result<BTreeMap<String, RemoteNode>, Failure> {
+    let asker = terminal::is_interactive().then(|| Asker::new(terminal::secret, inventory.ssh.one_password));
+    let nodes = with_asker(inventory, settings, config, asker.as_ref())?;
+    let Some(asker) = &asker else { return Ok(nodes) };
+    let waiting = nodes
+        .into_values()
+        .map(|node| async { sudo::authenticated(node, asker).await });
+    let nodes = futures_util::future::join_all(waiting).await;
+    Ok(nodes
+        .into_iter()
+        .map(|node| (node.node.id.clone(), node))
+        .collect())
+}
+
+/// All nodes of `inventory`; nothing is connected before the first call, and nobody is asked for a password. `config` is the
+/// settings file of Core, where this runs. Core itself is always local, whatever its `transport` says: it is upgraded by a process beside this one.
 ///
 /// # Errors
 /// [`Failure`] with exit code 20 when this program or a folder for control sockets is not to be had.
@@ -34,12 +57,21 @@ pub fn connect(
     settings: &Settings,
     config: &Path,
 ) -> Result<BTreeMap<String, RemoteNode>, Failure> {
+    with_asker(inventory, settings, config, None)
+}
+
+fn with_asker(
+    inventory: &Inventory,
+    settings: &Settings,
+    config: &Path,
+    asker: Option<&Arc<Asker>>,
+) -> Result<BTreeMap<String, RemoteNode>, Failure> {
     let own = std::env::current_exe()
         .context("the path of the running program is not known")
         .map_err(|error| Failure::new(Exit::Bug, error))?;
     let options = SshOptions {
         settings: inventory.ssh.clone(),
-        asking: terminal::is_interactive().then(|| Arc::new(Mutex::new(()))),
+        asking: asker.cloned(),
         program: "ssh".into(),
     };
     let local_sudo = inventory.ssh.sudo && !rustix::process::geteuid().is_root();

@@ -173,7 +173,12 @@ impl<'a> Drive<'a> {
                 }
                 Err(Problem::Unreachable { detail }) => self.wait(&detail).await?,
                 Err(problem) => {
-                    return Err(self.failure(Exit::Preflight, report("status", &problem.to_string(), None)));
+                    let exit = if problem == Problem::Superseded {
+                        Exit::LockHeld
+                    } else {
+                        Exit::Preflight
+                    };
+                    return Err(self.failure(exit, report("status", &problem.to_string(), None)));
                 }
             }
         }

@@ -36,7 +36,7 @@ pub async fn run(
         );
         return Err(Failure::new(Exit::Usage, problem).hint("name one of them with `--node`"));
     };
-    let nodes = connect::connect(&inventory, settings, config)?;
+    let nodes = connect::ready(&inventory, settings, config).await?;
     let outcome = match nodes.get(&id) {
         Some(node) => node.run(arguments, limit + CONNECTION).await,
         None => Err(HostError::Unsendable {

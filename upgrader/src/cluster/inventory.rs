@@ -34,6 +34,8 @@ pub struct Inventory {
     pub core_role: String,
     /// The role that every node has and that therefore says nothing, `base` by default.
     pub implicit_role: String,
+    /// How long an orchestrator may be silent until its lock may be broken.
+    pub lease: HumanDuration,
     /// How nodes are reached.
     pub ssh: SshSettings,
     /// How carefully the nodes of each role are upgraded.
@@ -55,6 +57,8 @@ pub struct SshSettings {
     pub user: String,
     /// Whether `kato` is run by `sudo -n` on the nodes.
     pub sudo: bool,
+    /// Whether one password, asked once, is taken for all nodes; else each node's is asked for.
+    pub one_password: bool,
     /// An `ssh_config` file used instead of the user's own (`ssh -F`).
     pub config: Option<PathBuf>,
     /// How long a connection may take to be made.
@@ -70,6 +74,7 @@ impl Default for SshSettings {
         Self {
             user: "stackato".into(),
             sudo: true,
+            one_password: false,
             config: None,
             connect_timeout: HumanDuration::from_secs(10),
             keep_alive: HumanDuration::from_secs(15),
@@ -122,6 +127,7 @@ struct ClusterFragment {
     name: String,
     core_role: String,
     implicit_role: String,
+    lease: HumanDuration,
 }
 
 impl Default for ClusterFragment {
@@ -130,6 +136,7 @@ impl Default for ClusterFragment {
             name: String::new(),
             core_role: "primary".into(),
             implicit_role: "base".into(),
+            lease: HumanDuration::from_secs(crate::lease::TERM.as_secs()),
         }
     }
 }
@@ -217,6 +224,7 @@ impl Inventory {
             name: fragment.cluster.name,
             core_role: fragment.cluster.core_role.to_lowercase(),
             implicit_role: fragment.cluster.implicit_role.to_lowercase(),
+            lease: fragment.cluster.lease,
             ssh: fragment.ssh,
             rollout: fragment.rollout.into(),
             preflight: fragment.preflight,

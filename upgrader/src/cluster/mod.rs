@@ -21,7 +21,9 @@ pub mod drive;
 pub mod elsewhere;
 pub mod errand;
 pub mod event;
+pub mod evidence;
 pub mod examine;
+pub mod explain;
 pub mod facts;
 pub mod inventory;
 pub mod next;
@@ -29,7 +31,9 @@ pub mod overview;
 pub mod remote;
 pub mod report;
 pub mod rollout;
+mod sudo;
 pub mod target;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +61,7 @@ const AGAIN: &str = "kato node upgrade --cluster";
 pub async fn run(request: UpgradeRequest, settings: &Settings, config: &Path) -> Result<Exit, Failure> {
     let inventory = load(settings, config)?;
     refuse_off_core(settings, &inventory)?;
-    let nodes = connect::connect(&inventory, settings, config)?;
+    let nodes = connect::ready(&inventory, settings, config).await?;
     let call = Call {
         request,
         settings,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kato_shared::release::Version;
+use kato_shared::{clock::Clock, release::Version};
 use serde::Serialize;
 
 use super::{
@@ -14,7 +14,9 @@ use super::{
 use crate::{
     document,
     exit::{Exit, Failure},
+    lease::{self, Standing},
     lock::{self, Holder},
+    maintenance::{self, Maintenance},
     paths::NodePaths,
     plan::{
         cluster::ClusterPlan,
@@ -55,7 +57,18 @@ struct ClusterStatus<'a> {
     plan: Option<&'a ClusterPlan>,
     /// The orchestrator that is at work now.
     orchestrator: Option<&'a Holder>,
+    /// Who has the lock of the cluster, or had it last.
+    lease: Option<Leased<'a>>,
+    /// The upgrade that has turned maintenance mode on.
+    maintenance: Option<&'a maintenance::Record>,
     nodes: Vec<Listed<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Leased<'a> {
+    #[serde(flatten)]
+    record: &'a lease::Record,
+    standing: Standing,
 }
 
 /// `kato node list`.
@@ -82,34 +95,100 @@ pub async fn list(settings: &Settings, config: &Path, json: bool) -> Result<Exit
 /// As [`list`].
 pub async fn status(settings: &Settings, config: &Path, json: bool) -> Result<Exit, Failure> {
     let (inventory, answers) = ask(settings, config).await?;
-    let state = NodePaths::new(&settings.node.root, &settings.node.state_dir)
-        .state_dir()
-        .join("state");
-    let orchestrator = lock::holder(&state.join("cluster.lock"));
-    let plan =
-        document::read::<ClusterPlan>(&state.join("plan.json"), "the plan of an upgrade of the cluster")?;
     if json {
-        terminal::json(&ClusterStatus {
-            schema: SCHEMA,
-            cluster: &inventory.name,
-            plan: plan.as_ref(),
-            orchestrator: orchestrator.as_ref(),
-            nodes: listed(&inventory, &answers),
-        });
+        terminal::data(&document(settings, &inventory, &answers)?);
         return Ok(Exit::Done);
     }
-    terminal::data(&headline(plan.as_ref(), orchestrator.as_ref(), &answers));
+    let (plan, lease) = (last_plan(settings)?, last_lease(settings));
+    terminal::data(&headline(plan.as_ref(), lease.as_ref(), &answers));
+    if let Some(left) = Maintenance::of(settings, &Clock::system()).left_on() {
+        terminal::data(&left);
+    }
     print(&inventory, &answers);
+    for line in failures(&answers) {
+        terminal::say(&line);
+    }
     Ok(Exit::Done)
 }
 
-async fn ask(settings: &Settings, config: &Path) -> Result<(Inventory, Answers), Failure> {
+/// The plan that was followed last from this Core.
+///
+/// # Errors
+/// [`Failure`] when it is damaged.
+pub(super) fn last_plan(settings: &Settings) -> Result<Option<ClusterPlan>, Failure> {
+    let path = paths(settings).state_dir().join("state/plan.json");
+    Ok(document::read(&path, "the plan of an upgrade of the cluster")?)
+}
+
+/// Who orchestrates from this Core, or did last.
+pub(super) fn last_lease(settings: &Settings) -> Option<(lease::Record, Standing)> {
+    lease::look(&paths(settings))
+}
+
+/// Where Core keeps things.
+pub(super) fn paths(settings: &Settings) -> NodePaths {
+    NodePaths::new(&settings.node.root, &settings.node.state_dir)
+}
+
+/// `kato status --json`, one line.
+///
+/// # Errors
+/// [`Failure`] when the plan is damaged.
+pub(super) fn document(
+    settings: &Settings,
+    inventory: &Inventory,
+    answers: &Answers,
+) -> Result<String, Failure> {
+    let (plan, lease) = (last_plan(settings)?, last_lease(settings));
+    let orchestrator = lock::holder(&paths(settings).cluster_lock());
+    let maintenance = Maintenance::of(settings, &Clock::system()).ours()?;
+    let status = ClusterStatus {
+        schema: SCHEMA,
+        cluster: &inventory.name,
+        plan: plan.as_ref(),
+        orchestrator: orchestrator.as_ref(),
+        lease: lease.as_ref().map(|(record, standing)| Leased {
+            record,
+            standing: *standing,
+        }),
+        maintenance: maintenance.as_ref(),
+        nodes: listed(inventory, answers),
+    };
+    serde_json::to_string(&status).map_err(|error| Failure::new(Exit::Bug, error))
+}
+
+/// Asks every node of the inventory.
+///
+/// # Errors
+/// As [`list`].
+pub(super) async fn ask(settings: &Settings, config: &Path) -> Result<(Inventory, Answers), Failure> {
     let inventory = super::load(settings, config)?;
     super::refuse_off_core(settings, &inventory)?;
-    let nodes = connect::connect(&inventory, settings, config)?;
+    let nodes = connect::ready(&inventory, settings, config).await?;
     let answers = facts::gather(nodes.values()).await;
     connect::close(&nodes).await;
     Ok((inventory, answers))
+}
+
+/// What failed on nodes, with what to do about it.
+fn failures(answers: &Answers) -> Vec<String> {
+    let failed = answers
+        .facts
+        .values()
+        .filter(|status| status.state == RunState::Failed);
+    failed
+        .filter_map(|status| {
+            let error = status.error.as_ref()?;
+            let hint = error.hint.iter().map(|hint| format!("\n  hint: {hint}"));
+            Some(format!(
+                "{}: {}: {}{}",
+                status.node,
+                error.step,
+                error.message,
+                hint.collect::<String>()
+            ))
+        })
+        .collect()
 }
 
 fn listed<'a>(inventory: &'a Inventory, answers: &'a Answers) -> Vec<Listed<'a>> {
@@ -133,15 +212,7 @@ fn print(inventory: &Inventory, answers: &Answers) {
     let header = ["node", "address", "roles", "version", "kato", "state"].map(String::from);
     let rows = inventory.nodes.iter().map(|node| {
         let status = answers.facts.get(&node.id);
-        let version = status.map_or_else(
-            || "?".into(),
-            |status| {
-                status
-                    .version
-                    .as_ref()
-                    .map_or_else(|| "none".into(), Version::to_string)
-            },
-        );
+        let version = status.map_or_else(|| "?".into(), version);
         [
             node.id.clone(),
             node.address.clone(),
@@ -159,7 +230,14 @@ fn print(inventory: &Inventory, answers: &Answers) {
     }
 }
 
-fn state(status: &NodeStatus) -> String {
+/// The version of a node, for people.
+pub(super) fn version(status: &NodeStatus) -> String {
+    let version = status.version.as_ref();
+    version.map_or_else(|| "none".into(), Version::to_string)
+}
+
+/// What a node is doing, for people.
+pub(super) fn state(status: &NodeStatus) -> String {
     let to = status
         .to
         .as_ref()
@@ -170,7 +248,11 @@ fn state(status: &NodeStatus) -> String {
         .map_or_else(String::new, |step| format!(" at {step}"));
     let text = match status.state {
         RunState::Idle => "idle".into(),
-        RunState::Running => format!("upgrading{to}{at}"),
+        RunState::Running => {
+            let subject = status.progress.as_ref();
+            let subject = subject.map_or_else(String::new, |progress| format!(" ({})", progress.subject));
+            format!("upgrading{to}{at}{subject}")
+        }
         RunState::Failed => format!("failed{to}{at}"),
         RunState::Interrupted => format!("interrupted{to}{at}"),
     };
@@ -182,26 +264,36 @@ fn state(status: &NodeStatus) -> String {
 }
 
 /// One line about the rollout.
-fn headline(plan: Option<&ClusterPlan>, orchestrator: Option<&Holder>, answers: &Answers) -> String {
+pub(super) fn headline(
+    plan: Option<&ClusterPlan>,
+    lease: Option<&(lease::Record, Standing)>,
+    answers: &Answers,
+) -> String {
+    let held = lease.filter(|(_, standing)| *standing != Standing::Free);
     let Some(plan) = plan else {
-        return match orchestrator {
-            Some(holder) => format!("an upgrade is being planned (process {})", holder.pid),
+        return match held {
+            Some((record, _)) => format!("an upgrade is being planned (process {})", record.holder.pid),
             None => "no upgrade of the cluster was begun from here".into(),
         };
     };
-    let there = plan
-        .nodes
-        .iter()
-        .filter(|node| {
-            answers
-                .facts
-                .get(&node.id)
-                .is_some_and(|status| status.is_settled_at(&plan.target))
-        })
-        .count();
+    let is_there = |id: &String| {
+        let status = answers.facts.get(id);
+        status.is_some_and(|status| status.is_settled_at(&plan.target))
+    };
+    let there = plan.nodes.iter().filter(|node| is_there(&node.id)).count();
     let count = plan.nodes.len();
-    let what = match orchestrator {
-        Some(holder) => format!("at work (process {}, since {})", holder.pid, holder.started),
+    let what = match held {
+        Some((record, Standing::AtWork)) => {
+            format!(
+                "at work (process {}, since {})",
+                record.holder.pid, record.holder.started
+            )
+        }
+        Some((record, standing)) => format!(
+            "process {} has it, and {}; `kato lock show` says more",
+            record.holder.pid,
+            standing.text()
+        ),
         None if there == count => "complete".into(),
         None => format!("not complete; go on with `{}`", super::AGAIN),
     };

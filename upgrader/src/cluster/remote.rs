@@ -21,7 +21,7 @@ use super::inventory::InventoryNode;
 use crate::{
     exit::Exit,
     plan::{facts::NodeStatus, preflight::Problem, survey::Survey},
-    ssh::{Ended, Host, HostError, Output, RemoteCommand},
+    ssh::{Ended, Host, HostError, Output, RemoteCommand, secret::Secret},
 };
 
 /// How long a node may take to say how it is; it reads a few small files.
@@ -30,6 +30,9 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(30);
 const SURVEY_DEADLINE: Duration = Duration::from_secs(300);
 /// How long a node may take until its run has begun; it reads the release metadata on the way.
 const START_DEADLINE: Duration = Duration::from_secs(180);
+/// sudo that reads the password from its standard input, also when it was asked a moment ago (`-k`): else the password would be
+/// left for the program.
+const SUDO_WITH_PASSWORD: [&str; 5] = ["sudo", "-S", "-k", "-p", ""];
 /// A shell's exit code for a program that is not there, and for one that is not a program.
 const NOT_THERE: [i32; 2] = [127, 126];
 
@@ -43,6 +46,10 @@ pub struct RemoteNode {
     program: PathBuf,
     /// Variables for every call, passed as arguments: sudo and sshd do not let them through by themselves.
     env: Vec<(String, String)>,
+    /// The orchestrator's token, shown with every call.
+    fence: Option<u64>,
+    /// sudo's password, verified; with it sudo reads it from its standard input instead of refusing to ask.
+    password: Option<Secret>,
 }
 
 /// What the first look at a starting run says.
@@ -100,7 +107,47 @@ impl RemoteNode {
             prefix,
             program,
             env: Vec::new(),
+            fence: None,
+            password: None,
         }
+    }
+
+    /// Whether `kato` is run by sudo there.
+    pub(super) fn is_by_sudo(&self) -> bool {
+        !self.prefix.is_empty()
+    }
+
+    /// Whether sudo refuses without a password: it ends with 1 by itself, and `kato` never does unless it is a bug.
+    pub(super) async fn wants_password(&self) -> Result<bool, HostError> {
+        let status = self.command(&["node", "upgrade", "--status", "--json"], Some(STATUS_DEADLINE));
+        Ok(self.host.run(&status).await?.ended == Ended::Exit(1))
+    }
+
+    /// Whether sudo takes `password`. Nothing is run.
+    pub(super) async fn takes(&self, password: &Secret) -> Result<bool, HostError> {
+        let argv = SUDO_WITH_PASSWORD.iter().chain(&["-v"]);
+        let command = RemoteCommand {
+            argv: argv.map(|word| (*word).to_owned()).collect(),
+            env: Vec::new(),
+            deadline: Some(STATUS_DEADLINE),
+            input: Some(password.clone()),
+        };
+        Ok(self.host.run(&command).await?.ended.is_success())
+    }
+
+    /// The same node, whose sudo gets `password`.
+    pub(super) fn with_password(mut self, password: Secret) -> Self {
+        self.prefix = SUDO_WITH_PASSWORD.map(String::from).to_vec();
+        self.password = Some(password);
+        self
+    }
+
+    /// The same node, to which every call shows the token of the orchestrator's lease: once a greater one was shown to it, it
+    /// refuses.
+    #[must_use]
+    pub fn fenced(mut self, token: u64) -> Self {
+        self.fence = Some(token);
+        self
     }
 
     /// The same node with variables for every call.
@@ -128,6 +175,10 @@ impl RemoteNode {
         let is_missing = matches!(output.ended, Ended::Exit(code) if NOT_THERE.contains(&code));
         if is_missing {
             return Problem::NoKato { program };
+        }
+        // A node answers so to one alone: to whom it has seen a successor of.
+        if self.fence.is_some() && output.ended == Ended::Exit(Exit::LockHeld.code().into()) {
+            return Problem::Superseded;
         }
         Problem::NoStatus {
             program,
@@ -277,8 +328,16 @@ impl RemoteNode {
         }
         argv.push(self.program.display().to_string());
         argv.extend(["--config".to_owned(), self.node.config.display().to_string()]);
+        if let Some(token) = self.fence {
+            argv.extend(["--fence".to_owned(), token.to_string()]);
+        }
         argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        RemoteCommand { argv, env, deadline }
+        RemoteCommand {
+            argv,
+            env,
+            deadline,
+            input: self.password.clone(),
+        }
     }
 }
 

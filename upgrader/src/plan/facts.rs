@@ -2,6 +2,8 @@
 //!
 //! The node may run another version of `kato` than Core, so unknown keys are ignored and later additions have defaults.
 
+use std::collections::BTreeMap;
+
 use kato_shared::release::Version;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,25 @@ pub struct NodeStatus {
     /// Why the last run failed.
     #[serde(default)]
     pub error: Option<ErrorReport>,
+    /// What the step of a run that is at work does or waits for.
+    #[serde(default)]
+    pub progress: Option<Progress>,
+    /// Releases that it went back from and does not try again, with the reason.
+    #[serde(default)]
+    pub rolled_back: BTreeMap<String, ErrorReport>,
+}
+
+/// What a step said last of its progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The step.
+    pub step: String,
+    /// What it works on or waits for.
+    pub subject: String,
+    /// What is done; bytes for downloads, else a count.
+    pub done: u64,
+    /// What there is to do, in the same unit; 0 when unknown.
+    pub total: u64,
 }
 
 /// What a node's upgrade is doing.

@@ -84,6 +84,9 @@ pub enum Problem {
         /// Its last words.
         stderr: String,
     },
+    /// Another orchestrator has taken over since.
+    #[error("another orchestrator has taken over")]
+    Superseded,
     /// The status is of a schema that this build does not know.
     #[error("its kato {kato} speaks status schema {schema}, this one up to {STATUS_SCHEMA}")]
     Schema {
@@ -169,10 +172,13 @@ impl Problem {
                 "install kato there, or correct `kato` of the node in the inventory".into()
             }
             Self::NoStatus { .. } if ssh.sudo && node.transport == Transport::Ssh => format!(
-                "see why with `{} sudo -n true`; kato is run by `sudo -n`, which needs a NOPASSWD rule",
+                "see why with `{} sudo -n true`; kato is run by `sudo -n`, which needs a NOPASSWD rule: `kato print-sudoers` prints it",
                 try_ssh(node, ssh)
             ),
             Self::NoStatus { .. } => "run `kato node upgrade --status` on the node".into(),
+            Self::Superseded => {
+                "`kato lock show` says who has the lock of the cluster; if it is this run, correct Core's clock".into()
+            }
             Self::Schema { .. } => "bring Core's kato up to date: `kato node upgrade --update-kato`".into(),
             Self::OtherNode { .. } => "correct `address` or `id` of the node in the inventory".into(),
             Self::RolesDiffer { .. } => {

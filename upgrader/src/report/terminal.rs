@@ -6,8 +6,9 @@ use std::{
 };
 
 use kato_shared::chain::Chain;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use crate::exit::Failure;
+use crate::{exit::Failure, ssh::secret::Secret};
 
 /// Prints a line of data to stdout.
 pub fn data(line: &str) {
@@ -60,6 +61,48 @@ pub fn draws() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Shows `prompt` and reads a line that is not shown, from the terminal itself. `None` when there is no terminal, its input ends
+/// or the operator presses Ctrl-C.
+pub fn secret(prompt: &str) -> Option<Secret> {
+    let terminal = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/tty")
+        .ok()?;
+    let before = tcgetattr(&terminal).ok()?;
+    let mut hidden = before.clone();
+    // Byte by byte and without signals, so that Ctrl-C does not leave a terminal behind that shows nothing.
+    hidden
+        .local_modes
+        .remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+    tcsetattr(&terminal, OptionalActions::Now, &hidden).ok()?;
+    let answer = write!(&terminal, "{prompt}")
+        .ok()
+        .and_then(|()| hidden_line(&terminal));
+    let _reader_gone = writeln!(&terminal);
+    // A terminal that took the one setting takes the other.
+    let _kept = tcsetattr(&terminal, OptionalActions::Now, &before);
+    answer
+}
+
+/// One line, with backspace; `None` at Ctrl-C, at Ctrl-D and at the end.
+fn hidden_line(mut input: impl io::Read) -> Option<Secret> {
+    let mut line = zeroize::Zeroizing::new(Vec::with_capacity(256));
+    loop {
+        // One at a time: what was typed ahead belongs to the next question.
+        let mut byte = [0];
+        input.read_exact(&mut byte).ok()?;
+        match byte[0] {
+            b'\n' | b'\r' => return String::from_utf8(std::mem::take(&mut line)).ok().map(Secret::new),
+            0x03 | 0x04 => return None,
+            0x08 | 0x7f => {
+                line.pop();
+            }
+            byte => line.push(byte),
+        }
+    }
+}
+
 /// [`confirm`] on a thread of its own, so that a signal is noticed while the question stands.
 ///
 /// # Cancel safety
@@ -81,5 +124,18 @@ pub fn confirm(question: &str) -> bool {
     match io::stdin().lock().read_line(&mut answer) {
         Ok(_) => matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
         Err(_closed) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hidden_line_is_edited_and_given_up() {
+        let read = |bytes: &[u8]| hidden_line(bytes).map(|secret| secret.reveal().to_owned());
+        assert_eq!(read(b"hunter3\x7f2\nrest").as_deref(), Some("hunter2"));
+        assert_eq!(read(b"hun\x03ter\n"), None);
+        assert_eq!(read(b"hunter"), None);
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     installed::Installed,
     jsonl, lock, marker,
     ownership::{By, Ownership},
+    plan::facts::Progress,
     quarantine::Quarantine,
     self_update,
 };
@@ -57,6 +58,9 @@ pub struct Status {
     pub rolled_back: BTreeMap<String, ErrorReport>,
     /// What failed.
     pub error: Option<ErrorReport>,
+    /// What the step of a run that is at work does or waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 /// What is going on.
@@ -122,6 +126,7 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
             .map(|release| (release.version.to_string(), release.error))
             .collect(),
         error: last.error.or_else(|| marker.map(|marker| marker.error)),
+        progress: last.progress.filter(|_| state == State::Running),
     })
 }
 
@@ -131,6 +136,7 @@ struct Last {
     run: Option<String>,
     to: Option<String>,
     step: Option<String>,
+    progress: Option<Progress>,
     is_finished: bool,
     is_rolled_back: bool,
     error: Option<ErrorReport>,
@@ -148,7 +154,23 @@ impl Last {
             }
             match &event.kind {
                 EventKind::RunStarted { to, .. } => last.to = Some(to.clone()),
-                EventKind::StepStarted { step } => last.step = Some(step.clone()),
+                EventKind::StepStarted { step } => {
+                    last.step = Some(step.clone());
+                    last.progress = None;
+                }
+                EventKind::Progress {
+                    step,
+                    subject,
+                    done,
+                    total,
+                } => {
+                    last.progress = Some(Progress {
+                        step: step.clone(),
+                        subject: subject.clone(),
+                        done: *done,
+                        total: *total,
+                    });
+                }
                 EventKind::RunFinished { exit, error, .. } => {
                     last.is_finished = true;
                     last.is_rolled_back = *exit == Exit::RolledBack;
@@ -156,7 +178,6 @@ impl Last {
                 }
                 EventKind::StepSkipped { .. }
                 | EventKind::StepFinished { .. }
-                | EventKind::Progress { .. }
                 | EventKind::Warning { .. }
                 | EventKind::Notice { .. } => {}
             }

@@ -45,6 +45,7 @@ impl LocalHost {
         Program::new(Path::new(program))
             .args(args)
             .only_env(env)
+            .input(command.input.clone())
             .run(command.deadline, lines)
             .await
             .map_err(|error| self.explain(command, &error))
@@ -99,6 +100,7 @@ mod tests {
             argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
             env: vec![("GIVEN".into(), "a value".into())],
             deadline: None,
+            input: None,
         }
     }
 

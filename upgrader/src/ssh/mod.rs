@@ -7,12 +7,16 @@
 //! knows because the connection broke ([`HostError::Lost`]). The third is never taken for success nor for failure: whoever
 //! asked must look at the node again.
 //!
+//! Passwords, where keys and rules without one are not enough, are asked for once by our own [`askpass`]; sudo's goes to the
+//! command's standard input. They are in no argument, no environment and no file, and overwritten afterwards ([`secret`]).
+//!
 //! Deliberately absent: an SSH implementation (jump hosts, agents and `ssh_config` work because ssh itself is used), shell
 //! strings (every argument is quoted by [`quote`]), and inherited environment (what a command needs is an argument).
 //!
-//! Invariants: stdin of every command is closed; every command has a deadline, or is followed line by line on a connection
+//! Invariants: stdin of every command is closed, or has one password and its end; every command has a deadline, or is followed line by line on a connection
 //! whose silence is limited.
 
+pub mod askpass;
 #[cfg(test)]
 #[path = "tests/fake.rs"]
 pub(crate) mod fake;
@@ -20,12 +24,14 @@ mod local;
 mod openssh;
 mod process;
 pub mod quote;
+pub mod secret;
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use self::secret::Secret;
 pub use self::{
     local::LocalHost,
     openssh::{SshHost, SshOptions},
@@ -40,6 +46,8 @@ pub struct RemoteCommand {
     pub env: Vec<(String, String)>,
     /// How long it may take; with `None` it is followed for as long as the connection is alive.
     pub deadline: Option<Duration>,
+    /// The password that it reads from its standard input; with `None` that is closed.
+    pub input: Option<Secret>,
 }
 
 /// How a command ended.

@@ -8,7 +8,8 @@
 //! | How is a broken connection told from an exit code? | ssh itself ends with 255; `kato` never does |
 //! | How is a signal told from both? | the command runs under `sh -c '"$@"; exit $?'`, which says 128 + n |
 //! | What if the master died? | clients get `ProxyCommand=false`: they fail at once instead of connecting anew by themselves |
-//! | Who asks for passwords and unknown host keys? | ssh, on the terminal, once a node; without a terminal nobody (`BatchMode`) |
+//! | Who asks for passwords? | our own [`askpass`](super::askpass), once a node; without a terminal nobody (`BatchMode`) |
+//! | Who decides about unknown host keys? | nobody here: they are refused (`StrictHostKeyChecking=yes`), and an operator adds them |
 //!
 //! Off the shelf, the `openssh` crate does nearly this, but always connects in batch mode without a deadline, hides exit code
 //! 127, and gives signals and lost connections the same error; all four matter here.
@@ -24,6 +25,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::{
     Ended, Host, HostError, Output, RemoteCommand,
+    askpass::{Asker, Desk},
     process::{ProcessError, Program},
     quote,
 };
@@ -50,9 +52,8 @@ const REMOTE_SHELL: [&str; 4] = ["sh", "-c", r#""$@"; exit $?"#, "kato-command"]
 pub struct SshOptions {
     /// The cluster's settings.
     pub settings: SshSettings,
-    /// With a person at the terminal: held while ssh asks for a password or about a key, one node after the other.
-    /// `None`: nobody is asked.
-    pub asking: Option<Arc<Mutex<()>>>,
+    /// Asks the person at the terminal for passwords. `None`: nobody is asked.
+    pub asking: Option<Arc<Asker>>,
     /// The ssh program, a name in `PATH` or a path.
     pub program: PathBuf,
 }
@@ -104,18 +105,25 @@ impl SshHost {
         if self.socket().exists() {
             return Ok(());
         }
-        let silent = self.launch_master(false).await;
+        let silent = self.launch_master(None).await;
         match (&self.options.asking, silent) {
             (Some(asking), Err(_)) => {
-                let _one_question_at_a_time = asking.lock().await;
-                self.launch_master(true).await
+                let names = vec![self.address.clone(), self.node.clone()];
+                let desk = Desk::open(self.folder.path(), asking, names)
+                    .map_err(|error| self.unreachable(&kato_shared::chain::Chain(&error).to_string()))?;
+                self.launch_master(Some(&desk)).await
             }
             (_, silent) => silent,
         }
     }
 
-    /// Starts the master; with `ask`, ssh may ask the person at the terminal.
-    async fn launch_master(&self, ask: bool) -> Result<(), HostError> {
+    /// Starts the master; with a desk, ssh may ask there for passwords.
+    async fn launch_master(&self, desk: Option<&Desk>) -> Result<(), HostError> {
+        let ask = desk.is_some();
+        let env = desk
+            .map(Desk::env)
+            .transpose()
+            .map_err(|error| self.unreachable(&kato_shared::chain::Chain(&error).to_string()))?;
         let log = self.folder.path().join("log");
         let deadline = if ask {
             TYPING
@@ -127,6 +135,7 @@ impl SshHost {
             .ssh()
             .args(master_args(&self.options.settings, ask, &log))
             .args(["--", &self.address])
+            .env(env.into_iter().flatten())
             // The master stays in the background and would hold our pipes open; its words go to the log file.
             .silent()
             .run(Some(deadline), None)
@@ -154,6 +163,7 @@ impl SshHost {
             .ssh()
             .args(CLIENT_ARGS)
             .args(["--", &self.address, &line])
+            .input(command.input.clone())
             .run(command.deadline, lines)
             .await
             .map_err(|error| self.explain(command, &error))?;
@@ -262,10 +272,10 @@ fn master_args(settings: &SshSettings, ask: bool, log: &Path) -> Vec<String> {
         (keep_alive / u64::from(MISSED_ANSWERS)).max(1)
     ));
     option(format!("ServerAliveCountMax={MISSED_ANSWERS}"));
+    // A key that is not known is not compared by anybody in the middle of an upgrade.
+    option("StrictHostKeyChecking=yes".into());
     if !ask {
         option("BatchMode=yes".into());
-        // Nobody is there to compare an unknown key, so only known ones will do.
-        option("StrictHostKeyChecking=yes".into());
     }
     if !settings.user.is_empty() {
         args.extend(["-l".to_owned(), settings.user.clone()]);

@@ -1,15 +1,15 @@
-//! Starts a program of this machine with closed stdin and a deadline, and reads what it says. The one place of `ssh/` that
+//! Starts a program of this machine with closed stdin (or a password on it) and a deadline, and reads what it says. The one place of `ssh/` that
 //! spawns.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
     sync::mpsc,
 };
 
-use super::{Ended, Output, STDERR_KEPT};
+use super::{Ended, Output, STDERR_KEPT, secret::Secret};
 
 /// Why a program gave no end.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,7 @@ pub(super) enum ProcessError {
 pub(super) struct Program {
     command: Command,
     name: String,
+    input: Option<Secret>,
 }
 
 impl Program {
@@ -54,7 +55,26 @@ impl Program {
         Self {
             command,
             name: program.display().to_string(),
+            input: None,
         }
+    }
+
+    /// Adds variables to the environment.
+    pub(super) fn env<S: AsRef<std::ffi::OsStr>>(
+        mut self,
+        env: impl IntoIterator<Item = (&'static str, S)>,
+    ) -> Self {
+        self.command.envs(env);
+        self
+    }
+
+    /// Lets the program read this password and then the end of its input.
+    pub(super) fn input(mut self, input: Option<Secret>) -> Self {
+        if input.is_some() {
+            self.command.stdin(Stdio::piped());
+        }
+        self.input = input;
+        self
     }
 
     pub(super) fn args<S: AsRef<std::ffi::OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
@@ -80,11 +100,20 @@ impl Program {
         deadline: Option<Duration>,
         lines: Option<mpsc::Sender<String>>,
     ) -> Result<Output, ProcessError> {
-        let child = self.command.spawn().map_err(|source| ProcessError::Spawn {
+        let mut child = self.command.spawn().map_err(|source| ProcessError::Spawn {
             program: self.name.clone(),
             source,
         })?;
-        let work = finish(child, &self.name, lines);
+        let (stdin, input) = (child.stdin.take(), self.input.take());
+        let name = self.name.clone();
+        let work = async {
+            if let (Some(mut pipe), Some(input)) = (stdin, input) {
+                // A program that ends without reading says so by its end.
+                let written = pipe.write_all(&input.line()).await;
+                tracing::trace!(ok = written.is_ok(), "a password was handed over");
+            }
+            finish(child, &name, lines).await
+        };
         match deadline {
             None => work.await,
             Some(limit) => tokio::time::timeout(limit, work)
@@ -209,6 +238,16 @@ mod tests {
             .unwrap();
         assert_eq!(output.ended, Ended::Exit(21));
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err"));
+    }
+
+    #[tokio::test]
+    async fn r17_a_password_is_one_line_and_then_the_input_ends() {
+        let output = sh("read -r one; printf '<%s>' \"$one\"; cat")
+            .input(Some(Secret::new("it's $HOME".into())))
+            .run(Some(Duration::from_secs(30)), None)
+            .await
+            .unwrap();
+        assert_eq!(output.stdout, "<it's $HOME>");
     }
 
     #[tokio::test]

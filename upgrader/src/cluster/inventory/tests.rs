@@ -17,6 +17,7 @@ fn the_example_in_config_is_an_inventory() {
     assert_eq!(inventory.ssh, SshSettings::default());
     assert_eq!(inventory.core_role, ClusterFragment::default().core_role);
     assert_eq!(inventory.implicit_role, ClusterFragment::default().implicit_role);
+    assert_eq!(inventory.lease, ClusterFragment::default().lease);
     assert_eq!(
         inventory.rollout.every,
         crate::plan::policy::RolePolicy::default()

@@ -58,7 +58,7 @@ impl Call {
 /// # Errors
 /// [`Failure`]: 20 when a node is not ready, 24 when some nodes did it and one failed, else that node's own code.
 pub async fn run(nodes: &Nodes, call: Call, settings: &Settings, context: &Context) -> Result<Exit, Failure> {
-    let all = connect::connect(&nodes.inventory, settings, &context.config)?;
+    let all = connect::ready(&nodes.inventory, settings, &context.config).await?;
     let chosen: Vec<RemoteNode> = nodes.ids.iter().filter_map(|id| all.get(id)).cloned().collect();
     let outcome = match call.kind {
         Kind::Status | Kind::Short => short::short(nodes, &chosen, &call).await,

@@ -15,7 +15,7 @@ use crate::{
         report,
     },
     exit::{Exit, Failure},
-    lock::{Holder, Lock, LockError},
+    lease::{Lease, Wanted},
     paths::NodePaths,
     plan::preflight,
     report::terminal,
@@ -53,7 +53,18 @@ pub(super) async fn roll(
     call: &Call,
     settings: &Settings,
 ) -> Result<Exit, Failure> {
-    let _held = hold(settings).await?;
+    let lease = hold(settings, &nodes.inventory).await?;
+    let chosen: Vec<RemoteNode> = chosen
+        .iter()
+        .map(|node| node.clone().fenced(lease.token()))
+        .collect();
+    tokio::select! {
+        outcome = roll_held(nodes, &chosen, call) => outcome,
+        () = lease.lost() => Err(Lease::failure()),
+    }
+}
+
+async fn roll_held(nodes: &Nodes, chosen: &[RemoteNode], call: &Call) -> Result<Exit, Failure> {
     all_ready(&nodes.inventory, chosen).await?;
     let is_quiet = call.words.iter().any(|word| word == "--quiet");
     let watcher: Box<dyn Watcher> = match (call.json, is_quiet) {
@@ -154,17 +165,12 @@ async fn all_ready(inventory: &Inventory, chosen: &[RemoteNode]) -> Result<(), F
 }
 
 /// The lock of the orchestrator: patches and upgrades of the cluster do not meet.
-async fn hold(settings: &Settings) -> Result<Lock, Failure> {
+async fn hold(settings: &Settings, inventory: &Inventory) -> Result<Lease, Failure> {
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
-    let run = "of the cluster's patches";
-    let holder = Holder::here(run, &settings.node.root, Clock::system().now());
-    let taken = Lock::take(&paths.state_dir().join("state/cluster.lock"), &holder).await;
-    taken.map_err(|error| match error {
-        LockError::Held { .. } => {
-            Failure::new(Exit::LockHeld, error).hint("wait for it; `kato status` shows how far it is")
-        }
-        LockError::Io { .. } | LockError::Durable(_) => {
-            Failure::new(Exit::Preflight, error).hint("run it as root, on the Core node")
-        }
-    })
+    let wanted = Wanted {
+        run: "of the cluster's patches".into(),
+        about: "patches of the cluster".into(),
+        term: inventory.lease.get(),
+    };
+    Ok(Lease::take(&paths, &wanted, &Clock::system()).await?)
 }

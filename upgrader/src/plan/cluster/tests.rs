@@ -42,6 +42,8 @@ fn facts(versions: [(&str, &str); 3]) -> BTreeMap<String, NodeStatus> {
                 last_seq: 0,
                 out_of_service: false,
                 error: None,
+                progress: None,
+                rolled_back: BTreeMap::new(),
             };
             (id.to_owned(), status)
         })

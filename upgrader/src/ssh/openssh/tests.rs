@@ -128,6 +128,7 @@ fn command(argv: &[&str]) -> RemoteCommand {
         argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
         env: Vec::new(),
         deadline: Some(Duration::from_secs(30)),
+        input: None,
     }
 }
 

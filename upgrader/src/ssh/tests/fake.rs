@@ -340,15 +340,19 @@ fn output(code: i32, stdout: &str) -> Output {
     }
 }
 
-/// The arguments behind `--config FILE`.
+/// The arguments behind `--config FILE` and `--fence TOKEN`.
 fn arguments(command: &RemoteCommand) -> Vec<&str> {
-    command
+    let words: Vec<&str> = command
         .argv
         .iter()
         .map(String::as_str)
         .skip_while(|argument| *argument != "--config")
         .skip(2)
-        .collect()
+        .collect();
+    match &words[..] {
+        ["--fence", _, rest @ ..] => rest.to_vec(),
+        _ => words,
+    }
 }
 
 #[async_trait]

@@ -1,0 +1,133 @@
+use std::path::Path;
+
+use kato_shared::settings::HumanDuration;
+
+use super::*;
+
+/// A platform that keeps its mode in a file of `folder`.
+fn platform(folder: &Path, auto: MaintenanceAuto) -> Maintenance {
+    let shell = |script: &str| {
+        Some(PlatformCommand {
+            argv: vec![
+                "/bin/sh".into(),
+                "-c".into(),
+                script.replace("MODE", &folder.join("mode").display().to_string()),
+            ],
+            timeout: HumanDuration::from_secs(30),
+        })
+    };
+    let mut settings = Settings::default();
+    settings.node.root = folder.to_owned();
+    settings.maintenance = MaintenanceSettings {
+        auto,
+        get: shell(r#"if test -e MODE; then echo '{"on": true}'; else echo '{"on": false}'; fi"#),
+        on: shell("touch MODE"),
+        off: shell("rm -f MODE"),
+        serving: Vec::new(),
+    };
+    Maintenance::of(&settings, &Clock::held_at(jiff::Timestamp::UNIX_EPOCH))
+}
+
+fn never() -> bool {
+    panic!("nobody was to be asked")
+}
+
+#[test]
+fn r03_what_is_needed_follows_from_the_setting_and_the_mode() {
+    use MaintenanceAuto::{Off, On, Verify};
+    for (auto, is, knows, expected) in [
+        (Verify, None, true, Need::Nothing),
+        (Verify, Some(true), true, Need::Nothing),
+        (Verify, Some(false), true, Need::Ask),
+        (On, None, true, Need::TurnOn),
+        (On, None, false, Need::Nothing),
+        (On, Some(true), true, Need::Nothing),
+        (On, Some(false), true, Need::TurnOn),
+        (Off, Some(false), true, Need::Nothing),
+    ] {
+        assert_eq!(need(auto, is, knows), expected, "{auto:?} {is:?}");
+    }
+}
+
+#[tokio::test]
+async fn r06_what_an_upgrade_turned_on_it_turns_off_again_also_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = platform(folder.path(), MaintenanceAuto::On);
+    first.begin("p1", never).await.unwrap();
+    assert_eq!(first.is_on().await.unwrap(), Some(true));
+    assert!(first.left_on().unwrap().contains(OFF));
+    // Killed here; the same command again finds it on and knows by whom.
+    let second = platform(folder.path(), MaintenanceAuto::On);
+    second.begin("p1", never).await.unwrap();
+    assert_eq!(
+        second.end().await.unwrap().unwrap(),
+        "maintenance mode is off again"
+    );
+    assert_eq!(second.is_on().await.unwrap(), Some(false));
+    assert_eq!((second.left_on(), second.end().await.unwrap()), (None, None));
+}
+
+#[tokio::test]
+async fn r06_what_somebody_else_turned_on_stays_on_and_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mode = platform(folder.path(), MaintenanceAuto::On);
+    mode.by_hand(true).await.unwrap();
+    mode.begin("p1", never).await.unwrap();
+    assert_eq!(mode.left_on(), None);
+    assert!(mode.end().await.unwrap().unwrap().contains("as it was before"));
+    assert_eq!(mode.is_on().await.unwrap(), Some(true));
+}
+
+#[tokio::test]
+async fn r03_verify_refuses_where_nobody_is_and_asks_where_somebody_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mode = platform(folder.path(), MaintenanceAuto::Verify);
+    let refused = mode.check(false).await.unwrap_err();
+    assert_eq!(refused.exit, Exit::Preflight);
+    assert!(refused.hint.unwrap().contains("kato maintenance on"));
+    mode.check(true).await.unwrap();
+    assert_eq!(mode.begin("p1", || false).await.unwrap_err().exit, Exit::Declined);
+    assert_eq!(mode.is_on().await.unwrap(), Some(false));
+    mode.begin("p1", || true).await.unwrap();
+    assert_eq!(mode.is_on().await.unwrap(), Some(true));
+}
+
+#[tokio::test]
+async fn r05_the_way_off_is_open_whatever_the_platform_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut mode = platform(folder.path(), MaintenanceAuto::On);
+    mode.begin("p1", never).await.unwrap();
+    // The API is closed: nobody can be asked.
+    let get = mode.settings.get.as_mut().unwrap();
+    get.argv = vec!["/bin/false".into()];
+    mode.by_hand(false).await.unwrap();
+    assert!(!folder.path().join("mode").exists());
+    assert_eq!(mode.left_on(), None);
+}
+
+#[tokio::test]
+async fn r04_a_mode_that_stops_what_is_served_is_turned_off_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut mode = platform(folder.path(), MaintenanceAuto::On);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    mode.settings.serving = vec![format!("http://{closed}/").parse().unwrap()];
+    let refused = mode.begin("p1", never).await.unwrap_err();
+    assert_eq!(refused.exit, Exit::Preflight);
+    assert!(refused.to_string().contains("does not serve"), "{refused}");
+    assert_eq!(mode.is_on().await.unwrap(), Some(false));
+    assert_eq!(mode.left_on(), None);
+}
+
+#[tokio::test]
+async fn c10_a_switch_is_believed_only_when_it_was_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut mode = platform(folder.path(), MaintenanceAuto::On);
+    mode.settings.on.as_mut().unwrap().argv = vec!["/bin/true".into()];
+    tokio::time::pause();
+    let refused = mode.begin("p1", never).await.unwrap_err();
+    assert!(refused.to_string().contains("still off"), "{refused}");
+    assert_eq!(mode.left_on(), None);
+}

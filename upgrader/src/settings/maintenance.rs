@@ -1,0 +1,35 @@
+//! `[maintenance]`: how the platform's maintenance mode is asked for and switched, on Core.
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::PlatformCommand;
+
+/// `[maintenance]`: while the cluster is upgraded, the platform takes no orders and goes on serving.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaintenanceSettings {
+    /// What an upgrade of the cluster does about it.
+    pub auto: MaintenanceAuto,
+    /// Prints whether it is on: `{"on": true}`.
+    pub get: Option<PlatformCommand>,
+    /// Turns it on; may be called twice.
+    pub on: Option<PlatformCommand>,
+    /// Turns it off; may be called twice. It must work while the platform refuses everything else.
+    pub off: Option<PlatformCommand>,
+    /// Addresses of what the platform serves: each must answer 200 once the mode is on, else it is turned off again.
+    pub serving: Vec<Url>,
+}
+
+/// What an upgrade of the cluster does about the maintenance mode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaintenanceAuto {
+    /// It must be on before the first node is changed. Where a person is at the terminal, they are asked whether to turn it on.
+    #[default]
+    Verify,
+    /// It is turned on before the first node is changed, and put back as it was after the last one.
+    On,
+    /// Nobody looks at it.
+    Off,
+}
