@@ -91,11 +91,13 @@ mod as_root {
 
         refused_everywhere(&site, token(&old)?)?;
         signal(&site, "-CONT", pid)?;
+        // What started it was stopped with it and does not wait for it: it stays a zombie.
+        let status = format!("/proc/{pid}/status");
         wait::until("the end of the first orchestrator", SILENCE, || {
             let there = site
                 .node("core")
                 .ok()?
-                .exec(&["kill", "-0", &pid.to_string()])
+                .exec(&["grep", "-q", "^State:[[:space:]]*[RSDTtI]", &status])
                 .ok()?;
             (!there.status.success()).then_some(())
         })?;

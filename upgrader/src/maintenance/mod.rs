@@ -119,6 +119,7 @@ pub struct Maintenance {
     settings: MaintenanceSettings,
     paths: NodePaths,
     clock: Clock,
+    between_looks: Duration,
 }
 
 impl Maintenance {
@@ -128,6 +129,7 @@ impl Maintenance {
             settings: settings.maintenance.clone(),
             paths: NodePaths::new(&settings.node.root, &settings.node.state_dir),
             clock: clock.clone(),
+            between_looks: BETWEEN_LOOKS,
         }
     }
 
@@ -266,7 +268,7 @@ impl Maintenance {
         call(verb, command.as_ref().ok_or(MaintenanceError::NoCommand(verb))?).await?;
         for _look in 0..LOOKS {
             match self.is_on().await {
-                Ok(Some(is)) if is != wanted => sleep(BETWEEN_LOOKS).await,
+                Ok(Some(is)) if is != wanted => sleep(self.between_looks).await,
                 Ok(_as_wanted) => return Ok(()),
                 // The way off is never locked: what cannot be asked any more was turned off by a command that ended well.
                 Err(error) if !wanted => {

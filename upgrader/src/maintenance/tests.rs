@@ -126,7 +126,7 @@ async fn c10_a_switch_is_believed_only_when_it_was_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut mode = platform(folder.path(), MaintenanceAuto::On);
     mode.settings.on.as_mut().unwrap().argv = vec!["/bin/true".into()];
-    tokio::time::pause();
+    mode.between_looks = Duration::from_millis(1);
     let refused = mode.begin("p1", never).await.unwrap_err();
     assert!(refused.to_string().contains("still off"), "{refused}");
     assert_eq!(mode.left_on(), None);
