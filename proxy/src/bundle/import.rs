@@ -91,6 +91,7 @@ impl Import<'_> {
         place::visit("bundle.pending");
         let parties = (self.store, self.library, self.handle);
         let mut staging = Staging::new(parties, &self.bundle.table, &missing, self.now);
+        staging.resume()?;
         findings.extend(self.bundle.walk(self.others, &mut staging)?);
         self.store.flush();
         let stored = staging.stored;

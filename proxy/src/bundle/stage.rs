@@ -138,6 +138,25 @@ impl<'s> Staging<'s> {
         Ok(())
     }
 
+    /// Ends what a run before was killed at: parts of what is in the store go, and a blob whose last part was noted is joined, since
+    /// nobody will bring a part of it again.
+    pub(super) fn resume(&mut self) -> Result<(), BundleError> {
+        let digests: Vec<Digest> = self.parts.keys().copied().collect();
+        for digest in digests {
+            let (path, noted) = (self.staged(&digest), self.noted(&digest));
+            if !self.missing.contains_key(&digest) {
+                durable::remove(&noted)?;
+                durable::remove(&path)?;
+            } else if path.exists() {
+                self.join(digest)?;
+            } else {
+                // Notes about a file that is gone would pass for those about the next one.
+                durable::remove(&noted)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Moves a blob whose parts are all here into the store.
     fn join(&mut self, digest: Digest) -> Result<(), BundleError> {
         let places = self.parts.get(&digest).cloned().unwrap_or_default();

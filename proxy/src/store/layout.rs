@@ -99,6 +99,7 @@ impl Layout {
         if is_read_only {
             return Ok(layout);
         }
+        durable::remove_temporary_files(dir).map_err(|failed| unusable(failed.source))?;
         for folder in [layout.temp_folder(), layout.content_folder()] {
             durable::create_folder(&folder).map_err(|failed| unusable(failed.source))?;
         }
@@ -398,7 +399,8 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     }
     let mut has_content = false;
     for (name, path) in folder(dir).map_err(unusable)? {
-        if !OURS.contains(&name.as_str()) {
+        // A process that was killed in its first moments leaves no more than a temporary file.
+        if !OURS.contains(&name.as_str()) && !durable::is_temporary(name.as_ref()) {
             return Err(foreign(&name));
         }
         has_content |= name == "content-v2"

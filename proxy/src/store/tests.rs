@@ -457,3 +457,19 @@ fn a_store_of_a_later_schema_is_refused_and_left_as_it_is() {
     let tables = database.begin_read().unwrap().list_tables().unwrap().count();
     assert_eq!(tables, 3);
 }
+
+#[test]
+fn a_folder_that_was_given_up_in_its_first_moments_is_ours_and_a_foreign_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let [left, foreign] = [".kato-5BgoqX", ".kato-notes"].map(|name| folder.path().join(name));
+    durable::create_new(&foreign).unwrap();
+    let refused = Store::open(&settings(folder.path()), Clock::system()).unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::Foreign { found, .. } if found == ".kato-notes"),
+        "{refused}"
+    );
+    std::fs::remove_file(&foreign).unwrap();
+    durable::create_new(&left).unwrap();
+    open(folder.path());
+    assert!(!left.exists(), "what a killed process left");
+}

@@ -66,6 +66,11 @@ const AREAS: &[Area] = &[
         units: None,
     },
     Area {
+        name: "bundle",
+        binaries: &["bundle"],
+        units: Some("(package(kato-proxy) & test(/bundle|snapshot/))"),
+    },
+    Area {
         name: "demo",
         binaries: &["demo"],
         units: Some("(package(kato-upgrader) & test(/demo|prepare/))"),
