@@ -135,6 +135,12 @@ pub fn hold(file: &File, size: u64) -> io::Result<bool> {
     if size == 0 {
         return Ok(true);
     }
+    // In vain it would take all that is left first, and others would find the disk full for that moment.
+    let space = rustix::fs::fstatvfs(file)?;
+    let own = file.metadata()?.blocks().saturating_mul(512);
+    if size > own.saturating_add(space.f_bavail.saturating_mul(space.f_frsize)) {
+        return Err(Errno::NOSPC.into());
+    }
     loop {
         match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
             Ok(()) => return Ok(true),

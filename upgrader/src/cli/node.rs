@@ -119,7 +119,7 @@ pub struct UpgradeArgs {
     /// Print what would be done and change nothing.
     #[arg(long)]
     pub plan: bool,
-    /// Download and check everything, and change nothing.
+    /// Download and check everything; nothing is changed but `kato` itself.
     #[arg(long)]
     pub download_only: bool,
     /// Print the state of the upgrade on this node.
@@ -200,7 +200,7 @@ pub struct UpgradeRequest {
     pub json: bool,
     /// Print the plan and change nothing.
     pub plan_only: bool,
-    /// Download and check everything and change nothing.
+    /// Download and check everything; nothing is changed but `kato` itself.
     pub download_only: bool,
     /// Continue the interrupted run, and only that.
     pub resume: bool,

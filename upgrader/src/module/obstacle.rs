@@ -33,8 +33,6 @@ pub enum Obstacle {
     ReadOnly {
         /// What would be written.
         place: PathBuf,
-        /// The mount point.
-        mount: PathBuf,
     },
 }
 
@@ -101,7 +99,6 @@ fn writable(place: &Path, found: &mut Vec<Obstacle>) -> Result<(), ModuleError> 
     if mount.is_read_only {
         found.push(Obstacle::ReadOnly {
             place: place.to_owned(),
-            mount: mount.point,
         });
     }
     Ok(())

@@ -14,7 +14,11 @@ use super::node::{IMAGES, ModulePlan, NodeFacts};
 use crate::space::Need;
 
 /// The files and folders of a backup's or an archive's own: what it is made of, its manifest, and their temporary names.
-const RECORDS: u64 = 8;
+const RECORDS: u64 = 12;
+
+/// The files and folders that the run makes for a module beside its own: its latch, its work record, the folders that it is unpacked
+/// in and put back from, and their temporary names.
+const NOTES: u64 = 4;
 
 /// Bytes to download.
 pub(super) fn download(facts: &NodeFacts, modules: &[ModulePlan]) -> u64 {
@@ -107,7 +111,7 @@ pub(super) fn space(
         needs.push(need(
             folder,
             unpacked.saturating_mul(copies),
-            inodes.saturating_mul(copies),
+            inodes.saturating_mul(copies).saturating_add(NOTES),
             "unpacked modules",
         ));
         if more > 0 {

@@ -221,7 +221,10 @@ pub(crate) mod tests {
         let (found, needs) = work(&survey);
         assert_eq!(found.download_bytes, 200);
         assert_eq!(found.hops, [Version::new(2, 0, 0), Version::new(3, 0, 0)]);
-        assert_eq!(found.point_of_no_return, "record (then 1.0.0 is removed)");
+        assert_eq!(
+            found.point_of_no_return,
+            "record (then only its backup leads back to 1.0.0)"
+        );
         // The backup of 50 bytes does not fit into the 10 of its own mount.
         let short = crate::space::judge(survey.on_mounts(&needs)).unwrap_err();
         assert_eq!(short.mount(), Path::new("/var/backup"));

@@ -79,6 +79,14 @@ pub enum EvacuateError {
         /// How long it was waited for.
         limit: HumanDuration,
     },
+    /// No work was seen, but not twice in a row.
+    #[error(
+        "the work on the node came and went: it was never seen empty twice in a row {limit} after it was retired"
+    )]
+    Unsteady {
+        /// How long it was waited for.
+        limit: HumanDuration,
+    },
     /// Nobody could say what is on the node.
     #[error("how much work is on the node could not be seen {limit} after it was retired")]
     Unseen {
@@ -278,7 +286,8 @@ impl Watch<'_> {
         if found.count == 0 {
             return Err(match cause {
                 Some(error) => error.into(),
-                None => EvacuateError::InService { limit },
+                None if found.retired == Some(false) => EvacuateError::InService { limit },
+                None => EvacuateError::Unsteady { limit },
             });
         }
         match rules.on_timeout {

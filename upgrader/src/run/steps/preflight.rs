@@ -33,6 +33,7 @@ impl Step for Preflight {
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
         spares_kato(run)?;
         way::is_free(run)?;
+        can_come_back(run)?;
         let words = run.words();
         if let Err(error) = run.node.platform.call(Verb::Health, &words).await {
             let mut failure = Failure::from(error);
@@ -71,6 +72,19 @@ impl Step for Preflight {
         }
         Ok(Acted::Done)
     }
+}
+
+/// Who takes a node out of service has to be able to put it back.
+fn can_come_back(run: &Run) -> Result<(), Failure> {
+    let platform = &run.node.platform;
+    if !platform.knows(Verb::Retire) || platform.knows(Verb::Rejoin) {
+        return Ok(());
+    }
+    let problem = anyhow::anyhow!(
+        "`[platform].retire` is set and `[platform].rejoin` is not: the node would stay out of service"
+    );
+    Err(Failure::new(Exit::Preflight, problem)
+        .hint("nothing was changed; set the command and run the same command again"))
 }
 
 fn refuse(run: &mut Run, failure: Failure) -> Result<(), Failure> {

@@ -188,6 +188,10 @@ pub(crate) fn failure(error: EvacuateError) -> Failure {
         EvacuateError::Unseen { .. } => {
             "nothing was changed; ask the platform by hand how much is on the node, and why it does not answer"
         }
+        EvacuateError::Unsteady { .. } => {
+            "the node is back in service and nothing was changed; look at what gives it work although it was retired, or raise \
+             `[upgrade].retire_timeout`"
+        }
         EvacuateError::InService { .. } => {
             "nothing was changed; look at what the platform says about the node, and who puts it back"
         }

@@ -48,7 +48,7 @@ pub(super) fn is_free(run: &Run) -> Result<(), Failure> {
         match obstacle {
             Obstacle::Conflict { .. } => {}
             Obstacle::Mount { place, mount } => return Err(mounted(module, place, mount)),
-            Obstacle::ReadOnly { place, mount } => return Err(read_only(module, place, mount)),
+            Obstacle::ReadOnly { place } => return Err(read_only(module, place)),
         }
     }
     Ok(())
@@ -133,14 +133,12 @@ fn mounted(module: &str, place: &Path, mount: &Path) -> Failure {
     ))
 }
 
-fn read_only(module: &str, place: &Path, mount: &Path) -> Failure {
-    let problem = anyhow!(
-        "the module `{module}` writes to `{}`, and the file system on `{}` is read-only",
-        place.display(),
-        mount.display()
-    );
+/// Which mount it is, is not said: one that is bound elsewhere has the device of the file system that it shows.
+fn read_only(module: &str, place: &Path) -> Failure {
+    let place = place.display();
+    let problem =
+        anyhow!("the module `{module}` writes to `{place}`, and the file system there is read-only");
     Failure::new(Exit::Preflight, problem).hint(format!(
-        "nothing was changed; make {} writable, then run the same command again",
-        mount.display()
+        "nothing was changed; `findmnt -T {place}` names the mount; make it writable, then run the same command again"
     ))
 }
