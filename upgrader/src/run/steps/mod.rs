@@ -69,6 +69,13 @@ pub fn preparation(_run: &Run) -> Vec<Box<dyn Step>> {
     vec![Box::new(self_update::SelfUpdate), Box::new(stage::Stage)]
 }
 
+/// The steps of `--download-only`: everything that can be found out before anything is changed is found out now.
+pub fn download(run: &Run) -> Vec<Box<dyn Step>> {
+    let mut steps = preparation(run);
+    steps.push(Box::new(preflight::Preflight));
+    steps
+}
+
 /// The one step of `--update-kato`.
 pub fn kato_alone() -> Vec<Box<dyn Step>> {
     vec![Box::new(self_update::SelfUpdate)]
