@@ -2,6 +2,7 @@
 
 mod access;
 mod maintenance;
+mod offline;
 mod orchestrators;
 mod site;
 mod status;
