@@ -53,6 +53,7 @@ pub(super) struct Session {
     source: Option<Arc<dyn Source>>,
     /// Journal and stream; with the [`Run`](super::Run) while it is about one release.
     desk: Option<(Journal, Stream)>,
+    /// Cancelled when the run is to stop.
     stop: CancellationToken,
     version: Option<String>,
     /// Where the run leads, once it has begun: it was confirmed, and its first event was told.
@@ -84,23 +85,18 @@ impl Session {
         let stream = stream.watched(notifier.as_ref().map(Notifier::watcher));
         let journal = Journal::open(&node.paths.journal(), &id, node.clock.clone())?;
         Ok(Self {
+            stop: node.stop.token().clone(),
             node,
             request,
             id,
             source: None,
             desk: Some((journal, stream)),
-            stop: CancellationToken::new(),
             version: None,
             begun: start.updated_to.is_some(),
             to: String::new(),
             notifier,
             start,
         })
-    }
-
-    /// Cancelled when the run is to stop.
-    pub(super) fn stop(&self) -> CancellationToken {
-        self.stop.clone()
     }
 
     fn tell(&mut self, kind: EventKind) {
@@ -195,7 +191,11 @@ impl Session {
         installed: Option<&Installed>,
     ) -> Attempt {
         match begun {
-            Some(begun) if begun.is_to(&target.digest) => begun.then(then),
+            // The same document, as this program reads it: an older kato may have begun.
+            Some(mut begun) if begun.is_to(&target.digest) => {
+                begun.release = target.release.clone();
+                begun.then(then)
+            }
             other => {
                 let from = installed.map(|installed| installed.version.clone());
                 let now = self.node.clock.now();

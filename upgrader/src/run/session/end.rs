@@ -35,7 +35,10 @@ impl Session {
             Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
             Ok(Ending::Declined) => (Exit::Declined, None),
             Err(stopped) => {
-                if let Err(failure) = retire::rejoin(&self.node, &Words::default()).await {
+                // What used the patience up after a signal has said so.
+                if !self.node.stop.is_over()
+                    && let Err(failure) = retire::rejoin(&self.node, &Words::default()).await
+                {
                     let text = terminal::describe(&failure);
                     self.tell(EventKind::Warning { text });
                 }

@@ -64,9 +64,10 @@ pub fn settle_back(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
     back::settle(node, attempt)
 }
 
-/// The steps that change nothing of what runs on the node.
+/// The steps that change nothing of what runs on the node. `kato` is replaced when everything is staged: whoever is cut off
+/// while it is, goes on without the network.
 pub fn preparation(_run: &Run) -> Vec<Box<dyn Step>> {
-    vec![Box::new(self_update::SelfUpdate), Box::new(stage::Stage)]
+    vec![Box::new(stage::Stage), Box::new(self_update::SelfUpdate)]
 }
 
 /// The one step of `--update-kato`.
