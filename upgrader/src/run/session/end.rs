@@ -35,7 +35,10 @@ impl Session {
             Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
             Ok(Ending::Declined) => (Exit::Declined, None),
             Err(stopped) => {
-                if let Err(failure) = retire::rejoin(&self.node, &Words::default()).await {
+                // A look puts nothing back: the run that it found interrupted does.
+                if !self.request.plan_only
+                    && let Err(failure) = retire::rejoin(&self.node, &Words::default()).await
+                {
                     let text = terminal::describe(&failure);
                     self.tell(EventKind::Warning { text });
                 }
