@@ -77,6 +77,20 @@ pub fn download(run: &Run) -> Vec<Box<dyn Step>> {
     steps
 }
 
+pub(super) use preflight::Finding;
+
+/// What would stop the run before it changes anything, in every step up to that; a look, which changes nothing.
+pub async fn look_ahead(run: &Run) -> Vec<Finding> {
+    let mut found: Vec<Finding> = stage::check_space(run)
+        .err()
+        .map(Finding::Refused)
+        .into_iter()
+        .collect();
+    found.extend(preflight::standing(run));
+    found.extend(preflight::of_platform(run).await);
+    found
+}
+
 /// The one step of `--update-kato`.
 pub fn kato_alone() -> Vec<Box<dyn Step>> {
     vec![Box::new(self_update::SelfUpdate)]
