@@ -1,6 +1,7 @@
 //! `kato` updates itself before it upgrades anything: into the slot that is not in use, tested, then one rename of the link.
 //!
 //! There are two slots, `bin/a/kato` and `bin/b/kato`; the program that runs is never written to, and the one before stays.
+//! Everything that the upgrade downloads is on the node by then, so that whoever is cut off here goes on without the network.
 //! `fix-kato.sh` is written first. After the link was moved the new program is executed once, in the place of this one; a
 //! guard that it carries keeps it from doing so again.
 
@@ -8,6 +9,7 @@ use std::{
     io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -112,9 +114,15 @@ pub fn own_version() -> Version {
 /// # Errors
 /// [`SelfUpdateError::Io`].
 pub fn running_digest() -> Result<Digest, SelfUpdateError> {
+    // What runs stays the same for as long as it runs.
+    static RUNNING: OnceLock<Digest> = OnceLock::new();
+    if let Some(known) = RUNNING.get() {
+        return Ok(*known);
+    }
     // Not the path of the program: that file may have been replaced since.
     let path = Path::new("/proc/self/exe");
-    tree::digest(path).map_err(failed("reading", path))
+    let found = tree::digest(path).map_err(failed("reading", path))?;
+    Ok(*RUNNING.get_or_init(|| found))
 }
 
 /// The program of `release` to update to; `None` when this one is right.
@@ -139,6 +147,12 @@ pub fn decide<'a>(
         }),
         _ => Ok(offered),
     }
+}
+
+/// Whether this program can install `release`.
+pub fn suffices(release: &Release) -> bool {
+    let needed = release.min_upgrader.as_ref();
+    needed.is_none_or(|needed| own_version() >= *needed)
 }
 
 /// Installs the staged program `copy` and points `link` to it; gives the program's path.

@@ -35,6 +35,12 @@ pub trait Source: Send + Sync {
     /// A release document and its digest.
     async fn release(&self, version: &Version) -> Result<(Release, Digest), Failure>;
 
+    /// The document of a release, as a file to stage.
+    ///
+    /// # Errors
+    /// [`Failure`] when it is not published.
+    fn document(&self, version: &Version) -> Result<Wanted, Failure>;
+
     /// All patches.
     async fn patches(&self) -> Result<PatchList, Failure>;
 
@@ -82,6 +88,18 @@ impl Source for TrustedSource {
             .target(&layout::release(version))
             .map_err(trust_failure)?;
         Ok((release, file.digest))
+    }
+
+    fn document(&self, version: &Version) -> Result<Wanted, Failure> {
+        let file = self
+            .repository
+            .target(&layout::release(version))
+            .map_err(trust_failure)?;
+        Ok(Wanted {
+            sha256: file.digest,
+            size: file.size,
+            target: file.name,
+        })
     }
 
     async fn patches(&self) -> Result<PatchList, Failure> {

@@ -7,7 +7,7 @@ use integration_tests::{
     command,
     node::{TestNode, is_program},
     releases::{Repository, TestRelease},
-    static_server::StaticServer,
+    static_server::{Fault, StaticServer},
 };
 use kato_shared::durable;
 use kato_upgrader::module::tree;
@@ -109,27 +109,53 @@ async fn r61_the_script_brings_kato_back_without_network_and_without_kato() -> R
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn r61_killed_between_slot_and_link_the_script_and_the_upgrade_need_no_network() -> Result<()> {
-    let Site { node, host, folder } = Site::new(Kind::SelfUpdate).await?;
-    node.upgrade_ends(0, &["--download-only"])?;
-    // Whoever sets the node up anew from an older image has the old kato again, and everything that was downloaded.
-    fs::remove_file(link(&node))?;
-    fs::remove_dir_all(node.state("bin"))?;
+/// There was nothing on the node but `kato`, which was killed while it replaced itself; then the network is gone.
+async fn cut_off_between_slot_and_link(kind: Kind) -> Result<()> {
+    let Site { node, host, folder } = Site::new(kind).await?;
+    killed_with(&node, "self_update.slot", &["--version", "2.0.0"])?;
+    ensure!(!link(&node).exists(), "it was killed after the link was made");
+    assert_eq!(node.installed().as_deref(), Some("1.0.0"));
+    assert_eq!(node.calls("retire"), 1, "the installation of 1.0.0 alone");
     drop(host);
-    killed_with(&node, "self_update.slot", &["--offline"])?;
-    assert!(!link(&node).exists());
 
     let output = command::run(command::new(node.state("fix-kato.sh")), LONG, &[])?;
     ensure!(output.status.success(), "{}", said(&output));
     let mut kato = command::new(link(&node));
     kato.arg("--config").arg(node.config());
-    kato.args(["node", "upgrade", "--skip-confirmation", "--offline"]);
+    kato.args(["node", "upgrade", "--skip-confirmation"]);
     let output = command::run(kato, LONG, &[])?;
     ensure!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("everything for 2.0.0 was downloaded and verified before"),
+        "{}",
+        said(&output)
+    );
     assert_eq!(node.installed().as_deref(), Some("2.0.0"));
+    assert_eq!(node.text("platform/running").as_deref(), Some("2.0.0\n"));
     assert_eq!(node.leftovers()?, Vec::<PathBuf>::new());
     drop(folder);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r61_killed_between_slot_and_link_the_script_and_the_upgrade_need_no_network() -> Result<()> {
+    cut_off_between_slot_and_link(Kind::SelfUpdate).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r61_so_it_is_where_the_upgrade_goes_by_several_releases() -> Result<()> {
+    cut_off_between_slot_and_link(Kind::SelfUpdateHops).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r34_c13_kato_is_not_replaced_before_the_download_is_whole() -> Result<()> {
+    let site = Site::new(Kind::SelfUpdate).await?;
+    site.host.fail("console-2.0.0.tar.zst", Fault::Status(404));
+    site.node.upgrade_ends(75, &[])?;
+    assert!(!link(&site.node).exists() && !site.node.state("fix-kato.sh").exists());
+    site.host.heal();
+    site.node.upgrade_ends(0, &[])?;
+    ensure!(is_new(&site)?, "the link is not the release's program");
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Hops,
     /// 2.0.0 brings another `kato`.
     SelfUpdate,
+    /// The same with a release in between that brings it already.
+    SelfUpdateHops,
     /// No release is installed, and what others put where 2.0.0 goes is in its way.
     Fresh,
     /// Plain, with an image and a command in each release.
@@ -162,7 +164,7 @@ impl Site {
             node.upgrade_ends(0, &["--version", "1.0.0"])?;
             local_changes(&node)?;
         }
-        if kind == Kind::SelfUpdate {
+        if matches!(kind, Kind::SelfUpdate | Kind::SelfUpdateHops) {
             node.put("home/stackato/bin/.kato-aB3dE6", "half a link")?;
             node.put("var/stackato/upgrade/bin/a/.kato-aB3dE6", "half a program")?;
         }
@@ -271,13 +273,19 @@ fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
             two.head.push_str("[from]\nmin = \"1.5.0\"\n");
             return Ok(vec![one, release("1.5.0"), two]);
         }
-        Kind::SelfUpdate => {
+        Kind::SelfUpdate | Kind::SelfUpdateHops => {
+            let mut between = release("1.5.0");
             // The link of `kato` is the self-update's then, and no module's.
-            for release in [&mut one, &mut two] {
+            for release in [&mut one, &mut between, &mut two] {
                 release.modules.retain(|module| module.name != "kato");
             }
-            two = two.with_upgrader(&next_edition(folder)?, env!("CARGO_PKG_VERSION"));
-            return Ok(vec![one, two]);
+            let next = next_edition(folder)?;
+            let with_next = |release: TestRelease| release.with_upgrader(&next, env!("CARGO_PKG_VERSION"));
+            if kind == Kind::SelfUpdate {
+                return Ok(vec![one, with_next(two)]);
+            }
+            two.head.push_str("[from]\nmin = \"1.5.0\"\n");
+            return Ok(vec![one, with_next(between), with_next(two)]);
         }
     }
     Ok(vec![one, two])

@@ -10,7 +10,7 @@ use kato_shared::{
     release::{Install, Module, Release},
 };
 
-use super::node::{IMAGES, ModulePlan, NodeFacts};
+use super::node::{IMAGES, KATO, ModulePlan, NodeFacts};
 use crate::space::Need;
 
 /// The files and folders of a backup's or an archive's own: what it is made of, its manifest, and their temporary names.
@@ -20,10 +20,13 @@ const RECORDS: u64 = 12;
 /// in and put back from, and their temporary names.
 const NOTES: u64 = 4;
 
+/// The files and folders of a slot of `kato`: folders, program, link, script, and their temporary names.
+const SLOT: u64 = 6;
+
 /// Bytes to download.
 pub(super) fn download(facts: &NodeFacts, modules: &[ModulePlan]) -> u64 {
-    let archives: u64 = archives(facts, modules).values().sum();
-    archives.saturating_add(images_bytes(modules))
+    let files: u64 = files(facts, modules).values().sum();
+    files.saturating_add(images_bytes(modules))
 }
 
 /// Bytes of the images of `install` that are not on the node yet.
@@ -41,12 +44,13 @@ fn images_bytes(modules: &[ModulePlan]) -> u64 {
     modules.iter().map(|module| module.image_bytes).sum()
 }
 
-/// The archives that are not on the node yet, with their sizes.
-fn archives(facts: &NodeFacts, modules: &[ModulePlan]) -> BTreeMap<Digest, u64> {
+/// The archives and the `kato` that are not on the node yet, with their sizes.
+fn files(facts: &NodeFacts, modules: &[ModulePlan]) -> BTreeMap<Digest, u64> {
     modules
         .iter()
-        .filter(|module| !facts.staged.contains(&module.sha256))
         .map(|module| (module.sha256, module.bytes))
+        .chain(facts.kato.iter().map(|kato| (kato.sha256, kato.size)))
+        .filter(|(digest, _)| !facts.staged.contains(digest))
         .collect()
 }
 
@@ -73,13 +77,16 @@ pub(super) fn space(
         inodes,
         purpose,
     };
-    let archives = archives(facts, modules);
+    let files = files(facts, modules);
     let mut needs = vec![need(
         &facts.staging,
-        archives.values().sum(),
-        archives.len() as u64,
+        files.values().sum(),
+        files.len() as u64,
         "downloads",
     )];
+    if let Some(kato) = &facts.kato {
+        needs.push(need(&facts.slots, kato.size, SLOT, KATO));
+    }
     if !facts.is_backed_up {
         // Compression may make it smaller; what cannot be compressed must fit as well.
         let bytes: u64 = backup.iter().filter_map(|path| facts.sizes.get(path)).sum();

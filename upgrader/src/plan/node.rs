@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use kato_shared::{
     Digest,
-    release::{Install, Module, NoticeWhen, Release, RestartScope, Version},
+    release::{Install, Module, NoticeWhen, Release, RestartScope, Upgrader, Version},
 };
 use serde::Serialize;
 
@@ -20,6 +20,9 @@ use crate::{customizations::outlook::ModuleOutlook, latch::Verdict, space::Need}
 
 /// The purpose of space for images. Their folder is the container runtime's, a path of the machine and not below the root.
 pub const IMAGES: &str = "images";
+
+/// The purpose of space for a slot of `kato`.
+pub const KATO: &str = "kato itself";
 
 /// The version of the plan's JSON form.
 pub const SCHEMA: u32 = 1;
@@ -39,6 +42,8 @@ pub struct NodeFacts {
     pub is_tolerant: bool,
     /// What the latches say, by module.
     pub latches: BTreeMap<String, Verdict>,
+    /// The `kato` that the release brings, when it is not the one that runs.
+    pub kato: Option<Upgrader>,
     /// Artifacts that are on the node already.
     pub staged: BTreeSet<Digest>,
     /// Bytes that are at the paths of [`backup_paths`] now; paths that do not exist are absent.
@@ -59,6 +64,8 @@ pub struct NodeFacts {
     pub restarts: Restarts,
     /// The folder of downloads.
     pub staging: PathBuf,
+    /// The folder of the slots of `kato`.
+    pub slots: PathBuf,
     /// The folder of backups.
     pub backups: PathBuf,
     /// The folder of saved local changes.
@@ -280,7 +287,7 @@ pub const fn skip_reason(verdict: Verdict) -> Option<&'static str> {
 }
 
 fn steps(modules: &[ModulePlan], retires: bool) -> Vec<String> {
-    let mut steps: Vec<String> = ["self-update", "version-check", "stage", "preflight"]
+    let mut steps: Vec<String> = ["version-check", "stage", "self-update", "preflight"]
         .map(Into::into)
         .into();
     steps.extend(retires.then(|| "retire".into()));
@@ -343,7 +350,7 @@ mod tests {
         let steps = made(&facts(&["controller"])).steps;
         assert_eq!(
             steps.join(" "),
-            "self-update version-check stage preflight backup module:web module:etc restart verify record"
+            "version-check stage self-update preflight backup module:web module:etc restart verify record"
         );
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kato_shared::{
     Digest,
-    release::{Install, Release},
+    release::{Install, Release, Version, layout},
 };
 
 use super::Node;
@@ -23,6 +23,7 @@ use crate::{
     patch::{act::PatchAct, places, record::Patches},
     plan::node::{self as planner, NodeFacts, NodePlan, Restarts, modules_for},
     platform::Verb,
+    self_update,
 };
 
 /// The plans of an upgrade and of those that follow it, each from the node as the one before leaves it.
@@ -35,7 +36,9 @@ pub(super) async fn make_plans(
     installed: Option<&Installed>,
 ) -> Result<Vec<NodePlan>, Failure> {
     let now = node.clock.now();
+    let mut kato = Kato::running()?;
     let mut facts = look(node, attempt, installed).await?;
+    kato.followed_by(&attempt.release, &mut facts);
     let mut local = LocalChanges::of(node, installed)?;
     local.foresee(&attempt.release, attempt.patch.as_ref(), &mut facts)?;
     let mut plans = vec![planner::plan(
@@ -55,6 +58,7 @@ pub(super) async fn make_plans(
         facts.is_tolerant = false;
         facts.is_backed_up = false;
         measure(node, &target.release, &mut facts).await?;
+        kato.followed_by(&target.release, &mut facts);
         let patch = target.release.patch.as_ref().map(PatchAct::install);
         local.foresee(&target.release, patch.as_ref(), &mut facts)?;
         // What the release before downloads is not downloaded twice.
@@ -65,6 +69,31 @@ pub(super) async fn make_plans(
         before = &target.release;
     }
     Ok(plans)
+}
+
+/// The `kato` that is at work at a point of the way.
+struct Kato {
+    version: Version,
+    digest: Digest,
+}
+
+impl Kato {
+    fn running() -> Result<Self, Failure> {
+        Ok(Self {
+            version: self_update::own_version(),
+            digest: self_update::running_digest()?,
+        })
+    }
+
+    /// Notes the one that `release` brings, which is at work from then on. Whether one that is too old may go on is not asked here.
+    fn followed_by(&mut self, release: &Release, facts: &mut NodeFacts) {
+        let offered = self_update::decide(release, layout::HOST_TRIPLE, &self.version, &self.digest);
+        facts.kato = offered.ok().flatten().cloned();
+        if let Some(next) = &facts.kato {
+            self.version = next.version.clone();
+            self.digest = next.sha256;
+        }
+    }
 }
 
 /// Looks at the node, for the first upgrade on its way.
@@ -99,6 +128,7 @@ async fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> 
             .map(|path| tree::size(path).map_err(ModuleError::io("reading", path)))
             .sum::<Result<u64, _>>()?,
         staging: node.paths.staging(),
+        slots: node.paths.slots(),
         backups: node.paths.backups(),
         customizations: node.paths.customizations(),
         work: node.paths.work(),
@@ -190,10 +220,10 @@ async fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Resul
             facts.sizes.insert(path, bytes);
         }
     }
-    let staged = release
-        .artifacts
-        .values()
-        .map(|artifact| artifact.sha256)
+    let archives = release.artifacts.values().map(|artifact| artifact.sha256);
+    let programs = release.upgrader.values().map(|program| program.sha256);
+    let staged = archives
+        .chain(programs)
         .filter(|digest| node.paths.staging().join(digest.hex()).exists());
     facts.staged.extend(staged);
     let modules = modules_for(release, node.roles());

@@ -191,7 +191,11 @@ impl Session {
         installed: Option<&Installed>,
     ) -> Attempt {
         match begun {
-            Some(begun) if begun.is_to(&target.digest) => begun.then(then),
+            // The same document, as this program reads it: an older kato may have begun.
+            Some(mut begun) if begun.is_to(&target.digest) => {
+                begun.release = target.release.clone();
+                begun.then(then)
+            }
             other => {
                 let from = installed.map(|installed| installed.version.clone());
                 let now = self.node.clock.now();

@@ -19,7 +19,10 @@ use kato_shared::durable::{self, DurableError};
 use serde::{Deserialize, Serialize};
 
 use super::{Need, hold, mount_of};
-use crate::{paths::NodePaths, plan::node::IMAGES};
+use crate::{
+    paths::NodePaths,
+    plan::node::{IMAGES, KATO},
+};
 
 /// The version of the note's format.
 const SCHEMA: u32 = 1;
@@ -98,6 +101,7 @@ pub fn claims(needs: &[Need], later: &[Need], modules: &[&str]) -> Vec<Claim> {
     for need in needs {
         let step = match need.purpose {
             "backup" => "backup".to_owned(),
+            KATO => "self-update".to_owned(),
             "unpacked modules" => {
                 first = names.next();
                 first.map_or_else(|| LATER.to_owned(), |name| format!("module:{name}"))

@@ -1,7 +1,8 @@
 //! Which releases the run is about, with their verified documents; and what the node may have been left with.
 
 use kato_shared::{
-    release::{Version, layout},
+    Digest,
+    release::{Release, Version, layout},
     trust::TrustError,
 };
 
@@ -103,15 +104,31 @@ impl Session {
                     );
                     self.tell(EventKind::Warning { text });
                 }
-                let mut targets = vec![Target {
+                let first = Target {
                     release: staged.release.clone(),
                     digest: staged.release_digest,
-                }];
-                targets.extend(staged.then.clone());
-                Ok(Goal::Install(targets))
+                };
+                let targets = std::iter::once(first).chain(staged.then.clone());
+                Ok(Goal::Install(
+                    targets.map(|target| self.read_again(target)).collect(),
+                ))
             }
             (Err(failure), _) => Err(failure),
         }
+    }
+
+    /// `target` as this program reads its staged document: an older kato may have staged it, and written down what it understood of it.
+    /// What was verified then is good enough where there is no document.
+    fn read_again(&self, mut target: Target) -> Target {
+        let staged = self.node.paths.staging().join(target.digest.hex());
+        let bytes = std::fs::read(staged).unwrap_or_default();
+        if target.release.patch.is_none() && target.digest == Digest::of(&bytes) {
+            let subject = layout::release(&target.release.version);
+            if let Ok(release) = Release::from_json(&subject, &bytes) {
+                target.release = release;
+            }
+        }
+        target
     }
 
     /// Every release on the way is read before the first is installed: one that cannot be installed is found out now.

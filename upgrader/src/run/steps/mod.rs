@@ -64,9 +64,17 @@ pub fn settle_back(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
     back::settle(node, attempt)
 }
 
-/// The steps that change nothing of what runs on the node.
+/// The steps that change nothing of what runs on the node. `kato` is replaced when everything is staged: whoever is cut off
+/// while it is, goes on without the network.
 pub fn preparation(_run: &Run) -> Vec<Box<dyn Step>> {
-    vec![Box::new(self_update::SelfUpdate), Box::new(stage::Stage)]
+    vec![Box::new(stage::Stage), Box::new(self_update::SelfUpdate)]
+}
+
+/// The steps of `--download-only`: everything that can be found out before anything is changed is found out now.
+pub fn download(run: &Run) -> Vec<Box<dyn Step>> {
+    let mut steps = preparation(run);
+    steps.push(Box::new(preflight::Preflight));
+    steps
 }
 
 /// The one step of `--update-kato`.

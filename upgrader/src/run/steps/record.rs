@@ -266,12 +266,16 @@ fn clean_staging(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
     // Also those of an upgrade that was put aside for a patch.
     let put_aside = next.and_then(|next| next.put_aside.as_deref());
     let releases = next.into_iter().chain(put_aside).flat_map(|next| {
-        let then = next.then.iter().map(|target| &target.release);
-        std::iter::once(&next.release).chain(then)
+        let then = next.then.iter().map(|target| (&target.release, target.digest));
+        std::iter::once((&next.release, next.release_digest)).chain(then)
     });
     let needed: BTreeSet<String> = releases
-        .flat_map(|release| release.artifacts.values())
-        .map(|artifact| artifact.sha256.hex())
+        .flat_map(|(release, document)| {
+            let archives = release.artifacts.values().map(|artifact| artifact.sha256);
+            let programs = release.upgrader.values().map(|program| program.sha256);
+            archives.chain(programs).chain([document])
+        })
+        .map(|digest| digest.hex())
         .collect();
     durable::create_folder(&folder)?;
     for item in fs::read_dir(&folder)

@@ -1,4 +1,5 @@
-//! `self-update`: this program first; see [`crate::self_update`].
+//! `self-update`: this program before anything of the node; see [`crate::self_update`]. Its copy was staged with everything else, except
+//! for `--update-kato`.
 
 use async_trait::async_trait;
 use kato_shared::release::{Upgrader, layout};
@@ -42,7 +43,7 @@ impl Step for SelfUpdate {
             Ok(()) => Ok(Acted::Done),
             Err(failure) if failure.exit == Exit::Trust => Err(failure),
             // The release can be installed by this program; kato is not worth more than the upgrade.
-            Err(failure) if suffices(run) => {
+            Err(failure) if self_update::suffices(&run.attempt.release) => {
                 run.warn(format!(
                     "kato was not updated, the upgrade goes on with this one: {}",
                     terminal::describe(&failure)
@@ -57,16 +58,6 @@ impl Step for SelfUpdate {
 fn offered(run: &Run, running: &kato_shared::Digest) -> Result<Option<Upgrader>, Failure> {
     let own = self_update::own_version();
     Ok(self_update::decide(&run.attempt.release, layout::HOST_TRIPLE, &own, running)?.cloned())
-}
-
-/// Whether the release can be installed by this program.
-fn suffices(run: &Run) -> bool {
-    let own = self_update::own_version();
-    run.attempt
-        .release
-        .min_upgrader
-        .as_ref()
-        .is_none_or(|needed| own >= *needed)
 }
 
 /// Downloads and installs the program, and becomes it; returns only when that fails.

@@ -1,4 +1,9 @@
-//! `stage`: everything that the upgrade needs is on the node, verified, before anything of the node is changed.
+//! `stage`: everything that the upgrade needs is on the node, verified, before anything of the node is changed, `kato` included.
+//!
+//! A `kato` that is too old for the release downloads its files, and leaves to the one that the release brings what modules need
+//! beside them: how that is to be understood, the older one may not know.
+
+mod wanted;
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +13,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use kato_shared::Digest;
 use tokio::time::Instant;
 
 use crate::{
@@ -22,6 +26,7 @@ use crate::{
         event::EventKind,
         step::{Acted, Step},
     },
+    self_update,
     source::Wanted,
     space::{
         self, Need, Shortfall,
@@ -47,11 +52,13 @@ impl Step for Stage {
         reserve::give_all(&run.node.paths)?;
         check_space(run)?;
         hold(run)?;
-        for (name, wanted) in wanted(run) {
+        for (name, wanted) in wanted::all(run)? {
             download(run, &wanted, "stage", &name).await?;
             failpoint::hit("stage.file");
         }
-        preload(run).await?;
+        if self_update::suffices(&run.attempt.release) {
+            preload(run).await?;
+        }
         run.attempt.staged = true;
         run.attempt.save(&run.node.paths)?;
         Ok(Acted::Done)
@@ -79,29 +86,6 @@ async fn preload(run: &Run) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// The artifacts of the node's modules in every release on the way, latched ones included: a latch may be deleted in the
-/// middle of the run. Each file once.
-fn wanted(run: &Run) -> Vec<(String, Wanted)> {
-    let mut known: BTreeSet<Digest> = BTreeSet::new();
-    let mut files = Vec::new();
-    let then = run.attempt.then.iter().map(|target| &target.release);
-    for release in std::iter::once(&run.attempt.release).chain(then) {
-        for module in modules_for(release, run.node.roles()) {
-            if let Some(artifact) = release.artifacts.get(&module.artifact)
-                && known.insert(artifact.sha256)
-            {
-                let wanted = Wanted {
-                    target: artifact.target.clone(),
-                    sha256: artifact.sha256,
-                    size: artifact.size,
-                };
-                files.push((module.artifact.clone(), wanted));
-            }
-        }
-    }
-    files
 }
 
 /// The hosts that modules download from later, beside that of the releases, which has just answered. All that are silent are named.
@@ -146,7 +130,7 @@ fn check_space(run: &Run) -> Result<(), Failure> {
     };
     // What was received before is on the disk already.
     let staging = run.node.paths.staging();
-    let mut there: u64 = wanted(run)
+    let mut there: u64 = wanted::all(run)?
         .iter()
         .map(|(_, wanted)| {
             let part = staging.join(format!("{}.part", wanted.sha256.hex()));
@@ -174,7 +158,7 @@ fn hold(run: &mut Run) -> Result<(), Failure> {
     let staging = run.node.paths.staging();
     let mut cannot = BTreeSet::new();
     if run.source.is_some() {
-        for (_, wanted) in wanted(run) {
+        for (_, wanted) in wanted::all(run)? {
             if !fetch::hold(&wanted.sha256, wanted.size, &staging)? {
                 cannot.extend(space::mount_of(&staging).map(|mount| mount.point));
             }
