@@ -3,6 +3,7 @@
 mod access;
 mod failures;
 mod maintenance;
+mod offline;
 mod orchestrators;
 mod planned;
 mod site;

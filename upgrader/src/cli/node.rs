@@ -117,7 +117,7 @@ pub struct UpgradeArgs {
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub version: Option<Version>,
     /// Upgrade all nodes of the inventory, by default one at a time, Core last; run it on Core.
-    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato", "offline"])]
+    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato"])]
     pub cluster: bool,
     /// Start the cache on this Core node and fill it with everything that the release needs.
     #[arg(long, conflicts_with_all = ["status", "plan", "download_only", "resume", "force", "update_kato"])]
@@ -158,7 +158,7 @@ pub struct UpgradeArgs {
     /// The cache, e.g. `http://10.0.0.1:3180/`.
     #[arg(long, value_name = "URL")]
     pub cache_url: Option<Url>,
-    /// Use only what was downloaded before.
+    /// Use only what was downloaded before; with `--cluster` or `--prepare`, what the cache on Core holds: it asks nobody.
     #[arg(long)]
     pub offline: bool,
     /// Do not take the node out of service: what runs on it is interrupted. This is recorded.
