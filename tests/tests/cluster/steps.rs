@@ -227,7 +227,7 @@ mod as_root {
     }
 
     /// How the connection that all commands to a node share calls itself.
-    const MASTER: &str = "^ssh: .*mux";
+    const MASTER: &str = "^ssh .*ServerAliveCountMax";
 
     /// Sends SIGKILL to every process of `node` whose command line matches `pattern`; how many there were.
     fn kill_all(site: &Site, node: &str, pattern: &str) -> Result<usize> {
