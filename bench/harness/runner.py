@@ -101,6 +101,8 @@ class Run:
         if not todo:
             return
         try:
+            if peer.t.get("ready") == "registry":
+                origins.start_registry()  # docker-registry ends at once when what it caches does not answer
             peer.start()
         except Exception as error:
             for scenario in todo:

@@ -1,7 +1,8 @@
 //! A node below a folder: its own root, its settings, a platform made of small files, and the built `kato` run on it.
 //!
 //! The platform counts what it is asked in `platform/calls`, keeps its units of work in `platform/units`, and is out of
-//! service while `platform/retired` exists. A test changes these files to have it lie, hang or fail.
+//! out of service while `platform/retired` exists. A test changes these files to have it lie, and makes `platform/hang-<verb>`
+//! or `platform/fail-<verb>` to have it hang (with a child, `platform/sleeper`) or fail.
 
 use std::{
     fmt::Write as _,
@@ -174,6 +175,10 @@ set -eu
 verb=$1 state=$2/platform version=$3 dir=$4
 mkdir -p "$state"
 echo "$verb" >> "$state/calls"
+if [ -e "$state/hang-$verb" ]; then
+    sleep 600 &
+    echo $! > "$state/sleeper.new"; mv "$state/sleeper.new" "$state/sleeper"; wait
+fi
 if [ -e "$state/fail-$verb" ]; then echo "$verb does not work today" >&2; exit 1; fi
 case $verb in
     retire) touch "$state/retired" ;;

@@ -33,13 +33,15 @@ pub enum Exit {
     LockHeld = 25,
     /// A signature, digest, version or expiry of the release metadata was refused.
     Trust = 26,
+    /// A file of kato's own state is damaged or lost; nothing was guessed in its place.
+    Damaged = 27,
     /// Try again later with the same command; nothing is lost.
     TryAgain = 75,
 }
 
 impl Exit {
     /// All codes, ascending.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Done,
         Self::Bug,
         Self::Usage,
@@ -53,6 +55,7 @@ impl Exit {
         Self::Partial,
         Self::LockHeld,
         Self::Trust,
+        Self::Damaged,
         Self::TryAgain,
     ];
 

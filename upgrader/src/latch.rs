@@ -38,7 +38,7 @@ pub struct Latch {
 pub enum Verdict {
     /// There is none: install.
     Missing,
-    /// It is of another target or another artifact: install.
+    /// It is of another target or another artifact, or damaged: install.
     Stale,
     /// It was written when this module of this release was installed: skip.
     Installed,
@@ -71,6 +71,8 @@ pub fn judge(content: Option<&[u8]>, target: &Version, sha256: &Digest) -> Verdi
     match serde_json::from_slice::<Latch>(content) {
         Ok(latch) if latch.target == *target && latch.sha256 == *sha256 => Verdict::Installed,
         Ok(_other_upgrade) => Verdict::Stale,
+        // One of ours that the disk has damaged proves nothing, and to install once more does no harm.
+        Err(_damaged) if content.starts_with(b"{\"") || content.contains(&0) => Verdict::Stale,
         Err(_not_a_latch) => Verdict::ByHand,
     }
 }
@@ -163,6 +165,13 @@ mod tests {
         assert_eq!(verdict("2.0.0", b"b"), Verdict::Stale);
         assert_eq!(judge(Some(b""), &two, &Digest::of(b"a")), Verdict::ByHand);
         assert_eq!(judge(Some(b"{}"), &two, &Digest::of(b"a")), Verdict::ByHand);
+        assert_eq!(
+            judge(Some(b"done by me\n"), &two, &Digest::of(b"a")),
+            Verdict::ByHand
+        );
+        for damaged in [&b"{\"module\":\"we"[..], b"\0\0\0\0"] {
+            assert_eq!(judge(Some(damaged), &two, &Digest::of(b"a")), Verdict::Stale);
+        }
     }
 
     #[test]

@@ -65,6 +65,9 @@ GOALS = [
     ("S5", "... first bytes after the leader's", figure("S5", "first_spread_ms", "ms"), AT_MOST, 50),
     ("S5", "... last bytes after the leader's", figure("S5", "last_over_leader_pct", "%"), AT_MOST, 2),
     ("rows", "where caching proxies go wrong, passed", figure("rows", "passed", f"of {len(ROWS)}"), AT_LEAST, len(ROWS)),
+    ("S11", "1 GiB image, layers warm, GB/s", times_best("S11"), AT_LEAST, 1.0),
+    ("S11", "... CPU seconds per GiB", beside("S11", "hot_cpu_s_per_gib", "registry"), AT_MOST, 0.75),
+    ("S11w", "1 GiB image by tag, registry 40 ms away, warm", times_best("S11w"), AT_LEAST, 2.0),
     ("S9", "restart, first hit after exec", figure("S9", "first_hit_ms", "ms"), BELOW, 100),
     ("S9", "... memory per object", figure("S9", "bytes_per_object", "bytes"), BELOW, 300),
 ]

@@ -54,6 +54,9 @@ pub trait Answers {
 
     /// Whether everything has been received, and only storing it is left.
     fn is_received(&self) -> bool;
+
+    /// Whether this is a failure: it is for those who waited for it. Who comes later asks anew, and may fare better.
+    fn is_failure(&self) -> bool;
 }
 
 /// All flights of the process.
@@ -113,7 +116,7 @@ impl<S: Answers> Collapse<S> {
         let of_key = flights.entry(key.to_owned()).or_default();
         let follow = of_key.iter().find(|flight| match &*flight.state.borrow() {
             State::Waiting => true,
-            State::Shared(shared) => shared.answers(request),
+            State::Shared(shared) => !shared.is_failure() && shared.answers(request),
             State::Private | State::Personal | State::Abandoned => false,
         });
         if let Some(flight) = follow {
@@ -313,6 +316,10 @@ mod tests {
         fn is_received(&self) -> bool {
             self.0 == "received"
         }
+
+        fn is_failure(&self) -> bool {
+            self.0 == "failure"
+        }
     }
 
     fn accept(value: &'static str) -> HeaderMap {
@@ -344,6 +351,20 @@ mod tests {
         let other = lead(&collapse, "b");
         assert_eq!(collapse.len(), 2);
         drop((permit, other));
+        assert!(collapse.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_to_those_who_waited_and_to_nobody_who_comes_before_its_flight_has_ended() {
+        let collapse = Collapse::default();
+        let permit = lead(&collapse, "failure");
+        let mut waiting = follow(&collapse, "failure");
+        permit.share(Arc::new(Head("failure")));
+        assert!(matches!(waiting.outcome().await, State::Shared(head) if head.is_failure()));
+        let next = lead(&collapse, "failure");
+        drop(permit);
+        let _joined = follow(&collapse, "failure");
+        drop(next);
         assert!(collapse.is_empty());
     }
 

@@ -99,4 +99,11 @@ impl Answers for Shared {
     fn is_received(&self) -> bool {
         self.new_head().is_some_and(|(_, is_received)| is_received)
     }
+
+    fn is_failure(&self) -> bool {
+        match self {
+            Self::Failed { .. } | Self::Mismatch { .. } | Self::Overloaded { .. } => true,
+            Self::Filling(_) | Self::Whole(_) | Self::Validated { .. } | Self::Withheld => false,
+        }
+    }
 }

@@ -89,6 +89,8 @@ struct State {
     by_key: HashMap<String, Vec<Arc<Item>>>,
     /// Their bodies, with the number of items that have them.
     bodies: HashMap<Digest, (Bytes, usize)>,
+    /// Bytes of `bodies`; each larger body asks for them while it makes room.
+    bytes: u64,
     queued: u64,
     settled: u64,
     is_urgent: bool,
@@ -123,7 +125,12 @@ impl WriteBehind {
         });
         let mut state = self.lock();
         state.queued += 1;
-        state.bodies.entry(digest).or_insert((body, 0)).1 += 1;
+        let length = body.len() as u64;
+        let users = &mut state.bodies.entry(digest).or_insert((body, 0)).1;
+        *users += 1;
+        if *users == 1 {
+            state.bytes += length;
+        }
         let of_key = state.by_key.entry(item.key.clone()).or_default();
         of_key.push(Arc::clone(&item));
         state.waiting.push_back(item);
@@ -155,8 +162,7 @@ impl WriteBehind {
     /// Keys and bytes of distinct content that are queued.
     pub(super) fn totals(&self) -> (u64, u64) {
         let state = self.lock();
-        let bytes = state.bodies.values().map(|(body, _)| body.len() as u64).sum();
-        (state.by_key.len() as u64, bytes)
+        (state.by_key.len() as u64, state.bytes)
     }
 
     /// Waits until nothing that is queued now concerns one of `keys` or `digest`. Blocks.
@@ -227,7 +233,12 @@ impl WriteBehind {
     /// The batch is in the index, or lost: it is looked for there from now on.
     fn settled(&self, batch: &[Arc<Item>]) {
         let mut state = self.lock();
-        let State { by_key, bodies, .. } = &mut *state;
+        let State {
+            by_key,
+            bodies,
+            bytes,
+            ..
+        } = &mut *state;
         for item in batch {
             if let Some(of_key) = by_key.get_mut(&item.key) {
                 of_key.retain(|other| !Arc::ptr_eq(other, item));
@@ -236,9 +247,10 @@ impl WriteBehind {
                 }
             }
             let digest = item.response.content.digest;
-            if let Some((_, users)) = bodies.get_mut(&digest) {
+            if let Some((body, users)) = bodies.get_mut(&digest) {
                 *users -= 1;
                 if *users == 0 {
+                    *bytes -= body.len() as u64;
                     bodies.remove(&digest);
                 }
             }

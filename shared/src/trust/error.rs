@@ -122,6 +122,17 @@ pub enum TrustError {
         /// The clock at the last contact.
         latest: Timestamp,
     },
+    /// The node's memory of the repository was changed by something else, or the disk lost it.
+    #[error(
+        "the record of trusted metadata `{path}` is damaged: expected the highest versions that this node has accepted"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The node's memory of the repository cannot be used.
     #[error("the record of trusted metadata `{path}` cannot be used")]
     State {
@@ -144,6 +155,8 @@ pub enum TrustKind {
     Unusable,
     /// This machine's clock or disk is in the way.
     Local,
+    /// What this node remembers is damaged. To forget it would open the door to a rollback, so that a person decides.
+    Damaged,
 }
 
 impl TrustError {
@@ -161,6 +174,7 @@ impl TrustError {
             Self::Unreachable { .. } | Self::Missing { .. } => TrustKind::Unreachable,
             Self::NoSuchRelease { .. } | Self::NoSuchTarget { .. } | Self::Unusable(_) => TrustKind::Unusable,
             Self::Clock { .. } | Self::State { .. } => TrustKind::Local,
+            Self::Damaged { .. } => TrustKind::Damaged,
         }
     }
 
@@ -203,7 +217,10 @@ impl TrustError {
                 "set the clock; if it is right now and was wrong then, remove `latest_known_time.json` in the trust folder"
             }
             Self::State { .. } => {
-                "check the disk and the permissions; a damaged `high-water.json` may be removed only after comparing with the publisher what is current"
+                "check the disk and the permissions of the folder, then run the same command again"
+            }
+            Self::Damaged { .. } => {
+                "compare with the publisher which release is current; if what this server offers is not older, move the file away: the next command remembers anew"
             }
         }
     }

@@ -94,19 +94,16 @@ impl HighWater {
     /// The record in `datastore`; `None` before the first contact.
     ///
     /// # Errors
-    /// [`TrustError::State`] when it is there and cannot be used: guessing would open the door to a rollback.
+    /// [`TrustError::Damaged`] when it is there and cannot be understood: guessing would open the door to a rollback;
+    /// [`TrustError::State`] when it cannot be read.
     pub(super) fn read(datastore: &Path) -> Result<Option<Self>, TrustError> {
         let path = datastore.join(FILE);
-        let state = |source: io::Error| TrustError::State {
-            path: path.clone(),
-            source,
-        };
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
-                .map_err(|source| state(io::Error::new(io::ErrorKind::InvalidData, source))),
+                .map_err(|source| TrustError::Damaged { path, source }),
             Err(absent) if absent.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(state(error)),
+            Err(source) => Err(TrustError::State { path, source }),
         }
     }
 

@@ -109,7 +109,7 @@ async fn c05_a_count_that_makes_no_sense_is_refused_and_nothing_is_changed() -> 
 async fn c14_an_empty_record_is_an_error_that_says_where_a_copy_is() -> Result<()> {
     let site = Site::at_one().await?;
     site.node.put("var/stackato/upgrade/state/installed.json", "")?;
-    let said = site.node.upgrade_ends(21, &[])?;
+    let said = site.node.upgrade_ends(27, &[])?;
     assert!(
         said.contains("installed.json` is empty") && said.contains("hint: every backup has a copy"),
         "{said}"

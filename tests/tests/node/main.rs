@@ -4,6 +4,7 @@ mod alone;
 mod audit;
 mod begun;
 mod customizations;
+mod damage;
 mod failure;
 mod hook;
 mod hops;

@@ -167,15 +167,27 @@ async fn p18_one_token_serves_all_blobs_and_registries_share_what_is_equal() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p18_credentials_go_to_the_token_service_and_wrong_ones_are_said_to_be_denied() -> Result<()> {
-    let credentials = tempfile::NamedTempFile::new()?;
-    durable::write(credentials.path(), b"me:s3cret\n", 0o600)?;
-    let keys = format!("credentials_file = \"{}\"", credentials.path().display());
-    let site = Site::start("0s", &keys).await?;
-    let data = site.data();
-    pulls(|| skopeo(&format!("{data}/closed/lab/app:v1"), &site.client("s1")?))?;
-    let asked = site.tokens.requests(TOKEN_OF_ME);
-    assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].header("authorization"), Some("Basic bWU6czNjcmV0"));
+    let folder = tempfile::tempdir()?;
+    let line = folder.path().join("credentials");
+    durable::write(&line, b"me:s3cret\n", 0o600)?;
+    // As `docker login` writes it, for the name by which clients know the registry.
+    let docker = folder.path().join("config.json");
+    let text = br#"{"auths": {"https://closed.example/v2/": {"auth": "bWU6czNjcmV0"}, "other.example": {}}, "credsStore": ""}"#;
+    durable::write(&docker, text, 0o600)?;
+    let keys = format!("credentials_file = \"{}\"", line.display());
+    let of_docker = format!(
+        "docker_config = \"{}\"\naliases = [\"closed.example\"]",
+        docker.display()
+    );
+    for keys in [&keys, &of_docker] {
+        let site = Site::start("0s", keys).await?;
+        let data = site.data();
+        pulls(|| skopeo(&format!("{data}/closed/lab/app:v1"), &site.client("s1")?))?;
+        let asked = site.tokens.requests(TOKEN_OF_ME);
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0].header("authorization"), Some("Basic bWU6czNjcmV0"));
+        assert!(!site.cache.proxy.log().contains("s3cret"));
+    }
 
     let other = Site::start("0s", &keys).await?;
     other.tokens.serve(TOKEN_OF_ME, Resource::new("{}").status(401));

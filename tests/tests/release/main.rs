@@ -25,6 +25,7 @@ const TRUST: i32 = 26;
 const USAGE: i32 = 2;
 /// The exit code of what may pass.
 const TRY_AGAIN: i32 = 75;
+const DAMAGED: i32 = 27;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

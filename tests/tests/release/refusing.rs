@@ -19,7 +19,7 @@ use tough::{
     schema::{KeyHolder, Root, Signed},
 };
 
-use super::{TRUST, TRY_AGAIN, copy_files, document, kato, overwrite, refused, text, verify_url};
+use super::{DAMAGED, TRUST, TRY_AGAIN, copy_files, document, kato, overwrite, refused, text, verify_url};
 
 /// A published repository, its web server, and a node's memory of it.
 struct Site {
@@ -117,7 +117,7 @@ async fn a_memory_that_cannot_be_read_is_an_error_and_not_a_first_contact() -> R
         &Path::new(&site.datastore).join("high-water.json"),
         b"{\"schema\":1,",
     )?;
-    assert!(refused(&site.verify(), TRY_AGAIN)?.contains("high-water.json"));
+    assert!(refused(&site.verify(), DAMAGED)?.contains("high-water.json` is damaged"));
     Ok(())
 }
 

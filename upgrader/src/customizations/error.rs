@@ -11,6 +11,7 @@ use crate::{
     document::DocumentError,
     exit::{Exit, Failure},
     module::ModuleError,
+    run::remedy,
 };
 
 /// A command about local changes that failed.
@@ -101,19 +102,20 @@ impl CustomizationError {
 
 impl From<CustomizationError> for Failure {
     fn from(error: CustomizationError) -> Self {
+        if let CustomizationError::Document(document) = &error {
+            let (exit, hint) = remedy::of_document(document);
+            return Self::new(exit, error).hint(hint);
+        }
         let hint = match &error {
-            _ if error.is_disk_full() => "free space there, then run the same command again",
+            _ if error.is_disk_full() => remedy::FREE_SPACE,
             CustomizationError::NothingInstalled => "run it after the first `kato node upgrade`",
             CustomizationError::NoArchive { .. } => "`kato customizations list` shows what is saved",
             CustomizationError::Altered { .. } => "name another archive with `--from`",
             CustomizationError::Path { .. } => "`kato customizations scan` lists what can be named",
-            CustomizationError::Io { .. }
-            | CustomizationError::Durable(_)
-            | CustomizationError::Module(_) => {
-                "kato needs to read the product's folders and to write to its state folder; run it as root"
-            }
-            CustomizationError::Document(_) => {
-                "look at the file; it was written by kato and should not have been changed"
+            CustomizationError::Io { source, .. } => remedy::of_io(source),
+            CustomizationError::Durable(error) => remedy::of_io(&error.source),
+            CustomizationError::Module(_) | CustomizationError::Document(_) => {
+                "look at what is named above, then run the same command again"
             }
         };
         // Nothing was changed before: what changes files reports file by file.

@@ -42,12 +42,13 @@ pub async fn trusted(
 }
 
 /// How a command ends with a [`TrustError`]: 26 for a refusal, 75 for what may pass, 20 for a release that is not for
-/// this node.
+/// this node, 27 when what the node remembers cannot be read.
 pub fn trust_exit(error: &TrustError) -> Exit {
     match error.kind() {
         TrustKind::Refused => Exit::Trust,
         TrustKind::Unreachable | TrustKind::Local => Exit::TryAgain,
         TrustKind::Unusable => Exit::Preflight,
+        TrustKind::Damaged => Exit::Damaged,
     }
 }
 

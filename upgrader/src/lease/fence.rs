@@ -21,6 +21,7 @@ use crate::{
     document::{self, DocumentError},
     exit::{Exit, Failure},
     paths::NodePaths,
+    run::remedy,
 };
 
 /// The version of the document.
@@ -74,16 +75,11 @@ impl From<FenceError> for Failure {
         let (exit, hint) = match &error {
             FenceError::Superseded { .. } => (
                 Exit::LockHeld,
-                "`kato lock show` on Core says who has the lock of the cluster",
+                "`kato lock show` on Core says who has the lock of the cluster".into(),
             ),
-            FenceError::Document(_) => (
-                Exit::Preflight,
-                "when no orchestrator is at work, remove the file; the next one writes it anew",
-            ),
-            FenceError::Durable(_) | FenceError::Lock { .. } => (
-                Exit::Preflight,
-                "run it as root; see whether the disk is full or read-only",
-            ),
+            FenceError::Document(document) => remedy::of_document(document),
+            FenceError::Durable(error) => (Exit::Preflight, remedy::of_io(&error.source).into()),
+            FenceError::Lock { source, .. } => (Exit::Preflight, remedy::of_io(source).into()),
         };
         Self::new(exit, error).hint(hint)
     }

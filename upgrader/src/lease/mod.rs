@@ -41,6 +41,7 @@ use crate::{
     failpoint,
     lock::{self, Holder, Lock, LockError},
     paths::NodePaths,
+    run::remedy,
 };
 
 /// How long a silent holder keeps the lease from being broken, unless the settings say otherwise. Four missed renewals: far
@@ -98,8 +99,11 @@ impl From<LeaseError> for Failure {
                 Exit::LockHeld,
                 "wait for it; `kato status` shows how far it is. A run that was killed holds no lock".into(),
             ),
-            LeaseError::Lock(_) | LeaseError::Durable(_) => {
-                (Exit::Preflight, "run it as root, on the Core node".into())
+            LeaseError::Lock(LockError::Io { source, .. }) => {
+                (Exit::Preflight, remedy::of_io(source).into())
+            }
+            LeaseError::Lock(LockError::Durable(error)) | LeaseError::Durable(error) => {
+                (Exit::Preflight, remedy::of_io(&error.source).into())
             }
         };
         Self::new(exit, error).hint(hint)

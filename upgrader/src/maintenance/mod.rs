@@ -32,6 +32,7 @@ use crate::{
     fetch::probe,
     paths::NodePaths,
     platform::process::{self, ProcessError},
+    run::remedy,
     settings::{MaintenanceAuto, MaintenanceSettings, PlatformCommand, Settings},
 };
 
@@ -298,6 +299,10 @@ async fn call(verb: &'static str, command: &PlatformCommand) -> Result<String, M
 
 impl From<MaintenanceError> for Failure {
     fn from(error: MaintenanceError) -> Self {
+        if let MaintenanceError::Document(document) = &error {
+            let (exit, hint) = remedy::of_document(document);
+            return Self::new(exit, error).hint(hint);
+        }
         let hint = match &error {
             MaintenanceError::NoCommand(_) => {
                 "set the commands of `[maintenance]` in the settings of Core".to_owned()

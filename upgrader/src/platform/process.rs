@@ -1,7 +1,10 @@
 //! Runs one child process: program and arguments, never a shell line; no input; a deadline; output kept for errors.
 //!
 //! Output goes to unnamed files instead of pipes, so that a service which the child starts and which keeps its output open
-//! does not hold the run back. At the deadline the child's whole process group is killed.
+//! does not hold the run back. At the deadline, and when nobody waits for it any more, the child's whole process group is
+//! ended ([`running`]).
+
+mod running;
 
 use std::{
     fs::File,
@@ -11,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
+use self::running::Running;
 
 /// How many of the last lines of output an error shows.
 const SHOWN_LINES: usize = 50;
@@ -81,7 +84,7 @@ fn shown(output: &str) -> String {
 /// [`ProcessError`].
 ///
 /// # Cancel safety
-/// Dropping it kills the child and all that it started.
+/// Dropping it ends the child and all that it started.
 pub async fn run(argv: &[String], folder: Option<&Path>, limit: Duration) -> Result<String, ProcessError> {
     execute(argv, folder, limit).await.map(|mut out| tail(&mut out))
 }
@@ -133,17 +136,10 @@ async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
     if let Some(folder) = folder {
         command.current_dir(folder);
     }
-    let mut child = command.spawn().map_err(start)?;
-    let group = Group(
-        child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw),
-    );
-    let waited = tokio::time::timeout(limit, child.wait()).await;
+    let mut running = Running::new(command.spawn().map_err(start)?);
+    let waited = tokio::time::timeout(limit, running.wait()).await;
     let Ok(ended) = waited else {
-        drop(group);
-        let _reaped = child.wait().await;
+        running.end().await;
         return Err(ProcessError::Timeout {
             command: argv.join(" "),
             limit,
@@ -151,7 +147,7 @@ async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
         });
     };
     // What it started and left behind, such as a service, stays.
-    group.let_go();
+    running.let_go();
     let status = ended.map_err(start)?;
     if status.success() {
         return Ok(out);
@@ -161,23 +157,6 @@ async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
         status,
         output: last_lines(&mut out, &mut err),
     })
-}
-
-/// The process group of a child; dropped, all of it is killed.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn let_go(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            let _gone_already = rustix::process::kill_process_group(group, Signal::KILL);
-        }
-    }
 }
 
 /// A file in memory: on a full disk a command that says something would fail, also the one that puts the node back.
@@ -248,6 +227,50 @@ mod tests {
         assert!(
             matches!(&error, ProcessError::Timeout { output, .. } if output == "waiting"),
             "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn c20_a_command_that_is_ended_may_put_its_things_in_order_first() {
+        let script = "trap 'echo in order; exit 1' TERM; sleep 600 & wait";
+        let error = run_for(script, Duration::from_millis(300)).await.unwrap_err();
+        assert!(
+            matches!(&error, ProcessError::Timeout { output, .. } if output == "in order"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn c20_a_command_that_nobody_waits_for_any_more_is_ended_also_when_it_hears_no_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        let noted = folder.path().join("pid");
+        let script = format!(
+            "trap '' TERM; echo $$ > {0}.new; mv {0}.new {0}; sleep 600",
+            noted.display()
+        );
+        let is_noted = async {
+            while !noted.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            _ended = run_for(&script, LONG) => {}
+            () = is_noted => {}
+        }
+        let pid = std::fs::read_to_string(&noted).unwrap();
+        let process = Path::new("/proc").join(pid.trim());
+        // Killed is killed, but the kernel and the runtime take their time to clean up.
+        let is_alive =
+            || std::fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z"));
+        let is_gone = async {
+            while is_alive() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(
+            tokio::time::timeout(LONG, is_gone).await.is_ok(),
+            "{}",
+            process.display()
         );
     }
 

@@ -1,7 +1,11 @@
-//! Events as a person reads them: a line when a step begins to matter, a bar while something large moves.
+//! Events as a person reads them: a line when a step begins to matter, a bar while something large moves. Where nobody watches
+//! (a log, a pipe) the bar is a line now and then: see [`Seldom`].
+
+use std::{sync::Mutex, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kato_shared::settings::byte_size::human as bytes;
+use tokio::time::Instant;
 
 use super::terminal;
 use crate::{
@@ -14,6 +18,62 @@ use crate::{
 pub struct Human {
     bar: ProgressBar,
     draws: bool,
+    seldom: Mutex<Seldom>,
+}
+
+/// How seldom progress is a line of its own: a server that drips would fill a log with nothing new.
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// Which progress becomes a line.
+#[derive(Debug, Default)]
+struct Seldom {
+    /// The step, when its last line was written (or when it began to move something), and that line.
+    last: Option<(String, Instant, String)>,
+}
+
+impl Seldom {
+    /// Whether `line` of `step` is written at `now`: what is complete always, what moves after a while, what is waited for at
+    /// once, and nothing twice.
+    fn admits(&mut self, step: &str, line: &str, stage: Stage, now: Instant) -> bool {
+        let known = self.last.as_ref().filter(|(of, ..)| of == step);
+        let admits = match known {
+            Some((.., before)) if before == line => false,
+            Some((_, since, _)) => stage == Stage::Complete || now.duration_since(*since) >= SELDOM,
+            None => stage != Stage::Moving,
+        };
+        if admits || known.is_none() {
+            let line = if admits { line } else { "" };
+            self.last = Some((step.to_owned(), now, line.to_owned()));
+        }
+        admits
+    }
+}
+
+/// How far something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Bytes move.
+    Moving,
+    /// All of them are there.
+    Complete,
+    /// Something is waited for, or counted down.
+    Waiting,
+}
+
+impl Stage {
+    fn of(subject: &str, done: u64, total: u64) -> Self {
+        match (done, total) {
+            (_, 0) => Self::Waiting,
+            (0, _) if is_count(subject) => Self::Waiting,
+            (done, total) if done == total => Self::Complete,
+            _ => Self::Moving,
+        }
+    }
+}
+
+/// A count that goes down tells its number itself; what moves has the name of a file.
+fn is_count(subject: &str) -> bool {
+    subject.contains(' ')
 }
 
 impl Human {
@@ -27,16 +87,23 @@ impl Human {
         if let Ok(style) = ProgressStyle::with_template("  {spinner} {wide_msg}") {
             bar.set_style(style);
         }
-        Self { bar, draws }
+        Self {
+            bar,
+            draws,
+            seldom: Mutex::default(),
+        }
     }
 
     /// Shows one event.
     pub fn show(&self, event: &Event) {
         if let EventKind::Progress {
-            subject, done, total, ..
+            step,
+            subject,
+            done,
+            total,
         } = &event.kind
         {
-            self.progress(subject, *done, *total);
+            self.progress(step, subject, (*done, *total));
         } else if let Some(line) = line(&event.kind) {
             self.bar.suspend(|| terminal::say(&line));
         }
@@ -48,7 +115,7 @@ impl Human {
         }
     }
 
-    fn progress(&self, subject: &str, done: u64, total: u64) {
+    fn progress(&self, step: &str, subject: &str, (done, total): (u64, u64)) {
         let text = amount(subject, done, total);
         if self.draws {
             if self.bar.is_finished() {
@@ -56,7 +123,14 @@ impl Human {
             }
             self.bar.set_message(text);
             self.bar.tick();
-        } else {
+            return;
+        }
+        let stage = Stage::of(subject, done, total);
+        if self
+            .seldom
+            .lock()
+            .is_ok_and(|mut seldom| seldom.admits(step, &text, stage, Instant::now()))
+        {
             terminal::say(&format!("    {text}"));
         }
     }
@@ -71,8 +145,7 @@ impl Default for Human {
 fn amount(subject: &str, done: u64, total: u64) -> String {
     match (done, total) {
         (_, 0) => subject.to_owned(),
-        // A count that goes down tells its number itself.
-        (0, _) if subject.contains(' ') => subject.to_owned(),
+        (0, _) if is_count(subject) => subject.to_owned(),
         (done, total) if done == total => format!("{subject}  {}", bytes(total)),
         (done, total) => format!("{subject}  {} of {}", bytes(done), bytes(total)),
     }
@@ -117,6 +190,47 @@ pub fn line(kind: &EventKind) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn c11_a_line_that_drips_fills_no_log() {
+        let mut seldom = Seldom::default();
+        let began = Instant::now();
+        let mut lines = Vec::new();
+        // An hour, with a word every half second: first a head that does not come, then a body that hardly does.
+        for tick in 0_u64..7200 {
+            let now = began + Duration::from_millis(tick * 500);
+            let done = tick.saturating_sub(3600);
+            let text = amount("web.tar.zst", done, 1 << 20);
+            let stage = Stage::of("web.tar.zst", done, 1 << 20);
+            if seldom.admits("stage", &text, stage, now) {
+                lines.push(text);
+            }
+        }
+        assert!(lines.len() <= 181, "{}", lines.len());
+        assert_eq!(lines[0], "web.tar.zst  0 B of 1.0 MiB");
+        assert!(
+            lines[1].starts_with("web.tar.zst  1 B"),
+            "nothing is said twice: {lines:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_complete_and_what_is_waited_for_is_said_at_once() {
+        let mut seldom = Seldom::default();
+        let now = Instant::now();
+        let mut said = |step: &str, subject: &str, amounts: (u64, u64)| {
+            let stage = Stage::of(subject, amounts.0, amounts.1);
+            seldom.admits(step, &amount(subject, amounts.0, amounts.1), stage, now)
+        };
+        assert!(!said("stage", "a", (1, 2)));
+        assert!(said("stage", "a", (2, 2)) && said("stage", "b", (7, 7)));
+        assert!(said("retire", "3 units of work are left", (0, 3)));
+        assert!(
+            !said("retire", "2 units of work are left", (0, 2)),
+            "not so soon after"
+        );
+        assert!(said("verify", "waiting for health: not yet", (0, 0)));
+    }
 
     #[test]
     fn lines_are_short_and_say_what_happens() {

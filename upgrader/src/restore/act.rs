@@ -3,9 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use kato_shared::{durable, shutdown};
+use kato_shared::durable;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Phase, Restoration, admit, forget,
@@ -24,7 +23,7 @@ use crate::{
     paths::NodePaths,
     platform::{
         self, Resident, Verb, Words,
-        evacuate::{EvacuateError, Rules, evacuate},
+        evacuate::{Rules, evacuate},
     },
     report::terminal,
     run::{Node, steps::retire, upgrade::new_run_id},
@@ -83,7 +82,8 @@ pub async fn run(node: Node, request: Request) -> Result<Exit, Failure> {
         let deed = Deed::new(Subject::Restore, begun.backup.clone())
             .run(id)
             .reason("taken back");
-        return AuditLog::of(&node).around(deed, take_back(&node, begun)).await;
+        let work = node.stop.on_signals(take_back(&node, begun));
+        return AuditLog::of(&node).around(deed, work).await;
     }
     let in_progress = begun.filter(|one| one.phase != Phase::Done);
     if let Some(one) = in_progress.as_ref().filter(|one| one.phase == Phase::Undoing) {
@@ -128,11 +128,17 @@ async fn bring_back(
         restoration.save(&node.paths)?;
         failpoint::hit("restore.staged");
     }
-    let outcome = exchanged(node, backup, &mut restoration, request, run).await;
-    // Whatever happened: a node that we took out of service is put back.
-    let back = retire::rejoin(node, &Words::default()).await;
-    outcome?;
-    back?;
+    let signals = node.stop.clone();
+    let work = async {
+        let outcome = exchanged(node, backup, &mut restoration, request, run).await;
+        // Whatever happened: a node that we took out of service is put back.
+        let back = retire::rejoin(node, &Words::default()).await;
+        if let (Err(_), Err(also)) = (&outcome, &back) {
+            terminal::say(&format!("warning: {}", terminal::describe(also)));
+        }
+        outcome.and(back)
+    };
+    signals.on_signals(work).await?;
     let version = Installed::load(&node.paths)?.map(|installed| installed.version.to_string());
     if request.json {
         terminal::json(&serde_json::json!({
@@ -173,7 +179,8 @@ async fn exchanged(
     };
     if restoration.whole && backup.platform().is_dir() {
         if node.platform.knows(Verb::Restore) {
-            node.platform.call(Verb::Restore, &words).await?;
+            let asking = async { Ok(node.platform.call(Verb::Restore, &words).await?) };
+            node.stop.at_once(asking).await?;
         } else {
             terminal::say(&format!(
                 "warning: what the platform has saved is not brought back, because `[platform].restore` is not set; it is in {}",
@@ -183,7 +190,7 @@ async fn exchanged(
     }
     record(node, backup, restoration)?;
     failpoint::hit("restore.recorded");
-    restarted(node, &words).await?;
+    node.stop.at_once(restarted(node, &words)).await?;
     tidy(&node.paths)?;
     restoration.phase = Phase::Done;
     restoration.save(&node.paths)?;
@@ -263,12 +270,9 @@ async fn out_of_service(node: &Arc<Node>, run: &str) -> Result<(), Failure> {
         limit: settings.retire_timeout,
         on_timeout: settings.retire_on_timeout,
     };
-    let stop = CancellationToken::new();
     let mut tell = |found: &Resident| terminal::say(&format!("retire: {}", retire::progress(found)));
-    let outcome = tokio::select! {
-        outcome = evacuate(node.platform.as_ref(), &words, rules, &stop, &mut tell) => outcome,
-        _signals = shutdown::on_signals(stop.clone()) => Err(EvacuateError::Stopped),
-    };
+    let stop = node.stop.token();
+    let outcome = evacuate(node.platform.as_ref(), &words, rules, stop, &mut tell).await;
     outcome.map(drop).map_err(retire::failure)
 }
 
@@ -285,7 +289,9 @@ async fn take_back(node: &Arc<Node>, mut restoration: Restoration) -> Result<Exi
             put_record(path, text.as_deref())?;
         }
         failpoint::hit("restore.recorded");
-        node.platform.call(Verb::Restart, &Words::default()).await?;
+        let words = Words::default();
+        let restart = async { Ok(node.platform.call(Verb::Restart, &words).await?) };
+        node.stop.at_once(restart).await?;
     }
     restoration.clear()?;
     tidy(&node.paths)?;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use kato_shared::shutdown;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use super::{Node, steps::retire, upgrade};
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
     ownership::{By, Ownership},
     platform::{
         Resident, Verb, Words,
-        evacuate::{Emptied, Rules, evacuate},
+        evacuate::{Emptied, EvacuateError, Rules, evacuate},
     },
     report::terminal,
 };
@@ -60,12 +59,12 @@ async fn out_of_service(node: &Node, id: String, rules: Rules, json: bool) -> Re
         }
         .save(&node.paths)?,
     }
-    let stop = CancellationToken::new();
+    let stop = node.stop.token();
     let mut tell = |found: &Resident| terminal::say(&format!("retire: {}", retire::progress(found)));
     let words = Words::default();
     let outcome = tokio::select! {
-        outcome = evacuate(node.platform.as_ref(), &words, rules, &stop, &mut tell) => outcome,
-        _signals = shutdown::on_signals(stop.clone()) => Err(crate::platform::evacuate::EvacuateError::Stopped),
+        outcome = evacuate(node.platform.as_ref(), &words, rules, stop, &mut tell) => outcome,
+        _signals = shutdown::on_signals(stop.clone()) => Err(EvacuateError::Stopped),
     };
     match outcome {
         Ok(emptied) => {
@@ -98,7 +97,9 @@ pub async fn rejoin(node: Node, json: bool) -> Result<Exit, Failure> {
     let (id, _lock) = lock(&node).await?;
     let deed = Deed::new(Subject::Rejoin, node.id.clone()).run(id);
     let words = Words::default();
-    let work = retire::put_back(&node, &words);
+    // It is all that was asked for, and the next try is the same.
+    let work = node.stop.at_once(retire::put_back(&node, &words));
+    let work = node.stop.on_signals(work);
     AuditLog::of(&node).around(deed, work).await?;
     say(&node, false, None, json);
     Ok(Exit::Done)

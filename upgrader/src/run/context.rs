@@ -9,7 +9,7 @@ use kato_shared::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{event::EventKind, stream::Stream};
+use super::{event::EventKind, stop::Stop, stream::Stream};
 use crate::{
     attempt::Attempt,
     cli::node::UpgradeRequest,
@@ -38,6 +38,8 @@ pub struct Node {
     pub platform: Box<dyn Platform>,
     /// Its clock.
     pub clock: Clock,
+    /// The operator's signal to the command that is at work on it.
+    pub stop: Stop,
 }
 
 impl std::fmt::Debug for Node {
@@ -64,6 +66,7 @@ impl Node {
             paths,
             platform,
             clock: Clock::system(),
+            stop: Stop::default(),
             settings,
         }
     }

@@ -29,7 +29,8 @@ pub async fn cordon(node: Node, run: String) -> Result<Exit, Failure> {
     }
     let node = Arc::new(node);
     let deed = Deed::new(Subject::Retire, node.id.clone()).run(run.clone());
-    AuditLog::of(&node).around(deed, retire(&node, run)).await?;
+    let work = node.stop.on_signals(retire(&node, run));
+    AuditLog::of(&node).around(deed, work).await?;
     Ok(Exit::Done)
 }
 
@@ -41,11 +42,12 @@ async fn retire(node: &Node, run: String) -> Result<(), Failure> {
     };
     ownership.save(&node.paths)?;
     let words = Words::default();
-    let Err(error) = node.platform.call(Verb::Retire, &words).await else {
+    let asking = async { Ok(node.platform.call(Verb::Retire, &words).await?) };
+    let Err(failure) = node.stop.at_once(asking).await else {
         return Ok(());
     };
     retire::put_back(node, &words).await?;
-    Err(error.into())
+    Err(failure)
 }
 
 /// Puts the node back into service when [`cordon`] took it out and no upgrade has begun to change it.
@@ -64,9 +66,8 @@ pub async fn undo(node: Node) -> Result<Exit, Failure> {
     let node = Arc::new(node);
     let words = Words::default();
     let deed = Deed::new(Subject::Rejoin, node.id.clone());
-    AuditLog::of(&node)
-        .around(deed, retire::rejoin(&node, &words))
-        .await?;
+    let work = node.stop.on_signals(retire::rejoin(&node, &words));
+    AuditLog::of(&node).around(deed, work).await?;
     Ok(Exit::Done)
 }
 

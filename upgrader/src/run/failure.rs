@@ -1,45 +1,41 @@
 //! How each error of a run ends the command, and what its operator should do next.
 
-use std::path::Path;
-
 use kato_shared::durable::DurableError;
 
 use crate::{
     backup::BackupError,
-    document::DocumentError,
     exit::{Exit, Failure},
     journal::JournalError,
     jsonl::LinesError,
     latch::LatchError,
     lock::LockError,
-    module::ModuleError,
+    module::{ModuleError, unpack::UnpackError},
     platform::PlatformError,
     self_update::SelfUpdateError,
 };
 
+use super::remedy::{self, FREE_SPACE};
+
 const AGAIN: &str = "run the same command again; modules that are done are skipped";
-const FREE_SPACE: &str = "free space there, then run the same command again";
 
 impl From<DurableError> for Failure {
     fn from(error: DurableError) -> Self {
-        let hint = if error.is_disk_full() {
-            FREE_SPACE
-        } else {
-            "check the permissions of the folder and the file system, then run the same command again"
-        };
+        let hint = remedy::of_io(&error.source);
         Self::new(Exit::Failed, error).hint(hint)
     }
 }
 
 impl From<LinesError> for Failure {
     fn from(error: LinesError) -> Self {
-        let hint = match &error {
-            LinesError::Damaged { .. } => "look at the file; moved out of the way, a new one is begun",
-            LinesError::Io { .. } | LinesError::Append(_) => {
-                "check free space and the permissions of the state folder, then run the same command again"
-            }
+        let (exit, hint) = match &error {
+            LinesError::Damaged { .. } => (
+                Exit::Damaged,
+                "look at the line; with the file moved away, the same command goes on with a new one",
+            ),
+            LinesError::Io { source, .. } => (Exit::Failed, remedy::of_io(source)),
+            LinesError::Append(error) => (Exit::Failed, remedy::of_io(&error.source)),
         };
-        Self::new(Exit::Failed, error).hint(hint)
+        Self::new(exit, error).hint(hint)
     }
 }
 
@@ -53,24 +49,13 @@ impl From<JournalError> for Failure {
     }
 }
 
-impl From<DocumentError> for Failure {
-    fn from(error: DocumentError) -> Self {
-        let is_backed_up = |path: &Path| path.ends_with("state/installed.json");
-        let hint = match &error {
-            DocumentError::Damaged { path, .. } | DocumentError::Empty { path, .. } if is_backed_up(path) => {
-                "every backup has a copy (`kato node backup list`; in its files.tar.zst): put the newest in its place, then run the same command again"
-            }
-            DocumentError::Damaged { .. } | DocumentError::Empty { .. } | DocumentError::Read { .. } => {
-                "look at the file; it was written by kato and should not have been changed"
-            }
-        };
-        Self::new(Exit::Failed, error).hint(hint)
-    }
-}
-
 impl From<LatchError> for Failure {
     fn from(error: LatchError) -> Self {
-        Self::new(Exit::Failed, error).hint("check the permissions of the latch folder")
+        let hint = match &error {
+            LatchError::Read { source, .. } => remedy::of_io(source),
+            LatchError::Write(error) => remedy::of_io(&error.source),
+        };
+        Self::new(Exit::Failed, error).hint(hint)
     }
 }
 
@@ -79,8 +64,14 @@ impl From<LockError> for Failure {
         match &error {
             LockError::Held { .. } => Self::new(Exit::LockHeld, error)
                 .hint("wait for it, or follow it with `kato node upgrade --status`; `kato lock show` says whether its holder is alive"),
-            LockError::Io { .. } | LockError::Durable(_) => Self::new(Exit::Preflight, error)
-                .hint("kato needs to write to its state folder; run it as root"),
+            LockError::Io { source, .. } => {
+                let hint = remedy::of_io(source);
+                Self::new(Exit::Preflight, error).hint(hint)
+            }
+            LockError::Durable(inner) => {
+                let hint = remedy::of_io(&inner.source);
+                Self::new(Exit::Preflight, error).hint(hint)
+            }
         }
     }
 }
@@ -121,12 +112,14 @@ impl From<ModuleError> for Failure {
                 Exit::Failed,
                 "set it right by hand and run the same command again".to_owned(),
             ),
+            ModuleError::Note(note) => remedy::of_document(note),
+            ModuleError::Io { source, .. } | ModuleError::Unpack(UnpackError::Write { source, .. }) => {
+                (Exit::Failed, remedy::of_io(source).to_owned())
+            }
+            ModuleError::Durable(error) => (Exit::Failed, remedy::of_io(&error.source).to_owned()),
             ModuleError::Command { .. }
             | ModuleError::Undone { .. }
             | ModuleError::Unpack(_)
-            | ModuleError::Durable(_)
-            | ModuleError::Note(_)
-            | ModuleError::Io { .. }
             | ModuleError::Differs { .. } => (Exit::Failed, AGAIN.to_owned()),
         };
         Self::new(exit, error).hint(hint)
@@ -144,14 +137,25 @@ impl From<BackupError> for Failure {
             ),
             BackupError::Unknown { .. } => (Exit::Usage, "`kato node backup list` shows what there is"),
             BackupError::SecondName { .. } => (Exit::Usage, "name the folder that holds both instead"),
-            BackupError::Io { .. }
-            | BackupError::Durable(_)
-            | BackupError::Document(_)
-            | BackupError::Digest { .. }
-            | BackupError::Altered { .. } => (Exit::Preflight, AGAIN),
+            BackupError::Document(document) => {
+                return document_of_backup(remedy::of_document(document), error);
+            }
+            BackupError::Io { source, .. } => (Exit::Preflight, remedy::of_io(source)),
+            BackupError::Durable(inner) => (Exit::Preflight, remedy::of_io(&inner.source)),
+            BackupError::Digest { .. } | BackupError::Altered { .. } => (Exit::Preflight, AGAIN),
         };
         Self::new(exit, error).hint(hint)
     }
+}
+
+/// What was begun of a backup or a restoration had changed nothing.
+fn document_of_backup((exit, hint): (Exit, String), error: BackupError) -> Failure {
+    let exit = if exit == Exit::Failed {
+        Exit::Preflight
+    } else {
+        exit
+    };
+    Failure::new(exit, error).hint(hint)
 }
 
 impl From<PlatformError> for Failure {

@@ -54,6 +54,7 @@ pub(super) struct Session {
     source: Option<Arc<dyn Source>>,
     /// Journal and stream; with the [`Run`](super::Run) while it is about one release.
     desk: Option<(Journal, Stream)>,
+    /// Cancelled when the run is to stop.
     stop: CancellationToken,
     version: Option<String>,
     /// Where the run leads, once it has begun: it was confirmed, and its first event was told.
@@ -91,12 +92,12 @@ impl Session {
         let stream = stream.watched(notifier.as_ref().map(Notifier::watcher));
         let journal = Journal::open(&node.paths.journal(), &id, node.clock.clone())?;
         Ok(Self {
+            stop: node.stop.token().clone(),
             node,
             request,
             id,
             source: None,
             desk: Some((journal, stream)),
-            stop: CancellationToken::new(),
             version: None,
             begun: start.updated_to.is_some(),
             to: String::new(),
@@ -106,11 +107,6 @@ impl Session {
             notifier,
             start,
         })
-    }
-
-    /// Cancelled when the run is to stop.
-    pub(super) fn stop(&self) -> CancellationToken {
-        self.stop.clone()
     }
 
     fn tell(&mut self, kind: EventKind) {

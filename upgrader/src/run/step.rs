@@ -35,7 +35,7 @@ pub trait Step: Send + Sync {
     }
 
     /// Whether a signal ends it at once, in the middle of a command of the platform as well. A step that changes nothing of the
-    /// node can be left anywhere, as by a kill; the others come to their end first.
+    /// node, or that the next run does once more, can be left anywhere, as by a kill; the others come to their end first.
     fn is_interruptible(&self) -> bool {
         !self.changes_node()
     }

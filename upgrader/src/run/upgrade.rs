@@ -51,8 +51,9 @@ async fn run(request: UpgradeRequest, start: Start, node: Arc<Node>) -> Result<E
     let holder = Holder::here(&id, node.paths.root(), node.clock.now());
     let _lock = Lock::take(&node.paths.lock(), &holder).await?;
     crate::restore::refuse_upgrade(&node.paths)?;
+    let signals = node.stop.clone();
     let mut session = Session::open(node, request, start, id)?;
-    let stop = session.stop();
+    let stop = signals.token().clone();
     let outcome = tokio::select! {
         outcome = Box::pin(session.work()) => outcome,
         // A second signal ends the program at once, as a kill would; the next run goes on.
@@ -76,8 +77,9 @@ pub async fn patches(
     let holder = Holder::here(&id, node.paths.root(), node.clock.now());
     let _lock = Lock::take(&node.paths.lock(), &holder).await?;
     crate::restore::refuse_upgrade(&node.paths)?;
+    let signals = node.stop.clone();
     let mut session = Session::open(node, request, start, id)?;
-    let stop = session.stop();
+    let stop = signals.token().clone();
     let outcome = tokio::select! {
         outcome = Box::pin(session.work_on_patches(wish)) => outcome,
         _signals = shutdown::on_signals(stop) => Err(Stopped { step: "run".into(), failure: engine::stopped() }),

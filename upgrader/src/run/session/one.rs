@@ -145,7 +145,7 @@ impl Session {
         let steps: Vec<Box<dyn Step>> = if self.start.kato_alone {
             steps::kato_alone()
         } else if self.request.download_only {
-            steps::preparation(run)
+            steps::download(run)
         } else {
             steps::all(run)
         };

@@ -25,7 +25,7 @@ use crate::{
         ending::Ending,
         engine::Stopped,
         event::ErrorReport,
-        goal,
+        goal, lost,
         steps::{self, record},
     },
 };
@@ -46,7 +46,9 @@ impl Session {
     /// # Errors
     /// [`Stopped`] with the step that failed.
     pub(in crate::run) async fn work_on_patches(&mut self, wish: &Wish) -> Result<Ending, Stopped> {
-        let installed = local::installed(&self.node.paths).map_err(early)?;
+        let installed = local::installed(&self.node.paths)
+            .map_err(|none| lost::refuse(&self.node, None).err().unwrap_or(none))
+            .map_err(early)?;
         let mut put_aside = None;
         match self.unfinished(Some(&installed))? {
             None => {}

@@ -17,7 +17,7 @@ use crate::{
         back,
         engine::Stopped,
         event::EventKind,
-        goal,
+        goal, lost,
         steps::{self, record},
     },
     self_update,
@@ -40,7 +40,11 @@ impl Session {
     pub(super) fn unfinished(&self, installed: Option<&Installed>) -> Result<Option<Attempt>, Stopped> {
         let paths = &self.node.paths;
         let load = || Attempt::load(paths).map_err(|error| early(error.into()));
-        let Some(attempt) = load()? else {
+        let attempt = load()?;
+        if installed.is_none() && !self.request.force {
+            lost::refuse(&self.node, attempt.as_ref()).map_err(early)?;
+        }
+        let Some(attempt) = attempt else {
             return Ok(None);
         };
         if attempt.patch.is_some() {

@@ -93,6 +93,11 @@ impl Step for VerifyBack {
         true
     }
 
+    /// It only looks.
+    fn is_interruptible(&self) -> bool {
+        true
+    }
+
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
         for note in undo::all(&run.node.paths)? {
             undo::check(&note)?;

@@ -33,6 +33,11 @@ impl Step for Restart {
         true
     }
 
+    /// A restart that was asked for is asked for again, and a platform that hangs holds nobody.
+    fn is_interruptible(&self) -> bool {
+        true
+    }
+
     async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
         let skip = |reason: &str| Ok(Need::Skip(reason.into()));
         if run.attempt.patch.as_ref().is_some_and(|act| act.no_restart) {

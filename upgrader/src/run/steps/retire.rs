@@ -22,8 +22,12 @@ use crate::{
         engine::stopped,
         event::EventKind,
         step::{Acted, Need, Step},
+        stop::PATIENCE,
     },
 };
+
+/// What to do about a node that could not be put back.
+const STILL_OUT: &str = "the node is out of service; put it back with `kato node rejoin` when the platform answers, or run the same command again";
 
 /// What is told about a node that an operator or another tool took out of service.
 const STAYS_OUT: &str = "somebody else took the node out of service; it stays out afterwards";
@@ -96,6 +100,10 @@ impl Step for Retire {
 
     async fn undo(&self, run: &mut Run) -> Result<(), Failure> {
         let node = std::sync::Arc::clone(&run.node);
+        if node.stop.is_over() {
+            // Said already, by the step that used the patience up.
+            return Ok(());
+        }
         let words = run.words();
         rejoin(&node, &words).await
     }
@@ -306,10 +314,17 @@ pub async fn rejoin(node: &Node, words: &Words) -> Result<(), Failure> {
 /// # Errors
 /// As [`rejoin`].
 pub(crate) async fn put_back(node: &Node, words: &Words) -> Result<(), Failure> {
-    node.platform.call(Verb::Rejoin, words).await.map_err(|error| {
-        Failure::from(error)
-            .hint("the node is out of service; put it back with `kato node rejoin` when the platform answers")
-    })?;
+    match node.stop.patiently(node.platform.call(Verb::Rejoin, words)).await {
+        Some(Ok(_said)) => {}
+        Some(Err(error)) => return Err(Failure::from(error).hint(STILL_OUT)),
+        None => {
+            let limit = humantime::format_duration(PATIENCE);
+            let problem = anyhow::anyhow!(
+                "the run was stopped by a signal, and the platform's `rejoin` did not end in the {limit} after it"
+            );
+            return Err(Failure::new(Exit::TryAgain, problem).hint(STILL_OUT));
+        }
+    }
     failpoint::hit("rejoin.acted");
     Ok(Ownership::remove(&node.paths)?)
 }

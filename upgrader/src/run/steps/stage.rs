@@ -254,6 +254,7 @@ pub(super) async fn download(
         });
     };
     let cancelled = run.stop.clone();
+    let mut told = (0, 0);
     loop {
         tokio::select! {
             path = &mut fetching => {
@@ -263,7 +264,11 @@ pub(super) async fn download(
             }
             _ = tick.tick() => {
                 let now = latest.lock().map(|latest| *latest).unwrap_or_default();
-                tell(run, now);
+                // A server that says nothing is no news.
+                if now != told {
+                    tell(run, now);
+                    told = now;
+                }
             }
             () = cancelled.cancelled() => return Err(stopped()),
         }

@@ -20,7 +20,6 @@ use crate::{
     run::{
         Run,
         context::Node,
-        engine::stopped,
         event::EventKind,
         step::{Acted, Step},
     },
@@ -42,6 +41,11 @@ impl Step for Verify {
     }
 
     fn changes_node(&self) -> bool {
+        true
+    }
+
+    /// It only looks.
+    fn is_interruptible(&self) -> bool {
         true
     }
 
@@ -193,10 +197,7 @@ where
                 }
             }
         }
-        tokio::select! {
-            () = sleep(POLL) => {}
-            () = run.stop.cancelled() => return Err(stopped()),
-        }
+        sleep(POLL).await;
     }
 }
 
