@@ -1,12 +1,6 @@
 //! Backups brought back: an upgrade, a change, a restoration, and the node is what it was.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::process::ExitStatusExt as _,
-    path::Path,
-    process::Output,
-};
+use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt as _, path::Path, process::Output};
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::{
