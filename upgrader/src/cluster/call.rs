@@ -81,7 +81,17 @@ impl Call<'_> {
         lease: Option<&Lease>,
     ) -> Result<Exit, Failure> {
         let facts = self.facts(&nodes).await?;
-        let found = target::find(self.settings, &self.request, &facts).await?;
+        let cache_url = if self.request.offline {
+            // Nobody outside is asked, not even what there is to choose from.
+            Some(Box::pin(prepare::offline(self.settings, &self.inventory, &self.request)).await?)
+        } else {
+            self.request.cache_url.clone()
+        };
+        let route = UpgradeRequest {
+            cache_url,
+            ..self.request.clone()
+        };
+        let found = Box::pin(target::find(self.settings, &route, &facts)).await?;
         self.check_ways(&facts, &found)?;
         let mut plan = self.plan(&facts, &found)?;
         let has_work = plan.upgrades().next().is_some();

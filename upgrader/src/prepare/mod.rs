@@ -111,6 +111,25 @@ pub async fn ensure(
     Ok(prepared.decision)
 }
 
+/// The cache from which everything comes where nobody outside may be asked: ours is started, and serves what it holds.
+///
+/// # Errors
+/// As [`run`], when it cannot be started.
+pub async fn offline(
+    settings: &Settings,
+    inventory: &Inventory,
+    request: &UpgradeRequest,
+) -> Result<Url, Failure> {
+    refuse_off_core(settings, inventory)?;
+    match place::place(settings, &inventory.core().address, request) {
+        Place::Here(url) => {
+            start_here(settings, inventory, &url, true, &Lines::default()).await?;
+            Ok(url)
+        }
+        Place::Elsewhere(url) => Ok(url),
+    }
+}
+
 /// What a preparation came to.
 struct Prepared {
     decision: CacheDecision,
