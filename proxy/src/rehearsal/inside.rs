@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PATH, RehearsalError, Rehearsed, Stage, emptied, io_error, tail};
+use super::{PATH, RehearsalError, Rehearsed, Stage, io_error, tail};
 use crate::{closure::DeclaredCommand, offline::read_misses};
 
 /// How long the server may take to begin and to end.
@@ -29,13 +29,11 @@ const SERVER: Duration = Duration::from_secs(60);
 pub async fn inside(stage: &Stage, commands: &[DeclaredCommand]) -> Result<Rehearsed, RehearsalError> {
     loopback().await?;
     let (mut server, address) = serve(stage).await?;
-    // Beside the store, and removed with it.
-    let work = stage.store.with_extension("work");
-    emptied(&work)?;
+    let work = tempfile::tempdir().map_err(io_error("creating a folder for commands"))?;
     let mut rehearsed = Rehearsed::default();
     for command in commands {
         let line = command.argv.join(" ");
-        let how = match run(command, &address, &work).await {
+        let how = match run(command, &address, work.path()).await {
             Ok(output) if output.status.success() => {
                 rehearsed.done.push(line);
                 continue;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! store ─ export → bundle (links where the file system can) ─ import → empty store                     (scratch)
-//! unshare --net … kato-proxy bundle rehearse --inside
+//! unshare --net … kato-proxy bundle rehearse
 //!   └ lo up → kato-proxy serve --offline on that store → each command in turn → notes about misses     (inside)
 //! ```
 //!
@@ -45,11 +45,6 @@ pub struct Rehearsed {
 }
 
 impl Rehearsed {
-    /// Whether clients were content.
-    pub fn is_good(&self) -> bool {
-        self.failed.is_empty() && self.missed.is_empty()
-    }
-
     /// What stands against it, a line each.
     pub fn findings(&self) -> impl Iterator<Item = String> {
         let failed = self.failed.iter().map(|failed| format!("failed  {failed}"));
@@ -128,7 +123,7 @@ pub async fn rehearse(stage: &Stage, commands: &[DeclaredCommand]) -> Result<Reh
     unshare
         .args(["--fork", "--kill-child", "--"])
         .arg(own)
-        .args(["bundle", "rehearse", "--inside", "--json", "--cache-dir"])
+        .args(["bundle", "rehearse", "--cache-dir"])
         .arg(&stage.store)
         .arg("--declare")
         .arg(&stage.declaration);

@@ -21,7 +21,7 @@ use crate::{
     store::Store,
 };
 
-/// The folder beside the store's content in which a rehearsal has its files: there, content is linked and not copied.
+/// The folder beside the store's content in which a rehearsal has its files: there, content of the bundle is linked, and copied only once, by the import.
 const FOLDER: &str = "rehearsal";
 const SERIES: &str = "rehearsal";
 

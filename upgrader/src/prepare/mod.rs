@@ -164,6 +164,25 @@ pub fn through(settings: &Settings, inventory: &Inventory, request: &UpgradeRequ
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
+/// The cache from which everything comes where nobody outside may be asked: ours is started, and serves what it holds.
+///
+/// # Errors
+/// As [`run`], when it cannot be started.
+pub async fn offline(
+    settings: &Settings,
+    inventory: &Inventory,
+    request: &UpgradeRequest,
+) -> Result<Url, Failure> {
+    refuse_off_core(settings, inventory)?;
+    match place::place(settings, &inventory.core().address, request) {
+        Place::Here(url) => {
+            start_here(settings, inventory, &url, true, &Lines::default()).await?;
+            Ok(url)
+        }
+        Place::Elsewhere(url) => Ok(url),
+    }
+}
+
 /// What a preparation came to.
 struct Prepared {
     decision: CacheDecision,

@@ -21,7 +21,8 @@ pub(super) enum Verb {
     Plan(PlanArgs),
     /// Write a signed bundle of what the store holds
     Export(ExportArgs),
-    /// Run declared commands of clients against the store, served where nobody outside can be reached
+    /// The part of an export that runs in a namespace of its own
+    #[command(hide = true)]
     Rehearse(RehearseArgs),
     /// Judge a bundle without taking it in
     Verify(VerifyArgs),
@@ -125,12 +126,6 @@ pub(super) struct RehearseArgs {
     /// The file with the commands
     #[arg(long, value_name = "FILE")]
     pub(super) declare: PathBuf,
-    /// As JSON
-    #[arg(long)]
-    pub(super) json: bool,
-    /// This process is in the namespace already
-    #[arg(long, hide = true)]
-    pub(super) inside: bool,
 }
 
 #[derive(Debug, Args)]

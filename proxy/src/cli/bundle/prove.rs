@@ -9,7 +9,7 @@ use crate::{
     cli::{explain, fail, print, tell},
     closure::{Declared, check},
     exit,
-    rehearsal::{Rehearsed, Scratch, Stage, inside, rehearse},
+    rehearsal::{RehearsalError, Scratch, Stage, inside, rehearse},
 };
 
 /// The most findings that are printed.
@@ -98,18 +98,30 @@ impl ExportArgs {
     }
 
     fn rehearsal(&self, opened: &Opened, declared: &Declared) -> Result<Vec<String>, u8> {
-        let refused = |error: crate::rehearsal::RehearsalError| fail(exit::REFUSED, &explain(&error));
+        match self.rehearsed(opened, declared) {
+            Ok(findings) => {
+                show(&findings);
+                Ok(findings)
+            }
+            // That there was none is waived as well.
+            Err(error) if !self.waive.is_empty() => {
+                tell(&explain(&error));
+                Ok(vec![error.to_string()])
+            }
+            Err(error) => Err(fail(exit::REFUSED, &explain(&error))),
+        }
+    }
+
+    fn rehearsed(&self, opened: &Opened, declared: &Declared) -> Result<Vec<String>, RehearsalError> {
         let parties = (&opened.store, &opened.cache, opened.runtime.handle());
-        let scratch = Scratch::fill(parties, &self.plan.prefix, Clock::system().now()).map_err(refused)?;
+        let scratch = Scratch::fill(parties, &self.plan.prefix, Clock::system().now())?;
         let stage = Stage {
             config: opened.config.clone(),
             store: scratch.store(),
             declaration: self.declare.clone().unwrap_or_default(),
         };
-        let rehearsed = opened.runtime.block_on(rehearse(&stage, &declared.commands));
-        let findings: Vec<String> = rehearsed.map_err(refused)?.findings().collect();
-        show(&findings);
-        Ok(findings)
+        let rehearsed = opened.runtime.block_on(rehearse(&stage, &declared.commands))?;
+        Ok(rehearsed.findings().collect())
     }
 }
 
@@ -127,7 +139,7 @@ fn show(findings: &[String]) {
     }
 }
 
-/// `bundle rehearse`.
+/// `bundle rehearse`, which [`rehearse`] starts: says what came of the commands.
 pub(super) fn rehearsed(args: &RehearseArgs) -> Result<u8, u8> {
     let declared = Declared::read(&args.declare).map_err(|error| fail(exit::USAGE, &explain(&error)))?;
     let (config, cache) = args.store.settled()?;
@@ -137,27 +149,8 @@ pub(super) fn rehearsed(args: &RehearseArgs) -> Result<u8, u8> {
         declaration: args.declare.clone(),
     };
     let runtime = super::event_loop()?;
-    let rehearsed = runtime.block_on(async {
-        if args.inside {
-            inside(&stage, &declared.commands).await
-        } else {
-            rehearse(&stage, &declared.commands).await
-        }
-    });
+    let rehearsed = runtime.block_on(inside(&stage, &declared.commands));
     let rehearsed = rehearsed.map_err(|error| fail(exit::REFUSED, &explain(&error)))?;
-    print(&shown(&rehearsed, args.json));
-    Ok(if rehearsed.is_good() {
-        exit::DONE
-    } else {
-        exit::REFUSED
-    })
-}
-
-fn shown(rehearsed: &Rehearsed, is_json: bool) -> String {
-    if is_json {
-        return super::report::document(rehearsed);
-    }
-    let done = rehearsed.done.iter().map(|line| format!("done    {line}"));
-    let lines = done.chain(rehearsed.findings()).map(|line| line + "\n");
-    lines.collect()
+    print(&super::report::document(&rehearsed));
+    Ok(exit::DONE)
 }

@@ -44,7 +44,13 @@ impl Call<'_> {
     pub(super) async fn look(&self, nodes: &BTreeMap<String, RemoteNode>) -> Result<Look, Failure> {
         let (facts, mut problems) = self.facts(nodes).await;
         let is_whole = problems.is_empty();
-        let found = match target::find(self.settings, &self.bound(&facts), &facts).await {
+        let mut request = self.bound(&facts);
+        if request.offline {
+            // Nobody outside is asked, not even what there is to choose from.
+            request.cache_url =
+                Some(Box::pin(prepare::offline(self.settings, &self.inventory, &self.request)).await?);
+        }
+        let found = match Box::pin(target::find(self.settings, &request, &facts)).await {
             Ok(found) => found,
             Err(failure) => {
                 self.refuse(&problems)?;
