@@ -83,6 +83,12 @@ pub enum NodeCommand {
         /// A path as releases name it.
         #[arg(long, value_name = "PATH")]
         measure: Vec<PathBuf>,
+        /// Look for local changes as well.
+        #[arg(long)]
+        local_changes: bool,
+        /// The cache that must be reachable from here.
+        #[arg(long, value_name = "HOST:PORT")]
+        cache: Option<String>,
     },
     /// Say by the exit code whether the platform finds this node healthy.
     #[command(hide = true)]
@@ -276,7 +282,18 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
         NodeCommand::Cordon { undo: true, .. } => cordon::undo(node(context)?).await,
         NodeCommand::Cordon { run, .. } => cordon::cordon(node(context)?, run).await,
-        NodeCommand::Survey { measure } => survey::survey(&node(context)?, &measure).await,
+        NodeCommand::Survey {
+            measure: places,
+            local_changes,
+            cache,
+        } => {
+            let asked = survey::Asked {
+                places,
+                local_changes,
+                cache,
+            };
+            survey::survey(&node(context)?, &asked).await
+        }
         NodeCommand::Health => cordon::health(node(context)?).await,
         NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {

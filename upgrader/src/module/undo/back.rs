@@ -126,6 +126,11 @@ fn put_back(note: &Note, path: &Path, kept: &Path, was: &Was) -> Result<(), Modu
 
 /// Moves the kept original to its place.
 fn move_back(path: &Path, kept: &Path, was: &Was) -> Result<(), ModuleError> {
+    let found = tree::look(path).map_err(ModuleError::io("reading", path))?;
+    if was.is_copied() && was.stands_at(path) && found.is_some_and(|found| found.same_content(&was.kind)) {
+        // It was never overwritten: nobody could, maybe. What is kept is a second name of it, or a copy.
+        return Ok(durable::remove(kept)?);
+    }
     let is_folder = path.is_dir() && !path.is_symlink();
     if was.is_copied() && !is_folder {
         if durable::rename(kept, path).is_err() {

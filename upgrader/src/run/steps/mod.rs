@@ -70,6 +70,27 @@ pub fn preparation(_run: &Run) -> Vec<Box<dyn Step>> {
     vec![Box::new(stage::Stage), Box::new(self_update::SelfUpdate)]
 }
 
+/// The steps of `--download-only`: everything that can be found out before anything is changed is found out now.
+pub fn download(run: &Run) -> Vec<Box<dyn Step>> {
+    let mut steps = preparation(run);
+    steps.push(Box::new(preflight::Preflight));
+    steps
+}
+
+pub(super) use preflight::Finding;
+
+/// What would stop the run before it changes anything, in every step up to that; a look, which changes nothing.
+pub async fn look_ahead(run: &Run) -> Vec<Finding> {
+    let mut found: Vec<Finding> = stage::check_space(run)
+        .err()
+        .map(Finding::Refused)
+        .into_iter()
+        .collect();
+    found.extend(preflight::standing(run));
+    found.extend(preflight::of_platform(run).await);
+    found
+}
+
 /// The one step of `--update-kato`.
 pub fn kato_alone() -> Vec<Box<dyn Step>> {
     vec![Box::new(self_update::SelfUpdate)]
