@@ -37,6 +37,16 @@ pub(super) struct Look {
 }
 
 impl Call<'_> {
+    /// Chooses the release; where nobody outside may be asked, the cache on Core is started for it and asked alone.
+    async fn find(&self, facts: &BTreeMap<String, NodeStatus>) -> Result<Found, Failure> {
+        let mut request = self.bound(facts);
+        if request.offline {
+            let cache = prepare::offline(self.settings, &self.inventory, &request).await?;
+            request.cache_url = Some(cache);
+        }
+        target::find(self.settings, &request, facts).await
+    }
+
     /// Looks.
     ///
     /// # Errors
@@ -44,13 +54,7 @@ impl Call<'_> {
     pub(super) async fn look(&self, nodes: &BTreeMap<String, RemoteNode>) -> Result<Look, Failure> {
         let (facts, mut problems) = self.facts(nodes).await;
         let is_whole = problems.is_empty();
-        let mut request = self.bound(&facts);
-        if request.offline {
-            // Nobody outside is asked, not even what there is to choose from.
-            request.cache_url =
-                Some(Box::pin(prepare::offline(self.settings, &self.inventory, &self.request)).await?);
-        }
-        let found = match Box::pin(target::find(self.settings, &request, &facts)).await {
+        let found = match Box::pin(self.find(&facts)).await {
             Ok(found) => found,
             Err(failure) => {
                 self.refuse(&problems)?;
