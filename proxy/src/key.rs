@@ -123,7 +123,7 @@ fn default_port(scheme: &str) -> Option<u16> {
 ///
 /// A text with a `%` that begins no escape is no URI; its escapes are left alone, since unescaping beside the stray `%` could
 /// make an escape that was not there (`%%30a` is not `%0a`).
-fn normalise_escapes(text: &str) -> String {
+pub(crate) fn normalise_escapes(text: &str) -> String {
     let bytes = text.as_bytes();
     let escape_at = |at: usize| bytes.get(at + 1..at + 3).and_then(escaped_byte);
     let is_valid = (0..bytes.len()).all(|at| bytes[at] != b'%' || escape_at(at).is_some());

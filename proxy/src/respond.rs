@@ -113,6 +113,13 @@ pub fn unrouted(error: &RouteError) -> Problem {
             Some("mirror paths are /<upstream>/… and /<scheme>/<host>/…; `kato-proxy check-config` lists the upstreams".into()),
         ),
         RouteError::Registry(refused) => registry::refused(refused),
+        RouteError::TwoRegistries => describe(
+            "registry-name-invalid",
+            "more than one registry named",
+            StatusCode::BAD_REQUEST,
+            detail,
+            Some("name one registry: ?ns=REGISTRY once".into()),
+        ),
         RouteError::BadTarget { .. } => {
             describe("bad-target", "target not usable", StatusCode::BAD_REQUEST, detail, None)
         }
@@ -187,6 +194,9 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         ErrorKind::Busy => "ask again later",
         ErrorKind::Unreachable if error.is_tls() => {
             "if its certificate is of an authority of your own, name that in `ca_file` of the upstream"
+        }
+        ErrorKind::BadResponse if matches!(error, OriginError::Realm { .. }) => {
+            "if that is where its tokens come from, add the host to token_hosts in [upstream.registry] of proxy.toml; credentials are shown nowhere else"
         }
         ErrorKind::BadResponse => {
             "the upstream, or a proxy before it, has to be mended; nothing usable is stored"
@@ -293,13 +303,19 @@ pub fn not_set_up(detail: &str) -> Problem {
     )
 }
 
-/// What package clients ask for beside packages.
+/// What is asked for beside content.
 pub fn unserved(why: Unserved, upstream: &str) -> Response<Payload> {
     let (title, status, hint) = match why {
         Unserved::Upload => (
             "nothing can be published through a cache",
             StatusCode::METHOD_NOT_ALLOWED,
             "publish to the index itself, and only install through this server".to_owned(),
+        ),
+        Unserved::ReadOnly => (
+            "nothing is written through a cache",
+            StatusCode::METHOD_NOT_ALLOWED,
+            "push, publish and delete at the server itself; requests of other kinds than GET and HEAD go to upstreams of kind \"generic\" alone"
+                .to_owned(),
         ),
         Unserved::Git => (
             "git is not served",
@@ -314,8 +330,13 @@ pub fn unserved(why: Unserved, upstream: &str) -> Response<Payload> {
             "set audit=false in npmrc; a cache has no database of advisories".to_owned(),
         ),
     };
-    let detail =
-        format!("the upstream `{upstream}` is an index of packages, and GET and HEAD are what installs them");
+    let detail = if why == Unserved::ReadOnly {
+        format!(
+            "content of the upstream `{upstream}` is read by GET and HEAD through this cache, and not changed"
+        )
+    } else {
+        format!("the upstream `{upstream}` is an index of packages, and GET and HEAD are what installs them")
+    };
     let mut response = problem(&describe("unserved", title, status, detail, Some(hint)));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         let allow = HeaderValue::from_static("GET, HEAD");

@@ -1,5 +1,6 @@
-//! What clients of package indexes ask for beside packages, and a cache cannot give: refused here, with the setting that keeps a
-//! client from asking, before an origin hears of it.
+//! What is asked for beside content, and a cache cannot give: refused here, before an origin hears of it. Nobody publishes, pushes or
+//! deletes through a cache of packages, images or releases; and clients of package indexes are told the setting that keeps them from asking
+//! for more.
 
 use http::Method;
 
@@ -10,17 +11,28 @@ use crate::settings::Kind;
 pub enum Unserved {
     /// It would change the index: a publication, a login, a removal.
     Upload,
+    /// It would change an archive, a registry or a repository of releases.
+    ReadOnly,
     /// An index, or a repository, by git's protocol.
     Git,
     /// npm's audit: an answer about one client's tree of packages, made by the registry.
     Audit,
 }
 
-/// Why a request for `path`, below the base URL of an upstream of `kind`, is not served; `None` for one that is, and for all
-/// kinds but those of languages.
+/// Whether a method only asks. TRACE is none of them: it has a server show what it was sent, and our credentials are no client's.
+pub fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Why a request for `path`, below the base URL of an upstream of `kind`, is not served; `None` for one that is, and for whatever is
+/// asked of plain HTTP.
 pub fn unserved(kind: Kind, method: &Method, path: &str, query: Option<&str>) -> Option<Unserved> {
-    if !matches!(kind, Kind::Pypi | Kind::Npm | Kind::Cargo) {
-        return None;
+    match kind {
+        Kind::Generic => return None,
+        Kind::Packages | Kind::Release | Kind::Registry => {
+            return (!reads(method)).then_some(Unserved::ReadOnly);
+        }
+        Kind::Pypi | Kind::Npm | Kind::Cargo => {}
     }
     let is_git = path.ends_with("/git-upload-pack")
         || path.ends_with("/git-receive-pack")
@@ -28,10 +40,7 @@ pub fn unserved(kind: Kind, method: &Method, path: &str, query: Option<&str>) ->
     if is_git {
         return Some(Unserved::Git);
     }
-    if matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
-    ) {
+    if reads(method) {
         return None;
     }
     if kind == Kind::Npm && path.starts_with("-/npm/v1/security/") {
@@ -73,7 +82,15 @@ mod tests {
                 None,
                 Some(Unserved::Upload),
             ),
+            (
+                Kind::Pypi,
+                Method::TRACE,
+                "simple/a/",
+                None,
+                Some(Unserved::Upload),
+            ),
             (Kind::Generic, Method::PUT, "a", None, None),
+            (Kind::Generic, Method::TRACE, "a", None, None),
             (
                 Kind::Generic,
                 Method::GET,
@@ -83,6 +100,25 @@ mod tests {
             ),
         ] {
             assert_eq!(unserved(kind, &method, path, query), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn c01_nothing_is_written_to_an_archive_a_registry_or_a_repository_of_releases() {
+        for kind in [Kind::Packages, Kind::Release, Kind::Registry] {
+            for method in [
+                "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "MKCOL", "get",
+            ] {
+                let method: Method = method.parse().unwrap();
+                assert_eq!(
+                    unserved(kind, &method, "a", None),
+                    Some(Unserved::ReadOnly),
+                    "{kind:?} {method}"
+                );
+            }
+            for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+                assert_eq!(unserved(kind, &method, "a", None), None, "{kind:?} {method}");
+            }
         }
     }
 }

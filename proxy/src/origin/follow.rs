@@ -129,12 +129,26 @@ impl Origin {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<(http::Response<Incoming>, Option<Lease>), OriginError> {
+        let as_us = self.profile(&request.upstream).speaks_for_us(request);
+        self.ask_as(as_us, request, url, headers).await
+    }
+
+    /// The same; `as_us` says whether who we are may be shown: the credentials of a URL below it, a client certificate to the upstream's
+    /// own hosts.
+    pub(super) async fn ask_as(
+        &self,
+        as_us: bool,
+        request: &OriginRequest,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<(http::Response<Incoming>, Option<Lease>), OriginError> {
         if !self.connector().guard.allows(url) {
             return Err(OriginError::Guarded {
                 url: redact::url(url),
             });
         }
-        let destination = self.profile(&request.upstream).destination(url)?;
+        let profile = self.profile(&request.upstream);
+        let destination = profile.destination(url, as_us)?;
         let path: PathAndQuery = url[Position::BeforePath..Position::AfterQuery].parse().map_err(
             |_no_path: http::uri::InvalidUri| OriginError::BadRedirect {
                 url: redact::url(url),
@@ -146,7 +160,7 @@ impl Origin {
             is_repeatable: request.method.is_idempotent() && !request.has_stand_in,
             path,
             headers,
-            authorization: basic_of(url),
+            authorization: basic_of(url).filter(|_| as_us && profile.is_below_own(url)),
             body: &request.body,
             interim: request.interim.as_ref(),
         };

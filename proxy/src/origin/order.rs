@@ -27,7 +27,7 @@ impl Origin {
     pub(super) fn standing(&self, upstream: &str, url: &Url) -> Standing {
         let standing = self.health().standing(url, Instant::now());
         if standing == (Standing::Down { probe: true })
-            && let Ok(destination) = self.profile(upstream).destination(url)
+            && let Ok(destination) = self.profile(upstream).destination(url, true)
         {
             let (health, url) = (self.health().clone(), url.clone());
             self.connector().tasks.spawn(async move {

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use super::{
     OriginError,
@@ -69,11 +70,12 @@ impl Setup {
             wait: settings.origins.connection_wait.get(),
             patience: settings.limits.progress_timeout.get(),
         };
-        let profile = |parents, (tls, auth), (own, redirects, closed)| Profile {
+        let profile = |parents, (tls, auth), (own, bases, redirects, closed)| Profile {
             parents,
             tls,
             auth,
             own,
+            bases,
             redirects,
             closed,
             connector: connector.clone(),
@@ -91,14 +93,19 @@ impl Setup {
                 profile(
                     parents,
                     (tls, Auth::of(upstream)?),
-                    (own.collect(), redirects, closed_to(upstream, settings)),
+                    (
+                        own.collect(),
+                        upstream.all_urls().cloned().collect(),
+                        redirects,
+                        closed_to(upstream, settings),
+                    ),
                 ),
             );
         }
         let fallback = profile(
             Parents::default(),
             (common, None),
-            (HashSet::new(), None, HashSet::new()),
+            (HashSet::new(), Vec::new(), None, Vec::new()),
         );
         Ok(Self { profiles, fallback })
     }
@@ -134,14 +141,14 @@ impl Setup {
 }
 
 /// Where redirects of `upstream` may not lead: to upstreams that some of its clients may not use.
-fn closed_to(upstream: &Upstream, settings: &Settings) -> HashSet<(String, u16)> {
+fn closed_to(upstream: &Upstream, settings: &Settings) -> Vec<Url> {
     let has_users = settings.registry.users_file.is_some();
     let is_registry = |one: &Upstream| one.kind == Kind::Registry;
     let others = settings.upstreams.iter().filter(|other| {
         let is_by_door_alone = has_users && is_registry(other) && !is_registry(upstream);
         other.name != upstream.name && (!other.allows_whom(upstream) || is_by_door_alone)
     });
-    others.flat_map(Upstream::all_urls).filter_map(place).collect()
+    others.flat_map(Upstream::all_urls).cloned().collect()
 }
 
 /// The token services that the settings name with their port: the guard lets them pass wherever they are.

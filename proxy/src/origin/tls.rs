@@ -1,7 +1,8 @@
 //! TLS towards origins and parents: whom we trust, and who we are.
 //!
 //! Trusted are this host's authorities, the `ca_file` of `[origins]` and that of the upstream. A client certificate is shown to
-//! the hosts that the upstream's `urls` name and to nobody else: a redirect must not learn who we are.
+//! the hosts that the upstream's `urls` name and to nobody else, for what reads below its URLs (see `Profile::speaks_for_us`): a redirect
+//! must not learn who we are, and no client acts in our name.
 
 use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 

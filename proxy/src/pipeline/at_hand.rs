@@ -192,7 +192,7 @@ impl Pipeline {
         // Another snapshot may be served in the next second.
         !is_for_users
             && self.served().is_none()
-            && target.upstream.clients.is_none()
+            && target.keepers().all(|keeper| keeper.clients.is_none())
             && !is_document(target)
             && !is_member(entry)
     }

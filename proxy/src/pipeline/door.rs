@@ -3,7 +3,7 @@
 //! A layer of its own behind the route: whether a client may ask follows from where the request goes. What it refuses has reached
 //! neither the store nor an upstream.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
 use kato_shared::api::Problem;
@@ -61,20 +61,23 @@ impl Pipeline {
         (uri, client): (&Uri, IpAddr),
         guest: Option<&Guest>,
     ) -> Result<(), Problem> {
-        let upstream = match route {
-            Route::Target(target) => Some(&*target.upstream),
-            Route::Tunnel { upstream, .. } => self.upstream(upstream),
+        // The first is the one that is asked of; whoever else could be meant on that server has a say, too.
+        let keepers: Vec<&Upstream> = match route {
+            Route::Target(target) => target.keepers().collect(),
+            Route::Tunnel { upstreams, .. } => upstreams.iter().map(Arc::as_ref).collect(),
             // What comes out of it is judged by itself.
-            Route::Intercept { .. } | Route::RegistryBase => None,
+            Route::Intercept { .. } | Route::RegistryBase => Vec::new(),
         };
-        let Some(upstream) = upstream else { return Ok(()) };
-        if !upstream.allows(client) {
-            return Err(respond::upstream_closed(client, upstream.name.as_str()));
+        if let Some(closed) = keepers.iter().find(|keeper| !keeper.allows(client)) {
+            return Err(respond::upstream_closed(client, closed.name.as_str()));
         }
-        // Users say who they are at the door; a way around it would let everybody in.
-        let is_around = matches!(route, Route::Target(_)) && upstream.kind == Kind::Registry && !is_door(uri);
-        if is_around && !self.0.guests.is_everybody() {
-            return Err(respond::by_the_registry_door(upstream.name.as_str()));
+        // Users say who they are at the door, for the registry that they name there; a way around it would let everybody in.
+        let by_the_door = usize::from(matches!(route, Route::Target(_)) && is_door(uri));
+        let mut around = keepers.iter().skip(by_the_door);
+        if let Some(registry) = around.find(|keeper| keeper.kind == Kind::Registry)
+            && !self.0.guests.is_everybody()
+        {
+            return Err(respond::by_the_registry_door(registry.name.as_str()));
         }
         match (guest, route) {
             (Some(guest), Route::Target(target)) => registry::leave(guest, target),

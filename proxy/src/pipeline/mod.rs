@@ -12,7 +12,7 @@
 //! loop        before anything is asked of an upstream
 //! intercept   CONNECT to a host that is opened: what comes out of it begins at the top again
 //! tunnel      any other CONNECT has no target that could be stored
-//! unserved    what package clients ask for and a cache cannot give
+//! unserved    what a cache cannot give: publishing, pushing, git
 //! forward     methods that the store cannot answer; they may invalidate
 //! viewed      documents of package indexes by mirror path: retrieved, then their links rewritten
 //! retrieve    GET and HEAD: store, policy, collapse, origin
@@ -74,7 +74,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     admission::{Admission, Slot},
     deliver::{ResponseBody, SpanQueue},
-    ecosystem::unserved::unserved,
+    ecosystem::unserved::{Unserved, reads, unserved},
     fill::collapse::Collapse,
     front::Prepared,
     interim::Interim,
@@ -83,7 +83,7 @@ use crate::{
     registry::{self, Guests},
     respond,
     route::{Route, Router, Target},
-    settings::Settings,
+    settings::{Kind, Settings},
     store::Store,
     tls::authority::Authority,
 };
@@ -223,8 +223,13 @@ impl Pipeline {
         };
         match route {
             Route::Intercept { host, port } => (self.intercept(request, &host, port), Counted::default()),
-            Route::Tunnel { host, port, upstream } => {
-                let answer = self.tunnel(request, (host, port), &upstream, client).await;
+            Route::Tunnel {
+                host,
+                port,
+                upstreams,
+            } => {
+                let upstream = upstreams.first().map_or("", |first| first.name.as_str());
+                let answer = self.tunnel(request, (host, port), upstream, client).await;
                 (answer, Counted::default())
             }
             Route::Target(target) if inside::is_in_clear(&request, &target) => {
@@ -242,8 +247,16 @@ impl Pipeline {
 
     async fn answer_about(&self, target: Arc<Target>, request: Asked, client: IpAddr) -> Answer {
         let (kind, query) = (target.upstream.kind, request.uri().query());
-        if let Some(why) = unserved(kind, request.method(), &target.path, query) {
-            let refusal = respond::unserved(why, target.upstream.name.as_str());
+        // What could be another upstream's is written to as little as that.
+        let is_read_only =
+            || !reads(request.method()) && target.gates.iter().any(|gate| gate.kind != Kind::Generic);
+        let why = unserved(kind, request.method(), &target.path, query)
+            .or_else(|| is_read_only().then_some(Unserved::ReadOnly));
+        if let Some(why) = why {
+            let mut refusal = respond::unserved(why, target.upstream.name.as_str());
+            if target.registry.is_some() {
+                registry::speak(&mut refusal, None);
+            }
             return Answer::generated(refusal, Outcome::Refused, "unserved");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {

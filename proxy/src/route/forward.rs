@@ -5,7 +5,7 @@ use std::{cmp::Ordering, sync::Arc};
 use http::{Uri, uri::Authority};
 use url::Url;
 
-use super::{RouteError, Target, bases, below, below_bases, finish};
+use super::{RouteError, Target, bases, below, below_bases, finish, spelling, without_credentials};
 use crate::settings::Upstream;
 
 /// The target of `scheme://authority` and the path and query of `uri`.
@@ -26,7 +26,8 @@ pub(super) fn target(
     }
     let owners = owners(upstreams, &url);
     if let Some((upstream, base)) = owners.last() {
-        let mut suffix = url.path()[base.path().len()..].to_owned();
+        let suffix = spelling::below(url.path(), base.path()).unwrap_or_default();
+        let mut suffix = suffix.to_owned();
         if let Some(query) = url.query() {
             suffix.push('?');
             suffix.push_str(query);
@@ -43,12 +44,15 @@ pub(super) fn target(
             ..target?
         });
     }
-    // Beside every base path, but on a configured host: asked there and nowhere else.
-    let mut of_host = bases(upstreams).filter(|(_, base)| is_same_host(base, &url));
-    let (upstream, base) = of_host.next().ok_or_else(|| RouteError::UnknownHost {
-        host: authority.to_string(),
-    })?;
-    let mut candidate = base.clone();
+    // Beside every base path, but on a configured host: asked there and nowhere else, without the credentials that are for what is below.
+    // All upstreams of the host have a say in it; as content of a closed one it is kept from those who may not use that.
+    let of_host = bases(upstreams).filter(|(_, base)| is_same_host(base, &url));
+    let (upstream, base) = of_host
+        .min_by_key(|(upstream, _)| upstream.clients.is_none())
+        .ok_or_else(|| RouteError::UnknownHost {
+            host: authority.to_string(),
+        })?;
+    let mut candidate = without_credentials(base).into_owned();
     candidate.set_path(url.path());
     candidate.set_query(url.query());
     // With its slash: rules are about paths below the base URL, and this one is not.
@@ -59,8 +63,9 @@ pub(super) fn target(
 /// The upstreams that have the longest base URL above `url`, the last of which decides.
 pub(super) fn owners<'u>(upstreams: &'u [Arc<Upstream>], url: &Url) -> Vec<(&'u Arc<Upstream>, &'u Url)> {
     let of_host = bases(upstreams).filter(|(_, base)| is_same_host(base, url));
-    let above = of_host.filter(|(_, base)| url.path().starts_with(base.path()));
-    let rank = |base: &Url| (base.path().len(), base.scheme() == url.scheme());
+    let above = of_host.filter(|(_, base)| spelling::below(url.path(), base.path()).is_some());
+    // They all stand above one path, each spelled as it likes: what has more segments is longer.
+    let rank = |base: &Url| (base.path().matches('/').count(), base.scheme() == url.scheme());
     let mut owners: Vec<(&Arc<Upstream>, &Url)> = Vec::new();
     for (upstream, base) in above {
         match owners.last().map(|(_, best)| rank(base).cmp(&rank(best))) {

@@ -48,6 +48,7 @@ pub(super) fn target(upstreams: &[Arc<Upstream>], uri: &Uri) -> Result<Target, R
         RouteError::UnknownUpstream { .. }
         | RouteError::BadTarget { .. }
         | RouteError::TunnelPort { .. }
+        | RouteError::TwoRegistries
         | RouteError::Registry(_) => error,
     })
 }

@@ -8,13 +8,18 @@
 //! Another, `CONNECT pkg.example:443`, leads to the first where the upstream says `intercept = true`; else it is tunnelled and not cached.
 //!
 //! Closed world: a host that no upstream names is refused, whatever the door. The name in a request is a key to
-//! look up, never an address to dial.
+//! look up, never an address to dial. A path that a server could read as leading out of itself is refused (`spelling`), and what could
+//! be another upstream's on the same server is for those alone who may use both (`gates`).
 
 mod forward;
+mod gates;
 mod mirror;
 mod registry;
+mod spelling;
 
+pub(crate) use gates::is_same_server;
 pub(crate) use registry::{registry_manifest, registry_sibling};
+pub(crate) use spelling::{Reading, below as path_below};
 
 use std::{
     borrow::Cow,
@@ -70,8 +75,8 @@ pub enum Route {
         host: String,
         /// The port.
         port: u16,
-        /// The upstream's name.
-        upstream: String,
+        /// The upstream that is there, and all others that have a say in what is on that server.
+        upstreams: Vec<Arc<Upstream>>,
     },
 }
 
@@ -93,6 +98,8 @@ pub struct Target {
     /// Other upstreams that it may be of: a host of files may be that of several, and the request does not say of which. What their
     /// documents teach about it counts where they agree.
     pub shared_with: Vec<Arc<Upstream>>,
+    /// Other upstreams on the same server whose content it could be: they have a say in who may have it.
+    pub gates: Vec<Arc<Upstream>>,
 }
 
 impl Target {
@@ -100,6 +107,12 @@ impl Target {
     pub fn owners(&self) -> impl Iterator<Item = &Upstream> {
         let others = self.shared_with.iter().map(Arc::as_ref);
         std::iter::once(&*self.upstream).chain(others)
+    }
+
+    /// All upstreams that must let a client pass.
+    pub fn keepers(&self) -> impl Iterator<Item = &Upstream> {
+        let gates = self.gates.iter().map(Arc::as_ref);
+        std::iter::once(&*self.upstream).chain(gates)
     }
 }
 
@@ -118,7 +131,7 @@ pub enum RouteError {
         /// What was taken for a name.
         name: String,
     },
-    /// The target leaves the base URL, or is no URL.
+    /// The target leaves the base URL, could be read as doing so, or is no URL.
     #[error("`{target}` is not a target below the upstream's base URL")]
     BadTarget {
         /// The target.
@@ -127,6 +140,9 @@ pub enum RouteError {
     /// The door `/v2/` leads nowhere with this.
     #[error(transparent)]
     Registry(#[from] Refused),
+    /// The door `/v2/` is told of two registries at once, of which another server may read the other one.
+    #[error("the request names a registry in `ns` more than once")]
+    TwoRegistries,
     /// CONNECT to a port that no upstream uses.
     #[error("`{authority}` may not be tunnelled to: its upstream is not at that port")]
     TunnelPort {
@@ -184,7 +200,12 @@ impl Router {
             }
             _ => mirror::target(&self.upstreams, uri)?,
         };
-        let target = Arc::new(target);
+        let gates = target
+            .candidates
+            .iter()
+            .flat_map(|url| gates::of_target(&self.upstreams, &target.upstream, url))
+            .collect();
+        let target = Arc::new(Target { gates, ..target });
         self.remember(asked, &target);
         Ok(Route::Target(target))
     }
@@ -254,6 +275,11 @@ impl Router {
     }
 
     fn tunnel(&self, authority: &Authority) -> Result<Route, RouteError> {
+        if authority.as_str().contains('@') {
+            return Err(RouteError::BadTarget {
+                target: authority.host().to_owned(),
+            });
+        }
         let host = authority.host().to_ascii_lowercase();
         let port = authority.port_u16().unwrap_or(443);
         let of_host: Vec<_> = bases(&self.upstreams)
@@ -274,10 +300,15 @@ impl Router {
         of_host
             .iter()
             .find(|(_, base)| port == 443 || base.port_or_known_default() == Some(port))
-            .map(|(upstream, _)| Route::Tunnel {
-                host: host.clone(),
-                port,
-                upstream: upstream.name.to_string(),
+            .map(|(upstream, _)| {
+                let mut upstreams = gates::of_tunnel(&self.upstreams, &host, port);
+                upstreams.retain(|other| other.name != upstream.name);
+                upstreams.insert(0, Arc::clone(upstream));
+                Route::Tunnel {
+                    host: host.clone(),
+                    port,
+                    upstreams,
+                }
             })
             .ok_or_else(|| RouteError::TunnelPort {
                 authority: authority.to_string(),
@@ -326,6 +357,10 @@ fn below_bases(upstream: &Arc<Upstream>, bases: &[&Url], suffix: &str) -> Result
 }
 
 fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Result<Target, RouteError> {
+    // Those that were written plainly are resolved by now; what is left is for some server to find.
+    if candidates.iter().any(|url| Reading::of(url.path()).is_none()) {
+        return Err(RouteError::BadTarget { target: path });
+    }
     let key = candidates
         .first()
         .and_then(|first| without_credentials(first).as_str().parse::<Uri>().ok())
@@ -337,6 +372,7 @@ fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Resul
         digest: known_digest(upstream.kind, &path),
         registry: (upstream.kind == Kind::Registry).then(|| Place::of(&path)),
         shared_with: Vec::new(),
+        gates: Vec::new(),
         path,
         key,
     })

@@ -38,7 +38,7 @@ pub(super) fn target(
     if rest.is_empty() {
         return Ok(Found::Base);
     }
-    let (namespace, query) = split_query(uri.query());
+    let (namespace, query) = split_query(uri.query())?;
     let (upstream, rest) = registry(upstreams, default, namespace, rest)?;
     if rest.is_empty() {
         return Ok(Found::Base);
@@ -114,17 +114,21 @@ fn registry<'u, 'p>(
     Ok((default.ok_or(Refused::NoDefault)?, rest))
 }
 
-/// The value of `ns`, and the query without it.
-fn split_query(query: Option<&str>) -> (Option<&str>, String) {
-    let parts = || {
-        query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|part| !part.is_empty())
-    };
-    let namespace = parts().find_map(|part| part.strip_prefix("ns="));
-    let others: Vec<_> = parts().filter(|part| !part.starts_with("ns=")).collect();
-    (namespace, others.join("&"))
+/// The value of `ns`, and the query without it; the name may be escaped, as the next server would read it.
+///
+/// # Errors
+/// [`RouteError::TwoRegistries`], though both be the same.
+fn split_query(query: Option<&str>) -> Result<(Option<&str>, String), RouteError> {
+    let parts = query.unwrap_or_default().split('&');
+    let pairs = parts.map(|part| (part, part.split_once('=').unwrap_or((part, ""))));
+    let (named, others): (Vec<_>, Vec<_>) = pairs
+        .filter(|(part, _)| !part.is_empty())
+        .partition(|(_, (name, _))| percent_decode_str(name).eq(*b"ns"));
+    if named.len() > 1 {
+        return Err(RouteError::TwoRegistries);
+    }
+    let others: Vec<_> = others.into_iter().map(|(part, _)| part).collect();
+    Ok((named.first().map(|(_, (_, value))| *value), others.join("&")))
 }
 
 #[cfg(test)]
@@ -229,6 +233,22 @@ mod tests {
                 "{uri}: {refused}"
             );
         }
+        for query in [
+            "ns=hub.example&ns=lab",
+            "ns=hub.example&ns=hub.example",
+            "ns=hub.example&n=2&n%73=lab",
+            "%6e%73=hub.example&ns=lab",
+            "ns=hub.example&ns",
+            "ns=&ns=hub.example",
+        ] {
+            let refused = asked(&Method::GET, &format!("/v2/app/manifests/v1?{query}"), None);
+            assert_eq!(refused, Err(RouteError::TwoRegistries), "{query}");
+        }
+        let escaped = asked(&Method::GET, "/v2/app/tags/list?n%73=hub.example&nsx=1", None);
+        assert_eq!(
+            escaped.as_deref(),
+            Ok("https://registry-1.hub.example/v2/library/app/tags/list?nsx=1")
+        );
         let upload = asked(&Method::GET, "/v2/hub/app/blobs/uploads/1", None);
         assert_eq!(upload, Err(Refused::ReadOnly.into()));
     }

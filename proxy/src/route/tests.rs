@@ -237,3 +237,195 @@ proptest::proptest! {
         }
     }
 }
+
+/// `pub` is open, `secret` is not, `all` is the whole of another server, below which `vault` is closed.
+fn with_closed_ones() -> Router {
+    let closed = |flag: &str| Upstream {
+        clients: Some(vec!["127.0.0.2/32".to_owned().try_into().unwrap()]),
+        ..flag.parse().unwrap()
+    };
+    Router::new(&Settings {
+        upstreams: vec![
+            "pub=http://lab.example:4530/pub/".parse().unwrap(),
+            closed("secret=http://lab.example:4530/secret/"),
+            "all=http://one.example/".parse().unwrap(),
+            closed("vault=https://one.example/vault/"),
+            "tls=https://two.example/".parse().unwrap(),
+            closed("eight=http://two.example:8080/"),
+        ],
+        ..Settings::default()
+    })
+}
+
+/// What a stranger gets for `asked`: the path that goes upstream, or nothing.
+fn for_a_stranger(router: &Router, method: &Method, asked: &str) -> Option<String> {
+    let stranger = "127.0.0.1".parse().unwrap();
+    match router.route(method, &asked.parse().unwrap()).ok()? {
+        Route::Target(target) => target
+            .keepers()
+            .all(|keeper| keeper.allows(stranger))
+            .then(|| target.candidates[0].path().to_owned()),
+        Route::Tunnel { host, upstreams, .. } => upstreams
+            .iter()
+            .all(|keeper| keeper.allows(stranger))
+            .then_some(host),
+        Route::Intercept { .. } | Route::RegistryBase => panic!("{asked}"),
+    }
+}
+
+#[test]
+fn c02_no_spelling_and_no_door_leads_a_stranger_to_what_is_closed() {
+    let router = with_closed_ones();
+    let paths = [
+        "secret/x",
+        "/secret/x",
+        "//secret//x",
+        "%73ecret/x",
+        "%73%65cret/x",
+        "secret%2fx",
+        "%2Fsecret/x",
+        "secret%5Cx",
+        "%5csecret/x",
+        "SECRET/x",
+        "secret;a=b/x",
+        ";/secret/x",
+        "secret%3b/x",
+        "secret./x",
+        "secret%20/x",
+        "secret%00/x",
+        "./secret/x",
+        "pub/../secret/x",
+        "pub/%2e%2e/secret/x",
+        "pub/%2e%2e%2fsecret/x",
+        "pub/..%2Fsecret/x",
+        "pub/..%5csecret/x",
+        "pub/..;/secret/x",
+        "pub/..%3b/secret/x",
+        "pub/..%00/secret/x",
+        "pub/..%20/secret/x",
+        "pub/a/..%2f..%2fsecret/x",
+        "pub%2f../secret/x",
+        "pub%2f..%2fsecret/x",
+        "other",
+        "",
+    ];
+    let mut open = Vec::new();
+    for path in paths {
+        for door in [
+            "/http/lab.example:4530/",
+            "/http/LAB.example%3a4530/",
+            "/~pub/http/lab.example:4530/",
+            "/lab.example:4530/",
+            "http://lab.example:4530/",
+            "http://LAB.EXAMPLE:4530/",
+        ] {
+            let asked = format!("{door}{path}");
+            open.extend(for_a_stranger(&router, &Method::GET, &asked).map(|led| format!("{asked} to {led}")));
+        }
+        let asked = path.strip_prefix("pub/").map(|below| format!("/pub/{below}"));
+        open.extend(asked.filter(|asked| for_a_stranger(&router, &Method::GET, asked).is_some()));
+    }
+    // Below a base that is the whole server, by name and by host; with the ports of both schemes.
+    for path in [
+        "vault/x",
+        "/vault/x",
+        "%76ault/x",
+        "VAULT/x",
+        "vault%2fx",
+        "a/..%2fvault/x",
+        "vault;v/x",
+    ] {
+        for door in [
+            "/all/",
+            "/~all/http/one.example/",
+            "/http/one.example/",
+            "/https/one.example:443/",
+            "http://one.example/",
+        ] {
+            let asked = format!("{door}{path}");
+            open.extend(for_a_stranger(&router, &Method::GET, &asked).map(|led| format!("{asked} to {led}")));
+        }
+    }
+    for tunnel in [
+        "lab.example:4530",
+        "LAB.example:4530",
+        "one.example:443",
+        "two.example:8080",
+        "lab.example.:4530",
+    ] {
+        open.extend(for_a_stranger(&router, &Method::CONNECT, tunnel));
+    }
+    assert!(open.is_empty(), "open: {open:#?}");
+}
+
+#[test]
+fn c02_what_is_open_stays_so_beside_what_is_closed() {
+    let router = with_closed_ones();
+    for (asked, led) in [
+        ("/pub/x", "/pub/x"),
+        ("/pub/a/../x", "/pub/x"),
+        ("/pub/secret/x", "/pub/secret/x"),
+        ("/http/lab.example:4530/%70ub/x%2fy", "/pub/x%2fy"),
+        (
+            "http://lab.example:4530/pub/%252e%252e%252fsecret",
+            "/pub/%252e%252e%252fsecret",
+        ),
+        ("/pub//secret/x", "/pub//secret/x"),
+        ("/pub/a..b/...c", "/pub/a..b/...c"),
+        ("/all/x;v=1", "/x;v=1"),
+        ("/all/vaults/x", "/vaults/x"),
+        ("http://one.example/a%20b", "/a%20b"),
+    ] {
+        assert_eq!(
+            for_a_stranger(&router, &Method::GET, asked).as_deref(),
+            Some(led),
+            "{asked}"
+        );
+    }
+    // Another port is another server.
+    let tunnel = for_a_stranger(&router, &Method::CONNECT, "two.example:443");
+    assert_eq!(tunnel.as_deref(), Some("two.example"));
+    let friend = "127.0.0.2".parse().unwrap();
+    let Ok(Route::Target(target)) = router.route(&Method::GET, &"/secret/x".parse().unwrap()) else {
+        panic!("no target")
+    };
+    assert!(target.gates.is_empty() && target.keepers().all(|keeper| keeper.allows(friend)));
+}
+
+#[test]
+fn c01_credentials_of_a_url_go_with_nothing_beside_it() {
+    let settings = Settings {
+        upstreams: vec!["inner=http://ci:hunter2@inner.example/debian/".parse().unwrap()],
+        ..Settings::default()
+    };
+    let router = Router::new(&settings);
+    for (asked, expected) in [
+        ("/inner/a", "http://ci:hunter2@inner.example/debian/a"),
+        (
+            "/http/inner.example/debian/a",
+            "http://ci:hunter2@inner.example/debian/a",
+        ),
+        (
+            "/http/inner.example/%64ebian/a",
+            "http://ci:hunter2@inner.example/debian/a",
+        ),
+        ("/http/inner.example/service/a", "http://inner.example/service/a"),
+        ("/http/inner.example//debian/a", "http://inner.example//debian/a"),
+        ("/http/inner.example/DEBIAN/a", "http://inner.example/DEBIAN/a"),
+    ] {
+        let Ok(Route::Target(target)) = router.route(&Method::GET, &asked.parse().unwrap()) else {
+            panic!("{asked}")
+        };
+        assert_eq!(target.candidates[0].as_str(), expected, "{asked}");
+    }
+}
+
+#[test]
+fn a_tunnel_is_asked_for_by_host_and_port_alone() {
+    let router = with_closed_ones();
+    let refused = router.route(&Method::CONNECT, &"me:pw@two.example:443".parse().unwrap());
+    assert!(
+        matches!(refused, Err(RouteError::BadTarget { .. })),
+        "{refused:?}"
+    );
+}

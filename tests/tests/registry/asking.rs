@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use integration_tests::origin::{Fault, Gate, Resource};
-use kato_shared::Digest;
-use tokio::{task::JoinSet, time::timeout};
+use kato_shared::{Digest, durable};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
-use crate::scripted::{ALWAYS, Cache, LONG, MANIFEST, Scripted, site};
+use crate::scripted::{ALWAYS, Cache, LONG, MANIFEST, Scripted, Small, cache_in, site};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -210,6 +213,91 @@ async fn p18_a_realm_that_cannot_be_used_is_no_challenge_and_nobody_is_asked() -
         );
     }
     assert_eq!(cache.proxy.stats().await?.stored_responses, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn c04_what_a_registry_demanded_in_error_is_forgotten_when_it_is_put_right() -> Result<()> {
+    let (registry, cache, image) = site(LONG).await?;
+    let path = "/v2/lab/app/manifests/v4";
+    let target = "/v2/lab/lab/app/manifests/v4";
+    let demands = |realm: &str| {
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"lab\",scope=\"repository:lab/app:pull\"");
+        Resource::new("{}")
+            .status(401)
+            .header("www-authenticate", &challenge)
+    };
+    for realm in [
+        "http://169.254.169.254/latest/token",
+        "https://token.other.example/",
+    ] {
+        registry.origin.serve(path, demands(realm));
+        let said = cache.get(target).await?;
+        assert_eq!(said.status, 502, "{realm}");
+        let text = String::from_utf8(said.body)?;
+        assert!(text.contains("token_hosts in [upstream.registry]"), "{text}");
+    }
+    // The token service was there, and a token was had; now it is gone, and nobody wants a token any more.
+    let token = "/token?service=lab&scope=repository%3Alab%2Fapp%3Apull";
+    let over = Resource::new(r#"{"token":"t","expires_in":0}"#).header("content-type", "application/json");
+    registry.origin.serve(token, over);
+    registry
+        .origin
+        .serve(path, demands(&registry.origin.url("/token")));
+    assert_eq!(cache.get(target).await?.status, 403);
+    registry.origin.serve(token, Resource::new("gone").status(404));
+    registry.push("lab/app", "v4", &image);
+    let said = cache.get(target).await?;
+    assert_eq!((said.status, &said.body), (200, &image.manifest));
+    assert_eq!(
+        registry.methods(token).len(),
+        2,
+        "asked for once more, and then not"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn c06_a_password_that_is_not_taken_is_shown_once_however_many_ask() -> Result<()> {
+    let registry = Scripted::start().await?;
+    let image = Small::new("one");
+    let folder = tempfile::tempdir()?;
+    let credentials = folder.path().join("credentials");
+    durable::write(&credentials, b"ci:wrong\n", 0o600)?;
+    let keys = format!("{ALWAYS}credentials_file = \"{}\"\n", credentials.display());
+    let cache = Arc::new(cache_in(folder, &registry.section("lab", &keys)).await?);
+    let begun = Instant::now();
+    let closed = Resource::new("{}")
+        .status(401)
+        .header("www-authenticate", "Basic realm=\"lab\"");
+    let paths: Vec<_> = (0..4).map(|nth| format!("lab/app{nth}/manifests/v1")).collect();
+    for path in &paths {
+        registry.origin.serve(&format!("/v2/{path}"), closed.clone());
+    }
+    let mut clients = JoinSet::new();
+    for path in paths.iter().chain(&paths) {
+        let (cache, target) = (Arc::clone(&cache), format!("/v2/lab/{path}"));
+        clients.spawn(async move { cache.get(&target).await });
+    }
+    while let Some(said) = clients.join_next().await {
+        assert_eq!(said??.status, 403);
+    }
+    for _ in 0..5 {
+        assert_eq!(cache.get(&format!("/v2/lab/{}", paths[0])).await?.status, 403);
+    }
+    let shown = || {
+        let requests = paths
+            .iter()
+            .flat_map(|path| registry.origin.requests(&format!("/v2/{path}")));
+        requests
+            .filter(|one| one.header("authorization").is_some())
+            .count()
+    };
+    let windows = usize::try_from(begun.elapsed().as_secs() / 10)?;
+    assert!((1..=1 + windows).contains(&shown()), "{}", shown());
+    // What wants no password is had meanwhile.
+    registry.push("lab/app1", "v1", &image);
+    assert_eq!(cache.get("/v2/lab/lab/app1/manifests/v1").await?.status, 200);
     Ok(())
 }
 

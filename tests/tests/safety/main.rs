@@ -2,6 +2,7 @@
 //!
 //! | Module | Who attacks, and how |
 //! |---|---|
+//! | `doors` | a client: what is closed to it, and what only the operator may do |
 //! | `http2` | a client: the same in frames, where a line has no end |
 //! | `smuggling` | a client: requests inside requests, broken framing, broken heads |
 //! | `poisoning` | a client: an answer of its own making, stored for everybody |
@@ -15,6 +16,7 @@ use integration_tests::proxy::{Proxy, Settings};
 use tempfile::TempDir;
 
 mod admin;
+mod doors;
 mod http2;
 mod metrics;
 mod poisoning;

@@ -8,10 +8,13 @@
 //! ```
 //!
 //! Rules:
-//! * Credentials and tokens go to hosts of the upstream's own `urls`, never along with a redirect to another origin.
+//! * Credentials and tokens go to hosts of the upstream's own `urls`, never along with a redirect to another origin, and only with what
+//!   reads (GET, HEAD) below one of those URLs: whoever may ask us may not write, nor look around, in the operator's name.
+//! * A challenge is remembered when it was met, and forgotten when it cannot be met any more: what a registry said once in error, or
+//!   before it was set up otherwise, must not stand between it and us.
 //! * A token service is asked only at the registry's own host or registrable domain, or where `token_hosts` says so: whoever can
 //!   answer for a registry must not be able to send the operator's password wherever it likes. The address guard holds as everywhere.
-//! * A token service that does not take the credentials is not asked again for a while, so that no account is locked.
+//! * Credentials that are not taken, by a token service or by the registry, are not shown again for a while, so that no account is locked.
 //! * What the clients of this cache show is not looked at.
 //!
 //! Deliberately absent: refresh tokens (`identitytoken` of a docker configuration) and credential helpers, which are programs.
@@ -19,6 +22,7 @@
 mod challenge;
 mod credentials;
 mod realm;
+mod standing;
 mod tokens;
 
 use std::{
@@ -30,7 +34,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use kato_shared::redact;
+use kato_shared::{chain::Chain, redact};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -42,13 +46,14 @@ use crate::{
 use challenge::{Bearer, Challenge};
 use credentials::Credentials;
 pub(super) use realm::Realms;
+use standing::Standing;
 use tokens::{Held, Token, Tokens};
 
 /// The most challenges that are remembered; one more and all are learnt anew.
 const MAX_CHALLENGES: usize = 4096;
 /// The largest answer of a token service. Tokens are a few kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
-/// How long a token service that does not take the credentials is left alone.
+/// How long nobody sees credentials that were not taken.
 const AFTER_REFUSAL: Duration = Duration::from_secs(10);
 
 /// What is known about one registry.
@@ -59,9 +64,16 @@ pub(super) struct Auth {
     credentials: Option<Credentials>,
     realms: Realms,
     /// By origin and repository, what is asked there: so that the next request brings its token at once.
-    challenges: Mutex<HashMap<(String, String), Challenge>>,
+    challenges: Mutex<HashMap<RepositoryAt, Challenge>>,
     tokens: Tokens,
+    /// Of the credentials, where they are shown to the registry itself.
+    standing: Mutex<Standing>,
+    /// Held while credentials are shown that were not taken the last time: all others wait for what becomes of them.
+    trial: tokio::sync::Mutex<()>,
 }
+
+/// An origin, and a repository there.
+type RepositoryAt = (String, String);
 
 impl Auth {
     /// What `upstream` says about itself; `None` where it is no registry.
@@ -79,6 +91,8 @@ impl Auth {
             realms: Realms::of(upstream),
             challenges: Mutex::default(),
             tokens: Tokens::default(),
+            standing: Mutex::default(),
+            trial: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -87,24 +101,38 @@ impl Auth {
         self.challenges().get(&place(url)).cloned()
     }
 
-    /// Remembers what a 401 for `url` asks for, where it can be given.
-    fn challenged(&self, url: &Url, headers: &HeaderMap) -> Option<Challenge> {
-        let challenge = Challenge::of(headers)?;
+    /// Remembers what a 401 for `url` asks for, and could be given.
+    fn met(&self, url: &Url, challenge: Challenge) {
         let mut challenges = self.challenges();
         if challenges.len() >= MAX_CHALLENGES {
             challenges.clear();
         }
-        challenges.insert(place(url), challenge.clone());
-        Some(challenge)
+        challenges.insert(place(url), challenge);
     }
 
-    fn challenges(&self) -> MutexGuard<'_, HashMap<(String, String), Challenge>> {
+    /// What was expected for `url` is so no more.
+    fn forget(&self, url: &Url) {
+        self.challenges().remove(&place(url));
+    }
+
+    fn challenges(&self) -> MutexGuard<'_, HashMap<RepositoryAt, Challenge>> {
         self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The credentials themselves for `url`, unless they were not taken a moment ago.
+    fn basic(&self, url: &Url) -> Option<HeaderValue> {
+        let may_be_shown = self.standing().may_be_shown(&place(url), Instant::now());
+        let credentials = self.credentials.as_ref().filter(|_| may_be_shown)?;
+        Some(credentials.basic())
     }
 }
 
 /// The origin and the repository of `url`.
-fn place(url: &Url) -> (String, String) {
+fn place(url: &Url) -> RepositoryAt {
     // The base URL may have a path of its own; what counts begins at its `v2`.
     let path = url.path();
     let start = path.find("/v2/").map_or(path.len(), |at| at + 1);
@@ -123,48 +151,90 @@ impl Origin {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<(Response<Incoming>, Option<Lease>), OriginError> {
-        let auth = self.profile(&request.upstream).auth.as_ref();
-        let Some(auth) = auth.filter(|auth| auth.own.contains(&url.origin())) else {
+        let profile = self.profile(&request.upstream);
+        let auth = profile.auth.as_ref();
+        let Some(auth) =
+            auth.filter(|auth| auth.own.contains(&url.origin()) && profile.speaks_for_us(request))
+        else {
             return self.ask(request, url, headers).await;
         };
         // A client's own credentials, where they may pass, are not mixed with ours.
         if headers.contains_key(header::AUTHORIZATION) {
             return self.ask(request, url, headers).await;
         }
-        let sent = match auth.expected(url) {
-            Some(challenge) => self.authorization(request, auth, &challenge, None).await?,
-            None => None,
+        let expected = match auth.expected(url) {
+            Some(challenge) => self.authorization(request, auth, (&challenge, url), None).await,
+            None => Ok(None),
         };
-        let (response, lease) = self.ask(request, url, &with(headers, sent.as_ref())).await?;
+        let sent = expected.unwrap_or_else(|error| {
+            tracing::info!(upstream = request.upstream, error = %Chain(&error), "what the registry wanted before cannot be had; it is asked what it wants now");
+            auth.forget(url);
+            None
+        });
+        let (response, lease) = self.showing(request, auth, url, (headers, sent.as_ref())).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok((response, lease));
         }
-        let Some(challenge) = auth.challenged(url, response.headers()) else {
+        let Some(challenge) = Challenge::of(response.headers()) else {
             return Ok((response, lease));
         };
-        let Some(next) = self
-            .authorization(request, auth, &challenge, sent.as_ref())
-            .await?
-        else {
+        let next = self
+            .authorization(request, auth, (&challenge, url), sent.as_ref())
+            .await
+            .inspect_err(|_no_token| auth.forget(url))?;
+        let Some(next) = next.filter(|next| sent.as_ref() != Some(next)) else {
             return Ok((response, lease));
         };
-        if sent.as_ref() == Some(&next) {
-            return Ok((response, lease));
-        }
+        auth.met(url, challenge);
         redirect::finish(response.into_body(), lease).await;
-        self.ask(request, url, &with(headers, Some(&next))).await
+        self.showing(request, auth, url, (headers, Some(&next))).await
     }
 
-    /// The value of `Authorization` for `challenge`, if there is one; not `refused`, which was sent and not taken.
+    /// One exchange with `authorization`. Where those are the credentials themselves, what becomes of them is noted; and while nobody
+    /// knows whether they are good, one request at a time shows them.
+    async fn showing(
+        &self,
+        request: &OriginRequest,
+        auth: &Auth,
+        url: &Url,
+        (headers, authorization): (&HeaderMap, Option<&HeaderValue>),
+    ) -> Result<(Response<Incoming>, Option<Lease>), OriginError> {
+        let credentials = auth.credentials.as_ref().map(Credentials::basic);
+        if authorization.is_none() || authorization != credentials.as_ref() {
+            return self.ask(request, url, &with(headers, authorization)).await;
+        }
+        let is_good = auth.standing().is_good();
+        let _trial = if is_good {
+            None
+        } else {
+            // Behind a registry that is silent nobody waits for all others.
+            timeout(self.progress_timeout(), auth.trial.lock()).await.ok()
+        };
+        // Somebody else's trial may have ended badly meanwhile.
+        let shown = auth.basic(url);
+        let answered = self.ask(request, url, &with(headers, shown.as_ref())).await?;
+        if shown.is_some() {
+            let mut standing = auth.standing();
+            match answered.0.status() {
+                StatusCode::UNAUTHORIZED => standing.refused(place(url), Instant::now()),
+                // Whoever is in trouble has not looked at it.
+                status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {}
+                _ => standing.taken(),
+            }
+        }
+        Ok(answered)
+    }
+
+    /// The value of `Authorization` for `challenge` to a request for `url`, if there is one; not `refused`, which was sent and not taken.
     async fn authorization(
         &self,
         request: &OriginRequest,
         auth: &Auth,
-        challenge: &Challenge,
+        (challenge, url): (&Challenge, &Url),
         refused: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, OriginError> {
         let bearer = match challenge {
-            Challenge::Basic => return Ok(auth.credentials.as_ref().map(Credentials::basic)),
+            Challenge::Basic => return Ok(auth.basic(url)),
             Challenge::Bearer(bearer) => bearer,
         };
         let slot = auth.tokens.slot(bearer);
@@ -217,7 +287,10 @@ impl Origin {
             ..request.clone()
         };
         tracing::debug!(upstream = request.upstream, realm = %redact::url(realm), scope = bearer.scope, "asking for a token");
-        let (response, lease) = self.ask(&asked, &asked.candidates[0], &asked.headers).await?;
+        // The registry has named it: what may be shown to that may be shown here.
+        let (response, lease) = self
+            .ask_as(true, &asked, &asked.candidates[0], &asked.headers)
+            .await?;
         let status = response.status();
         let fails = |reason: &'static str| OriginError::Token {
             realm: redact::url(realm),
