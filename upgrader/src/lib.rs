@@ -28,6 +28,7 @@ pub mod module;
 pub mod notify;
 pub mod ownership;
 pub mod patch;
+pub mod path_text;
 pub mod paths;
 pub mod plan;
 pub mod platform;

@@ -1,6 +1,6 @@
 //! What preflight makes of an upgrade that has begun, and of what would cost the node its way on.
 
-use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, process::Stdio, time::Duration};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, path::Path, process::Stdio, time::Duration};
 
 use anyhow::Result;
 use integration_tests::{
@@ -66,21 +66,36 @@ async fn c08_no_release_is_installed_over_the_state_of_kato() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_no_text_is_named_before_anything_is_changed() -> Result<()> {
+async fn r39_r45_a_file_of_any_name_is_listed_kept_and_brought_back() -> Result<()> {
     let site = Site::at_one().await?;
     let odd = OsStr::from_bytes(b"odd-\xff");
-    durable::write(&site.node.path("s/etc").join(odd), b"x", 0o644)?;
-    let before = site.node.calls("retire");
-    let output = command::run(
-        site.node.kato(&["node", "upgrade", "--skip-confirmation"])?,
-        LONG,
-        &[],
-    )?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let file = site.node.path("s/etc").join(odd);
+    durable::write(&file, b"x", 0o644)?;
+    let listed = command::run(site.node.kato(&["customizations", "scan", "--json"])?, LONG, &[])?;
+    let said = String::from_utf8_lossy(&listed.stdout);
     assert!(
-        !output.status.success() && said.contains("its name is not UTF-8; rename it"),
+        listed.status.code() == Some(11) && said.contains(r"escaped:/s/etc/odd-\\xff"),
         "{said}"
     );
-    assert_eq!(site.node.calls("retire"), before);
+    site.node.upgrade_ends(0, &["--plan"])?;
+    site.node.upgrade_ends(0, &[])?;
+    assert_eq!(fs::read(&file)?, b"x");
+
+    fs::remove_file(&file)?;
+    for words in [
+        &["node", "backup", "verify"][..],
+        &["node", "backup", "list", "--json"],
+    ] {
+        let output = command::run(site.node.kato(words)?, LONG, &[])?;
+        assert!(output.status.success(), "{output:?}");
+    }
+    let mut restore = site
+        .node
+        .kato(&["node", "restore", "latest", "--skip-confirmation"])?;
+    restore.arg(Path::new("/s/etc").join(odd));
+    let output = command::run(restore, LONG, &[])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(fs::read(&file)?, b"x");
     Ok(())
 }

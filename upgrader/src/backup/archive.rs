@@ -90,10 +90,6 @@ impl<W: Write> Writer<'_, W> {
     fn add(&mut self, below: &Path) -> Result<(), BackupError> {
         let path = self.root.join(below);
         let wrong = |source| failed("saving", &path)(source);
-        if below.to_str().is_none() {
-            let unnamed = io::Error::new(io::ErrorKind::InvalidData, "its name is not UTF-8; rename it");
-            return Err(wrong(unnamed));
-        }
         let metadata = match fs::symlink_metadata(&path) {
             Ok(metadata) => metadata,
             Err(error)

@@ -62,7 +62,7 @@ pub struct Manifest {
     /// The digest of `files.tar.zst`.
     pub archive: Digest,
     /// What was to be saved, below the node's root; a path without an entry was not there.
-    #[serde(default)]
+    #[serde(default, with = "crate::path_text::many")]
     pub paths: BTreeSet<PathBuf>,
     /// Everything in the archive; paths are below the node's root.
     pub entries: Vec<Entry>,
@@ -70,10 +70,18 @@ pub struct Manifest {
     #[serde(default)]
     pub platform: Vec<Entry>,
     /// Files that changed while they were read, each time that they were.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        with = "crate::path_text::many"
+    )]
     pub unsettled: Vec<PathBuf>,
     /// Sockets, which are not saved.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        with = "crate::path_text::many"
+    )]
     pub skipped: Vec<PathBuf>,
 }
 

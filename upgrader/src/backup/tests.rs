@@ -1,6 +1,10 @@
 use std::{
+    ffi::OsStr,
     fs::File,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileExt as _, MetadataExt as _},
+    },
 };
 
 use super::*;
@@ -100,6 +104,36 @@ fn r39_a_backup_holds_what_its_manifest_says_and_old_ones_go() {
         named(&paths, "one").unwrap_err(),
         BackupError::Unknown { known, .. } if known == ["three"]
     ));
+}
+
+#[test]
+fn r39_files_of_any_name_come_back() {
+    let (root, paths) = node();
+    let odd = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    let etc = root.path().join("s/etc");
+    fs::create_dir(etc.join(odd(b"d-\xff"))).unwrap();
+    durable::write(&etc.join(odd(b"d-\xff/caf\xe9")), b"latin", 0o640).unwrap();
+    fs::hard_link(etc.join(odd(b"d-\xff/caf\xe9")), etc.join(odd(b"second-\xe9"))).unwrap();
+    durable::symlink(&odd(b"d-\xff/\xfe"), &etc.join(odd(b"link-\xff"))).unwrap();
+    durable::write(&etc.join("dev\\x2d"), b"a unit", 0o644).unwrap();
+    // Too long for the field of the header.
+    let long = [&b"long-\xff".repeat(30)[..], b"/x"].concat();
+    fs::create_dir(etc.join(odd(&long[..long.len() - 2]))).unwrap();
+    durable::write(&etc.join(odd(&long)), b"deep", 0o644).unwrap();
+
+    let manifest = take(&paths, "one", 1, ALL);
+    let text = fs::read_to_string(folder(&paths, "one").join("manifest.json")).unwrap();
+    assert!(
+        text.contains(r#""escaped:s/etc/d-\\xff/caf\\xe9""#) && text.contains(r#""s/etc/dev\\x2d""#),
+        "{text}"
+    );
+    let backup = named(&paths, "one").unwrap();
+    assert_eq!(backup.manifest, manifest);
+    backup.verify().unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let found = restored(&backup, into.path()).join("etc");
+    assert_eq!(tree::scan(&found).unwrap(), tree::scan(&etc).unwrap());
+    assert_eq!(fs::metadata(found.join(odd(b"second-\xe9"))).unwrap().nlink(), 2);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `kato node backup …` and `kato node restore`: arguments and tables.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -8,6 +8,7 @@ use super::{Context, node::load};
 use crate::{
     backup::{self, Found},
     exit::{Exit, Failure},
+    path_text,
     report::terminal,
     restore,
     run::Node,
@@ -135,6 +136,11 @@ fn size(backup: &Found) -> u64 {
     crate::module::tree::size(&backup.folder).unwrap_or(0)
 }
 
+/// Paths as texts, whatever their bytes.
+fn shown<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<Cow<'a, str>> {
+    paths.map(|path| path_text::show(path)).collect()
+}
+
 fn document(backup: &Found) -> serde_json::Value {
     let manifest = &backup.manifest;
     serde_json::json!({
@@ -147,9 +153,9 @@ fn document(backup: &Found) -> serde_json::Value {
         "time": manifest.time,
         "bytes": size(backup),
         "entries": manifest.entries.len(),
-        "paths": manifest.paths,
-        "unsettled": manifest.unsettled,
-        "skipped": manifest.skipped,
+        "paths": shown(manifest.paths.iter()),
+        "unsettled": shown(manifest.unsettled.iter()),
+        "skipped": shown(manifest.skipped.iter()),
     })
 }
 

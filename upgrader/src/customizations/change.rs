@@ -138,6 +138,7 @@ impl Fate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Its path on the node, below the root, absolute.
+    #[serde(with = "crate::path_text")]
     pub path: PathBuf,
     /// The module whose folder it is in; `None` for a safe path outside all modules.
     pub module: Option<String>,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
 };
@@ -15,12 +16,13 @@ use super::{
     scan::Subject,
     text,
 };
-use crate::{installed::Installed, module::tree::Kind, paths::NodePaths};
+use crate::{installed::Installed, module::tree::Kind, path_text, paths::NodePaths};
 
 /// One change as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The file.
+    #[serde(with = "crate::path_text")]
     pub path: PathBuf,
     /// How it differs.
     pub what: Vec<What>,
@@ -154,7 +156,9 @@ fn shown(
     }
     let named = |side: &str, there: bool| {
         if there {
-            format!("{side}{}", change.path.display())
+            let mut name = OsString::from(side);
+            name.push(&change.path);
+            path_text::show(Path::new(&name)).into_owned()
         } else {
             "/dev/null".into()
         }

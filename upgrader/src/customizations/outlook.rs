@@ -85,6 +85,7 @@ pub struct ModuleOutlook {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileOutlook {
     /// The file.
+    #[serde(with = "crate::path_text")]
     pub path: PathBuf,
     /// How it differs from the installed release.
     pub what: Vec<What>,

@@ -63,12 +63,13 @@ impl Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reapplied {
     /// Where it belongs now.
+    #[serde(with = "crate::path_text")]
     pub path: PathBuf,
     /// What is done.
     #[serde(flatten)]
     pub action: Action,
     /// The file that was put beside it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::path_text::option")]
     pub beside: Option<PathBuf>,
 }
 

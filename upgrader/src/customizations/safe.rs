@@ -23,9 +23,10 @@ impl SafePaths {
 
     /// Whether `path`, a path of the release, is safe: it or a folder above it matches.
     pub fn contain(&self, path: &Path) -> bool {
-        self.patterns
-            .iter()
-            .any(|pattern| path.ancestors().any(|path| pattern.matches_path(path)))
+        self.patterns.iter().any(|pattern| {
+            path.ancestors()
+                .any(|path| pattern.matches(&path.to_string_lossy()))
+        })
     }
 
     /// What is there of the safe paths on this node, as paths of the release.

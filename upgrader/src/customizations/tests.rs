@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,8 +19,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    Fate,
+    Change, Fate,
     archive::{self, Reason},
+    difference,
     outlook::{self, Basis},
     pristine, reapply, scan,
 };
@@ -263,6 +266,98 @@ fn two<T: Strategy>(one: impl Fn() -> T) -> impl Strategy<Value = (T::Value, T::
 }
 
 /// A merge applied to its own result would contradict itself: "line 0" and the saved lines are then both new at one place.
+fn odd(place: &str, name: &[u8]) -> PathBuf {
+    Path::new(place).join(OsStr::from_bytes(name))
+}
+
+/// A node with a release, its record, and local files and a link whose names are not UTF-8: in `web`, there in `safe`, and in `etc`.
+fn oddly_named() -> (Node, Installed, [PathBuf; 4]) {
+    let node = Node::new("keep");
+    let files = Files::from([("a", "line 0\n".to_owned())]);
+    let one = node.release("1.0.0", &files, &files);
+    let installed = node.install(&one, None).unwrap();
+    node.settle(&one);
+    let (web, link) = (odd("/s/web", b"caf\xe9"), odd("/s/web", b"link-\xff"));
+    let (safe, etc) = (odd("/s/web/safe", b"\xff"), odd("/s/etc", b"caf\xe9"));
+    durable::create_folder(&node.here("s/web/safe")).unwrap();
+    for path in [&web, &safe, &etc] {
+        durable::write(&node.paths.on_node(path), b"local\n", 0o644).unwrap();
+    }
+    durable::symlink(&web, &node.paths.on_node(&link)).unwrap();
+    (node, installed, [web, link, safe, etc])
+}
+
+#[test]
+fn r45_local_files_of_any_name_are_listed_and_shown() {
+    let (node, installed, local) = oddly_named();
+    let found = scan(&node.paths, &installed).unwrap().changes;
+    let listed: BTreeSet<&PathBuf> = found.iter().map(|change| &change.path).collect();
+    assert!(local.iter().all(|path| listed.contains(path)), "{listed:?}");
+    // As `--json` and records have them.
+    let text = serde_json::to_string(&found).unwrap();
+    assert!(text.contains(r#""escaped:/s/web/caf\\xe9""#), "{text}");
+    assert_eq!(serde_json::from_str::<Vec<Change>>(&text).unwrap(), found);
+
+    let chosen = difference::choose(&node.paths, found, &local[..1]).unwrap();
+    let shown = difference::differences(&node.paths, &installed, &chosen).unwrap();
+    let diff = shown[0].diff.as_deref().unwrap();
+    assert!(
+        diff.contains(r#"+++ "escaped:b/s/web/caf\\xe9""#) && diff.contains("+local"),
+        "{diff}"
+    );
+    serde_json::to_string(&shown).unwrap();
+}
+
+#[test]
+fn r45_local_files_of_any_name_are_saved_and_put_back() {
+    let (node, installed, [web, link, safe, etc]) = oddly_named();
+    let files = Files::from([("a", "line 1\n".to_owned())]);
+    let two = node.release("2.0.0", &files, &files);
+    let basis = Basis {
+        installed: Some(&installed),
+        bases: &installed.modules,
+        before: &[],
+    };
+    let modules: Vec<&Module> = two.release.modules.iter().collect();
+    let foreseen = outlook::foresee(&node.paths, basis, &two.release, &modules).unwrap();
+    let fate = |path: &Path| {
+        foreseen
+            .iter()
+            .find(|found| found.change.path == path)
+            .unwrap()
+            .fate
+    };
+    assert_eq!(
+        [fate(&web), fate(&link), fate(&safe), fate(&etc)],
+        [Fate::Lost, Fate::Lost, Fate::Kept, Fate::Kept]
+    );
+    serde_json::to_string(&outlook::summary(&foreseen, &modules)).unwrap();
+    let taken = outlook::taken_away(&foreseen);
+    let about = ("up", Reason::Upgrade, Timestamp::UNIX_EPOCH);
+    archive::save(&node.paths, &installed, &taken, about)
+        .unwrap()
+        .unwrap();
+    let installed = node.install(&two, Some(&installed)).unwrap();
+    node.settle(&two);
+    let here = |path: &Path| fs::read(node.paths.on_node(path)).ok();
+    let local = Some(b"local\n".to_vec());
+    assert_eq!(
+        [here(&web), here(&safe), here(&etc)],
+        [None, local.clone(), local.clone()]
+    );
+
+    let request = reapply::Request {
+        from: &archive::find(&node.paths, Some("up")).unwrap(),
+        only: &[],
+        plan_only: false,
+        now: Timestamp::UNIX_EPOCH,
+    };
+    let done = reapply::reapply(&node.paths, &installed, &request).unwrap();
+    serde_json::to_string(&done).unwrap();
+    assert_eq!(here(&web), local);
+    assert_eq!(fs::read_link(node.paths.on_node(&link)).unwrap(), web);
+}
+
 #[test]
 fn r47_what_a_merge_has_left_counts_as_done() {
     let node = Node::new("vendor+save");

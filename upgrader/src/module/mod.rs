@@ -140,7 +140,10 @@ impl Job<'_> {
             .safe_paths
             .iter()
             .filter_map(|pattern| glob::Pattern::new(pattern).ok())
-            .any(|pattern| path.ancestors().any(|path| pattern.matches_path(path)))
+            .any(|pattern| {
+                path.ancestors()
+                    .any(|path| pattern.matches(&path.to_string_lossy()))
+            })
     }
 }
 

@@ -178,7 +178,9 @@ fn rows(job: &Job<'_>, dest: &Path, new: &[Entry], conflict: OnConflict) -> Resu
 pub fn rule(otherwise: OnConflict, conffiles: &BTreeMap<String, OnConflict>, path: &Path) -> OnConflict {
     conffiles
         .iter()
-        .filter(|(pattern, _)| glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_path(path)))
+        .filter(|(pattern, _)| {
+            glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(&path.to_string_lossy()))
+        })
         .max_by_key(|(pattern, _)| pattern.len())
         .map_or(otherwise, |(_, rule)| *rule)
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Entry {
     /// Its path below the folder.
+    #[serde(with = "crate::path_text")]
     pub path: PathBuf,
     /// What it is.
     #[serde(flatten)]
@@ -34,6 +35,7 @@ pub enum Kind {
     /// A symbolic link.
     Link {
         /// Where it points.
+        #[serde(with = "crate::path_text")]
         to: PathBuf,
     },
     /// A folder.

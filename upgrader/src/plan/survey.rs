@@ -75,6 +75,7 @@ pub struct AtRisk {
     /// How many there are.
     pub count: usize,
     /// The first of them by path, at most [`AtRisk::NAMED`].
+    #[serde(with = "crate::path_text::many")]
     pub first: Vec<PathBuf>,
 }
 

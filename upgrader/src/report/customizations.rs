@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 
 use kato_shared::settings::byte_size::human as bytes;
 
-use crate::customizations::{
-    Change, Class, Fate, Scan, What,
-    archive::Manifest,
-    difference::Difference,
-    outlook::{LISTED, ModuleOutlook},
-    reapply::{Action, Reapplied},
+use crate::{
+    customizations::{
+        Change, Class, Fate, Scan, What,
+        archive::Manifest,
+        difference::Difference,
+        outlook::{LISTED, ModuleOutlook},
+        reapply::{Action, Reapplied},
+    },
+    path_text,
 };
 
 /// The lines of a plan about local changes: for each module what happens to how many, and the gravest by name.
@@ -41,7 +44,7 @@ pub fn outlook_lines(modules: &[ModuleOutlook]) -> Vec<String> {
             .filter(|file| file.fate != Fate::Kept)
             .collect();
         for file in &moved {
-            let (path, what) = (file.path.display(), words(&file.what));
+            let (path, what) = (path_text::show(&file.path), words(&file.what));
             lines.push(format!("             {path} ({what}): {}", file.fate.phrase()));
         }
         let unlisted = moved.len() == LISTED && module.more > 0;
@@ -92,7 +95,7 @@ const fn about(class: Class) -> &'static str {
 }
 
 fn change_line(change: &Change) -> String {
-    let (what, path) = (words(&change.what), change.path.display());
+    let (what, path) = (words(&change.what), path_text::show(&change.path));
     let worst = match change.class {
         Class::Overlay => format!("  ({})", change.at_worst.phrase()),
         Class::Replace | Class::Versioned | Class::Safe => String::new(),
@@ -128,7 +131,7 @@ pub fn difference_text(difference: &Difference) -> String {
     }
     for note in &difference.notes {
         // Writing to a String cannot fail.
-        let _infallible = writeln!(text, "# {}: {note}", difference.path.display());
+        let _infallible = writeln!(text, "# {}: {note}", path_text::show(&difference.path));
     }
     text.truncate(text.trim_end_matches('\n').len());
     text
@@ -136,11 +139,11 @@ pub fn difference_text(difference: &Difference) -> String {
 
 /// The line of `kato customizations reapply` for one file.
 pub fn reapplied_line(reapplied: &Reapplied, plan_only: bool) -> String {
-    let path = reapplied.path.display();
+    let path = path_text::show(&reapplied.path);
     let beside = reapplied
         .beside
         .as_ref()
-        .map(|beside| beside.display().to_string())
+        .map(|beside| path_text::show(beside).into_owned())
         .unwrap_or_default();
     match (reapplied.action, plan_only) {
         (Action::InPlace, _) => format!("{path}: is as it was saved"),

@@ -92,10 +92,13 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     /// The path, below the node's root.
+    #[serde(with = "crate::path_text")]
     pub below: PathBuf,
     /// The same on this machine.
+    #[serde(with = "crate::path_text")]
     pub path: PathBuf,
     /// Where its restored form is staged, and later what it replaced.
+    #[serde(with = "crate::path_text")]
     pub staged: PathBuf,
     /// Whether the backup has it; one that it has not is taken away.
     pub saved: bool,

@@ -6,6 +6,7 @@ use super::{Phase, Request, Restoration};
 use crate::{
     backup::Found,
     exit::{Exit, Failure},
+    path_text,
     report::terminal,
     run::Node,
 };
@@ -69,7 +70,7 @@ pub(super) fn show(node: &Node, backup: &Found, restoration: &Restoration, json:
             "version": backup.manifest.from,
             "whole": restoration.whole,
             "paths": restoration.units.iter().map(|unit| serde_json::json!({
-                "path": unit.path,
+                "path": path_text::show(&unit.path),
                 "saved": unit.saved,
                 "present": unit.path.symlink_metadata().is_ok(),
             })).collect::<Vec<_>>(),

@@ -73,8 +73,10 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedFile {
     /// Where it was.
+    #[serde(with = "crate::path_text")]
     pub path: PathBuf,
     /// The same below its module's folder.
+    #[serde(with = "crate::path_text")]
     pub below: PathBuf,
     /// The module.
     pub module: String,

@@ -190,13 +190,6 @@ fn names(folder: &Path) -> Result<Vec<std::ffi::OsString>, CustomizationError> {
     });
     match listed {
         Ok(mut names) => {
-            // Records, manifests and plans are texts. Whoever finds out in the middle of an upgrade has a node out of service.
-            if let Some(odd) = names.iter().find(|name| name.to_str().is_none()) {
-                let unnamed = io::Error::new(io::ErrorKind::InvalidData, "its name is not UTF-8; rename it");
-                return Err(CustomizationError::io("reading the name of", &folder.join(odd))(
-                    unnamed,
-                ));
-            }
             names.sort_unstable();
             Ok(names)
         }
