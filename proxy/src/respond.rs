@@ -186,7 +186,7 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
         ErrorKind::Busy => "ask again later",
         ErrorKind::Unreachable if error.is_tls() => {
-            "if its certificate is of an authority of your own, name that in `ca_file` of the upstream"
+            "where its certificate is of an authority of your own, `ca_file` of the upstream names that; a server shows a certificate of its own, and not the authority's (CA:TRUE)"
         }
         ErrorKind::BadResponse => {
             "the upstream, or a proxy before it, has to be mended; nothing usable is stored"

@@ -1,14 +1,17 @@
 //! pip.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use integration_tests::{command, origin::Resource};
+use tokio::time::{Duration, Instant};
 
 use crate::site::{Site, document, put, run, sha256, succeed};
 
 pub(crate) const WHEEL: &str = "hello_site-1.0-py3-none-any.whl";
 pub(crate) const JSON: &str = "application/vnd.pypi.simple.v1+json";
+/// How long what was wrong may be refused after it was mended.
+const SOON: Duration = Duration::from_secs(20);
 const METADATA: &str = "Metadata-Version: 2.1\nName: hello-site\nVersion: 1.0\n";
 
 /// A wheel with one module.
@@ -132,6 +135,10 @@ async fn a_wheel_that_is_not_what_the_index_says_is_refused_and_never_stored() -
     // The origin is repaired: so is the installation.
     site.files.serve(&path, Resource::cacheable(wheel.clone()));
     let second = site.folder("second")?;
-    succeed(install(&site, &second, &digest)?).await?;
+    let since = Instant::now();
+    while let Err(error) = succeed(install(&site, &second, &digest)?).await {
+        // What was wrong is refused for some seconds without asking.
+        ensure!(since.elapsed() < SOON, "it stays refused: {error}");
+    }
     Ok(())
 }

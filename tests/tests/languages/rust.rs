@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use integration_tests::{command, origin::Resource};
 
-use crate::site::{Site, document, put, run, sha256, succeed, tarball};
+use crate::site::{Site, document, put, run, sha256, succeed, tarball, until_it_succeeds};
 
 const ARCHIVE: &str = "/crates/hello-site/1.0.0/download";
 /// `he/ll/hello-site`, by the rules of sparse indexes.
@@ -101,6 +101,6 @@ async fn an_archive_that_is_not_what_the_index_says_is_refused_and_never_stored(
     site.proxy.wait_for_log("digest mismatch").await?;
 
     site.files.serve(ARCHIVE, Resource::cacheable(archive));
-    succeed(cargo(&site, &first, &["fetch", "--locked"])).await?;
+    until_it_succeeds(|| cargo(&site, &first, &["fetch", "--locked"])).await?;
     Ok(())
 }
