@@ -187,8 +187,8 @@ async fn who_guesses_delays_nobody_else_and_is_told_to_wait() {
     let (_folder, guests) = guests(ADA);
     let mut flood = tokio::task::JoinSet::new();
     for nth in 0..60 {
-        let (guests, guess) = (guests.clone(), basic(&format!("ada:guess {nth}")));
-        flood.spawn(async move { guests.recognise(&guess, HERE, now()).await });
+        let (door, shown) = (guests.clone(), basic(&format!("ada:guess {nth}")));
+        flood.spawn(async move { door.recognise(&shown, HERE, now()).await });
     }
     let elsewhere = IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
     let ada = guests.recognise(&basic("ada:opensesame"), elsewhere, now()).await;
