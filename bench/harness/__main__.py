@@ -4,6 +4,7 @@
     bench run --out NAME --scenarios S1,S5 --peers kato,nginx [--rounds 3] [--secs 3]
     bench smoke [--peers a,b]               does every peer start, cache and give the right bytes?
     bench soak [--hours 1]                  one proxy under mixed load: are memory and descriptors flat?
+    bench mirror [--rounds 3]               import of a bundle beside cp and sha256sum; p99 of hits and misses without a network
     bench hits                              hit ratios of the eviction policies on the package trace
     bench report [NAME] [--write]           tables; --write: bench/results.json, docs/performance.md and its chart
     bench data                              makes the files below target/bench/data
@@ -25,7 +26,7 @@ from scenarios import SCENARIOS
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cargo xtask bench --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", default="run", choices=["run", "smoke", "soak", "hits", "report", "data"])
+    parser.add_argument("command", nargs="?", default="run", choices=["run", "smoke", "soak", "hits", "mirror", "report", "data"])
     parser.add_argument("name", nargs="?", help="of the results, for report")
     parser.add_argument("--quick", action="store_true", help="the same as --plan quick")
     parser.add_argument("--plan", choices=PLANS, default="full")
@@ -84,6 +85,10 @@ def main() -> int:
     if args.command == "hits":
         from hits import hits
         return hits()
+    if args.command == "mirror":
+        private_network(args.mtu)
+        from mirror import mirror
+        return mirror(args.rounds or 3)
     data.make()
     if args.command == "data":
         return 0

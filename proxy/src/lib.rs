@@ -12,6 +12,7 @@
 pub mod admin;
 mod admission;
 pub mod app;
+pub mod archive_keys;
 pub mod bundle;
 pub mod cache_status;
 pub mod cli;
@@ -38,6 +39,7 @@ mod presence;
 pub mod range;
 mod recent;
 pub mod registry;
+pub mod rehearsal;
 pub mod reload;
 pub mod respond;
 pub mod route;

@@ -1,6 +1,9 @@
 //! The one place that reads the wall clock. Decisions take `now` as an argument; shells hold a [`Clock`].
 //!
 //! Intervals and deadlines use `tokio::time`, which tests can pause; a wall clock may step in either direction.
+//!
+//! With the cargo feature `test-util` the variable `KATO_CLOCK_SHIFT` (seconds, read once) has the system's clock go wrong by so much, because
+//! no namespace of Linux does. Without the feature nothing of it is in the program.
 
 use std::{
     fmt,
@@ -34,7 +37,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the owner of the wall clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => Timestamp::now(),
+            Source::System => shifted(Timestamp::now()),
             Source::Held(at) => *at.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -46,6 +49,22 @@ impl Clock {
             *at = at.checked_add(by).unwrap_or(*at);
         }
     }
+}
+
+#[cfg(not(feature = "test-util"))]
+const fn shifted(now: Timestamp) -> Timestamp {
+    now
+}
+
+/// `now` by a clock that a test has go wrong.
+#[cfg(feature = "test-util")]
+fn shifted(now: Timestamp) -> Timestamp {
+    static SHIFT: std::sync::LazyLock<SignedDuration> = std::sync::LazyLock::new(|| {
+        #[expect(clippy::disallowed_methods, reason = "a switch for tests, not a setting")]
+        let shift = std::env::var("KATO_CLOCK_SHIFT").ok();
+        SignedDuration::from_secs(shift.and_then(|shift| shift.parse().ok()).unwrap_or(0))
+    });
+    now.checked_add(*SHIFT).unwrap_or(now)
 }
 
 impl fmt::Debug for Clock {

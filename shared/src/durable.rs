@@ -312,6 +312,19 @@ pub fn remove(path: &Path) -> Result<(), DurableError> {
     }
 }
 
+/// Removes the empty folder `path` if it is there, and flushes the folder above it.
+///
+/// # Errors
+/// [`DurableError`] when it is there and cannot be removed, as one that is not empty.
+#[track_caller]
+pub fn remove_folder(path: &Path) -> Result<(), DurableError> {
+    match step(Operation::Remove, || fs::remove_dir(path)) {
+        Ok(()) => sync_folder(parent(path)),
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(wrap("removing the folder", path)(error)),
+    }
+}
+
 /// Flushes the entries of a folder, so that a rename in it survives a power loss.
 ///
 /// # Errors

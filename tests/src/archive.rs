@@ -141,6 +141,58 @@ impl Drop for Archive {
     }
 }
 
+/// A package for every architecture, made by `dpkg-deb` in `folder`: its file below the archive, and its paragraph in `Packages`.
+///
+/// # Errors
+/// When `dpkg-deb` fails.
+pub fn package(folder: &Path, name: &str, depends: &[String]) -> Result<(String, Vec<u8>, String)> {
+    let tree = folder.join(name);
+    durable::create_folder(&tree.join("DEBIAN"))?;
+    durable::create_folder(&tree.join("usr/share").join(name))?;
+    let mut control =
+        format!("Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: Lab <lab@lab.example>\n");
+    if !depends.is_empty() {
+        writeln!(control, "Depends: {}", depends.join(", "))?;
+    }
+    control.push_str("Description: a package of the lab\n");
+    durable::write(&tree.join("DEBIAN/control"), control.as_bytes(), 0o644)?;
+    let content = format!("{name}\n").repeat(500);
+    durable::write(
+        &tree.join("usr/share").join(name).join("text"),
+        content.as_bytes(),
+        0o644,
+    )?;
+    let file = folder.join(format!("{name}_1.0_all.deb"));
+    command::ok(&[
+        "dpkg-deb",
+        "--root-owner-group",
+        "--build",
+        text(&tree)?,
+        text(&file)?,
+    ])?;
+    let bytes = std::fs::read(&file)?;
+    let path = format!("pool/{name}_1.0_all.deb");
+    let digest = Digest::of(&bytes).hex();
+    writeln!(
+        control,
+        "Filename: {path}\nSize: {}\nSHA256: {digest}\n",
+        bytes.len()
+    )?;
+    Ok((path, bytes, control))
+}
+
+/// Options of apt on a node of the lab: its own lists and cache, one source, and nothing of the machine's settings.
+pub const ON_A_NODE: [&str; 7] = [
+    "Dir::Etc::SourceList=/etc/lab/sources.list",
+    "Dir::Etc::SourceParts=/dev/null",
+    "Dir::State::lists=/var/lib/lab-apt/lists",
+    "Dir::Cache=/var/cache/lab-apt",
+    "APT::Sandbox::User=root",
+    "Acquire::Retries=0",
+    // A warning about an index that could not be had must not pass for success.
+    "APT::Update::Error-Mode=any",
+];
+
 /// apt with settings, lists and cache of its own below `root`, and nothing of this machine's.
 ///
 /// # Errors

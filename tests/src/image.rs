@@ -9,7 +9,10 @@ use anyhow::{Context, Result};
 use kato_shared::{Digest, durable};
 use serde_json::{Value, json};
 
-use crate::command;
+use crate::{
+    command,
+    origin::{Origin, Resource},
+};
 
 /// The layers of each architecture; the first is the same for both.
 const LAYERS: usize = 6;
@@ -109,6 +112,33 @@ impl Image {
     pub fn content(&self, digest: &Digest) -> Result<Vec<u8>> {
         let path = self.folder.join("blobs/sha256").join(digest.hex());
         std::fs::read(&path).with_context(|| path.display().to_string())
+    }
+
+    /// Serves it as a registry does: by `tag` and by its digest, with all that it names.
+    ///
+    /// # Errors
+    /// As [`Image::named`].
+    pub fn serve(&self, origin: &Origin, repository: &str, tag: &str) -> Result<()> {
+        origin.serve(
+            "/v2/",
+            Resource::cacheable("{}").header("content-type", "application/json"),
+        );
+        for (name, digest) in self.named()? {
+            let content = self.content(&digest)?;
+            let (folder, kind) = match name.split('.').next() {
+                Some("index") => ("manifests", "application/vnd.oci.image.index.v1+json"),
+                Some("manifest") => ("manifests", "application/vnd.oci.image.manifest.v1+json"),
+                _ => ("blobs", "application/octet-stream"),
+            };
+            let resource = Resource::cacheable(content)
+                .header("content-type", kind)
+                .header("docker-content-digest", &digest.to_string());
+            if name == "index" {
+                origin.serve(&format!("/v2/{repository}/manifests/{tag}"), resource.clone());
+            }
+            origin.serve(&format!("/v2/{repository}/{folder}/{digest}"), resource);
+        }
+        Ok(())
     }
 
     /// The layout as skopeo names it.

@@ -14,6 +14,7 @@
 //! | [`origin`] | an origin server that counts what it is asked for and misbehaves as told |
 //! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
 //! | [`proxy`] | the built `kato-proxy` as a child process |
+//! | [`published`] | small packages of languages, as their indexes publish them |
 //! | [`toxics`] | a bad network between two programs, by a seed |
 //! | [`registry`] | a real container registry on loopback, and tokens that it believes |
 //! | [`releases`] | small signed repositories of releases, made in milliseconds |
@@ -37,6 +38,7 @@ pub mod lab;
 pub mod node;
 pub mod origin;
 pub mod proxy;
+pub mod published;
 pub mod registry;
 pub mod releases;
 pub mod runtime;

@@ -79,6 +79,19 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .context("no port for the origin")?;
+        Self::listening_at(listener)
+    }
+
+    /// Listens with a listener that was made elsewhere, e.g. inside the lab.
+    ///
+    /// # Errors
+    /// When the listener cannot be used, or outside of a runtime.
+    pub fn start_with(listener: std::net::TcpListener) -> Result<Self> {
+        listener.set_nonblocking(true)?;
+        Self::listening_at(TcpListener::from_std(listener)?)
+    }
+
+    fn listening_at(listener: TcpListener) -> Result<Self> {
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             resources: Mutex::default(),

@@ -65,6 +65,8 @@ pub const POINTS: &[&str] = &[
     "restore.exchanged",
     "restore.recorded",
     "restore.done",
+    "restore.kept",
+    "restore.cleared",
 ];
 
 /// A visit of the place `name`.

@@ -111,6 +111,18 @@ pub fn check(path: &Path) -> Result<(), JournalError> {
     understood(path, &records)
 }
 
+/// Whether the last thing that a run wrote into the journal at `path` is that it restarts the machine: what ended it was wanted.
+///
+/// # Errors
+/// [`JournalError`].
+pub fn is_restarting(path: &Path) -> Result<bool, JournalError> {
+    let (records, _) = jsonl::read::<Record>(path)?;
+    let last = records
+        .iter()
+        .rfind(|record| !matches!(record.act, Act::Finished { .. }));
+    Ok(last.is_some_and(|record| matches!(record.act, Act::Rebooting { .. })))
+}
+
 fn understood(path: &Path, records: &[Record]) -> Result<(), JournalError> {
     match records.iter().find(|record| record.schema > SCHEMA) {
         None => Ok(()),

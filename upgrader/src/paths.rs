@@ -167,6 +167,11 @@ impl NodePaths {
         self.state_dir.join("state/restore.json")
     }
 
+    /// What complete restorations have replaced, until the next upgrade or restoration.
+    pub fn restored(&self) -> PathBuf {
+        self.state_dir.join("restored")
+    }
+
     /// Backups, one folder each.
     pub fn backups(&self) -> PathBuf {
         self.state_dir.join("backup")

@@ -8,7 +8,7 @@ use kato_shared::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{pack::MOST_VOLUMES, tar::Name};
-use crate::snapshot::LeftOut;
+use crate::{archive_keys::SigningKey, snapshot::LeftOut};
 
 /// What the `format` of a bundle is.
 pub const FORMAT: &str = "kato/bundle/1";
@@ -144,6 +144,9 @@ pub struct Horizon {
     /// Until when clients accept it; nothing says none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Timestamp>,
+    /// The keys that have signed it, and until when they are good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SigningKey>,
 }
 
 /// What a member is for.

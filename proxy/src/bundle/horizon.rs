@@ -1,19 +1,34 @@
-//! What in a snapshot expires: suites of packages, whose `Release` says until when clients accept it.
-//!
-//! Keys that expire are not looked for: a signature of an expired key is refused by clients whatever is done here.
+//! What in a snapshot expires: suites of packages, whose `Release` says until when clients accept it, and the keys that have signed them. A
+//! signature of an expired key is refused by clients whatever they are told about `Valid-Until`.
 
-use std::{fs::File, io::Read as _};
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
+};
 
 use jiff::Timestamp;
 
 use super::header::Horizon;
-use crate::{snapshot::Snapshot, store::Store};
+use crate::{
+    archive_keys::{RingKey, signers},
+    snapshot::{Entry, Snapshot},
+    store::Store,
+};
 
 /// How much of a `Release` is read: its fields stand at its beginning.
 const BEGINNING: u64 = 16 << 10;
 
-/// The suites in `snapshot`, with their times.
-pub(super) fn horizon(store: &Store, snapshot: &Snapshot) -> Vec<Horizon> {
+/// Whether there is a signed suite in `snapshot`.
+pub(super) fn has_suites(snapshot: &Snapshot) -> bool {
+    let mut entries = snapshot.entries().iter();
+    entries.any(|entry| entry.url().contains("/dists/") && entry.url().ends_with("/InRelease"))
+}
+
+/// How much of its end is read, where the signatures stand.
+const END: u64 = 32 << 10;
+
+/// The suites in `snapshot`, with their times and their keys, as far as these are in `ring`.
+pub(super) fn horizon(store: &Store, snapshot: &Snapshot, ring: &[RingKey]) -> Vec<Horizon> {
     let mut found = Vec::new();
     for entry in snapshot.entries().iter().filter(|entry| entry.status == 200) {
         let Some((archive, suite)) = entry.url().split_once("/dists/") else {
@@ -25,21 +40,29 @@ pub(super) fn horizon(store: &Store, snapshot: &Snapshot) -> Vec<Horizon> {
         else {
             continue;
         };
-        let mut text = Vec::new();
-        let read = File::open(store.content_path(&entry.digest))
-            .and_then(|file| file.take(BEGINNING).read_to_end(&mut text));
-        if read.is_ok() {
-            let text = String::from_utf8_lossy(&text);
+        if let Ok((beginning, end)) = ends(store, entry) {
+            let text = String::from_utf8_lossy(&beginning);
             let suite = Horizon {
                 what: format!("{archive} {suite}"),
                 date: time(&text, "Date"),
                 valid_until: time(&text, "Valid-Until"),
+                keys: signers(&String::from_utf8_lossy(&end), ring),
             };
             found.push(suite);
         }
     }
     found.dedup_by(|one, other| one.what == other.what);
     found
+}
+
+/// The beginning and the end of a document.
+fn ends(store: &Store, entry: &Entry) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut file = File::open(store.content_path(&entry.digest))?;
+    let (mut beginning, mut end) = (Vec::new(), Vec::new());
+    (&mut file).take(BEGINNING).read_to_end(&mut beginning)?;
+    file.seek(SeekFrom::Start(entry.length.saturating_sub(END)))?;
+    file.take(END).read_to_end(&mut end)?;
+    Ok((beginning, end))
 }
 
 /// The time in the field `name` (Debian's `RepositoryFormat`: RFC 2822, in UTC).

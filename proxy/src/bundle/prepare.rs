@@ -12,13 +12,14 @@ use super::{
     BundleError,
     export::{begun, is_done},
     header::is_series,
-    horizon::horizon,
+    horizon::{has_suites, horizon},
     pack::Limit,
     plan::{Has, Plan},
     receipt::bases,
 };
 use crate::{
-    snapshot::{Library, Record, Side, Wanted, collect},
+    archive_keys::{RingKey, ring, usual_keyrings},
+    snapshot::{Library, Record, Side, Snapshot, Wanted, collect},
     store::Store,
 };
 
@@ -38,6 +39,10 @@ pub struct Order {
     pub satisfy: Option<PathBuf>,
     /// URL prefixes; everything when there are none.
     pub prefixes: Vec<String>,
+    /// Keyrings of archives; those of this machine when there are none.
+    pub keyrings: Vec<PathBuf>,
+    /// Public keys of sites, by one of which a receipt has to be signed; any receipt does when there are none.
+    pub sites: Vec<String>,
     /// The most bytes of a volume; none for a folder.
     pub limit: Option<Limit>,
 }
@@ -91,11 +96,15 @@ pub fn prepare(
         (None, _) => None,
     };
     let bases = match since {
-        Some(since) => bases(library, &order.series, &since, order.overlap)?,
+        Some(since) => bases(library, &order.series, &since, (order.overlap, &order.sites))?,
         None => Vec::new(),
     };
     let has = Has::reachable(library, bases)?;
-    let horizon = horizon(store, &collected.snapshot);
+    let horizon = horizon(
+        store,
+        &collected.snapshot,
+        &handle.block_on(keys(order, &collected.snapshot)),
+    );
     let mut plan = Plan::new(
         record,
         (collected.snapshot, &encoded),
@@ -111,6 +120,17 @@ pub fn prepare(
     plan.left_out = collected.left_out;
     plan.horizon = horizon;
     Ok(plan)
+}
+
+/// The keys of archives that are known here; none where there is no archive.
+async fn keys(order: &Order, snapshot: &Snapshot) -> Vec<RingKey> {
+    if !has_suites(snapshot) {
+        Vec::new()
+    } else if order.keyrings.is_empty() {
+        ring(&usual_keyrings()).await
+    } else {
+        ring(&order.keyrings).await
+    }
 }
 
 fn read_wanted(path: &Path) -> Result<Wanted, BundleError> {

@@ -1,12 +1,20 @@
 //! What a site says that it has: `export --since` takes it in the place of a number, and so do a request file and an old `BUNDLE.json`.
 
-use std::path::Path;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
-use kato_shared::Digest;
+use kato_shared::{Digest, durable};
 use serde::{Deserialize, Serialize};
 
-use super::{BundleError, header::Base, medium::read_bounded};
+use super::{
+    BundleError,
+    header::Base,
+    medium::read_bounded,
+    sign::{Signer, Trust},
+};
 use crate::snapshot::{Library, Record, Side};
 
 /// The largest of these documents that is read, in bytes.
@@ -39,6 +47,34 @@ impl Receipt {
             at,
         }
     }
+
+    /// Writes it to `path`, and its signature beside it, by `signer`, where there is one.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn write(&self, path: &Path, signer: Option<&Signer>) -> Result<(), BundleError> {
+        let mut text = serde_json::to_vec_pretty(self)
+            .map_err(io::Error::other)
+            .map_err(BundleError::file("writing", path))?;
+        text.push(b'\n');
+        // First the signature: a receipt without one is never the last to be seen.
+        if let Some(signer) = signer {
+            let comment = format!(
+                "site:{} series:{} seq:{} root:{}",
+                self.site, self.have.series, self.have.seq, self.have.root
+            );
+            durable::write(&signature(path), signer.sign(&text, &comment)?.as_bytes(), 0o644)?;
+        }
+        durable::write(path, &text, 0o644)?;
+        Ok(())
+    }
+}
+
+/// Where the signature of the document at `path` is.
+fn signature(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".minisig");
+    PathBuf::from(name)
 }
 
 /// What each of these documents says about a snapshot; the rest of it does not matter here.
@@ -51,11 +87,17 @@ struct Named {
 }
 
 /// The snapshots that `since` names, for a site that has them: a number of `series`, or a receipt, a request file or an old `BUNDLE.json`. With
-/// `overlap`, a number means the one that many before it, so that as many bundles may be lost.
+/// `overlap`, a number means the one that many before it, so that as many bundles may be lost. A receipt has to be signed by one of `sites`, where
+/// there are any.
 ///
 /// # Errors
-/// [`BundleError::UnknownBase`] when nothing of the kind left from here.
-pub fn bases(library: &Library, series: &str, since: &str, overlap: u64) -> Result<Vec<Base>, BundleError> {
+/// [`BundleError::UnknownBase`] when nothing of the kind left from here; [`BundleError::Sign`] for a receipt that is not signed as it must be.
+pub fn bases(
+    library: &Library,
+    series: &str,
+    since: &str,
+    (overlap, sites): (u64, &[String]),
+) -> Result<Vec<Base>, BundleError> {
     let records = library.records(Side::Exported, series)?;
     let unknown = || BundleError::UnknownBase(since.to_owned());
     let base = |record: &Record| Base {
@@ -74,6 +116,10 @@ pub fn bases(library: &Library, series: &str, since: &str, overlap: u64) -> Resu
         return Ok(vec![base(record)]);
     }
     let bytes = read_bounded(Path::new(since), LARGEST)?;
+    let is_receipt = serde_json::from_slice::<Receipt>(&bytes).is_ok();
+    if is_receipt && !sites.is_empty() {
+        Trust::read(sites)?.verify(&bytes, &signature(Path::new(since)))?;
+    }
     let named: Named = serde_json::from_slice(&bytes).map_err(|_no_document| unknown())?;
     let (of, seq, root) = match named.have {
         Some(have) => (Some(have.series), Some(have.seq), Some(have.root)),

@@ -3,9 +3,13 @@
 //! These verbs work on the store itself, so no `kato-proxy serve` may run on it meanwhile; `verify` and `info` need no store.
 
 mod args;
+mod prove;
 mod report;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use kato_shared::{clock::Clock, durable};
 use tokio::runtime::{Builder, Runtime};
@@ -21,7 +25,6 @@ use crate::{
     bundle::{
         Bundle, BundleError,
         export::Export,
-        header::Proof,
         import::Import,
         plan::Plan,
         prepare::{Order, prepare},
@@ -30,7 +33,7 @@ use crate::{
         verify::{Depth, verify},
     },
     exit,
-    settings::{DEFAULT_PATH, Settings},
+    settings::{Cache, DEFAULT_PATH, Settings},
     snapshot::Library,
     store::Store,
 };
@@ -41,6 +44,7 @@ pub(super) fn bundle(args: &BundleArgs) -> u8 {
         Verb::Keygen(args) => make_keys(args),
         Verb::Plan(args) => plan(args),
         Verb::Export(args) => export(args),
+        Verb::Rehearse(args) => prove::rehearsed(args),
         Verb::Verify(args) => judge(args),
         Verb::Import(args) => import(args),
         Verb::Info(args) => info(args),
@@ -78,13 +82,26 @@ fn refuse(error: impl Into<BundleError>) -> u8 {
 
 /// A store that was opened for one verb.
 struct Opened {
+    /// The settings file, if there is one.
+    config: Option<PathBuf>,
+    /// What it says of the store.
+    cache: Cache,
     runtime: Runtime,
     store: Store,
     library: Library,
 }
 
+fn event_loop() -> Result<Runtime, u8> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| fail(exit::REFUSED, &format!("no event loop: {error}")))
+}
+
 impl StoreArgs {
-    fn open(&self) -> Result<Opened, u8> {
+    /// The settings file, and what it and the flags say of the store.
+    fn settled(&self) -> Result<(Option<PathBuf>, Cache), u8> {
         let default = Path::new(DEFAULT_PATH);
         let file = self
             .config
@@ -97,15 +114,18 @@ impl StoreArgs {
         if let Some(dir) = &self.cache_dir {
             settings.cache.dir.clone_from(dir);
         }
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(|error| fail(exit::REFUSED, &format!("no event loop: {error}")))?;
-        let store = Store::open(&settings.cache, Clock::system())
-            .map_err(|error| fail(exit::REFUSED, &explain(&error)))?;
+        Ok((file.map(Path::to_owned), settings.cache))
+    }
+
+    fn open(&self) -> Result<Opened, u8> {
+        let (config, cache) = self.settled()?;
+        let runtime = event_loop()?;
+        let store =
+            Store::open(&cache, Clock::system()).map_err(|error| fail(exit::REFUSED, &explain(&error)))?;
         let library = Library::new(store.dir());
         Ok(Opened {
+            config,
+            cache,
             runtime,
             store,
             library,
@@ -136,6 +156,8 @@ impl PlanArgs {
             overlap: self.overlap,
             satisfy: self.satisfy.clone(),
             prefixes: self.prefix.clone(),
+            keyrings: self.apt_key.clone(),
+            sites: self.receipt_trust.clone(),
             limit: self.volume,
         };
         let parties = (&opened.store, &opened.library, opened.runtime.handle());
@@ -174,23 +196,21 @@ fn plan(args: &PlanArgs) -> Result<u8, u8> {
 
 fn export(args: &ExportArgs) -> Result<u8, u8> {
     let signer = Signer::read(&args.key, args.password.read()?).map_err(refuse)?;
-    if args.waive.is_empty() {
+    if args.waive.is_empty() && args.declare.is_none() {
         return Err(refuse(BundleError::Unproven));
     }
-    let waived = Proof {
-        waived: args.waive.clone(),
-        ..Proof::default()
-    };
+    let declared = args.declared()?;
     let opened = args.plan.store.open()?;
     let plan = args.plan.prepare(&opened, true)?;
+    let proofs = args.prove(&opened, &plan, &declared)?;
     let export = Export {
         store: &opened.store,
         library: &opened.library,
         out: &args.plan.out,
         plan: &plan,
         signer: &signer,
-        closure: waived.clone(),
-        rehearsal: waived,
+        closure: proofs.closure,
+        rehearsal: proofs.rehearsal,
     };
     let folder = export.run().map_err(refuse)?;
     print(&report::exported(&plan, &folder, args.plan.json));
@@ -213,6 +233,11 @@ fn judge(args: &VerifyArgs) -> Result<u8, u8> {
 }
 
 fn import(args: &ImportArgs) -> Result<u8, u8> {
+    let signer = args
+        .receipt_key
+        .as_ref()
+        .map(|key| Signer::read(key, args.password.read()?).map_err(refuse))
+        .transpose()?;
     let bundle = args.medium.open()?;
     let opened = args.store.open()?;
     let now = Clock::system().now();
@@ -232,7 +257,7 @@ fn import(args: &ImportArgs) -> Result<u8, u8> {
     }
     if let (Some(path), Some(active)) = (&args.receipt, &imported.active) {
         let receipt = Receipt::new(&args.site, active.clone(), now);
-        durable::write_json(path, &receipt, 0o644).map_err(refuse)?;
+        receipt.write(path, signer.as_ref()).map_err(refuse)?;
     }
     print(&report::imported(
         &imported,

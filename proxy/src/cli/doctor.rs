@@ -9,6 +9,7 @@ use url::Url;
 
 use super::{fail, print};
 use crate::{
+    archive_keys::usual_keyrings,
     doctor::{Machine, environment::VARIABLES, examine, sources::suites},
     exit,
 };
@@ -83,6 +84,7 @@ fn this_machine(server: &Url) -> Machine {
         npmrc: npmrc.join("\n"),
         trusted: BUNDLES.map(|path| read(Path::new(path))).concat(),
         suites: suites(&apt_sources(), server),
+        keyrings: usual_keyrings(),
     }
 }
 

@@ -13,6 +13,7 @@
 //! found them when they were fetched; the declaration lists all of them).
 
 mod apt;
+mod declaration;
 mod image;
 mod lock;
 mod release;
@@ -24,6 +25,7 @@ use kato_shared::Digest;
 use serde::Serialize;
 
 pub use apt::DeclaredSuite;
+pub use declaration::{DeclarationError, Declared, DeclaredCommand};
 pub use image::DeclaredImage;
 pub use release::DeclaredRelease;
 

@@ -1,5 +1,7 @@
 //! Asking: the name service, the port, the server, and through it one object of each upstream.
 
+use std::path::PathBuf;
+
 use http::{StatusCode, header};
 use jiff::Timestamp;
 use kato_shared::api::Problem;
@@ -13,9 +15,10 @@ use super::{
     Check, Report,
     environment::environment,
     files,
-    sources::{Suite, validity},
+    sources::{Suite, keys, validity},
 };
 use crate::{
+    archive_keys::ring,
     origin::{Probed, Prober},
     policy::headers::single_date,
     setup::{SetupPage, UpstreamView},
@@ -43,6 +46,8 @@ pub struct Machine {
     pub trusted: String,
     /// apt's sources that lead to the server.
     pub suites: Vec<Suite>,
+    /// Keyrings of archives.
+    pub keyrings: Vec<PathBuf>,
 }
 
 /// Looks at everything, as a client of `server` on `machine` at the time that `now` tells.
@@ -90,10 +95,17 @@ async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, chec
     if let Some(path) = &page.certificate {
         checks.push(certificate(server, &prober, path, &machine.trusted).await);
     }
+    let ring = if machine.suites.is_empty() {
+        Vec::new()
+    } else {
+        ring(&machine.keyrings).await
+    };
     for suite in &machine.suites {
         let check = match prober.get(&suite.in_release, "*/*").await {
             Ok(answer) if answer.status.is_success() => {
-                validity(suite, &String::from_utf8_lossy(&answer.body), now())
+                let text = String::from_utf8_lossy(&answer.body);
+                checks.extend(keys(suite, &text, &ring, now()));
+                validity(suite, &text, now())
             }
             Ok(answer) => judged(&format!("apt {}", suite.name), &answer, true),
             Err(error) => Check::failed(format!("apt {}", suite.name), error, "is the source's URI right?"),

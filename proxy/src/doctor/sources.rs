@@ -1,9 +1,13 @@
 //! apt's sources that lead to the cache, and whether what they lead to has expired.
 
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use url::Url;
 
 use super::Check;
+use crate::archive_keys::{RingKey, signers};
+
+/// What expires within it has to be seen to now: a newer keyring may have to be carried.
+const SOON: SignedDuration = SignedDuration::from_hours(45 * 24);
 
 /// A suite of a source: where its signed index is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,9 +100,50 @@ pub fn validity(suite: &Suite, in_release: &str, now: Timestamp) -> Check {
     }
 }
 
+/// How the keys stand that have signed `in_release`: apt refuses a signature of an expired one, whatever is set about `Valid-Until`. Nothing where
+/// it has no signature.
+pub fn keys(suite: &Suite, in_release: &str, ring: &[RingKey], now: Timestamp) -> Option<Check> {
+    let signers = signers(in_release, ring);
+    let subject = format!("apt {}: keys", suite.name);
+    let known: Vec<_> = signers.iter().filter(|key| key.is_known).collect();
+    let Some(first) = known.first() else {
+        let ids: Vec<&str> = signers.iter().map(|key| key.id.as_str()).collect();
+        return (!ids.is_empty()).then(|| {
+            Check::warning(
+                subject,
+                format!("signed by {}, in no keyring of this machine", ids.join(", ")),
+                "install the archive's keyring, or name it with Signed-By",
+            )
+        });
+    };
+    // One good signature is enough for apt: the one that lasts longest counts.
+    let Some(key) = known
+        .iter()
+        .all(|key| key.expires.is_some())
+        .then(|| known.iter().max_by_key(|key| key.expires))
+        .flatten()
+    else {
+        return Some(Check::ok(
+            subject,
+            format!("signed by {}, which does not expire", first.id),
+        ));
+    };
+    let end = key.expires.unwrap_or(Timestamp::MAX);
+    let said = format!("signed by {}, good until {end}", key.id);
+    let hint = "carry the archive's newer keyring here; no setting of apt accepts an expired key";
+    Some(if end < now {
+        Check::failed(subject, said, hint)
+    } else if end.duration_since(now) < SOON {
+        Check::warning(subject, said, hint)
+    } else {
+        Check::ok(subject, said)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::State;
 
     #[test]
     fn both_kinds_of_files_are_read_and_other_servers_left_out() {
@@ -128,18 +173,36 @@ mod tests {
         let suite = suite("http://cache.site/d", "s", &server).unwrap();
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         for (text, state) in [
-            ("Suite: s\n", super::super::State::Ok),
-            (
-                "Valid-Until: Fri, 02 Jan 2026 00:00:00 UTC\n",
-                super::super::State::Ok,
-            ),
-            (
-                "Valid-Until: Wed, 31 Dec 2025 00:00:00 UTC\n",
-                super::super::State::Warning,
-            ),
-            ("Valid-Until: soon\n", super::super::State::Warning),
+            ("Suite: s\n", State::Ok),
+            ("Valid-Until: Fri, 02 Jan 2026 00:00:00 UTC\n", State::Ok),
+            ("Valid-Until: Wed, 31 Dec 2025 00:00:00 UTC\n", State::Warning),
+            ("Valid-Until: soon\n", State::Warning),
         ] {
             assert_eq!(validity(&suite, text, now).state, state, "{text}");
         }
+    }
+
+    #[test]
+    fn keys_that_end_are_said_before_they_do() {
+        let suite = Suite {
+            name: "stable".into(),
+            in_release: Url::parse("http://cache.site/dists/stable/InRelease").unwrap(),
+        };
+        // A packet of a signature (RFC 9580 §5.2.3) whose issuer is 0102030405060708.
+        let text =
+            "-----BEGIN PGP SIGNATURE-----\n\niBMEARYIAAAACgkQAQIDBAUGBwgA\n-----END PGP SIGNATURE-----\n";
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let state = |ring: &[RingKey]| keys(&suite, text, ring, now).map(|check| check.state);
+        let until = |expires: Option<&str>| {
+            let fingerprint = "FFFF0102030405060708".to_owned();
+            let expires = expires.map(|time| time.parse().unwrap());
+            state(&[RingKey { fingerprint, expires }])
+        };
+        assert_eq!(until(None), Some(State::Ok));
+        assert_eq!(until(Some("2027-01-01T00:00:00Z")), Some(State::Ok));
+        assert_eq!(until(Some("2026-01-20T00:00:00Z")), Some(State::Warning));
+        assert_eq!(until(Some("2025-12-31T00:00:00Z")), Some(State::Failed));
+        assert_eq!(state(&[]), Some(State::Warning), "in no keyring");
+        assert_eq!(keys(&suite, "Date: x\n", &[], now), None);
     }
 }

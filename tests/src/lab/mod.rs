@@ -45,6 +45,7 @@ mod keys;
 mod node;
 mod plan;
 mod watch;
+mod way_out;
 
 use std::{
     fs,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use integration_tests::{
+    archive::ON_A_NODE,
     binaries, command,
     lab::{Background, Lab, Node},
 };
@@ -156,18 +157,8 @@ impl<'lab> Client<'lab> {
         };
         let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"];
         let proxy = format!("Acquire::http::Proxy={proxy}");
-        let options = [
-            proxy.as_str(),
-            "Dir::Etc::SourceList=/etc/lab/sources.list",
-            "Dir::Etc::SourceParts=/dev/null",
-            "Dir::State::lists=/var/lib/lab-apt/lists",
-            "Dir::Cache=/var/cache/lab-apt",
-            "APT::Sandbox::User=root",
-            "Acquire::Retries=0",
-            // A warning about an index that could not be had must not pass for success.
-            "APT::Update::Error-Mode=any",
-        ];
-        words.extend(options.iter().flat_map(|option| ["-o", option]));
+        let options = std::iter::once(proxy.as_str()).chain(ON_A_NODE);
+        words.extend(options.flat_map(|option| ["-o", option]));
         words.extend(argv);
         let output = self.node.exec_within(PATIENCE, &words, &[])?;
         command::success(

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{Site, only};
 
 /// Moments of each of the four runs.
-const MOMENTS: usize = 20;
+const MOMENTS: usize = 50;
 /// Whose places are those of parts that become a blob.
 const STAGE: &str = "proxy/src/bundle/stage.rs@";
 

@@ -1,8 +1,12 @@
 //! Bundles made by the real program from a store that real requests filled: killed at places spread over the whole run, read by programs that
 //! others wrote, and served on the other side without an origin.
 
+mod carried;
+mod clients;
 mod interop;
 mod kills;
+mod lost;
+mod proven;
 mod served;
 
 use std::{
@@ -16,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use integration_tests::{
     command,
     origin::{Origin, Resource},
-    proxy::{Settings, program},
+    proxy::{Proxy, Settings, program},
 };
 use kato_shared::Digest;
 use tempfile::TempDir;
@@ -44,7 +48,6 @@ impl Site {
             .upstream("pkg", &origin.url("/"))
             .start()
             .await?;
-        let client = proxy.client();
         let mut paths = Vec::new();
         for number in 0..files {
             let length = if number == 2 { 700_000 } else { 2000 + number };
@@ -55,10 +58,7 @@ impl Site {
         }
         paths.extend(serve_image(&origin));
         for (path, body) in &paths {
-            let request = client.get(&format!("/pkg{path}"));
-            let (_, found) = request.fetch().await?;
-            ensure!(found == *body, "{path} is another");
-            proxy.wait_until_stored(&request, body).await?;
+            record(&proxy, path, body).await?;
         }
         proxy.terminate()?;
         proxy.ended().await?;
@@ -80,6 +80,20 @@ impl Site {
             &[],
         )?;
         Ok(site)
+    }
+
+    /// The store comes to hold one more file.
+    async fn grow(&mut self, name: &str, length: usize) -> Result<()> {
+        let body: Vec<u8> = name.bytes().cycle().take(length).collect();
+        let path = format!("/pool/{name}");
+        self.origin.serve(&path, Resource::cacheable(body.clone()));
+        let settings = Settings::new(&self.path("here")).upstream("pkg", &self.origin.url("/"));
+        let mut proxy = settings.start().await?;
+        record(&proxy, &path, &body).await?;
+        proxy.terminate()?;
+        proxy.ended().await?;
+        self.contents.push((path, body));
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -121,6 +135,14 @@ impl Site {
             "a test",
         ]
     }
+}
+
+/// Asks `proxy` for `path`, and waits until it is stored.
+async fn record(proxy: &Proxy, path: &str, body: &[u8]) -> Result<()> {
+    let request = proxy.client().get(&format!("/pkg{path}"));
+    let (_, found) = request.fetch().await?;
+    ensure!(found == body, "{path} is another");
+    proxy.wait_until_stored(&request, body).await
 }
 
 /// An image of one layer, as a registry serves it.

@@ -44,6 +44,11 @@ async fn served(more: &[&str]) -> Result<()> {
     // Nothing of the first side is left: what is served can only come from the bundle.
     fs::remove_dir_all(&store)?;
     fs::remove_dir_all(&out)?;
+    all_is_served(&site).await
+}
+
+/// What was recorded is served from the store `there`, by both doors, and the origin is not asked.
+pub(crate) async fn all_is_served(site: &Site) -> Result<()> {
     let before = site.origin.connections();
     let proxy = Settings::new(&site.path("there"))
         .upstream("pkg", &site.origin.url("/"))
@@ -52,12 +57,12 @@ async fn served(more: &[&str]) -> Result<()> {
         .await?;
     let mirror = format!("http://{}", proxy.data);
     for (path, body) in &site.contents {
-        let (status, found) = curl(&site, &format!("{mirror}/pkg{path}"), &[])?;
+        let (status, found) = curl(site, &format!("{mirror}/pkg{path}"), &[])?;
         ensure!(status == "200" && found == *body, "mirror: {path}: {status}");
-        let (status, found) = curl(&site, &site.origin.url(path), &["--proxy", &mirror])?;
+        let (status, found) = curl(site, &site.origin.url(path), &["--proxy", &mirror])?;
         ensure!(status == "200" && found == *body, "proxy: {path}: {status}");
     }
-    let (status, _) = curl(&site, &format!("{mirror}/pkg/pool/unknown.deb"), &[])?;
+    let (status, _) = curl(site, &format!("{mirror}/pkg/pool/unknown.deb"), &[])?;
     ensure!(status == "404", "what the bundle has not: {status}");
     ensure!(
         site.origin.connections() == before,

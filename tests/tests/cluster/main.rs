@@ -1,10 +1,15 @@
 //! A cluster of three machines, upgraded from Core over ssh by the one command that an operator types.
 
 mod access;
+mod failures;
 mod maintenance;
+mod offline;
 mod orchestrators;
+mod planned;
 mod site;
 mod status;
+mod steps;
+mod ten;
 
 /// Needs root and namespaces.
 mod as_root {

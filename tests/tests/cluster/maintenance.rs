@@ -3,7 +3,7 @@
 /// Needs root and namespaces.
 mod as_root {
     use anyhow::Result;
-    use integration_tests::releases::TestRelease;
+    use integration_tests::releases::{TestModule, TestRelease};
     use serde_json::Value;
 
     use crate::site::{CLUSTER, KATO, PATIENCE, Site, text, wait_event};
@@ -21,7 +21,11 @@ esac
 "#;
 
     async fn site(auto: &str) -> Result<Site> {
-        let site = Site::at_one(&[TestRelease::standard("2.0.0").with_payload(2 << 20)]).await?;
+        site_with(auto, TestRelease::standard("2.0.0").with_payload(2 << 20)).await
+    }
+
+    async fn site_with(auto: &str, release: TestRelease) -> Result<Site> {
+        let site = Site::at_one(&[release]).await?;
         let core = site.node("core")?;
         core.put("/etc/kato/maintenance.sh", SCRIPT.as_bytes(), 0o755)?;
         let mut settings = core.read("/etc/kato/kato.toml")?;
@@ -90,11 +94,11 @@ esac
 
     #[tokio::test(flavor = "multi_thread")]
     async fn r05_after_a_failure_it_stays_on_and_the_way_off_is_open() -> Result<()> {
-        let site = site("on").await?;
-        let (core, c1) = (site.node("core")?, site.node("c1")?);
-        c1.ok(&["rm", "-rf", "/s/code/console"])?;
-        c1.ok(&["mkdir", "/s/code/console"])?;
-        c1.ok(&["mount", "-t", "tmpfs", "tmpfs", "/s/code/console"])?;
+        let mut release = TestRelease::standard("2.0.0");
+        let late = TestModule::failing_until("late", "tmp/never");
+        release.modules.push(late.for_roles(&["controller"]));
+        let site = site_with("on", release).await?;
+        let core = site.node("core")?;
         let failed = site.upgrade(&[])?;
         assert_eq!(failed.status.code(), Some(24), "{}", text(&failed));
         assert!(

@@ -1,4 +1,7 @@
-//! Three machines in a lab, an upgrade host outside them, and what a test asks of both.
+//! The machines of a site in a lab, an upgrade host outside them, and what a test asks of both. Most sites have three machines.
+//!
+//! The platform of every machine is one script. A test can have it wait at a verb: the upgrade of the node then stands still in the
+//! step that called it ([`Site::hold_at`]).
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +15,22 @@ use anyhow::{Context as _, Result, ensure};
 use integration_tests::{
     binaries,
     lab::{Background, Lab, Node, NodeSpec},
-    releases::{Repository, TestRelease},
+    releases::{Repository, TestModule, TestRelease},
     static_server::StaticServer,
     wait,
 };
 use kato_shared::durable;
 use serde_json::Value;
 
-/// The nodes with their roles; the first is Core.
-const NODES: [(&str, &str); 3] = [("core", "primary"), ("c1", "controller"), ("w1", "dea")];
+/// A machine of a site: its name, its roles, and how many bytes may be written to its disk.
+pub(crate) type Machine = (&'static str, &'static [&'static str], Option<u64>);
+
+/// The machines of most sites; the first is Core.
+const THREE: [Machine; 3] = [
+    ("core", &["primary"], None),
+    ("c1", &["controller"], None),
+    ("w1", &["dea"], None),
+];
 
 /// Where operators call `kato`.
 pub(crate) const KATO: &str = "/home/stackato/bin/kato";
@@ -34,14 +44,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 /// How long something that is under way may take to be seen.
 const SOON: Duration = Duration::from_secs(60);
 
-/// The platform of the worker: its units of work are a number in a file.
+/// The platform of a machine: its units of work are a number in a file, and it waits where a test wants it to.
 const PLATFORM: &str = r#"#!/bin/sh
 set -eu
-mkdir -p /var/platform
+state=/var/platform
+mkdir -p $state
+touch "$state/at-$1"
+while test -e "$state/hold-$1"; do sleep 0.05; done
+rm -f "$state/at-$1"
 case $1 in
-    retire) touch /var/platform/retired ;;
-    rejoin) rm -f /var/platform/retired ;;
-    resident) echo "{\"count\": $(cat /var/platform/units 2>/dev/null || echo 0), \"blockers\": []}" ;;
+    retire) touch $state/retired ;;
+    rejoin) rm -f $state/retired ;;
+    resident) echo "{\"count\": $(cat $state/units 2>/dev/null || echo 0), \"blockers\": []}" ;;
+    capacity) cat $state/capacity ;;
+    restart) ;;
+    check) test ! -e $state/sick ;;
+    module) touch $state/module ;;
+    module-probe) test -e $state/module ;;
+    module-undo) rm -f $state/module ;;
 esac
 "#;
 
@@ -55,12 +75,24 @@ pub(crate) struct Site {
     pub(crate) host: StaticServer,
     pub(crate) repository: Repository,
     pub(crate) lab: Lab,
+    machines: Vec<Machine>,
 }
 
 impl Site {
-    /// The three nodes at 1.0.0, with `releases` published beside it. Core reaches the others as a user who is not root.
+    /// Three machines at 1.0.0, with `releases` published beside it. Core reaches the others as a user who is not root.
     pub(crate) async fn at_one(releases: &[TestRelease]) -> Result<Self> {
-        let specs = NODES.map(|(name, _)| NodeSpec::new(name));
+        Self::of(&THREE, releases).await
+    }
+
+    /// [`Self::at_one`] with other machines.
+    pub(crate) async fn of(machines: &[Machine], releases: &[TestRelease]) -> Result<Self> {
+        let specs: Vec<NodeSpec> = machines
+            .iter()
+            .map(|(name, _, disk)| {
+                let spec = NodeSpec::new(name);
+                disk.map_or_else(|| spec.clone(), |bytes| spec.clone().disk_bytes(bytes))
+            })
+            .collect();
         let lab = Lab::start(&specs)?;
         let repository = Repository::empty(&lab.folder().join("upgrade-host")).await?;
         repository.publish(&TestRelease::standard("1.0.0")).await?;
@@ -72,17 +104,22 @@ impl Site {
             host,
             repository,
             lab,
+            machines: machines.to_vec(),
         };
-        for (name, role) in NODES {
-            site.install(name, role)?;
+        for (name, roles, _) in machines {
+            site.install(name, roles)?;
         }
         site.host.reset();
         Ok(site)
     }
 
-    fn install(&self, name: &str, role: &str) -> Result<()> {
+    fn install(&self, name: &str, roles: &[&str]) -> Result<()> {
         let node = self.node(name)?;
-        node.put("/etc/kato/kato.toml", self.settings(name, role).as_bytes(), 0o644)?;
+        node.put(
+            "/etc/kato/kato.toml",
+            self.settings(name, roles).as_bytes(),
+            0o644,
+        )?;
         node.put(
             "/etc/kato/root.json",
             &std::fs::read(self.repository.root())?,
@@ -120,28 +157,25 @@ impl Site {
         Ok(())
     }
 
-    fn settings(&self, name: &str, role: &str) -> String {
-        let service = if role == "dea" {
-            "retire = { argv = [\"/etc/kato/platform.sh\", \"retire\"] }\nrejoin = { argv = [\"/etc/kato/platform.sh\", \
-             \"rejoin\"] }\nresident = { argv = [\"/etc/kato/platform.sh\", \"resident\"] }\n"
-        } else {
-            ""
-        };
-        format!(
-            "[node]\nid = \"{name}\"\nroles = [\"{role}\"]\n[release]\nurl = \"{}\"\n[platform]\nreboot = {{ argv = \
-             [\"reboot\"] }}\n{service}",
+    fn settings(&self, name: &str, roles: &[&str]) -> String {
+        let mut text = format!(
+            "[node]\nid = \"{name}\"\nroles = {roles:?}\n[release]\nurl = \"{}\"\n[platform]\nreboot = {{ argv = [\"reboot\"] }}\n",
             self.host.url()
-        )
+        );
+        if roles.contains(&"dea") {
+            text.extend(["retire", "rejoin", "resident", "restart"].map(verb));
+        }
+        text
     }
 
     fn inventory(&self) -> Result<String> {
         let mut text =
             "[cluster]\nname = \"lab\"\nlease = \"3s\"\n[ssh]\nuser = \"stackato\"\nconnect_timeout = \"2s\"\nkeep_alive = \"3s\"\n".to_owned();
-        for (name, role) in NODES {
+        for (name, roles, _) in &self.machines {
             let address = self.node(name)?.address();
             write!(
                 text,
-                "[[node]]\nid = \"{name}\"\naddress = \"{address}\"\nroles = [\"{role}\"]\n"
+                "[[node]]\nid = \"{name}\"\naddress = \"{address}\"\nroles = {roles:?}\n"
             )?;
         }
         Ok(text)
@@ -171,16 +205,49 @@ impl Site {
         serde_json::from_str(&said).with_context(|| format!("{name} said: {said}"))
     }
 
-    /// The versions of all nodes.
-    pub(crate) fn versions(&self) -> Result<[String; 3]> {
-        let mut versions = [const { String::new() }; 3];
-        for (version, (name, _)) in versions.iter_mut().zip(NODES) {
-            self.status(name)?["version"]
-                .as_str()
-                .unwrap_or("none")
-                .clone_into(version);
+    /// The versions of all nodes, in the order of the inventory.
+    pub(crate) fn versions(&self) -> Result<Vec<String>> {
+        let version = |(name, ..): &Machine| {
+            let status = self.status(name)?;
+            Ok(status["version"].as_str().unwrap_or("none").to_owned())
+        };
+        self.machines.iter().map(version).collect()
+    }
+
+    /// How an upgrade must leave every node, whatever happened: in service by the platform's word and by its own, with no run at work,
+    /// at one of `versions` (in the order of the inventory), and Core tells the same versions.
+    pub(crate) fn ends_with(&self, versions: &[&str]) -> Result<()> {
+        ensure!(
+            self.versions()? == versions,
+            "{:?} are not {versions:?}",
+            self.versions()?
+        );
+        for (name, ..) in &self.machines {
+            let status = self.status(name)?;
+            ensure!(status["state"] != "running", "{name} is at work: {status}");
+            ensure!(
+                status["out_of_service"] == false,
+                "{name} was left retired: {status}"
+            );
+            ensure!(
+                !self.node(name)?.exists("/var/platform/retired")?,
+                "{name} was left retired"
+            );
         }
-        Ok(versions)
+        let told = self.node("core")?.ok(&[KATO, "status", "--json"])?;
+        let told: Value = serde_json::from_str(&told)?;
+        for ((name, ..), version) in self.machines.iter().zip(versions) {
+            let nodes = told["nodes"].as_array().context("no nodes")?;
+            let node = nodes
+                .iter()
+                .find(|node| node["id"] == *name)
+                .context("not told")?;
+            ensure!(
+                node["status"]["version"] == *version,
+                "{name} by Core's word: {node}"
+            );
+        }
+        Ok(())
     }
 
     /// The runs that changed a node, as its own events tell, in their order; runs that only fetched are not among them.
@@ -195,6 +262,46 @@ impl Site {
             }
         }
         Ok(runs)
+    }
+
+    /// Has the upgrade of `node` stand still when it comes to `verb` of its platform, until [`Self::release`].
+    pub(crate) fn hold_at(&self, node: &str, verb: &str) -> Result<()> {
+        let node = self.node(node)?;
+        node.ok(&["mkdir", "-p", "/var/platform"])?;
+        node.ok(&["rm", "-f", &format!("/var/platform/at-{verb}")])?;
+        node.ok(&["touch", &format!("/var/platform/hold-{verb}")])?;
+        Ok(())
+    }
+
+    /// Waits until `node` stands still at `verb`.
+    pub(crate) fn wait_at(&self, node: &str, verb: &str) -> Result<()> {
+        let there = format!("/var/platform/at-{verb}");
+        wait::until(&format!("{node} at `{verb}`"), SOON, || {
+            self.node(node).ok()?.exists(&there).ok()?.then_some(())
+        })
+        .with_context(|| format!("{node}: {:?}", self.status(node)))
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(&self, node: &str, verb: &str) -> Result<()> {
+        let node = self.node(node)?;
+        node.ok(&["rm", "-f", &format!("/var/platform/hold-{verb}")])?;
+        Ok(())
+    }
+
+    /// Adds `text` to a file of `node`.
+    pub(crate) fn append(&self, node: &str, path: &str, text: &str) -> Result<()> {
+        let node = self.node(node)?;
+        let mut content = node.read(path)?;
+        content.extend_from_slice(text.as_bytes());
+        node.put(path, &content, 0o644)
+    }
+
+    /// Has `node` say how much work it has and could take.
+    pub(crate) fn has_capacity(&self, node: &str, used: u64, free: u64) -> Result<()> {
+        let said = format!("{{\"used\": {used}, \"free\": {free}}}\n");
+        self.node(node)?
+            .put("/var/platform/capacity", said.as_bytes(), 0o644)
     }
 
     /// Work that keeps the worker from being empty: its upgrade waits at `retire` until [`Self::release_worker`].
@@ -239,6 +346,31 @@ impl Site {
             .filter(|(path, _)| path.contains("artifacts"))
             .collect()
     }
+}
+
+/// The line of `[platform]` by which the script is asked for `name`.
+pub(crate) fn verb(name: &str) -> String {
+    format!("{name} = {{ argv = [\"/etc/kato/platform.sh\", \"{name}\"] }}\n")
+}
+
+/// A module for `roles` whose installation is the verb `module` of the platform, and a check of the release that is its verb `check`.
+pub(crate) fn with_gates(mut release: TestRelease, roles: &[&str]) -> TestRelease {
+    let call = |verb: &str| format!("[\"/etc/kato/platform.sh\", \"{verb}\"]");
+    let install = format!(
+        "policy = \"exec\"\ncmd = {}\nprobe = {}\nundo = {}",
+        call("module"),
+        call("module-probe"),
+        call("module-undo")
+    );
+    release
+        .modules
+        .push(TestModule::new("gate", &install, &[]).for_roles(roles));
+    release.head = "restart = \"services\"\n".into();
+    release.tail = format!(
+        "[[check]]\nid = \"command\"\nargv = {}\ndeadline = \"0s\"\n",
+        call("check")
+    );
+    release
 }
 
 /// Reads lines of `--json` until one says `event`.

@@ -59,7 +59,8 @@ killed! {
     async fn c23_killed_while_images_and_commands_are_taken_back() { "policies-back", 1 of 1, more 5 }
     async fn r70_killed_while_a_patch_is_installed() { "patch", 1 of 1, more 10 }
     async fn r70_killed_while_a_patch_is_taken_back() { "patch-back", 1 of 1, more 10 }
-    async fn r39_killed_while_a_backup_is_restored() { "restore", 1 of 1, more 10 }
+    async fn r39_killed_while_a_backup_is_restored_1() { "restore", 1 of 2, more 10 }
+    async fn r39_killed_while_a_backup_is_restored_2() { "restore", 2 of 2, more 10 }
     async fn r39_killed_while_a_restoration_is_taken_back() { "restore-back", 1 of 1, more 5 }
     async fn r47_killed_while_local_changes_are_put_back() { "reapply", 1 of 1, more 10 }
     async fn r64_killed_while_kato_alone_is_replaced() { "kato-alone", 1 of 1, more 10 }

@@ -64,8 +64,6 @@ impl State {
         let mut product = node.product()?;
         // Which of the two slots the link leads to depends on which one was free; what counts is the program.
         product.retain(|entry| entry.path != Path::new(KATO) || !leads_to_a_slot(entry));
-        // A restoration keeps what it exchanged until the next upgrade, under names with the time in them.
-        product.retain(|entry| !entry.path.to_string_lossy().contains(".kato-restore-"));
         for entry in &mut product {
             entry.path = without_id(&entry.path);
         }

@@ -3,42 +3,21 @@
 use std::{fmt::Write as _, fs, path::Path, process::Command};
 
 use anyhow::Result;
-use integration_tests::{command, origin::Resource};
-use ssri::{Algorithm, IntegrityOpts};
+use integration_tests::{
+    command,
+    origin::Resource,
+    published::{self, ABBREVIATED, PACKUMENT, TARBALL, integrity},
+};
 use tokio::time::{Duration, Instant};
 
-use crate::site::{Site, document, put, run, succeed, tarball, until_it_succeeds};
+use crate::site::{Site, document, put, run, succeed, until_it_succeeds};
 
 /// How long what was wrong may be refused after it was mended.
 const SOON: Duration = Duration::from_secs(20);
-/// The packument's form for installations.
-const ABBREVIATED: &str = "application/vnd.npm.install-v1+json";
-const TARBALL: &str = "/@site/hello/-/hello-1.0.0.tgz";
-/// As npm writes the name of a scoped package into a path.
-const PACKUMENT: &str = "/@site%2fhello";
 
 /// Serves the package `@site/hello`; returns its tarball.
 pub(crate) fn publish(site: &Site) -> Result<Vec<u8>> {
-    let folder = site.folder("package-of-npm")?;
-    put(
-        &folder,
-        "package/package.json",
-        br#"{"name":"@site/hello","version":"1.0.0"}"#,
-    )?;
-    put(&folder, "package/index.js", b"module.exports = 'hello'\n")?;
-    let bytes = tarball(&folder, "package")?;
-    let integrity = IntegrityOpts::new()
-        .algorithm(Algorithm::Sha512)
-        .chain(&bytes)
-        .result();
-    let packument = format!(
-        r#"{{"name":"@site/hello","dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"@site/hello","version":"1.0.0","dist":{{"integrity":"{integrity}","tarball":"{}"}}}}}}}}"#,
-        site.files.url(TARBALL)
-    );
-    let packument = document(packument, ABBREVIATED).header("vary", "accept-encoding, accept");
-    site.index.serve(PACKUMENT, packument);
-    site.files.serve(TARBALL, Resource::cacheable(bytes.clone()));
-    Ok(bytes)
+    published::publish_npm(&site.index, &site.files, &site.folder("package-of-npm")?)
 }
 
 /// npm in `folder`, with nothing but the cache to ask and nothing remembered.
@@ -183,11 +162,7 @@ async fn a_tarball_is_held_against_what_is_promised_by_whatever_function_whole_o
             }
             format!(r#""shasum":"{hex}""#)
         } else {
-            let integrity = IntegrityOpts::new()
-                .algorithm(Algorithm::Sha512)
-                .chain(&good)
-                .result();
-            format!(r#""integrity":"{integrity}""#)
+            format!(r#""integrity":"{}""#, integrity(&good))
         };
         let path = format!("/{name}.tgz");
         let url = site.files.url(&path);
@@ -250,12 +225,10 @@ async fn what_is_stored_is_held_against_what_is_promised_later() -> Result<()> {
     site.proxy
         .wait_until_stored(&client.get(&wrong), b"wrong")
         .await?;
-    let integrity = IntegrityOpts::new()
-        .algorithm(Algorithm::Sha512)
-        .chain(b"right")
-        .result();
-    let packument =
-        format!(r#"{{"versions":{{"1.0.0":{{"dist":{{"tarball":"{wrong}","integrity":"{integrity}"}}}}}}}}"#);
+    let packument = format!(
+        r#"{{"versions":{{"1.0.0":{{"dist":{{"tarball":"{wrong}","integrity":"{}"}}}}}}}}"#,
+        integrity(b"right")
+    );
     site.index.serve("/wrong", document(packument, ABBREVIATED));
     client.fetch("/npm/wrong").await?;
     refused_by_the_cache(&site, &wrong).await

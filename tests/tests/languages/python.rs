@@ -3,55 +3,23 @@
 use std::{fs, path::Path};
 
 use anyhow::{Result, ensure};
-use integration_tests::{command, origin::Resource};
+pub(crate) use integration_tests::published::{SIMPLE_JSON as JSON, WHEEL};
+use integration_tests::{command, origin::Resource, published};
 use tokio::time::{Duration, Instant};
 
-use crate::site::{Site, document, put, run, sha256, succeed};
+use crate::site::{Site, put, run, succeed};
 
-pub(crate) const WHEEL: &str = "hello_site-1.0-py3-none-any.whl";
-pub(crate) const JSON: &str = "application/vnd.pypi.simple.v1+json";
 /// How long what was wrong may be refused after it was mended.
 const SOON: Duration = Duration::from_secs(20);
-const METADATA: &str = "Metadata-Version: 2.1\nName: hello-site\nVersion: 1.0\n";
 
 /// A wheel with one module.
 pub(crate) fn wheel(site: &Site) -> Result<Vec<u8>> {
-    let folder = site.folder("wheel")?;
-    put(&folder, "hello_site.py", b"SAID = 'hello'\n")?;
-    put(&folder, "hello_site-1.0.dist-info/METADATA", METADATA.as_bytes())?;
-    let about = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
-    put(&folder, "hello_site-1.0.dist-info/WHEEL", about.as_bytes())?;
-    let record = "hello_site.py,,\nhello_site-1.0.dist-info/METADATA,,\nhello_site-1.0.dist-info/WHEEL,,\nhello_site-1.0.dist-info/RECORD,,\n";
-    put(&folder, "hello_site-1.0.dist-info/RECORD", record.as_bytes())?;
-    let mut zip = command::new("/usr/bin/python3");
-    zip.current_dir(&folder).args(["-m", "zipfile", "-c", WHEEL]);
-    zip.args(["hello_site.py", "hello_site-1.0.dist-info"]);
-    command::success("zip", command::run(zip, Duration::from_secs(20), &[])?)?;
-    Ok(fs::read(folder.join(WHEEL))?)
+    published::wheel(&site.folder("wheel")?)
 }
 
 /// Serves the wheel and the page of its project, in the form of `content_type`; returns the wheel's digest.
 pub(crate) fn publish(site: &Site, wheel: &[u8], content_type: &str) -> String {
-    let (digest, metadata) = (sha256(wheel), sha256(METADATA.as_bytes()));
-    let url = site.files.url(&format!("/packages/{WHEEL}"));
-    let page = if content_type == JSON {
-        format!(
-            r#"{{"meta":{{"api-version":"1.1"}},"name":"hello-site","files":[{{"filename":"{WHEEL}","url":"{url}","hashes":{{"sha256":"{digest}"}},"core-metadata":{{"sha256":"{metadata}"}}}}]}}"#
-        )
-    } else {
-        format!(
-            "<!DOCTYPE html><html><body><a href=\"{url}#sha256={digest}\" data-core-metadata=\"sha256={metadata}\">{WHEEL}</a></body></html>"
-        )
-    };
-    site.index.serve(
-        "/simple/hello-site/",
-        document(page, content_type).header("vary", "Accept"),
-    );
-    let file = Resource::cacheable(wheel.to_vec());
-    site.files.serve(&format!("/packages/{WHEEL}"), file);
-    let file = Resource::cacheable(METADATA);
-    site.files.serve(&format!("/packages/{WHEEL}.metadata"), file);
-    digest
+    published::publish_wheel(&site.index, &site.files, wheel, content_type)
 }
 
 /// `pip install` into `target`, with nothing but the cache to ask and only what has this digest.

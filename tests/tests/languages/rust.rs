@@ -9,35 +9,17 @@ use std::{
 };
 
 use anyhow::Result;
-use integration_tests::{command, origin::Resource};
+use integration_tests::{
+    command,
+    origin::Resource,
+    published::{self, CRATE as ARCHIVE},
+};
 
-use crate::site::{Site, document, put, run, sha256, succeed, tarball, until_it_succeeds};
-
-const ARCHIVE: &str = "/crates/hello-site/1.0.0/download";
-/// `he/ll/hello-site`, by the rules of sparse indexes.
-const INDEX_FILE: &str = "/he/ll/hello-site";
+use crate::site::{Site, put, run, succeed, until_it_succeeds};
 
 /// Serves the crate `hello-site`; returns its archive.
 pub(crate) fn publish(site: &Site) -> Result<Vec<u8>> {
-    let folder = site.folder("crate")?;
-    let manifest = "[package]\nname = \"hello-site\"\nversion = \"1.0.0\"\nedition = \"2021\"\n";
-    put(&folder, "hello-site-1.0.0/Cargo.toml", manifest.as_bytes())?;
-    put(&folder, "hello-site-1.0.0/src/lib.rs", b"//! Hello.\n")?;
-    let archive = tarball(&folder, "hello-site-1.0.0")?;
-    let line = format!(
-        "{{\"name\":\"hello-site\",\"vers\":\"1.0.0\",\"deps\":[],\"cksum\":\"{}\",\"features\":{{}},\"yanked\":false}}\n",
-        sha256(&archive)
-    );
-    let config = format!(
-        r#"{{"dl":"{}","api":"{}"}}"#,
-        site.files.url("/crates"),
-        site.index.url("")
-    );
-    site.index
-        .serve("/config.json", document(config, "application/json"));
-    site.index.serve(INDEX_FILE, document(line, "text/plain"));
-    site.files.serve(ARCHIVE, Resource::cacheable(archive.clone()));
-    Ok(archive)
+    published::publish_crate(&site.index, &site.files, &site.folder("crate")?)
 }
 
 /// cargo in a project that wants the crate, with nothing but the cache to ask and nothing remembered.

@@ -2,18 +2,18 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
+pub(crate) use integration_tests::published::{document, put, sha256};
 use integration_tests::{
     command,
-    origin::{Origin, Resource},
+    origin::Origin,
     proxy::{Proxy, Settings},
 };
-use kato_shared::Digest;
 use tempfile::TempDir;
 use tokio::{task::spawn_blocking, time::Instant};
 
@@ -74,40 +74,6 @@ impl Site {
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.proxy.data)
     }
-}
-
-/// Writes `folder/name`, with the folders on the way.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a file of the test's own, which need not be durable"
-)]
-pub(crate) fn put(folder: &Path, name: &str, content: &[u8]) -> Result<PathBuf> {
-    let path = folder.join(name);
-    fs::create_dir_all(path.parent().context("a folder")?)?;
-    fs::write(&path, content)?;
-    Ok(path)
-}
-
-/// A `.tar.gz` of what is in `folder/top`, with `top` at its top.
-pub(crate) fn tarball(folder: &Path, top: &str) -> Result<Vec<u8>> {
-    let archive = folder.with_extension("tgz");
-    let mut tar = command::new("tar");
-    tar.arg("-C").arg(folder).arg("-czf").arg(&archive).arg(top);
-    command::success("tar", command::run(tar, PATIENCE, &[])?)?;
-    Ok(fs::read(&archive)?)
-}
-
-/// SHA-256 in hexadecimal digits.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Digest::of(bytes).hex()
-}
-
-/// An index's document: to be validated each time, as far as its origin has a say.
-pub(crate) fn document(body: impl Into<bytes::Bytes>, content_type: &str) -> Resource {
-    Resource::new(body)
-        .header("content-type", content_type)
-        .header("cache-control", "max-age=0")
-        .header("etag", "\"1\"")
 }
 
 /// Runs a client to its end beside the origins.

@@ -61,7 +61,8 @@ async fn r31_core_alone_is_refused_while_other_nodes_are_behind_unless_forced() 
         Duration::from_secs(60),
         &[],
     )?;
-    assert_eq!(plan.status.code(), Some(0));
+    assert_eq!(plan.status.code(), Some(20));
+    assert!(String::from_utf8_lossy(&plan.stdout).contains("refused    "));
     assert!(String::from_utf8_lossy(&plan.stderr).contains("other nodes are behind"));
     core.upgrade_ends(0, &["--download-only"])?;
     core.upgrade_ends(0, &["--force"])?;

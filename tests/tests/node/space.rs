@@ -1,7 +1,10 @@
 //! A disk without room: refused by name and number before anything is changed.
 
 use anyhow::Result;
-use integration_tests::{command, releases::TestRelease};
+use integration_tests::{
+    command,
+    releases::{TestModule, TestRelease},
+};
 
 use crate::setup::Site;
 
@@ -33,6 +36,70 @@ mod as_root {
         fn drop(&mut self) {
             command::ok(&["umount", "-l", &self.0]).ok();
         }
+    }
+
+    /// The inodes in use on the file system of `path`.
+    fn inodes(path: &std::path::Path) -> Result<u64> {
+        let space = rustix::fs::statvfs(path)?;
+        Ok(space.f_files - space.f_ffree)
+    }
+
+    /// A module with 5 folders of `files` files each.
+    fn module(name: &str, policy: &str, files: usize) -> TestModule {
+        let mut module = TestModule::new(name, &format!("policy = \"{policy}\"\ndest = \"/s/{name}\""), &[]);
+        for at in 0..5 * files {
+            module = module.with_file(&format!("{}/{at}", at % 5), vec![b'x'; 10], 0o644);
+        }
+        module
+    }
+
+    /// The plan's inodes are enough for every shape of release, and hardly more than it takes.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c13_with_as_many_inodes_as_the_plan_counts_the_upgrade_ends_and_it_counts_few_too_many()
+    -> Result<()> {
+        for (policy, files) in [
+            ("replace", 1),
+            ("replace", 30),
+            ("overlay", 2),
+            ("overlay", 30),
+            ("versioned", 30),
+        ] {
+            let mut two = TestRelease::standard("2.0.0");
+            two.modules.push(module("more", policy, files));
+            let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+            let root = site.node.root();
+            let at = root.display().to_string();
+            let disk = SmallDisk::mount(&root, "64M,nr_inodes=100000")?;
+            site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+            let plan = site.node.upgrade(&["--plan", "--json"])?;
+            let plan: serde_json::Value = serde_json::from_slice(&plan.stdout)?;
+            let needs = plan["space"].as_array().into_iter().flatten();
+            let counted: u64 = needs.filter_map(|need| need["inodes"].as_u64()).sum();
+            let before = inodes(&root)?;
+            // The run's own documents are there before it looks.
+            let limit = format!("remount,nr_inodes={}", before + counted + 4);
+            command::ok(&["mount", "-o", &limit, &at])?;
+
+            let mut kato = site.node.kato(&["node", "upgrade", "--skip-confirmation"])?;
+            kato.env("KATO_KILL_AT", "record.installed");
+            let output = command::run(kato, std::time::Duration::from_secs(60), &[])?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), None, "{policy} {files}: {said}");
+            // Everything that is kept for the way back is there, and what an overlay was unpacked in is gone again.
+            let taken = inodes(&root)? - before;
+            let unpacked = if policy == "overlay" {
+                5 * files as u64 + 5
+            } else {
+                0
+            };
+            assert!(
+                counted <= (taken + unpacked) * 2,
+                "{policy} {files}: {counted} are counted, {taken} were taken at the end"
+            );
+            site.node.upgrade_ends(0, &[])?;
+            drop(disk);
+        }
+        Ok(())
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -22,10 +22,21 @@ fn strict(version: &str) -> TestRelease {
     release
 }
 
-/// The upgrade is refused, nothing of the node is touched, and it was never taken out of service.
+/// The upgrade is refused, nothing of the node is touched, and it was never taken out of service. A look at the plan says so too.
 fn refused(site: &Site, arguments: &[&str]) -> Result<String> {
     let (before, retired) = (site.node.product()?, site.node.calls("retire"));
+    let plan = site.node.upgrade(&[arguments, &["--plan"]].concat())?;
+    let shown = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert_eq!(plan.status.code(), Some(20), "{shown}");
+    assert!(
+        shown.contains("  module     ")
+            && shown.contains("\n  refused    ")
+            && shown.contains("\n             remedy: nothing was changed; "),
+        "{shown}"
+    );
     let said = site.node.upgrade_ends(20, arguments)?;
+    let problem = said.lines().find_map(|line| line.strip_prefix("error: "));
+    assert!(shown.contains(problem.unwrap_or("no error")), "{shown}, {said}");
     assert_eq!(site.node.product()?, before);
     assert_eq!(site.node.calls("retire"), retired);
     assert!(!site.node.state("tmp/upgrade-failed").exists());
@@ -227,6 +238,108 @@ mod as_root {
         drop(itself);
         site.node.upgrade_ends(0, &[])?;
         assert!(aside.join("precious").exists());
+        Ok(())
+    }
+
+    /// A file or folder that `chattr` has sealed; as before when dropped.
+    struct Sealed {
+        flag: &'static str,
+        path: String,
+    }
+
+    impl Sealed {
+        /// `None` where the file system knows no such flags.
+        #[expect(clippy::print_stderr, reason = "a test that tests nothing says so")]
+        fn new(flag: &'static str, path: &std::path::Path) -> Option<Self> {
+            let path = path.display().to_string();
+            let sealed = command::ok(&["chattr", &format!("+{flag}"), &path]);
+            if let Err(error) = &sealed {
+                eprintln!("NOT TESTED: the file system of {path} knows no `chattr`: {error}");
+            }
+            sealed.is_ok().then_some(Self { flag, path })
+        }
+    }
+
+    impl Drop for Sealed {
+        fn drop(&mut self) {
+            command::ok(&["chattr", &format!("-{}", self.flag), &self.path]).ok();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c08_what_chattr_has_sealed_below_a_module_is_refused_with_the_command_that_opens_it()
+    -> Result<()> {
+        let site = Site::at_one().await?;
+        site.node.put("s/code/console/theme.css", "a theme")?;
+        for (flag, word, path, module) in [
+            ("i", "immutable", "s/code/console/theme.css", "console"),
+            ("i", "immutable", "s/etc/app.conf", "etc"),
+            ("a", "append-only", "s/etc/app.conf", "etc"),
+            ("a", "append-only", "s/code/console", "console"),
+            ("i", "immutable", "s/code", "console"),
+        ] {
+            let path = site.node.path(path);
+            let Some(sealed) = Sealed::new(flag, &path) else {
+                return Ok(());
+            };
+            let said = refused(&site, &[])?;
+            let path = path.display();
+            assert!(
+                said.contains(&format!("{path} ({word}, module `{module}`)"))
+                    && said.contains(&format!("`chattr -{flag} {path}`")),
+                "{said}"
+            );
+            drop(sealed);
+        }
+        site.node.upgrade_ends(0, &[])?;
+        assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c23_a_file_that_is_sealed_in_the_middle_is_as_it_was_and_the_others_go_back() -> Result<()> {
+        let two = {
+            let mut two = TestRelease::standard("2.0.0");
+            two.modules.push(TestModule::failing_until("late", "allowed"));
+            two
+        };
+        let mut site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+        site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+        site.node.add_settings("[upgrade]\nmodule_attempts = 2\n")?;
+        let before = site.node.product()?;
+        site.node.upgrade_ends(21, &[])?;
+        // One of the new release's files can no longer be taken away.
+        let conf = site.node.path("s/etc/app.conf");
+        let Some(sealed) = Sealed::new("i", &conf) else {
+            return Ok(());
+        };
+        let said = site.node.upgrade_ends(23, &[])?;
+        assert!(
+            said.contains("failed in undo:etc")
+                && said.contains("modules that are back: ")
+                && said.contains("console"),
+            "{said}"
+        );
+        let (back, not) = said
+            .split_once("modules that are back: ")
+            .and_then(|(_, rest)| rest.split_once("; that are not: "))
+            .expect("both lists");
+        assert!(
+            ["app", "console", "runner"]
+                .iter()
+                .all(|name| back.contains(name))
+                && !back.contains("etc"),
+            "{said}"
+        );
+        assert!(not.starts_with("etc;"), "{said}");
+        assert_eq!(
+            site.node.text("s/code/console/index.html").as_deref(),
+            Some("version 1.0.0\n")
+        );
+        drop(sealed);
+        site.node.upgrade_ends(22, &[])?;
+        assert_eq!(site.node.product()?, before);
+        assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
         Ok(())
     }
 

@@ -34,8 +34,15 @@ async fn r70_patches_are_listed_and_installed_in_their_order_with_a_restart() ->
         "{all}"
     );
 
-    let latch_before = site.node.calls("restart");
-    site.ends(0, &["install"])?;
+    let asked = |verb: &str| site.node.calls(verb);
+    let before = ["restart", "retire", "rejoin"].map(asked);
+    let said = site.ends(0, &["install"])?;
+    assert!(
+        said.contains("patches one, two on 1.0.0")
+            && said.contains("  patch:one\n")
+            && said.contains("  patch:two\n"),
+        "{said}"
+    );
     assert_eq!(site.states()?, "one=installed two=installed");
     assert_eq!(
         (
@@ -44,8 +51,12 @@ async fn r70_patches_are_listed_and_installed_in_their_order_with_a_restart() ->
         ),
         ("one\n", Some("two\n"))
     );
-    // Once for each; the release is the same, and it was read back.
-    assert_eq!(site.node.calls("restart"), latch_before + 2);
+    // Each is shown to run before the next begins, and the work of the node moves away and back once.
+    assert_eq!(
+        ["restart", "retire", "rejoin"].map(asked),
+        [before[0] + 2, before[1] + 1, before[2] + 1]
+    );
+    assert!(!site.node.path("platform/retired").exists());
     assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
     assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
     let status = site.status()?;
@@ -121,6 +132,44 @@ async fn r70_the_node_is_retired_around_a_patch_unless_nothing_is_restarted() ->
     assert!(said.contains("still has 3 units of work"), "{said}");
     assert_eq!(site.node.product()?, before);
     assert!(!site.node.path("platform/retired").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_killed_between_two_patches_the_same_command_installs_the_rest_and_puts_the_node_back()
+-> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    for place in ["patch.settled:1", "record.attempt:1", "backup.committed:2"] {
+        let node = site.node.copy_to(&site.folder.path().join(place))?;
+        let mut kato = node.kato(&["patch", "install", "--local"])?;
+        kato.env("KATO_KILL_AT", place);
+        let output = command::run(kato, LONG, &[])?;
+        assert_eq!(output.status.code(), None, "killed at {place}");
+        assert!(
+            node.path("platform/retired").exists(),
+            "it is not in service between the two: {place}"
+        );
+        let rejoined = node.calls("rejoin");
+        crate::site::ends(&node, 0, &["install"])?;
+        assert_eq!(node.calls("rejoin"), rejoined + 1, "{place}");
+        assert!(!node.path("platform/retired").exists(), "{place}");
+        assert_eq!(node.text("s/etc/other.conf").as_deref(), Some("two\n"), "{place}");
+        assert_eq!(node.leftovers()?, Vec::<PathBuf>::new(), "{place}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_a_patch_that_fails_after_another_puts_the_node_back_into_service() -> Result<()> {
+    let check = "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n";
+    let [one, two] = two();
+    let site = Site::with(&[], &[one, two.with_tail(check)]).await?;
+    let rejoined = site.node.calls("rejoin");
+    site.ends(22, &["install"])?;
+    assert_eq!(site.states()?, "one=installed two=rolled-back");
+    assert_eq!(site.node.calls("rejoin"), rejoined + 1);
+    assert!(!site.node.path("platform/retired").exists());
+    assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
     Ok(())
 }
 

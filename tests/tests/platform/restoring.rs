@@ -1,17 +1,11 @@
 //! Backups brought back: an upgrade, a change, a restoration, and the node is what it was.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::process::ExitStatusExt as _,
-    path::{Path, PathBuf},
-    process::Output,
-};
+use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt as _, path::Path, process::Output};
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::{
     command,
-    node::TestNode,
+    node::{TestNode, names},
     releases::{Repository, TestRelease},
     static_server::StaticServer,
 };
@@ -95,7 +89,6 @@ impl Site {
 
     /// Everything that was there before is again, and nothing but unused versions beside it.
     fn is_as_before(&self) -> Result<()> {
-        forget_originals(&self.node)?;
         is_as(&self.node, &self.before)
     }
 }
@@ -150,7 +143,9 @@ async fn r39_a_restored_node_is_what_it_was_and_says_so() -> Result<()> {
     assert_eq!(site.node.product()?, site.after, "a plan changes nothing");
 
     site.restore(&[&id], 0)?;
+    // Nothing of the restoration is beside what it restored; the originals are where no product looks.
     site.is_as_before()?;
+    assert!(!names(&site.node.state("restored")).is_empty());
     assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
     assert_eq!(site.node.text("platform/database").as_deref(), Some("one"));
     assert_eq!(site.node.text("platform/running").as_deref(), Some("1.0.0\n"));
@@ -159,6 +154,7 @@ async fn r39_a_restored_node_is_what_it_was_and_says_so() -> Result<()> {
     site.node.upgrade_ends(0, &[])?;
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
     assert!(!site.node.state("state/restore.json").exists());
+    assert_eq!(names(&site.node.state("restored")), Vec::<String>::new());
     let left: Vec<_> = site
         .node
         .product()?
@@ -259,21 +255,13 @@ async fn r56_a_restoration_that_was_killed_goes_on_or_is_taken_back() -> Result<
         "restore.exchanged:2",
         "restore.exchanged:3",
         "restore.recorded",
-        "restore.done",
     ];
     for place in places {
         for undo in [false, true] {
             let name = format!("{place}-{undo}");
             let node = site.node.copy_to(&site.folder.path().join(&name))?;
             killed(&node, place).with_context(|| name.clone())?;
-            let refused = node.upgrade(&[])?;
-            let expected = if place == "restore.done" { 0 } else { 20 };
-            if expected == 20 {
-                assert_eq!(refused.status.code(), Some(20), "{name}");
-            }
-            if expected == 0 {
-                continue;
-            }
+            node.upgrade_ends(20, &[]).with_context(|| name.clone())?;
             let last = if undo { "--undo" } else { "latest" };
             let arguments = ["node", "restore", "--skip-confirmation", last];
             let output = command::run(node.kato(&arguments)?, LONG, &[])?;
@@ -287,9 +275,6 @@ async fn r56_a_restoration_that_was_killed_goes_on_or_is_taken_back() -> Result<
             } else {
                 (&site.before, "1.0.0")
             };
-            if !undo {
-                forget_originals(&node)?;
-            }
             is_as(&node, tree).with_context(|| name.clone())?;
             assert_eq!(node.installed().as_deref(), Some(version), "{name}");
             assert!(!node.path("platform/retired").exists(), "{name}");
@@ -298,20 +283,30 @@ async fn r56_a_restoration_that_was_killed_goes_on_or_is_taken_back() -> Result<
     Ok(())
 }
 
-/// Removes the originals that a restoration keeps, as the next upgrade would.
-fn forget_originals(node: &TestNode) -> Result<()> {
-    let kept: Vec<PathBuf> = node
-        .product()?
-        .into_iter()
-        .map(|entry| entry.path)
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(".kato-restore-"))
-        })
-        .collect();
-    ensure!(!kept.is_empty(), "the originals are kept");
-    for folder in kept {
-        fs::remove_dir_all(node.root().join(folder))?;
+#[tokio::test(flavor = "multi_thread")]
+async fn r56_what_a_killed_restoration_left_beside_the_product_the_next_command_puts_away() -> Result<()> {
+    let site = Site::upgraded().await?;
+    for place in [
+        "restore.done",
+        "restore.kept",
+        "restore.kept:2",
+        "restore.cleared",
+    ] {
+        let node = site.node.copy_to(&site.folder.path().join(place))?;
+        killed(&node, place)?;
+        // Any command that changes something; here the smallest there is.
+        let rejoin = command::run(node.kato(&["node", "rejoin"])?, LONG, &[])?;
+        ensure!(rejoin.status.success(), "{place}");
+        is_as(&node, &site.before).with_context(|| format!("{place}, put away"))?;
+        let undo = ["node", "restore", "--skip-confirmation", "--undo"];
+        let undone = command::run(node.kato(&undo)?, LONG, &[])?;
+        ensure!(
+            undone.status.success(),
+            "{place}: {}",
+            String::from_utf8_lossy(&undone.stderr)
+        );
+        is_as(&node, &site.after).with_context(|| format!("{place}, taken back"))?;
+        assert_eq!(names(&node.state("restored")), Vec::<String>::new(), "{place}");
     }
     Ok(())
 }

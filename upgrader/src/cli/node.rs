@@ -83,6 +83,12 @@ pub enum NodeCommand {
         /// A path as releases name it.
         #[arg(long, value_name = "PATH")]
         measure: Vec<PathBuf>,
+        /// Look for local changes as well.
+        #[arg(long)]
+        local_changes: bool,
+        /// The cache that must be reachable from here.
+        #[arg(long, value_name = "HOST:PORT")]
+        cache: Option<String>,
     },
     /// Say by the exit code whether the platform finds this node healthy.
     #[command(hide = true)]
@@ -111,7 +117,7 @@ pub struct UpgradeArgs {
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub version: Option<Version>,
     /// Upgrade all nodes of the inventory, by default one at a time, Core last; run it on Core.
-    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato", "offline"])]
+    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato"])]
     pub cluster: bool,
     /// Start the cache on this Core node and fill it with everything that the release needs.
     #[arg(long, conflicts_with_all = ["status", "plan", "download_only", "resume", "force", "update_kato"])]
@@ -152,7 +158,7 @@ pub struct UpgradeArgs {
     /// The cache, e.g. `http://10.0.0.1:3180/`.
     #[arg(long, value_name = "URL")]
     pub cache_url: Option<Url>,
-    /// Use only what was downloaded before.
+    /// Use only what was downloaded before; with `--cluster` or `--prepare`, what the cache on Core holds: it asks nobody.
     #[arg(long)]
     pub offline: bool,
     /// Do not take the node out of service: what runs on it is interrupted. This is recorded.
@@ -276,7 +282,18 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
         NodeCommand::Events { after, follow } => follow::events(&node(context)?, after, follow).await,
         NodeCommand::Cordon { undo: true, .. } => cordon::undo(node(context)?).await,
         NodeCommand::Cordon { run, .. } => cordon::cordon(node(context)?, run).await,
-        NodeCommand::Survey { measure } => survey::survey(&node(context)?, &measure).await,
+        NodeCommand::Survey {
+            measure: places,
+            local_changes,
+            cache,
+        } => {
+            let asked = survey::Asked {
+                places,
+                local_changes,
+                cache,
+            };
+            survey::survey(&node(context)?, &asked).await
+        }
         NodeCommand::Health => cordon::health(node(context)?).await,
         NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
         NodeCommand::KillPoints => {

@@ -2,7 +2,7 @@
 //! which are passed on unchanged and carry their node's name.
 
 use jiff::Timestamp;
-use kato_shared::release::Version;
+use kato_shared::{api::Stats, release::Version};
 use serde::{Deserialize, Serialize};
 
 use super::next::Goal;
@@ -38,9 +38,14 @@ pub enum ClusterEvent {
     /// The plan is followed from here on.
     ClusterStarted {
         /// The plan.
-        plan: ClusterPlan,
+        plan: Box<ClusterPlan>,
         /// Whether it was begun by an earlier call.
         continued: bool,
+    },
+    /// Nothing is begun, because of these.
+    ClusterRefused {
+        /// Everything that is in the way.
+        findings: Vec<Finding>,
     },
     /// These nodes are upgraded together from here on.
     BatchStarted {
@@ -134,9 +139,48 @@ pub enum ClusterEvent {
         exit: Exit,
         /// The nodes in order.
         nodes: Vec<NodeResult>,
+        /// What the cache has saved, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        traffic: Option<Traffic>,
         /// When.
         time: Timestamp,
     },
+}
+
+/// Something that is in the way of an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The node.
+    pub node: String,
+    /// What is in the way.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// What the nodes got from the cache, and what crossed the line to the upgrade hosts for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Bytes that the cache sent to the nodes.
+    pub to_nodes: u64,
+    /// Bytes that it fetched, before and while they asked.
+    pub from_upstream: u64,
+    /// Bytes that did not have to be fetched again: the difference, 0 where more was fetched than asked for.
+    pub saved: u64,
+}
+
+impl Traffic {
+    /// By the counters of the cache when the nodes began and now; `fetched` bytes were brought into it before. `None` when a counter went back,
+    /// because the cache was started anew.
+    pub fn between(fetched: u64, before: &Stats, after: &Stats) -> Option<Self> {
+        let to_nodes = after.lan_bytes.checked_sub(before.lan_bytes)?;
+        let from_upstream = fetched.saturating_add(after.wan_bytes.checked_sub(before.wan_bytes)?);
+        Some(Self {
+            to_nodes,
+            from_upstream,
+            saved: to_nodes.saturating_sub(from_upstream),
+        })
+    }
 }
 
 /// What became of a node.
@@ -182,5 +226,29 @@ impl From<ClusterEvent> for Line {
             schema: SCHEMA,
             event,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r14_what_the_cache_saves_is_what_the_nodes_got_and_nobody_fetched() {
+        let stats = |lan_bytes, wan_bytes| Stats {
+            lan_bytes,
+            wan_bytes,
+            ..Stats::default()
+        };
+        let traffic = |before: (u64, u64), after: (u64, u64)| {
+            Traffic::between(100, &stats(before.0, before.1), &stats(after.0, after.1))
+        };
+        let three_nodes = traffic((1_000, 900), (1_300, 900)).unwrap();
+        assert_eq!(
+            (three_nodes.to_nodes, three_nodes.from_upstream, three_nodes.saved),
+            (300, 100, 200)
+        );
+        assert_eq!(traffic((0, 0), (50, 10)).unwrap().saved, 0);
+        assert_eq!(traffic((1_000, 900), (10, 10)), None, "it was started anew");
     }
 }

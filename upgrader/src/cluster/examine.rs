@@ -3,19 +3,26 @@
 //! Flow: the releases on each node's way → what is to be measured → [`RemoteNode::survey`], all nodes at once → pure judgement
 //! ([`preflight::fitness`], [`capacity::check`]) → the plan with what each node has to do.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
-use kato_shared::{clock::Clock, release::Release};
+use kato_shared::{
+    clock::Clock,
+    release::{Install, Release},
+};
 
 use super::{inventory::Inventory, remote::RemoteNode, target::Found};
-use crate::plan::{
-    capacity,
-    cluster::{Action, ClusterPlan},
-    facts::NodeStatus,
-    preflight::{self, Asked, NodeProblem},
-    survey::{self, Survey},
+use crate::{
+    plan::{
+        capacity,
+        cluster::{Action, ClusterPlan, PlannedArtifact, PlannedNode},
+        facts::NodeStatus,
+        node::modules_for,
+        preflight::{self, Asked, NodeProblem},
+        survey::{self, Survey},
+    },
+    run,
 };
 
 /// How many nodes are asked at a time.
@@ -30,19 +37,33 @@ pub struct Examined {
     pub warnings: Vec<String>,
 }
 
-/// Measures the nodes of `plan` and adds to it what each has to do.
+/// What the nodes are measured for.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The nodes and the rules.
+    pub inventory: &'a Inventory,
+    /// What each node said of itself; one that gave no answer is not measured.
+    pub facts: &'a BTreeMap<String, NodeStatus>,
+    /// The releases.
+    pub found: &'a Found,
+    /// Whether outstanding patches are installed first.
+    pub apply_patches: bool,
+    /// Host and port that the nodes will download through.
+    pub cache: Option<String>,
+}
+
+/// Measures the nodes of `plan` and adds to it what each has to do, and what all of them need together.
 ///
 /// # Cancel safety
 /// Dropping it ends the calls that are under way; nothing is changed.
 pub async fn examine(
-    inventory: &Inventory,
+    ground: &Ground<'_>,
     nodes: &BTreeMap<String, RemoteNode>,
-    facts: &BTreeMap<String, NodeStatus>,
-    found: &Found,
     plan: &mut ClusterPlan,
     clock: &Clock,
 ) -> Examined {
-    let answers = ask_all(nodes, facts, found, plan, clock).await;
+    let (facts, found) = (ground.facts, ground.found);
+    let answers = ask_all(ground, nodes, plan, clock).await;
     let Answers {
         surveys,
         silent,
@@ -57,20 +78,17 @@ pub async fn examine(
         .iter_mut()
         .filter(|node| node.action == Action::Upgrade)
     {
-        let Some((asked, survey)) = surveys.get(&planned.id) else {
-            continue;
-        };
-        let way = way(found, planned.from.as_ref());
-        let (work, needs) = survey.work(&planned.roles, planned.from.as_ref(), &way, plan.created);
-        let unfit = preflight::fitness(survey, asked, &needs, &inventory.preflight);
-        examined
-            .problems
-            .extend(unfit.into_iter().map(|problem| NodeProblem {
-                node: planned.id.clone(),
-                problem,
-            }));
-        planned.work = Some(work);
+        if let Some((asked, survey)) = surveys.get(&planned.id) {
+            let unfit = judge(ground, planned, (asked, survey), plan.created);
+            examined
+                .problems
+                .extend(unfit.into_iter().map(|problem| NodeProblem {
+                    node: planned.id.clone(),
+                    problem,
+                }));
+        }
     }
+    plan.artifacts = artifacts(plan, found);
     let surveys: BTreeMap<String, Survey> = surveys
         .into_iter()
         .map(|(id, (_, survey))| (id, survey))
@@ -78,7 +96,10 @@ pub async fn examine(
     let is_out = |(id, status): (&String, &NodeStatus)| status.out_of_service.then(|| id.clone());
     let out: Vec<String> = facts.iter().filter_map(is_out).collect();
     let (short, mute) = capacity::check(&plan.batches, &surveys, &out);
-    examined.problems.extend(short);
+    // Nodes that gave no answer may have room; what is in their way is said already.
+    if facts.len() == plan.nodes.len() {
+        examined.problems.extend(short);
+    }
     examined.warn(
         &unknown,
         "measured only when their turn comes, because their kato is older than this one",
@@ -88,6 +109,32 @@ pub async fn examine(
         "not known whether their work has room elsewhere, because `[platform].capacity` is not set",
     );
     examined
+}
+
+/// What a node has to do, which goes into the plan, and what its answer says against it.
+fn judge(
+    ground: &Ground<'_>,
+    planned: &mut PlannedNode,
+    (asked, survey): (&Asked, &Survey),
+    now: Timestamp,
+) -> Vec<preflight::Problem> {
+    let way = way(ground.found, planned.from.as_ref());
+    let (work, needs) = survey.work(&planned.roles, planned.from.as_ref(), &way, now);
+    planned.work = Some(work);
+    let mut unfit = preflight::fitness(survey, asked, &needs, &ground.inventory.preflight);
+    if let Some(status) = ground.facts.get(&planned.id) {
+        let releases: Vec<&Release> = way.iter().map(|(release, _)| *release).collect();
+        let patches = (&ground.found.patches, releases.as_slice());
+        let cache = ground.cache.as_deref();
+        unfit.extend(preflight::readiness(
+            survey,
+            status,
+            cache,
+            patches,
+            ground.apply_patches,
+        ));
+    }
+    unfit
 }
 
 impl Examined {
@@ -109,23 +156,28 @@ struct Answers {
 }
 
 async fn ask_all(
+    ground: &Ground<'_>,
     nodes: &BTreeMap<String, RemoteNode>,
-    facts: &BTreeMap<String, NodeStatus>,
-    found: &Found,
     plan: &ClusterPlan,
     clock: &Clock,
 ) -> Answers {
     // Who is at the target says only how much work it could take.
     let questions = plan.nodes.iter().filter_map(|planned| {
         let node = nodes.get(&planned.id)?;
-        facts.get(&planned.id)?;
-        let way = way(found, planned.from.as_ref());
+        ground.facts.get(&planned.id)?;
+        let is_upgraded = planned.action == Action::Upgrade;
+        let way = way(ground.found, planned.from.as_ref());
         let way = way.iter().map(|(release, _)| *release);
-        let way = way.filter(|_| planned.action == Action::Upgrade);
-        Some((node, survey::places(way, &planned.roles)))
+        let places = survey::places(way.filter(|_| is_upgraded), &planned.roles);
+        let question = run::survey::Asked {
+            places: places.into_iter().collect(),
+            local_changes: is_upgraded,
+            cache: ground.cache.clone().filter(|_| is_upgraded),
+        };
+        Some((node, question))
     });
     let mut asked = stream::iter(questions)
-        .map(|(node, places)| ask(node, places.into_iter().collect(), clock))
+        .map(|(node, question)| ask(node, question, clock))
         .buffer_unordered(AT_ONCE);
     let mut answers = Answers::default();
     while let Some((id, asked, answer)) = asked.next().await {
@@ -144,16 +196,45 @@ async fn ask_all(
 
 async fn ask(
     node: &RemoteNode,
-    places: Vec<PathBuf>,
+    question: run::survey::Asked,
     clock: &Clock,
 ) -> (String, Asked, Result<Option<Survey>, preflight::Problem>) {
     let before: Timestamp = clock.now();
-    let answer = node.survey(&places).await;
+    let answer = node.survey(&question).await;
     let asked = Asked {
         before,
         after: clock.now(),
     };
     (node.node.id.clone(), asked, answer)
+}
+
+/// What the nodes of `plan` that are upgraded install on their ways, each once.
+fn artifacts(plan: &ClusterPlan, found: &Found) -> Vec<PlannedArtifact> {
+    let mut all = BTreeMap::new();
+    for planned in plan.upgrades() {
+        for (release, _) in way(found, planned.from.as_ref()) {
+            for module in modules_for(release, &planned.roles) {
+                let artifact = release.artifacts.get(&module.artifact);
+                all.extend(artifact.map(|artifact| {
+                    let target = artifact.target.clone();
+                    (artifact.sha256, (target, artifact.size))
+                }));
+                if let Install::Image { images } = &module.install {
+                    all.extend(
+                        images
+                            .iter()
+                            .map(|image| (image.digest, (image.name.clone(), image.size))),
+                    );
+                }
+            }
+        }
+    }
+    let mut artifacts: Vec<PlannedArtifact> = all
+        .into_iter()
+        .map(|(digest, (name, bytes))| PlannedArtifact { name, digest, bytes })
+        .collect();
+    artifacts.sort_unstable();
+    artifacts
 }
 
 /// The releases that a node with `from` goes through.

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kato_shared::settings::HumanDuration;
+use kato_shared::settings::{ByteSize, HumanDuration};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{
@@ -36,6 +36,8 @@ pub struct Inventory {
     pub implicit_role: String,
     /// How long an orchestrator may be silent until its lock may be broken.
     pub lease: HumanDuration,
+    /// Bytes a second that the line to the upgrade host is known to bring; only the plan's estimate uses it.
+    pub line_speed: Option<ByteSize>,
     /// How nodes are reached.
     pub ssh: SshSettings,
     /// How carefully the nodes of each role are upgraded.
@@ -128,6 +130,7 @@ struct ClusterFragment {
     core_role: String,
     implicit_role: String,
     lease: HumanDuration,
+    line_speed: Option<ByteSize>,
 }
 
 impl Default for ClusterFragment {
@@ -137,6 +140,7 @@ impl Default for ClusterFragment {
             core_role: "primary".into(),
             implicit_role: "base".into(),
             lease: HumanDuration::from_secs(crate::lease::TERM.as_secs()),
+            line_speed: None,
         }
     }
 }
@@ -214,6 +218,12 @@ impl Inventory {
         &self.nodes[self.core]
     }
 
+    /// The digest of everything that it says, but for comments and the order of keys.
+    pub fn digest(&self) -> kato_shared::Digest {
+        // An inventory has only keys that JSON has as well.
+        kato_shared::Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
     /// The node called `id`.
     pub fn node(&self, id: &str) -> Option<&InventoryNode> {
         self.nodes.iter().find(|node| node.id == id)
@@ -225,6 +235,7 @@ impl Inventory {
             core_role: fragment.cluster.core_role.to_lowercase(),
             implicit_role: fragment.cluster.implicit_role.to_lowercase(),
             lease: fragment.cluster.lease,
+            line_speed: fragment.cluster.line_speed,
             ssh: fragment.ssh,
             rollout: fragment.rollout.into(),
             preflight: fragment.preflight,

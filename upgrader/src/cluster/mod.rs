@@ -68,7 +68,7 @@ pub async fn run(request: UpgradeRequest, settings: &Settings, config: &Path) ->
         inventory,
         clock: Clock::system(),
     };
-    let outcome = call.upgrade(nodes.clone()).await;
+    let outcome = Box::pin(call.upgrade(nodes.clone())).await;
     connect::close(&nodes).await;
     outcome
 }

@@ -143,6 +143,8 @@ impl Memory {
         }
         match status.state {
             _ if self.starts == 0 => Next::Start(Why::Turn),
+            // Its last words were lost with the machine; that it went down was the upgrade's own wish.
+            RunState::Interrupted if status.restarting => Next::Start(Why::Restarted),
             RunState::Interrupted if self.starts < MAX_STARTS => Next::Start(Why::Interrupted {
                 run: status.run.clone().unwrap_or_default(),
             }),

@@ -10,17 +10,18 @@
 //!
 //! A started run belongs to the node: it outlives the connection and Core's own `kato`.
 
+mod start;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use kato_shared::release::Version;
-use serde::Deserialize;
 use tokio::sync::mpsc;
-use url::Url;
 
+pub use self::start::{Start, StartRequest};
 use super::inventory::InventoryNode;
 use crate::{
     exit::Exit,
     plan::{facts::NodeStatus, preflight::Problem, survey::Survey},
+    run::survey::Asked,
     ssh::{Ended, Host, HostError, Output, RemoteCommand, secret::Secret},
 };
 
@@ -35,6 +36,8 @@ const START_DEADLINE: Duration = Duration::from_secs(180);
 const SUDO_WITH_PASSWORD: [&str; 5] = ["sudo", "-S", "-k", "-p", ""];
 /// A shell's exit code for a program that is not there, and for one that is not a program.
 const NOT_THERE: [i32; 2] = [127, 126];
+/// How a `kato` ends that does not know one of the words it is given: [`Exit::Usage`].
+const REFUSED_WORDS: Ended = Ended::Exit(2);
 
 /// Runs `kato` of one node.
 #[derive(Debug, Clone)]
@@ -50,47 +53,6 @@ pub struct RemoteNode {
     fence: Option<u64>,
     /// sudo's password, verified; with it sudo reads it from its standard input instead of refusing to ask.
     password: Option<Secret>,
-}
-
-/// What the first look at a starting run says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
-    /// It runs; its events have greater numbers.
-    Started {
-        /// The number of the last event before it.
-        after_seq: u64,
-    },
-    /// Another run is at work.
-    Held,
-    /// It did not begin.
-    Refused {
-        /// How the call ended.
-        ended: Ended,
-        /// Its last words.
-        stderr: String,
-    },
-}
-
-/// A run to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartRequest {
-    /// The id of the run.
-    pub run: String,
-    /// Where it leads.
-    pub version: Version,
-    /// Whether an installed release is installed once more.
-    pub force: bool,
-    /// Whether all outstanding patches are installed first.
-    pub apply_patches: bool,
-    /// Whether everything is only put on the node, verified, and nothing else is changed.
-    pub download_only: bool,
-    /// The cache to download through.
-    pub cache_url: Option<Url>,
-}
-
-#[derive(Deserialize)]
-struct Started {
-    after_seq: u64,
 }
 
 impl RemoteNode {
@@ -167,7 +129,25 @@ impl RemoteNode {
             detail: error.to_string(),
         };
         let output = self.host.run(&command).await.map_err(unreachable)?;
+        if output.ended == REFUSED_WORDS
+            && let Some(kato) = self.without_fences().await
+        {
+            return Err(Problem::NoFences { kato });
+        }
         serde_json::from_str(output.stdout.trim()).map_err(|_no_status| self.no_status(output))
+    }
+
+    /// The version of a `kato` that answers when it is shown no token, and so does not know them.
+    async fn without_fences(&self) -> Option<String> {
+        self.fence?;
+        let unfenced = Self {
+            fence: None,
+            ..self.clone()
+        };
+        let command = unfenced.command(&["node", "upgrade", "--status", "--json"], Some(STATUS_DEADLINE));
+        let output = self.host.run(&command).await.ok()?;
+        let status: NodeStatus = serde_json::from_str(output.stdout.trim()).ok()?;
+        Some(status.kato)
     }
 
     fn no_status(&self, output: Output) -> Problem {
@@ -185,48 +165,6 @@ impl RemoteNode {
             ended: output.ended,
             stderr: output.stderr,
         }
-    }
-
-    /// Starts a detached run.
-    ///
-    /// # Errors
-    /// [`HostError`]: whether it was started must then be asked.
-    pub async fn start(&self, request: &StartRequest) -> Result<Start, HostError> {
-        let version = request.version.to_string();
-        let mut args = vec![
-            "node",
-            "upgrade",
-            "--skip-confirmation",
-            "--detach",
-            "--run",
-            &request.run,
-            "--version",
-            &version,
-        ];
-        if request.force {
-            args.push("--force");
-        }
-        if request.apply_patches {
-            args.push("--apply-patches");
-        }
-        if request.download_only {
-            args.push("--download-only");
-        }
-        if let Some(url) = &request.cache_url {
-            args.extend(["--cache-url", url.as_str()]);
-        }
-        let output = self.host.run(&self.command(&args, Some(START_DEADLINE))).await?;
-        let line = output.stdout.lines().next_back().unwrap_or_default();
-        Ok(match (output.ended, serde_json::from_str::<Started>(line)) {
-            (Ended::Exit(0), Ok(started)) => Start::Started {
-                after_seq: started.after_seq,
-            },
-            (Ended::Exit(code), _) if Exit::from_code(code) == Some(Exit::LockHeld) => Start::Held,
-            (ended, _) => Start::Refused {
-                ended,
-                stderr: output.stderr,
-            },
-        })
     }
 
     /// Sends the lines of all events after `after` to `lines`, until the run ends or nothing runs.
@@ -247,21 +185,28 @@ impl RemoteNode {
         self.host.run(&self.command(arguments, Some(deadline))).await
     }
 
-    /// Has `places` measured on the node; `None` when its `kato` does not know how.
+    /// Has what is `asked` measured on the node; `None` when its `kato` does not know how.
     ///
     /// # Errors
     /// The [`Problem`] of not getting an answer.
-    pub async fn survey(&self, places: &[PathBuf]) -> Result<Option<Survey>, Problem> {
-        let places: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+    pub async fn survey(&self, asked: &Asked) -> Result<Option<Survey>, Problem> {
+        let places = asked.places.iter();
+        let places: Vec<String> = places.map(|path| path.display().to_string()).collect();
         let mut arguments = vec!["node", "survey"];
         for place in &places {
             arguments.extend(["--measure", place]);
+        }
+        if asked.local_changes {
+            arguments.push("--local-changes");
+        }
+        if let Some(cache) = &asked.cache {
+            arguments.extend(["--cache", cache]);
         }
         let output = self.run(&arguments, SURVEY_DEADLINE).await;
         let output = output.map_err(|error| Problem::Unreachable {
             detail: error.to_string(),
         })?;
-        if output.ended == Ended::Exit(i32::from(Exit::Usage.code())) {
+        if output.ended == REFUSED_WORDS {
             return Ok(None);
         }
         let answer = serde_json::from_str(output.stdout.trim());
@@ -295,12 +240,7 @@ impl RemoteNode {
     /// has nothing to complain about: its own run does without.
     async fn complaint(&self, arguments: &[&str]) -> Option<String> {
         match self.run(arguments, START_DEADLINE).await {
-            Ok(output)
-                if output.ended.is_success()
-                    || output.ended == Ended::Exit(i32::from(Exit::Usage.code())) =>
-            {
-                None
-            }
+            Ok(output) if output.ended.is_success() || output.ended == REFUSED_WORDS => None,
             Ok(output) => Some(format!("{}: {}", output.ended, last_line(&output.stderr))),
             Err(error) => Some(error.to_string()),
         }

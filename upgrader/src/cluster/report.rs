@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kato_shared::{release::Version, settings::byte_size::human};
 
 use super::{
-    event::{ClusterEvent, Line, NodeResult, Outcome, Watcher},
+    event::{ClusterEvent, Line, NodeResult, Outcome, Traffic, Watcher},
     inventory::Inventory,
     next::Goal,
 };
@@ -15,6 +15,7 @@ use crate::{
     plan::{
         cluster::{Action, ClusterPlan},
         preflight::NodeProblem,
+        survey::AtRisk,
     },
     prepare::report::Report,
     report::terminal,
@@ -242,7 +243,8 @@ fn of_cluster(event: &ClusterEvent) -> Option<Said> {
         ClusterEvent::NodeFailed { node, error, .. } => {
             format!("{node}: failed at {}: {}", error.step, error.message)
         }
-        ClusterEvent::ClusterFinished { .. } => return None,
+        // Said as a list with remedies, and as a table.
+        ClusterEvent::ClusterRefused { .. } | ClusterEvent::ClusterFinished { .. } => return None,
     };
     Some(Said::Stays(text))
 }
@@ -293,6 +295,9 @@ fn work_lines(plan: &ClusterPlan) -> Vec<String> {
             work.point_of_no_return,
             if work.is_drained { "; is emptied first" } else { "" },
         ));
+        if let Some(risk) = work.at_risk.as_ref().filter(|risk| risk.count > 0) {
+            lines.push(risk_line(&node.id, risk));
+        }
     }
     let together: Vec<String> = plan
         .batches
@@ -314,7 +319,25 @@ fn work_lines(plan: &ClusterPlan) -> Vec<String> {
             plan.batches.len()
         ));
     }
+    if let Some(estimate) = &plan.estimate {
+        let time = humantime::format_duration(Duration::from_secs(estimate.seconds));
+        lines.push(format!("about {time}: {}", estimate.basis.join("; ")));
+    }
     lines
+}
+
+/// Local changes that may not be in their place any more afterwards.
+fn risk_line(node: &str, risk: &AtRisk) -> String {
+    let named: Vec<String> = risk.first.iter().map(|path| path.display().to_string()).collect();
+    let more = match risk.count.saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{node}: {} local changes may be replaced, `kato customizations scan` there says how: {}{more}",
+        risk.count,
+        named.join(", ")
+    )
 }
 
 /// What became of the nodes, as lines for people.
@@ -349,13 +372,28 @@ pub fn problem_lines(problems: &[NodeProblem], inventory: &Inventory) -> Vec<Str
     problems
         .iter()
         .flat_map(|found| {
-            let remedy = inventory
-                .node(&found.node)
-                .map(|node| found.problem.remedy(node, &inventory.ssh));
             let problem = format!("{}: {}", found.node, found.problem);
-            std::iter::once(problem).chain(remedy.map(|remedy| format!("  hint: {remedy}")))
+            let remedy = remedy(found, inventory);
+            let remedy = (!remedy.is_empty()).then(|| format!("  hint: {remedy}"));
+            std::iter::once(problem).chain(remedy)
         })
         .collect()
+}
+
+/// What to do about a problem; empty for a node that the inventory does not have.
+pub fn remedy(found: &NodeProblem, inventory: &Inventory) -> String {
+    let node = inventory.node(&found.node);
+    node.map_or_else(String::new, |node| found.problem.remedy(node, &inventory.ssh))
+}
+
+/// What the cache was good for.
+pub fn traffic_line(traffic: &Traffic) -> String {
+    format!(
+        "the nodes got {} from the cache, {} crossed the line to the upgrade hosts: {} saved",
+        human(traffic.to_nodes),
+        human(traffic.from_upstream),
+        human(traffic.saved)
+    )
 }
 
 /// Pads every column but the last to its widest cell.

@@ -17,7 +17,7 @@ mod result;
 
 use std::collections::BTreeMap;
 
-use futures_util::{TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use kato_shared::release::Version;
 
 pub use self::result::{Reason, Rolled};
@@ -38,8 +38,7 @@ const STAGE_AT_ONCE: usize = 8;
 /// Puts everything that the nodes need on them, verified, before the first of them is changed. A node whose upgrade was begun
 /// earlier has it already and finds that out by itself.
 ///
-/// # Errors
-/// The first node that failed, and why; nothing was changed on any node.
+/// Gives the nodes that failed, in the plan's order, and why; nothing was changed on any node.
 ///
 /// # Cancel safety
 /// As [`roll_out`].
@@ -48,12 +47,16 @@ pub async fn stage(
     nodes: &BTreeMap<String, RemoteNode>,
     errand: &Errand,
     watcher: &dyn Watcher,
-) -> Result<(), (String, NodeFailure)> {
-    stream::iter(plan.upgrades().map(Ok))
-        .try_for_each_concurrent(STAGE_AT_ONCE, |planned| async move {
-            let staged = drive(planned, Goal::Stage, nodes, errand, watcher).await;
-            staged.map(drop).map_err(|failure| (planned.id.clone(), failure))
-        })
+) -> Vec<(String, NodeFailure)> {
+    let staging = plan.upgrades().map(|planned| async move {
+        let staged = drive(planned, Goal::Stage, nodes, errand, watcher).await;
+        Some((planned.id.clone(), staged.err()?))
+    });
+    // In order, and each has its try: what is in the way is wanted whole.
+    stream::iter(staging.collect::<Vec<_>>())
+        .buffered(STAGE_AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
         .await
 }
 

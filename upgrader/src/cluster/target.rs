@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context as _;
 use kato_shared::{
     Digest,
-    release::{Graph, Release, Version},
+    release::{Graph, PatchList, Release, Version},
 };
 
 use crate::{
@@ -25,6 +25,8 @@ pub struct Found {
     pub target: Target,
     /// The ways.
     pub graph: Graph,
+    /// The patches that are published.
+    pub patches: PatchList,
     /// The documents of all releases that any node goes through.
     pub releases: BTreeMap<Version, (Release, Digest)>,
 }
@@ -74,9 +76,11 @@ pub async fn find(
         let document = source.release(&version).await?;
         releases.insert(version, document);
     }
+    let patches = source.patches().await?;
     let (release, digest) = source.release(&wanted).await?;
     releases.insert(wanted, (release.clone(), digest));
     Ok(Found {
+        patches,
         releases,
         target: Target {
             rules: rules(&release),

@@ -201,12 +201,12 @@ impl Fetcher {
         image::files(self, cache, image).await
     }
 
-    /// Whether the cache on the way has `file` in its store. A body is sent to its clients before it is on the disk, so a
+    /// Whether the cache on the way has `url` in its store. A body is sent to its clients before it is on the disk, so a
     /// cache that has just received it is given until `end`; one that could only pass it on (its disk is full) has not.
     ///
     /// # Errors
     /// [`FetchError::Unreachable`] when the cache does not answer.
-    pub async fn is_kept(&self, file: &TargetFile, end: tokio::time::Instant) -> Result<bool, FetchError> {
-        warm::is_kept(self, file, end).await
+    pub async fn is_kept(&self, url: &Url, end: tokio::time::Instant) -> Result<bool, FetchError> {
+        warm::is_kept(self, url, end).await
     }
 }

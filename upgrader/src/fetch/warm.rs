@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, header};
 use kato_shared::{trust::TargetFile, verify::Verifier};
 use tokio::time::{Instant, sleep};
+use url::Url;
 
 use super::{
     FetchError, Fetcher,
@@ -75,8 +76,8 @@ async fn receive(
 const ASK_EVERY: Duration = Duration::from_millis(25);
 
 /// See [`Fetcher::is_kept`].
-pub(super) async fn is_kept(fetcher: &Fetcher, file: &TargetFile, end: Instant) -> Result<bool, FetchError> {
-    let url = fetcher.route.resolve(&file.url);
+pub(super) async fn is_kept(fetcher: &Fetcher, url: &Url, end: Instant) -> Result<bool, FetchError> {
+    let url = fetcher.route.resolve(url);
     // "only-if-cached": a cache that has nothing answers 504 and asks nobody (RFC 9111 §5.2.1.7). A target's content is
     // named by its digest, so that a stale answer is as good as a fresh one.
     let only = HeaderValue::from_static("only-if-cached, max-stale");

@@ -20,6 +20,7 @@ pub mod obstacle;
 pub mod overlay;
 pub mod package;
 pub mod replace;
+pub mod sealed;
 pub mod tree;
 pub mod undo;
 pub mod unpack;

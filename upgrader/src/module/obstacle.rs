@@ -5,11 +5,20 @@
 //!
 //! Deliberately absent: what nobody can know before, such as a disk that fails, or a command of a module.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-use kato_shared::release::Install;
+use kato_shared::release::{FileEntry, Install};
 
-use super::{Job, ModuleError, mounts::Mounts, overlay, unpack, versioned};
+use super::{
+    Job, ModuleError,
+    mounts::Mounts,
+    overlay,
+    sealed::{self, Seal},
+    tree, unpack, versioned,
+};
 use crate::space;
 
 /// Something that is in the way of a module.
@@ -29,6 +38,13 @@ pub enum Obstacle {
         /// What is mounted there.
         mount: PathBuf,
     },
+    /// A file or folder that nobody may change.
+    Sealed {
+        /// The file or folder.
+        place: PathBuf,
+        /// What keeps it.
+        seal: Seal,
+    },
     /// The file system can only be read.
     ReadOnly {
         /// What would be written.
@@ -46,6 +62,9 @@ pub fn obstacles(job: &Job<'_>, mounts: &Mounts) -> Result<Vec<Obstacle>, Module
         Install::Versioned { .. } => {
             let (dest, folder, link) = versioned::whereabouts(job)?;
             no_folder(&dest, &mut found);
+            // Older versions are removed, once the upgrade is recorded.
+            removed(&dest, &mut found)?;
+            removed(&link, &mut found)?;
             for place in [&folder, &link] {
                 exchanged(place, mounts, &mut found);
                 writable(place.parent().unwrap_or(place), &mut found)?;
@@ -54,13 +73,14 @@ pub fn obstacles(job: &Job<'_>, mounts: &Mounts) -> Result<Vec<Obstacle>, Module
         Install::Replace { .. } => {
             let dest = job.dest()?;
             exchanged(&dest, mounts, &mut found);
+            removed(&dest, &mut found)?;
             writable(dest.parent().unwrap_or(&dest), &mut found)?;
         }
         Install::Overlay { conflict, .. } => {
             let dest = job.dest()?;
             no_folder(&dest, &mut found);
             if found.is_empty() {
-                let new = unpack::list(&job.archive())?;
+                let new = entries(job)?;
                 overlay::way::obstacles(job, &dest, (&new, *conflict), mounts, &mut found)?;
             }
             // Unpacked beside it, put in place in it.
@@ -71,6 +91,30 @@ pub fn obstacles(job: &Job<'_>, mounts: &Mounts) -> Result<Vec<Obstacle>, Module
         Install::Package { .. } | Install::Image { .. } | Install::Exec { .. } => {}
     }
     Ok(found)
+}
+
+/// What the archive holds; as far as the release lists it, where only a look at the plan is taken and nothing was downloaded.
+fn entries(job: &Job<'_>) -> Result<Vec<tree::Entry>, ModuleError> {
+    let archive = job.archive();
+    if archive.path.exists() {
+        return Ok(unpack::list(&archive)?);
+    }
+    let file = |file: &FileEntry| tree::Entry {
+        path: file.path.clone(),
+        kind: tree::Kind::File {
+            sha256: file.sha256,
+            mode: file.mode,
+        },
+    };
+    let folder = |path: &Path| tree::Entry {
+        path: path.to_owned(),
+        kind: tree::Kind::Folder,
+    };
+    let files = &job.module.files;
+    let above = files.iter().flat_map(|file| file.path.ancestors().skip(1));
+    let folders: BTreeSet<&Path> = above.filter(|path| !path.as_os_str().is_empty()).collect();
+    let folders = folders.into_iter().map(folder);
+    Ok(folders.chain(files.iter().map(file)).collect())
 }
 
 /// Something else stands where a folder has to be.
@@ -93,6 +137,17 @@ fn exchanged(place: &Path, mounts: &Mounts, found: &mut Vec<Obstacle>) {
     }));
 }
 
+/// What goes away as a whole has nothing in it that nobody may remove.
+fn removed(place: &Path, found: &mut Vec<Obstacle>) -> Result<(), ModuleError> {
+    let sealed = sealed::below(place).map_err(ModuleError::io("reading", place))?;
+    found.extend(
+        sealed
+            .into_iter()
+            .map(|(place, seal)| Obstacle::Sealed { place, seal }),
+    );
+    Ok(())
+}
+
 /// Names are made and exchanged in the folder `place`, or in the first one above it that is there.
 fn writable(place: &Path, found: &mut Vec<Obstacle>) -> Result<(), ModuleError> {
     let mount = space::mount_of(place).map_err(ModuleError::io("looking at the file system of", place))?;
@@ -100,6 +155,11 @@ fn writable(place: &Path, found: &mut Vec<Obstacle>) -> Result<(), ModuleError> 
         found.push(Obstacle::ReadOnly {
             place: place.to_owned(),
         });
+    }
+    let above = place.ancestors().find(|above| above.exists());
+    if let Some(folder) = above.and_then(|above| above.canonicalize().ok()) {
+        let seal = sealed::of(&folder).map_err(ModuleError::io("reading", &folder))?;
+        found.extend(seal.map(|seal| Obstacle::Sealed { place: folder, seal }));
     }
     Ok(())
 }

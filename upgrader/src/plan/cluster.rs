@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use self::choice::{Choice, ChoiceError};
 use super::{
     batch::{self, Halt, Member, Standing},
-    facts::NodeStatus,
+    estimate::Estimate,
+    facts::{NodeStatus, RunState},
     order::{self, OrderNode, OrderRules, Place, RoleOrderError},
     policy::Policies,
     survey::NodeWork,
@@ -79,6 +80,18 @@ pub struct ClusterPlan {
     /// The role of Core.
     #[serde(default)]
     pub core_role: String,
+    /// The digest of the inventory that the plan was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory_digest: Option<Digest>,
+    /// What the nodes that are upgraded install, each once.
+    #[serde(default)]
+    pub artifacts: Vec<PlannedArtifact>,
+    /// The token of the lease under which it was made; every command of it carries that one or a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
+    /// How long it will take, where anything is known about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
     /// What the operator should know before saying yes.
     pub warnings: Vec<String>,
 }
@@ -101,6 +114,17 @@ pub struct PlannedNode {
     /// What that is, as far as the node could be measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<NodeWork>,
+}
+
+/// Something that nodes install.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PlannedArtifact {
+    /// The name of its target, or of the image.
+    pub name: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub bytes: u64,
 }
 
 /// What is to be done with a node.
@@ -166,6 +190,10 @@ pub fn plan(
         policies: inventory.rollout.clone(),
         implicit_role: inventory.implicit_role.clone(),
         core_role: inventory.core_role.clone(),
+        inventory_digest: Some(inventory.digest()),
+        artifacts: Vec::new(),
+        fence: None,
+        estimate: None,
         warnings: ordered.warnings,
     };
     let spared = choice::spare_core(&mut plan);
@@ -261,10 +289,33 @@ impl ClusterPlan {
         self.id.clone_from(&earlier.id);
         self.created = earlier.created;
         self.batches.clone_from(&earlier.batches);
+        self.artifacts.clone_from(&earlier.artifacts);
         for (node, before) in self.nodes.iter_mut().zip(&earlier.nodes) {
             node.from.clone_from(&before.from);
         }
         self
+    }
+
+    /// Bytes that the nodes install, each file counted once: what crosses the line to the upgrade host at most.
+    pub fn bytes_once(&self) -> u64 {
+        self.artifacts.iter().map(|artifact| artifact.bytes).sum()
+    }
+
+    /// Whether this plan was begun and is not done: somebody who repeats the command without a version means its target, whatever was
+    /// published meanwhile. A target that a node rolled back, or that a node has gone beyond, binds nobody.
+    pub fn binds(&self, facts: &BTreeMap<String, NodeStatus>) -> bool {
+        let target = &self.target;
+        let name = target.to_string();
+        let of_upgrades = || self.upgrades().filter_map(|node| facts.get(&node.id));
+        let is_over = facts.values().any(|status| {
+            status.rolled_back.contains_key(&name)
+                || status.version.as_ref().is_some_and(|version| version > target)
+        });
+        let is_open = |status: &NodeStatus| {
+            status.version.as_ref() != Some(target)
+                || status.state != RunState::Idle && status.to.as_ref() == Some(target)
+        };
+        !self.force && !is_over && of_upgrades().any(is_open)
     }
 
     /// The batches when nothing fails, and why the rules let some nodes never have their turn, if they do.

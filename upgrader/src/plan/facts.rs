@@ -45,6 +45,9 @@ pub struct NodeStatus {
     /// What the step of a run that is at work does or waits for.
     #[serde(default)]
     pub progress: Option<Progress>,
+    /// Whether the last run was cut off by the restart of the machine that it asked for.
+    #[serde(default)]
+    pub restarting: bool,
     /// Releases that it went back from and does not try again, with the reason.
     #[serde(default)]
     pub rolled_back: BTreeMap<String, ErrorReport>,

@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod capacity;
 pub mod cluster;
+pub mod estimate;
 pub mod facts;
 mod needs;
 pub mod node;

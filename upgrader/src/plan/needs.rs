@@ -81,7 +81,8 @@ pub(super) fn space(
     let mut needs = vec![need(
         &facts.staging,
         files.values().sum(),
-        files.len() as u64,
+        // And the release's document.
+        files.len() as u64 + 1,
         "downloads",
     )];
     if let Some(kato) = &facts.kato {

@@ -2,21 +2,24 @@
 //!
 //! Pure: from the inventory, the nodes' answers and the graph of releases to a list of problems with their remedies.
 
+mod problem;
+
 use jiff::Timestamp;
 use kato_shared::{
-    release::{Graph, HopError, Version},
-    settings::{ByteSize, HumanDuration, byte_size::human},
+    release::{Graph, PatchList, Release, Version},
+    settings::{ByteSize, HumanDuration},
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::problem::{NodeProblem, Problem};
 use super::{
     facts::{NodeStatus, RunState},
     survey::Survey,
 };
 use crate::{
-    cluster::inventory::{InventoryNode, SshSettings, Transport},
-    space::{self, Need, Shortfall},
-    ssh::Ended,
+    cluster::inventory::InventoryNode,
+    patch::choice::{self, Here, Missing},
+    space::{self, Need},
 };
 
 /// `[preflight]`: what every node must be able to.
@@ -49,173 +52,6 @@ pub struct Asked {
 
 /// The newest status document that this build understands.
 const STATUS_SCHEMA: u32 = 1;
-
-/// A problem of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeProblem {
-    /// The node's id.
-    pub node: String,
-    /// What is wrong.
-    pub problem: Problem,
-}
-
-/// What can be wrong with a node before its upgrade.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// It cannot be reached, or the connection broke.
-    #[error("{detail}")]
-    Unreachable {
-        /// The words of the transport.
-        detail: String,
-    },
-    /// There is no `kato`.
-    #[error("`{program}` is not there")]
-    NoKato {
-        /// Where it was looked for.
-        program: String,
-    },
-    /// `kato`, or what stands before it, gave no status.
-    #[error("asking `{program}` for its status ended with {ended}{}", words(stderr))]
-    NoStatus {
-        /// What was run.
-        program: String,
-        /// How it ended.
-        ended: Ended,
-        /// Its last words.
-        stderr: String,
-    },
-    /// Another orchestrator has taken over since.
-    #[error("another orchestrator has taken over")]
-    Superseded,
-    /// The status is of a schema that this build does not know.
-    #[error("its kato {kato} speaks status schema {schema}, this one up to {STATUS_SCHEMA}")]
-    Schema {
-        /// The schema.
-        schema: u32,
-        /// The version of its `kato`.
-        kato: String,
-    },
-    /// Another node answers at the address.
-    #[error("at its address answers the node `{answered}`")]
-    OtherNode {
-        /// Who answers.
-        answered: String,
-    },
-    /// Its settings and the inventory name different roles.
-    #[error("its settings say roles [{}], the inventory says [{}]", node.join(", "), inventory.join(", "))]
-    RolesDiffer {
-        /// By its settings.
-        node: Vec<String>,
-        /// By the inventory.
-        inventory: Vec<String>,
-    },
-    /// A run that leads further than wanted is at work or was begun.
-    #[error("a run to {to} is {}", if *running { "at work" } else { "not finished" })]
-    Busy {
-        /// Where that run leads.
-        to: Version,
-        /// Whether it is at work now.
-        running: bool,
-    },
-    /// Its clock is far from Core's: metadata would be refused, and whose event came first could not be told.
-    #[error("its clock is {seconds} s {} Core's, at most {limit} is allowed", if *is_ahead { "ahead of" } else { "behind" })]
-    ClockSkew {
-        /// How far.
-        seconds: i64,
-        /// In which direction.
-        is_ahead: bool,
-        /// How far it may be.
-        limit: HumanDuration,
-    },
-    /// Too little memory.
-    #[error("{} of memory are available, {} are needed", human(*have), human(*need))]
-    Memory {
-        /// What is available, in bytes.
-        have: u64,
-        /// What is needed, in bytes.
-        need: u64,
-    },
-    /// Too little space.
-    #[error("{0}")]
-    Space(Shortfall),
-    /// What leaves the batch has no room elsewhere.
-    #[error("what leaves {} is {leaves}, and the others have room for {room}: {} short", batch.join(", "), leaves.saturating_sub(*room))]
-    Capacity {
-        /// The nodes that are emptied together.
-        batch: Vec<String>,
-        /// What is on them, in the platform's unit.
-        leaves: u64,
-        /// What the others could take.
-        room: u64,
-    },
-    /// There is no way from its version to the wanted one.
-    #[error("{0}")]
-    NoWay(HopError),
-}
-
-fn words(stderr: &str) -> String {
-    match stderr.lines().rfind(|line| !line.trim().is_empty()) {
-        Some(line) => format!(": {}", line.trim()),
-        None => String::new(),
-    }
-}
-
-impl Problem {
-    /// What the operator does about it.
-    pub fn remedy(&self, node: &InventoryNode, ssh: &SshSettings) -> String {
-        match self {
-            Self::Unreachable { .. } if node.transport == Transport::Local => {
-                "look at `kato` and `config` of the node in the inventory".into()
-            }
-            Self::Unreachable { .. } => format!("make `{}` work without a question", try_ssh(node, ssh)),
-            Self::NoKato { .. } => {
-                "install kato there, or correct `kato` of the node in the inventory".into()
-            }
-            Self::NoStatus { .. } if ssh.sudo && node.transport == Transport::Ssh => format!(
-                "see why with `{} sudo -n true`; kato is run by `sudo -n`, which needs a NOPASSWD rule: `kato print-sudoers` prints it",
-                try_ssh(node, ssh)
-            ),
-            Self::NoStatus { .. } => "run `kato node upgrade --status` on the node".into(),
-            Self::Superseded => {
-                "`kato lock show` says who has the lock of the cluster; if it is this run, correct Core's clock".into()
-            }
-            Self::Schema { .. } => "bring Core's kato up to date: `kato node upgrade --update-kato`".into(),
-            Self::OtherNode { .. } => "correct `address` or `id` of the node in the inventory".into(),
-            Self::RolesDiffer { .. } => {
-                "make `roles` of the inventory and `[node] roles` of the node's settings agree".into()
-            }
-            Self::Busy { to, running: true } => {
-                format!("wait for it, or follow it with `kato node upgrade --cluster --version {to}`")
-            }
-            Self::Busy { to, running: false } => {
-                format!("finish it first: `kato node upgrade --cluster --version {to}`")
-            }
-            Self::ClockSkew { .. } => "set its clock, and see why it is not kept (chrony, ntpd)".into(),
-            Self::Memory { .. } => {
-                "stop what is not needed there, or lower `[preflight] memory` in cluster.toml".into()
-            }
-            Self::Space(_) => "free space there; `du -x` shows who takes it".into(),
-            Self::Capacity { .. } => {
-                "add a node with this role, stop work on it, or upgrade fewer of them together (`max_in_flight`)".into()
-            }
-            Self::NoWay(_) => "choose a release that leads on from there with `--version`".into(),
-        }
-    }
-}
-
-fn try_ssh(node: &InventoryNode, ssh: &SshSettings) -> String {
-    let config = ssh
-        .config
-        .as_ref()
-        .map(|path| format!("-F {} ", path.display()))
-        .unwrap_or_default();
-    let user = if ssh.user.is_empty() {
-        String::new()
-    } else {
-        format!("{}@", ssh.user)
-    };
-    format!("ssh {config}{user}{}", node.address)
-}
 
 /// The problems of one node that do not depend on the wanted release.
 pub fn identity(node: &InventoryNode, implicit_role: &str, status: &NodeStatus) -> Vec<Problem> {
@@ -298,6 +134,63 @@ pub fn fitness(survey: &Survey, asked: &Asked, needs: &[Need], limits: &Limits) 
     problems
 }
 
+/// What a node that was measured says against its upgrade beside its room: its lock, its line to `cache`, its patches. `status` is what it said
+/// before; a run of ours that is at work is no obstacle. With `apply_patches` those that can be installed are no obstacle either.
+pub fn readiness(
+    survey: &Survey,
+    status: &NodeStatus,
+    cache: Option<&str>,
+    (list, way): (&PatchList, &[&Release]),
+    apply_patches: bool,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Some(holder) = survey
+        .held_by
+        .as_ref()
+        .filter(|_| status.state != RunState::Running)
+    {
+        problems.push(Problem::Locked {
+            holder: holder.clone(),
+        });
+    }
+    if let (Some(detail), Some(cache)) = (&survey.cut_off, cache) {
+        problems.push(Problem::CutOff {
+            cache: cache.to_owned(),
+            detail: detail.clone(),
+        });
+    }
+    // An upgrade that has begun has passed the gate.
+    if let (Some(patches), Some(version), RunState::Idle) = (&survey.patches, &status.version, status.state) {
+        let here = Here {
+            version,
+            roles: &status.roles,
+            patches,
+        };
+        let way: Vec<&Release> = way
+            .iter()
+            .copied()
+            .filter(|release| release.version != *version)
+            .collect();
+        problems.extend(patches_missing(
+            choice::gate(&here, list, &way).missing,
+            apply_patches,
+        ));
+    }
+    problems
+}
+
+fn patches_missing(missing: Vec<Missing>, apply_patches: bool) -> Option<Problem> {
+    let missing: Vec<Missing> = missing
+        .into_iter()
+        .filter(|missing| !(apply_patches && missing.can_be_installed))
+        .collect();
+    Some(Problem::Patches {
+        release: missing.first()?.release.clone(),
+        can_be_installed: missing.iter().all(|missing| missing.can_be_installed),
+        missing: missing.into_iter().map(|missing| missing.name).collect(),
+    })
+}
+
 /// Roles as they compare: lower case, sorted, without the one that everybody has.
 fn roles(given: &[String], implicit_role: &str) -> Vec<String> {
     let mut roles: Vec<String> = given
@@ -312,9 +205,13 @@ fn roles(given: &[String], implicit_role: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use kato_shared::release::{GraphEntry, graph::Graph};
+    use kato_shared::release::{GraphEntry, HopError, graph::Graph};
 
     use super::*;
+    use crate::{
+        cluster::inventory::{SshSettings, Transport},
+        ssh::Ended,
+    };
 
     fn node() -> InventoryNode {
         InventoryNode {

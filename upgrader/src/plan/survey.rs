@@ -17,7 +17,10 @@ use kato_shared::{
 use serde::{Deserialize, Serialize};
 
 use super::node::{self, NodeFacts, backup_paths, modules_for};
-use crate::space::{Mount, Need};
+use crate::{
+    patch::record::Patches,
+    space::{Mount, Need},
+};
 
 /// The version of the document.
 pub const SCHEMA: u32 = 1;
@@ -52,6 +55,44 @@ pub struct Survey {
     /// How much work it has and could take; `None` where its platform does not say.
     #[serde(default)]
     pub capacity: Option<Capacity>,
+    /// The patches that it has; `None` from a `kato` that does not tell.
+    #[serde(default)]
+    pub patches: Option<Patches>,
+    /// Local changes that an upgrade may take away; `None` from a `kato` that does not tell.
+    #[serde(default)]
+    pub at_risk: Option<AtRisk>,
+    /// What holds its lock, for people; `None` when nothing does.
+    #[serde(default)]
+    pub held_by: Option<String>,
+    /// Why the machine of the cache cannot be reached from there; `None` when it can, and when nobody asked.
+    #[serde(default)]
+    pub cut_off: Option<String>,
+}
+
+/// Local changes of a node that are not in their place any more after an upgrade, or stand in its way, in the worst case.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtRisk {
+    /// How many there are.
+    pub count: usize,
+    /// The first of them by path, at most [`AtRisk::NAMED`].
+    pub first: Vec<PathBuf>,
+}
+
+impl AtRisk {
+    /// How many are named.
+    pub const NAMED: usize = 10;
+
+    /// Of `paths`, which are in order.
+    pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut risk = Self::default();
+        for path in paths {
+            risk.count += 1;
+            if risk.first.len() < Self::NAMED {
+                risk.first.push(path);
+            }
+        }
+        risk
+    }
 }
 
 /// One path of a node.
@@ -95,6 +136,9 @@ pub struct NodeWork {
     pub is_drained: bool,
     /// The first step after which there is no way back, and why it is this one.
     pub point_of_no_return: String,
+    /// Local changes that it may take away; `None` where they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_risk: Option<AtRisk>,
 }
 
 /// What is to be measured on a node with `roles` for the releases of its way.
@@ -139,6 +183,7 @@ impl Survey {
             space_bytes: needs.iter().fold(0, |sum, need| sum.saturating_add(need.bytes)),
             is_drained: self.is_drained,
             point_of_no_return: no_return.unwrap_or_default(),
+            at_risk: self.at_risk.clone(),
         };
         (work, needs)
     }

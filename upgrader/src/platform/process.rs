@@ -250,7 +250,7 @@ mod tests {
         );
         let is_noted = async {
             while !noted.exists() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
         };
         tokio::select! {
@@ -264,7 +264,7 @@ mod tests {
             || std::fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z"));
         let is_gone = async {
             while is_alive() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
         };
         assert!(

@@ -3,8 +3,8 @@
 //!
 //! Flow: trusted metadata through the cache → the hops from Core's release to the wanted one → the targets of all
 //! their modules for all roles and of the upgrader, and the images of modules by the registry door → each fetched through the cache, verified and thrown away, a few at
-//! a time. The cache's `Cache-Status` says which crossed the WAN. At the end the rehearsal: all of them once more, with the upgrade
-//! host out of bounds.
+//! a time. The cache's `Cache-Status` says which crossed the WAN. At the end the rehearsal: all of them and all metadata once more, with
+//! the upgrade host out of bounds.
 //!
 //! Deliberately absent: staging on Core. Core is a node like the others and downloads its own part when its turn comes.
 
@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kato_shared::{
-    release::{Graph, HopError, Image, Install, Release, Version},
+    release::{Graph, HopError, Image, Install, PatchEntry, Release, Version},
     settings::byte_size::human,
     trust::{TargetFile, TrustedRepository},
 };
@@ -43,6 +43,9 @@ const REHEARSED_AT_ONCE: usize = 16;
 
 /// How long the cache may take to bring all bodies that it has sent to its disk and into its index.
 const KEPT_WITHIN: Duration = Duration::from_secs(30);
+
+/// The same for documents, which are small and came first.
+const DOCUMENTS_KEPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a cache holds after it was filled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -119,6 +122,7 @@ pub async fn fill(
     for version in &versions {
         releases.push(repository.release(version).await.map_err(trust_failure)?);
     }
+    releases.extend(patches(&repository, request, installed.as_ref(), others).await?);
     let files = targets(&releases)
         .iter()
         .map(|name| repository.target(name).map_err(trust_failure))
@@ -129,6 +133,7 @@ pub async fn fill(
     }
     fetch(&fetcher, &files, report).await?;
     rehearse(&fetcher, cache, &files).await?;
+    rehearse_documents(&fetcher, &answers, &files, report).await?;
     let version = versions.into_iter().next_back();
     let version =
         version.ok_or_else(|| Failure::new(Exit::Bug, anyhow::anyhow!("a closure of no release")))?;
@@ -144,6 +149,29 @@ pub async fn fill(
 async fn trusted(settings: &Settings, fetcher: &Fetcher) -> Result<TrustedRepository, Failure> {
     let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
     fetch::trusted(fetcher, &settings.release, &paths.trust()).await
+}
+
+/// The documents of the patches that nodes with one of these releases may install first. The list itself is read in any case: every run on a
+/// node looks at it.
+async fn patches(
+    repository: &TrustedRepository,
+    request: &UpgradeRequest,
+    installed: Option<&Version>,
+    others: &[Version],
+) -> Result<Vec<Release>, Failure> {
+    let list = repository.patches().await.map_err(trust_failure)?;
+    let is_wanted = |entry: &&PatchEntry| {
+        request.apply_patches
+            && others
+                .iter()
+                .chain(installed)
+                .any(|version| entry.is_for(version))
+    };
+    let mut documents = Vec::new();
+    for entry in list.patches.iter().filter(is_wanted) {
+        documents.push(repository.patch(entry.id).await.map_err(trust_failure)?);
+    }
+    Ok(documents)
 }
 
 /// The releases whose files are needed, in the order of their installation; the last is the wanted one.
@@ -254,7 +282,7 @@ async fn rehearse(fetcher: &Fetcher, cache: &Url, files: &[TargetFile]) -> Resul
     let end = Instant::now() + KEPT_WITHIN;
     let mut questions = Vec::new();
     for file in files {
-        questions.push(async move { Ok::<_, FetchError>((file, fetcher.is_kept(file, end).await?)) });
+        questions.push(async move { Ok::<_, FetchError>((file, fetcher.is_kept(&file.url, end).await?)) });
     }
     let answers: Vec<_> = stream::iter(questions)
         .buffer_unordered(REHEARSED_AT_ONCE)
@@ -276,6 +304,43 @@ async fn rehearse(fetcher: &Fetcher, cache: &Url, files: &[TargetFile]) -> Resul
     Err(Failure::new(Exit::Preflight, what).hint(
         "nothing was changed on any node; free space for the cache, or name a folder on a larger file system in kato.toml ([cache] dir), then run the same command again",
     ))
+}
+
+/// The rehearsal of everything else that was read on the way: metadata, and the documents of releases and patches. An upgrade host may forbid to
+/// keep them; then the nodes need it when they begin, which is said and no reason to stop.
+async fn rehearse_documents(
+    fetcher: &Fetcher,
+    answers: &Answers,
+    files: &[TargetFile],
+    report: &dyn Report,
+) -> Result<(), FetchError> {
+    let is_file = |url: &Url| files.iter().any(|file| file.url == *url);
+    let documents: BTreeSet<Url> = answers.all().into_iter().map(|seen| seen.url).collect();
+    let end = Instant::now() + DOCUMENTS_KEPT_WITHIN;
+    let mut questions = Vec::new();
+    for url in documents.into_iter().filter(|url| !is_file(url)) {
+        questions.push(async move {
+            let is_kept = fetcher.is_kept(&url, end).await?;
+            Ok::<_, FetchError>((url, is_kept))
+        });
+    }
+    let answers: Vec<_> = stream::iter(questions)
+        .buffer_unordered(REHEARSED_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut lost: Vec<&str> = answers
+        .iter()
+        .filter(|(_, is_kept)| !is_kept)
+        .map(|(url, _)| url.path())
+        .collect();
+    lost.sort_unstable();
+    if !lost.is_empty() {
+        report.warn(&format!(
+            "the cache keeps no copy of {}: nodes need the upgrade host when they begin",
+            lost.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// Everything that was answered, by name: what crossed the WAN and what was there. A file that was asked for twice

@@ -20,16 +20,19 @@ pub mod systemd;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::anyhow;
-use kato_shared::{release::Version, settings::byte_size::human};
+use kato_shared::{api::Stats, release::Version, settings::byte_size::human};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::{
     cli::node::UpgradeRequest,
     cluster::inventory::Inventory,
     exit::{Exit, Failure},
+    fetch::health,
     paths::NodePaths,
     report::terminal,
     settings::Settings,
@@ -41,6 +44,9 @@ use report::{Lines, Report};
 use start::{Launch, StartError, Started};
 use supervise::Files;
 use systemd::Systemd;
+
+/// How long the cache may take to say what it has counted.
+const COUNTERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether nodes download through a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,9 +112,75 @@ pub async fn ensure(
     request: &UpgradeRequest,
     others: &[Version],
     report: &dyn Report,
-) -> Result<CacheDecision, Failure> {
+) -> Result<Ready, Failure> {
+    let began = Instant::now();
     let prepared = prepare(settings, inventory, request, others, report).await?;
-    Ok(prepared.decision)
+    let place = place::place(settings, &inventory.core().address, request);
+    let counters = match (&prepared.decision, place) {
+        // The counters of another machine's cache are on that machine's loopback.
+        (CacheDecision::Use(url), Place::Here(_)) => {
+            let wanted = wanted(settings, inventory, url, request.offline);
+            Some(start::admin_url(&wanted, "-/api/stats"))
+        }
+        _ => None,
+    };
+    Ok(Ready {
+        fetched_bytes: prepared.filled.as_ref().map_or(0, Filled::fetched_bytes),
+        decision: prepared.decision,
+        millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        counters,
+    })
+}
+
+/// What [`ensure`] made ready.
+#[derive(Debug)]
+pub struct Ready {
+    /// Whether nodes download through a cache.
+    pub decision: CacheDecision,
+    /// Bytes that crossed the line to the upgrade host.
+    pub fetched_bytes: u64,
+    /// How long it took in all, in milliseconds.
+    pub millis: u64,
+    /// Where the counters of the cache are, when it is ours.
+    pub counters: Option<Url>,
+}
+
+/// What the cache has counted; `None` when it does not say.
+pub async fn counters(url: &Url) -> Option<Stats> {
+    let said = health::body(url.as_str(), COUNTERS_WITHIN).await;
+    let said =
+        said.inspect_err(|error| tracing::debug!(%error, "the cache does not say what it has counted"));
+    serde_json::from_slice(&said.ok()?).ok()
+}
+
+/// Host and port that nodes will download through; `None` when they do without a cache.
+pub fn through(settings: &Settings, inventory: &Inventory, request: &UpgradeRequest) -> Option<String> {
+    let place = place::place(settings, &inventory.core().address, request);
+    let (Place::Here(url) | Place::Elsewhere(url)) = &place;
+    let facts = profile::gather(&settings.node.root).ok()?;
+    if profile::verdict(&facts, &own_urls(settings, url)).skip.is_some() {
+        return None;
+    }
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
+/// The cache from which everything comes where nobody outside may be asked: ours is started, and serves what it holds.
+///
+/// # Errors
+/// As [`run`], when it cannot be started.
+pub async fn offline(
+    settings: &Settings,
+    inventory: &Inventory,
+    request: &UpgradeRequest,
+) -> Result<Url, Failure> {
+    refuse_off_core(settings, inventory)?;
+    match place::place(settings, &inventory.core().address, request) {
+        Place::Here(url) => {
+            start_here(settings, inventory, &url, true, &Lines::default()).await?;
+            Ok(url)
+        }
+        Place::Elsewhere(url) => Ok(url),
+    }
 }
 
 /// What a preparation came to.

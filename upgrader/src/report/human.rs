@@ -155,7 +155,13 @@ fn amount(subject: &str, done: u64, total: u64) -> String {
 pub fn line(kind: &EventKind) -> Option<String> {
     Some(match kind {
         EventKind::RunStarted { from, to } => match (from, to.split_once('+')) {
+            (Some(from), Some((_, patches))) if patches.contains('.') => {
+                format!("patches {} on {from}", patches.replace('.', ", "))
+            }
             (Some(from), Some((_, patch))) => format!("patch {patch} on {from}"),
+            (Some(from), None) if from.contains('+') => {
+                format!("taking back patch {}", from.replace(&format!("{to}+"), ""))
+            }
             (Some(from), None) => format!("upgrading from {from} to {to}"),
             (None, _) => format!("installing {to}"),
         },
@@ -233,6 +239,17 @@ mod tests {
             to: "2.0.0".into(),
         };
         assert_eq!(line(&started).as_deref(), Some("upgrading from 1.0.0 to 2.0.0"));
+        for (from, to, expected) in [
+            ("1.0.0", "1.0.0+one", "patch one on 1.0.0"),
+            ("1.0.0", "1.0.0+one.two", "patches one, two on 1.0.0"),
+            ("1.0.0+one", "1.0.0", "taking back patch one"),
+        ] {
+            let (from, to) = (Some(from.to_owned()), to.to_owned());
+            assert_eq!(
+                line(&EventKind::RunStarted { from, to }).as_deref(),
+                Some(expected)
+            );
+        }
         let slow = EventKind::StepFinished {
             step: "stage".into(),
             millis: 1234,

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use kato_shared::durable;
+use kato_shared::{chain::Chain, durable};
 use tokio::time::{Instant, sleep};
 
 use super::{
     Phase, Restoration, admit, forget,
     record::{put_record, record},
-    show,
+    settle, show,
 };
 use crate::{
     audit::{AuditLog, Deed, Subject},
@@ -73,6 +73,9 @@ pub async fn run(node: Node, request: Request) -> Result<Exit, Failure> {
         let holder = Holder::here(&id, node.paths.root(), node.clock.now());
         Some(Lock::take(&node.paths.lock(), &holder).await?)
     };
+    if !request.plan_only {
+        settle(&node.paths)?;
+    }
     let begun = Restoration::load(&node.paths)?;
     if request.undo {
         let begun = begun.ok_or_else(|| {
@@ -118,9 +121,9 @@ async fn bring_back(
         forget(&node.paths)?;
         restoration.save(&node.paths)?;
         failpoint::hit("restore.noted");
-        if let Err(error) = restoration.stage(backup) {
+        if let Err(error) = restoration.stage(&node.paths, backup) {
             // Nothing was changed, and nothing is to go on with.
-            restoration.clear()?;
+            restoration.clear(&node.paths)?;
             durable::remove(&node.paths.restoration())?;
             return Err(error.into());
         }
@@ -195,6 +198,11 @@ async fn exchanged(
     restoration.phase = Phase::Done;
     restoration.save(&node.paths)?;
     failpoint::hit("restore.done");
+    if let Err(error) = restoration.put_away(&node.paths) {
+        // The node is restored; the next command tries again.
+        let text = format!("warning: what was replaced is still beside it: {}", Chain(&error));
+        terminal::say(&text);
+    }
     Ok(())
 }
 
@@ -281,10 +289,7 @@ async fn take_back(node: &Arc<Node>, mut restoration: Restoration) -> Result<Exi
     if restoration.phase != Phase::Staging {
         restoration.phase = Phase::Undoing;
         restoration.save(&node.paths)?;
-        for unit in restoration.units.iter().rev() {
-            unit.undo()?;
-            failpoint::hit("restore.exchanged");
-        }
+        restoration.undo(&node.paths)?;
         for (path, text) in &restoration.records {
             put_record(path, text.as_deref())?;
         }
@@ -293,7 +298,7 @@ async fn take_back(node: &Arc<Node>, mut restoration: Restoration) -> Result<Exi
         let restart = async { Ok(node.platform.call(Verb::Restart, &words).await?) };
         node.stop.at_once(restart).await?;
     }
-    restoration.clear()?;
+    restoration.clear(&node.paths)?;
     tidy(&node.paths)?;
     durable::remove(&node.paths.restoration())?;
     retire::rejoin(node, &Words::default()).await?;

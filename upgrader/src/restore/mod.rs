@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Every path is staged whole in `.kato-restore-<id>/` beside what it replaces, and exchanged with it in one step; the originals
-//! are then in the staging folder and stay there until the restoration is forgotten, so that it can be taken back. Which side a
-//! path is on is read from its inode: a run that was killed goes on with the same command.
+//! are then in the staging folder, and at the end in the state folder ([`kept`]), where they stay until the restoration is
+//! forgotten, so that it can be taken back. Which side a path is on is read from its inode: a run that was killed goes on with the
+//! same command.
 //!
 //! After a restoration of everything the node's record says what the backup says: release, modules, patches. An upgrade that was
 //! in progress is given up by it. After a restoration of single paths the record keeps its version, and of the modules there says
@@ -20,6 +21,7 @@
 
 mod act;
 mod admit;
+mod kept;
 mod plan;
 mod record;
 mod show;
@@ -43,7 +45,6 @@ use crate::{
     document::{self, DocumentError},
     exit::{Exit, Failure},
     failpoint,
-    module::tree,
     paths::NodePaths,
 };
 
@@ -122,16 +123,14 @@ impl Unit {
         }
     }
 
-    /// Takes [`Self::exchange`] back; nothing to do when it did nothing.
-    fn undo(&self) -> Result<(), DurableError> {
-        let is_staged = self.staged.symlink_metadata().is_ok();
+    /// Takes [`Self::exchange`] back, which left what was replaced at `original`; nothing to do when it did nothing.
+    fn undo(&self, original: &Path) -> Result<(), DurableError> {
+        let is_staged = original.symlink_metadata().is_ok();
         let is_restored = self.identity.is_some() && identity(&self.path) == self.identity;
         match (self.saved, is_staged) {
-            (true, true) if is_restored => durable::exchange(&self.staged, &self.path),
-            (true, false) if is_restored => durable::rename(&self.path, &self.staged),
-            (false, true) if self.path.symlink_metadata().is_err() => {
-                durable::rename(&self.staged, &self.path)
-            }
+            (true, true) if is_restored => durable::exchange(original, &self.path),
+            (true, false) if is_restored => durable::rename(&self.path, original),
+            (false, true) if self.path.symlink_metadata().is_err() => durable::rename(original, &self.path),
             _ => Ok(()),
         }
     }
@@ -158,8 +157,8 @@ impl Restoration {
     }
 
     /// Stages everything beside what it replaces, from the beginning.
-    fn stage(&mut self, backup: &Found) -> Result<(), BackupError> {
-        self.clear()?;
+    fn stage(&mut self, paths: &NodePaths, backup: &Found) -> Result<(), BackupError> {
+        self.clear(paths)?;
         for unit in &self.units {
             durable::create_folder(unit.folder())?;
         }
@@ -185,19 +184,6 @@ impl Restoration {
         Ok(())
     }
 
-    /// Removes the staging folders with everything in them.
-    fn clear(&self) -> Result<(), BackupError> {
-        for unit in &self.units {
-            let folder = unit.folder();
-            tree::remove(folder).map_err(|source| BackupError::Io {
-                action: "removing",
-                path: folder.to_owned(),
-                source,
-            })?;
-        }
-        Ok(())
-    }
-
     fn exchange(&self) -> Result<(), DurableError> {
         for unit in &self.units {
             unit.exchange()?;
@@ -218,13 +204,24 @@ fn records(paths: &NodePaths) -> [PathBuf; 2] {
 /// [`Failure`] with what cannot be removed.
 pub fn forget(paths: &NodePaths) -> Result<(), Failure> {
     if let Some(restoration) = Restoration::load(paths)?.filter(|one| one.phase == Phase::Done) {
-        restoration.clear()?;
+        restoration.clear(paths)?;
         durable::remove(&paths.restoration())?;
     }
     Ok(())
 }
 
-/// Refuses an upgrade of a node that is in the middle of a restoration.
+/// Finishes what a killed restoration left to be put away after it was complete: called by every command that changes something.
+///
+/// # Errors
+/// [`Failure`] with what cannot be moved or removed.
+pub fn settle(paths: &NodePaths) -> Result<(), Failure> {
+    if let Some(restoration) = Restoration::load(paths)?.filter(|one| one.phase == Phase::Done) {
+        restoration.put_away(paths)?;
+    }
+    Ok(())
+}
+
+/// Refuses an upgrade of a node that is in the middle of a restoration; of one that is complete, it puts away what is left.
 ///
 /// # Errors
 /// [`Failure`] with 20.
@@ -240,7 +237,7 @@ pub fn refuse_upgrade(paths: &NodePaths) -> Result<(), Failure> {
                 restoration.backup
             )))
         }
-        _ => Ok(()),
+        _ => settle(paths),
     }
 }
 

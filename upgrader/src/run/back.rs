@@ -132,16 +132,30 @@ pub(super) fn failed(run: &Run, stopped: Stopped) -> Stopped {
         return stopped;
     }
     let notes = undo::all(&run.node.paths).unwrap_or_default();
-    let (back, ahead): (Vec<_>, Vec<_>) = notes.iter().partition(|note| undo::check(note).is_ok());
+    let Stopped { step, failure } = stopped;
+    let undo_of = |note: &undo::Note| format!("undo:{}", note.module);
+    // One that failed is not back, however it looks: what it kept may still lie about.
+    let is_back = |note: &&undo::Note| {
+        let undo = undo_of(note);
+        undo != step && !run.not_back.contains_key(&undo) && undo::check(note).is_ok()
+    };
+    let (back, ahead): (Vec<_>, Vec<_>) = notes.iter().partition(is_back);
     let names = |notes: &[&undo::Note]| {
-        let names: Vec<_> = notes.iter().map(|note| note.module.as_str()).collect();
+        let name = |note: &&undo::Note| {
+            let undo = undo_of(note);
+            // Why the run ends is said anyway.
+            match run.not_back.get(&undo).filter(|_| undo != step) {
+                Some(why) => format!("{} ({why})", note.module),
+                None => note.module.clone(),
+            }
+        };
+        let names: Vec<_> = notes.iter().map(name).collect();
         if names.is_empty() {
             "none".to_owned()
         } else {
             names.join(", ")
         }
     };
-    let Stopped { step, failure } = stopped;
     let text = format!(
         "the way back from {} to {} failed in {step}; modules that are back: {}; that are not: {}; the backup is {}",
         run.attempt.aim(),

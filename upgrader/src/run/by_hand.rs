@@ -110,6 +110,7 @@ async fn lock(node: &Node) -> Result<(String, Lock), Failure> {
     let id = upgrade::new_run_id(node);
     let holder = Holder::here(&id, node.paths.root(), node.clock.now());
     let lock = Lock::take(&node.paths.lock(), &holder).await?;
+    crate::restore::settle(&node.paths)?;
     Ok((id, lock))
 }
 

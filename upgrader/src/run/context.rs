@@ -118,6 +118,12 @@ pub struct Run {
     pub stop: CancellationToken,
     /// The digest that this program was started as by a self-update.
     pub updated_to: Option<kato_shared::Digest>,
+    /// Whether the node stays out of service when this is done, because what comes next would take it out again.
+    pub stays_out: bool,
+    /// Whether this program has taken the node out of service and emptied it, also for what came before.
+    pub is_emptied: bool,
+    /// The steps of the way back that failed in this run, with why.
+    pub not_back: BTreeMap<String, String>,
     /// The version that was read back from the node.
     pub seen_version: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Run, engine::Stopped, event::ErrorReport};
+use super::{Run, engine::Stopped, event::ErrorReport, steps::Finding};
 use crate::{
     exit::{Exit, Failure},
     plan::node::NodePlan,
@@ -65,12 +65,61 @@ struct Way<'a> {
     first: &'a NodePlan,
     /// The releases that are installed after it.
     then: &'a [NodePlan],
+    /// What the checks before the first change say.
+    findings: Vec<Shown>,
 }
 
-/// Prints the plans as data.
-pub(super) fn show_plans(plans: &[NodePlan], json: bool) {
+/// One thing that was found.
+#[derive(Serialize)]
+struct Shown {
+    /// Whether the upgrade would be refused for it.
+    refused: bool,
+    /// What is wrong.
+    problem: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl From<&Finding> for Shown {
+    fn from(finding: &Finding) -> Self {
+        match finding {
+            Finding::Refused(failure) => Self {
+                refused: true,
+                problem: terminal::describe(failure),
+                remedy: failure.hint.clone(),
+            },
+            Finding::Warned(text) => Self {
+                refused: false,
+                problem: text.clone(),
+                remedy: None,
+            },
+        }
+    }
+}
+
+/// Prints the plans as data, with what was found.
+pub(super) fn show_plans(plans: &[NodePlan], found: &[Finding], json: bool) {
+    let findings: Vec<Shown> = found.iter().map(Shown::from).collect();
     match plans.split_first() {
-        Some((first, then)) if json => terminal::json(&Way { first, then }),
-        _ => terminal::data(&report::plan::way(plans)),
+        Some((first, then)) if json => terminal::json(&Way {
+            first,
+            then,
+            findings,
+        }),
+        _ => {
+            let mut lines = vec![report::plan::way(plans)];
+            for Shown {
+                refused,
+                problem,
+                remedy,
+            } in findings
+            {
+                let word = if refused { "refused" } else { "warning" };
+                lines.push(format!("  {word:<10} {problem}"));
+                lines.extend(remedy.map(|remedy| format!("             remedy: {remedy}")));
+            }
+            terminal::data(&lines.join("\n"));
+        }
     }
 }

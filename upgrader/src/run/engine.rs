@@ -42,7 +42,13 @@ pub struct Stopped {
 /// [`Stopped`] with the first failure, after everything was taken back that must not stay.
 pub async fn drive(run: &mut Run, steps: &[Box<dyn Step>]) -> Result<Acted, Stopped> {
     let mut changed = false;
+    let mut blocked = None;
     for (index, step) in steps.iter().enumerate() {
+        if !step.is_independent()
+            && let Some(stopped) = blocked.take()
+        {
+            return Err(stopped);
+        }
         changed |= step.changes_node();
         match take(run, step.as_ref()).await {
             Ok(Acted::Done) => {}
@@ -55,7 +61,12 @@ pub async fn drive(run: &mut Run, steps: &[Box<dyn Step>]) -> Result<Acted, Stop
                 fail(run, &step, &failure, changed && !was_stopped);
                 // On its way back the node stays out of service until it is there.
                 if run.attempt.rollback.is_some() || back::decide(run, &step, &failure) {
-                    return Err(Stopped { step, failure });
+                    if !steps[index].is_independent() || was_stopped {
+                        return Err(blocked.unwrap_or(Stopped { step, failure }));
+                    }
+                    run.not_back.insert(step.clone(), terminal::describe(&failure));
+                    blocked.get_or_insert(Stopped { step, failure });
+                    continue;
                 }
                 for done in steps[..=index].iter().rev() {
                     if let Err(also) = done.undo(run).await {
@@ -66,7 +77,7 @@ pub async fn drive(run: &mut Run, steps: &[Box<dyn Step>]) -> Result<Acted, Stop
             }
         }
     }
-    Ok(Acted::Done)
+    blocked.map_or(Ok(Acted::Done), Err)
 }
 
 async fn take(run: &mut Run, step: &dyn Step) -> Result<Acted, Failure> {

@@ -6,6 +6,7 @@ mod back;
 mod end;
 mod one;
 mod patch;
+mod shown;
 mod target;
 
 use std::sync::Arc;
@@ -59,6 +60,12 @@ pub(super) struct Session {
     /// Where the run leads, once it has begun: it was confirmed, and its first event was told.
     begun: bool,
     to: String,
+    /// Whether it is about several patches, so that each is announced.
+    is_series: bool,
+    /// Whether this program has the node out of service, and it was seen empty.
+    is_emptied: bool,
+    /// What a look at the plan found before it was made.
+    refusals: Vec<Failure>,
     notifier: Option<Notifier>,
 }
 
@@ -94,6 +101,9 @@ impl Session {
             version: None,
             begun: start.updated_to.is_some(),
             to: String::new(),
+            is_series: false,
+            is_emptied: false,
+            refusals: Vec::new(),
             notifier,
             start,
         })
@@ -155,10 +165,7 @@ impl Session {
             let waiting = Box::pin(self.core_waits(&targets, installed.as_ref()));
             waiting.await.map_err(early)?;
         }
-        self.to = targets
-            .last()
-            .map(|target| target.release.version.to_string())
-            .unwrap_or_default();
+        self.leads_by(&targets);
         for (at, target) in targets.iter().enumerate() {
             let mine = self.attempt(target, &targets[at + 1..], attempt.take(), installed.as_ref());
             match self.one(mine, installed).await? {
@@ -170,6 +177,15 @@ impl Session {
             attempt = Attempt::load(&self.node.paths).map_err(|error| early(error.into()))?;
         }
         Ok(Ending::Done)
+    }
+
+    /// Notes where the run leads, and whether by several steps.
+    fn leads_by(&mut self, targets: &[Target]) {
+        self.to = targets
+            .last()
+            .map(|target| target.release.version.to_string())
+            .unwrap_or_default();
+        self.is_series = targets.len() > 1;
     }
 
     /// What is to be done, unless somebody stops us first: a server may keep us waiting for longer than they do.

@@ -12,7 +12,7 @@ use crate::{
     attempt::Attempt,
     exit::{Exit, Failure},
     installed::Installed,
-    jsonl, lock, marker,
+    journal, jsonl, lock, marker,
     ownership::{By, Ownership},
     plan::facts::Progress,
     quarantine::Quarantine,
@@ -61,6 +61,9 @@ pub struct Status {
     /// What the step of a run that is at work does or waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// Whether the last run was cut off by the restart of the machine that it asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restarting: bool,
 }
 
 /// What is going on.
@@ -127,7 +130,13 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
             .collect(),
         error: last.error.or_else(|| marker.map(|marker| marker.error)),
         progress: last.progress.filter(|_| state == State::Running),
+        restarting: state == State::Interrupted && is_restarting(node),
     })
+}
+
+/// A journal that cannot be read is the next run's to refuse; that the node is interrupted is said all the same.
+fn is_restarting(node: &Node) -> bool {
+    journal::is_restarting(&node.paths.journal()).unwrap_or(false)
 }
 
 /// What the events say of the last run.

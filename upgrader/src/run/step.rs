@@ -40,6 +40,12 @@ pub trait Step: Send + Sync {
         !self.changes_node()
     }
 
+    /// Whether the steps of its kind that follow are taken although it failed; the run then ends with its failure. Only asked on
+    /// the way back.
+    fn is_independent(&self) -> bool {
+        false
+    }
+
     /// Looks whether there is something to do. Changes nothing.
     async fn precheck(&self, _run: &mut Run) -> Result<Need, Failure> {
         Ok(Need::Act)

@@ -1,31 +1,53 @@
 //! `kato node survey`: measures what Core wants to know before it changes anything. Reads only; for Core, not for people.
+//!
+//! Only what has no answer of its own ends it: a platform, a local change or a line that tells nothing is told as such.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use kato_shared::Digest;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{Node, cordon};
 use crate::{
+    customizations::{Change, Fate, patched, scan},
     exit::{Exit, Failure},
+    installed::Installed,
+    lock,
     module::{self, ModuleError, tree},
-    plan::survey::{Measured, SCHEMA, Survey},
+    patch::record::Patches,
+    plan::survey::{AtRisk, Measured, SCHEMA, Survey},
     platform::{self, Words},
     report::terminal,
     space,
 };
 
-/// Measures `asked`, paths as releases name them, and prints the document.
+/// How long the machine of the cache may take to answer or to refuse.
+const REACH: Duration = Duration::from_secs(5);
+
+/// What Core asks.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Paths to measure, as releases name them.
+    pub places: Vec<PathBuf>,
+    /// Whether local changes are looked for: every installed file is read.
+    pub local_changes: bool,
+    /// Host and port of the cache.
+    pub cache: Option<String>,
+}
+
+/// Measures what is `asked` and prints the document.
 ///
 /// # Errors
 /// [`Failure`] when a path cannot be read. A platform that gives no answer about its capacity is no failure.
-pub async fn survey(node: &Node, asked: &[PathBuf]) -> Result<Exit, Failure> {
+pub async fn survey(node: &Node, asked: &Asked) -> Result<Exit, Failure> {
     let paths = &node.paths;
     let mut places = BTreeMap::new();
-    for path in asked {
+    for path in &asked.places {
         let here = module::follow(paths, path).unwrap_or_else(|_outside| paths.on_node(path));
         let is_root = path == Path::new("/");
         places.insert(path.clone(), measure(&here, !is_root)?);
@@ -52,8 +74,42 @@ pub async fn survey(node: &Node, asked: &[PathBuf]) -> Result<Exit, Failure> {
                 tracing::warn!(%error, "the platform does not say how much work it could take");
                 None
             }),
+        patches: Some(Patches::load(paths)?),
+        at_risk: asked.local_changes.then(|| at_risk(node)).flatten(),
+        held_by: lock::holder(&paths.lock()).map(|holder| holder.run),
+        cut_off: match &asked.cache {
+            Some(cache) => cut_off(cache).await,
+            None => None,
+        },
     });
     Ok(Exit::Done)
+}
+
+/// Local changes that an upgrade may take away; `None` where they cannot be found out.
+fn at_risk(node: &Node) -> Option<AtRisk> {
+    let installed = match Installed::load(&node.paths) {
+        Ok(Some(installed)) => installed,
+        Ok(None) => return Some(AtRisk::default()),
+        Err(error) => {
+            tracing::warn!(%error, "local changes are not known");
+            return None;
+        }
+    };
+    let found = patched(&node.paths, &installed).and_then(|installed| scan(&node.paths, &installed));
+    let found = found.inspect_err(|error| tracing::warn!(%error, "local changes are not known"));
+    let is_at_risk = |change: &Change| change.at_worst == Fate::Refused || change.at_worst.takes_away();
+    let changes = found.ok()?.changes.into_iter().filter(is_at_risk);
+    Some(AtRisk::of(changes.map(|change| change.path)))
+}
+
+/// Why the machine at `cache` cannot be reached. One that refuses is there: its cache is started later.
+async fn cut_off(cache: &str) -> Option<String> {
+    match timeout(REACH, TcpStream::connect(cache)).await {
+        Ok(Ok(_there)) => None,
+        Ok(Err(refused)) if refused.kind() == io::ErrorKind::ConnectionRefused => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_late) => Some(format!("no answer within {} s", REACH.as_secs())),
+    }
 }
 
 fn measure(here: &Path, with_size: bool) -> Result<Measured, Failure> {

@@ -94,7 +94,9 @@ pub async fn patches(
 pub async fn hold(node: &Node) -> Result<Lock, Failure> {
     let id = new_run_id(node);
     let holder = Holder::here(&id, node.paths.root(), node.clock.now());
-    Ok(Lock::take(&node.paths.lock(), &holder).await?)
+    let lock = Lock::take(&node.paths.lock(), &holder).await?;
+    crate::restore::settle(&node.paths)?;
+    Ok(lock)
 }
 
 pub(crate) fn new_run_id(node: &Node) -> String {

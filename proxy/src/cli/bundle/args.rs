@@ -21,6 +21,9 @@ pub(super) enum Verb {
     Plan(PlanArgs),
     /// Write a signed bundle of what the store holds
     Export(ExportArgs),
+    /// The part of an export that runs in a namespace of its own
+    #[command(hide = true)]
+    Rehearse(RehearseArgs),
     /// Judge a bundle without taking it in
     Verify(VerifyArgs),
     /// Take a bundle into the store
@@ -82,6 +85,12 @@ pub(super) struct PlanArgs {
     /// Only URLs that begin so; may be repeated
     #[arg(long, value_name = "URL")]
     pub(super) prefix: Vec<String>,
+    /// With --since RECEIPT: a public key of the site, by which the receipt must be signed: a file, or the key itself; may be repeated
+    #[arg(long, value_name = "KEY", requires = "since")]
+    pub(super) receipt_trust: Vec<String>,
+    /// A keyring of archives, whose keys' expiry is shown [default: those of this machine]; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(super) apt_key: Vec<PathBuf>,
     /// Tars of at most this size in the place of a folder: fat32, dvd5, dvd9, bd25, bd50 or bytes
     #[arg(long, value_name = "SIZE")]
     pub(super) volume: Option<Limit>,
@@ -102,9 +111,21 @@ pub(super) struct ExportArgs {
     pub(super) key: PathBuf,
     #[command(flatten)]
     pub(super) password: PasswordArgs,
+    /// What the site needs and which commands have to work there, see docs/bundles.md; checked and rehearsed before anything is written
+    #[arg(long, value_name = "FILE")]
+    pub(super) declare: Option<PathBuf>,
     /// Why it need not be shown that the bundle is complete; the bundle records it
     #[arg(long, value_name = "REASON")]
     pub(super) waive: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RehearseArgs {
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+    /// The file with the commands
+    #[arg(long, value_name = "FILE")]
+    pub(super) declare: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -152,6 +173,11 @@ pub(super) struct ImportArgs {
     /// Write a receipt for the exporter into this file
     #[arg(long, value_name = "FILE")]
     pub(super) receipt: Option<PathBuf>,
+    /// Sign the receipt with this secret key, see `keygen`
+    #[arg(long, value_name = "FILE", requires = "receipt")]
+    pub(super) receipt_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) password: PasswordArgs,
     /// The name of this site in the receipt
     #[arg(long, value_name = "NAME", default_value = "site")]
     pub(super) site: String,

@@ -46,6 +46,14 @@ pub(super) fn plan(plan: &Plan, is_json: bool) -> String {
             shown(suite.date),
             shown(suite.valid_until)
         ));
+        for key in &suite.keys {
+            let expires = match key.expires {
+                Some(time) => format!("expires {time}"),
+                None if key.is_known => "does not expire".to_owned(),
+                None => "in no keyring here; name it with --apt-key".to_owned(),
+            };
+            text.push(format!("  signed by {}  {expires}\n", key.id));
+        }
     }
     text.concat()
 }
@@ -194,6 +202,6 @@ fn findings(findings: &[Finding]) -> String {
     lines.concat()
 }
 
-fn document(value: &impl serde::Serialize) -> String {
+pub(super) fn document(value: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(value).map_or_else(|error| error.to_string(), |text| text + "\n")
 }

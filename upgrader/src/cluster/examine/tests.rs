@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use kato_shared::{
     Digest,
-    release::{Graph, GraphEntry, SCHEMA, Sources, Version},
+    release::{Graph, GraphEntry, PatchList, SCHEMA, Sources, Version},
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -52,6 +52,7 @@ fn found() -> Found {
         floor: false,
     };
     Found {
+        patches: PatchList::default(),
         target: Target {
             version: release.version.clone(),
             digest: Digest::of(b"r"),
@@ -64,6 +65,20 @@ fn found() -> Found {
             releases: vec![entry("1.0.0"), entry("2.0.0")],
         },
         releases: [(Version::new(2, 0, 0), (release, Digest::of(b"r")))].into(),
+    }
+}
+
+fn ground<'a>(
+    inventory: &'a Inventory,
+    facts: &'a BTreeMap<String, NodeStatus>,
+    found: &'a Found,
+) -> Ground<'a> {
+    Ground {
+        inventory,
+        facts,
+        found,
+        apply_patches: false,
+        cache: None,
     }
 }
 
@@ -99,7 +114,8 @@ async fn c25_two_hundred_nodes_are_asked_and_planned_in_seconds_with_two_questio
     )
     .unwrap();
     let clock = Clock::system();
-    let examined = examine(&inventory, &nodes, &answers.facts, &found, &mut plan, &clock).await;
+    let ground = ground(&inventory, &answers.facts, &found);
+    let examined = examine(&ground, &nodes, &mut plan, &clock).await;
     let took = began.elapsed();
     assert!(took.as_secs() < 5, "{took:?}");
     assert_eq!((examined.problems, examined.warnings), (vec![], vec![]));
@@ -110,6 +126,8 @@ async fn c25_two_hundred_nodes_are_asked_and_planned_in_seconds_with_two_questio
             .all(|node| node.work.as_ref().unwrap().download_bytes == 100)
     );
     assert!(fakes.values().all(|fake| fake.calls() == 2));
+    // The one artifact, however many nodes install it.
+    assert_eq!(plan.bytes_once(), 100);
     assert_eq!(plan.batches.concat().len(), 200);
     assert!(plan.batches.len() < 120, "{} batches", plan.batches.len());
 }
@@ -131,7 +149,8 @@ async fn r22_everything_in_the_way_is_found_before_anything_is_changed() {
     )
     .unwrap();
     let clock = Clock::held_at(Clock::system().now() + jiff::SignedDuration::from_hours(1));
-    let examined = examine(&inventory, &nodes, &answers.facts, &found, &mut plan, &clock).await;
+    let ground = ground(&inventory, &answers.facts, &found);
+    let examined = examine(&ground, &nodes, &mut plan, &clock).await;
     let found: Vec<String> = examined
         .problems
         .iter()

@@ -119,7 +119,7 @@ impl Cluster {
     }
 
     /// Facts, plan and rollout, as one call of the command does them.
-    async fn upgrade(&self, told: &Told) -> Rolled {
+    async fn upgrade(&self, told: &dyn Watcher) -> Rolled {
         let answers = facts::gather(self.nodes.values()).await;
         assert_eq!(answers.problems, []);
         let target = Target {
@@ -186,6 +186,45 @@ async fn r25_r30_one_node_at_a_time_in_order_and_core_last() {
     nodes.dedup();
     assert_eq!(nodes, ["w1", "c1", "core"]);
     assert!(cluster.w1().starts()[0].contains("--cache-url http://10.0.0.1:3180/"));
+}
+
+/// Reads slowly, keeps nothing, and looks how far the node is ahead of it.
+#[derive(Debug)]
+struct Slow {
+    node: FakeNode,
+    seen: std::sync::atomic::AtomicU64,
+    most_ahead: std::sync::atomic::AtomicU64,
+}
+
+impl Watcher for Slow {
+    fn on(&self, line: &Line) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if let Line::Node(event) = line
+            && event.node == "w1"
+        {
+            self.seen.fetch_add(1, Relaxed);
+            self.most_ahead
+                .fetch_max(self.node.told().saturating_sub(event.seq), Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_talks_without_end_is_slowed_down_and_not_stored_up() {
+    const TALK: u64 = 100_000;
+    let cluster = Cluster::new(&[]);
+    cluster.w1().talk(TALK);
+    let slow = Slow {
+        node: cluster.w1().clone(),
+        seen: 0.into(),
+        most_ahead: 0.into(),
+    };
+    let rolled = cluster.upgrade(&slow).await;
+    assert_eq!(rolled.exit(), Exit::Done);
+    assert!(slow.seen.into_inner() > TALK);
+    // Whatever it has to say, so much of it is on the way at most: the stream's buffer and one in each hand.
+    let ahead = slow.most_ahead.into_inner();
+    assert!((1..=80).contains(&ahead), "{ahead} events were stored up");
 }
 
 #[tokio::test(start_paused = true)]
@@ -412,9 +451,8 @@ async fn r37_every_node_has_what_it_needs_before_the_first_is_changed() {
     )
     .unwrap();
     let told = Told::default();
-    stage(&planned, &cluster.nodes, &errand(&planned.id), &told)
-        .await
-        .unwrap();
+    let failed = stage(&planned, &cluster.nodes, &errand(&planned.id), &told).await;
+    assert_eq!(failed, []);
     assert!(cluster.all_at("1.0.0"));
     for fake in &cluster.fakes {
         assert!(
@@ -438,9 +476,9 @@ async fn r37_every_node_has_what_it_needs_before_the_first_is_changed() {
     assert!(cluster.all_at("2.0.0"));
 
     let cluster = Cluster::new(&[Fault::FailStep("stage")]);
-    let (node, failure) = stage(&planned, &cluster.nodes, &errand(&planned.id), &told)
-        .await
-        .unwrap_err();
+    let mut failed = stage(&planned, &cluster.nodes, &errand(&planned.id), &told).await;
+    let (node, failure) = failed.pop().unwrap();
+    assert_eq!(failed, []);
     assert_eq!((node.as_str(), failure.error.step.as_str()), ("w1", "stage"));
     assert!(cluster.all_at("1.0.0"));
 }

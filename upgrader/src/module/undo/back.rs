@@ -128,7 +128,10 @@ fn put_back(note: &Note, path: &Path, kept: &Path, was: &Was) -> Result<(), Modu
 fn move_back(path: &Path, kept: &Path, was: &Was) -> Result<(), ModuleError> {
     let is_folder = path.is_dir() && !path.is_symlink();
     if was.is_copied() && !is_folder {
-        if durable::rename(kept, path).is_err() {
+        let found = tree::look(path).map_err(ModuleError::io("reading", path))?;
+        // It was never overwritten: nobody could, maybe. What is kept is a second name of it, or a copy.
+        let is_untouched = was.stands_at(path) && found.is_some_and(|found| found.same_content(&was.kind));
+        if !is_untouched && durable::rename(kept, path).is_err() {
             // It was kept on another file system.
             copy(&was.kind, kept, path)?;
         }

@@ -43,6 +43,7 @@ fn facts(versions: [(&str, &str); 3]) -> BTreeMap<String, NodeStatus> {
                 out_of_service: false,
                 error: None,
                 progress: None,
+                restarting: false,
                 rolled_back: BTreeMap::new(),
             };
             (id.to_owned(), status)
@@ -194,4 +195,41 @@ fn a_plan_is_read_back_as_it_was_written() {
     let plan = make(&facts(OLD), &Wishes::default(), 0);
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<ClusterPlan>(&text).unwrap(), plan);
+}
+
+#[test]
+fn r56_an_unfinished_plan_binds_the_next_call_and_a_finished_one_nobody() {
+    let plan = make(&facts(OLD), &Wishes::default(), 0);
+    assert!(plan.binds(&facts(OLD)));
+    assert!(plan.binds(&facts(HALF)));
+    let all = [("core", "2.0.0"), ("c1", "2.0.0"), ("w1", "2.0.0")];
+    assert!(!plan.binds(&facts(all)));
+    // A patch that failed on a node that is there is another story; the end of its upgrade is not.
+    let mut busy = facts(all);
+    busy.get_mut("w1").unwrap().state = RunState::Failed;
+    assert!(!plan.binds(&busy));
+    busy.get_mut("w1").unwrap().to = Some(Version::new(2, 0, 0));
+    assert!(plan.binds(&busy));
+    // Somebody was led back from it, or is beyond it.
+    let mut back = facts(HALF);
+    let error = crate::run::event::ErrorReport {
+        step: "verify".into(),
+        message: "it broke".into(),
+        hint: None,
+    };
+    back.get_mut("c1")
+        .unwrap()
+        .rolled_back
+        .insert("2.0.0".into(), error);
+    assert!(!plan.binds(&back));
+    assert!(!plan.binds(&facts([("core", "1.0.0"), ("c1", "1.0.0"), ("w1", "3.0.0")])));
+}
+
+#[test]
+fn the_plan_names_the_inventory_that_it_was_made_from() {
+    let one = make(&facts(OLD), &Wishes::default(), 0).inventory_digest;
+    assert_eq!(one, make(&facts(HALF), &Wishes::default(), 9).inventory_digest);
+    let mut other = inventory();
+    other.nodes[1].address = "10.0.0.9".into();
+    assert_ne!(one, Some(other.digest()));
 }

@@ -6,13 +6,12 @@ use crate::{
     cluster::alone,
     exit::{Exit, Failure},
     installed::Installed,
-    report::terminal,
-    run::{engine, event::EventKind},
+    run::engine,
 };
 
 impl Session {
     /// Refuses an upgrade of Core alone while other nodes are behind where it leads, unless it is forced. A run that Core started
-    /// itself for the whole cluster has a name and is not asked; one that only looks is told. The first installation leaves
+    /// itself for the whole cluster has a name and is not asked; one that only looks is told with its plan. The first installation leaves
     /// nobody behind who was level before.
     ///
     /// # Errors
@@ -34,8 +33,7 @@ impl Session {
         let asking = alone::refuse_core(settings, config, &target.release.version);
         match engine::unless_stopped(&self.stop, true, asking).await {
             Err(failure) if failure.exit == Exit::Preflight && self.request.plan_only => {
-                let text = terminal::describe(&failure);
-                self.tell(EventKind::Warning { text });
+                self.refusals.push(failure);
                 Ok(())
             }
             other => other,

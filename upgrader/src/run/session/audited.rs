@@ -42,7 +42,7 @@ impl Session {
     /// Records how the run ended: one that had begun, and a forced one also when it was refused. What cannot be recorded is
     /// told; it must not hide how the run ended.
     pub(super) fn audit_end(&mut self, outcome: &Result<Ending, Stopped>) {
-        let was_forced = self.request.force && outcome.is_err();
+        let was_forced = self.request.force && !self.request.plan_only && outcome.is_err();
         if !self.begun && !was_forced {
             return;
         }

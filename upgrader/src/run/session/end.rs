@@ -35,8 +35,9 @@ impl Session {
             Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
             Ok(Ending::Declined) => (Exit::Declined, None),
             Err(stopped) => {
-                // What used the patience up after a signal has said so.
-                if !self.node.stop.is_over()
+                // A look puts nothing back: the run that it found interrupted does. What used the patience up after a signal has said so.
+                if !self.request.plan_only
+                    && !self.node.stop.is_over()
                     && let Err(failure) = retire::rejoin(&self.node, &Words::default()).await
                 {
                     let text = terminal::describe(&failure);

@@ -1,6 +1,6 @@
 //! One release of a run: planned, confirmed, announced, and driven through its steps.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use kato_shared::release::{NoticeWhen, Version};
 
@@ -11,12 +11,12 @@ use crate::{
     exit::{Exit, Failure},
     installed::Installed,
     journal::Act,
-    patch::{places, record::Patches},
+    patch::{act::Purpose, places, record::Patches},
     plan::node::NodePlan,
     report::{self, terminal},
     run::{
         Run,
-        ending::{Ending, kato_is_new, show_plans},
+        ending::{Ending, kato_is_new},
         engine::{self, Stopped},
         event::EventKind,
         look::make_plans,
@@ -38,8 +38,8 @@ impl Session {
             .await
             .map_err(early)?;
         if self.request.plan_only {
-            show_plans(&plans, self.request.json);
-            return Ok((Ending::Shown, installed));
+            let ending = Box::pin(self.show(attempt, installed.clone(), &plans)).await?;
+            return Ok((ending, installed));
         }
         if !self.confirmed(&plans).await? {
             return Ok((Ending::Declined, installed));
@@ -82,7 +82,6 @@ impl Session {
             config: self.start.config.clone(),
             request: self.request.clone(),
             id: self.id.clone(),
-            attempt,
             installed,
             plan: plan.clone(),
             later_conflicts: later.iter().flat_map(conflicts).collect(),
@@ -92,6 +91,11 @@ impl Session {
             stream,
             stop: self.stop.clone(),
             updated_to: self.start.updated_to,
+            // One patch after the other is one interruption; a release is shown to work before the next one begins.
+            stays_out: attempt.patch.is_some() && later.iter().any(|plan| plan.retire.is_some()),
+            is_emptied: self.is_emptied,
+            attempt,
+            not_back: BTreeMap::new(),
             seen_version: None,
         })
     }
@@ -99,6 +103,7 @@ impl Session {
     /// Takes journal and stream back, and gives what is installed now.
     pub(super) fn put_away(&mut self, run: Run) -> Option<Installed> {
         self.version = run.seen_version.or_else(|| self.version.take());
+        self.is_emptied = run.is_emptied;
         self.desk = Some((run.journal, run.stream));
         run.installed
     }
@@ -109,8 +114,17 @@ impl Session {
             return Ok(());
         }
         self.begun = true;
-        let from = run.attempt.from.as_ref().map(ToString::to_string);
-        let to = self.to.clone();
+        let mut from = run.attempt.from.as_ref().map(ToString::to_string);
+        let mut to = self.to.clone();
+        let purpose = run.attempt.patch.as_ref().map(|act| act.purpose);
+        if purpose.is_some_and(|purpose| purpose != Purpose::Install) {
+            // From the release with the patch to the one without.
+            from = Some(std::mem::replace(
+                &mut to,
+                run.attempt.release.version.to_string(),
+            ));
+            self.to.clone_from(&to);
+        }
         self.audit_begin(from.as_deref())
             .map_err(|error| early(error.into()))?;
         let journalled = run.journal.record(Act::Started {
@@ -124,10 +138,14 @@ impl Session {
 
     async fn drive(&mut self, run: &mut Run) -> Result<Ending, Stopped> {
         self.announce(run)?;
+        if let Some(act) = run.attempt.patch.as_ref().filter(|_| self.is_series) {
+            let step = format!("patch:{}", act.name);
+            run.stream.tell(EventKind::StepStarted { step });
+        }
         let steps: Vec<Box<dyn Step>> = if self.start.kato_alone {
             steps::kato_alone()
         } else if self.request.download_only {
-            steps::preparation(run)
+            steps::download(run)
         } else {
             steps::all(run)
         };

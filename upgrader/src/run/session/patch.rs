@@ -151,9 +151,15 @@ impl Session {
 
     /// The attempt and those that come after it, until one is no patch.
     async fn one_after_the_other(&mut self, first: Attempt, installed: Installed) -> Result<Ending, Stopped> {
-        let last = first.then.last().map_or(&first.release, |last| &last.release);
-        let name = last.patch.as_ref().map(|patch| patch.name.clone());
-        self.to = format!("{}+{}", last.version, name.unwrap_or_default());
+        let then = first.then.iter().map(|then| &then.release);
+        let all = std::iter::once(&first.release).chain(then);
+        let names: Vec<&str> = all
+            .filter_map(|release| release.patch.as_ref())
+            .map(|patch| patch.name.as_str())
+            .collect();
+        // As a version: no name has a dot in it.
+        self.to = format!("{}+{}", first.release.version, names.join("."));
+        self.is_series = names.len() > 1;
         let (mut next, mut installed) = (Some(first), Some(installed));
         while let Some(attempt) = next.take() {
             match self.one(attempt, installed).await? {

@@ -40,6 +40,11 @@ impl Step for UndoModule {
         true
     }
 
+    /// What can be put back is, whatever becomes of the others. `kato` is not: with it the way back is gone on with.
+    fn is_independent(&self) -> bool {
+        !self.0.recovery
+    }
+
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
         if self.0.recovery {
             script_for_the_old_kato(run, &self.0)?;

@@ -11,6 +11,7 @@ mod self_update;
 mod stage;
 mod verify;
 
+pub(super) use self::preflight::Finding;
 use super::{Node, Run, step::Step};
 use crate::{attempt::Attempt, exit::Failure, module::undo::Note, plan::node::modules_for};
 
@@ -68,6 +69,25 @@ pub fn settle_back(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
 /// while it is, goes on without the network.
 pub fn preparation(_run: &Run) -> Vec<Box<dyn Step>> {
     vec![Box::new(stage::Stage), Box::new(self_update::SelfUpdate)]
+}
+
+/// What would stop the run before it changes anything, in every step up to that; a look, which changes nothing.
+pub async fn look_ahead(run: &Run) -> Vec<Finding> {
+    let mut found: Vec<Finding> = stage::check_space(run)
+        .err()
+        .map(Finding::Refused)
+        .into_iter()
+        .collect();
+    found.extend(preflight::standing(run));
+    found.extend(preflight::of_platform(run).await);
+    found
+}
+
+/// The steps of `--download-only`: everything that can be found out before anything is changed is found out now.
+pub fn download(run: &Run) -> Vec<Box<dyn Step>> {
+    let mut steps = preparation(run);
+    steps.push(Box::new(preflight::Preflight));
+    steps
 }
 
 /// The one step of `--update-kato`.

@@ -31,47 +31,86 @@ impl Step for Preflight {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        spares_kato(run)?;
-        way::is_free(run)?;
-        can_come_back(run)?;
-        let words = run.words();
-        if let Err(error) = run.node.platform.call(Verb::Health, &words).await {
-            let mut failure = Failure::from(error);
-            failure.exit = Exit::Preflight;
-            if run.installed.is_some() {
-                refuse(run, failure)?;
-            } else {
-                // What is not installed yet cannot be healthy.
-                run.warn(terminal::describe(&failure));
-            }
-        }
-        if run.plan.restart == RestartScope::Reboot && !run.node.platform.knows(Verb::Reboot) {
-            let problem =
-                anyhow::anyhow!("the release restarts the machine, and `[platform].reboot` is not set");
-            let failure = Failure::new(Exit::Preflight, problem)
-                .hint("nothing was changed; set the command and run the same command again");
-            refuse(run, failure)?;
-        }
-        // A node that never had a release has no state to save.
-        if run.installed.is_some() {
-            for path in run.plan.missing.clone() {
-                let problem = anyhow::anyhow!(
-                    "the release wants `{}` saved, and it is not on this node",
-                    run.node.paths.on_node(&path).display()
-                );
-                let failure = Failure::new(Exit::Preflight, problem)
-                    .hint("nothing was changed; put the path back, or ask the publisher of the release");
-                refuse(run, failure)?;
-            }
-        }
-        for name in run.plan.dropped.clone() {
-            run.warn(format!(
-                "the module `{name}` is not in {}; its files stay",
-                run.attempt.release.version
-            ));
-        }
+        told(run, standing(run))?;
+        let found = of_platform(run).await;
+        told(run, found.into_iter().collect())?;
         Ok(Acted::Done)
     }
+}
+
+/// Something that preflight finds.
+#[derive(Debug)]
+pub enum Finding {
+    /// The run is refused for it.
+    Refused(Failure),
+    /// The run goes on, and the operator is told.
+    Warned(String),
+}
+
+impl Finding {
+    /// The failure of a refusal.
+    pub fn refusal(self) -> Option<Failure> {
+        match self {
+            Self::Refused(failure) => Some(failure),
+            Self::Warned(_) => None,
+        }
+    }
+}
+
+/// Warns, until something is refused.
+fn told(run: &mut Run, found: Vec<Finding>) -> Result<(), Failure> {
+    for finding in found {
+        match finding {
+            Finding::Refused(failure) => return Err(failure),
+            Finding::Warned(text) => run.warn(text),
+        }
+    }
+    Ok(())
+}
+
+/// What the node's files and settings say.
+pub(super) fn standing(run: &Run) -> Vec<Finding> {
+    let refused = |looked: Result<(), Failure>| looked.err().map(Finding::Refused);
+    let mut found: Vec<Finding> = refused(spares_kato(run)).into_iter().collect();
+    found.extend(way::in_the_way(run).into_iter().map(Finding::Refused));
+    found.extend(refused(can_come_back(run)));
+    if run.plan.restart == RestartScope::Reboot && !run.node.platform.knows(Verb::Reboot) {
+        let problem = anyhow::anyhow!("the release restarts the machine, and `[platform].reboot` is not set");
+        let failure = Failure::new(Exit::Preflight, problem)
+            .hint("nothing was changed; set the command and run the same command again");
+        found.push(judged(run, failure));
+    }
+    // A node that never had a release has no state to save.
+    for path in run.plan.missing.iter().filter(|_| run.installed.is_some()) {
+        let problem = anyhow::anyhow!(
+            "the release wants `{}` saved, and it is not on this node",
+            run.node.paths.on_node(path).display()
+        );
+        let failure = Failure::new(Exit::Preflight, problem)
+            .hint("nothing was changed; put the path back, or ask the publisher of the release");
+        found.push(judged(run, failure));
+    }
+    let dropped = run.plan.dropped.iter().map(|name| {
+        Finding::Warned(format!(
+            "the module `{name}` is not in {}; its files stay",
+            run.attempt.release.version
+        ))
+    });
+    found.extend(dropped);
+    found
+}
+
+/// What the platform says of itself.
+pub(super) async fn of_platform(run: &Run) -> Option<Finding> {
+    let error = run.node.platform.call(Verb::Health, &run.words()).await.err()?;
+    let mut failure = Failure::from(error);
+    failure.exit = Exit::Preflight;
+    Some(if run.installed.is_some() {
+        judged(run, failure)
+    } else {
+        // What is not installed yet cannot be healthy.
+        Finding::Warned(terminal::describe(&failure))
+    })
 }
 
 /// Who takes a node out of service has to be able to put it back.
@@ -87,17 +126,17 @@ fn can_come_back(run: &Run) -> Result<(), Failure> {
         .hint("nothing was changed; set the command and run the same command again"))
 }
 
-fn refuse(run: &mut Run, failure: Failure) -> Result<(), Failure> {
+/// A refusal, or a warning where half an upgrade explains what was found.
+fn judged(run: &Run, failure: Failure) -> Finding {
     let why = match (run.plan.is_tolerant, run.attempt.begun) {
         (true, _) => "the last run failed",
         (false, true) => "the upgrade has begun",
-        (false, false) => return Err(failure),
+        (false, false) => return Finding::Refused(failure),
     };
-    run.warn(format!(
+    Finding::Warned(format!(
         "{} ({why}, so this is no reason to stop)",
         terminal::describe(&failure)
-    ));
-    Ok(())
+    ))
 }
 
 /// No module may be installed over what kato itself needs to know and to go on: its journal, its records, its backups.

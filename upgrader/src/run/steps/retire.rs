@@ -51,7 +51,11 @@ impl Step for Retire {
             return Ok(Need::Skip(reason.into()));
         }
         if Ownership::of_a_run(&run.node.paths)?.is_some() {
-            return Ok(Need::Act);
+            return Ok(if is_still_empty(run).await {
+                Need::Skip("the node is out of service and empty already".into())
+            } else {
+                Need::Act
+            });
         }
         Ok(match outside(run).await? {
             Outside::Empty => Need::Skip(STAYS_OUT.into()),
@@ -73,7 +77,10 @@ impl Step for Retire {
             }
         }
         match empty(run).await {
-            Ok(()) => Ok(Acted::Done),
+            Ok(()) => {
+                run.is_emptied = true;
+                Ok(Acted::Done)
+            }
             // A half upgraded node is no place for work; the way out is forward.
             Err(failure) if run.attempt.begun && run.plan.is_tolerant && !run.stop.is_cancelled() => {
                 run.warn(format!(
@@ -100,6 +107,23 @@ impl Step for Retire {
         let words = run.words();
         rejoin(&node, &words).await
     }
+}
+
+/// Whether the node was emptied for the patch before and the platform shows that it is so still: what was restarted meanwhile may have
+/// put it back. A node that goes back is retired in any case.
+async fn is_still_empty(run: &Run) -> bool {
+    if !run.is_emptied || run.attempt.rollback.is_some() {
+        return false;
+    }
+    let found = platform::resident(run.node.platform.as_ref(), &run.words()).await;
+    matches!(
+        found,
+        Ok(Some(Resident {
+            count: 0,
+            retired: Some(true),
+            ..
+        }))
+    )
 }
 
 /// Whether somebody else has the node out of service.
@@ -254,6 +278,9 @@ impl Step for Rejoin {
 
     async fn precheck(&self, run: &mut Run) -> Result<Need, Failure> {
         Ok(match Ownership::load(&run.node.paths)? {
+            Some(ownership) if ownership.by == By::Run && run.stays_out && run.attempt.rollback.is_none() => {
+                Need::Skip("the node stays out of service for what comes next".into())
+            }
             Some(ownership) if ownership.by == By::Run => Need::Act,
             Some(_by_hand) => Need::Skip(
                 "the node was retired by hand; `kato node rejoin` puts it back into service".into(),
@@ -266,6 +293,7 @@ impl Step for Rejoin {
         let node = std::sync::Arc::clone(&run.node);
         let words = run.words();
         rejoin(&node, &words).await?;
+        run.is_emptied = false;
         Ok(Acted::Done)
     }
 }

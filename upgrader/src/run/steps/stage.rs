@@ -121,7 +121,7 @@ fn place(run: &Run, need: &Need) -> PathBuf {
     }
 }
 
-fn check_space(run: &Run) -> Result<(), Failure> {
+pub(super) fn check_space(run: &Run) -> Result<(), Failure> {
     let unreadable = |source: std::io::Error| {
         Failure::new(
             Exit::Preflight,

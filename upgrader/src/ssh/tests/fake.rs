@@ -57,6 +57,8 @@ struct State {
     /// Whether the platform finds it ill.
     is_sick: bool,
     cordons: Vec<String>,
+    /// How many events of progress its runs tell beside the others.
+    talk: u64,
 }
 
 /// The node; clones are the same node.
@@ -87,6 +89,7 @@ impl FakeNode {
             is_out: false,
             is_sick: false,
             cordons: Vec::new(),
+            talk: 0,
         };
         Self {
             id: id.to_owned(),
@@ -125,8 +128,18 @@ impl FakeNode {
         self.lock().is_out
     }
 
+    /// Its runs tell so many events of progress beside the others.
+    pub(crate) fn talk(&self, events: u64) {
+        self.lock().talk = events;
+    }
+
     pub(crate) fn fall_ill(&self) {
         self.lock().is_sick = true;
+    }
+
+    /// How many events it has told.
+    pub(crate) fn told(&self) -> u64 {
+        self.lock().events.len() as u64
     }
 
     /// How many calls it got.
@@ -228,6 +241,13 @@ impl State {
             from: self.version.as_ref().map(Version::to_string),
             to: to.to_string(),
         });
+        let talk = (0..self.talk).map(|done| EventKind::Progress {
+            step: "stage".into(),
+            subject: "app".into(),
+            done,
+            total: 0,
+        });
+        self.pending.extend(talk);
         for step in STEPS {
             let step = step.to_owned();
             self.pending

@@ -1,9 +1,12 @@
 //! Nothing that is known beforehand stops the upgrade half way: no local change that a module refuses, no mount point in a folder
-//! that is exchanged, no file system that can only be read.
+//! that is exchanged, no file that nobody may change, no file system that can only be read.
 //!
 //! An upgrade that has begun is not asked: there the module itself refuses, and what failed often enough is taken back.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::anyhow;
 use kato_shared::release::Release;
@@ -14,6 +17,7 @@ use crate::{
         ModuleError,
         mounts::Mounts,
         obstacle::{Obstacle, obstacles},
+        sealed::Seal,
     },
     plan::node::modules_for,
     run::Run,
@@ -28,30 +32,40 @@ struct Found {
     obstacle: Obstacle,
 }
 
-/// Whether all modules of the releases on the way can be installed, as far as that is known beforehand.
-///
-/// # Errors
-/// [`Failure`] with 20 naming everything of the first kind that is in the way.
-pub(super) fn is_free(run: &Run) -> Result<(), Failure> {
+/// Why modules of the releases on the way cannot be installed, as far as that is known beforehand: refusals with 20, each naming what is
+/// in the way.
+pub(super) fn in_the_way(run: &Run) -> Vec<Failure> {
     if run.attempt.begun {
-        return Ok(());
+        return Vec::new();
     }
-    let found = find(run).map_err(|error| {
-        let mut failure = Failure::from(error);
-        if failure.exit == Exit::Failed {
-            failure.exit = Exit::Preflight;
+    let found = match find(run) {
+        Ok(found) => found,
+        Err(error) => {
+            let mut failure = Failure::from(error);
+            if failure.exit == Exit::Failed {
+                failure.exit = Exit::Preflight;
+            }
+            return vec![failure];
         }
-        failure
-    })?;
-    conflicts(run, &found)?;
+    };
+    let mut refusals: Vec<Failure> = [conflicts(run, &found), sealed(run, &found)]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
+    let mut named = BTreeSet::new();
     for Found { module, obstacle } in &found {
         match obstacle {
-            Obstacle::Conflict { .. } => {}
-            Obstacle::Mount { place, mount } => return Err(mounted(module, place, mount)),
-            Obstacle::ReadOnly { place } => return Err(read_only(module, place)),
+            Obstacle::Mount { place, mount } if named.insert(mount) => {
+                refusals.push(mounted(module, place, mount));
+            }
+            Obstacle::ReadOnly { place } if named.insert(place) => refusals.push(read_only(module, place)),
+            Obstacle::Conflict { .. }
+            | Obstacle::Sealed { .. }
+            | Obstacle::Mount { .. }
+            | Obstacle::ReadOnly { .. } => {}
         }
     }
-    Ok(())
+    refusals
 }
 
 fn find(run: &Run) -> Result<Vec<Found>, ModuleError> {
@@ -98,20 +112,53 @@ fn conflicts(run: &Run, found: &[Found]) -> Result<(), Failure> {
     if files.is_empty() {
         return Ok(());
     }
-    let more = match files.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(", and {more} more"),
-    };
-    files.truncate(NAMED);
     let problem = anyhow!(
-        "local changes stand in the way of {}: {}{more}",
+        "local changes stand in the way of {}: {}",
         run.attempt.ends_at(),
-        files.join(", ")
+        listed(files)
     );
     Err(Failure::new(Exit::Preflight, problem).hint(
         "nothing was changed; run `kato customizations save`, move these files away, run the same command again, and then \
          `kato customizations reapply`; or ask the publisher of the release for another rule than `fail` (keep, merge, vendor+save)",
     ))
+}
+
+/// Refuses what nobody may change and a module of the way would exchange, replace or remove.
+fn sealed(run: &Run, found: &[Found]) -> Result<(), Failure> {
+    let mut kept: BTreeMap<&Path, (Seal, &str)> = BTreeMap::new();
+    for found in found {
+        if let Obstacle::Sealed { place, seal } = &found.obstacle {
+            kept.insert(place, (*seal, &found.module));
+        }
+    }
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let named = |(place, (seal, module)): (&&Path, &(Seal, &str))| {
+        format!("{} ({}, module `{module}`)", place.display(), seal.word())
+    };
+    let problem = anyhow!(
+        "files that nobody may change stand in the way of {}: {}",
+        run.attempt.ends_at(),
+        listed(kept.iter().map(named).collect())
+    );
+    let commands = kept
+        .iter()
+        .map(|(place, (seal, _))| format!("`chattr {} {}`", seal.off(), place.display()));
+    Err(Failure::new(Exit::Preflight, problem).hint(format!(
+        "nothing was changed; run {} and the same command again; whoever set the flag may want it back afterwards (`lsattr` shows it)",
+        listed(commands.collect())
+    )))
+}
+
+/// The first of `words`, and how many more there are.
+fn listed(mut words: Vec<String>) -> String {
+    let more = match words.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    words.truncate(NAMED);
+    format!("{}{more}", words.join(", "))
 }
 
 fn mounted(module: &str, place: &Path, mount: &Path) -> Failure {

@@ -1,0 +1,71 @@
+//! The plan shown, and the operator's yes.
+
+use anyhow::anyhow;
+
+use super::Call;
+use crate::{
+    cluster::{AGAIN, report},
+    exit::{Exit, Failure},
+    plan::cluster::{Action, ClusterPlan},
+    report::terminal,
+};
+
+impl Call<'_> {
+    pub(super) fn print_plan(&self, plan: &ClusterPlan) {
+        if self.request.json {
+            terminal::json(plan);
+        } else {
+            for line in report::plan_lines(plan) {
+                terminal::data(&line);
+            }
+        }
+    }
+
+    pub(super) fn confirm(&self, plan: &ClusterPlan) -> Result<(), Failure> {
+        if !self.request.json {
+            for line in report::plan_lines(plan) {
+                terminal::say(&line);
+            }
+        }
+        if self.request.skip_confirmation {
+            return Ok(());
+        }
+        if !terminal::is_interactive() {
+            let what = anyhow!(
+                "nobody is here to confirm the upgrade of the cluster to {}",
+                plan.target
+            );
+            return Err(Failure::new(Exit::Usage, what).hint(format!(
+                "look at the plan with `{AGAIN} --plan`, then add `--skip-confirmation`"
+            )));
+        }
+        let count = plan.upgrades().count();
+        if terminal::confirm(&format!("upgrade {count} nodes to {}?", plan.target)) {
+            Ok(())
+        } else {
+            Err(Failure::new(
+                Exit::Declined,
+                anyhow!("not confirmed; nothing was changed on any node"),
+            ))
+        }
+    }
+}
+
+/// Why there is nothing to do.
+pub(super) fn nothing_to_do(plan: &ClusterPlan) -> String {
+    let left_out: Vec<&str> = plan
+        .nodes
+        .iter()
+        .filter(|node| node.action == Action::LeftOut)
+        .map(|node| node.id.as_str())
+        .collect();
+    if left_out.is_empty() {
+        format!("every node is at {} already", plan.target)
+    } else {
+        format!(
+            "nothing to do: every node is at {} already but {}, which are left out",
+            plan.target,
+            left_out.join(", ")
+        )
+    }
+}

@@ -1,0 +1,84 @@
+//! The plan file on Core: written before the first node is touched, not changed afterwards, and taken up by the next call.
+
+use kato_shared::{chain::Chain, durable};
+
+use super::Call;
+use crate::{
+    cli::node::UpgradeRequest,
+    cluster::{
+        AGAIN,
+        control::Wish,
+        event::{ClusterEvent, Watcher},
+    },
+    document,
+    exit::{Exit, Failure},
+    plan::{cluster::ClusterPlan, facts::NodeStatus},
+    report::terminal,
+};
+use std::{collections::BTreeMap, path::PathBuf};
+
+impl Call<'_> {
+    fn plan_path(&self) -> PathBuf {
+        self.paths().state_dir().join("state/plan.json")
+    }
+
+    /// The plan of an earlier call; one that was given up is none.
+    fn earlier(&self) -> Option<ClusterPlan> {
+        let earlier =
+            document::read::<ClusterPlan>(&self.plan_path(), "the plan of an upgrade of the cluster");
+        let earlier = earlier.unwrap_or_else(|damaged| {
+            tracing::warn!(error = %Chain(&damaged), "the earlier plan is replaced");
+            None
+        });
+        earlier.filter(|plan| !self.is_given_up(plan))
+    }
+
+    /// What was asked for; without a version, the target of the plan that was begun and is not done, whatever was published meanwhile.
+    pub(super) fn bound(&self, facts: &BTreeMap<String, NodeStatus>) -> UpgradeRequest {
+        let mut request = self.request.clone();
+        if request.version.is_some() || request.force {
+            return request;
+        }
+        if let Some(plan) = self.earlier().filter(|plan| plan.binds(facts)) {
+            terminal::say(&format!(
+                "going on to {} by plan {}; `--version` chooses another release, `kato cluster abort` gives the plan up",
+                plan.target, plan.id
+            ));
+            request.version = Some(plan.target);
+        }
+        request
+    }
+
+    /// Writes the plan, or takes up the one that an earlier call wrote; and whether it did.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be written.
+    pub(super) fn keep(
+        &self,
+        plan: ClusterPlan,
+        watcher: &dyn Watcher,
+    ) -> Result<(ClusterPlan, bool), Failure> {
+        let (plan, continued) = match self.earlier() {
+            Some(earlier) if plan.continues(&earlier) => (plan.continuing(&earlier), true),
+            _ => {
+                durable::write_json(&self.plan_path(), &plan, 0o644).map_err(|error| {
+                    Failure::new(Exit::Preflight, error).hint(format!(
+                        "nothing was changed on any node; make room on Core, then run `{AGAIN}` again"
+                    ))
+                })?;
+                (plan, false)
+            }
+        };
+        watcher.on(&ClusterEvent::ClusterStarted {
+            plan: Box::new(plan.clone()),
+            continued,
+        }
+        .into());
+        Ok((plan, continued))
+    }
+
+    fn is_given_up(&self, plan: &ClusterPlan) -> bool {
+        let wanted = self.control().wanted(&plan.id);
+        wanted.is_some_and(|wanted| wanted.wish == Wish::Abort)
+    }
+}
