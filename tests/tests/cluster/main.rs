@@ -5,6 +5,7 @@ mod failures;
 mod maintenance;
 mod offline;
 mod orchestrators;
+mod patches;
 mod planned;
 mod site;
 mod status;

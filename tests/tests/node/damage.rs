@@ -132,3 +132,28 @@ async fn c14_a_node_that_lost_the_record_of_its_release_is_no_new_node() -> Resu
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r55_a_staged_file_that_was_altered_while_the_host_is_away_says_what_to_do() -> Result<()> {
+    let mut site = Site::at_one().await?;
+    site.node.upgrade_ends(0, &["--download-only"])?;
+    let staged = fs::read_dir(site.node.state("staging"))?.flatten().next();
+    let staged = staged.map(|item| item.path()).unwrap();
+    let whole = fs::read(&staged)?;
+    durable::write(&staged, b"other bytes", 0o644)?;
+    let host = site.host.url();
+    site.node.take_from(&"http://127.0.0.1:1/".parse()?)?;
+    let said = site.node.upgrade_ends(26, &[])?;
+    assert!(
+        said.contains("is not what the release lists: expected sha256:"),
+        "{said}"
+    );
+    assert!(said.contains("hint: it was changed on this node"), "{said}");
+    fs::remove_file(&staged)?;
+    let said = site.node.upgrade_ends(75, &[])?;
+    assert!(said.contains("was not downloaded before"), "{said}");
+    durable::write(&staged, &whole, 0o644)?;
+    site.node.take_from(&host)?;
+    site.node.upgrade_ends(0, &[])?;
+    Ok(())
+}

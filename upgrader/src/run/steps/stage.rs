@@ -24,6 +24,7 @@ use crate::{
         Run,
         engine::stopped,
         event::EventKind,
+        remedy,
         step::{Acted, Step},
     },
     self_update,
@@ -277,20 +278,32 @@ pub(super) async fn download(
 
 /// Without the network: what was downloaded before, verified again.
 fn staged(path: &Path, wanted: &Wanted, name: &str) -> Result<PathBuf, Failure> {
-    let missing = |problem: anyhow::Error| {
-        Failure::new(Exit::TryAgain, problem)
-            .hint("run the same command again without `--offline`, when the upgrade host or the cache can be reached")
-    };
+    let reachable = "when the upgrade host or the cache can be reached";
     match module::tree::digest(path) {
         Ok(found) if found == wanted.sha256 => Ok(path.to_owned()),
-        Ok(found) => Err(missing(anyhow::anyhow!(
-            "{} ({name}) is not what the release lists: expected {}, found {found}",
-            path.display(),
-            wanted.sha256
-        ))),
-        Err(error) => Err(missing(
-            anyhow::Error::new(error)
-                .context(format!("{} ({name}) was not downloaded before", path.display())),
-        )),
+        Ok(found) => {
+            let problem = anyhow::anyhow!(
+                "{} ({name}) is not what the release lists: expected {}, found {found}",
+                path.display(),
+                wanted.sha256
+            );
+            // To wait for the host and to run it once more would find the same bytes.
+            Err(Failure::new(Exit::Trust, problem).hint(format!(
+                "it was changed on this node: find out by whom, delete it, and run the same command again {reachable}; it is then downloaded anew"
+            )))
+        }
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
+            let problem = anyhow::Error::new(missing)
+                .context(format!("{} ({name}) was not downloaded before", path.display()));
+            Err(Failure::new(Exit::TryAgain, problem).hint(format!(
+                "run the same command again without `--offline`, {reachable}"
+            )))
+        }
+        Err(error) => {
+            let hint = remedy::of_io(&error);
+            let problem =
+                anyhow::Error::new(error).context(format!("reading {} ({name}) failed", path.display()));
+            Err(Failure::new(Exit::Preflight, problem).hint(hint))
+        }
     }
 }
