@@ -193,7 +193,7 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
         ErrorKind::Busy => "ask again later",
         ErrorKind::Unreachable if error.is_tls() => {
-            "if its certificate is of an authority of your own, name that in `ca_file` of the upstream"
+            "where its certificate is of an authority of your own, `ca_file` of the upstream names that; a server shows a certificate of its own, and not the authority's (CA:TRUE)"
         }
         ErrorKind::BadResponse if matches!(error, OriginError::Realm { .. }) => {
             "if that is where its tokens come from, add the host to token_hosts in [upstream.registry] of proxy.toml; credentials are shown nowhere else"

@@ -309,19 +309,17 @@ fn judged(subject: &str, answer: &Probed, must_be_there: bool) -> Check {
         return Check::failed(subject, problem.detail, hint);
     }
     let status = answer.status;
-    if status.is_server_error() || must_be_there && !status.is_success() {
-        return Check::failed(
-            subject,
-            format!("the upstream answers {status}"),
-            "ask the upstream's operator",
-        );
-    }
+    let said = format!("the upstream answers {status}");
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        return Check::warning(
-            subject,
-            format!("the upstream answers {status}"),
-            "clients need credentials for it, or the server does: see the settings of this upstream",
-        );
+        let hint = "clients need credentials for it, or the server needs others than it has: see the settings of this upstream";
+        return if must_be_there {
+            Check::failed(subject, said, hint)
+        } else {
+            Check::warning(subject, said, hint)
+        };
+    }
+    if status.is_server_error() || must_be_there && !status.is_success() {
+        return Check::failed(subject, said, "ask the upstream's operator");
     }
     let mut lines = answer.headers.get_all("cache-status").iter();
     let ours = lines
@@ -383,6 +381,26 @@ mod tests {
             (-301, State::Failed),
         ] {
             assert_eq!(clock(ahead).state, state, "{ahead}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_are_missing_are_named_whatever_is_asked_for() {
+        for (status, must_be_there, state, hint) in [
+            (401, true, State::Failed, "credentials"),
+            (403, false, State::Warning, "credentials"),
+            (404, true, State::Failed, "operator"),
+            (404, false, State::Ok, ""),
+            (500, false, State::Failed, "operator"),
+        ] {
+            let answer = Probed {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: http::HeaderMap::new(),
+                body: Vec::new(),
+            };
+            let check = judged("upstream a", &answer, must_be_there);
+            assert_eq!(check.state, state, "{status}");
+            assert!(check.hint.unwrap_or_default().contains(hint), "{status}");
         }
     }
 

@@ -42,8 +42,10 @@ pub fn tarballs(document: &[u8]) -> Result<Vec<Tarball>, String> {
     let read: Document<'_> = serde_json::from_slice(document).map_err(|error| error.to_string())?;
     let all = read
         .versions
+        .unwrap_or_default()
         .into_values()
-        .filter_map(|version| version.dist)
+        // Some registries leave `null` where a version was withdrawn.
+        .filter_map(|version| version?.dist)
         .chain(read.dist);
     Ok(all.filter_map(|dist| tarball(document, &dist)).collect())
 }
@@ -62,7 +64,7 @@ pub fn lessons(base: &Url, document: &[u8]) -> Vec<Taught> {
 #[derive(Deserialize)]
 struct Document<'d> {
     #[serde(borrow, default)]
-    versions: BTreeMap<Cow<'d, str>, Version<'d>>,
+    versions: Option<BTreeMap<Cow<'d, str>, Option<Version<'d>>>>,
     #[serde(borrow, default)]
     dist: Option<Dist<'d>>,
 }
@@ -128,7 +130,7 @@ mod tests {
               "1.0.0":{{"dist":{{"tarball":"https://npm.example/@s/a/-/a-1.0.0.tgz","integrity":"sha1-AAAA sha512-{encoded}","shasum":"00"}}}},
               "0.9.0":{{"dist":{{"shasum":"{shasum}","tarball":"https://npm.example/old.tgz"}}}},
               "0.8.0":{{"dist":{{"shasum":"00","integrity":"md5-AA==","tarball":"https://npm.example/older.tgz"}}}},
-              "0.0.1":{{}}}}}}"#
+              "0.0.2":null,"0.0.1":{{}}}}}}"#
         );
         let found = tarballs(document.as_bytes()).unwrap();
         assert_eq!(found.len(), 3);

@@ -130,6 +130,15 @@ impl FillError {
             _ => Ok(()),
         }
     }
+
+    /// Whether both say of content that it is not the same that was expected.
+    pub fn expects_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Digest { expected: one, .. }, Self::Digest { expected: two, .. }) => one == two,
+            (Self::Size { expected: one, .. }, Self::Size { expected: two, .. }) => one == two,
+            _ => false,
+        }
+    }
 }
 
 /// A fill as its readers see it.

@@ -31,9 +31,22 @@ impl Source {
         }
     }
 
-    /// Only what comes before `segments` comes from the body; nothing of it may have been read.
+    /// A whole that is here already.
+    pub fn of(whole: Bytes) -> Self {
+        Self {
+            ahead: VecDeque::from([Ok(whole)]),
+            body: None,
+            left: 0,
+            segments: None,
+        }
+    }
+
+    /// Only what comes before `segments` comes from the body; nothing of it may have been read. What is here already stays whole.
     #[must_use]
     pub fn split(self, segments: Segments) -> Self {
+        if self.body.is_none() {
+            return self;
+        }
         Self {
             left: segments.position(),
             segments: Some(segments),

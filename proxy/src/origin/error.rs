@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use super::guard::Refused;
+use crate::registry::Misfit;
 
 /// A request to an origin that failed.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +109,15 @@ pub enum OriginError {
     TwoLengths {
         /// The URL, redacted.
         url: String,
+    },
+    /// Something else than a registry has under such a name.
+    #[error("`{url}` was not answered with what was asked for")]
+    Misfit {
+        /// The URL, redacted.
+        url: String,
+        /// What came.
+        #[source]
+        misfit: Misfit,
     },
     /// A registry names a token service that is not its own.
     #[error(
@@ -345,6 +355,7 @@ impl OriginError {
             | Self::Unasked { .. }
             | Self::TransferCoding { .. }
             | Self::TwoLengths { .. }
+            | Self::Misfit { .. }
             | Self::Realm { .. }
             | Self::BadRedirect { .. } => ErrorKind::BadResponse,
         }

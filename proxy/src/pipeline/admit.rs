@@ -58,6 +58,7 @@ impl Pipeline {
             Some(Seen::Stranger | Seen::Claim(_)) => {
                 return Err(refuse_by_kind(registry::unauthorized()));
             }
+            Some(Seen::Crowded) => return Err(refuse_by_kind(registry::crowded())),
             None => None,
         };
         let route = self.0.router.route(method, uri);

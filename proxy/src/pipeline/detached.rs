@@ -15,7 +15,7 @@ use url::Url;
 use super::{
     Pipeline,
     flight::{Flight, announced_length, times},
-    groups::receive,
+    groups::{LARGEST, receive},
     landing::past_caches,
     lessons::keyed,
 };
@@ -62,7 +62,7 @@ impl Pipeline {
         }
         let heads = (response.headers.clone(), times(&response));
         let announced = announced_length(&response);
-        let Ok(signature) = receive(Source::new(response.body), announced).await else {
+        let Ok(signature) = receive(Source::new(response.body), announced, LARGEST).await else {
             return Detached::Other;
         };
         if ecosystem::is_about(&signature, document) == Some(false) {

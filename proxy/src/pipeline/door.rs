@@ -38,6 +38,7 @@ impl Pipeline {
     pub(super) fn guest<B>(
         &self,
         request: &Request<B>,
+        client: IpAddr,
     ) -> impl Future<Output = Option<Seen>> + Send + use<B> {
         let seen = self.guest_at_hand(request.uri(), request.headers());
         let claim = matches!(seen, Some(Seen::Claim(_)))
@@ -45,7 +46,7 @@ impl Pipeline {
         let now = self.0.clock.now();
         async move {
             match claim {
-                Some((guests, shown)) => Some(guests.recognise(&shown, now).await),
+                Some((guests, shown)) => Some(guests.recognise(&shown, client, now).await),
                 None => seen,
             }
         }

@@ -189,7 +189,7 @@ impl Pipeline {
             has_known_digest: flight.promise().is_some(),
         };
         let response = self.0.origin.send(request).await?;
-        let mut response = self.without_front_end(&flight.ask.target, response);
+        let mut response = self.of_registry(&flight.ask.target, response)?;
         // What completes a stored response is bound when it has become a part of it.
         if !matches!(
             response.status,

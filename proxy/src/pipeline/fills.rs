@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    deviations::Deviations, groups::Seen, lessons::Lessons, negatives::Negatives, prime::Manifests,
-    tag_heads::TagHeads,
+    deviations::Deviations, groups::Seen, lessons::Lessons, mismatches::Mismatches, negatives::Negatives,
+    prime::Manifests, tag_heads::TagHeads,
 };
 use crate::{
     fill::{partial::Partials, tally::Lane},
@@ -22,6 +22,8 @@ pub(super) struct Fills {
     pub(super) partials: Partials,
     /// Those that brought nothing.
     pub(super) negatives: Negatives,
+    /// Those that brought something else than they should.
+    pub(super) mismatches: Mismatches,
     /// Documents that are about to teach.
     pub(super) lessons: Arc<Lessons>,
     /// Which generation of a group each client has seen.
@@ -47,6 +49,7 @@ impl Fills {
         Self {
             partials: Partials::new(settings.cache.max_size.bytes() / PARTIAL_SHARE),
             negatives: Negatives::default(),
+            mismatches: Mismatches::default(),
             lessons: Arc::default(),
             seen: Seen::default(),
             manifests: Manifests::default(),

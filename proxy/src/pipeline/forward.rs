@@ -111,7 +111,7 @@ impl Pipeline {
             has_known_digest: false,
         };
         let response = self.0.origin.send(request).await?;
-        let mut response = self.without_front_end(&ask.target, response);
+        let mut response = self.of_registry(&ask.target, response)?;
         if ask.method == Method::HEAD {
             self.learn_from_head(ask, &response).await;
             self.learn_tag(ask, &response).await;

@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// The largest document of a group. Those of the largest distributions have less than 1 MiB.
-const LARGEST: u64 = 16 << 20;
+pub(super) const LARGEST: u64 = 16 << 20;
 
 /// How often a document is asked for whose archive changes before its signature was fetched, too.
 const TRIES: usize = 3;
@@ -163,7 +163,7 @@ impl Pipeline {
 
     /// The whole of a document that has arrived; without it, everybody was told why.
     async fn whole_document(&self, flight: Flight, arrival: Arrival) -> Option<(Flight, Heads, Bytes)> {
-        match receive(Source::new(arrival.body), arrival.announced).await {
+        match receive(Source::new(arrival.body), arrival.announced, LARGEST).await {
             Ok(body) => return Some((flight, arrival.heads, body)),
             Err(Some(error)) => {
                 self.note_failure(&flight, &error);
@@ -387,8 +387,12 @@ fn whole_of(entry: &Responses) -> Option<StoredResponse> {
         .last()
 }
 
-/// The whole body; an error without a reason says that it is too large.
-pub(super) async fn receive(mut source: Source, announced: Option<u64>) -> Result<Bytes, Option<FillError>> {
+/// The whole body; an error without a reason says that it is larger than `most` bytes.
+pub(super) async fn receive(
+    mut source: Source,
+    announced: Option<u64>,
+    most: u64,
+) -> Result<Bytes, Option<FillError>> {
     let mut whole = BytesMut::new();
     loop {
         let received = whole.len() as u64;
@@ -400,7 +404,7 @@ pub(super) async fn receive(mut source: Source, announced: Option<u64>) -> Resul
             },
             Err(source) => return Err(Some(FillError::Interrupted { received, source })),
         }
-        if whole.len() as u64 > LARGEST {
+        if whole.len() as u64 > most {
             return Err(None);
         }
     }

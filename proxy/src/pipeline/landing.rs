@@ -58,6 +58,10 @@ impl Heads {
 impl Pipeline {
     /// Shares and stores a response.
     pub(super) async fn land(&self, flight: Flight, arrival: Arrival) {
+        let is_content = arrival.heads.head.status == StatusCode::OK && arrival.partial.is_none();
+        if let Some(most) = flight.ask.target.most_looked_at().filter(|_| is_content) {
+            return Box::pin(self.land_looked_at(flight, arrival, most)).await;
+        }
         let source = Source::new(arrival.body);
         let promise = Promise {
             announced: arrival.announced,
@@ -77,7 +81,7 @@ impl Pipeline {
     }
 
     /// Lets everybody have the content while it comes.
-    async fn stream(
+    pub(super) async fn stream(
         &self,
         mut flight: Flight,
         heads: Heads,
@@ -140,6 +144,9 @@ impl Pipeline {
     /// Content that was not what its URL promises is asked for again, from the next mirror and past the caches in between.
     /// Whoever comes meanwhile waits, and gets what is right or learns what is wrong.
     pub(super) async fn second_attempt(&self, mut flight: Flight, first: Arc<FillError>) {
+        if flight.is_repeated || self.is_noted(&flight.ask, &first) {
+            return self.mismatch(flight, first);
+        }
         flight.permit.reopen();
         flight.validated.clear();
         flight.is_repeated = true;
@@ -156,7 +163,7 @@ impl Pipeline {
             tracing::warn!(url = %flight.ask.target.key.shown(), %status, "content could not be fetched again");
             if flight.ask.target.digest.is_none() {
                 // A client that asked for itself would get what is wrong, and not see that it is.
-                return flight.share(Shared::Mismatch { error: first });
+                return self.mismatch(flight, first);
             }
             // Each asks for itself, and hears what the upstream says.
             return flight.permit.keep_private();
@@ -164,9 +171,12 @@ impl Pipeline {
         flight.announced = announced(&flight.ask.target, &response);
         if let Some(error) = flight.other_size(&response) {
             self.note_failure(&flight, &error);
-            return flight.share(Shared::Mismatch {
-                error: Arc::new(error),
-            });
+            return self.mismatch(flight, Arc::new(error));
+        }
+        if flight.ask.target.most_looked_at().is_some() {
+            let for_first = flight.head_for_first(&response);
+            let arrival = flight.arrival(response, for_first);
+            return Box::pin(self.land(flight, arrival)).await;
         }
         let head = flight.stored_head(&response);
         let promise = Promise {
@@ -187,11 +197,17 @@ impl Pipeline {
             Received::Failed(error, _) => {
                 self.note_failure(&flight, &error);
                 if matches!(*error, FillError::Digest { .. }) {
-                    flight.share(Shared::Mismatch { error });
+                    self.mismatch(flight, error);
                 }
             }
         }
         drop(reader);
+    }
+
+    /// It was wrong each time: everybody who waits hears that, and whoever comes in the next moment.
+    fn mismatch(&self, flight: Flight, error: Arc<FillError>) {
+        self.note_mismatch(&flight.ask, &error);
+        flight.share(Shared::Mismatch { error });
     }
 
     pub(super) fn note_failure(&self, flight: &Flight, error: &FillError) {

@@ -1,7 +1,10 @@
 //! A small response on its way into the store: it needs no file and no thread, is a hit for others at once, and becomes
 //! durable a moment later.
 //!
-//! Most come whole with their head. Those need no frontier and no readers either: they are stored and shared as they are.
+//! Most come whole with their head. Those need no frontier and no readers either: they are stored and shared as they are. So are those
+//! whose digest is known before: nobody gets a byte of them that is not verified.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -10,6 +13,7 @@ use kato_shared::{Digest, chain::Chain};
 use super::{
     Pipeline,
     flight::{Flight, LedOutcome, tell},
+    groups::receive,
     landing::Heads,
     shared::{Shared, Whole},
 };
@@ -31,12 +35,31 @@ impl Pipeline {
     ) {
         match source.whole_at_once(length).await {
             Some(body) => self.land_whole(flight, heads, body, place).await,
-            None => Box::pin(self.stream_small(flight, heads, (source, promise), (length, place))).await,
+            None if promise.expected.is_some() => {
+                Box::pin(self.hold_small(flight, heads, source, (length, place))).await;
+            }
+            None => Box::pin(self.stream_small(flight, heads, source, (length, place))).await,
+        }
+    }
+
+    /// Holds a body back whose digest is known until it is verified: who would get the wrong one hears instead what is wrong.
+    async fn hold_small(&self, flight: Flight, heads: Heads, source: Source, (length, place): (u64, Place)) {
+        match receive(source, Some(length), length).await {
+            Ok(body) => self.land_whole(flight, heads, body, place).await,
+            Err(Some(error)) => {
+                self.note_failure(&flight, &error);
+                if let FillError::Interrupted { source, .. } = error {
+                    let error = Arc::new(source);
+                    flight.share(Shared::Failed { error });
+                }
+            }
+            // More than was announced: HTTP has no such body.
+            Err(None) => flight.permit.keep_private(),
         }
     }
 
     /// A body that is at hand, whole.
-    async fn land_whole(&self, mut flight: Flight, heads: Heads, body: Bytes, place: Place) {
+    pub(super) async fn land_whole(&self, mut flight: Flight, heads: Heads, body: Bytes, place: Place) {
         // Of its own size: what comes from the connection may hold a larger buffer.
         let body = Bytes::copy_from_slice(&body);
         let content = ContentRef {
@@ -45,17 +68,17 @@ impl Pipeline {
         };
         if let Err(error) = verify(heads.expected(&flight), content.digest, &body) {
             self.note_failure(&flight, &error);
-            return Box::pin(self.second_attempt(flight, std::sync::Arc::new(error))).await;
+            return Box::pin(self.second_attempt(flight, Arc::new(error))).await;
         }
         flight.lesson = self.note_lesson(&flight.ask.target, heads.head.status, None);
         self.store_small(&mut flight, heads.head.clone(), (content, body.clone()), place)
             .await;
-        let shared = std::sync::Arc::new(Shared::Whole(Box::new(Whole {
+        let shared = Arc::new(Shared::Whole(Box::new(Whole {
             head: heads.head,
             body,
             version: heads.version,
         })));
-        flight.permit.share(std::sync::Arc::clone(&shared));
+        flight.permit.share(Arc::clone(&shared));
         let told = LedOutcome::Shared(shared, None, Some(Box::new(heads.for_first)));
         tell(flight.tell.take(), told);
     }
@@ -65,10 +88,10 @@ impl Pipeline {
         &self,
         mut flight: Flight,
         heads: Heads,
-        (mut source, promise): (Source, Promise),
+        mut source: Source,
         (length, place): (u64, Place),
     ) {
-        let (small, fill) = Small::new(length, promise.expected);
+        let (small, fill) = Small::new(length);
         let head = self.announce(&mut flight, heads, fill, None);
         match small.run(&mut source).await {
             Ok(received) => {
@@ -80,12 +103,7 @@ impl Pipeline {
                 self.store_small(&mut flight, head, body, place).await;
                 received.publish();
             }
-            Err(error) => {
-                self.note_failure(&flight, &error);
-                if matches!(*error, FillError::Digest { .. }) {
-                    Box::pin(self.second_attempt(flight, error)).await;
-                }
-            }
+            Err(error) => self.note_failure(&flight, &error),
         }
     }
 

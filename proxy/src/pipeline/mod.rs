@@ -45,6 +45,8 @@ mod intercept;
 mod landing;
 mod landing_small;
 mod lessons;
+mod looked_at;
+mod mismatches;
 mod negatives;
 mod offline;
 mod outcome;
@@ -213,9 +215,9 @@ impl Pipeline {
             return (page, Counted::default());
         }
         if self.is_for_token(&request) {
-            return (self.token_page(request).await, Counted::default());
+            return (self.token_page(request, client).await, Counted::default());
         }
-        let seen = self.guest(&request).await;
+        let seen = self.guest(&request, client).await;
         let line = (request.method(), request.uri(), request.version());
         let route = match self.admit(line, (request.headers(), client), seen) {
             Ok(route) => route,

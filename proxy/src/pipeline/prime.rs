@@ -15,10 +15,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::{Ask, Pipeline, flight::Flight, tags::LARGEST_MANIFEST};
+use super::{Ask, Pipeline, flight::Flight};
 use crate::{
     origin::{OriginError, OriginRequest, OriginResponse},
-    registry::{self, Class},
+    registry::{self, Class, LARGEST_MANIFEST},
     route::{Target, registry_sibling},
 };
 
@@ -130,7 +130,7 @@ impl Pipeline {
         };
         let mut length = 0;
         while let Ok(Some(part)) = response.body.next().await {
-            length += part.len();
+            length += part.len() as u64;
             if length > LARGEST_MANIFEST {
                 return false;
             }

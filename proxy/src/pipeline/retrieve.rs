@@ -222,6 +222,9 @@ impl Pipeline {
         if is_apart || private.contains(ask.target.key.as_str(), &ask.headers, Instant::now()) {
             return Round::Alone(why);
         }
+        if let Some(answer) = self.mismatched(ask) {
+            return Round::Done(Box::new(answer));
+        }
         match self.0.collapse.join(key, &ask.headers) {
             Joined::Lead(permit) => {
                 let (led, outcome) = oneshot::channel();

@@ -24,14 +24,11 @@ use crate::{
     deliver::ResponseBody,
     origin::OriginResponse,
     policy::{self, Failure, FailureAnswer, Request, Stored, Times, headers as fields, validation::combine},
-    registry::{self, Class, DOCKER_CONTENT_DIGEST},
+    registry::{self, Class, DOCKER_CONTENT_DIGEST, LARGEST_MANIFEST},
     route::{Target, registry_manifest},
     seldom::warn_seldom,
     store::StoredResponse,
 };
-
-/// "Registries SHOULD … a manifest size limit of 4 megabytes" (distribution specification, "Pushing Manifests").
-pub(super) const LARGEST_MANIFEST: usize = 4 << 20;
 
 impl Target {
     /// Whether it is a tag of a registry.
@@ -198,7 +195,11 @@ impl Pipeline {
             }
             let body = ResponseBody::new(response.into_body(), None);
             // At its end it is received, and a moment later stored.
-            if Limited::new(body, LARGEST_MANIFEST).collect().await.is_ok() {
+            if Limited::new(body, usize::try_from(LARGEST_MANIFEST).unwrap_or(usize::MAX))
+                .collect()
+                .await
+                .is_ok()
+            {
                 self.settled(&key).await;
                 self.name_tag(&tag, digest, &said).await;
             }

@@ -9,6 +9,8 @@
 //!
 //! So a password is sent, and verified, once for many requests. Who shows name and secret at the door itself is let in as well.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Limited;
 use hyper::body::Incoming;
@@ -19,7 +21,7 @@ use super::{Answer, Asked, Inside, Pipeline, forward::collect};
 use crate::{
     deliver::Payload,
     metrics::Outcome,
-    registry::{self, Grant, NoGrant},
+    registry::{self, Grant, NoGrant, NotGiven},
     respond,
     view::{OverTls, ServerBase},
 };
@@ -59,15 +61,18 @@ impl Pipeline {
     }
 
     /// A token, or why there is none.
-    pub(super) async fn token_page(&self, request: Asked) -> Answer {
+    pub(super) async fn token_page(&self, request: Asked, client: IpAddr) -> Answer {
         let (parts, content) = request.into_parts();
         match parts.method {
             Method::GET => {
                 let query = parts.uri.query().unwrap_or_default();
-                let given = self.token_for(&parts.headers, query).await;
-                given.unwrap_or_else(|| refused(&registry::unauthorized()))
+                match self.token_for(&parts.headers, query, client).await {
+                    Ok(given) => given,
+                    Err(NotGiven::Stranger) => refused(&registry::unauthorized()),
+                    Err(NotGiven::Crowded) => refused(&registry::crowded()),
+                }
             }
-            Method::POST => match self.granted(&parts.headers, content).await {
+            Method::POST => match self.granted(&parts.headers, content, client).await {
                 Ok(given) => given,
                 Err(no) => Answer::generated(no.response(), Outcome::Refused, "token"),
             },
@@ -82,7 +87,12 @@ impl Pipeline {
     }
 
     /// A token for name and secret in a form.
-    async fn granted(&self, headers: &HeaderMap, content: Option<Incoming>) -> Result<Answer, NoGrant> {
+    async fn granted(
+        &self,
+        headers: &HeaderMap,
+        content: Option<Incoming>,
+        client: IpAddr,
+    ) -> Result<Answer, NoGrant> {
         let content = content.ok_or(NoGrant::Malformed("there is no content"))?;
         let patience = self.0.settings.limits.progress_timeout.get();
         let form = collect(Limited::new(content, registry::MOST_GRANT_BYTES), patience)
@@ -94,15 +104,15 @@ impl Pipeline {
         let grant = Grant::read(headers.get(header::CONTENT_TYPE), &form)?;
         let line = registry::basic(&grant.name, &grant.secret).ok_or(NoGrant::Denied)?;
         let shown = HeaderMap::from_iter([(header::AUTHORIZATION, line)]);
-        let given = self.token_for(&shown, &grant.scopes).await;
-        given.ok_or(NoGrant::Denied)
+        let given = self.token_for(&shown, &grant.scopes, client).await;
+        given.map_err(NoGrant::from)
     }
 
     /// A token for whoever shows name and secret in `headers`, for the scopes in `query`.
-    async fn token_for(&self, headers: &HeaderMap, query: &str) -> Option<Answer> {
+    async fn token_for(&self, headers: &HeaderMap, query: &str, client: IpAddr) -> Result<Answer, NotGiven> {
         let now = self.0.clock.now();
         let wanted = self.wanted(query.as_bytes());
-        let given = self.0.guests.token(headers, wanted, now).await?;
+        let given = self.0.guests.token(headers, wanted, (client, now)).await?;
         let body = json!({
             "token": given.token,
             "access_token": given.token,
@@ -114,7 +124,7 @@ impl Pipeline {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Some(Answer::generated(response, Outcome::Hit, "token"))
+        Ok(Answer::generated(response, Outcome::Hit, "token"))
     }
 
     /// The repositories that the scopes of a query name, as `UPSTREAM/REPOSITORY`, and whether the lists of them are meant, too. What

@@ -9,6 +9,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use url::form_urlencoded;
 
+use super::{NotGiven, problem::RETRY_AFTER};
 use crate::deliver::Payload;
 
 /// The most bytes of a form: a name, a secret and some scopes.
@@ -37,6 +38,17 @@ pub(crate) enum NoGrant {
     Unsupported,
     /// Name and secret are not those of a user.
     Denied,
+    /// Enough passwords of this client are being verified.
+    Crowded,
+}
+
+impl From<NotGiven> for NoGrant {
+    fn from(not: NotGiven) -> Self {
+        match not {
+            NotGiven::Stranger => Self::Denied,
+            NotGiven::Crowded => Self::Crowded,
+        }
+    }
 }
 
 impl Grant {
@@ -91,11 +103,20 @@ impl NoGrant {
                 "only grant_type=password: this server gives no refresh tokens".to_owned(),
             ),
             Self::Denied => ("invalid_grant", "not the name and secret of a user".to_owned()),
+            Self::Crowded => ("temporarily_unavailable", super::crowded().detail),
         };
         let body = json!({ "error": error, "error_description": description });
         let mut response = Response::new(Payload::bytes(body.to_string().into_bytes()));
-        *response.status_mut() = StatusCode::BAD_REQUEST;
+        let is_crowded = self == Self::Crowded;
+        *response.status_mut() = if is_crowded {
+            StatusCode::TOO_MANY_REQUESTS
+        } else {
+            StatusCode::BAD_REQUEST
+        };
         let headers = response.headers_mut();
+        if is_crowded {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response

@@ -10,6 +10,7 @@
 //! other: what is special about registries is said once, in these places:
 //! * [`Place`]: which of a registry's things a target is, and by which door it was asked for;
 //! * `accept`: manifests are asked for in every form and kept by digest; a client's `Accept` filters, and is no part of any key;
+//! * `form`: what has to be true of an answer under a name before anybody gets it;
 //! * `present`: the fields that clients look for, links that lead back to us, no challenge of the upstream's;
 //! * [`Guests`]: who may use the door, and for what, where the settings name a file of users; tokens of our own;
 //! * [`mod@scope`]: what a token is asked for;
@@ -27,6 +28,7 @@
 //! Deliberately absent: pushing, deleting, and the discovery of upstreams.
 
 mod accept;
+mod form;
 mod grant;
 mod guests;
 mod place;
@@ -35,12 +37,14 @@ mod problem;
 mod scope;
 
 pub(crate) use accept::{Accepts, is_manifest, prepare};
+pub use form::Misfit;
+pub(crate) use form::{LARGEST_MANIFEST, fits, fits_by_head, looked_at};
 pub(crate) use grant::{Grant, MOST_BYTES as MOST_GRANT_BYTES, NoGrant};
-pub(crate) use guests::{Guest, Guests, Leave, Seen, basic};
+pub(crate) use guests::{Guest, Guests, Leave, NotGiven, Seen, basic};
 pub use place::{Class, Door, Place};
 pub(crate) use present::{DOCKER_CONTENT_DIGEST, present, strip_front_end, warn};
 pub use problem::Refused;
-pub(crate) use problem::{leave, refused, speak, unauthorized};
+pub(crate) use problem::{crowded, leave, refused, speak, unauthorized};
 pub(crate) use scope::{CATALOG, scope};
 
 /// Whether a request for `uri` comes by this door: origin-form, below `/v2/`.

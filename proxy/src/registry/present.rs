@@ -68,7 +68,7 @@ pub(crate) fn strip_front_end(target: &Target, status: StatusCode, headers: &mut
 /// Off-spec: RFC 9111 has removed `Warning`; it is what is read of those who speak to registries.
 pub(crate) fn warn(target: &Target, failure: Failure, response: &mut Response<Payload>) {
     let text = match failure {
-        Failure::Unreachable => "111 kato \"the registry does not answer\"".to_owned(),
+        Failure::Unreachable => "111 kato \"the registry gives no usable answer\"".to_owned(),
         Failure::Status(status) => format!("299 kato \"the registry answers {}\"", status.as_u16()),
     };
     if let Ok(text) = HeaderValue::try_from(text)
@@ -82,7 +82,7 @@ pub(crate) fn warn(target: &Target, failure: Failure, response: &mut Response<Pa
 fn at_the_door(target: &Target, place: &Place, response: &mut Response<Payload>) {
     // The challenge is for us. A client that followed it would go past this cache, and show its credentials elsewhere.
     if response.status() == StatusCode::UNAUTHORIZED {
-        *response = respond::problem(&upstream_denied(target.upstream.name.as_str(), &place.repository));
+        *response = respond::problem(&upstream_denied(&target.upstream, &place.repository));
         return;
     }
     let headers = response.headers_mut();

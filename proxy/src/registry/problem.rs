@@ -5,7 +5,7 @@ use kato_shared::api::Problem;
 use serde_json::json;
 
 use super::{Guest, Leave};
-use crate::{deliver::Payload, ecosystem::oci::PathError, respond, route::Target};
+use crate::{deliver::Payload, ecosystem::oci::PathError, respond, route::Target, settings::Upstream};
 
 /// The field by which old clients know a registry.
 pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -13,7 +13,10 @@ pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distr
 /// The challenge where name and secret are shown themselves (RFC 7617).
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"kato\", charset=\"UTF-8\"");
 
-/// Its value.
+/// When to come again with a password: seconds, far more than it takes to verify one.
+pub(super) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// The value of [`API_VERSION`].
 pub(super) const fn api_version() -> HeaderValue {
     HeaderValue::from_static("registry/2.0")
 }
@@ -122,18 +125,44 @@ pub(crate) fn leave(guest: &Guest, target: &Target) -> Result<(), Problem> {
 }
 
 /// The upstream does not let us have it, or does not say whether there is anything.
-pub(super) fn upstream_denied(upstream: &str, repository: &str) -> Problem {
+pub(super) fn upstream_denied(upstream: &Upstream, repository: &str) -> Problem {
+    let name = upstream.name.as_str();
+    let wanted = if repository.is_empty() {
+        "its lists of repositories".to_owned()
+    } else {
+        format!("`{repository}`")
+    };
+    let rules = &upstream.registry;
+    let (why, hint) = match rules.credentials_file.as_ref().or(rules.docker_config.as_ref()) {
+        Some(file) => (
+            format!(
+                "it does not take the credentials of {} for that, or there is no such thing",
+                file.display()
+            ),
+            "put the name and password of somebody who may pull it from the registry into that file",
+        ),
+        None => (
+            "it is private, or does not exist".to_owned(),
+            "set credentials_file in [upstream.registry] of proxy.toml where it is private",
+        ),
+    };
     respond::describe(
         "registry-denied",
         "refused by the registry",
         StatusCode::FORBIDDEN,
-        format!(
-            "the registry `{upstream}` does not give `{repository}` to this cache: it is private, or does not exist"
-        ),
-        Some(
-            "set credentials_file in [upstream.registry] of proxy.toml where the repository is private"
-                .into(),
-        ),
+        format!("the registry `{name}` does not give {wanted} to this cache: {why}"),
+        Some(hint.into()),
+    )
+}
+
+/// Too many passwords of this client wait to be verified.
+pub(crate) fn crowded() -> Problem {
+    respond::describe(
+        "registry-crowded",
+        "too many passwords at once",
+        StatusCode::TOO_MANY_REQUESTS,
+        "several passwords that this client has shown are being verified already".into(),
+        Some("ask again in a second".into()),
     )
 }
 
@@ -156,16 +185,24 @@ pub(crate) fn speak(response: &mut Response<Payload>, challenge: Option<&str>) {
         return;
     };
     let code = code(&problem);
+    // All that most clients show.
+    let message = match &problem.hint {
+        Some(hint) => format!("{} (hint: {hint})", problem.detail),
+        None => problem.detail.clone(),
+    };
     let body = json!({ "errors": [{
         "code": code,
-        "message": problem.title,
-        "detail": { "detail": problem.detail, "hint": problem.hint, "type": problem.kind },
+        "message": message,
+        "detail": { "title": problem.title, "detail": problem.detail, "hint": problem.hint, "type": problem.kind },
     }]});
     *response.body_mut() = Payload::bytes(body.to_string().into_bytes());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if problem.status == StatusCode::METHOD_NOT_ALLOWED.as_u16() {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    if problem.status == StatusCode::TOO_MANY_REQUESTS.as_u16() {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
     }
     if problem.status == StatusCode::UNAUTHORIZED.as_u16() {
         let is_of_another = problem.kind.ends_with(":registry-scope");

@@ -11,7 +11,12 @@ pub(super) fn curl(site: Site<'_>) -> String {
         let _infallible = writeln!(text, "#   curl -fO {}FILE", site.mirror(upstream));
     }
     text.push_str("# Or as a proxy, for the hosts of the upstreams:\n");
-    let all: Vec<String> = site.upstreams(None).flat_map(hosts).collect();
+    let mut all: Vec<String> = Vec::new();
+    for host in site.upstreams(None).flat_map(hosts) {
+        if !all.contains(&host) {
+            all.push(host);
+        }
+    }
     let _infallible = writeln!(text, "#   {}", all.join(" "));
     text.push_str(&site.certificate_note("#"));
     let _infallible = writeln!(text, "{FILE}~/.curlrc\nproxy = \"{}\"", site.base.at("/"));
@@ -24,10 +29,15 @@ pub(super) fn env(site: Site<'_>) -> String {
     let mut text = format!("{FILE}/etc/profile.d/kato-proxy.sh\n");
     text.push_str("# Hosts of no configured upstream are refused by this proxy: name them in no_proxy.\n");
     // curl passes over HTTP_PROXY, which a web server could set for a CGI program; so the names are in lower case.
+    let mut direct = vec!["localhost", "127.0.0.1", "::1"];
+    let server = site.base.host().trim_matches(['[', ']']);
+    if !direct.contains(&server) {
+        direct.push(server);
+    }
     let _infallible = write!(
         text,
-        "export http_proxy={proxy} https_proxy={proxy}\nexport no_proxy=localhost,127.0.0.1,::1,{}\n",
-        site.base.host().trim_matches(['[', ']'])
+        "export http_proxy={proxy} https_proxy={proxy}\nexport no_proxy={}\n",
+        direct.join(",")
     );
     if site.is_opened() {
         text.push_str(&site.certificate_note("#"));

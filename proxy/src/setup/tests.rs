@@ -285,3 +285,17 @@ fn p19_an_upstream_is_not_named_to_clients_that_may_not_have_what_comes_from_it(
         "{page}"
     );
 }
+
+#[test]
+fn a_host_is_named_once_however_many_upstreams_have_it() {
+    let two = "[[upstream]]\nname = \"a\"\nurls = [\"http://host.example/a/\"]\n\
+               [[upstream]]\nname = \"b\"\nurls = [\"http://host.example/b/\"]\n";
+    let settings = kato_shared::settings::parse(std::path::Path::new("proxy.toml"), two).unwrap();
+    let told = text("curl", &settings, "http://127.0.0.1:3180");
+    assert!(told.contains("\n#   host.example\n"), "{told}");
+    let told = text("env", &settings, "http://127.0.0.1:3180");
+    assert!(
+        told.contains("export no_proxy=localhost,127.0.0.1,::1\n"),
+        "{told}"
+    );
+}

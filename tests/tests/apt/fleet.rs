@@ -2,11 +2,12 @@
 
 /// Needs root and namespaces.
 mod as_root {
-    use std::{fs, thread};
+    use std::{fs, thread, time::Duration};
 
     use anyhow::{Context, Result, anyhow};
     use integration_tests::lab::{Lab, NodeSpec};
     use kato_shared::durable;
+    use tokio::time::Instant;
 
     use crate::{
         archive::{Archive, PACKAGES, flip},
@@ -14,6 +15,8 @@ mod as_root {
         origin::{Request, requests},
     };
 
+    /// What was wrong is refused for some seconds without asking the archive.
+    const SOON: Duration = Duration::from_secs(30);
     const DOORS: [Route; 3] = [Route::ForwardProxy, Route::MirrorPath, Route::HostPath];
 
     fn lab(nodes: usize) -> Result<Lab> {
@@ -150,9 +153,18 @@ mod as_root {
         let refused = client.install_only(&PACKAGES[..1]).unwrap_err().to_string();
         assert!(refused.contains("502"), "{refused}");
         assert!(!refused.contains("Hash Sum mismatch"), "{refused}");
+        let of_it = |request: &&Request| request.is_package() && request.path.contains(PACKAGES[0]);
+        let asked = archive.requests()?.iter().filter(of_it).count();
+        assert_eq!(
+            asked, 2,
+            "once, and once more to be sure, however often apt tries"
+        );
 
         durable::write(&file, &right, 0o644)?;
-        client.install_only(&PACKAGES[..1])?;
+        let since = Instant::now();
+        while let Err(error) = client.install_only(&PACKAGES[..1]) {
+            assert!(since.elapsed() < SOON, "it stays refused: {error}");
+        }
         assert_eq!(version(&client, PACKAGES[0])?, "1.0+lab");
         Ok(())
     }

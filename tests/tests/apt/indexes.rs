@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use integration_tests::{
     archive::{Archive, apt},
     command,
@@ -11,7 +11,7 @@ use integration_tests::{
 };
 use kato_shared::{Digest, durable};
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 
 /// What a package is to apt before it is unpacked: bytes with a digest.
 const PACKAGE: &[u8] = b"the content of a package";
@@ -246,10 +246,19 @@ async fn an_index_packed_with_bzip2_teaches() -> Result<()> {
     let by_hash = format!("main/binary-amd64/by-hash/SHA256/{}", Digest::of(&packed).hex());
     assert_eq!(site.fetched(&by_hash), 1);
     site.origin.serve(POOL, Resource::cacheable("another"));
-    if let Ok((response, body)) = site.proxy.client().fetch("/deb/pool/lab-tool_1.0_all.deb").await {
-        assert_eq!(response.status, 502, "{}", String::from_utf8_lossy(&body));
-    }
+    let (response, body) = site
+        .proxy
+        .client()
+        .fetch("/deb/pool/lab-tool_1.0_all.deb")
+        .await?;
+    assert_eq!(response.status, 502, "{}", String::from_utf8_lossy(&body));
     site.origin.serve(POOL, Resource::cacheable(PACKAGE));
-    site.apt("first", "", &["download", "lab-tool"]).await?;
+    let since = Instant::now();
+    while let Err(error) = site.apt("first", "", &["download", "lab-tool"]).await {
+        ensure!(
+            since.elapsed() < Duration::from_secs(20),
+            "it stays refused: {error}"
+        );
+    }
     Ok(())
 }

@@ -80,6 +80,21 @@ async fn p07_apt_with_an_https_source_is_served_from_the_store_where_connect_is_
     Ok(())
 }
 
+/// apt's TLS library reads more into name constraints than others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn p07_apt_takes_the_certificate_of_an_address_whether_names_are_opened_beside_it_or_not() -> Result<()>
+{
+    for opened in [[false, true], [true, true]] {
+        let site = Site::start_opening(opened, "", &[]).await?;
+        let archive = publish(&site)?;
+        let ca = site.ca().await?;
+        assert_eq!(download(&site, &archive.key(), "127.0.0.1", &ca).await?, PACKAGE);
+        assert_eq!(download(&site, &archive.key(), "127.0.0.1", &ca).await?, PACKAGE);
+        assert_eq!(asked(&site), 1, "{opened:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p07_apt_with_an_https_source_works_through_a_tunnel() -> Result<()> {
     let site = Site::start("").await?;

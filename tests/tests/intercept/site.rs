@@ -51,11 +51,16 @@ impl Site {
 
     /// The same with more arguments.
     pub(crate) async fn start_with(more: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_opening([true, false], more, arguments).await
+    }
+
+    /// The same where `localhost` and 127.0.0.1 are `opened` or not.
+    pub(crate) async fn start_opening(opened: [bool; 2], more: &str, arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let origin = Origin::start().await?;
         let mut tls = JoinSet::new();
         let port = serve_tls(&origin, folder.path(), &mut tls).await?;
-        configure(folder.path(), port, more, [true, false])?;
+        configure(folder.path(), port, more, opened)?;
         let proxy = serving(folder.path(), arguments).start().await?;
         Ok(Self {
             origin,

@@ -2,11 +2,15 @@
 
 use std::{fs, path::Path};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 pub(crate) use integration_tests::published::{SIMPLE_JSON as JSON, WHEEL};
 use integration_tests::{command, origin::Resource, published};
+use tokio::time::{Duration, Instant};
 
 use crate::site::{Site, put, run, succeed};
+
+/// How long what was wrong may be refused after it was mended.
+const SOON: Duration = Duration::from_secs(20);
 
 /// A wheel with one module.
 pub(crate) fn wheel(site: &Site) -> Result<Vec<u8>> {
@@ -99,6 +103,10 @@ async fn a_wheel_that_is_not_what_the_index_says_is_refused_and_never_stored() -
     // The origin is repaired: so is the installation.
     site.files.serve(&path, Resource::cacheable(wheel.clone()));
     let second = site.folder("second")?;
-    succeed(install(&site, &second, &digest)?).await?;
+    let since = Instant::now();
+    while let Err(error) = succeed(install(&site, &second, &digest)?).await {
+        // What was wrong is refused for some seconds without asking.
+        ensure!(since.elapsed() < SOON, "it stays refused: {error}");
+    }
     Ok(())
 }

@@ -15,7 +15,7 @@ use integration_tests::{
     published::{self, CRATE as ARCHIVE},
 };
 
-use crate::site::{Site, put, run, succeed};
+use crate::site::{Site, put, run, succeed, until_it_succeeds};
 
 /// Serves the crate `hello-site`; returns its archive.
 pub(crate) fn publish(site: &Site) -> Result<Vec<u8>> {
@@ -83,6 +83,6 @@ async fn an_archive_that_is_not_what_the_index_says_is_refused_and_never_stored(
     site.proxy.wait_for_log("digest mismatch").await?;
 
     site.files.serve(ARCHIVE, Resource::cacheable(archive));
-    succeed(cargo(&site, &first, &["fetch", "--locked"])).await?;
+    until_it_succeeds(|| cargo(&site, &first, &["fetch", "--locked"])).await?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use integration_tests::{
     proxy::{Proxy, Settings},
 };
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 
 /// A package manager on a machine that other tests use, too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,4 +93,15 @@ pub(crate) async fn succeed(command: Command) -> Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// [`succeed`], again and again: what was wrong at its origin is refused for some seconds without asking.
+pub(crate) async fn until_it_succeeds(command: impl Fn() -> Command) -> Result<String> {
+    let since = Instant::now();
+    loop {
+        match succeed(command()).await {
+            Err(_refused) if since.elapsed() < PATIENCE => {}
+            ended => return ended,
+        }
+    }
 }

@@ -6,8 +6,8 @@
 //! `door` is about the door `/v2/` against registries by script, `real` about real registries, tokens and the programs that pull.
 //!
 //! `asking` is about what a registry is asked, and how often,
-//! `behind_tls` has TLS on both sides, `users` those who have to say who they are, `turned_away` what is refused, `recorded` what
-//! programs ask in one pull, written down by `recording`.
+//! `behind_tls` has TLS on both sides, `users` those who have to say who they are, `turned_away` what is refused, `wrong` content
+//! that is not what was asked for, `recorded` what programs ask in one pull, written down by `recording`.
 
 mod asking;
 mod behind_tls;
@@ -22,6 +22,7 @@ mod recording;
 mod scripted;
 mod turned_away;
 mod users;
+mod wrong;
 
 /// Needs root and namespaces.
 mod as_root {

@@ -168,8 +168,17 @@ impl Said {
 
     /// The code of the first error, in the form of the distribution specification.
     pub(crate) fn code(&self) -> Option<String> {
+        self.first_error("code")
+    }
+
+    /// Its message.
+    pub(crate) fn message(&self) -> Option<String> {
+        self.first_error("message")
+    }
+
+    fn first_error(&self, key: &str) -> Option<String> {
         let said: Value = serde_json::from_slice(&self.body).ok()?;
-        Some(said["errors"][0]["code"].as_str()?.to_owned())
+        Some(said["errors"][0][key].as_str()?.to_owned())
     }
 }
 

@@ -8,11 +8,13 @@
 //!
 //! bcrypt is slow on purpose. So it runs beside the workers, few at a time, and what it has proved is remembered as a seal over line
 //! and secret: [`Guests::who`] answers at once for whoever is known, and says [`Seen::Claim`] for whoever is not. What is refused
-//! takes as long for names that are in the file as for others.
+//! takes as long for names that are in the file as for others. Of one client's passwords one is verified at a time, and few wait
+//! ([`Seen::Crowded`] beyond): a client that guesses delays itself.
 //!
 //! Invariant: nothing is remembered that outlives the line of the file from which it follows, for more than a second.
 
 mod guest;
+mod queues;
 mod rights;
 mod shown;
 mod tokens;
@@ -20,6 +22,7 @@ mod users;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -31,6 +34,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::settings::Registry;
 pub(crate) use guest::{Guest, Leave};
+use queues::Queues;
 use rights::{Reach, Rights};
 use shown::Shown;
 pub(crate) use shown::basic;
@@ -70,6 +74,7 @@ struct Keeper {
     /// By user; no more than the file has lines.
     proved: Arc<Mutex<HashMap<String, Seal>>>,
     at_work: Arc<Semaphore>,
+    queues: Queues,
 }
 
 /// Who has sent a request.
@@ -81,6 +86,17 @@ pub(crate) enum Seen {
     Stranger,
     /// Somebody with a password that is to be verified.
     Claim(Claim),
+    /// Somebody with a password, of whose others enough are being verified.
+    Crowded,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotGiven {
+    /// Name and secret are not those of a user.
+    Stranger,
+    /// As [`Seen::Crowded`].
+    Crowded,
 }
 
 /// A password against a line of the file.
@@ -167,16 +183,19 @@ impl Guests {
         }
     }
 
-    /// As [`Guests::who`], with all the time that it takes. Never a claim.
+    /// As [`Guests::who`], of somebody at `client`, with all the time that it takes. Never a claim.
     ///
     /// # Cancel safety
     /// A password that is being verified goes on being so, and is remembered only for those who wait.
-    pub(crate) async fn recognise(&self, headers: &HeaderMap, now: Timestamp) -> Seen {
+    pub(crate) async fn recognise(&self, headers: &HeaderMap, client: IpAddr, now: Timestamp) -> Seen {
         let seen = self.who(headers, now);
         let (Some(door), Seen::Claim(_)) = (self.door(), &seen) else {
             return seen;
         };
-        let Ok(_place) = door.keeper.at_work.acquire().await else {
+        let Some(queue) = door.keeper.queues.join(client) else {
+            return Seen::Crowded;
+        };
+        let (Ok(_turn), Ok(_place)) = (queue.acquire().await, door.keeper.at_work.acquire().await) else {
             return Seen::Stranger;
         };
         // Clients come with many requests at once: whoever waited may find that another has proved the same.
@@ -194,7 +213,7 @@ impl Guests {
                 door.keeper.proved().insert(user, seal);
                 match self.who(headers, now) {
                     Seen::Guest(guest) => Seen::Guest(guest),
-                    Seen::Stranger | Seen::Claim(_) => Seen::Stranger,
+                    Seen::Stranger | Seen::Claim(_) | Seen::Crowded => Seen::Stranger,
                 }
             }
             _ => Seen::Stranger,
@@ -203,30 +222,35 @@ impl Guests {
 
     /// A token for whoever shows name and secret in `headers`, for those of `repositories` (`UPSTREAM/REPOSITORY`) that it may
     /// pull; `list` for the lists of repositories, too.
+    ///
+    /// # Errors
+    /// [`NotGiven`].
     pub(crate) async fn token(
         &self,
         headers: &HeaderMap,
         (repositories, list): (Vec<String>, bool),
-        now: Timestamp,
-    ) -> Option<Given> {
-        let door = self.door()?;
-        let lifetime = door.token_lifetime?;
+        (client, now): (IpAddr, Timestamp),
+    ) -> Result<Given, NotGiven> {
+        let door = self.door().ok_or(NotGiven::Stranger)?;
+        let lifetime = door.token_lifetime.ok_or(NotGiven::Stranger)?;
         let Some(Shown::Basic(name, _)) = Shown::of(headers) else {
-            return None;
+            return Err(NotGiven::Stranger);
         };
-        let Seen::Guest(guest) = self.recognise(headers, now).await else {
-            return None;
+        let guest = match self.recognise(headers, client, now).await {
+            Seen::Guest(guest) => guest,
+            Seen::Crowded => return Err(NotGiven::Crowded),
+            Seen::Stranger | Seen::Claim(_) => return Err(NotGiven::Stranger),
         };
         let users = door.file.users();
         let may = repositories.into_iter().take(MOST_SCOPES);
         let token = Token {
-            mark: users.named(&name)?.mark(),
+            mark: users.named(&name).ok_or(NotGiven::Stranger)?.mark(),
             user: name,
             until: end(now, lifetime),
             may: may.filter(|repository| guest.reach.covers(repository)).collect(),
             list: list && guest.reach == Reach::All,
         };
-        Some(Given {
+        Ok(Given {
             token: door.keeper.key.sign(&token),
             lifetime,
         })
@@ -296,6 +320,7 @@ impl Keeper {
             key: key.ok()?,
             proved: Arc::default(),
             at_work: Arc::new(Semaphore::new(AT_A_TIME)),
+            queues: Queues::default(),
         })
     }
 

@@ -3,6 +3,8 @@ use http::{HeaderMap, header};
 
 use super::*;
 
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 /// As `htpasswd -nbB -C 4 ada opensesame` writes it.
 const ADA: &str = "ada:$2y$04$0RjH4FzSBaKxAcmgS7yN2Oouvj3iNIQq7Pl4haJTzLyE4b/V2cu42";
 
@@ -75,13 +77,16 @@ async fn a_password_is_verified_once_and_again_after_its_line_has_changed() {
     let (folder, guests) = guests(&format!("node:{node}\n{ADA}\n"));
     let ada = basic("ada:opensesame");
     assert!(matches!(guests.who(&ada, now()), Seen::Claim(_)));
-    assert!(is_guest(&guests.recognise(&ada, now()).await));
+    assert!(is_guest(&guests.recognise(&ada, HERE, now()).await));
     assert!(
         is_guest(&guests.who(&ada, now())),
         "what is proved is told without delay"
     );
     assert!(
-        matches!(guests.recognise(&basic("ada:wrong"), now()).await, Seen::Stranger),
+        matches!(
+            guests.recognise(&basic("ada:wrong"), HERE, now()).await,
+            Seen::Stranger
+        ),
         "one password proves no other"
     );
     // Whoever is wrong waits as long, whatever the name.
@@ -89,13 +94,13 @@ async fn a_password_is_verified_once_and_again_after_its_line_has_changed() {
         let seen = guests.who(&basic(wrong), now());
         assert!(matches!(seen, Seen::Claim(Claim { user: None, .. })), "{seen:?}");
         assert!(matches!(
-            guests.recognise(&basic(wrong), now()).await,
+            guests.recognise(&basic(wrong), HERE, now()).await,
             Seen::Stranger
         ));
     }
     // A dummy line that happens to fit makes nobody of anybody.
     assert!(matches!(
-        guests.recognise(&basic("eve:opensesame"), now()).await,
+        guests.recognise(&basic("eve:opensesame"), HERE, now()).await,
         Seen::Stranger
     ));
     let settings = Registry {
@@ -106,7 +111,10 @@ async fn a_password_is_verified_once_and_again_after_its_line_has_changed() {
     let other = ADA.replace("cu42", "cu43");
     kato_shared::durable::write(&folder.path().join("users"), other.as_bytes(), 0o600).unwrap();
     let changed = Guests::new(&settings, Some(&guests));
-    assert!(matches!(changed.recognise(&ada, now()).await, Seen::Stranger));
+    assert!(matches!(
+        changed.recognise(&ada, HERE, now()).await,
+        Seen::Stranger
+    ));
 }
 
 #[tokio::test]
@@ -118,10 +126,13 @@ async fn a_token_is_for_its_repositories_while_its_user_is_as_it_was() {
         let headers = asking(&format!("Bearer {}", given.token));
         match guests.who(&headers, now()) {
             Seen::Guest(guest) => Some(guest.leave(repository)),
-            Seen::Stranger | Seen::Claim(_) => None,
+            Seen::Stranger | Seen::Claim(_) | Seen::Crowded => None,
         }
     };
-    let given = guests.token(&basic("ci:c"), wanted(), now()).await.unwrap();
+    let given = guests
+        .token(&basic("ci:c"), wanted(), (HERE, now()))
+        .await
+        .unwrap();
     for (repository, expected) in [
         (Some("hub/library/app"), Leave::Granted),
         (Some("hub/library/other"), Leave::OtherToken),
@@ -134,7 +145,10 @@ async fn a_token_is_for_its_repositories_while_its_user_is_as_it_was() {
             "{repository:?}"
         );
     }
-    let whole = guests.token(&basic("node:n"), wanted(), now()).await.unwrap();
+    let whole = guests
+        .token(&basic("node:n"), wanted(), (HERE, now()))
+        .await
+        .unwrap();
     assert_eq!(
         leave(&whole, &guests, Some("hub/secret/app")),
         Some(Leave::Granted)
@@ -146,7 +160,11 @@ async fn a_token_is_for_its_repositories_while_its_user_is_as_it_was() {
         asking(&format!("Bearer {}", given.token)),
         HeaderMap::new(),
     ] {
-        assert_eq!(guests.token(&nobody, wanted(), now()).await, None, "{nobody:?}");
+        assert_eq!(
+            guests.token(&nobody, wanted(), (HERE, now())).await,
+            Err(NotGiven::Stranger),
+            "{nobody:?}"
+        );
     }
     // The same key, another secret: what was given before is over.
     let settings = Registry {
@@ -162,4 +180,25 @@ async fn a_token_is_for_its_repositories_while_its_user_is_as_it_was() {
         leave(&whole, &later, Some("hub/secret/app")),
         Some(Leave::Granted)
     );
+}
+
+#[tokio::test]
+async fn who_guesses_delays_nobody_else_and_is_told_to_wait() {
+    let (_folder, guests) = guests(ADA);
+    let mut flood = tokio::task::JoinSet::new();
+    for nth in 0..60 {
+        let (door, shown) = (guests.clone(), basic(&format!("ada:guess {nth}")));
+        flood.spawn(async move { door.recognise(&shown, HERE, now()).await });
+    }
+    let elsewhere = IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+    let ada = guests.recognise(&basic("ada:opensesame"), elsewhere, now()).await;
+    assert!(is_guest(&ada));
+    let seen = flood.join_all().await;
+    assert!(!seen.iter().any(is_guest));
+    assert!(seen.iter().any(|one| matches!(one, Seen::Crowded)));
+    assert!(seen.iter().any(|one| matches!(one, Seen::Stranger)));
+    // It is over when they are.
+    assert!(is_guest(
+        &guests.recognise(&basic("ada:opensesame"), HERE, now()).await
+    ));
 }

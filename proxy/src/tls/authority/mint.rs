@@ -98,8 +98,11 @@ pub(super) fn leaf(
     let names = vec![host.to_owned()];
     let mut params = CertificateParams::new(names).map_err(minting("a certificate for that host"))?;
     validity.write(&mut params);
-    // Not the host: a common name that looks like one is held against the constraints by some, and may have 64 characters only.
-    params.distinguished_name = called("kato-proxy on behalf of the host");
+    // No common name, neither the host nor another: where a certificate is for an address, GnuTLS (apt) holds it against the
+    // constraints on DNS names.
+    params.distinguished_name = DistinguishedName::new();
+    let subject = &mut params.distinguished_name;
+    subject.push(DnType::OrganizationName, "kato-proxy on behalf of the host");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;

@@ -1,0 +1,111 @@
+//! What comes under a name of a registry, and is looked at before anybody gets it: tags and lists, which nothing verifies.
+//!
+//! What cannot be what was asked for is a failure of the upstream like any other: what is held stands in for it, and nothing of it
+//! is stored.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use kato_shared::chain::Chain;
+
+use super::{
+    Pipeline,
+    flight::Flight,
+    groups::receive,
+    landing::{Arrival, Heads},
+    shared::Shared,
+};
+use crate::{
+    fill::{FillError, Promise, Source},
+    metrics::Event,
+    origin::{OriginError, OriginResponse},
+    registry::{self, Misfit},
+    route::Target,
+};
+
+impl Pipeline {
+    /// The answer of a registry without what its front end says to browsers.
+    ///
+    /// # Errors
+    /// [`OriginError::Misfit`] where its head alone shows that it is none of the registry's.
+    pub(super) fn of_registry(
+        &self,
+        target: &Target,
+        response: OriginResponse,
+    ) -> Result<OriginResponse, OriginError> {
+        let response = self.without_front_end(target, response);
+        let place = target.registry.as_ref();
+        match place.filter(|_| response.status == StatusCode::OK) {
+            Some(place) => registry::fits_by_head(place.class, &response.headers)
+                .map_err(|misfit| no_answer(target, misfit))
+                .map(|()| response),
+            None => Ok(response),
+        }
+    }
+
+    /// Shares and stores what has come, if it is what was asked for.
+    pub(super) async fn land_looked_at(&self, flight: Flight, arrival: Arrival, most: u64) {
+        let (heads, announced) = (arrival.heads, arrival.announced);
+        let body = match receive(Source::new(arrival.body), announced, most).await {
+            Ok(body) => body,
+            Err(None) => return self.misfit(flight, Misfit::Large { most }),
+            Err(Some(error)) => {
+                self.note_failure(&flight, &error);
+                if let FillError::Interrupted { source, .. } = error {
+                    let error = Arc::new(source);
+                    flight.share(Shared::Failed { error });
+                }
+                return;
+            }
+        };
+        // Where a digest was announced that the content has not, that says more than its form does.
+        let is_right = heads.has_digest(&flight, &body);
+        let class = flight.ask.target.registry.as_ref().map(|place| place.class);
+        if is_right
+            && let Some(class) = class
+            && let Err(misfit) = registry::fits(class, &heads.head.headers, &body)
+        {
+            return self.misfit(flight, misfit);
+        }
+        let length = body.len() as u64;
+        if let Some(place) = self.0.store.place(length) {
+            return self.land_whole(flight, heads, body, place).await;
+        }
+        let promise = Promise {
+            announced: Some(length),
+            expected: heads.expected(&flight),
+        };
+        Box::pin(self.stream(flight, heads, (Source::of(body), promise), None)).await;
+    }
+
+    fn misfit(&self, flight: Flight, misfit: Misfit) {
+        let error = no_answer(&flight.ask.target, misfit);
+        self.0.metrics.note(Event::VerificationFailed);
+        tracing::warn!(error = %Chain(&error), "a registry's answer is not what was asked for");
+        flight.share(Shared::Failed {
+            error: Arc::new(error),
+        });
+    }
+}
+
+fn no_answer(target: &Target, misfit: Misfit) -> OriginError {
+    OriginError::Misfit {
+        url: target.key.shown().clone(),
+        misfit,
+    }
+}
+
+impl Target {
+    /// The most bytes of a 200 that has to be looked at; `None` for all others.
+    pub(super) fn most_looked_at(&self) -> Option<u64> {
+        registry::looked_at(self.registry.as_ref()?.class)
+    }
+}
+
+impl Heads {
+    /// Whether `body` has the digest that was announced, or none was.
+    fn has_digest(&self, flight: &Flight, body: &[u8]) -> bool {
+        let digest = kato_shared::Digest::of(body);
+        crate::fill::verify(self.expected(flight), digest, body).is_ok()
+    }
+}
