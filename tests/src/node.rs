@@ -192,7 +192,7 @@ case $verb in
     reboot) mkdir -p "$2/proc/sys/kernel/random"
         echo "$version" > "$state/running"
         if [ ! -e "$state/reboot-fails" ]; then echo "boot after $version" > "$2/proc/sys/kernel/random/boot_id"; fi ;;
-    version) echo "{\"version\": \"$(cat "$state/running" 2>/dev/null || echo "$version")\"}" ;;
+    version) echo "{\"version\": \"$(cat "$state/version-is" 2>/dev/null || cat "$state/running" 2>/dev/null || echo "$version")\"}" ;;
     backup) echo saved > "$dir/platform-state"; cp "$state/database" "$dir/" 2>/dev/null || true ;;
     restore) test -e "$dir/platform-state"; cp "$dir/database" "$state/" 2>/dev/null || true ;;
 esac

@@ -154,6 +154,8 @@ pub struct UpgradeSettings {
     pub backup_keep: u32,
     /// Backups that are older are removed as well; the newest one never is.
     pub backup_max_age: Option<HumanDuration>,
+    /// How long the platform's health and version may take to become right after a restart.
+    pub settle: HumanDuration,
     /// What becomes of a node that does not show that it is healthy after its upgrade.
     pub on_failure: OnFailure,
     /// After how many runs in which the same module failed the upgrade is given up as well.
@@ -194,6 +196,7 @@ impl Default for UpgradeSettings {
             retire_on_timeout: OnTimeout::Fail,
             backup_keep: 3,
             backup_max_age: None,
+            settle: HumanDuration::from_secs(600),
             on_failure: OnFailure::RollBack,
             module_attempts: 3,
             hosts: Vec::new(),

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    os::unix::fs::PermissionsExt as _,
     process::{Output, Stdio},
     time::Duration,
 };
@@ -245,5 +246,57 @@ async fn c10_a_service_must_answer_and_go_on_answering() -> Result<()> {
     site.node.upgrade_ends(0, &[])?;
     // Good from the first moment to the end of its second: more than two looks.
     assert!(host.count("/info") > 2, "{}", host.count("/info"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_checks_that_are_never_good_together_show_nothing() -> Result<()> {
+    let mut two = TestRelease::standard("2.0.0");
+    for argv in ["\"test\", \"!\", \"-e\", \"asked\"", "\"touch\", \"asked\""] {
+        write!(
+            two.tail,
+            "[[check]]\nid = \"command\"\nargv = [{argv}]\nmin_healthy = \"1s\"\ndeadline = \"2s\"\n"
+        )?;
+    }
+    let mut site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.add_settings("[upgrade]\non_failure = \"stop\"\n")?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    let said = site.node.upgrade_ends(21, &[])?;
+    assert!(
+        said.contains("the check `test ! -e asked` was not good within 2s"),
+        "{said}"
+    );
+    assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_version_is_waited_for_as_long_as_the_settings_say() -> Result<()> {
+    let mut site = Site::at_one().await?;
+    site.node
+        .add_settings("[upgrade]\non_failure = \"stop\"\nsettle = \"1s\"\n")?;
+    site.node.put("platform/version-is", "0.5.0")?;
+    let said = site.node.upgrade_ends(21, &[])?;
+    assert!(
+        said.contains("the check `version-readback` was not good within 1s") && said.contains("0.5.0"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_installed_is_open_to_services_however_closed_the_callers_shell_is() -> Result<()> {
+    let site = Site::at_one().await?;
+    let kato = site.node.kato(&["node", "upgrade", "--skip-confirmation"])?;
+    let mut closed = command::new("sh");
+    closed.args(["-c", "umask 077; exec \"$0\" \"$@\""]);
+    closed.arg(kato.get_program()).args(kato.get_args());
+    closed.envs(kato.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command::run(closed, LONG, &[])?;
+    assert!(output.status.success(), "{output:?}");
+    for folder in ["s/code/console", "s/code/app/current/"] {
+        let mode = fs::metadata(site.node.path(folder))?.permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{folder}");
+    }
     Ok(())
 }

@@ -119,6 +119,9 @@ pub struct CompletionsArgs {
 
 /// Runs the command line and gives the process's exit code; errors are printed to stderr with their hint.
 pub fn main(cli: Cli) -> ExitCode {
+    // What a release installs is for services of every user, however closed the shell is that we are called from; what is secret is
+    // written with a mode of its own.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let exit = run(cli).unwrap_or_else(|failure| {
         terminal::failure(&failure);
         failure.exit

@@ -120,6 +120,7 @@ pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), U
     {
         let plain = zstd::stream::read::Decoder::new(&mut verified).map_err(unreadable)?;
         let mut tar = tar::Archive::new(plain);
+        let mut folders = Vec::new();
         for entry in tar.entries().map_err(unreadable)? {
             if Instant::now() > deadline {
                 return Err(UnpackError::Timeout {
@@ -130,6 +131,15 @@ pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), U
             let name = entry.path().map_err(unreadable)?.into_owned();
             let path = plain_relative(&name)?;
             put(&dir, &mut entry, &path).map_err(|error| error.located(into, &path))?;
+            if entry.header().entry_type().is_dir() && !path.as_os_str().is_empty() {
+                folders.push((path, entry.header().mode().map_err(unreadable)?));
+            }
+        }
+        // Only now, and the deepest first: a folder may be closed to whoever fills it.
+        for (path, mode) in folders.iter().rev() {
+            let mode = fs::Permissions::from_mode(mode & 0o7777 | 0o700);
+            dir.set_permissions(path, cap_std::fs::Permissions::from_std(mode))
+                .map_err(unwritable(path))?;
         }
     }
     // The decoder stops at the end of its frame; what follows must be nothing, and the verifier must see it.

@@ -31,8 +31,6 @@ use crate::{
 
 /// How often is looked whether the node is healthy after its services were restarted.
 const POLL: Duration = Duration::from_millis(500);
-/// How long it may take to be.
-const SETTLE: Duration = Duration::from_secs(300);
 
 /// What an operator asked for.
 #[derive(Debug, Clone, Default)]
@@ -215,7 +213,7 @@ fn tidy(paths: &NodePaths) -> Result<(), ModuleError> {
 /// Restarts the services, and has the node show that it runs what it should.
 async fn restarted(node: &Node, words: &Words) -> Result<(), Failure> {
     node.platform.call(Verb::Restart, words).await?;
-    let deadline = Instant::now() + SETTLE;
+    let deadline = Instant::now() + node.settings.upgrade.settle.get();
     while let Err(failure) = shows(node, words).await {
         if Instant::now() >= deadline {
             return Err(failure.hint(

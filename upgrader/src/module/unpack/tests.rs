@@ -1,5 +1,6 @@
 //! Archives that must not do harm.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use kato_shared::durable;
@@ -79,6 +80,15 @@ fn files_modes_links_and_folders_arrive() {
     };
     assert_eq!(found[2].kind, expected);
     assert_eq!(found[5].kind, expected);
+    let mode = |path: &str| {
+        fs::metadata(fixture.target().join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777
+    };
+    // As in the archive, whatever the umask is; and never closed to ourselves.
+    assert_eq!(mode("empty"), 0o740);
 }
 
 #[test]

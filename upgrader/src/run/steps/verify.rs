@@ -1,7 +1,9 @@
 //! `verify`: the node shows that it runs the release, before anybody says that it does.
 //!
 //! What is installed is compared with the release file by file; the platform says which version runs; the release's checks
-//! must be good, and stay good, before their deadlines.
+//! must be good before their deadlines, and stay good together (`window`).
+
+mod window;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,6 +11,7 @@ use async_trait::async_trait;
 use kato_shared::{release::Check, settings::HumanDuration};
 use tokio::time::{Instant, sleep};
 
+use self::window::{Seen, Window};
 use crate::{
     exit::{Exit, Failure},
     fetch::health,
@@ -25,12 +28,12 @@ use crate::{
     },
 };
 
-/// How often a check is made.
+/// How often the node is looked at.
 const POLL: Duration = Duration::from_millis(500);
 /// How long one try of a check may take.
 const TRY: Duration = Duration::from_secs(30);
-/// How long the platform's health and version may take to become right after a restart.
-const SETTLE: HumanDuration = HumanDuration::from_secs(600);
+/// After how long a wait for the same is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Verify;
 
@@ -61,57 +64,132 @@ impl Step for Verify {
     }
 }
 
-/// The node shows that it runs the version that the run leads to: by the platform's word, and by `checks`.
+/// The node shows that it runs the version that the run leads to: by the platform's word, and by `checks`, all of them good at once
+/// for as long as the most demanding of them asks.
 ///
 /// # Errors
 /// [`Exit::Failed`] with the check that was not good in time.
 pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure> {
-    let restarted = Instant::now();
-    let zero = HumanDuration::from_secs(0);
     let node = Arc::clone(&run.node);
-    if node.platform.knows(Verb::Health) {
-        good(run, "health", restarted, zero, SETTLE, || healthy(&node)).await?;
-    }
     let version = run.attempt.leads_to().to_string();
-    if node.platform.knows(Verb::Version) {
-        good(run, "version-readback", restarted, zero, SETTLE, || {
-            reads_back(&node, &version)
-        })
-        .await?;
-    }
-    for check in checks {
-        match check {
-            // Read back above, whether the release asks for it or not.
-            Check::VersionReadback => {}
-            Check::Http {
-                url,
-                status,
-                min_healthy,
-                deadline,
-            } => {
-                good(run, url, restarted, *min_healthy, *deadline, || {
-                    answers(url, *status)
-                })
-                .await?;
+    let looks = looks_at(&node, &version, checks);
+    let mut window = Window::new(
+        Instant::now(),
+        looks
+            .iter()
+            .map(|look| (look.min_healthy.get(), look.deadline.get()))
+            .collect(),
+    );
+    let mut told: Option<(String, Instant)> = None;
+    loop {
+        let red = first_red(&node, &looks).await;
+        let verdict = window.judge(red.as_ref().map(|(nth, _)| *nth), Instant::now());
+        match (verdict, red) {
+            (Seen::Shown, _) => break,
+            (Seen::Over, Some((nth, error))) => {
+                let Look { name, deadline, .. } = &looks[nth];
+                let error = error.context(format!("the check `{name}` was not good within {deadline}"));
+                return Err(Failure::new(Exit::Failed, error).hint(
+                    "look at the service; when it is good, run the same command again: modules that are done are skipped",
+                ));
             }
-            Check::Command {
-                argv,
-                min_healthy,
-                deadline,
-            } => {
-                let name = argv.join(" ");
-                let ends_well = || async {
-                    process::run(argv, Some(node.paths.root()), TRY)
-                        .await
-                        .map(drop)
-                        .map_err(anyhow::Error::new)
-                };
-                good(run, &name, restarted, *min_healthy, *deadline, ends_well).await?;
+            (_, Some((nth, error))) => {
+                let text = format!("waiting for {}: {}", looks[nth].name, terminal::chain(&error));
+                let is_news = told
+                    .as_ref()
+                    .is_none_or(|(last, when)| *last != text || when.elapsed() >= TELL_AGAIN);
+                if is_news {
+                    tell(run, &text);
+                    told = Some((text, Instant::now()));
+                }
             }
+            (_, None) => told = None,
         }
+        sleep(POLL).await;
     }
     run.seen_version = Some(version);
     Ok(())
+}
+
+/// One thing that has to be good.
+struct Look<'c> {
+    /// What people call it.
+    name: String,
+    what: What<'c>,
+    min_healthy: HumanDuration,
+    deadline: HumanDuration,
+}
+
+enum What<'c> {
+    Health,
+    Version(&'c str),
+    Http(&'c str, u16),
+    Command(&'c [String]),
+}
+
+/// What there is to look at, in the order in which it becomes good.
+fn looks_at<'c>(node: &Node, version: &'c str, checks: &'c [Check]) -> Vec<Look<'c>> {
+    let of_platform = |verb, name: &str, what| {
+        node.platform.knows(verb).then(|| Look {
+            name: name.to_owned(),
+            what,
+            min_healthy: HumanDuration::from_secs(0),
+            deadline: node.settings.upgrade.settle,
+        })
+    };
+    let mut looks: Vec<Look<'c>> = of_platform(Verb::Health, "health", What::Health)
+        .into_iter()
+        .collect();
+    // Read back whether the release asks for it or not.
+    looks.extend(of_platform(
+        Verb::Version,
+        "version-readback",
+        What::Version(version),
+    ));
+    looks.extend(checks.iter().filter_map(|check| match check {
+        Check::VersionReadback => None,
+        Check::Http {
+            url,
+            status,
+            min_healthy,
+            deadline,
+        } => Some(Look {
+            name: url.clone(),
+            what: What::Http(url, *status),
+            min_healthy: *min_healthy,
+            deadline: *deadline,
+        }),
+        Check::Command {
+            argv,
+            min_healthy,
+            deadline,
+        } => Some(Look {
+            name: argv.join(" "),
+            what: What::Command(argv),
+            min_healthy: *min_healthy,
+            deadline: *deadline,
+        }),
+    }));
+    looks
+}
+
+/// Looks at one after the other, until one is not good.
+async fn first_red(node: &Node, looks: &[Look<'_>]) -> Option<(usize, anyhow::Error)> {
+    for (nth, look) in looks.iter().enumerate() {
+        let seen = match look.what {
+            What::Health => healthy(node).await,
+            What::Version(expected) => reads_back(node, expected).await,
+            What::Http(url, status) => answers(url, status).await,
+            What::Command(argv) => process::run(argv, Some(node.paths.root()), TRY)
+                .await
+                .map(drop)
+                .map_err(anyhow::Error::new),
+        };
+        if let Err(error) = seen {
+            return Some((nth, error));
+        }
+    }
+    None
 }
 
 /// Every module of the node is what the release installs; those latched by hand are the operator's word.
@@ -159,53 +237,10 @@ async fn answers(url: &str, expected: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tries until `check` has been good for `min_healthy`, at most until `deadline` after the restart.
-async fn good<F, T>(
-    run: &mut Run,
-    name: &str,
-    restarted: Instant,
-    min_healthy: HumanDuration,
-    deadline: HumanDuration,
-    check: F,
-) -> Result<(), Failure>
-where
-    F: Fn() -> T,
-    T: Future<Output = anyhow::Result<()>>,
-{
-    let deadline_at = restarted + deadline.get();
-    let mut good_since: Option<Instant> = None;
-    let mut told = false;
-    loop {
-        match check().await {
-            Ok(()) => {
-                let since = *good_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= min_healthy.get() {
-                    return Ok(());
-                }
-            }
-            Err(error) => {
-                good_since = None;
-                if Instant::now() >= deadline_at {
-                    let error = error.context(format!("the check `{name}` was not good within {deadline}"));
-                    return Err(Failure::new(Exit::Failed, error).hint(
-                        "look at the service; when it is good, run the same command again: modules that are done are skipped",
-                    ));
-                }
-                if !told {
-                    wait_for(run, name, &error);
-                    told = true;
-                }
-            }
-        }
-        sleep(POLL).await;
-    }
-}
-
-fn wait_for(run: &mut Run, name: &str, error: &anyhow::Error) {
-    let text = terminal::chain(error);
+fn tell(run: &mut Run, text: &str) {
     run.stream.tell(EventKind::Progress {
         step: "verify".into(),
-        subject: format!("waiting for {name}: {text}"),
+        subject: text.to_owned(),
         done: 0,
         total: 0,
     });
