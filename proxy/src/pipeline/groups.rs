@@ -161,17 +161,20 @@ impl Pipeline {
         }
     }
 
+    /// The end of a flight of which nobody was to get a byte before all had come, and not all came: those who wait are told why.
+    pub(super) fn broke_off(&self, flight: Flight, error: FillError) {
+        self.note_failure(&flight, &error);
+        if let FillError::Interrupted { source, .. } = error {
+            let error = Arc::new(source);
+            flight.share(Shared::Failed { error });
+        }
+    }
+
     /// The whole of a document that has arrived; without it, everybody was told why.
     async fn whole_document(&self, flight: Flight, arrival: Arrival) -> Option<(Flight, Heads, Bytes)> {
         match receive(Source::new(arrival.body), arrival.announced, LARGEST).await {
             Ok(body) => return Some((flight, arrival.heads, body)),
-            Err(Some(error)) => {
-                self.note_failure(&flight, &error);
-                if let FillError::Interrupted { source, .. } = error {
-                    let error = Arc::new(source);
-                    flight.share(Shared::Failed { error });
-                }
-            }
+            Err(Some(error)) => self.broke_off(flight, error),
             // Too large to be such a document.
             Err(None) => flight.permit.keep_private(),
         }

@@ -18,7 +18,7 @@ use super::{
     shared::{Shared, Whole},
 };
 use crate::{
-    fill::{FillError, Promise, Small, Source, verify},
+    fill::{Promise, Small, Source, verify},
     metrics::Event,
     policy::Stored,
     store::{ContentRef, Place, StoredResponse},
@@ -46,13 +46,7 @@ impl Pipeline {
     async fn hold_small(&self, flight: Flight, heads: Heads, source: Source, (length, place): (u64, Place)) {
         match receive(source, Some(length), length).await {
             Ok(body) => self.land_whole(flight, heads, body, place).await,
-            Err(Some(error)) => {
-                self.note_failure(&flight, &error);
-                if let FillError::Interrupted { source, .. } = error {
-                    let error = Arc::new(source);
-                    flight.share(Shared::Failed { error });
-                }
-            }
+            Err(Some(error)) => self.broke_off(flight, error),
             // More than was announced: HTTP has no such body.
             Err(None) => flight.permit.keep_private(),
         }

@@ -16,7 +16,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    fill::{FillError, Promise, Source},
+    fill::{Promise, Source},
     metrics::Event,
     origin::{OriginError, OriginResponse},
     registry::{self, Misfit},
@@ -49,14 +49,7 @@ impl Pipeline {
         let body = match receive(Source::new(arrival.body), announced, most).await {
             Ok(body) => body,
             Err(None) => return self.misfit(flight, Misfit::Large { most }),
-            Err(Some(error)) => {
-                self.note_failure(&flight, &error);
-                if let FillError::Interrupted { source, .. } = error {
-                    let error = Arc::new(source);
-                    flight.share(Shared::Failed { error });
-                }
-                return;
-            }
+            Err(Some(error)) => return self.broke_off(flight, error),
         };
         // Where a digest was announced that the content has not, that says more than its form does.
         let is_right = heads.has_digest(&flight, &body);
