@@ -31,6 +31,7 @@ pub mod listener;
 pub mod metrics;
 pub mod offline;
 pub mod origin;
+mod per_client;
 mod permits;
 pub mod pipeline;
 pub mod policy;
