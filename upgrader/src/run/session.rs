@@ -115,6 +115,13 @@ impl Session {
         }
     }
 
+    /// Tells what was found when the lock was taken.
+    pub(super) fn warn_of(&mut self, texts: Vec<String>) {
+        for text in texts {
+            self.tell(EventKind::Warning { text });
+        }
+    }
+
     /// Does what was asked for.
     ///
     /// # Errors

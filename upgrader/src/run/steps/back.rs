@@ -53,7 +53,7 @@ impl Step for UndoModule {
         let notes = undo::all(&run.node.paths)?;
         let mine = notes.into_iter().find(|note| note.module == self.0.module);
         let mut note = mine.unwrap_or_else(|| self.0.clone());
-        undo::take_back(&run.node.paths, &mut note).await?;
+        undo::take_back(&run.node.paths, &run.node.children, &mut note).await?;
         undo::undo(&run.node.paths, &mut note)?;
         Ok(Acted::Done)
     }

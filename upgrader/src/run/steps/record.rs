@@ -134,6 +134,7 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
                 node: &node.id,
                 paths: &node.paths,
                 settings: &node.settings,
+                children: &node.children,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;
@@ -222,6 +223,7 @@ pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
                 node: &node.id,
                 paths: &node.paths,
                 settings: &node.settings,
+                children: &node.children,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;
