@@ -141,6 +141,7 @@ fn flags(request: &UpgradeRequest) -> Vec<String> {
     with("skip-cache", request.skip_cache.clone());
     flags.extend(request.offline.then(|| "--offline".into()));
     flags.extend(request.skip_drain.then(|| "--skip-drain".into()));
+    flags.extend(request.tolerant.then(|| "--tolerant".into()));
     flags.extend(request.development.then(|| "--development".into()));
     flags
 }

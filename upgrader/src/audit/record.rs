@@ -83,6 +83,16 @@ impl Deed {
         self
     }
 
+    /// Whether a node that is not healthy was taken as it is, because `--tolerant` was given.
+    #[must_use]
+    pub fn tolerant(self, tolerant: bool) -> Self {
+        if tolerant {
+            self.detail("tolerant", "--tolerant was given")
+        } else {
+            self
+        }
+    }
+
     /// Why it is done, in the operator's words.
     #[must_use]
     pub fn reason(mut self, reason: impl Into<String>) -> Self {

@@ -135,6 +135,32 @@ async fn replace_exchanges_the_folder_keeps_the_old_one_until_the_end_and_carrie
 }
 
 #[tokio::test]
+async fn replace_leaves_the_folder_itself_its_mode_where_the_archive_says_nothing_of_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let node = Node::new();
+    node.put("s/web/index", "old");
+    let web = node.root.join("s/web");
+    let mode = || fs::metadata(&web).unwrap().permissions().mode() & 0o7777;
+    fs::set_permissions(&web, fs::Permissions::from_mode(0o2750)).unwrap();
+    let policy = json!({"policy": "replace", "dest": "/s/web"});
+    let attempt = node.attempt("2.0.0", &policy, &[("index", "new")]);
+    install(&node.job(&attempt, None)).await.unwrap();
+    assert_eq!(
+        (node.text("s/web/index").as_deref(), mode()),
+        (Some("new"), 0o2750)
+    );
+    // Nothing was there: as every folder that kato makes.
+    fs::remove_dir_all(&web).unwrap();
+    let attempt = node.attempt("2.0.1", &policy, &[("index", "newer")]);
+    install(&node.job(&attempt, None)).await.unwrap();
+    assert_eq!(
+        (node.text("s/web/index").as_deref(), mode()),
+        (Some("newer"), 0o755)
+    );
+}
+
+#[tokio::test]
 async fn versioned_moves_the_link_and_keeps_the_version_before() {
     let node = Node::new();
     let policy =

@@ -111,6 +111,20 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
     Ok(())
 }
 
+/// The platform says that it runs the version that the run leads to, whatever else is not good.
+///
+/// # Errors
+/// [`Exit::Failed`] when it says something else, or nothing.
+pub(super) async fn runs_the_version(run: &mut Run) -> Result<(), Failure> {
+    let version = run.attempt.leads_to().to_string();
+    if run.node.platform.knows(Verb::Version) {
+        let found = reads_back(&run.node, &version).await;
+        found.map_err(|error| Failure::new(Exit::Failed, error))?;
+    }
+    run.seen_version = Some(version);
+    Ok(())
+}
+
 /// One thing that has to be good.
 struct Look<'c> {
     /// What people call it.
