@@ -42,6 +42,7 @@ mod recent;
 pub mod registry;
 pub mod rehearsal;
 pub mod reload;
+mod repr_digest;
 pub mod respond;
 pub mod route;
 mod seldom;

@@ -51,6 +51,8 @@ pub(super) async fn preload(job: &Job<'_>, images: &[Image]) -> Result<(), Modul
 pub(super) async fn install(job: &Job<'_>, images: &[Image]) -> Result<Report, ModuleError> {
     let engine = Engine::find(&job.settings.images).await?;
     let mut note = Note::open(job, true)?;
+    // Also where no tag moves: a module without a note is one whose note is lost.
+    note.save(job.paths)?;
     let mut report = Report::default();
     for image in images {
         let tagged = image.tagged();

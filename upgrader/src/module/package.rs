@@ -146,9 +146,8 @@ pub(super) async fn irreversible(
     packages: &[Package],
     deadline: Instant,
 ) -> Result<Option<String>, ModuleError> {
-    let noted = super::undo::all(paths)?
+    let noted = super::undo::read(paths, module)?
         .into_iter()
-        .filter(|note| note.module == module)
         .flat_map(|note| note.acts)
         .find_map(|noted| match noted.act {
             Act::Packages { before, .. } => Some(before),

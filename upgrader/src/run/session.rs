@@ -115,6 +115,13 @@ impl Session {
         }
     }
 
+    /// Warns of what a clean-up has left.
+    fn told(&mut self, left: Vec<String>) {
+        for text in left {
+            self.tell(EventKind::Warning { text });
+        }
+    }
+
     /// Does what was asked for.
     ///
     /// # Errors
