@@ -60,6 +60,7 @@ fn command() -> Result<Command> {
 #[derive(Debug, Clone)]
 pub struct Settings {
     arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
 }
 
 impl Settings {
@@ -78,7 +79,10 @@ impl Settings {
             .map(OsString::from)
             .chain([cache.as_os_str().to_owned()])
             .collect();
-        Self { arguments }
+        Self {
+            arguments,
+            environment: Vec::new(),
+        }
     }
 
     /// One more upstream.
@@ -105,6 +109,13 @@ impl Settings {
         self
     }
 
+    /// One more variable of its environment, which has next to none.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts the proxy and waits until it has said where it listens.
     ///
     /// # Errors
@@ -112,6 +123,7 @@ impl Settings {
     pub async fn start(&self) -> Result<Proxy> {
         let mut child = command()?
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .spawn()
             .context("cannot start kato-proxy")?;
         let log = Log::default();
