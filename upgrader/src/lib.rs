@@ -21,6 +21,7 @@ pub mod journal;
 pub mod jsonl;
 pub mod latch;
 pub mod lease;
+pub mod licence;
 pub mod lock;
 pub mod maintenance;
 pub mod marker;

@@ -97,6 +97,11 @@ impl NodePaths {
         self.state_dir.join("state/out-of-service.json")
     }
 
+    /// There while an upgrade that was started on this node has the platform's licence limits waived.
+    pub fn licence(&self) -> PathBuf {
+        self.state_dir.join("state/licence.json")
+    }
+
     /// There while an upgrade that was started on this node has the platform's maintenance mode on.
     pub fn maintenance(&self) -> PathBuf {
         self.state_dir.join("state/maintenance.json")

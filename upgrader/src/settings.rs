@@ -3,6 +3,7 @@
 //! Flags and `KATO_…` variables override single keys; the command line's modules do that.
 
 mod download;
+mod licence;
 mod maintenance;
 mod platform;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::download::DownloadSettings;
+pub use self::licence::LicenceSettings;
 pub use self::maintenance::{MaintenanceAuto, MaintenanceSettings};
 pub use self::platform::{
     Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
@@ -40,6 +42,8 @@ pub struct Settings {
     pub images: ImageSettings,
     /// Who is told what happens.
     pub notify: NotifySettings,
+    /// The platform's licence limits while the cluster is upgraded.
+    pub licence: LicenceSettings,
     /// The platform's maintenance mode while the cluster is upgraded.
     pub maintenance: MaintenanceSettings,
     /// The commands of the platform that is upgraded.

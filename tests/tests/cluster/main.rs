@@ -2,11 +2,13 @@
 
 mod access;
 mod failures;
+mod licence;
 mod maintenance;
 mod offline;
 mod orchestrators;
 mod patches;
 mod planned;
+mod service;
 mod site;
 mod status;
 mod steps;

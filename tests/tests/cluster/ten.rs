@@ -38,11 +38,26 @@ mod as_root {
         nodes.filter_map(|node| node["id"].as_str()).collect()
     }
 
+    fn batches(plan: &Value) -> Vec<Vec<&str>> {
+        let batches = plan["batches"].as_array().into_iter().flatten();
+        batches
+            .map(|batch| {
+                let ids = batch.as_array().into_iter().flatten();
+                ids.filter_map(Value::as_str).collect()
+            })
+            .collect()
+    }
+
     /// Core is last, whatever is asked for; what is no role is refused with those that are.
     fn orders(site: &Site) -> Result<()> {
         let own = plan(site, &["--role-order", "primary,router"])?;
         assert_eq!(ids(&own)[..2], ["r1", "r2"]);
         assert_eq!(ids(&own).last(), Some(&"core"));
+        // One at a time, also those that the list does not name: a database never goes together with a worker.
+        assert_eq!(batches(&own).concat(), ids(&own));
+        assert!(batches(&own).iter().all(|batch| batch.len() == 1), "{own}");
+        let unordered = site.upgrade(&["--plan", "--role-order", "primary,router"])?;
+        assert!(!text(&unordered).contains("together:"), "{}", text(&unordered));
         assert!(
             own["warnings"].to_string().contains("primary"),
             "{}",
@@ -91,6 +106,7 @@ mod as_root {
 
         let planned = plan(&site, &[])?;
         assert_eq!(ids(&planned), ORDER);
+        assert_eq!(batches(&planned), ORDER.map(|id| vec![id]));
         let bytes: u64 = planned["artifacts"]
             .as_array()
             .context("no artifacts")?
@@ -108,6 +124,9 @@ mod as_root {
             .lines()
             .map(serde_json::from_str)
             .collect::<Result<_, _>>()?;
+        let begun = lines.iter().filter(|line| line["event"] == "batch_started");
+        let begun: Vec<Value> = begun.map(|line| line["nodes"].clone()).collect();
+        assert_eq!(begun, ORDER.map(|id| serde_json::json!([id])));
         let finished = lines.iter().filter(|line| line["event"] == "node_finished");
         let finished: Vec<&str> = finished.filter_map(|line| line["node"].as_str()).collect();
         assert_eq!(finished, ORDER);

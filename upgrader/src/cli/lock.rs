@@ -80,6 +80,10 @@ pub async fn run(args: &LockArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 async fn break_it(node: &Node, reason: &str, is_cluster: bool) -> Result<Exit, Failure> {
+    if reason.trim().is_empty() {
+        let what = anyhow::anyhow!("`--reason` is empty: whoever reads the audit log wants to know why");
+        return Err(Failure::new(Exit::Usage, what).hint("say it in a few words"));
+    }
     let (name, path) = if is_cluster {
         ("cluster", node.paths.cluster_lock())
     } else {

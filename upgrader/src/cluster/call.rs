@@ -4,6 +4,7 @@
 //!   lease ▶ look (facts, ways, measurements: everything in the way at once) ▶ ask ▶ keep (the plan file) ▶ cache ▶ stage ▶ roll out ▶ ending
 //! ```
 
+mod aftermath;
 mod ask;
 mod cache;
 mod ending;
@@ -29,7 +30,7 @@ use super::{
     report, rollout,
 };
 use crate::{
-    audit::{AuditLog, Deed, Subject},
+    audit::{Deed, Subject},
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
     lease::{Lease, Wanted},
@@ -73,10 +74,12 @@ impl Call<'_> {
             .into_iter()
             .map(|(id, node)| (id, node.fenced(lease.token())))
             .collect();
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = Box::pin(self.decide(nodes, Some(&lease))) => outcome,
-            () = lease.lost() => Err(Lease::failure()),
-        }
+            // Whoever has it now restores what is to be restored.
+            () = lease.lost() => return Err(Lease::failure()),
+        };
+        self.with_limits_restored(outcome).await
     }
 
     /// From the facts to the table; without a lease nothing is changed.
@@ -116,11 +119,7 @@ impl Call<'_> {
             .run(plan.id.clone())
             .forced(self.request.force)
             .tolerant(self.request.tolerant);
-        let log = AuditLog::in_folder(
-            &self.paths().audit(),
-            &self.inventory.core().id,
-            self.clock.clone(),
-        );
+        let log = self.audit_log();
         log.around(deed, Box::pin(self.carry_out(nodes, plan))).await
     }
 
@@ -154,6 +153,9 @@ impl Call<'_> {
             return Ok(Exit::Done);
         }
         self.begin_maintenance(&plan.id).await?;
+        self.waive_limits(&plan)
+            .await
+            .map_err(|failure| self.with_maintenance(failure))?;
         let control = self.control();
         let rolled = rollout::roll_out(&plan, &nodes, &errand, &control, reporter.as_ref());
         let rolled = interruptible(rolled)
@@ -166,6 +168,7 @@ impl Call<'_> {
         match self.conclude(&rolled, traffic, reporter.as_ref()) {
             Ok(exit) => {
                 self.end_maintenance().await?;
+                Self::remind_of_rules(&nodes);
                 Ok(exit)
             }
             Err(failure) => Err(self.with_maintenance(failure)),

@@ -13,6 +13,7 @@ use kato_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::AGAIN;
 use crate::document::{self, DocumentError};
 
 /// The version of the document.
@@ -42,6 +43,19 @@ pub struct Wanted {
     /// Why, in the operator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl Wanted {
+    /// What it means for the rollout, for people.
+    pub fn text(&self) -> String {
+        let reason = self.reason.as_ref();
+        let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        let (what, next) = match self.wish {
+            Wish::Pause => ("paused", "`kato cluster resume` lets it go on".to_owned()),
+            Wish::Abort => ("given up", format!("`{AGAIN}` makes a new plan")),
+        };
+        format!("{what} since {:.0}{reason}; {next}", self.since)
+    }
 }
 
 /// Where the wish about the plans of this Core is.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     AGAIN,
-    control::{Control, Wanted, Wish},
+    control::{Wanted, Wish},
     facts::Answers,
     inventory::{Inventory, InventoryNode},
     overview,
@@ -105,9 +105,7 @@ pub async fn run(settings: &Settings, config: &Path, which: &str, is_json: bool)
         let problem = anyhow!("the inventory has no node with the id or address `{which}`");
         return Err(Failure::new(Exit::Usage, problem).hint("`kato node list` lists them"));
     };
-    let (plan, lease) = (overview::last_plan(settings)?, overview::last_lease(settings));
-    let control = Control::in_state_dir(overview::paths(settings).state_dir());
-    let wanted = plan.as_ref().and_then(|plan| control.wanted(&plan.id));
+    let overview::Rollout { plan, lease, wanted } = overview::Rollout::of(settings)?;
     // A platform that does not say is no gate.
     let mode = Maintenance::of(settings, &Clock::system()).look().await;
     let situation = Situation {
@@ -233,7 +231,7 @@ fn wish(wanted: &Wanted) -> Explanation {
     };
     closed(
         Gate::Wish,
-        format!("the rollout is {what} since {}{reason}", wanted.since),
+        format!("the rollout is {what} since {:.0}{reason}", wanted.since),
         changes,
     )
 }

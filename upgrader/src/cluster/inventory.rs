@@ -249,6 +249,9 @@ impl Inventory {
                 word(path, "role", role, "._-")?;
             }
         }
+        if !inventory.ssh.user.is_empty() {
+            word(path, "user", &inventory.ssh.user, "._-@+$\\")?;
+        }
         inventory.check_unique(path)?;
         inventory.check_rollout(path)?;
         inventory.core = inventory.find_core(path)?;

@@ -51,7 +51,7 @@ use crate::{
 };
 
 /// The command again, as the operator types it.
-const AGAIN: &str = "kato node upgrade --cluster";
+pub(crate) const AGAIN: &str = "kato node upgrade --cluster";
 
 /// `kato node upgrade --cluster`.
 ///

@@ -1,12 +1,16 @@
 //! How the cluster is: `kato node list` and `kato status`, asked from the nodes in this moment.
 
+mod rollout;
+
 use std::path::Path;
 
 use kato_shared::{clock::Clock, release::Version};
 use serde::Serialize;
 
+pub(super) use self::rollout::{Rollout, headline, vanished};
 use super::{
     connect,
+    control::Wanted,
     facts::{self, Answers},
     inventory::Inventory,
     report,
@@ -55,6 +59,11 @@ struct ClusterStatus<'a> {
     cluster: &'a str,
     /// The plan that was followed last.
     plan: Option<&'a ClusterPlan>,
+    /// Nodes of the plan that the inventory does not have any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    vanished: Vec<&'a str>,
+    /// What an operator wants of the plan: a pause, or that it is given up.
+    wish: Option<&'a Wanted>,
     /// The orchestrator that is at work now.
     orchestrator: Option<&'a Holder>,
     /// Who has the lock of the cluster, or had it last.
@@ -99,8 +108,7 @@ pub async fn status(settings: &Settings, config: &Path, json: bool) -> Result<Ex
         terminal::data(&document(settings, &inventory, &answers)?);
         return Ok(Exit::Done);
     }
-    let (plan, lease) = (last_plan(settings)?, last_lease(settings));
-    terminal::data(&headline(plan.as_ref(), lease.as_ref(), &answers));
+    terminal::data(&headline(&Rollout::of(settings)?, &inventory, &answers));
     if let Some(left) = Maintenance::of(settings, &Clock::system()).left_on() {
         terminal::data(&left);
     }
@@ -139,12 +147,16 @@ pub(super) fn document(
     inventory: &Inventory,
     answers: &Answers,
 ) -> Result<String, Failure> {
-    let (plan, lease) = (last_plan(settings)?, last_lease(settings));
+    let Rollout { plan, lease, wanted } = Rollout::of(settings)?;
     let orchestrator = lock::holder(&paths(settings).cluster_lock());
     let maintenance = Maintenance::of(settings, &Clock::system()).ours()?;
     let status = ClusterStatus {
         schema: SCHEMA,
         cluster: &inventory.name,
+        vanished: plan
+            .as_ref()
+            .map_or_else(Vec::new, |plan| vanished(plan, inventory)),
+        wish: wanted.as_ref(),
         plan: plan.as_ref(),
         orchestrator: orchestrator.as_ref(),
         lease: lease.as_ref().map(|(record, standing)| Leased {
@@ -261,44 +273,4 @@ pub(super) fn state(status: &NodeStatus) -> String {
     } else {
         text
     }
-}
-
-/// One line about the rollout.
-pub(super) fn headline(
-    plan: Option<&ClusterPlan>,
-    lease: Option<&(lease::Record, Standing)>,
-    answers: &Answers,
-) -> String {
-    let held = lease.filter(|(_, standing)| *standing != Standing::Free);
-    let Some(plan) = plan else {
-        return match held {
-            Some((record, _)) => format!("an upgrade is being planned (process {})", record.holder.pid),
-            None => "no upgrade of the cluster was begun from here".into(),
-        };
-    };
-    let is_there = |id: &String| {
-        let status = answers.facts.get(id);
-        status.is_some_and(|status| status.is_settled_at(&plan.target))
-    };
-    let there = plan.nodes.iter().filter(|node| is_there(&node.id)).count();
-    let count = plan.nodes.len();
-    let what = match held {
-        Some((record, Standing::AtWork)) => {
-            format!(
-                "at work (process {}, since {})",
-                record.holder.pid, record.holder.started
-            )
-        }
-        Some((record, standing)) => format!(
-            "process {} has it, and {}; `kato lock show` says more",
-            record.holder.pid,
-            standing.text()
-        ),
-        None if there == count => "complete".into(),
-        None => format!("not complete; go on with `{}`", super::AGAIN),
-    };
-    format!(
-        "upgrade to {}: {there} of {count} nodes are there; {what}",
-        plan.target
-    )
 }

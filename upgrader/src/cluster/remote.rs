@@ -10,6 +10,7 @@
 //!
 //! A started run belongs to the node: it outlives the connection and Core's own `kato`.
 
+mod answer;
 mod start;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -79,6 +80,11 @@ impl RemoteNode {
         !self.prefix.is_empty()
     }
 
+    /// Whether sudo lets us in there by a rule, without a password.
+    pub(super) fn is_let_in(&self) -> bool {
+        self.is_by_sudo() && self.password.is_none()
+    }
+
     /// Whether sudo refuses without a password: it ends with 1 by itself, and `kato` never does unless it is a bug.
     pub(super) async fn wants_password(&self) -> Result<bool, HostError> {
         let status = self.command(&["node", "upgrade", "--status", "--json"], Some(STATUS_DEADLINE));
@@ -134,7 +140,7 @@ impl RemoteNode {
         {
             return Err(Problem::NoFences { kato });
         }
-        serde_json::from_str(output.stdout.trim()).map_err(|_no_status| self.no_status(output))
+        answer::read(&output.stdout).map_err(|said| self.no_status(&output, &said))
     }
 
     /// The version of a `kato` that answers when it is shown no token, and so does not know them.
@@ -146,12 +152,16 @@ impl RemoteNode {
         };
         let command = unfenced.command(&["node", "upgrade", "--status", "--json"], Some(STATUS_DEADLINE));
         let output = self.host.run(&command).await.ok()?;
-        let status: NodeStatus = serde_json::from_str(output.stdout.trim()).ok()?;
+        let status: NodeStatus = answer::read(&output.stdout).ok()?;
         Some(status.kato)
     }
 
-    fn no_status(&self, output: Output) -> Problem {
+    fn no_status(&self, output: &Output, said: &str) -> Problem {
         let program = self.shown();
+        if output.ended.is_success() {
+            let said = said.to_owned();
+            return Problem::NotUnderstood { program, said };
+        }
         let is_missing = matches!(output.ended, Ended::Exit(code) if NOT_THERE.contains(&code));
         if is_missing {
             return Problem::NoKato { program };
@@ -163,7 +173,8 @@ impl RemoteNode {
         Problem::NoStatus {
             program,
             ended: output.ended,
-            stderr: output.stderr,
+            error: answer::last_words(&output.stderr).to_owned(),
+            hint: answer::hint(&output.stderr).map(str::to_owned),
         }
     }
 
@@ -209,8 +220,8 @@ impl RemoteNode {
         if output.ended == REFUSED_WORDS {
             return Ok(None);
         }
-        let answer = serde_json::from_str(output.stdout.trim());
-        answer.map(Some).map_err(|_no_survey| self.no_status(output))
+        let found = answer::read(&output.stdout);
+        found.map(Some).map_err(|said| self.no_status(&output, &said))
     }
 
     /// Takes the node out of service for `run` without waiting until it is empty; why not, when it did not work.
@@ -233,7 +244,7 @@ impl RemoteNode {
             Ended::Exit(code) => Exit::from_code(code),
             Ended::Signal(_) => None,
         };
-        (exit == Some(Exit::Preflight)).then(|| last_line(&output.stderr))
+        (exit == Some(Exit::Preflight)).then(|| answer::last_words(&output.stderr).to_owned())
     }
 
     /// Runs something short whose only answer is that it worked; else its last words. A `kato` that does not know the command yet
@@ -241,7 +252,11 @@ impl RemoteNode {
     async fn complaint(&self, arguments: &[&str]) -> Option<String> {
         match self.run(arguments, START_DEADLINE).await {
             Ok(output) if output.ended.is_success() || output.ended == REFUSED_WORDS => None,
-            Ok(output) => Some(format!("{}: {}", output.ended, last_line(&output.stderr))),
+            Ok(output) => Some(format!(
+                "{}: {}",
+                output.ended,
+                answer::last_words(&output.stderr)
+            )),
             Err(error) => Some(error.to_string()),
         }
     }
@@ -279,11 +294,6 @@ impl RemoteNode {
             input: self.password.clone(),
         }
     }
-}
-
-fn last_line(stderr: &str) -> String {
-    let line = stderr.lines().rfind(|line| !line.trim().is_empty());
-    line.unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -329,12 +339,16 @@ mod tests {
             stderr: "sudo: a password is required".into(),
         };
         assert!(matches!(
-            node(true).no_status(output(127)),
+            node(true).no_status(&output(127), ""),
             Problem::NoKato { .. }
         ));
         assert!(matches!(
-            node(true).no_status(output(1)),
+            node(true).no_status(&output(1), ""),
             Problem::NoStatus { .. }
+        ));
+        assert!(matches!(
+            node(true).no_status(&output(0), "hello"),
+            Problem::NotUnderstood { .. }
         ));
     }
 }

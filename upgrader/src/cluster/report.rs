@@ -207,7 +207,7 @@ fn of_cluster(event: &ClusterEvent) -> Option<Said> {
         ClusterEvent::BatchStarted { nodes } if nodes.len() < 2 => return None,
         ClusterEvent::BatchStarted { nodes } => format!("together: {}", nodes.join(", ")),
         ClusterEvent::ClusterPaused { since, reason } => format!(
-            "paused since {since}{}; no further node is begun until `kato cluster resume`",
+            "paused since {since:.0}{}; no further node is begun until `kato cluster resume`",
             reason
                 .as_ref()
                 .map_or_else(String::new, |reason| format!(" ({reason})"))
@@ -285,11 +285,16 @@ fn work_lines(plan: &ClusterPlan) -> Vec<String> {
     let mut lines = Vec::new();
     for node in plan.upgrades() {
         let Some(work) = &node.work else { continue };
-        let hops: Vec<String> = work.hops.iter().map(Version::to_string).collect();
+        let between = work.hops.iter().filter(|hop| **hop != plan.target);
+        let between: Vec<String> = between.map(Version::to_string).collect();
+        let way = if between.is_empty() {
+            String::new()
+        } else {
+            format!("by way of {}; ", between.join(", "))
+        };
         lines.push(format!(
-            "{}: by way of {}; fetches {}, needs {} on its disks; no way back from {}{}",
+            "{}: {way}fetches {}, needs {} on its disks; no way back from {}{}",
             node.id,
-            hops.join(", "),
             human(work.download_bytes),
             human(work.space_bytes),
             work.point_of_no_return,
@@ -314,9 +319,12 @@ fn work_lines(plan: &ClusterPlan) -> Vec<String> {
         .sum();
     if bytes > 0 {
         lines.push(format!(
-            "in all {} to the nodes, in {} batches",
+            "in all {} to the nodes, in {}",
             human(bytes),
-            plan.batches.len()
+            match plan.batches.len() {
+                1 => "1 batch".to_owned(),
+                count => format!("{count} batches"),
+            }
         ));
     }
     if let Some(estimate) = &plan.estimate {

@@ -1,7 +1,7 @@
 //! Follows a plan: batch after batch as the rules of the roles allow, Core last, and nothing begun after too many failures.
 //!
 //! ```text
-//!   next turn ──begin──▶ cordon all (when several) ──▶ each node's run ──▶ soak ──▶ still fine? ──▶ next turn
+//!   next turn ──begin──▶ who is in service now? ──▶ cordon all (when several) ──▶ each node's run ──▶ soak ──▶ still fine? ──▶ next turn
 //!      ├─through──▶ table          ▲ pause: wait here; abort: no further one
 //!      └─stop─────▶ table with the reason
 //! ```
@@ -14,6 +14,7 @@
 
 mod batch;
 mod result;
+mod service;
 
 use std::collections::BTreeMap;
 

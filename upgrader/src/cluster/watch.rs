@@ -81,8 +81,7 @@ async fn follow(
                 last = document;
             }
         } else {
-            let headline =
-                overview::headline(overview::last_plan(settings)?.as_ref(), lease.as_ref(), &answers);
+            let headline = overview::headline(&overview::Rollout::of(settings)?, inventory, &answers);
             screen.show(&headline, rows(inventory, &answers, &mut speeds, Instant::now()));
         }
         if was_at_work && !is_at_work {

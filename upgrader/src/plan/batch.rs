@@ -4,12 +4,17 @@
 //! go first, then as many at a time as the rules allow. The same function makes the batches of a plan (as if all went well) and
 //! decides during the rollout (as it went).
 //!
-//! Invariants, tested with clusters and outcomes by chance: no role has more nodes out of service than `max_in_flight`; no role
-//! falls below `min_available` by our doing; nothing is begun after too many failures; Core is alone and last, and waits for all.
+//! A node does not do its work while it is at work on its upgrade, and also when somebody has taken it out of service or when it gives no
+//! answer, wanted or not ([`Absence`]): all of that counts for `min_available`. To upgrade a node that was retired costs nothing.
+//!
+//! Invariants, tested with clusters and outcomes by chance: no role, and not the cluster as a whole, has more nodes out of service by
+//! our doing than `max_in_flight` and `max_in_flight_total`; no role falls below `min_available` by our doing; nothing is begun after
+//! too many failures; Core is alone and last, and waits for all.
 
-use serde::Serialize;
+mod halt;
 
-use super::policy::Policies;
+pub use self::halt::Halt;
+use super::{absence::Absence, policy::Policies};
 
 /// A node as far as its turn is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +29,26 @@ pub struct Member {
     pub is_core: bool,
     /// How it stands.
     pub state: Standing,
+    /// Why it is not in service, apart from that.
+    pub absent: Option<Absence>,
+}
+
+impl Member {
+    /// Whether its turn has not come.
+    pub fn is_waiting(&self) -> bool {
+        self.state == Standing::Waiting
+    }
+
+    /// Whether it does not do its work.
+    fn is_out(&self) -> bool {
+        self.state.is_out() || self.absent.is_some()
+    }
+
+    /// Its id, and why it is out.
+    fn complaint(&self) -> String {
+        let why = self.absent.map_or("is out of service", Absence::text);
+        format!("{} {why}", self.id)
+    }
 }
 
 /// How a node stands in a rollout.
@@ -47,7 +72,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Whether the node does not do its work, as far as we know.
+    /// Whether the node does not do its work by our doing, as far as we know.
     const fn is_out(self) -> bool {
         matches!(
             self,
@@ -67,66 +92,6 @@ pub enum Turn {
     Stop(Halt),
     /// Every node had its turn.
     Through,
-}
-
-/// Why no further node is begun although some have not had their turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(tag = "why", rename_all = "snake_case")]
-pub enum Halt {
-    /// Too many nodes of a role failed.
-    #[error("{count} nodes with the role {role} failed, {allowed} may")]
-    Failures {
-        /// The role.
-        role: String,
-        /// How many failed.
-        count: u32,
-        /// How many may.
-        allowed: u32,
-    },
-    /// Too many nodes of a role stopped answering.
-    #[error("{count} nodes with the role {role} stopped answering, {allowed} may")]
-    Unreachable {
-        /// The role.
-        role: String,
-        /// How many stopped.
-        count: u32,
-        /// How many may.
-        allowed: u32,
-    },
-    /// A node cannot go out of service without too few being left.
-    #[error(
-        "{node} cannot go out of service: {available} nodes with the role {role} are in service, and {least} must stay"
-    )]
-    TooFew {
-        /// The node.
-        node: String,
-        /// The role.
-        role: String,
-        /// How many are in service.
-        available: u32,
-        /// How many must stay.
-        least: u32,
-    },
-    /// As many nodes of a role as may be out of service are so, and none of them will come back by itself.
-    #[error(
-        "{node} cannot go out of service: {out} nodes with the role {role} are out, and no more than {most} may be"
-    )]
-    TooManyOut {
-        /// The node.
-        node: String,
-        /// The role.
-        role: String,
-        /// How many are out.
-        out: u32,
-        /// How many may be.
-        most: u32,
-    },
-    /// Core is not upgraded before the others.
-    #[error("Core waits for {}", behind.join(", "))]
-    CoreWaits {
-        /// Those that are behind.
-        behind: Vec<String>,
-    },
 }
 
 /// Decides.
@@ -185,6 +150,7 @@ pub fn foresee(members: &[Member], policies: &Policies) -> (Vec<Vec<String>>, Op
                 for member in &mut members {
                     if ids.contains(&member.id) {
                         member.state = Standing::There;
+                        member.absent = member.absent.and_then(Absence::after_upgrade);
                     }
                 }
                 batches.push(ids);
@@ -245,33 +211,72 @@ fn canaries_left(members: &[Member], group: u32, policies: &Policies) -> u64 {
 
 /// Why `member` cannot go together with those that are `taken`.
 fn in_the_way(member: &Member, taken: &[&Member], members: &[Member], policies: &Policies) -> Option<Halt> {
-    member.roles.iter().find_map(|role| {
-        let policy = policies.of(role);
-        let all = count(with(members, role), |_any| true);
-        let going = taken.iter().filter(|other| other.roles.contains(role)).count();
-        let going = u32::try_from(going).unwrap_or(u32::MAX);
-        let out = count(with(members, role), Standing::is_out).saturating_add(going);
-        let available = all.saturating_sub(out);
-        let (most, least) = (
-            policy.max_in_flight.at_most(all),
-            policy.min_available.at_least(all),
-        );
-        let (node, role) = (member.id.clone(), role.clone());
-        if available.saturating_sub(1) < least {
-            return Some(Halt::TooFew {
-                node,
-                role,
-                available,
-                least,
-            });
-        }
-        (out >= most).then_some(Halt::TooManyOut {
+    let others = u32::try_from(members.iter().filter(|other| !other.is_core).count()).unwrap_or(u32::MAX);
+    let (out, most) = (ours(members.iter(), taken), policies.total.at_most(others));
+    if out >= most {
+        let node = member.id.clone();
+        return Some(Halt::TooManyInAll { node, out, most });
+    }
+    let mut roles = member.roles.iter();
+    roles.find_map(|role| too_many_of(role, member, taken, members, policies))
+}
+
+/// Why the rules of `role` do not let `member` go.
+fn too_many_of(
+    role: &String,
+    member: &Member,
+    taken: &[&Member],
+    members: &[Member],
+    policies: &Policies,
+) -> Option<Halt> {
+    let policy = policies.of(role);
+    let all = count(with(members, role), |_any| true);
+    let taken: Vec<&Member> = taken
+        .iter()
+        .copied()
+        .filter(|other| other.roles.contains(role))
+        .collect();
+    let (out, most) = (
+        ours(with(members, role), &taken),
+        policy.max_in_flight.at_most(all),
+    );
+    let (node, role) = (member.id.clone(), role.clone());
+    if out >= most {
+        return Some(Halt::TooManyOut {
             node,
             role,
             out,
             most,
-        })
+        });
+    }
+    let is_missing = |other: &&Member| other.is_out() && other.id != member.id;
+    let missing: Vec<String> = with(members, &role)
+        .filter(is_missing)
+        .map(Member::complaint)
+        .collect();
+    let going = taken.iter().filter(|other| !other.is_out()).count();
+    let gone = u32::try_from(missing.len() + going + usize::from(member.is_out())).unwrap_or(u32::MAX);
+    let (available, least) = (all.saturating_sub(gone), policy.least(all));
+    let is_too_few = match member.absent {
+        None => available.saturating_sub(1) < least,
+        // It may serve all the same, cut off from Core alone.
+        Some(Absence::Silent) => available < least,
+        // What is out already takes nobody's place.
+        Some(Absence::Retired | Absence::RetiredByHand) => false,
+    };
+    is_too_few.then_some(Halt::TooFew {
+        node,
+        role,
+        available,
+        least,
+        missing,
     })
+}
+
+/// How many of `members` are out of service by our doing when `taken` are.
+fn ours<'m>(members: impl Iterator<Item = &'m Member>, taken: &[&Member]) -> u32 {
+    let taken = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+    count(members, Standing::is_out).saturating_add(taken)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! the nodes. A second call that comes to the same decision therefore continues the first one's plan ([`ClusterPlan::continues`]).
 
 mod choice;
+mod outages;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::choice::{Choice, ChoiceError};
 use super::{
+    absence::Absence,
     batch::{self, Halt, Member, Standing},
     estimate::Estimate,
     facts::{NodeStatus, RunState},
@@ -92,6 +94,9 @@ pub struct ClusterPlan {
     /// How long it will take, where anything is known about that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<Estimate>,
+    /// The nodes that stay behind and for which Core is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spared: Vec<String>,
     /// What the operator should know before saying yes.
     pub warnings: Vec<String>,
 }
@@ -111,6 +116,9 @@ pub struct PlannedNode {
     pub from: Option<Version>,
     /// Whether anything is to be done.
     pub action: Action,
+    /// Why it is not in service, when the plan was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<Absence>,
     /// What that is, as far as the node could be measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<NodeWork>,
@@ -175,6 +183,7 @@ pub fn plan(
             status,
             target,
             wishes,
+            &inventory.implicit_role,
         ))
     });
     let mut plan = ClusterPlan {
@@ -194,11 +203,12 @@ pub fn plan(
         artifacts: Vec::new(),
         fence: None,
         estimate: None,
+        spared: Vec::new(),
         warnings: ordered.warnings,
     };
     let spared = choice::spare_core(&mut plan);
     plan.warnings.extend(spared);
-    plan.warnings.extend(outages(inventory, &plan));
+    plan.warnings.extend(outages::warning(&plan));
     plan.batches = plan.foresee().0;
     plan.id = plan.derive_id();
     Ok(plan)
@@ -211,11 +221,12 @@ fn planned(
     status: Option<&NodeStatus>,
     target: &Target,
     wishes: &Wishes,
+    implicit: &str,
 ) -> PlannedNode {
     let settled = status.is_some_and(|status| status.is_settled_at(&target.version));
     let action = if settled && !wishes.force {
         Action::None
-    } else if wishes.choice.wants(node) {
+    } else if wishes.choice.wants(node, implicit) {
         Action::Upgrade
     } else {
         Action::LeftOut
@@ -227,34 +238,9 @@ fn planned(
         place,
         from: status.and_then(|status| status.version.clone()),
         action,
+        absent: Absence::of(status),
         work: None,
     }
-}
-
-/// Nodes behind the list are one group, whatever roles they have.
-fn is_same_group(a: &Place, b: &Place) -> bool {
-    a == b || matches!((a, b), (Place::Unlisted { .. }, Place::Unlisted { .. }))
-}
-
-/// Roles that one node alone has: while that node is upgraded, nobody stands in for it.
-fn outages(inventory: &Inventory, plan: &ClusterPlan) -> Option<String> {
-    let is_alone = |role: &&String| {
-        **role != inventory.implicit_role
-            && inventory.nodes.iter().filter(|node| node.has_role(role)).count() == 1
-    };
-    let alone: Vec<String> = plan
-        .upgrades()
-        .flat_map(|node| {
-            let roles = node.roles.iter().filter(is_alone);
-            roles.map(|role| format!("{role} ({})", node.id))
-        })
-        .collect();
-    (!alone.is_empty()).then(|| {
-        format!(
-            "nobody stands in for a node that is upgraded and alone has a role: {}",
-            alone.join(", ")
-        )
-    })
 }
 
 impl ClusterPlan {
@@ -329,7 +315,7 @@ impl ClusterPlan {
         let mut before: Option<&Place> = None;
         let mut members = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            if before.is_some_and(|place| !is_same_group(place, &node.place)) {
+            if before.is_some_and(|place| *place != node.place) {
                 group += 1;
             }
             before = Some(&node.place);
@@ -343,6 +329,7 @@ impl ClusterPlan {
                     Action::None => Standing::There,
                     Action::LeftOut => Standing::LeftOut,
                 },
+                absent: node.absent,
             });
         }
         members

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use kato_shared::release::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::run::event::ErrorReport;
+use crate::{ownership::By, run::event::ErrorReport};
 
 /// The state of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +36,12 @@ pub struct NodeStatus {
     /// The number of the newest event.
     #[serde(default)]
     pub last_seq: u64,
-    /// Whether the node was taken out of service by its upgrade and not put back yet.
+    /// Whether the node was taken out of service, by an upgrade or by hand, and not put back yet.
     #[serde(default)]
     pub out_of_service: bool,
+    /// Who wants it out of service, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_by: Option<By>,
     /// Why the last run failed.
     #[serde(default)]
     pub error: Option<ErrorReport>,
@@ -84,5 +87,10 @@ impl NodeStatus {
     /// Whether the node runs `version` and has nothing left to do for it.
     pub fn is_settled_at(&self, version: &Version) -> bool {
         self.state == RunState::Idle && self.version.as_ref() == Some(version)
+    }
+
+    /// Whether an operator took it out of service: an upgrade leaves it so.
+    pub fn is_retired_by_hand(&self) -> bool {
+        self.out_of_service && self.retired_by == Some(By::Hand)
     }
 }

@@ -1,6 +1,7 @@
 //! Plans: pure functions from facts and the time to what will be done. No I/O, so that every decision can be printed before
 //! it is carried out and tested without a machine.
 
+pub mod absence;
 pub mod batch;
 pub mod capacity;
 pub mod cluster;

@@ -7,7 +7,7 @@
 //! | after the list | nodes that match nothing in it, such as data services |
 //! | last | Core, whatever the list says: it runs the cache that the others need |
 //!
-//! Nodes at the same place are upgraded by their id. Roles are compared in lower case.
+//! Nodes at the same place are upgraded by their id; behind the list each set of roles is a place of its own. Roles are compared in lower case.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -60,9 +60,9 @@ pub enum Place {
         /// That role.
         role: String,
     },
-    /// None of its roles is in the list.
+    /// None of its roles is in the list. Nodes with other roles than these are never upgraded together with it.
     Unlisted {
-        /// Its roles.
+        /// Its roles, sorted.
         roles: Vec<String>,
     },
     /// It is Core.
@@ -165,7 +165,14 @@ pub fn order(nodes: &[OrderNode<'_>], rules: &OrderRules) -> Order {
             (rank, node.id, place)
         })
         .collect();
-    ranked.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    ranked.sort_unstable_by_key(|(rank, id, _)| (*rank, *id));
+    // What is upgraded together stands together: nodes with the same unlisted roles, at the first of them.
+    let places: Vec<Place> = ranked.iter().map(|(_, _, place)| place.clone()).collect();
+    let first = |(rank, _, place): &(usize, &str, Place)| match place {
+        Place::Unlisted { .. } => (*rank, places.iter().position(|other| other == place)),
+        Place::Role { .. } | Place::ImplicitAlone { .. } | Place::Core => (*rank, None),
+    };
+    ranked.sort_by_cached_key(first);
     let nodes = ranked
         .into_iter()
         .map(|(_, id, place)| Placed {
@@ -187,12 +194,9 @@ fn place(node: &OrderNode<'_>, rules: &OrderRules) -> (usize, Place) {
     if has(&rules.core_role) {
         return (unlisted + 1, Place::Core);
     }
-    let own: Vec<String> = node
-        .roles
-        .iter()
-        .filter(|role| !is(role, &rules.implicit_role))
-        .cloned()
-        .collect();
+    let own = node.roles.iter().filter(|role| !is(role, &rules.implicit_role));
+    let mut own: Vec<String> = own.cloned().collect();
+    own.sort_unstable();
     for (rank, listed) in rules.list.iter().enumerate() {
         let role = listed.clone();
         if is(listed, &rules.implicit_role) {

@@ -27,9 +27,12 @@ pub struct ParseAmountError(String);
 
 /// How an amount stands in a file: `2`, `"25%"`, `"n-1"`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a number of nodes such as 2, a share such as \"25%\", or \"n-1\" for all but one"
+)]
 enum Written {
-    Number(u32),
+    Number(i64),
     Text(String),
 }
 
@@ -94,7 +97,10 @@ impl TryFrom<Written> for Amount {
 
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         match written {
-            Written::Number(count) => Ok(Self::Count(count)),
+            Written::Number(count) => {
+                let known = u32::try_from(count).map_err(|_negative| ParseAmountError(count.to_string()));
+                known.map(Self::Count)
+            }
             Written::Text(text) => text.parse(),
         }
     }
@@ -103,7 +109,7 @@ impl TryFrom<Written> for Amount {
 impl From<Amount> for Written {
     fn from(amount: Amount) -> Self {
         match amount {
-            Amount::Count(count) => Self::Number(count),
+            Amount::Count(count) => Self::Number(count.into()),
             Amount::Percent(_) | Amount::AllBut(_) => Self::Text(amount.to_string()),
         }
     }
@@ -120,8 +126,10 @@ pub struct RolePolicy {
     pub max_failures: u32,
     /// So many nodes may stop answering in the middle of their upgrade before no further one is begun.
     pub max_unreachable: u32,
-    /// So many nodes of the role stay in service at any time.
-    pub min_available: Amount,
+    /// So many nodes of the role stay in service at any time; `None` for all but `max_in_flight`. One that somebody took out of service
+    /// or that gives no answer is not in service.
+    #[serde(default)]
+    pub min_available: Option<Amount>,
     /// How long upgraded nodes must stay fine before the next ones are begun.
     pub soak: HumanDuration,
 }
@@ -133,19 +141,46 @@ impl Default for RolePolicy {
             max_in_flight: Amount::Count(1),
             max_failures: 0,
             max_unreachable: 0,
-            min_available: Amount::Count(0),
+            min_available: None,
             soak: HumanDuration::from_secs(0),
         }
     }
 }
 
+impl RolePolicy {
+    /// How many of `all` nodes of the role stay in service.
+    pub fn least(&self, all: u32) -> u32 {
+        match self.min_available {
+            Some(least) => least.at_least(all),
+            None => all.saturating_sub(self.max_in_flight.at_most(all)),
+        }
+    }
+}
+
 /// The rules for all roles.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policies {
+    /// So many nodes of the whole cluster at most are out of service at a time, Core not counted.
+    #[serde(default = "everybody")]
+    pub total: Amount,
     /// The rules for a role that has none of its own.
     pub every: RolePolicy,
     /// The rules for single roles, whose names are in lower case.
     pub role: BTreeMap<String, RolePolicy>,
+}
+
+const fn everybody() -> Amount {
+    Amount::Percent(100)
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self {
+            total: everybody(),
+            every: RolePolicy::default(),
+            role: BTreeMap::new(),
+        }
+    }
 }
 
 impl Policies {
@@ -157,7 +192,7 @@ impl Policies {
     /// The role whose rules would let no node be upgraded at all.
     pub fn without_a_node(&self) -> Option<&str> {
         let is_stuck = |policy: &RolePolicy| policy.max_in_flight == Amount::Count(0);
-        if is_stuck(&self.every) {
+        if is_stuck(&self.every) || self.total == Amount::Count(0) {
             return Some("every role");
         }
         let stuck = self.role.iter().find(|(_, policy)| is_stuck(policy));
@@ -171,6 +206,7 @@ impl Policies {
 pub(crate) struct RolloutFragment {
     canaries: Option<u32>,
     max_in_flight: Option<Amount>,
+    max_in_flight_total: Option<Amount>,
     max_failures: Option<u32>,
     max_unreachable: Option<u32>,
     min_available: Option<Amount>,
@@ -196,7 +232,7 @@ impl RoleFragment {
             max_in_flight: self.max_in_flight.unwrap_or(policy.max_in_flight),
             max_failures: self.max_failures.unwrap_or(policy.max_failures),
             max_unreachable: self.max_unreachable.unwrap_or(policy.max_unreachable),
-            min_available: self.min_available.unwrap_or(policy.min_available),
+            min_available: self.min_available.or(policy.min_available),
             soak: self.soak.unwrap_or(policy.soak),
         }
     }
@@ -218,7 +254,8 @@ impl From<RolloutFragment> for Policies {
             .into_iter()
             .map(|(role, own)| (role.to_lowercase(), own.over(&every)))
             .collect();
-        Self { every, role }
+        let total = written.max_in_flight_total.unwrap_or_else(everybody);
+        Self { total, every, role }
     }
 }
 
@@ -262,5 +299,10 @@ mod tests {
         assert_eq!(policies.of("router"), &policies.every);
         assert_eq!(policies.every.max_in_flight, Amount::Count(1));
         assert!(toml::from_str::<RolloutFragment>("[role.dea]\nmax_fligth = 1\n").is_err());
+        for wrong in ["-1", "true", "1.5"] {
+            let refused =
+                toml::from_str::<RolloutFragment>(&format!("max_in_flight = {wrong}\n")).unwrap_err();
+            assert!(refused.to_string().contains("all but one"), "{refused}");
+        }
     }
 }

@@ -342,7 +342,8 @@ mod tests {
         let problem = Problem::NoStatus {
             program: "sudo -n kato".into(),
             ended: Ended::Exit(1),
-            stderr: "sudo: a password is required\n".into(),
+            error: "sudo: a password is required".into(),
+            hint: None,
         };
         assert_eq!(
             problem.to_string(),

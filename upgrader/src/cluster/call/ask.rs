@@ -53,19 +53,19 @@ impl Call<'_> {
 
 /// Why there is nothing to do.
 pub(super) fn nothing_to_do(plan: &ClusterPlan) -> String {
-    let left_out: Vec<&str> = plan
-        .nodes
-        .iter()
-        .filter(|node| node.action == Action::LeftOut)
-        .map(|node| node.id.as_str())
-        .collect();
-    if left_out.is_empty() {
-        format!("every node is at {} already", plan.target)
-    } else {
-        format!(
-            "nothing to do: every node is at {} already but {}, which are left out",
-            plan.target,
+    let with = |action: Action| {
+        let nodes = plan.nodes.iter().filter(move |node| node.action == action);
+        nodes.map(|node| node.id.as_str()).collect::<Vec<_>>()
+    };
+    let (there, left_out) = (with(Action::None), with(Action::LeftOut));
+    let target = &plan.target;
+    match (there.is_empty(), left_out.is_empty()) {
+        (_, true) => format!("every node is at {target} already"),
+        (true, false) => format!("nothing to do: left out: {}", left_out.join(", ")),
+        (false, false) => format!(
+            "nothing to do: at {target} already: {}; left out: {}",
+            there.join(", "),
             left_out.join(", ")
-        )
+        ),
     }
 }

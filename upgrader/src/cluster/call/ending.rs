@@ -73,9 +73,10 @@ fn ended(exit: Exit, rolled: &Rolled) -> Failure {
         (None, Some(Reason::Aborted { .. })) => failure.hint(format!(
             "`{AGAIN}` makes a new plan; nodes that are done are skipped"
         )),
-        (None, _) => {
-            failure.hint("loosen the rules in [rollout] of cluster.toml, or give the role more nodes")
+        (None, Some(Reason::Rules(halt))) => {
+            failure.hint(format!("{}; then the same command goes on", halt.remedy()))
         }
+        (None, None) => failure,
     }
 }
 

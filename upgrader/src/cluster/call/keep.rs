@@ -1,6 +1,6 @@
 //! The plan file on Core: written before the first node is touched, not changed afterwards, and taken up by the next call.
 
-use kato_shared::{chain::Chain, durable};
+use kato_shared::{chain::Chain, durable, release::Version};
 
 use super::Call;
 use crate::{
@@ -9,10 +9,15 @@ use crate::{
         AGAIN,
         control::Wish,
         event::{ClusterEvent, Watcher},
+        overview,
     },
     document,
     exit::{Exit, Failure},
-    plan::{cluster::ClusterPlan, facts::NodeStatus},
+    plan::{
+        cluster::ClusterPlan,
+        facts::NodeStatus,
+        preflight::{NodeProblem, Problem},
+    },
     report::terminal,
 };
 use std::{collections::BTreeMap, path::PathBuf};
@@ -47,6 +52,27 @@ impl Call<'_> {
             request.version = Some(plan.target);
         }
         request
+    }
+
+    /// An unfinished plan for the same target has nodes that the inventory does not have any more: who took their entries out may
+    /// not know that they were left behind.
+    pub(super) fn forgotten(&self, facts: &BTreeMap<String, NodeStatus>) -> Option<NodeProblem> {
+        let plan = self.earlier().filter(|plan| plan.binds(facts))?;
+        let is_asked = |version: &Version| *version == plan.target;
+        self.request.version.as_ref().is_none_or(is_asked).then_some(())?;
+        let gone = overview::vanished(&plan, &self.inventory);
+        (!gone.is_empty()).then(|| NodeProblem {
+            node: self.inventory.core().id.clone(),
+            problem: Problem::Said {
+                what: format!(
+                    "the plan {} to {} is not done and has {}, which cluster.toml does not have any more",
+                    plan.id,
+                    plan.target,
+                    gone.join(", ")
+                ),
+                remedy: "put the entry back (`--exclude` leaves a node out, and says so), or give the plan up with `kato cluster abort`".into(),
+            },
+        })
     }
 
     /// Writes the plan, or takes up the one that an earlier call wrote; and whether it did.

@@ -17,9 +17,10 @@ use crate::{
     },
     exit::{Exit, Failure},
     plan::{
-        cluster::{self as planning, ClusterPlan, Wishes},
+        cluster::{self as planning, Action, ClusterPlan, PlannedNode, Wishes},
         estimate::estimate,
         facts::NodeStatus,
+        order::Place,
         preflight::{self, NodeProblem, Problem},
     },
     prepare,
@@ -67,7 +68,10 @@ impl Call<'_> {
                 preflight::way(status, &found.target.version, &found.graph),
             ));
         }
+        problems.extend(self.forgotten(&facts));
+        problems.extend(self.unlicensed());
         let mut plan = self.plan(&facts, &found)?;
+        problems.extend(self.denied(&plan));
         if plan.upgrades().next().is_some() {
             problems.extend(self.measured(nodes, &facts, &found, &mut plan).await?);
             problems.extend(self.of_the_site(&mut plan).await?);
@@ -96,7 +100,7 @@ impl Call<'_> {
         // Who is left out needs not even be there.
         let (wanted, others): (Vec<_>, Vec<_>) = problems.into_iter().partition(|found| {
             let node = self.inventory.node(&found.node);
-            node.is_none_or(|node| self.request.choice.wants(node))
+            node.is_none_or(|node| self.request.choice.wants(node, &self.inventory.implicit_role))
         });
         for line in report::problem_lines(&others, &self.inventory) {
             terminal::say(&line);
@@ -117,6 +121,40 @@ impl Call<'_> {
                 .push("--tolerant was given: a node that is not healthy is upgraded as it is".into());
         }
         Ok(plan)
+    }
+
+    /// Nodes that were asked for by name and are not upgraded all the same (C10).
+    fn denied(&self, plan: &ClusterPlan) -> Vec<NodeProblem> {
+        let choice = &self.request.choice;
+        let is_named = |node: &&PlannedNode| {
+            let known = self.inventory.node(&node.id);
+            known.is_some_and(|node| choice.names(node, &self.inventory.implicit_role))
+        };
+        let left_out = plan.nodes.iter().filter(|node| node.action == Action::LeftOut);
+        let denied = left_out.filter(is_named).map(|node| {
+            let (why, remedy) = if node.place == Place::Core && !plan.spared.is_empty() {
+                (
+                    format!(
+                        "{} stay behind, and Core is upgraded last",
+                        plan.spared.join(", ")
+                    ),
+                    "upgrade them as well, or take it out of `--only`",
+                )
+            } else {
+                (
+                    "`--exclude` names it as well".to_owned(),
+                    "take it out of one of the two",
+                )
+            };
+            NodeProblem {
+                node: node.id.clone(),
+                problem: Problem::Said {
+                    what: format!("it was asked for by `--only` and would be left out: {why}"),
+                    remedy: remedy.to_owned(),
+                },
+            }
+        });
+        denied.collect()
     }
 
     /// Has the nodes measured, and adds to the plan what came of it.
@@ -143,11 +181,15 @@ impl Call<'_> {
 
     /// What no single node is to blame for; told as Core's, where it is put right.
     async fn of_the_site(&self, plan: &mut ClusterPlan) -> Result<Vec<NodeProblem>, Failure> {
+        let core = &self.inventory.core().id;
         let mut said = Vec::new();
-        if let Some(halt) = plan.foresee().1 {
-            let remedy = "loosen the rules in [rollout] of cluster.toml, or give the role more nodes";
-            said.push((halt.to_string(), remedy.to_owned()));
-        }
+        let halt = plan.foresee().1.map(|halt| NodeProblem {
+            node: halt.node().unwrap_or(core).to_owned(),
+            problem: Problem::Said {
+                what: halt.to_string(),
+                remedy: halt.remedy(),
+            },
+        });
         match self.maintenance().check(self.may_ask()).await {
             Ok(()) => {}
             // Who only looks at the plan may turn it on later.
@@ -160,12 +202,11 @@ impl Call<'_> {
             }
             Err(failure) => return Err(failure),
         }
-        let core = &self.inventory.core().id;
         let problem = |(what, remedy)| NodeProblem {
             node: core.clone(),
             problem: Problem::Said { what, remedy },
         };
-        Ok(said.into_iter().map(problem).collect())
+        Ok(halt.into_iter().chain(said.into_iter().map(problem)).collect())
     }
 
     /// Refuses when anything is in the way, all of it in one list with the remedies.

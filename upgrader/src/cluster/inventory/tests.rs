@@ -119,6 +119,8 @@ fn c24_rules_that_nobody_can_obey_and_rules_for_nobody_are_refused() {
         with("[rollout.role.daemon]\nmax_failures = 1").unwrap_err(),
         "cluster.toml: `[rollout.role.daemon]` is about a role that no node has"
     );
+    let option = with("[ssh]\nuser = \"-x\"").unwrap_err();
+    assert!(option.contains("user") && option.contains("-x"), "{option}");
     let wrong = with("[rollout]\nmin_available = \"half\"").unwrap_err();
     assert!(wrong.contains("`half` is no number of nodes"), "{wrong}");
     assert_eq!(

@@ -4,7 +4,7 @@ use kato_shared::release::Version;
 use serde::Deserialize;
 use url::Url;
 
-use super::{RemoteNode, START_DEADLINE};
+use super::{RemoteNode, START_DEADLINE, answer};
 use crate::{
     exit::Exit,
     ssh::{Ended, HostError},
@@ -90,8 +90,7 @@ impl RemoteNode {
             args.extend(["--cache-url", url.as_str()]);
         }
         let output = self.host.run(&self.command(&args, Some(START_DEADLINE))).await?;
-        let line = output.stdout.lines().next_back().unwrap_or_default();
-        Ok(match (output.ended, serde_json::from_str::<Started>(line)) {
+        Ok(match (output.ended, answer::read::<Started>(&output.stdout)) {
             (Ended::Exit(0), Ok(started)) => Start::Started {
                 after_seq: started.after_seq,
             },

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{
     drive,
     result::{Reason, Rolled, of_turn, untouched},
+    service,
 };
 use crate::{
     cluster::{
@@ -20,7 +21,8 @@ use crate::{
     },
     exit::Exit,
     plan::{
-        batch::{self, Member, Standing, Turn},
+        absence::Absence,
+        batch::{self, Halt, Member, Standing, Turn},
         cluster::{Action, ClusterPlan, PlannedNode},
     },
 };
@@ -64,15 +66,21 @@ impl<'a> Rollout<'a> {
     pub(super) async fn run(mut self) -> Rolled {
         self.skip();
         let reason = loop {
-            match batch::next(&self.members, &self.plan.policies) {
-                Turn::Begin(ids) => {
-                    if let Some(reason) = self.admitted().await {
-                        break Some(reason);
-                    }
-                    self.batch(&ids).await;
-                }
+            let policies = &self.plan.policies;
+            let asked = match batch::next(&self.members, policies) {
+                Turn::Begin(ids) => ids,
+                // Whoever is missing may be back since it was looked at last.
+                Turn::Stop(Halt::TooFew { node, .. }) => vec![node],
                 Turn::Stop(halt) => break Some(Reason::Rules(halt)),
                 // A batch is awaited before the next turn is asked for, so nobody is at work here.
+                Turn::Wait | Turn::Through => break None,
+            };
+            if let Some(reason) = self.admitted().await {
+                break Some(reason);
+            }
+            match service::turn(&mut self.members, policies, self.nodes, &asked).await {
+                Turn::Begin(ids) => self.batch(&ids).await,
+                Turn::Stop(halt) => break Some(Reason::Rules(halt)),
                 Turn::Wait | Turn::Through => break None,
             }
         };
@@ -197,6 +205,13 @@ impl<'a> Rollout<'a> {
             },
         };
         self.stand(std::slice::from_ref(&id), |_| standing);
+        if let Some(member) = self
+            .members
+            .iter_mut()
+            .find(|member| member.id == id && failed.is_none())
+        {
+            member.absent = member.absent.and_then(Absence::after_upgrade);
+        }
         self.results.insert(id.clone(), result);
         self.failures.extend(failed.map(|failed| (id, failed)));
     }

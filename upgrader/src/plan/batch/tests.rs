@@ -7,13 +7,19 @@ use super::*;
 use crate::plan::policy::{Amount, RolePolicy};
 
 /// Members from words: `dea:w1` is a node of the first group, `controller+router:c1` one of the next, and so on; `!` is failed,
-/// `?` silent, `=` there, `-` left out, `*` at work.
+/// `?` silent, `=` there, `-` left out, `*` at work. Behind the id: `~` gives no answer, `^` was retired by hand, `v` by an upgrade.
 fn members(words: &[&str]) -> Vec<Member> {
     let groups = ["dea", "controller", "router", "base", "data", "primary"];
     words
         .iter()
         .map(|word| {
             let (roles, id) = word.split_once(':').unwrap();
+            let absent = match id.chars().last().unwrap() {
+                '~' => Some(Absence::Silent),
+                '^' => Some(Absence::RetiredByHand),
+                'v' => Some(Absence::Retired),
+                _ => None,
+            };
             let state = match roles.chars().next().unwrap() {
                 '!' => Standing::Failed { is_out: false },
                 '#' => Standing::Failed { is_out: true },
@@ -30,11 +36,12 @@ fn members(words: &[&str]) -> Vec<Member> {
                 .collect();
             let group = groups.iter().position(|group| *group == roles[0]).unwrap();
             Member {
-                id: id.into(),
+                id: id.trim_end_matches(['~', '^', 'v']).into(),
                 is_core: roles[0] == "primary",
                 roles,
                 group: u32::try_from(group).unwrap(),
                 state,
+                absent,
             }
         })
         .collect()
@@ -42,8 +49,8 @@ fn members(words: &[&str]) -> Vec<Member> {
 
 fn policies(dea: RolePolicy) -> Policies {
     Policies {
-        every: RolePolicy::default(),
         role: [("dea".to_owned(), dea)].into(),
+        ..Policies::default()
     }
 }
 
@@ -117,8 +124,8 @@ fn c24_a_node_with_two_roles_obeys_the_rules_of_both() {
         "router:r1",
     ];
     let rules = Policies {
-        every: RolePolicy::default(),
         role: [("controller".to_owned(), at_once(2))].into(),
+        ..Policies::default()
     };
     assert_eq!(batches(&words, &rules), "c1 c2 r1");
 }
@@ -128,7 +135,7 @@ fn c24_enough_nodes_stay_in_service() {
     let most_stay = |least: Amount| {
         policies(RolePolicy {
             canaries: 0,
-            min_available: least,
+            min_available: Some(least),
             ..at_once(10)
         })
     };
@@ -137,26 +144,93 @@ fn c24_enough_nodes_stay_in_service() {
     assert_eq!(batches(&three, &most_stay(Amount::AllBut(1))), "1 2 3");
     assert_eq!(
         batches(&three, &most_stay(Amount::Percent(100))),
-        "| 1 cannot go out of service: 3 nodes with the role dea are in service, and 3 must stay"
+        "| 1 cannot go out of service: 3 nodes with the role dea in service, and 3 must stay"
     );
     // One that failed and is out is missing already.
     let lenient = Policies {
-        every: RolePolicy::default(),
         role: [(
             "dea".to_owned(),
             RolePolicy {
                 max_failures: 1,
-                min_available: Amount::Count(2),
+                min_available: Some(Amount::Count(2)),
                 ..at_once(2)
             },
         )]
         .into(),
+        ..Policies::default()
     };
     assert_eq!(
         batches(&["#dea:1", "dea:2", "dea:3"], &lenient),
-        "| 2 cannot go out of service: 2 nodes with the role dea are in service, and 2 must stay"
+        "| 2 cannot go out of service: 2 nodes with the role dea in service, and 2 must stay (1 is out of service)"
     );
     assert_eq!(batches(&["!dea:1", "dea:2", "dea:3"], &lenient), "2 3");
+}
+
+#[test]
+fn c07_who_is_silent_or_retired_is_not_in_service_wanted_or_not() {
+    let one_stays = policies(RolePolicy {
+        min_available: Some(Amount::Count(1)),
+        ..RolePolicy::default()
+    });
+    let none_must = policies(RolePolicy {
+        min_available: Some(Amount::Count(0)),
+        ..RolePolicy::default()
+    });
+    let default = Policies::default();
+    for (words, rules, expected) in [
+        (
+            &["dea:w1", "-dea:w2~"][..],
+            &one_stays,
+            "| w1 cannot go out of service: 1 node with the role dea in service, and 1 must stay (w2 does not answer)",
+        ),
+        (
+            &["-dea:w1^", "dea:w2"][..],
+            &one_stays,
+            "| w2 cannot go out of service: 1 node with the role dea in service, and 1 must stay (w1 was taken out of service by hand)",
+        ),
+        // Also one that is at the target already.
+        (
+            &["=dea:w1~", "dea:w2"][..],
+            &default,
+            "| w2 cannot go out of service: 1 node with the role dea in service, and 1 must stay (w1 does not answer)",
+        ),
+        // Without a rule the sick one counts as the one that may be out; where it says so the last one goes.
+        (&["dea:w1", "-dea:w2~"][..], &none_must, "w1"),
+        (&["dea:w1", "dea:w2", "-dea:w3~"][..], &one_stays, "w1 w2"),
+        // Its own upgrade costs no service that is there, and puts it back, unless it was retired by hand.
+        (&["dea:w1v", "dea:w2"][..], &one_stays, "w1 w2"),
+        (
+            &["dea:w1^", "dea:w2"][..],
+            &one_stays,
+            "w1 | w2 cannot go out of service: 1 node with the role dea in service, and 1 must stay (w1 was taken out of service by hand)",
+        ),
+        (&["dea:w1^"][..], &default, "w1"),
+    ] {
+        assert_eq!(batches(words, rules), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn c24_no_more_are_out_in_the_whole_cluster_than_the_cap_says() {
+    let mut rules = policies(at_once(10));
+    rules.total = Amount::Count(2);
+    assert_eq!(batches(&LAB, &rules), "w1 w2+w3 c1 c2 r1 r2 b1 d1 core");
+    let six = ["dea:1", "dea:2", "dea:3", "dea:4", "dea:5", "dea:6"];
+    assert_eq!(batches(&six, &rules), "1 2+3 4+5 6");
+    rules.total = Amount::Percent(50);
+    assert_eq!(batches(&six, &rules), "1 2+3+4 5+6");
+}
+
+#[test]
+fn c07_who_is_asked_before_a_batch_are_those_that_share_a_role_with_it() {
+    let all = members(&["=dea:w1", "dea:w2", "-dea:w3", "controller:c1", "primary:core"]);
+    let peers = |ids: &[&str]| {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        crate::plan::absence::peers(&all, &ids).join(" ")
+    };
+    assert_eq!(peers(&["w2"]), "w1 w3");
+    assert_eq!(peers(&["c1"]), "");
+    assert_eq!(peers(&["core"]), "");
 }
 
 #[test]
@@ -164,7 +238,7 @@ fn r54_failures_beyond_the_allowed_stop_everything_and_core_waits_for_all() {
     let words = ["!dea:1", "dea:2", "controller:c1", "primary:core"];
     assert_eq!(
         batches(&words, &Policies::default()),
-        "| 1 nodes with the role dea failed, 0 may"
+        "| 1 node with the role dea failed, 0 may"
     );
     let one_may = policies(RolePolicy {
         max_failures: 1,
@@ -173,7 +247,7 @@ fn r54_failures_beyond_the_allowed_stop_everything_and_core_waits_for_all() {
     assert_eq!(batches(&words, &one_may), "2 c1 | Core waits for 1");
     assert_eq!(
         batches(&["?dea:1", "dea:2"], &one_may),
-        "| 1 nodes with the role dea stopped answering, 0 may"
+        "| 1 node with the role dea stopped answering, 0 may"
     );
     assert_eq!(
         batches(&["-dea:1", "dea:2", "primary:core"], &one_may),
@@ -196,7 +270,7 @@ fn amount() -> impl Strategy<Value = Amount> {
 }
 
 fn policy() -> impl Strategy<Value = RolePolicy> {
-    (0_u32..4, amount(), 0_u32..3, 0_u32..3, amount()).prop_map(
+    (0_u32..4, amount(), 0_u32..3, 0_u32..3, prop::option::of(amount())).prop_map(
         |(canaries, max_in_flight, max_failures, max_unreachable, min_available)| RolePolicy {
             canaries,
             max_in_flight,
@@ -218,11 +292,12 @@ fn cluster() -> impl Strategy<Value = Vec<Member>> {
         Just("-dea"),
         Just("=dea"),
     ];
-    prop::collection::vec(roles, 1..20).prop_map(|roles| {
-        let words: Vec<String> = roles
+    let absence = prop_oneof![8 => Just(""), 1 => Just("~"), 1 => Just("^"), 1 => Just("v")];
+    prop::collection::vec((roles, absence), 1..20).prop_map(|nodes| {
+        let words: Vec<String> = nodes
             .iter()
             .enumerate()
-            .map(|(number, role)| format!("{role}:n{number}"))
+            .map(|(number, (role, absence))| format!("{role}:n{number}{absence}"))
             .chain(["primary:core".to_owned()])
             .collect();
         members(&words.iter().map(String::as_str).collect::<Vec<_>>())
@@ -248,17 +323,29 @@ fn check(members: &[Member], ids: &[String], policies: &Policies) {
         assert!(begun.len() == 1 && others.into_iter().all(|member| member.state == Standing::There));
         return;
     }
+    let others = u32::try_from(members.iter().filter(|member| !member.is_core).count()).unwrap();
+    let in_all = count(members.iter(), Standing::is_out) + u32::try_from(begun.len()).unwrap();
+    assert!(
+        in_all <= policies.total.at_most(others),
+        "{in_all} of {others} are out"
+    );
     for role in begun.iter().flat_map(|member| &member.roles) {
         let all = count(with(members, role), |_any| true);
         let going = begun.iter().filter(|member| member.roles.contains(role)).count();
-        let out = count(with(members, role), Standing::is_out) + u32::try_from(going).unwrap();
+        let ours = count(with(members, role), Standing::is_out) + u32::try_from(going).unwrap();
         let policy = policies.of(role);
         assert!(
-            out <= policy.max_in_flight.at_most(all),
-            "{role}: {out} of {all} are out"
+            ours <= policy.max_in_flight.at_most(all),
+            "{role}: {ours} of {all} are out by us"
         );
+        // Who was out before takes nobody's place.
+        let fell = begun
+            .iter()
+            .any(|member| member.roles.contains(role) && member.absent.is_none());
+        let is_out = |member: &&Member| member.is_out() || begun.iter().any(|other| other.id == member.id);
+        let out = u32::try_from(with(members, role).filter(is_out).count()).unwrap();
         assert!(
-            all - out >= policy.min_available.at_least(all),
+            !fell || all - out >= policy.least(all),
             "{role}: {out} of {all} are out"
         );
         let failed = count(with(members, role), |state| {
@@ -274,9 +361,10 @@ proptest! {
         mut members in cluster(),
         every in policy(),
         dea in policy(),
+        total in amount(),
         outcomes in prop::collection::vec(prop_oneof![6 => Just(0_usize), 1 => 1_usize..4], 40),
     ) {
-        let policies = Policies { every, role: [("dea".to_owned(), dea)].into() };
+        let policies = Policies { total, every, role: [("dea".to_owned(), dea)].into() };
         let mut outcomes = outcomes.into_iter();
         let mut turns = 0;
         while let Turn::Begin(ids) = next(&members, &policies) {

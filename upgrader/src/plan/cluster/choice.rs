@@ -30,7 +30,8 @@ impl Choice {
     /// # Errors
     /// [`ChoiceError`] with the words that mean something.
     pub fn check(&self, inventory: &Inventory) -> Result<(), ChoiceError> {
-        let means_nothing = |word: &&String| !inventory.nodes.iter().any(|node| means(word, node));
+        let implicit = &inventory.implicit_role;
+        let means_nothing = |word: &&String| !inventory.nodes.iter().any(|node| means(word, node, implicit));
         let Some(word) = self.only.iter().chain(&self.exclude).find(means_nothing) else {
             return Ok(());
         };
@@ -48,15 +49,23 @@ impl Choice {
         })
     }
 
-    /// Whether `node` is wanted.
-    pub fn wants(&self, node: &InventoryNode) -> bool {
-        let named = |words: &[String]| words.iter().any(|word| means(word, node));
+    /// Whether `--only` names `node`.
+    pub fn names(&self, node: &InventoryNode, implicit: &str) -> bool {
+        self.only.iter().any(|word| means(word, node, implicit))
+    }
+
+    /// Whether `node` is wanted. The role `implicit`, which every node has, means those that have no other.
+    pub fn wants(&self, node: &InventoryNode, implicit: &str) -> bool {
+        let named = |words: &[String]| words.iter().any(|word| means(word, node, implicit));
         (self.only.is_empty() || named(&self.only)) && !named(&self.exclude)
     }
 }
 
-fn means(word: &str, node: &InventoryNode) -> bool {
+fn means(word: &str, node: &InventoryNode, implicit: &str) -> bool {
     let word = word.trim();
+    if word.eq_ignore_ascii_case(implicit) && node.id != word {
+        return node.roles.iter().all(|role| role.eq_ignore_ascii_case(implicit));
+    }
     node.id == word || node.has_role(word)
 }
 
@@ -78,9 +87,10 @@ pub(super) fn spare_core(plan: &mut ClusterPlan) -> Option<String> {
     });
     let core = core.filter(|_| !behind.is_empty())?;
     core.action = Action::LeftOut;
+    let (id, said) = (core.id.clone(), behind.join(", "));
+    let verb = if behind.len() == 1 { "stays" } else { "stay" };
+    plan.spared = behind;
     Some(format!(
-        "Core ({}) is left out as well: {} stay behind, and Core is upgraded last",
-        core.id,
-        behind.join(", ")
+        "Core ({id}) is left out as well: {said} {verb} behind, and Core is upgraded last"
     ))
 }

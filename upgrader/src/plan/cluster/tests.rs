@@ -41,6 +41,7 @@ fn facts(versions: [(&str, &str); 3]) -> BTreeMap<String, NodeStatus> {
                 step: None,
                 last_seq: 0,
                 out_of_service: false,
+                retired_by: None,
                 error: None,
                 progress: None,
                 restarting: false,
@@ -232,4 +233,75 @@ fn the_plan_names_the_inventory_that_it_was_made_from() {
     let mut other = inventory();
     other.nodes[1].address = "10.0.0.9".into();
     assert_ne!(one, Some(other.digest()));
+}
+
+/// The batches of a cluster of `nodes` (id, role), of which `silent` gives no answer.
+fn batches_of(nodes: &[(&str, &str)], order: Option<&[&str]>, silent: &[&str]) -> (String, Vec<String>) {
+    use std::fmt::Write as _;
+    let mut text = "[rollout]\nmax_in_flight = 5\nmin_available = 0\n".to_owned();
+    for (number, (id, role)) in nodes.iter().enumerate() {
+        writeln!(
+            text,
+            "[[node]]\nid = \"{id}\"\naddress = \"10.0.0.{number}\"\nroles = [\"{role}\"]"
+        )
+        .unwrap();
+    }
+    let inventory = Inventory::parse(Path::new("cluster.toml"), &text).unwrap();
+    let one = facts(OLD)["w1"].clone();
+    let answers = nodes.iter().filter(|(id, _)| !silent.contains(id));
+    let facts = answers.map(|(id, _)| ((*id).to_owned(), one.clone())).collect();
+    let exclude = silent.iter().map(ToString::to_string).collect();
+    let wishes = Wishes {
+        role_order: order.map(|order| order.iter().map(ToString::to_string).collect()),
+        choice: Choice {
+            only: vec![],
+            exclude,
+        },
+        ..Wishes::default()
+    };
+    let plan = plan(&inventory, &facts, &target(), &wishes, Timestamp::UNIX_EPOCH).unwrap();
+    let batches: Vec<String> = plan.batches.iter().map(|batch| batch.join("+")).collect();
+    (batches.join(" "), plan.warnings)
+}
+
+#[test]
+fn r25_nodes_with_other_roles_are_never_upgraded_together() {
+    // Data services of three kinds, two of one kind, all behind the list: each kind by itself.
+    let nodes = [
+        ("core", "primary"),
+        ("d1", "mysql"),
+        ("d2", "redis"),
+        ("d3", "mysql"),
+        ("d4", "rabbit"),
+        ("d5", "mysql"),
+    ];
+    assert_eq!(batches_of(&nodes, None, &[]).0, "d1 d3+d5 d2 d4 core");
+    // An order that names few roles puts the others behind it, and not into one bag.
+    let few = [
+        ("core", "primary"),
+        ("d1", "mysql"),
+        ("r1", "router"),
+        ("w1", "dea"),
+        ("w2", "dea"),
+    ];
+    let order = ["primary", "router"];
+    assert_eq!(batches_of(&few, Some(&order), &[]).0, "r1 d1 w1 w2 core");
+}
+
+#[test]
+fn c07_a_role_whose_other_nodes_are_silent_is_down() {
+    let nodes = [("core", "primary"), ("w1", "dea"), ("w2", "dea")];
+    let (batches, warnings) = batches_of(&nodes, None, &["w2"]);
+    assert_eq!(batches, "w1");
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.ends_with("alone has a role: dea (w1; w2 does not answer)")),
+        "{warnings:?}"
+    );
+    let (_, warnings) = batches_of(&nodes, None, &[]);
+    assert!(
+        warnings.iter().all(|warning| !warning.contains("dea")),
+        "{warnings:?}"
+    );
 }

@@ -37,14 +37,24 @@ pub enum Problem {
         program: String,
     },
     /// `kato`, or what stands before it, gave no status.
-    #[error("asking `{program}` for its status ended with {ended}{}", words(stderr))]
+    #[error("asking `{program}` for its status ended with {ended}{}", behind(error))]
     NoStatus {
         /// What was run.
         program: String,
         /// How it ended.
         ended: Ended,
-        /// Its last words.
-        stderr: String,
+        /// What it complains of; empty when it says nothing.
+        error: String,
+        /// What it says is to be done.
+        hint: Option<String>,
+    },
+    /// It ended well, and what came back is no answer.
+    #[error("what `{program}` answered was not understood{}", began(said))]
+    NotUnderstood {
+        /// What was run.
+        program: String,
+        /// The first line of the answer.
+        said: String,
     },
     /// Another orchestrator has taken over since.
     #[error("another orchestrator has taken over")]
@@ -155,11 +165,19 @@ pub enum Problem {
     NoWay(HopError),
 }
 
-fn words(stderr: &str) -> String {
-    match stderr.lines().rfind(|line| !line.trim().is_empty()) {
-        Some(line) => format!(": {}", line.trim()),
-        None => String::new(),
+fn behind(error: &str) -> String {
+    if error.is_empty() {
+        return String::new();
     }
+    format!(": {error}")
+}
+
+fn began(said: &str) -> String {
+    if said.is_empty() {
+        return ": it was empty".into();
+    }
+    let start: String = said.chars().take(80).collect();
+    format!(": it began with `{start}`")
 }
 
 impl Problem {
@@ -173,11 +191,7 @@ impl Problem {
             Self::NoKato { .. } => {
                 "install kato there, or correct `kato` of the node in the inventory".into()
             }
-            Self::NoStatus { .. } if ssh.sudo && node.transport == Transport::Ssh => format!(
-                "see why with `{} sudo -n true`; kato is run by `sudo -n`, which needs a NOPASSWD rule: `kato print-sudoers` prints it",
-                try_ssh(node, ssh)
-            ),
-            Self::NoStatus { .. } => "run `kato node upgrade --status` on the node".into(),
+            Self::NotUnderstood { .. } | Self::NoStatus { .. } => self.of_no_answer(node, ssh),
             Self::Superseded => {
                 "`kato lock show` says who has the lock of the cluster; if it is this run, correct Core's clock".into()
             }
@@ -220,6 +234,26 @@ impl Problem {
                 "add a node with this role, stop work on it, or upgrade fewer of them together (`max_in_flight`)".into()
             }
             Self::NoWay(_) => "choose a release that leads on from there with `--version`".into(),
+        }
+    }
+}
+
+impl Problem {
+    /// What the operator does where something came back that is no status.
+    fn of_no_answer(&self, node: &InventoryNode, ssh: &SshSettings) -> String {
+        match (self, node.transport) {
+            (Self::NotUnderstood { .. }, Transport::Ssh) => format!(
+                "`{} true` must print nothing: make the start files of the account's shell silent for commands",
+                try_ssh(node, ssh)
+            ),
+            (Self::NoStatus { hint: Some(hint), .. }, _) => format!("it says: {hint}"),
+            (Self::NoStatus { .. }, Transport::Ssh) if ssh.sudo => format!(
+                "see why with `{} sudo -n true`; kato is run by `sudo -n`, which needs a NOPASSWD rule: `kato print-sudoers` prints it",
+                try_ssh(node, ssh)
+            ),
+            (_, Transport::Ssh | Transport::Local) => {
+                "run `kato node upgrade --status --json` on the node".into()
+            }
         }
     }
 }

@@ -133,6 +133,11 @@ impl FakeNode {
         self.lock().talk = events;
     }
 
+    /// Somebody takes it out of service.
+    pub(crate) fn retire(&self) {
+        self.lock().is_out = true;
+    }
+
     pub(crate) fn fall_ill(&self) {
         self.lock().is_sick = true;
     }

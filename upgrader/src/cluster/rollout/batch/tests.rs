@@ -102,6 +102,10 @@ impl Site {
     }
 
     async fn roll_out(&self, told: &Told) -> Rolled {
+        self.roll_out_by(&self.control(), told).await
+    }
+
+    async fn roll_out_by(&self, control: &Control, told: &Told) -> Rolled {
         let plan = self.plan().await;
         let errand = Errand {
             plan: plan.id.clone(),
@@ -113,8 +117,7 @@ impl Site {
             patience: Duration::from_secs(600),
             implicit_role: "base".into(),
         };
-        let control = self.control();
-        Rollout::new(&plan, &self.nodes, &errand, &control, told)
+        Rollout::new(&plan, &self.nodes, &errand, control, told)
             .run()
             .await
     }
@@ -247,4 +250,39 @@ async fn c25_a_paused_rollout_waits_and_goes_on_and_an_aborted_one_begins_nothin
     assert_eq!(rolled.reason, Some(Reason::Aborted { reason }));
     assert_eq!(rolled.exit(), Exit::Declined);
     assert!(site.fakes.values().all(|fake| fake.starts().is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c07_who_is_in_service_is_looked_at_again_before_each_batch() {
+    const THREE_STAY: &str = "[rollout.role.dea]\nmin_available = 3\n";
+    // In a pause somebody takes w4 away. Its own upgrade costs nothing and gives it back to the others.
+    let site = Site::new(THREE_STAY, &[]);
+    let plan = site.plan().await;
+    let (control, told) = (site.control(), Told::default());
+    let now = Timestamp::UNIX_EPOCH;
+    control.want(&plan.id, Wish::Pause, None, now).unwrap();
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        site.fakes["w4"].retire();
+        control.clear().unwrap();
+    };
+    let (rolled, ()) = tokio::join!(site.roll_out(&told), meanwhile);
+    assert_eq!(rolled.exit(), Exit::Done);
+    assert_eq!(told.of("batch_started")[0], "batch_started [w4]");
+
+    // A machine that is gone for good stops the rollout, one that misses a call does not.
+    for (misses, exit) in [(1, Exit::Done), (20, Exit::Preflight)] {
+        let site = Site::new(THREE_STAY, &[]);
+        control.want(&plan.id, Wish::Pause, None, now).unwrap();
+        let meanwhile = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let gone = vec![Fault::Unreachable; misses];
+            site.fakes["w3"].clone().with_faults(&gone);
+            site.fakes["w4"].clone().with_faults(&gone);
+            control.clear().unwrap();
+        };
+        let told = Told::default();
+        let (rolled, ()) = tokio::join!(site.roll_out_by(&control, &told), meanwhile);
+        assert_eq!(rolled.exit(), exit, "{misses}: {:?}", rolled.reason);
+    }
 }
