@@ -165,9 +165,11 @@ pub async fn run_to_end<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> Result<En
         .await
         .context("kato-proxy keeps running")??;
     let stderr = String::from_utf8(output.stderr).context("stderr is not UTF-8")?;
+    let stdout = String::from_utf8(output.stdout).context("stdout is not UTF-8")?;
     Ok(Ended {
         code: output.status.code(),
         stderr,
+        stdout,
     })
 }
 
@@ -178,6 +180,8 @@ pub struct Ended {
     pub code: Option<i32>,
     /// All it wrote there.
     pub stderr: String,
+    /// All it wrote there.
+    pub stdout: String,
 }
 
 /// One line of the announcement on stdout.

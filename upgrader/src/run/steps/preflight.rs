@@ -6,13 +6,14 @@
 
 mod way;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use kato_shared::release::{Install, RestartScope};
 
 use crate::{
     exit::{Exit, Failure},
+    marker,
     plan::node::modules_for,
     platform::Verb,
     report::terminal,
@@ -72,6 +73,7 @@ fn told(run: &mut Run, found: Vec<Finding>) -> Result<(), Failure> {
 pub(super) fn standing(run: &Run) -> Vec<Finding> {
     let refused = |looked: Result<(), Failure>| looked.err().map(Finding::Refused);
     let mut found: Vec<Finding> = refused(spares_kato(run)).into_iter().collect();
+    found.extend(own_notes(run));
     found.extend(way::in_the_way(run).into_iter().map(Finding::Refused));
     found.extend(refused(can_come_back(run)));
     if run.plan.restart == RestartScope::Reboot && !run.node.platform.knows(Verb::Reboot) {
@@ -98,6 +100,42 @@ pub(super) fn standing(run: &Run) -> Vec<Finding> {
     });
     found.extend(dropped);
     found
+}
+
+/// What lies where kato keeps latches and the failure marker, and is neither: at the end of the upgrade nobody could remove it.
+fn own_notes(run: &Run) -> Vec<Finding> {
+    let paths = &run.node.paths;
+    let latches = match run.latches().foreign() {
+        Ok(found) => found,
+        Err(error) => return vec![Finding::Refused(before_the_first_change(error.into()))],
+    };
+    let finding = |path: PathBuf| {
+        let is_folder = path.is_dir();
+        let problem = anyhow::anyhow!(
+            "`{}` is a {}, where kato keeps {}",
+            path.display(),
+            if is_folder { "folder" } else { "file" },
+            if is_folder {
+                "a small file of its own"
+            } else {
+                "a folder of its own"
+            },
+        );
+        let failure = Failure::new(Exit::Preflight, problem)
+            .hint("nothing was changed; move it away and run the same command again");
+        if run.attempt.begun {
+            Finding::Warned(terminal::describe(&failure))
+        } else {
+            Finding::Refused(failure)
+        }
+    };
+    let all = latches.into_iter().chain(marker::foreign(paths));
+    all.map(finding).collect()
+}
+
+fn before_the_first_change(mut failure: Failure) -> Failure {
+    failure.exit = Exit::Preflight;
+    failure
 }
 
 /// What the platform says of itself.
