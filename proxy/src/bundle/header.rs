@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use kato_shared::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::{pack::MOST_VOLUMES, tar::Name};
+use super::{
+    importer::{self, TooOld},
+    pack::MOST_VOLUMES,
+    tar::Name,
+};
 use crate::{archive_keys::SigningKey, snapshot::LeftOut};
 
 /// What the `format` of a bundle is.
@@ -15,6 +19,9 @@ pub const FORMAT: &str = "kato/bundle/1";
 
 /// The largest `BUNDLE.json` in bytes.
 pub const LARGEST_HEADER: u64 = 1 << 20;
+
+/// The largest sequence number: each JSON reader has it exactly (RFC 8259, section 6), and one more can follow.
+pub const LARGEST_SEQ: u64 = (1 << 53) - 2;
 
 /// The largest table in bytes: ten million members.
 pub const LARGEST_TABLE: u64 = 2 << 30;
@@ -36,6 +43,9 @@ pub enum Kind {
 pub struct Header {
     /// [`FORMAT`].
     pub format: String,
+    /// The oldest version of this program that may take it in; any when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importer_min: Option<String>,
     /// The series, a name.
     pub series: String,
     /// Which series of that name.
@@ -192,6 +202,9 @@ pub enum HeaderError {
     /// A newer program wrote it.
     #[error("the bundle has the format `{0}`, expected `{FORMAT}`\nhint: import it with a newer kato-proxy")]
     Format(String),
+    /// It needs a newer program.
+    #[error(transparent)]
+    Importer(#[from] TooOld),
     /// A value that must not be.
     #[error("BUNDLE.json: {0}")]
     Value(String),
@@ -216,6 +229,9 @@ impl Header {
         if header.format != FORMAT {
             return Err(HeaderError::Format(header.format));
         }
+        if let Some(needed) = &header.importer_min {
+            importer::check(needed)?;
+        }
         header.check().map_err(HeaderError::Value)?;
         Ok(header)
     }
@@ -224,8 +240,11 @@ impl Header {
         if !is_series(&self.series) || !is_series(&self.series_id) {
             return Err(format!("`{}` is no name of a series", self.series));
         }
-        if self.seq == 0 {
-            return Err("the sequence number is 0, expected 1 or more".to_owned());
+        if !(1..=LARGEST_SEQ).contains(&self.seq) {
+            return Err(format!(
+                "the sequence number is {}, expected 1 to {LARGEST_SEQ}",
+                self.seq
+            ));
         }
         if self.volumes.len() > MOST_VOLUMES {
             return Err(format!(

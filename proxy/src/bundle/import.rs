@@ -21,9 +21,10 @@ use tokio::runtime::Handle;
 
 use super::{
     BundleError,
+    finding::{Finding, finding, name_urls},
     header::Role,
     ledger,
-    medium::{Bundle, Finding},
+    medium::{Bundle, open_regular},
     stage::{Staging, carried},
     tar::Name,
 };
@@ -31,9 +32,6 @@ use crate::{
     snapshot::{Library, Record, Side, Snapshot, SnapshotError, Wanted, WantedUrl},
     store::{ContentRef, Store, carried_key},
 };
-
-/// The most URLs that a finding names.
-const NAMED: usize = 10;
 
 /// What is to be taken in, and where.
 #[derive(Debug)]
@@ -153,17 +151,14 @@ impl Import<'_> {
             if member.role != Role::Snapshot || self.library.get(digest).is_some() {
                 continue;
             }
-            match self.bundle.small(digest) {
-                Some(bytes) => {
-                    self.library.put(&bytes)?;
-                }
-                None => findings.push(Finding {
-                    what: member.path.clone(),
-                    volume: None,
-                    problem: "this part of the snapshot is missing or damaged".to_owned(),
-                    urls: Vec::new(),
-                }),
+            if let Some(bytes) = self.bundle.small(digest) {
+                self.library.put(&bytes)?;
+                continue;
             }
+            let problem = open_regular(&self.bundle.head.join(&member.path), Some(member.size))
+                .err()
+                .unwrap_or_else(|| "this part of the snapshot is damaged".to_owned().into());
+            findings.push(finding(&member.path, None, problem));
         }
         Ok(findings)
     }
@@ -310,20 +305,8 @@ impl Import<'_> {
 
     fn name_urls(&self, findings: &mut [Finding], record: &Record) {
         if let Ok(snapshot) = self.library.load(record.root) {
-            name_urls(findings, &snapshot);
+            name_urls(findings, self.bundle, &snapshot);
         }
-    }
-}
-
-/// Names in `findings` the URLs of `snapshot` that are affected.
-pub(super) fn name_urls(findings: &mut [Finding], snapshot: &Snapshot) {
-    for finding in findings {
-        let Some(name) = Name::parse(&finding.what) else {
-            continue;
-        };
-        let digest = name.digest();
-        let affected = snapshot.entries().iter().filter(|entry| entry.digest == digest);
-        finding.urls = affected.take(NAMED).map(|entry| entry.url().to_owned()).collect();
     }
 }
 

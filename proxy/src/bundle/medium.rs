@@ -15,16 +15,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kato_shared::{Digest, digest::Hasher};
-use serde::Serialize;
-
 use super::{
     BundleError,
+    finding::{Finding, Problem, finding},
     header::{self, Header, LARGEST_HEADER, LARGEST_TABLE, Member, Table, Volume},
     sign::{Signed, Trust},
     tar::Name,
     volume::Reading,
 };
+use kato_shared::{Digest, digest::Hasher};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 20;
@@ -40,19 +39,6 @@ pub struct Bundle {
     pub table: Table,
     /// Whose signature it is; none when nobody asked.
     pub signed: Option<Signed>,
-}
-
-/// Something that is wrong with a member or a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The member, or the file.
-    pub what: String,
-    /// The volume; none beside `BUNDLE.json`.
-    pub volume: Option<String>,
-    /// What is wrong.
-    pub problem: String,
-    /// URLs that need it, as far as they are known; the first ten.
-    pub urls: Vec<String>,
 }
 
 /// Who takes members.
@@ -183,7 +169,7 @@ impl Bundle {
             findings.push(finding(
                 &volume.file,
                 Some(volume),
-                "the volume is missing".to_owned(),
+                Problem::missing("the volume is missing"),
             ));
             return Ok(());
         };
@@ -240,15 +226,6 @@ pub(super) fn pass(
     Ok(problem)
 }
 
-pub(super) fn finding(what: &str, volume: Option<&Volume>, problem: String) -> Finding {
-    Finding {
-        what: what.to_owned(),
-        volume: volume.map(|volume| volume.file.clone()),
-        problem,
-        urls: Vec::new(),
-    }
-}
-
 /// The folder with `BUNDLE.json`.
 fn find_head(path: &Path) -> Result<PathBuf, BundleError> {
     if path.join("BUNDLE.json").is_file() {
@@ -272,8 +249,8 @@ fn find_head(path: &Path) -> Result<PathBuf, BundleError> {
     }
 }
 
-/// Opens a regular file; with `size`, one of that size. The text says what is wrong.
-fn open_regular(path: &Path, size: Option<u64>) -> Result<File, String> {
+/// Opens a regular file; with `size`, one of that size.
+pub(super) fn open_regular(path: &Path, size: Option<u64>) -> Result<File, Problem> {
     let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits());
     let file = File::options()
         .read(true)
@@ -281,20 +258,20 @@ fn open_regular(path: &Path, size: Option<u64>) -> Result<File, String> {
         .open(path)
         .map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
-                "the file is missing".to_owned()
+                Problem::missing("the file is missing")
             } else if path.is_symlink() {
-                "the file is a symbolic link".to_owned()
+                Problem::from("the file is a symbolic link".to_owned())
             } else {
-                format!("the file cannot be opened: {error}")
+                Problem::from(format!("the file cannot be opened: {error}"))
             }
         })?;
     let found = file.metadata().map_err(|error| error.to_string())?;
     if !found.is_file() {
-        return Err("it is no regular file".to_owned());
+        return Err("it is no regular file".to_owned().into());
     }
     match size {
         Some(size) if size != found.len() => {
-            Err(format!("the file has {} bytes, expected {size}", found.len()))
+            Err(format!("the file has {} bytes, expected {size}", found.len()).into())
         }
         Some(_) | None => Ok(file),
     }
@@ -308,7 +285,7 @@ pub(super) fn skip(file: &mut File, bytes: u64) -> io::Result<()> {
 /// The whole of a file that has at most `limit` bytes.
 pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, BundleError> {
     let mut file = open_regular(path, None)
-        .map_err(io::Error::other)
+        .map_err(|problem| io::Error::other(problem.text()))
         .map_err(BundleError::file("opening", path))?;
     let mut bytes = Vec::new();
     file.by_ref()
@@ -328,7 +305,7 @@ pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, BundleErr
 /// The digest of a regular file.
 pub(super) fn digest_of(path: &Path) -> Result<Digest, BundleError> {
     let mut file = open_regular(path, None)
-        .map_err(io::Error::other)
+        .map_err(|problem| io::Error::other(problem.text()))
         .map_err(BundleError::file("opening", path))?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0_u8; PIECE];

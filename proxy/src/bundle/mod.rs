@@ -23,9 +23,11 @@
 mod again;
 mod error;
 pub mod export;
+mod finding;
 pub mod header;
 mod horizon;
 pub mod import;
+mod importer;
 pub mod ledger;
 pub mod medium;
 mod oci;
@@ -44,7 +46,8 @@ mod volume;
 mod write;
 
 pub use error::BundleError;
-pub use medium::{Bundle, Finding};
+pub use finding::{Fault, Finding};
+pub use medium::Bundle;
 pub use satisfy::Whole;
 
 #[cfg(test)]

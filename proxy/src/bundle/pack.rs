@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use kato_shared::Digest;
+use kato_shared::{Digest, settings::ByteSize};
 
 use super::tar::{END, Name, room};
 
@@ -30,7 +30,9 @@ pub struct Limit(u64);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
     /// No limit.
-    #[error("expected fat32, dvd5, dvd9, bd25, bd50 or a number of bytes from {SMALLEST} on, got `{0}`")]
+    #[error(
+        "expected fat32, dvd5, dvd9, bd25, bd50 or a size as in 4GiB, from {SMALLEST} bytes on, got `{0}`"
+    )]
     Limit(String),
     /// Too many volumes.
     #[error(
@@ -69,9 +71,10 @@ impl FromStr for Limit {
             "dvd9" => 8_500_000_000,
             "bd25" => 25_025_314_816,
             "bd50" => 50_050_629_632,
-            number => number
+            size => size
                 .parse()
-                .map_err(|_no_number| PackError::Limit(text.to_owned()))?,
+                .map(ByteSize::bytes)
+                .map_err(|_no_size| PackError::Limit(text.to_owned()))?,
         };
         if bytes < SMALLEST {
             return Err(PackError::Limit(text.to_owned()));
@@ -275,6 +278,7 @@ mod tests {
         for text in ["", "cd", "-1", "100"] {
             assert!(text.parse::<Limit>().is_err(), "{text}");
         }
+        assert_eq!("4GiB".parse(), Ok(Limit(4 << 30)));
         let limit: Limit = "65536".parse().unwrap();
         assert!(matches!(
             pack(&[blob("a", 1 << 30, "a")], limit),

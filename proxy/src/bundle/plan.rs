@@ -37,6 +37,8 @@ pub struct Plan {
     pub volumes: Vec<Vec<Piece>>,
     /// Responses that stay here, by reason.
     pub left_out: BTreeMap<LeftOut, u64>,
+    /// How many of them have which parameter that is not known, by upstream and parameter. It is told here and does not cross.
+    pub parameters: BTreeMap<(String, String), u64>,
     /// What expires.
     pub horizon: Vec<Horizon>,
     /// URLs that were asked for and that the store does not hold.
@@ -129,6 +131,7 @@ impl Plan {
             limit,
             volumes,
             left_out: BTreeMap::new(),
+            parameters: BTreeMap::new(),
             horizon: Vec::new(),
             not_held: Vec::new(),
             whole: None,

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::{
     BundleError,
     again::{adopt, begun},
-    header::is_series,
+    header::{Base, is_series},
     horizon::{has_suites, horizon},
     pack::Limit,
     plan::{Has, Plan},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     archive_keys::{RingKey, ring, usual_keyrings},
-    snapshot::{Library, Record, Side, Snapshot, Wanted, collect},
+    snapshot::{Library, Parameters, Record, Side, Snapshot, Wanted, collect},
     store::Store,
 };
 
@@ -42,6 +42,8 @@ pub struct Order {
     pub satisfy: Option<PathBuf>,
     /// URL prefixes; everything when there are none.
     pub prefixes: Vec<String>,
+    /// Parameters of queries that may cross beside those that are known.
+    pub parameters: Parameters,
     /// Keyrings of archives; those of this machine when there are none.
     pub keyrings: Vec<PathBuf>,
     /// Public keys of sites, by one of which a receipt has to be signed; any receipt does when there are none.
@@ -65,7 +67,7 @@ pub fn prepare(
     if !is_series(&order.series) {
         return Err(BundleError::Series(order.series.clone()));
     }
-    let collected = handle.block_on(collect(store, &order.prefixes))?;
+    let collected = handle.block_on(collect(store, &order.prefixes, &order.parameters))?;
     if collected.snapshot.entries().is_empty() {
         return Err(BundleError::Empty);
     }
@@ -94,6 +96,7 @@ pub fn prepare(
         order.limit,
     )?;
     plan.left_out = collected.left_out;
+    plan.parameters = collected.parameters;
     plan.horizon = horizon;
     plan.not_held = chosen.not_held;
     plan.whole = chosen.whole;
@@ -119,14 +122,36 @@ fn choose(
         Some(since) => bases(library, &order.series, &since, (order.overlap, &order.sites))?,
         None => Vec::new(),
     };
+    let now = match known(library, order, &bases)? {
+        Some(known) => now.settled_on(&known),
+        None => now,
+    };
     let missing = |contents| Ok(handle.block_on(store.missing(contents))?);
     match &wanted {
-        Some(wanted) => answer((library, &order.series), (wanted, bases), now, missing),
+        Some(wanted) => answer(
+            (library, &order.series),
+            (wanted, bases),
+            (now, &order.parameters),
+            missing,
+        ),
         None => Ok(Answer {
             has: Has::reachable(library, bases)?,
             ..Answer::of(now)
         }),
     }
+}
+
+/// The snapshot whose entries stay as they are where they were merely validated since: the one that the bundle begins from, else the last one that
+/// left.
+fn known(library: &Library, order: &Order, bases: &[Base]) -> Result<Option<Snapshot>, BundleError> {
+    let records = library.records(Side::Exported, &order.series)?;
+    let last = records.last().map(|last| last.root);
+    // A request is answered on top of the last one that left.
+    let root = match (bases.first(), &order.satisfy) {
+        (Some(base), None) => Some(base.root),
+        _ => last,
+    };
+    Ok(root.and_then(|root| library.load(root).ok()))
 }
 
 /// Whether the snapshot that a site has is one to begin from. One of another series is, and is refused, unless one of `series` waits there.

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::{BundleError, header::Base, plan::Has};
 use crate::{
-    snapshot::{ChunkRef, Entry, Library, Record, Side, Snapshot, Wanted},
+    snapshot::{ChunkRef, Entry, Library, Parameters, Record, Side, Snapshot, Wanted},
     store::ContentRef,
 };
 
@@ -61,14 +61,15 @@ impl Answer {
     }
 }
 
-/// The answer to `wanted` of a site that has `bases`, from a store that holds `now`; `missing` tells which contents the store lacks.
+/// The answer to `wanted` of a site that has `bases`, from a store that holds `now`, where `parameters` of queries may cross; `missing` tells which
+/// contents the store lacks.
 ///
 /// # Errors
 /// [`BundleError`] of the library and the store.
 pub(super) fn answer(
     (library, series): (&Library, &str),
     (wanted, bases): (&Wanted, Vec<Base>),
-    now: Snapshot,
+    (now, parameters): (Snapshot, &Parameters),
     missing: impl Fn(Vec<ContentRef>) -> Result<Vec<ContentRef>, BundleError>,
 ) -> Result<Answer, BundleError> {
     let records = library.records(Side::Exported, series)?;
@@ -85,6 +86,9 @@ pub(super) fn answer(
     }
     let asked = Asked::new(wanted, &now);
     let left = seq.and_then(|seq| left(library, &records, seq));
+    // What left once does not leave again when the settings do not allow it any more.
+    let is_open = |entry: &&Entry| entry.is_open(parameters);
+    let left = left.map(|left| Snapshot::new(left.entries().iter().filter(is_open).cloned().collect()));
     let (snapshot, whole) = match left {
         None => (now, Some(Whole::UnknownSite)),
         Some(left) => {

@@ -101,6 +101,7 @@ fn header(
         .filter(|piece| matches!(piece.name, Name::Part(..)));
     Header {
         format: FORMAT.to_owned(),
+        importer_min: None,
         series: record.series.clone(),
         series_id: record.series_id.clone(),
         seq: record.seq,

@@ -61,6 +61,40 @@ fn nothing_new_is_a_small_bundle_and_the_site_takes_it() {
     assert_eq!(imported.wanted, None);
 }
 
+/// What was asked of the origin again, and found unchanged, is no news.
+#[test]
+fn a_delta_after_validations_is_as_small_as_one_without() {
+    let lab = Lab::new();
+    let (here, there) = (lab.site("here"), lab.site("there"));
+    here.fill(0..120);
+    there
+        .import(&lab.open(&lab.export(&here, &Order::default())))
+        .unwrap();
+    here.grow_older(0..51);
+    let delta = lab.export(&here, &since("1"));
+    let bundle = lab.open(&delta);
+    assert_eq!(bundle.header.root, there.library.active().unwrap().unwrap().root);
+    assert!(kit::size(&delta) < 16 << 10, "{}", kit::size(&delta));
+    assert_eq!(
+        there.import(&bundle).unwrap().active.map(|record| record.seq),
+        Some(2)
+    );
+    // Beside something new, too.
+    here.grow_older(60..111);
+    here.fill(120..121);
+    let delta = lab.export(&here, &since("2"));
+    let known = there
+        .library
+        .load(there.library.active().unwrap().unwrap().root)
+        .unwrap();
+    let new = snapshot_of(&lab.open(&delta), Some(&there.library)).unwrap();
+    let changed = new
+        .entries()
+        .iter()
+        .filter(|entry| !known.entries().contains(entry));
+    assert_eq!(changed.count(), 1);
+}
+
 #[test]
 fn a_lost_bundle_is_healed_by_what_the_site_asks_for() {
     let lab = Lab::new();

@@ -7,11 +7,27 @@ use serde::Serialize;
 
 use super::{
     BundleError,
+    finding::{Finding, Problem, finding, name_urls},
     header::{Kind, Member, Role},
-    import::{name_urls, snapshot_of},
-    medium::{Bundle, Finding, Sink, digest_of},
+    import::snapshot_of,
+    medium::{Bundle, Sink, digest_of, open_regular},
     tar::Name,
 };
+
+/// What a head may hold beside blobs that the table names. `parts` is there once volumes are unpacked.
+const HEAD: [&str; 11] = [
+    "BUNDLE.json",
+    "BUNDLE.json.minisig",
+    "BUNDLE.json.sigstore.json",
+    "SHA256SUMS",
+    "MEMBERS.jsonl",
+    "README.txt",
+    "index.json",
+    "oci-layout",
+    "blobs",
+    "blobs/sha256",
+    "parts",
+];
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +60,10 @@ impl Report {
     }
 }
 
-/// Counts what passes.
+/// Notes what passes.
 #[derive(Debug, Default)]
 struct Counting {
-    members: u64,
+    whole: BTreeSet<Name>,
     bytes: u64,
 }
 
@@ -60,9 +76,9 @@ impl Sink for Counting {
         Ok(())
     }
 
-    fn end(&mut self, _name: &Name, member: &Member, is_whole: bool) -> Result<(), BundleError> {
+    fn end(&mut self, name: &Name, member: &Member, is_whole: bool) -> Result<(), BundleError> {
         if is_whole {
-            self.members += 1;
+            self.whole.insert(*name);
             self.bytes += member.size;
         }
         Ok(())
@@ -85,45 +101,33 @@ pub fn verify(bundle: &Bundle, others: &[PathBuf], depth: Depth) -> Result<Repor
         .push("SHA256SUMS, MEMBERS.jsonl and index.json have the digests that BUNDLE.json names".to_owned());
     let mut findings = head_files(bundle)?;
     findings.extend(strangers(bundle));
-    match depth {
-        Depth::Quick => {
-            findings.extend(sizes(bundle, others));
-            evidence.push(format!(
-                "{} members, of which only the sizes of files were looked at",
-                bundle.table.len()
-            ));
-        }
-        Depth::Full => {
-            let mut counting = Counting::default();
-            findings.extend(bundle.walk(others, &mut counting)?);
-            evidence.push(format!(
-                "{} of {} members have their digests; {} bytes were read",
-                counting.members,
-                bundle.table.len(),
-                counting.bytes
-            ));
-        }
+    let whole = read((bundle, others), depth, &mut evidence, &mut findings)?;
+    let lost = lost(bundle, &whole);
+    if !lost.is_empty() {
+        evidence.push(format!(
+            "{} of {} contents that the bundle carries are not whole",
+            lost.len(),
+            bundle.header.counts.blobs_here
+        ));
     }
     match snapshot_of(bundle, None) {
         Ok(snapshot) => {
-            name_urls(&mut findings, &snapshot);
+            name_urls(&mut findings, bundle, &snapshot);
             if bundle.header.kind == Kind::Full {
                 let here: BTreeSet<Digest> = bundle.table.keys().map(Name::digest).collect();
-                let lost = snapshot
-                    .contents()
-                    .keys()
-                    .filter(|digest| !here.contains(digest))
-                    .count();
+                let is_absent = |digest: &&Digest| !here.contains(digest) || lost.contains(digest);
+                let contents = snapshot.contents();
                 evidence.push(format!(
-                    "the snapshot names {} contents, {lost} of them are not in the bundle",
-                    snapshot.contents().len()
+                    "the snapshot names {} contents, {} of them are not in the bundle or not whole",
+                    contents.len(),
+                    contents.keys().filter(is_absent).count()
                 ));
             }
         }
         Err(_of_another_bundle) if bundle.header.kind != Kind::Full => {
             evidence.push("the snapshot needs chunks that an earlier bundle brought".to_owned());
         }
-        Err(error) => findings.push(finding("snapshot", error.to_string())),
+        Err(error) => findings.push(finding("snapshot", None, error.to_string())),
     }
     Ok(Report {
         schema: 1,
@@ -132,6 +136,62 @@ pub fn verify(bundle: &Bundle, others: &[PathBuf], depth: Depth) -> Result<Repor
         evidence,
         findings,
     })
+}
+
+/// Looks at all members; returns those that are whole.
+fn read(
+    (bundle, others): (&Bundle, &[PathBuf]),
+    depth: Depth,
+    evidence: &mut Vec<String>,
+    findings: &mut Vec<Finding>,
+) -> Result<BTreeSet<Name>, BundleError> {
+    match depth {
+        Depth::Quick => {
+            let found = sizes(bundle, others);
+            let whole = without(bundle, &found);
+            findings.extend(found);
+            evidence.push(format!(
+                "{} members, of which only the sizes of files were looked at",
+                bundle.table.len()
+            ));
+            Ok(whole)
+        }
+        Depth::Full => {
+            let mut counting = Counting::default();
+            findings.extend(bundle.walk(others, &mut counting)?);
+            evidence.push(format!(
+                "{} of {} members have their digests; {} bytes were read",
+                counting.whole.len(),
+                bundle.table.len(),
+                counting.bytes
+            ));
+            Ok(counting.whole)
+        }
+    }
+}
+
+/// The members of `bundle` but those that `findings` are about, or that lie in volumes that they are about.
+fn without(bundle: &Bundle, findings: &[Finding]) -> BTreeSet<Name> {
+    let wrong: BTreeSet<&str> = findings.iter().map(|finding| finding.what.as_str()).collect();
+    let volumes = bundle.header.volumes.iter();
+    let volumes: BTreeSet<u32> = volumes
+        .filter(|volume| wrong.contains(volume.file.as_str()))
+        .map(|volume| volume.n)
+        .collect();
+    let members = bundle.table.iter();
+    members
+        .filter(|(_, member)| !wrong.contains(member.path.as_str()) && !volumes.contains(&member.volume))
+        .map(|(name, _)| *name)
+        .collect()
+}
+
+/// The contents that the bundle carries and that are not `whole`; of those in parts, each part has to be.
+fn lost(bundle: &Bundle, whole: &BTreeSet<Name>) -> BTreeSet<Digest> {
+    let payloads = bundle.table.iter();
+    payloads
+        .filter(|(name, member)| member.role == Role::Payload && !whole.contains(*name))
+        .map(|(name, _)| name.digest())
+        .collect()
 }
 
 /// The files of the head that are not members, against `SHA256SUMS`.
@@ -149,43 +209,50 @@ fn head_files(bundle: &Bundle) -> Result<Vec<Finding>, BundleError> {
         });
         let found = digest_of(&bundle.head.join(file)).ok();
         if expected.is_none() || found != expected {
-            findings.push(finding(
-                file,
-                "the file is missing or not what SHA256SUMS says".to_owned(),
-            ));
+            let problem = "the file is missing or not what SHA256SUMS says".to_owned();
+            findings.push(finding(file, None, problem));
         }
     }
     Ok(findings)
 }
 
-/// Files where members lie that are none.
+/// What lies in the head and is no part of the bundle, and folders that are none.
 fn strangers(bundle: &Bundle) -> Vec<Finding> {
-    let folder = bundle.head.join("blobs").join("sha256");
     let mut findings = Vec::new();
-    for item in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = format!("blobs/sha256/{}", item.file_name().to_string_lossy());
-        let is_known = Name::parse(&path)
-            .and_then(|name| bundle.table.get(&name))
-            .is_some_and(|member| member.volume == 0);
-        if !is_known {
-            findings.push(finding(&path, "the file is not in the signed table".to_owned()));
+    for (folder, prefix) in [("", ""), ("blobs", "blobs/"), ("blobs/sha256", "blobs/sha256/")] {
+        let path = bundle.head.join(folder);
+        if !folder.is_empty() && path.is_symlink() {
+            let problem = "the folder is a symbolic link".to_owned();
+            findings.push(finding(folder, None, problem));
+            break;
+        }
+        for item in fs::read_dir(path).into_iter().flatten().flatten() {
+            let path = format!("{prefix}{}", item.file_name().to_string_lossy());
+            if !is_known(bundle, &path) {
+                let problem = "the file is not in the signed table".to_owned();
+                findings.push(finding(&path, None, problem));
+            }
         }
     }
     findings.sort_by(|one, other| one.what.cmp(&other.what));
     findings
 }
 
+/// Whether the bundle has something at `path` in its head. `parts` is there once volumes are unpacked.
+fn is_known(bundle: &Bundle, path: &str) -> bool {
+    HEAD.contains(&path)
+        || bundle.header.volumes.iter().any(|volume| volume.file == path)
+        || Name::parse(path)
+            .and_then(|name| bundle.table.get(&name))
+            .is_some_and(|member| member.volume == 0)
+}
+
 /// Files that are missing or have another size.
 pub(super) fn sizes(bundle: &Bundle, others: &[PathBuf]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in bundle.table.values().filter(|member| member.volume == 0) {
-        let found = fs::symlink_metadata(bundle.head.join(&member.path));
-        if !found.is_ok_and(|found| found.is_file() && found.len() == member.size) {
-            findings.push(finding(
-                &member.path,
-                format!("expected a file of {} bytes", member.size),
-            ));
-        }
+        let found = open_regular(&bundle.head.join(&member.path), Some(member.size));
+        findings.extend(found.err().map(|problem| finding(&member.path, None, problem)));
     }
     let has_payload_in = |n: u32| {
         bundle
@@ -200,29 +267,21 @@ pub(super) fn sizes(bundle: &Bundle, others: &[PathBuf]) -> Vec<Finding> {
         .filter(|volume| has_payload_in(volume.n))
     {
         let folders = [bundle.head.parent(), Some(bundle.head.as_path())];
-        let mut places = folders
+        let places = folders
             .into_iter()
             .flatten()
-            .chain(others.iter().map(PathBuf::as_path));
-        let is_there = places.any(|folder| {
-            fs::symlink_metadata(folder.join(&volume.file))
-                .is_ok_and(|found| found.is_file() && found.len() == volume.size)
-        });
-        if !is_there {
-            findings.push(finding(
-                &volume.file,
-                format!("expected a file of {} bytes", volume.size),
-            ));
+            .chain(others.iter().map(PathBuf::as_path))
+            .map(|folder| folder.join(&volume.file));
+        let found: Vec<_> = places
+            .filter(|path| path.symlink_metadata().is_ok())
+            .map(|path| open_regular(&path, Some(volume.size)))
+            .collect();
+        if found.iter().any(Result::is_ok) {
+            continue;
         }
+        let problem = found.into_iter().find_map(Result::err);
+        let problem = problem.unwrap_or_else(|| Problem::missing("the volume is missing"));
+        findings.push(finding(&volume.file, Some(volume), problem));
     }
     findings
-}
-
-fn finding(what: &str, problem: String) -> Finding {
-    Finding {
-        what: what.to_owned(),
-        volume: None,
-        problem,
-        urls: Vec::new(),
-    }
 }

@@ -6,9 +6,10 @@
 use std::{collections::BTreeSet, fs::File, io::Read};
 
 use super::{
-    BundleError, Finding,
+    BundleError,
+    finding::{Finding, finding},
     header::{Member, Table, Volume},
-    medium::{Sink, finding, pass, skip},
+    medium::{Sink, pass, skip},
     tar::{self, BLOCK, Name},
 };
 

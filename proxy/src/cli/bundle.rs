@@ -23,9 +23,9 @@ use args::{
 use super::{explain, fail, print};
 use crate::{
     bundle::{
-        Bundle, BundleError,
+        Bundle, BundleError, Fault, Finding,
         export::Export,
-        import::Import,
+        import::{Import, Imported},
         plan::Plan,
         prepare::{Order, prepare},
         receipt::Receipt,
@@ -34,7 +34,7 @@ use crate::{
     },
     exit,
     settings::{Cache, DEFAULT_PATH, Settings},
-    snapshot::Library,
+    snapshot::{Library, Parameters},
     store::Store,
 };
 
@@ -86,6 +86,8 @@ struct Opened {
     config: Option<PathBuf>,
     /// What it says of the store.
     cache: Cache,
+    /// Which parameters of queries it lets cross.
+    parameters: Parameters,
     runtime: Runtime,
     store: Store,
     library: Library,
@@ -101,7 +103,7 @@ fn event_loop() -> Result<Runtime, u8> {
 
 impl StoreArgs {
     /// The settings file, and what it and the flags say of the store.
-    fn settled(&self) -> Result<(Option<PathBuf>, Cache), u8> {
+    fn settled(&self) -> Result<(Option<PathBuf>, Settings), u8> {
         let default = Path::new(DEFAULT_PATH);
         let file = self
             .config
@@ -114,11 +116,26 @@ impl StoreArgs {
         if let Some(dir) = &self.cache_dir {
             settings.cache.dir.clone_from(dir);
         }
-        Ok((file.map(Path::to_owned), settings.cache))
+        Ok((file.map(Path::to_owned), settings))
+    }
+
+    /// The store, which has to be there: a mistyped folder is no empty store.
+    fn open_filled(&self) -> Result<Opened, u8> {
+        let dir = self.settled()?.1.cache.dir;
+        if Store::is_in(&dir) {
+            return self.open();
+        }
+        let said = format!(
+            "`{}` holds no store\nhint: name the store's folder with --cache-dir; kato-proxy serve and prefetch fill one",
+            dir.display()
+        );
+        Err(fail(exit::REFUSED, &said))
     }
 
     fn open(&self) -> Result<Opened, u8> {
-        let (config, cache) = self.settled()?;
+        let (config, settings) = self.settled()?;
+        let parameters = Parameters::of(&settings.upstreams);
+        let cache = settings.cache;
         let runtime = event_loop()?;
         let store =
             Store::open(&cache, Clock::system()).map_err(|error| fail(exit::REFUSED, &explain(&error)))?;
@@ -126,6 +143,7 @@ impl StoreArgs {
         Ok(Opened {
             config,
             cache,
+            parameters,
             runtime,
             store,
             library,
@@ -156,6 +174,7 @@ impl PlanArgs {
             overlap: self.overlap,
             satisfy: self.satisfy.clone(),
             prefixes: self.prefix.clone(),
+            parameters: opened.parameters.clone(),
             keyrings: self.apt_key.clone(),
             sites: self.receipt_trust.clone(),
             limit: self.volume,
@@ -188,7 +207,7 @@ fn make_keys(args: &KeygenArgs) -> Result<u8, u8> {
 }
 
 fn plan(args: &PlanArgs) -> Result<u8, u8> {
-    let opened = args.store.open()?;
+    let opened = args.store.open_filled()?;
     let plan = args.prepare(&opened, None)?;
     print(&report::plan(&plan, args.json));
     Ok(exit::DONE)
@@ -200,7 +219,7 @@ fn export(args: &ExportArgs) -> Result<u8, u8> {
         return Err(refuse(BundleError::Unproven));
     }
     let declared = args.declared()?;
-    let opened = args.plan.store.open()?;
+    let opened = args.plan.store.open_filled()?;
     let plan = args.plan.prepare(&opened, Some(&signer))?;
     let proofs = args.prove(&opened, &plan, &declared)?;
     let export = Export {
@@ -265,11 +284,19 @@ fn import(args: &ImportArgs) -> Result<u8, u8> {
         &args.request,
         args.medium.json,
     ));
-    Ok(match (&imported.wanted, imported.findings.is_empty()) {
-        (None, true) => exit::DONE,
-        (None, false) => exit::VERIFICATION_FAILED,
-        (Some(_), _) => exit::TRY_AGAIN,
-    })
+    Ok(taken(&imported))
+}
+
+/// The exit code of an import: what is missing may come another time, what is wrong is a matter for somebody.
+fn taken(imported: &Imported) -> u8 {
+    let is_wrong = |finding: &Finding| finding.fault == Fault::Wrong;
+    if imported.findings.iter().any(is_wrong) {
+        exit::VERIFICATION_FAILED
+    } else if imported.wanted.is_some() || !imported.findings.is_empty() {
+        exit::TRY_AGAIN
+    } else {
+        exit::DONE
+    }
 }
 
 fn info(args: &InfoArgs) -> Result<u8, u8> {

@@ -9,7 +9,8 @@ use super::{SettingsArgs, explain, fail, print, tell};
 use crate::{
     exit,
     offline::{MISSES_FILE, read_misses},
-    snapshot::{Library, Wanted, WantedUrl},
+    snapshot::{Library, Parameters, Wanted, WantedUrl, judge},
+    store::Store,
 };
 
 #[derive(Debug, Args)]
@@ -31,6 +32,13 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         Err(message) => return fail(exit::USAGE, &message),
     };
     let folder = &settings.cache.dir;
+    if !Store::is_in(folder) {
+        let said = format!(
+            "`{}` holds no store\nhint: name the mirror's folder with --cache-dir",
+            folder.display()
+        );
+        return fail(exit::REFUSED, &said);
+    }
     let misses = match read_misses(folder) {
         Ok(misses) => misses,
         Err(error) => {
@@ -47,7 +55,17 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         Ok(active) => wanted.have = active,
         Err(error) => tell(&format!("the active snapshot is not named: {}", explain(&error))),
     }
-    wanted.urls.extend(misses.into_iter().map(|miss| WantedUrl {
+    let parameters = Parameters::of(&settings.upstreams);
+    let (open, closed): (Vec<_>, Vec<_>) = misses
+        .into_iter()
+        .partition(|miss| judge(&miss.url, parameters.by_name(&miss.upstream)).is_ok());
+    if !closed.is_empty() {
+        tell(&format!(
+            "{} URLs stay here: their queries may hold secrets; see carried_parameters in the settings",
+            closed.len()
+        ));
+    }
+    wanted.urls.extend(open.into_iter().map(|miss| WantedUrl {
         url: miss.url,
         accept: miss.accept,
         digest: None,

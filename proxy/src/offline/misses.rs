@@ -16,7 +16,8 @@ use std::{
 use jiff::Timestamp;
 use kato_shared::{chain::Chain, durable};
 use serde::{Deserialize, Serialize};
-use url::Url;
+
+use crate::snapshot::judge;
 
 /// The name of the file, in the store's folder.
 pub const MISSES_FILE: &str = "misses.jsonl";
@@ -40,6 +41,9 @@ pub struct Miss {
     pub accept: Option<String>,
     /// Why there was no answer: a label of `policy::Absence`.
     pub reason: String,
+    /// The name of the upstream that it is of.
+    #[serde(default)]
+    pub upstream: String,
     /// The snapshot that was served, where it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
@@ -72,9 +76,9 @@ impl Misses {
         }
     }
 
-    /// Whether a miss of `url` has to be written down: the first one, if it holds no secret.
-    pub fn is_new(&self, url: &str) -> bool {
-        if url.len() > LONGEST || !is_open(url) {
+    /// Whether a miss of `url` has to be written down: the first one, if it may cross where `allowed` parameters of queries may.
+    pub fn is_new(&self, url: &str, allowed: &[String]) -> bool {
+        if url.len() > LONGEST || judge(url, allowed).is_err() {
             return false;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,18 +129,6 @@ impl Misses {
     }
 }
 
-/// Whether the query of `url` has nothing that looks like a signature or a credential.
-fn is_open(url: &str) -> bool {
-    const SECRETS: [&str; 7] = ["sig", "token", "auth", "credential", "key", "secret", "passw"];
-    let Ok(url) = Url::parse(url) else { return false };
-    let looks_secret = |name: &str| SECRETS.iter().any(|word| name.contains(word));
-    url.username().is_empty()
-        && url.password().is_none()
-        && !url
-            .query_pairs()
-            .any(|(name, _)| looks_secret(&name.to_ascii_lowercase()))
-}
-
 /// The notes in the store's `folder`, each URL once, in the order of their first miss. None where there is no file. Lines that were torn
 /// by a crash are passed over.
 ///
@@ -170,6 +162,7 @@ mod tests {
             url: url.into(),
             accept: None,
             reason: "unknown".into(),
+            upstream: "pkg".into(),
             snapshot: None,
         }
     }
@@ -180,7 +173,7 @@ mod tests {
         assert_eq!(read_misses(folder.path()).unwrap(), []);
         let misses = Misses::new(folder.path());
         for url in ["http://a.example/1", "http://a.example/1", "http://a.example/2"] {
-            if misses.is_new(url) {
+            if misses.is_new(url, &[]) {
                 assert!(misses.put(miss(url)), "nobody writes");
                 assert!(!misses.put(miss(url)), "somebody writes already");
                 misses.write();
@@ -189,7 +182,7 @@ mod tests {
         durable::append_line(&folder.path().join(MISSES_FILE), "{\"time\":").unwrap();
         // After a restart it is noted again, and read once.
         let again = Misses::new(folder.path());
-        assert!(again.is_new("http://a.example/1"));
+        assert!(again.is_new("http://a.example/1", &[]));
         assert!(again.put(miss("http://a.example/1")));
         again.write();
         let read: Vec<String> = read_misses(folder.path())
@@ -210,13 +203,14 @@ mod tests {
             "https://u:p@cdn.example/x",
             "no url",
         ] {
-            assert!(!misses.is_new(url), "{url}");
+            assert!(!misses.is_new(url, &[]), "{url}");
         }
-        assert!(!misses.is_new(&format!("https://cdn.example/{}", "x".repeat(LONGEST))));
-        assert!(misses.is_new("https://cdn.example/x?page=2"));
+        assert!(!misses.is_new(&format!("https://cdn.example/{}", "x".repeat(LONGEST)), &[]));
+        assert!(!misses.is_new("https://cdn.example/x?page=2", &[]));
+        assert!(misses.is_new("https://cdn.example/x?page=2", &["page".to_owned()]));
         for nth in 1..MOST {
-            assert!(misses.is_new(&format!("https://cdn.example/{nth}")));
+            assert!(misses.is_new(&format!("https://cdn.example/{nth}"), &[]));
         }
-        assert!(!misses.is_new("https://cdn.example/one-more"));
+        assert!(!misses.is_new("https://cdn.example/one-more", &[]));
     }
 }

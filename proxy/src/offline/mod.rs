@@ -11,7 +11,7 @@
 //! Deliberately absent: the decision what is a miss (`policy/disconnected`), and the answer (`pipeline/offline`).
 //!
 //! Invariants:
-//! * no note holds a secret of a client: no field but `Accept`, no user information, no URL whose query looks signed;
+//! * no note holds a secret of a client: no field but `Accept`, no user information, no URL that must not cross (`snapshot::judge`);
 //! * notes are bounded in number and bytes, so that whoever asks for names at random fills no disk.
 
 mod misses;

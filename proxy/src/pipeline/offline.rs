@@ -88,7 +88,8 @@ impl Pipeline {
     fn note_miss(&self, ask: &Ask, absence: Absence) {
         let misses = &self.0.fills.misses;
         let url = ask.target.key.uri();
-        if !self.0.settings.mirror.note_misses || !misses.is_new(url) {
+        let upstream = &ask.target.upstream;
+        if !self.0.settings.mirror.note_misses || !misses.is_new(url, &upstream.carried_parameters) {
             return;
         }
         let accept = ask.headers.get(http::header::ACCEPT);
@@ -97,6 +98,7 @@ impl Pipeline {
             url: url.to_owned(),
             accept: accept.and_then(|accept| Some(accept.to_str().ok()?.to_owned())),
             reason: absence.label().to_owned(),
+            upstream: upstream.name.to_string(),
             snapshot: self.served().map(|served| served.name()),
         };
         debug_assert!(matches!(ask.method, Method::GET | Method::HEAD));

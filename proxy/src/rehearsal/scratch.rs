@@ -17,7 +17,7 @@ use crate::{
         sign::{Signer, Trust, keygen},
     },
     settings::Cache,
-    snapshot::Library,
+    snapshot::{Library, Parameters},
     store::Store,
 };
 
@@ -38,7 +38,7 @@ impl Scratch {
     /// [`RehearsalError`].
     pub fn fill(
         (store, settings, handle): (&Store, &Cache, &Handle),
-        prefixes: &[String],
+        (prefixes, parameters): (&[String], &Parameters),
         now: Timestamp,
     ) -> Result<Self, RehearsalError> {
         let scratch = Self {
@@ -52,6 +52,7 @@ impl Scratch {
         let order = Order {
             series: SERIES.to_owned(),
             prefixes: prefixes.to_vec(),
+            parameters: parameters.clone(),
             ..Order::default()
         };
         let signer = Signer::read(&secret, None).map_err(crate::bundle::BundleError::from)?;

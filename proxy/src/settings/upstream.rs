@@ -49,6 +49,10 @@ pub struct Upstream {
     /// `:port`; without it, every host whose address is neither guarded nor private.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_hosts: Option<Vec<String>>,
+    /// Parameters of queries that may cross a gap, in bundles and request files, beside those that registries and indexes are known to need; never
+    /// with a value that looks like a credential.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried_parameters: Vec<String>,
     /// A shorter freshness lifetime is raised to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_freshness: Option<HumanDuration>,
@@ -134,6 +138,7 @@ impl Upstream {
             immutable: Vec::new(),
             digests: Vec::new(),
             redirect_hosts: None,
+            carried_parameters: Vec::new(),
             min_freshness: None,
             max_freshness: None,
             negative_ttl: None,

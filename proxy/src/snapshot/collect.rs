@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, LeftOut, Snapshot};
+use super::{Entry, LeftOut, Parameters, Snapshot};
 use crate::store::{Store, StoreError};
 
 /// Keys that are read at a time.
@@ -18,15 +18,22 @@ pub struct Collected {
     pub snapshot: Snapshot,
     /// How many responses stay here, by reason.
     pub left_out: BTreeMap<LeftOut, u64>,
+    /// How many of them have which parameter that is not known, by upstream and parameter.
+    pub parameters: BTreeMap<(String, String), u64>,
 }
 
-/// The snapshot of what `store` holds below `prefixes` of URLs, of everything when there are none.
+/// The snapshot of what `store` holds below `prefixes` of URLs, of everything when there are none; `allowed` parameters of queries may cross.
 ///
 /// # Errors
 /// [`StoreError`] when the index cannot be read.
-pub async fn collect(store: &Store, prefixes: &[String]) -> Result<Collected, StoreError> {
+pub async fn collect(
+    store: &Store,
+    prefixes: &[String],
+    allowed: &Parameters,
+) -> Result<Collected, StoreError> {
     let mut entries = Vec::new();
     let mut left_out = BTreeMap::new();
+    let mut parameters = BTreeMap::new();
     let everything = [String::new()];
     for prefix in if prefixes.is_empty() {
         &everything[..]
@@ -41,9 +48,14 @@ pub async fn collect(store: &Store, prefixes: &[String]) -> Result<Collected, St
             after.clone_from(last);
             for (key, responses) in &page {
                 for response in responses {
-                    match Entry::new(key, response) {
+                    match Entry::new(key, response, allowed) {
                         Ok(entry) => entries.push(entry),
-                        Err(reason) => *left_out.entry(reason).or_default() += 1,
+                        Err(stays) => {
+                            *left_out.entry(stays.reason).or_default() += 1;
+                            if let Some(name) = stays.parameter {
+                                *parameters.entry((response.upstream.clone(), name)).or_default() += 1;
+                            }
+                        }
                     }
                 }
             }
@@ -52,5 +64,6 @@ pub async fn collect(store: &Store, prefixes: &[String]) -> Result<Collected, St
     Ok(Collected {
         snapshot: Snapshot::new(entries),
         left_out,
+        parameters,
     })
 }

@@ -8,7 +8,10 @@ use kato_shared::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{group::group, secrets};
+use super::{
+    group::group,
+    secrets::{self, Closed, Parameters},
+};
 use crate::{
     policy::{Selecting, Stored, Times},
     store::{ContentRef, StoredResponse},
@@ -52,6 +55,9 @@ pub struct Entry {
     pub found_at: Option<Url>,
 }
 
+/// Fields that say when a response was made and until when it is fresh, and nothing about what it is.
+const MOMENTS: [&str; 3] = ["age", "date", "expires"];
+
 /// How a response may change at its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,8 +80,43 @@ pub enum LeftOut {
     Credentials,
     /// An unsafe request has changed the resource since.
     Invalidated,
+    /// Its URL, or where it redirects to, has a parameter in its query that is not known and not allowed.
+    UnknownParameter,
     /// It is no response to a client: a row of our own.
     Internal,
+    /// For a reason that a newer program has.
+    #[serde(other)]
+    Other,
+}
+
+/// That a response stays here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stays {
+    /// Why.
+    pub reason: LeftOut,
+    /// The parameter that is not known, where that is the reason.
+    pub parameter: Option<String>,
+}
+
+impl From<LeftOut> for Stays {
+    fn from(reason: LeftOut) -> Self {
+        Self {
+            reason,
+            parameter: None,
+        }
+    }
+}
+
+impl From<Closed> for Stays {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Secret => LeftOut::SignedUrl.into(),
+            Closed::Unknown(parameter) => Self {
+                reason: LeftOut::UnknownParameter,
+                parameter: Some(parameter),
+            },
+        }
+    }
 }
 
 impl fmt::Display for LeftOut {
@@ -84,48 +125,63 @@ impl fmt::Display for LeftOut {
             Self::SignedUrl => "the URL carries a signature or token",
             Self::Credentials => "chosen by credentials of a request",
             Self::Invalidated => "invalidated since",
+            Self::UnknownParameter => "the query has a parameter that is not known to be harmless",
             Self::Internal => "not a response",
+            Self::Other => "for another reason",
         })
     }
 }
 
 impl Entry {
-    /// The entry of what is stored as `response` under `key`.
+    /// The entry of what is stored as `response` under `key`; `parameters` of queries may cross beside those that are known.
     ///
     /// # Errors
-    /// [`LeftOut`] for what must not cross.
-    pub fn new(key: &str, response: &StoredResponse) -> Result<Self, LeftOut> {
+    /// [`Stays`] for what must not cross.
+    pub fn new(key: &str, response: &StoredResponse, parameters: &Parameters) -> Result<Self, Stays> {
         let url = key
             .strip_prefix("GET ")
             .filter(|url| url.starts_with("http://") || url.starts_with("https://"))
             .ok_or(LeftOut::Internal)?;
         let head = &response.head;
-        if secrets::is_signed(url) || secrets::leads_to_signed(&head.headers) {
-            return Err(LeftOut::SignedUrl);
-        }
+        let allowed = parameters.by_name(&response.upstream);
+        secrets::judge(url, allowed)?;
+        secrets::judge_redirect(&head.headers, allowed)?;
         if head.invalidated {
-            return Err(LeftOut::Invalidated);
+            return Err(LeftOut::Invalidated.into());
         }
         let pairs = head.selecting.pairs();
         if pairs
             .iter()
             .any(|(name, value)| value.is_some() && secrets::is_credential(name))
         {
-            return Err(LeftOut::Credentials);
+            return Err(LeftOut::Credentials.into());
         }
         Ok(Self {
             key: key.to_owned(),
             vary: pairs.iter().cloned().collect(),
             status: head.status.as_u16(),
-            headers: carried(&head.headers),
+            headers: carried(&head.headers, allowed),
             digest: response.content.digest,
             length: response.content.length,
             time: head.times.response,
             class: class(url, head, &response.content.digest),
             group: group(url),
             upstream: response.upstream.clone(),
-            found_at: head.found_at.clone(),
+            found_at: head.found_at.as_ref().map(secrets::place),
         })
+    }
+
+    /// Whether it may cross as it is where the settings allow `parameters`: an entry that left before was judged by what held then.
+    pub fn is_open(&self, parameters: &Parameters) -> bool {
+        let allowed = parameters.by_name(&self.upstream);
+        let is_open = |(name, value): &(String, String)| {
+            HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| {
+                secrets::may_cross(name.as_str()) && secrets::is_open(&name, value.as_bytes(), allowed)
+            })
+        };
+        secrets::judge(self.url(), allowed).is_ok()
+            && self.headers.iter().all(is_open)
+            && self.found_at.as_ref().is_none_or(|at| secrets::place(at) == *at)
     }
 
     /// The target URI.
@@ -177,6 +233,22 @@ impl Entry {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Whether it says the same as `other` but for the moment: as after a validation that found nothing changed.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let lasting = |entry: &Self| {
+            let mut fields: Vec<(String, String)> = entry.headers.clone();
+            fields.retain(|(name, _)| !MOMENTS.contains(&name.as_str()));
+            // The order of fields of different names means nothing (RFC 9110 §5.3); an update may change it.
+            fields.sort_by(|one, other| one.0.cmp(&other.0));
+            Self {
+                headers: fields,
+                time: Timestamp::UNIX_EPOCH,
+                ..entry.clone()
+            }
+        };
+        self.digest == other.digest && lasting(self) == lasting(other)
+    }
+
     /// Where it stands in a snapshot.
     pub(super) fn place(&self) -> (&str, &BTreeMap<String, Option<String>>) {
         (&self.key, &self.vary)
@@ -184,10 +256,12 @@ impl Entry {
 }
 
 /// The fields that cross, with their values as text.
-fn carried(headers: &HeaderMap) -> Vec<(String, String)> {
+fn carried(headers: &HeaderMap, allowed: &[String]) -> Vec<(String, String)> {
     headers
         .iter()
-        .filter(|(name, value)| secrets::may_cross(name.as_str()) && !secrets::names_signed(value.as_bytes()))
+        .filter(|(name, value)| {
+            secrets::may_cross(name.as_str()) && secrets::is_open(name, value.as_bytes(), allowed)
+        })
         .map(|(name, value)| {
             let text = value.as_bytes().iter().copied().map(char::from).collect();
             (name.as_str().to_owned(), text)

@@ -25,9 +25,10 @@ mod wanted;
 
 pub use chunk::{ChunkRef, Encoded, MOST_CHUNKS, Root, SnapshotError};
 pub use collect::{Collected, collect};
-pub use entry::{Class, Entry, LeftOut};
+pub use entry::{Class, Entry, LeftOut, Stays};
 pub use group::{Image, group, image};
 pub use library::{Library, LibraryError, Record, Side};
+pub use secrets::{Closed, Parameters, judge};
 pub use wanted::{Wanted, WantedError, WantedUrl};
 
 use std::collections::BTreeMap;
@@ -68,6 +69,20 @@ impl Snapshot {
         let begin = self.entries.partition_point(|entry| entry.key.as_str() < prefix);
         let count = self.entries[begin..].partition_point(|entry| entry.key.starts_with(prefix));
         &self.entries[begin..begin + count]
+    }
+
+    /// The same, with the entries of `before` wherever nothing but the moment has changed since: what was merely validated is nothing new. Such an
+    /// entry says when it was received then, so that its age is never told too small.
+    #[must_use]
+    pub fn settled_on(mut self, before: &Self) -> Self {
+        for entry in &mut self.entries {
+            let known = before.variants(&entry.key).iter();
+            let known = known.filter(|known| known.time <= entry.time && known.says_the_same(entry));
+            if let Some(known) = known.max_by_key(|known| known.time) {
+                *entry = known.clone();
+            }
+        }
+        self
     }
 
     /// All content that the entries name, with its size in bytes.

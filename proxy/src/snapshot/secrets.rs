@@ -1,10 +1,17 @@
-//! What must not cross: which header fields may, and which URLs carry a secret in their query.
+//! What must not cross: which header fields may, and which parameters of queries.
 //!
-//! Fields are a list of what may cross rather than of what may not: a field that nobody has thought of stays here. What no client of
-//! a mirror needs is no loss; `Set-Cookie`, `Authorization` and whatever a vendor calls its token are.
+//! Both are lists of what may cross rather than of what may not: what nobody has thought of stays here. What no client of a mirror needs
+//! is no loss; `Set-Cookie`, `Authorization` and whatever a vendor calls its token are. Parameters that an operator needs are named in the
+//! settings of their upstream; a value that looks like a credential stays here even then.
+//!
+//! The same judgement ([`judge`]) is passed on what goes into a bundle and on what goes into the notes and request files of a mirror.
 
-use http::{HeaderMap, header};
+use std::{borrow::Cow, collections::BTreeMap};
+
+use http::{HeaderMap, HeaderName, header};
 use url::Url;
+
+use crate::settings::Upstream;
 
 /// Response fields about the representation, which clients of mirrors read.
 const CARRIED: [&str; 26] = [
@@ -39,7 +46,11 @@ const CARRIED: [&str; 26] = [
 /// Families of such fields: of registries for container images.
 const CARRIED_FAMILIES: [&str; 2] = ["docker-", "oci-"];
 
-/// Parameters of a query that make a URL a secret, in lower case.
+/// Parameters that our doors have a use for: of registries (OCI distribution-spec, "Listing Tags", "Listing Referrers", and the `ns` of
+/// containerd), and of Python's index.
+const KNOWN_PARAMETERS: [&str; 5] = ["ns", "n", "last", "artifactType", "format"];
+
+/// Parameters of a query that are secrets whatever the settings say, in lower case.
 const SECRET_PARAMETERS: [&str; 12] = [
     "sig",
     "sign",
@@ -67,6 +78,18 @@ const SECRET_PARTS: [&str; 8] = [
     "access_key",
 ];
 
+/// Parts of a value that say what it is, in lower case.
+const SECRET_VALUES: [&str; 7] = ["hmac", "sig", "token", "secret", "passw", "bearer", "eyj"];
+
+/// The longest value that may cross, in bytes: what a tag may have (OCI distribution-spec).
+const LONGEST_VALUE: usize = 128;
+
+/// Letters and digits in a row, both of them, from which on a value counts as random: 20 of hexadecimal are 80 bits.
+const LONGEST_RUN: usize = 20;
+
+/// Fields whose values are URLs.
+const URLS: [HeaderName; 3] = [header::LOCATION, header::CONTENT_LOCATION, header::LINK];
+
 /// Parts of the names of request fields that say who asks.
 const CREDENTIAL_PARTS: [&str; 7] = [
     "auth",
@@ -88,44 +111,121 @@ pub(super) fn is_credential(name: &str) -> bool {
     CREDENTIAL_PARTS.iter().any(|part| name.contains(part))
 }
 
-/// Whether `url` carries a secret: a password, or a signature or token in its query.
-pub(super) fn is_signed(url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else {
-        // What cannot be read cannot be judged.
-        return url.contains('?') || url.contains('@');
-    };
-    let is_secret = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        SECRET_PARAMETERS.contains(&name.as_str()) || SECRET_PARTS.iter().any(|part| name.contains(part))
-    };
-    url.password().is_some()
-        || !url.username().is_empty()
-        || url.query_pairs().any(|(name, _)| is_secret(&name))
+/// Which parameters the settings allow beside the known ones, by the name of the upstream.
+#[derive(Debug, Clone, Default)]
+pub struct Parameters(BTreeMap<String, Vec<String>>);
+
+impl Parameters {
+    /// Those of `upstreams`.
+    pub fn of(upstreams: &[Upstream]) -> Self {
+        let upstreams = upstreams.iter();
+        Self(
+            upstreams
+                .map(|upstream| (upstream.name.to_string(), upstream.carried_parameters.clone()))
+                .collect(),
+        )
+    }
+
+    /// Those of the upstream `name`.
+    pub fn by_name(&self, name: &str) -> &[String] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
 }
 
-/// Whether a redirect leads to such a URL.
-pub(super) fn leads_to_signed(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::LOCATION)
-        .iter()
-        .any(|place| names_signed(place.as_bytes()))
+/// Why a URL stays here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// It has a password, or a parameter that is a secret by its name or by the looks of its value.
+    Secret,
+    /// It has this parameter, which is not known, and which the settings do not allow.
+    Unknown(String),
 }
 
-/// Whether the value of a field names such a URL, absolute or relative.
-pub(super) fn names_signed(value: &[u8]) -> bool {
+/// Whether `url` may cross where the settings allow `allowed` parameters.
+///
+/// # Errors
+/// [`Closed`] when it may not; a secret comes before a parameter that is merely unknown.
+pub fn judge(url: &str, allowed: &[String]) -> Result<(), Closed> {
+    // What cannot be read cannot be judged.
+    let url = Url::parse(url).map_err(|_unreadable| Closed::Secret)?;
+    if url.password().is_some() || !url.username().is_empty() {
+        return Err(Closed::Secret);
+    }
+    let mut unknown = None;
+    for (name, value) in url.query_pairs() {
+        if is_secret_name(&name) || looks_random(&value) {
+            return Err(Closed::Secret);
+        }
+        let is_allowed = KNOWN_PARAMETERS.contains(&&*name) || allowed.iter().any(|known| *known == name);
+        if !is_allowed && unknown.is_none() {
+            unknown = Some(Closed::Unknown(name.into_owned()));
+        }
+    }
+    unknown.map_or(Ok(()), Err)
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_PARAMETERS.contains(&name.as_str()) || SECRET_PARTS.iter().any(|part| name.contains(part))
+}
+
+/// Whether the value of a parameter may be a credential: it is long, says so, holds pairs itself, or has a long run of letters and digits.
+fn looks_random(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    let mut runs = value.split(|letter: char| !letter.is_ascii_alphanumeric());
+    value.len() > LONGEST_VALUE
+        || value.contains(['=', '~', '&', ';'])
+        || SECRET_VALUES.iter().any(|part| lower.contains(part))
+        || runs.any(|run| {
+            let has = |is: fn(&u8) -> bool| run.bytes().any(|byte| is(&byte));
+            let kinds = [u8::is_ascii_digit, u8::is_ascii_lowercase, u8::is_ascii_uppercase];
+            run.len() >= LONGEST_RUN && kinds.into_iter().filter(|kind| has(*kind)).count() > 1
+        })
+}
+
+/// Whether redirects and other addresses of a response that must be carried whole may cross.
+///
+/// # Errors
+/// [`Closed`] with the first that may not.
+pub(super) fn judge_redirect(headers: &HeaderMap, allowed: &[String]) -> Result<(), Closed> {
+    let mut places = headers.get_all(header::LOCATION).iter();
+    places.try_for_each(|place| judge_text(place.as_bytes(), allowed))
+}
+
+/// Whether the field `name` may cross with this value.
+pub(super) fn is_open(name: &HeaderName, value: &[u8], allowed: &[String]) -> bool {
+    match judge_text(value, allowed) {
+        Ok(()) => true,
+        Err(Closed::Secret) => false,
+        // In other fields a question mark need not begin a query.
+        Err(Closed::Unknown(_)) => !URLS.contains(name),
+    }
+}
+
+/// Judges the URLs in the value of a field, absolute or relative.
+fn judge_text(value: &[u8], allowed: &[String]) -> Result<(), Closed> {
     let text = String::from_utf8_lossy(value);
     text.split(['<', '>', '"', ' ', '\t', ','])
         .filter(|part| part.contains('?') || part.contains("://"))
-        .any(|part| {
-            if part.contains("://") {
-                is_signed(part)
+        .try_for_each(|part| {
+            let url = if part.contains("://") {
+                Cow::Borrowed(part)
             } else {
-                is_signed(&format!(
+                Cow::Owned(format!(
                     "http://relative.example/{}",
                     part.trim_start_matches('/')
                 ))
-            }
+            };
+            judge(&url, allowed)
         })
+}
+
+/// `url` without what of it may be secret, for the place of a document whose relative links lead on from there.
+pub(super) fn place(url: &Url) -> Url {
+    let mut place = url.clone();
+    place.set_query(None);
+    let _no_host = place.set_username("").and_then(|()| place.set_password(None));
+    place
 }
 
 #[cfg(test)]
@@ -133,32 +233,104 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_with_signatures_tokens_or_passwords_are_known() {
-        for url in [
-            "https://cdn.example/a?X-Amz-Signature=1&X-Amz-Expires=2",
-            "https://cdn.example/a?se=2026&sp=r&sig=abc",
-            "https://cdn.example/a?Expires=1&Signature=x&Key-Pair-Id=y",
-            "https://cdn.example/a?access_token=1",
-            "https://cdn.example/a?verify=1&Token=2",
-            "https://user:pass@cdn.example/a",
+    fn secrets_in_queries_stay_here_whatever_they_are_called() {
+        let random = "3f9c2e71ab04d85f6e11";
+        for query in [
+            "X-Amz-Signature=x",
+            "sig=x&se=1",
+            "token=x",
+            "access_token=x",
+            "apikey=x",
+            "api_key=x",
+            "password=x",
+            "auth=x",
+            "private_token=x",
+            "jwt=x",
+            "Policy=x&Key-Pair-Id=x",
+            "hdnea=exp=1~hmac=x",
+            "hash=x&expires=99",
+            "e=1&h=x",
+            "verify=1-x",
+            "X-Goog-Credential=x",
+            "__token__=x",
+            "session=x",
+            "key=x",
+            "sv=1&%73ig=x",
+            "st=x&e=12345",
+            "X-Plex-Token=x",
+            "code=x",
+            "pw=x",
+            "sas=x",
+            "x",
+            random,
         ] {
-            assert!(is_signed(url), "{url}");
+            let url = format!("https://cdn.example/a?{query}");
+            assert!(judge(&url, &[]).is_err(), "{query}");
         }
         for url in [
-            "https://mirror.example/a",
-            "https://mirror.example/v2/a/tags/list?n=100&last=b",
-            "https://mirror.example/simple/?format=json",
+            "https://user:pass@cdn.example/a",
+            "https://user@cdn.example/a",
+            "no URL?n=1",
         ] {
-            assert!(!is_signed(url), "{url}");
+            assert_eq!(judge(url, &[]), Err(Closed::Secret), "{url}");
         }
     }
 
     #[test]
-    fn fields_that_name_signed_urls_are_known_wherever_the_url_stands() {
-        assert!(names_signed(b"</next?token=abc>; rel=\"next\""));
-        assert!(names_signed(b"https://cdn.example/a?sig=1"));
-        assert!(!names_signed(b"</v2/a/tags/list?n=2>; rel=\"next\""));
-        assert!(!names_signed(b"text/html; charset=utf-8"));
+    fn parameters_cross_that_are_known_or_allowed_and_do_not_look_like_credentials() {
+        let allowed = ["page".to_owned(), "hash".to_owned(), "token".to_owned()];
+        for query in [
+            "n=100&last=v1.2.3-rc.1",
+            "ns=registry.example%3A5000",
+            "artifactType=application%2Fvnd.example.sbom.v1%2Bjson",
+            "format=json",
+            "page=2",
+            "hash=none",
+            "page=",
+        ] {
+            assert_eq!(
+                judge(&format!("https://m.example/a?{query}"), &allowed),
+                Ok(()),
+                "{query}"
+            );
+        }
+        for query in [
+            "hash=3f9c2e71ab04d85f6e11",
+            "page=AbCdEfGhIjKlMnOpQrStUvWx",
+            "page=exp~1",
+            "page=1%3Bhmac%3D2",
+            "last=eyJhbGciOiJub25lIn0.e30.",
+            "ns=Bearer%20x",
+            "token=x",
+        ] {
+            let url = format!("https://m.example/a?{query}");
+            assert_eq!(judge(&url, &allowed), Err(Closed::Secret), "{query}");
+        }
+        let long = format!("https://m.example/a?page={}", "1".repeat(129));
+        assert_eq!(judge(&long, &allowed), Err(Closed::Secret));
+        assert_eq!(
+            judge("https://m.example/a?page=2&sort=up", &allowed),
+            Err(Closed::Unknown("sort".to_owned()))
+        );
+        // The names are those of the settings, letter by letter.
+        assert_eq!(
+            judge("https://m.example/a?Page=2", &allowed),
+            Err(Closed::Unknown("Page".to_owned()))
+        );
+    }
+
+    #[test]
+    fn fields_that_name_closed_urls_are_known_wherever_the_url_stands() {
+        let open = |name: HeaderName, value: &str| is_open(&name, value.as_bytes(), &[]);
+        assert!(!open(header::LINK, "</next?token=abc>; rel=\"next\""));
+        assert!(!open(header::LINK, "</next?cursor=abc>; rel=\"next\""));
+        assert!(!open(header::LOCATION, "https://cdn.example/a?sig=1"));
+        assert!(!open(header::ETAG, "\"https://cdn.example/a?sig=1\""));
+        assert!(open(header::LINK, "</v2/a/tags/list?n=2>; rel=\"next\""));
+        assert!(open(header::ETAG, "\"what?\""));
+        assert!(open(header::CONTENT_TYPE, "text/html; charset=utf-8"));
+        let at = Url::parse("https://user:pass@cdn.example/a/b?sig=1").unwrap();
+        assert_eq!(place(&at).as_str(), "https://cdn.example/a/b");
     }
 
     #[test]

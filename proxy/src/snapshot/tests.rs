@@ -9,6 +9,7 @@ fn entry(key: &str, content: &str) -> Entry {
     Entry::new(
         &format!("GET https://files.example/{key}"),
         &sample(content.as_bytes()),
+        &Parameters::default(),
     )
     .unwrap()
 }
@@ -60,6 +61,47 @@ fn a_changed_entry_changes_its_chunk_and_the_root_alone() {
 }
 
 #[test]
+fn what_was_merely_validated_is_nothing_new_and_keeps_its_age() {
+    let at = |second: i64| jiff::Timestamp::from_second(second).unwrap();
+    let dated = |second: i64, more: &[(&str, &str)]| {
+        let mut entry = entry("a", "content");
+        entry.time = at(second);
+        entry.headers = vec![
+            ("date".to_owned(), format!("second {second}")),
+            ("etag".to_owned(), "\"1\"".to_owned()),
+            ("expires".to_owned(), format!("second {}", second + 9)),
+        ];
+        entry.headers.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        entry
+    };
+    let before = Snapshot::new(vec![dated(10, &[])]);
+    let settled = |entry: Entry| Snapshot::new(vec![entry]).settled_on(&before);
+    assert_eq!(settled(dated(20, &[])), before);
+    let mut other_order = dated(20, &[("age", "3")]);
+    other_order.headers.reverse();
+    assert_eq!(settled(other_order), before);
+    // An older one is never made to look newer, and a change is a change.
+    let mut failed = dated(20, &[]);
+    failed.status = 404;
+    let mut content = dated(20, &[]);
+    content.digest = Digest::of(b"other");
+    let mut validator = dated(20, &[]);
+    validator.headers[1].1 = "\"2\"".to_owned();
+    for entry in [
+        dated(5, &[]),
+        dated(20, &[("link", "</b>")]),
+        failed,
+        content,
+        validator,
+    ] {
+        assert_eq!(settled(entry.clone()).entries(), [entry]);
+    }
+}
+
+#[test]
 fn variants_stand_together_and_the_later_of_equals_stays() {
     let mut gzip = entry("a", "gzip");
     gzip.vary.insert("accept-encoding".into(), Some("gzip".into()));
@@ -86,22 +128,31 @@ fn an_entry_goes_back_to_the_response_without_what_must_not_cross() {
     add(&mut response, "x-vendor-token", "secret");
     add(&mut response, "etag", "\"1\"");
     add(&mut response, "link", "</next?token=secret>; rel=next");
-    let entry = Entry::new("GET https://files.example/a", &response).unwrap();
+    let entry = Entry::new("GET https://files.example/a", &response, &Parameters::default()).unwrap();
     let text = serde_json::to_string(&entry).unwrap();
     assert!(!text.contains("secret"), "{text}");
     let back = entry.response();
     assert_eq!(back.head.headers["etag"], "\"1\"");
     assert_eq!(back.head.headers.get_all("link").iter().count(), 2);
     assert_eq!(back.content, response.content);
-    assert_eq!(Entry::new("GET https://files.example/a", &back).unwrap(), entry);
+    assert_eq!(
+        Entry::new("GET https://files.example/a", &back, &Parameters::default()).unwrap(),
+        entry
+    );
 }
 
 #[test]
 fn what_carries_a_secret_stays_here_and_says_why() {
     let response = sample(b"content");
-    let reason = |key: &str, response: &crate::store::StoredResponse| Entry::new(key, response).unwrap_err();
+    let reason = |key: &str, response: &crate::store::StoredResponse| {
+        Entry::new(key, response, &Parameters::default())
+            .unwrap_err()
+            .reason
+    };
     let signed = "GET https://cdn.example/a?X-Amz-Signature=abc";
     assert_eq!(reason(signed, &response), LeftOut::SignedUrl);
+    let paged = "GET https://cdn.example/a?page=2";
+    assert_eq!(reason(paged, &response), LeftOut::UnknownParameter);
     assert_eq!(reason("GET bundle://sha256/00", &response), LeftOut::Internal);
     let mut redirect = response.clone();
     let place = http::HeaderValue::from_static("https://cdn.example/a?sig=abc");
@@ -204,6 +255,7 @@ async fn what_a_store_holds_becomes_a_snapshot() {
     for url in [
         "https://a.example/1",
         "https://a.example/2?sig=x",
+        "https://a.example/2?page=2",
         "https://b.example/1",
     ] {
         store
@@ -211,10 +263,18 @@ async fn what_a_store_holds_becomes_a_snapshot() {
             .await
             .unwrap();
     }
-    let all = collect(&store, &[]).await.unwrap();
+    let all = collect(&store, &[], &Parameters::default()).await.unwrap();
     assert_eq!(all.snapshot.entries().len(), 2);
     assert_eq!(all.left_out[&LeftOut::SignedUrl], 1);
-    let some = collect(&store, &["https://b.example/".into()]).await.unwrap();
+    assert_eq!(all.left_out[&LeftOut::UnknownParameter], 1);
+    let upstream = sample(&body).upstream;
+    assert_eq!(
+        all.parameters,
+        BTreeMap::from([((upstream, "page".to_owned()), 1)])
+    );
+    let some = collect(&store, &["https://b.example/".into()], &Parameters::default())
+        .await
+        .unwrap();
     assert_eq!(some.snapshot.entries()[0].url(), "https://b.example/1");
 }
 

@@ -61,6 +61,11 @@ pub(super) struct Layout {
     _lock: File,
 }
 
+/// The index of a store in `dir`.
+pub(super) fn index(dir: &Path) -> PathBuf {
+    dir.join("index.redb")
+}
+
 impl Layout {
     /// Prepares the folder `dir` and takes its lock.
     pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
@@ -124,7 +129,7 @@ impl Layout {
 
     /// The index file.
     pub(super) fn index(&self) -> PathBuf {
-        self.dir.join("index.redb")
+        index(&self.dir)
     }
 
     /// The folder below which cacache looks for SHA-256 content.

@@ -129,6 +129,11 @@ struct Inner {
 }
 
 impl Store {
+    /// Whether there is a store in `dir`; nothing is made or locked.
+    pub fn is_in(dir: &Path) -> bool {
+        layout::index(dir).is_file()
+    }
+
     /// Opens or founds the store of `settings`. Blocks; call it before serving.
     ///
     /// # Errors

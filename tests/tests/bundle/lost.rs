@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use integration_tests::{origin::Resource, proxy::Settings};
+use kato_shared::Digest;
 use serde_json::Value;
 
 use crate::{Site, served::all_is_served};
@@ -148,6 +149,46 @@ async fn a_lost_bundle_is_named_by_the_next_one_and_healed_by_what_the_site_asks
     let (code, said) = import(&site, 4)?;
     ensure!(code == Some(0) && said["active"]["seq"] == 4, "{said}");
     all_is_served(&site).await
+}
+
+/// Scripts tell tampering from a medium that is late by the exit code.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_ends_with_21_and_what_is_missing_with_75() -> Result<()> {
+    let site = Site::new(4).await?;
+    export(&site, &[])?;
+    let name = Digest::of(&site.contents[1].1).hex();
+    let blob = Path::new(&bundle(&site, 1)).join("blobs/sha256").join(name);
+    let good = fs::read(&blob)?;
+    let mut bytes = good.clone();
+    bytes[7] ^= 1;
+    let put = |bytes: &[u8]| kato_shared::durable::write(&blob, bytes, 0o644);
+    put(&bytes)?;
+    ensure!(import(&site, 1)?.0 == Some(21), "a byte is wrong");
+    fs::remove_file(&blob)?;
+    ensure!(import(&site, 1)?.0 == Some(75), "a file is missing");
+    put(&good)?;
+    ensure!(import(&site, 1)?.0 == Some(0), "all is well");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistyped_folder_is_no_empty_store() -> Result<()> {
+    let site = Site::new(1).await?;
+    let nowhere = site.at("nowhere");
+    for words in [
+        &["bundle", "plan", "--series", "test", "--cache-dir", &nowhere][..],
+        &Site::export(&nowhere, &site.at("key"), &site.at("out")),
+        &["request", "--cache-dir", &nowhere],
+    ] {
+        let said = site.run(words, &[])?;
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        ensure!(
+            said.status.code() == Some(20) && text.contains("holds no store"),
+            "{words:?}: {text}"
+        );
+        ensure!(!site.path("nowhere").exists(), "{words:?} made the folder");
+    }
+    Ok(())
 }
 
 /// A client misses something; the site asks for it, the other side fetches and sends it, and it is served after that one trip: again and again into

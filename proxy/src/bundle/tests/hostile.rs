@@ -109,6 +109,8 @@ fn names_that_lead_elsewhere_or_stand_twice_are_refused_even_when_they_are_signe
         ("volume", "in volume 9"),
         ("format", "has the format"),
         ("series", "no name of a series"),
+        ("importer_min", "needs kato-proxy 99.0 or newer"),
+        ("seq", "the sequence number is 18446744073709551615"),
     ] {
         let lab = Lab::new();
         let folder = bundle(&lab, &Order::default());
@@ -118,6 +120,8 @@ fn names_that_lead_elsewhere_or_stand_twice_are_refused_even_when_they_are_signe
             "volume" => members[0]["volume"] = json!(9),
             "format" => header["format"] = json!("kato/bundle/99"),
             "series" => header["series"] = json!("../x"),
+            "importer_min" => header["importer_min"] = json!("99.0"),
+            "seq" => header["seq"] = json!(u64::MAX),
             path => members[0]["path"] = json!(path),
         });
         let said = refusal(&lab, &folder);
@@ -140,6 +144,7 @@ fn links_and_strangers_in_the_folder_are_refused() {
     durable::rename(&path, &aside).unwrap();
     symlink(&aside, &path).unwrap();
     symlink("/etc/passwd", folder.join("blobs/sha256/passwd")).unwrap();
+    durable::write(&folder.join("evil.sh"), b"#!/bin/sh", 0o755).unwrap();
     let report = verify(&bundle, &[], Depth::Full).unwrap();
     let said: Vec<String> = report
         .findings
@@ -152,9 +157,24 @@ fn links_and_strangers_in_the_folder_are_refused() {
             .any(|said| said.contains("passwd the file is not in the signed table")),
         "{said:?}"
     );
+    assert!(
+        said.iter()
+            .any(|said| said.contains("evil.sh the file is not in the signed table")),
+        "{said:?}"
+    );
     let there = lab.site("there");
     let imported = there.import(&bundle).unwrap();
     assert!(imported.wanted.is_some() && imported.active.is_none());
+
+    durable::rename(&folder.join("blobs"), &lab.folder.path().join("blobs")).unwrap();
+    symlink(lab.folder.path().join("blobs"), folder.join("blobs")).unwrap();
+    let report = verify(&bundle, &[], Depth::Full).unwrap();
+    let found = report
+        .findings
+        .iter()
+        .find(|found| found.what == "blobs")
+        .unwrap();
+    assert!(found.problem.contains("symbolic link"), "{found:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{
+    super::Fault,
     kit::{Lab, url},
     *,
 };
@@ -60,6 +61,7 @@ fn a_volume_that_is_dropped_costs_what_is_in_it_and_is_named() {
     kato_shared::durable::rename(&folder.join(&dropped), &aside).unwrap();
     let imported = there.import(&bundle).unwrap();
     assert_eq!(imported.findings[0].what, dropped);
+    assert_eq!(imported.findings[0].fault, Fault::Missing);
     assert!(imported.active.is_none());
     let wanted = imported.wanted.unwrap();
     assert!(
@@ -67,7 +69,27 @@ fn a_volume_that_is_dropped_costs_what_is_in_it_and_is_named() {
         "{}",
         wanted.urls.len()
     );
+    // Whoever only verifies is told as much.
+    for depth in [Depth::Quick, Depth::Full] {
+        let report = verify(&bundle, &[], depth).unwrap();
+        let found = &report.findings[0];
+        assert_eq!(
+            (found.what.as_str(), found.fault),
+            (dropped.as_str(), Fault::Missing)
+        );
+        let members = bundle.table.iter();
+        let lost: std::collections::BTreeSet<Digest> = members
+            .filter(|(_, member)| member.volume == 2)
+            .map(|(name, _)| name.digest())
+            .collect();
+        assert_eq!(found.urls.len(), lost.len().min(10), "{:?}", found.urls);
+        let said = report.evidence.join("\n");
+        let expected = format!("names 40 contents, {} of them are not", lost.len());
+        assert!(said.contains(&expected), "{said}");
+    }
     kato_shared::durable::rename(&aside, &folder.join(&dropped)).unwrap();
+    let said = verify(&bundle, &[], Depth::Full).unwrap().evidence.join("\n");
+    assert!(said.contains("names 40 contents, 0 of them are not"), "{said}");
     assert_eq!(there.import(&bundle).unwrap().wanted, None);
     assert_holds(&there, &here, 0..40);
 }
@@ -104,7 +126,9 @@ fn a_flipped_byte_is_found_and_located_wherever_it_is_and_the_rest_comes_in() {
     bytes[10] ^= 1;
     kato_shared::durable::write(&path, &bytes, 0o644).unwrap();
     let there = lab.site("there");
-    let wanted = there.import(&bundle).unwrap().wanted.unwrap();
+    let imported = there.import(&bundle).unwrap();
+    assert!(imported.findings.iter().any(|found| found.fault == Fault::Wrong));
+    let wanted = imported.wanted.unwrap();
     assert!(wanted.urls.len() < 10, "{}", wanted.urls.len());
     let lost: Vec<_> = wanted.urls.iter().map(|wanted| wanted.url.clone()).collect();
     for number in (0..40).filter(|number| !lost.contains(&url(*number))) {

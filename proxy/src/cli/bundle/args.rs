@@ -91,7 +91,7 @@ pub(super) struct PlanArgs {
     /// A keyring of archives, whose keys' expiry is shown [default: those of this machine]; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) apt_key: Vec<PathBuf>,
-    /// Tars of at most this size in the place of a folder: fat32, dvd5, dvd9, bd25, bd50 or bytes
+    /// Tars of at most this size in the place of a folder: fat32, dvd5, dvd9, bd25, bd50 or a size as in 4GiB
     #[arg(long, value_name = "SIZE")]
     pub(super) volume: Option<Limit>,
     /// Where the folder of the bundle is made

@@ -114,7 +114,11 @@ impl ExportArgs {
 
     fn rehearsed(&self, opened: &Opened, declared: &Declared) -> Result<Vec<String>, RehearsalError> {
         let parties = (&opened.store, &opened.cache, opened.runtime.handle());
-        let scratch = Scratch::fill(parties, &self.plan.prefix, Clock::system().now())?;
+        let scratch = Scratch::fill(
+            parties,
+            (&self.plan.prefix, &opened.parameters),
+            Clock::system().now(),
+        )?;
         let stage = Stage {
             config: opened.config.clone(),
             store: scratch.store(),
@@ -142,10 +146,10 @@ fn show(findings: &[String]) {
 /// `bundle rehearse`, which [`rehearse`] starts: says what came of the commands.
 pub(super) fn rehearsed(args: &RehearseArgs) -> Result<u8, u8> {
     let declared = Declared::read(&args.declare).map_err(|error| fail(exit::USAGE, &explain(&error)))?;
-    let (config, cache) = args.store.settled()?;
+    let (config, settings) = args.store.settled()?;
     let stage = Stage {
         config,
-        store: cache.dir,
+        store: settings.cache.dir,
         declaration: args.declare.clone(),
     };
     let runtime = super::event_loop()?;

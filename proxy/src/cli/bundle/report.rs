@@ -6,7 +6,7 @@ use kato_shared::settings::byte_size::human;
 use serde_json::{Value, json};
 
 use crate::bundle::{
-    Bundle, Finding, Whole,
+    Bundle, Fault, Finding, Whole,
     export::{Exported, Written},
     import::Imported,
     plan::Plan,
@@ -43,6 +43,7 @@ pub(super) fn plan(plan: &Plan, is_json: bool) -> String {
     for (reason, count) in &plan.left_out {
         text.push(format!("left out    {count}: {reason}\n"));
     }
+    text.extend(parameters(plan));
     text.extend(asked(plan));
     for suite in &plan.horizon {
         let shown =
@@ -63,6 +64,24 @@ pub(super) fn plan(plan: &Plan, is_json: bool) -> String {
         }
     }
     text.concat()
+}
+
+/// Which parameters of queries keep responses here, and how they are let go.
+fn parameters(plan: &Plan) -> Vec<String> {
+    let mut text: Vec<String> = plan
+        .parameters
+        .iter()
+        .take(LISTED)
+        .map(|((upstream, name), count)| {
+            let name: String = name.chars().take(40).flat_map(char::escape_default).collect();
+            format!("  {count:>7}  parameter `{name}` of upstream `{upstream}`\n")
+        })
+        .collect();
+    if !text.is_empty() {
+        let hint = "hint: where it holds no secret, carried_parameters = [\"NAME\"] at the [[upstream]] lets it cross\n";
+        text.push(hint.to_owned());
+    }
+    text
 }
 
 /// What there is to say about a request.
@@ -234,10 +253,14 @@ pub(super) fn info(bundle: &Bundle, is_json: bool) -> String {
 fn findings(findings: &[Finding]) -> String {
     let mut lines = Vec::new();
     for finding in findings {
-        let volume = finding.volume.as_ref().map(|volume| format!(" in {volume}"));
-        let volume = volume.unwrap_or_default();
+        let volume = finding.volume.as_ref().filter(|volume| **volume != finding.what);
+        let volume = volume.map(|volume| format!(" in {volume}")).unwrap_or_default();
+        let fault = match finding.fault {
+            Fault::Missing => "missing",
+            Fault::Wrong => "wrong",
+        };
         lines.push(format!(
-            "wrong       {}{volume}: {}\n",
+            "{fault:<10}  {}{volume}: {}\n",
             finding.what, finding.problem
         ));
         lines.extend(finding.urls.iter().map(|url| format!("    needed by {url}\n")));
