@@ -81,6 +81,7 @@ mod as_root {
         fn import(&self, kato_proxy: &str, bundle: &Path) -> Result<Output> {
             let mut program = command::new(kato_proxy);
             program
+                .current_dir(&self.mounted)
                 .args(["bundle", "import", "--cache-dir", &self.at("there")])
                 .args(["--trust", &self.at("key.pub")])
                 .arg(bundle);
