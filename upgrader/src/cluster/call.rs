@@ -114,7 +114,8 @@ impl Call<'_> {
         self.confirm(&plan)?;
         let deed = Deed::new(Subject::ClusterUpgrade, format!("to {}", plan.target))
             .run(plan.id.clone())
-            .forced(self.request.force);
+            .forced(self.request.force)
+            .tolerant(self.request.tolerant);
         let log = AuditLog::in_folder(
             &self.paths().audit(),
             &self.inventory.core().id,
@@ -140,6 +141,7 @@ impl Call<'_> {
             plan: plan.id.clone(),
             target: plan.target.clone(),
             force: plan.force,
+            tolerant: self.request.tolerant,
             apply_patches: self.request.apply_patches,
             cache_url: cache.url().cloned(),
             patience: self.inventory.ssh.patience.get(),

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{notes, record, verify};
 use crate::{
     attempt::Attempt,
-    exit::Failure,
+    exit::{Exit, Failure},
     failpoint,
     module::{
         ModuleError, tree,
@@ -18,6 +18,7 @@ use crate::{
     },
     quarantine::{Quarantine, Quarantined},
     recover,
+    report::terminal,
     run::{
         Run,
         context::Node,
@@ -79,7 +80,7 @@ impl Step for UndoModule {
         if note.recovery {
             script_for_the_old_kato(run, &note)?;
         }
-        undo::take_back(&run.node.paths, &mut note).await?;
+        undo::take_back(&run.node.paths, &run.node.children, &mut note).await?;
         undo::undo(&run.node.paths, &mut note)?;
         Ok(Acted::Done)
     }
@@ -128,7 +129,18 @@ impl Step for VerifyBack {
             undo::check(&note)?;
         }
         let checks = run.installed.as_ref().map(|installed| installed.checks.clone());
-        verify::shows(run, &checks.unwrap_or_default()).await?;
+        let shown = verify::shows(run, &checks.unwrap_or_default()).await;
+        if let Err(failure) = shown {
+            // As it was is what the way back leads to.
+            if !run.attempt.was_unhealthy || failure.exit != Exit::Failed {
+                return Err(failure);
+            }
+            verify::runs_the_version(run).await?;
+            run.warn(format!(
+                "{} (the node was not healthy before the upgrade either)",
+                terminal::describe(&failure)
+            ));
+        }
         Ok(Acted::Done)
     }
 }

@@ -34,6 +34,10 @@ impl Step for Preflight {
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
         told(run, standing(run))?;
         let found = of_platform(run).await;
+        if matches!(found, Some(Finding::Warned(_))) && !run.attempt.begun && !run.attempt.was_unhealthy {
+            run.attempt.was_unhealthy = true;
+            run.attempt.save(&run.node.paths)?;
+        }
         told(run, found.into_iter().collect())?;
         Ok(Acted::Done)
     }
@@ -88,8 +92,10 @@ pub(super) fn standing(run: &Run) -> Vec<Finding> {
             "the release wants `{}` saved, and it is not on this node",
             run.node.paths.on_node(path).display()
         );
-        let failure = Failure::new(Exit::Preflight, problem)
-            .hint("nothing was changed; put the path back, or ask the publisher of the release");
+        let failure = Failure::new(Exit::Preflight, problem).hint(format!(
+            "nothing was changed; put the path back, or ask the publisher of the release; {}",
+            all_the_same(run)
+        ));
         found.push(judged(run, failure));
     }
     let dropped = run.plan.dropped.iter().map(|name| {
@@ -143,12 +149,24 @@ pub(super) async fn of_platform(run: &Run) -> Option<Finding> {
     let error = run.node.platform.call(Verb::Health, &run.words()).await.err()?;
     let mut failure = Failure::from(error);
     failure.exit = Exit::Preflight;
+    let hint = failure.hint.take().unwrap_or_default();
+    failure.hint = Some(format!("nothing was changed; {hint}; {}", all_the_same(run)));
     Some(if run.installed.is_some() {
         judged(run, failure)
     } else {
         // What is not installed yet cannot be healthy.
         Finding::Warned(terminal::describe(&failure))
     })
+}
+
+/// How a node is upgraded all the same that is not as it should be.
+fn all_the_same(run: &Run) -> String {
+    const WHAT: &str = "it must be healthy at the end, and no signature or digest is relaxed";
+    if run.attempt.is_of_patches() {
+        let marker = run.node.paths.failure_marker();
+        return format!("after `touch {}` this is a warning: {WHAT}", marker.display());
+    }
+    format!("with `--tolerant` the same command takes the node as it is: {WHAT}")
 }
 
 /// Who takes a node out of service has to be able to put it back.
@@ -167,6 +185,7 @@ fn can_come_back(run: &Run) -> Result<(), Failure> {
 /// A refusal, or a warning where half an upgrade explains what was found.
 fn judged(run: &Run, failure: Failure) -> Finding {
     let why = match (run.plan.is_tolerant, run.attempt.begun) {
+        (true, _) if run.plan.tolerance_asked => "--tolerant was given",
         (true, _) => "the last run failed",
         (false, true) => "the upgrade has begun",
         (false, false) => return Finding::Refused(failure),
