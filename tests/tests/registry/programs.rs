@@ -3,6 +3,7 @@
 //! A program that is not installed is said to be missing, on stderr, and its test ends there.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -265,6 +266,16 @@ pub(crate) struct Docker {
     host: String,
     /// Where the client keeps who it is.
     config: PathBuf,
+    /// Where the daemon keeps everything.
+    data: PathBuf,
+}
+
+impl Drop for Docker {
+    /// The daemon mounts its own folder, and a kill leaves that behind: the folder of the test could not be removed.
+    fn drop(&mut self) {
+        let unmount: [&OsStr; 3] = ["umount".as_ref(), "--lazy".as_ref(), self.data.as_os_str()];
+        drop(command::ok(&unmount));
+    }
 }
 
 impl Docker {
@@ -311,6 +322,7 @@ impl Docker {
             daemon: Background::start(daemon, folder)?,
             host,
             config: folder.join("client"),
+            data: folder.join("data"),
         };
         let answers = wait::until("dockerd answers", START, || started.docker(&["info"]).ok());
         if answers.is_err() {
