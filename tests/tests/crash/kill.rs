@@ -26,7 +26,7 @@ pub(crate) struct Share {
 }
 
 /// The scenario that has the ways which all have in common: the places that it passes are killed at there.
-const COMMON: &str = "upgrade";
+pub(crate) const COMMON: &str = "upgrade";
 
 /// Kills the scenario `name` at its share of moments.
 pub(crate) async fn share(name: &str, share: Share) -> Result<()> {
@@ -55,12 +55,17 @@ fn moments(visits: &[Visit], mut known: BTreeSet<String>, more: usize) -> Vec<&V
         .map(|pair| &pair[0])
         .collect();
     distinct.extend(visits.last());
-    let (first, mut later): (Vec<_>, Vec<_>) = distinct
+    let (first, later): (Vec<_>, Vec<_>) = distinct
         .into_iter()
         .partition(|visit| known.insert(visit.place().to_owned()));
-    // By a number that has nothing to do with the order, and is the same in every run of the test.
-    later.sort_by_key(|visit| Digest::of(visit.name.as_bytes()).hex());
-    first.into_iter().chain(later.into_iter().take(more)).collect()
+    first.into_iter().chain(sampled(later, more)).collect()
+}
+
+/// `count` of `visits`, by a number that has nothing to do with the order, and is the same in every run of the test.
+pub(crate) fn sampled(mut visits: Vec<&Visit>, count: usize) -> Vec<&Visit> {
+    visits.sort_by_key(|visit| Digest::of(visit.name.as_bytes()).hex());
+    visits.truncate(count);
+    visits
 }
 
 /// Whether nothing can happen between the two: they are the end of an operation and the beginning of the next one of the same
