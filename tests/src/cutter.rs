@@ -44,13 +44,15 @@ struct State {
     requests: u64,
     armed: Option<(u64, Cut)>,
     is_hanging: bool,
+    paths: Vec<String>,
     bytes: BTreeMap<String, u64>,
 }
 
 impl State {
-    /// Counts a request and gives what happens to it.
-    fn next(&mut self) -> Option<Cut> {
+    /// Counts a request for `path` and gives what happens to it.
+    fn next(&mut self, path: &str) -> Option<Cut> {
         self.requests += 1;
+        self.paths.push(path.to_owned());
         match self.armed {
             Some((at, Cut::ForGood)) if self.requests >= at => Some(Cut::ForGood),
             Some((at, Cut::Every)) => self.requests.is_multiple_of(at).then_some(Cut::Every),
@@ -141,6 +143,11 @@ impl Cutter {
         self.shared.state().requests
     }
 
+    /// What was asked for since it was armed, in order.
+    pub fn paths(&self) -> Vec<String> {
+        self.shared.state().paths.clone()
+    }
+
     /// Whether a request hangs.
     pub fn is_hanging(&self) -> bool {
         self.shared.state().is_hanging
@@ -154,15 +161,15 @@ impl Cutter {
 
 async fn relay(mut near: TcpStream, shared: &Shared) -> io::Result<()> {
     let head = head(&mut near).await?;
-    let cut = shared.state().next();
-    if matches!(cut, Some(Cut::BeforeHead | Cut::ForGood)) {
-        return Ok(());
-    }
     let path = String::from_utf8_lossy(&head)
         .split(' ')
         .nth(1)
         .unwrap_or_default()
         .to_owned();
+    let cut = shared.state().next(&path);
+    if matches!(cut, Some(Cut::BeforeHead | Cut::ForGood)) {
+        return Ok(());
+    }
     let mut far = TcpStream::connect(shared.target).await?;
     far.write_all(head.strip_suffix(b"\r\n").unwrap_or(&head)).await?;
     far.write_all(b"connection: close\r\n\r\n").await?;
@@ -217,7 +224,7 @@ mod tests {
                 armed: Some(armed),
                 ..State::default()
             };
-            [state.next(), state.next(), state.next()]
+            [state.next("/"), state.next("/"), state.next("/")]
         };
         assert_eq!(cuts((2, Cut::MidBody)), [None, Some(Cut::MidBody), None]);
         assert_eq!(

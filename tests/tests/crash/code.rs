@@ -10,18 +10,24 @@ use anyhow::{Context as _, Result, ensure};
 use kato_upgrader::failpoint;
 
 use crate::{
+    full::needs_room,
     scenario::{self, Scenario},
     stage::Stage,
 };
 
-/// Code that no upgrade of a node comes by: a path or its beginning, a part of the line (empty: any), and why.
+/// Code that does not run on a node that is upgraded: its folder, and whose it is.
+#[rustfmt::skip]
+const ANOTHER_MACHINES: &[(&str, &str)] = &[
+    ("upgrader/src/publish/", "the publisher's; a node only reads"),
+    ("upgrader/src/prepare/", "Core's, the cache; area `demo`"),
+    ("upgrader/src/demo/", "a throw-away cluster's"),
+    ("upgrader/src/cluster/", "Core's, the orchestrator; area `cluster` kills it"),
+];
+
+/// Lines that no upgrade of a node comes by: the file, a part of the line, and why.
 #[rustfmt::skip]
 const ELSEWHERE: &[(&str, &str, &str)] = &[
-    ("upgrader/src/publish/", "", "the publisher's machine; a node only reads"),
-    ("upgrader/src/prepare/", "", "the cache on Core; area `demo`"),
-    ("upgrader/src/demo/", "", "a throw-away cluster"),
-    ("upgrader/src/cluster/", "", "the orchestrator; area `cluster`"),
-    ("upgrader/src/run/detach.rs", "", "before a detached run; area `cluster`"),
+    ("upgrader/src/run/detach.rs", "durable::create_folder(&node.paths.log())", "before a detached run; area `cluster`"),
     ("upgrader/src/fetch/part.rs", "durable::remove", "a download that begins again; see `network`"),
     ("upgrader/src/fetch/download.rs", "create_folder", "the folder is there: a run makes it when it begins"),
     ("upgrader/src/run/steps/record.rs", "create_folder", "the same"),
@@ -44,7 +50,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/restore/record.rs", "durable::remove(&paths.attempt())", "an upgrade in progress that is given up; area `platform`"),
     ("upgrader/src/restore/record.rs", "durable::write_json(&paths.installed()", "single paths; area `platform`"),
     ("upgrader/src/restore/record.rs", "create_folder(folder)", "the folder is there: it has the journal in it"),
-    ("upgrader/src/customizations/archive/merges.rs", "", "the note of a merge; the unit tests of `customizations`"),
+    ("upgrader/src/customizations/archive/merges.rs", "durable::write_json(", "the note of a merge; the unit tests of `customizations`"),
     ("upgrader/src/customizations/pristine.rs", "durable::copy(from", "archives on another file system; copied as by the overlay"),
     ("upgrader/src/customizations/reapply.rs", "Action::Delete", "one remove; the unit tests of `customizations`"),
     ("upgrader/src/customizations/reapply.rs", "self.merged", "into a scratch folder that a killed run leaves to the next; put back like any other"),
@@ -53,20 +59,52 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/customizations/reapply.rs", "copy(&self.here, &self.here", "bits and owner; the unit tests of `customizations`"),
     ("upgrader/src/customizations/reapply.rs", "create_folder(&paths.customizations())", "the folder is there: what was saved is in it"),
     ("upgrader/src/customizations/reapply.rs", "remove_temporary_files", "nothing is left by an undisturbed run; kills in `reapply` leave it to it"),
-    ("upgrader/src/module/package", "", "installs with the machine's dpkg, which needs root; see `as_root`"),
+    ("upgrader/src/module/package.rs", "durable::create_folder(folder)", "installs with the machine's dpkg, which needs root; see `as_root`"),
+    ("upgrader/src/module/package.rs", "durable::copy(from, to", "the same"),
+    ("upgrader/src/module/package/kept.rs", "durable::exchange(&fresh, &folder)", "the same"),
+    ("upgrader/src/module/package/kept.rs", "durable::rename(&fresh, &folder)", "the same"),
     ("upgrader/src/module/overlay.rs", "row.merged", "a file that is merged; area `node`"),
-    ("upgrader/src/notify/", "", "nobody is told anything here; area `node`"),
-    ("upgrader/src/platform/docker.rs", "", "needs Docker's answers; area `platform`"),
+    ("upgrader/src/notify/spool.rs", "durable::create_folder(&self.0)", "nobody is told anything here; area `node`"),
+    ("upgrader/src/notify/spool.rs", "durable::write_json(&self.0.join(name)", "the same"),
+    ("upgrader/src/notify/spool.rs", "durable::remove(path)", "the same"),
+    ("upgrader/src/platform/docker.rs", "durable::create_folder(folder)", "needs Docker's answers; area `platform`"),
+    ("upgrader/src/platform/docker.rs", "durable::write_json(&self.notes", "the same"),
+    ("upgrader/src/platform/docker.rs", "durable::remove(&self.notes)", "the same"),
     ("upgrader/src/resume.rs", "create_folder", "the folder is there: it has something left over in it"),
     ("upgrader/src/self_update.rs", "create_folder(slot)", "the same"),
     ("upgrader/src/audit/file.rs", "durable::rename(", "a log that has grown too long; the unit tests of `audit`"),
-    ("upgrader/src/lease/", "", "the orchestrator's lock and its token; area `cluster`"),
-    ("upgrader/src/maintenance/", "", "the platform's mode, switched by the orchestrator; area `cluster`"),
+    ("upgrader/src/lease/record.rs", "durable::write_json(&paths.cluster_lease()", "the orchestrator's lock; area `cluster`"),
+    ("upgrader/src/lease/mod.rs", "durable::remove(&path)", "the same"),
+    ("upgrader/src/lease/fence.rs", "durable::write_json(&paths.fence()", "the orchestrator's token; area `cluster`"),
+    ("upgrader/src/lease/fence.rs", "durable::create_folder(folder)", "the same"),
+    ("upgrader/src/maintenance/record.rs", "durable::create_folder(folder)", "the platform's mode, switched by the orchestrator; area `cluster`"),
+    ("upgrader/src/maintenance/record.rs", "durable::write_json(&path, self", "the same"),
+    ("upgrader/src/maintenance/record.rs", "durable::remove(&paths.maintenance())", "the same"),
     ("upgrader/src/lock.rs", "durable::remove(path)", "`kato lock break`; area `node`"),
     ("upgrader/src/quarantine.rs", "&found", "two releases in quarantine; the document is written as for one"),
     ("upgrader/src/module/undo/mod.rs", "copy(from", "an original on another file system; copied as by the overlay"),
     ("upgrader/src/module/undo/mod.rs", "symlink(target, to)", "the same for a link"),
     ("upgrader/src/self_update.rs", "durable::remove(&program)", "a kato that does not work here; see `kato`"),
+];
+
+/// Where requests are made, and where they are cut off.
+const REQUESTS: &[(&str, &str)] = &[
+    (
+        "upgrader/src/fetch/redirect.rs",
+        "all that a run downloads: `network`",
+    ),
+    (
+        "upgrader/src/fetch/probe.rs",
+        "questions to a cache on this machine; area `demo`",
+    ),
+    (
+        "upgrader/src/fetch/post.rs",
+        "web hooks, which no run waits for; area `node`",
+    ),
+    (
+        "upgrader/src/fetch/health.rs",
+        "checks, which are asked until they are good; area `node`",
+    ),
 ];
 
 /// Places of the orchestrator, by the beginning of their names: area `cluster` kills there.
@@ -169,20 +207,37 @@ fn calls_of(line: &str) -> Vec<(&'static str, bool)> {
     behind.filter_map(named).collect()
 }
 
-/// The places that `scenarios` pass, undisturbed.
-async fn places(scenarios: &'static [Scenario]) -> Result<BTreeSet<String>> {
-    let mut places = BTreeSet::new();
+/// The places that `scenarios` pass, undisturbed. Each write among them is passed by one of those in `full` as well, where the disk is
+/// full at it.
+async fn places(scenarios: &'static [Scenario], full: &[&str]) -> Result<BTreeSet<String>> {
+    let (mut places, mut with_full_disk) = (BTreeSet::new(), BTreeSet::new());
     for scenario in scenarios {
         let stage = Stage::set(scenario).await?;
-        places.extend(stage.visits.iter().map(|visit| visit.place().to_owned()));
+        let passed: Vec<String> = stage
+            .visits
+            .iter()
+            .map(|visit| visit.place().to_owned())
+            .collect();
+        if full.contains(&scenario.name) {
+            with_full_disk.extend(passed.iter().cloned());
+        }
+        places.extend(passed);
     }
+    let forgotten: Vec<_> = places
+        .difference(&with_full_disk)
+        .filter(|place| needs_room(place))
+        .collect();
+    ensure!(
+        forgotten.is_empty(),
+        "the disk is full at none of these writes: give their scenario a test with a full disk: {forgotten:#?}"
+    );
     Ok(places)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_durable_operation_of_the_code_is_passed_by_a_scenario() -> Result<()> {
     let calls = calls()?;
-    let places = places(scenario::ALL).await?;
+    let places = places(scenario::ALL, crate::FULL).await?;
     let passed: BTreeSet<&str> = places
         .iter()
         .filter_map(|place| place.split_once(' ').map(|(_, caller)| caller))
@@ -193,11 +248,25 @@ async fn every_durable_operation_of_the_code_is_passed_by_a_scenario() -> Result
             "the scan of the code does not find {caller}"
         );
     }
-    let is_elsewhere = |caller: &str, text: &str| {
-        ELSEWHERE
-            .iter()
-            .any(|(path, part, _)| caller.starts_with(path) && text.contains(part))
+    let is_in = |caller: &str, text: &str, path: &str, part: &str| {
+        caller.split_once('@').is_some_and(|(file, _)| file == path) && text.contains(part)
     };
+    let is_elsewhere = |caller: &str, text: &str| {
+        let mut folders = ANOTHER_MACHINES.iter();
+        let mut lines = ELSEWHERE.iter();
+        folders.any(|(folder, _)| caller.starts_with(folder))
+            || lines.any(|(path, part, _)| is_in(caller, text, path, part))
+    };
+    let stale: Vec<_> = ELSEWHERE
+        .iter()
+        .filter(|(path, part, _)| {
+            part.is_empty() || !calls.iter().any(|(caller, text)| is_in(caller, text, path, part))
+        })
+        .collect();
+    ensure!(
+        stale.is_empty(),
+        "these rows are about no line of the code: {stale:#?}"
+    );
     let forgotten: Vec<String> = calls
         .iter()
         .filter(|(caller, text)| !passed.contains(caller.as_str()) && !is_elsewhere(caller, text))
@@ -217,8 +286,8 @@ async fn every_durable_operation_of_the_code_is_passed_by_a_scenario() -> Result
 }
 
 /// Every durable operation of the code below `path`, and the places that need root, are passed by `scenarios`.
-pub(crate) async fn every_one_below(path: &str, scenarios: &'static [Scenario]) -> Result<()> {
-    let places = places(scenarios).await?;
+pub(crate) async fn every_one_below(path: &str, scenarios: &'static [Scenario], full: &[&str]) -> Result<()> {
+    let places = places(scenarios, full).await?;
     let is_passed = |caller: &str| places.iter().any(|place| place.ends_with(&format!(" {caller}")));
     let calls = calls()?;
     let below: Vec<_> = calls
@@ -233,6 +302,25 @@ pub(crate) async fn every_one_below(path: &str, scenarios: &'static [Scenario]) 
     );
     let named: Vec<_> = NEED_ROOT.iter().filter(|name| !places.contains(**name)).collect();
     ensure!(named.is_empty(), "no scenario comes by these places: {named:?}");
+    Ok(())
+}
+
+#[test]
+fn every_request_of_the_code_is_made_where_one_is_cut_off() -> Result<()> {
+    let root = workspace()?;
+    let mut makers = BTreeSet::new();
+    for file in files(&root.join("upgrader/src"))? {
+        let text = fs::read_to_string(&file)?;
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
+        if code.contains(".send()") || code.contains(".execute(") {
+            makers.insert(file.strip_prefix(&root)?.display().to_string());
+        }
+    }
+    let known: BTreeSet<String> = REQUESTS.iter().map(|(file, _)| (*file).to_owned()).collect();
+    ensure!(
+        makers == known,
+        "requests are made in {makers:?}, and cut off in {known:?}: cut them off in `network`, or say where"
+    );
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Share {
 }
 
 /// The scenario that has the ways which all have in common: the places that it passes are killed at there.
-const COMMON: &str = "upgrade";
+pub(crate) const COMMON: &str = "upgrade";
 
 /// At how many different places an upgrade is killed at least, all parts together.
 const LEAST: usize = 60;
@@ -69,11 +69,16 @@ fn moments(visits: &[Visit], mut known: BTreeSet<String>, more: usize) -> Vec<&V
     let (first, mut later): (Vec<_>, Vec<_>) = distinct
         .into_iter()
         .partition(|visit| known.insert(visit.place().to_owned()));
-    // By a number that has nothing to do with the order, and is the same in every run of the test.
     // What asks until something is so asks as often as the machine is slow; `commands` kills beside each kind.
     later.retain(|visit| !visit.name.starts_with("child."));
-    later.sort_by_key(|visit| Digest::of(visit.name.as_bytes()).hex());
-    first.into_iter().chain(later.into_iter().take(more)).collect()
+    first.into_iter().chain(sampled(later, more)).collect()
+}
+
+/// `count` of `visits`, by a number that has nothing to do with the order, and is the same in every run of the test.
+pub(crate) fn sampled(mut visits: Vec<&Visit>, count: usize) -> Vec<&Visit> {
+    visits.sort_by_key(|visit| Digest::of(visit.name.as_bytes()).hex());
+    visits.truncate(count);
+    visits
 }
 
 /// Whether nothing can happen between the two: they are the end of an operation and the beginning of the next one of the same

@@ -35,6 +35,40 @@ use anyhow::Result;
 
 use crate::kill::Share;
 
+/// A test for each part of a scenario with a full disk: as [`killed`]. The disk is full at each write that the scenarios have in
+/// common in one of them, and at each that only another one has in that.
+macro_rules! full {
+    ($list:ident: $(async fn $name:ident() { $scenario:literal, $part:literal of $parts:literal, more $more:literal })*) => {
+        /// The scenarios that run with a full disk here.
+        const $list: &[&str] = &[$($scenario),*];
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() -> Result<()> {
+                full::share($scenario, Share { part: $part - 1, parts: $parts, more: $more }).await
+            }
+        )*
+    };
+}
+
+full! { FULL:
+    async fn c13_a_full_disk_at_every_write_of_an_upgrade_1() { "upgrade", 1 of 2, more 0 }
+    async fn c13_a_full_disk_at_every_write_of_an_upgrade_2() { "upgrade", 2 of 2, more 0 }
+    async fn c13_a_full_disk_on_the_way_back() { "rollback", 1 of 1, more 10 }
+    async fn c13_a_full_disk_in_the_first_installation() { "first", 1 of 1, more 5 }
+    async fn c13_a_full_disk_while_downloading_and_offline() { "offline", 1 of 1, more 5 }
+    async fn c13_a_full_disk_when_the_machine_restarts() { "restart", 1 of 1, more 5 }
+    async fn c13_a_full_disk_between_releases() { "hops", 1 of 1, more 10 }
+    async fn c13_a_full_disk_while_kato_and_the_rest_are_replaced() { "self-update", 1 of 1, more 5 }
+    async fn c13_a_full_disk_while_kato_is_replaced() { "kato-alone", 1 of 1, more 40 }
+    async fn c13_a_full_disk_while_images_and_commands_are_installed() { "policies", 1 of 1, more 5 }
+    async fn c13_a_full_disk_while_images_and_commands_are_taken_back() { "policies-back", 1 of 1, more 5 }
+    async fn c13_a_full_disk_while_a_patch_is_installed() { "patch", 1 of 1, more 5 }
+    async fn c13_a_full_disk_while_a_patch_is_taken_back() { "patch-back", 1 of 1, more 5 }
+    async fn c13_a_full_disk_while_a_backup_is_restored() { "restore", 1 of 1, more 5 }
+    async fn c13_a_full_disk_while_a_restoration_is_taken_back() { "restore-back", 1 of 1, more 5 }
+    async fn c13_a_full_disk_while_local_changes_are_put_back() { "reapply", 1 of 1, more 5 }
+}
+
 /// A test for each part of a scenario: which part of how many, and how many moments more than the first of each place.
 macro_rules! killed {
     ($(async fn $name:ident() { $scenario:literal, $part:literal of $parts:literal, more $more:literal })*) => {$(
@@ -78,8 +112,14 @@ mod as_root {
         async fn c23_killed_while_packages_are_taken_back() { "packages-back", 1 of 1, more 5 }
     }
 
+    full! { FULL:
+        async fn c13_a_full_disk_while_packages_are_installed() { "packages", 1 of 1, more 5 }
+        async fn c13_a_full_disk_while_the_first_package_is_installed() { "first-package", 1 of 1, more 5 }
+        async fn c13_a_full_disk_while_packages_are_taken_back() { "packages-back", 1 of 1, more 5 }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn every_durable_operation_of_packages_is_passed_by_a_scenario() -> Result<()> {
-        code::every_one_below("upgrader/src/module/package", scenario::AS_ROOT).await
+        code::every_one_below("upgrader/src/module/package", scenario::AS_ROOT, FULL).await
     }
 }

@@ -148,6 +148,11 @@ esac
                 let is_saved = saved
                     .lines()
                     .any(|saved| node.read(saved).is_ok_and(|found| found == content.as_bytes()));
+                // What was changed in the folder of a version stays there.
+                let behind = node.ok(&["find", "/s/code/app", "-name", name])?;
+                let is_behind = behind
+                    .lines()
+                    .any(|behind| node.read(behind).is_ok_and(|found| found == content.as_bytes()));
                 let archives =
                     node.ok(&["find", "/var/stackato/upgrade/backup", "-name", "files.tar.zst"])?;
                 let below = path.trim_start_matches('/');
@@ -156,7 +161,8 @@ esac
                     let found = node.exec(&["tar", "--zstd", "-xOf", archive, below])?;
                     is_archived |= found.status.success() && found.stdout == content.as_bytes();
                 }
-                ensure!(is_in_place || is_saved || is_archived, "{path} is lost");
+                let is_there = is_in_place || is_saved || is_behind || is_archived;
+                ensure!(is_there, "{path} is lost");
             }
             for (path, content) in STAY {
                 let found = String::from_utf8(node.read(path)?)?;
@@ -170,10 +176,21 @@ esac
     const CHANGES: &[(&str, &str)] = &[
         ("/s/code/console/theme.css", "a theme of ours"),
         ("/s/code/console/uploads/deep/picture", "a picture"),
+        ("/s/code/app/current/local.txt", "beside the program"),
         ("/s/etc/app.conf", "changed here"),
         ("/s/etc/local.conf", "only here"),
         ("/s/static/theme.css", "a style of ours"),
         ("/s/static/extra.css", "only here as well"),
+    ];
+
+    /// The classes of folders with local changes, as the plan calls them, and one file of each.
+    const CLASSES: &[(&str, &str)] = &[
+        (
+            "console (replace at /s/code/console)",
+            "/s/code/console/theme.css",
+        ),
+        ("app (versioned at /s/code/app)", "local.txt"),
+        ("static (overlay at /s/static)", "/s/static/theme.css"),
     ];
 
     /// What must still be in its place: safe paths, and files that no release knows.
@@ -234,6 +251,14 @@ esac
     async fn c13_a_disk_that_others_fill_in_the_middle_is_named_and_the_node_is_put_back() -> Result<()> {
         let day = Day::begin("none").await?;
         let node = day.node()?;
+        let plan = day.upgrade(&["--plan"])?;
+        let plan = String::from_utf8(plan.stdout)?;
+        for (class, file) in CLASSES {
+            let (_, listed) = plan
+                .split_once(class)
+                .with_context(|| format!("{class}: {plan}"))?;
+            ensure!(listed.contains(file), "{file} is not listed: {plan}");
+        }
         node.put("/var/platform/fills-the-disk", b"", 0o644)?;
 
         let output = day.upgrade(&[])?;
