@@ -26,6 +26,10 @@ pub const SCHEMA: u32 = 1;
 
 /// An upgrade that is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, by its name in the document"
+)]
 pub struct Attempt {
     /// The version of this format; see [`SCHEMA`].
     pub schema: u32,
@@ -58,6 +62,12 @@ pub struct Attempt {
     /// What is done with a patch, when it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<PatchAct>,
+    /// Whether an operator takes a node that is not healthy as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tolerant: bool,
+    /// Whether the node was not healthy before anything was changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_unhealthy: bool,
     /// An upgrade that was downloaded and not begun when this began; it takes its place again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_aside: Option<Box<Self>>,
@@ -108,6 +118,8 @@ impl Attempt {
             then: Vec::new(),
             rollback: None,
             patch,
+            tolerant: false,
+            was_unhealthy: false,
             put_aside: None,
         }
     }
@@ -128,6 +140,7 @@ impl Attempt {
         let mut next = Self::new(from, first.release.clone(), first.digest, now).then(rest);
         next.begun = true;
         next.staged = self.staged;
+        next.tolerant = self.tolerant;
         next.put_aside.clone_from(&self.put_aside);
         if let (Some(next), Some(own)) = (&mut next.patch, &self.patch) {
             next.no_restart = own.no_restart;

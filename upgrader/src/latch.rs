@@ -4,7 +4,10 @@
 //! person made with `touch` is taken by its name, with a warning. Deleting a latch has the module installed again, also
 //! in the middle of a run: latches are read again for every module.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use kato_shared::{
@@ -38,7 +41,7 @@ pub struct Latch {
 pub enum Verdict {
     /// There is none: install.
     Missing,
-    /// It is of another target or another artifact, or damaged: install.
+    /// It is of another target or another artifact, damaged, or no file: install.
     Stale,
     /// It was written when this module of this release was installed: skip.
     Installed,
@@ -96,6 +99,8 @@ impl Latches {
         match fs::read(&path) {
             Ok(content) => Ok(judge(Some(&content), target, sha256)),
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(Verdict::Missing),
+            // Preflight says so; see `foreign`.
+            Err(_is_a_directory) if is_folder(&path) => Ok(Verdict::Stale),
             Err(source) => Err(LatchError::Read { path, source }),
         }
     }
@@ -111,26 +116,55 @@ impl Latches {
         Ok(())
     }
 
-    /// Removes all latches.
+    /// What is not a latch though it is where latches are: folders, or something else in the place of the folder of latches.
+    /// `kato` makes none of them, and removes none.
+    ///
+    /// # Errors
+    /// [`LatchError::Read`].
+    pub fn foreign(&self) -> Result<Vec<PathBuf>, LatchError> {
+        if self.0.symlink_metadata().is_ok() && !self.0.is_dir() {
+            return Ok(vec![self.0.clone()]);
+        }
+        let mut entries = self.entries()?;
+        entries.retain(|path| is_folder(path));
+        entries.sort();
+        Ok(entries)
+    }
+
+    /// Removes all latches; gives what is [`Self::foreign`] and stays.
     ///
     /// # Errors
     /// [`LatchError`] with the first that cannot be removed.
-    pub fn clear(&self) -> Result<(), LatchError> {
+    pub fn clear(&self) -> Result<Vec<PathBuf>, LatchError> {
+        let foreign = self.foreign()?;
+        if foreign.contains(&self.0) {
+            return Ok(foreign);
+        }
+        for path in self.entries()? {
+            if !foreign.contains(&path) {
+                durable::remove(&path)?;
+                failpoint::hit("record.latch");
+            }
+        }
+        Ok(foreign)
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>, LatchError> {
         let read = |source| LatchError::Read {
             path: self.0.clone(),
             source,
         };
-        let entries = match fs::read_dir(&self.0) {
-            Ok(entries) => entries,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(source) => return Err(read(source)),
-        };
-        for entry in entries {
-            durable::remove(&entry.map_err(read)?.path())?;
-            failpoint::hit("record.latch");
+        match fs::read_dir(&self.0) {
+            Ok(entries) => entries.map(|entry| Ok(entry.map_err(read)?.path())).collect(),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(read(source)),
         }
-        Ok(())
     }
+}
+
+/// Whether it is a folder itself, and no link to one.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
 #[cfg(test)]
@@ -187,7 +221,27 @@ mod tests {
         let latches = Latches::in_folder(folder.path().to_owned());
         latches.write(&latch("2.0.0", b"a")).unwrap();
         durable::write(&folder.path().join("by-hand"), b"", 0o644).unwrap();
-        latches.clear().unwrap();
+        assert_eq!(latches.clear().unwrap(), [] as [PathBuf; 0]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn r58_a_folder_among_the_latches_is_named_and_keeps_no_latch_from_being_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let latches = Latches::in_folder(folder.path().join("module-latches"));
+        latches.write(&latch("2.0.0", b"a")).unwrap();
+        let stranger = folder.path().join("module-latches/notes");
+        fs::create_dir_all(stranger.join("of a person")).unwrap();
+        assert_eq!(latches.foreign().unwrap(), std::slice::from_ref(&stranger));
+        assert_eq!(latches.clear().unwrap(), std::slice::from_ref(&stranger));
+        let left: Vec<_> = fs::read_dir(folder.path().join("module-latches"))
+            .unwrap()
+            .flatten()
+            .collect();
+        assert!(left.len() == 1 && left[0].path() == stranger);
+
+        let file = folder.path().join("file");
+        durable::write(&file, b"", 0o644).unwrap();
+        assert_eq!(Latches::in_folder(file.clone()).clear().unwrap(), [file]);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The next run is then tolerant: missing services and paths are warnings. Integrity is never relaxed.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use kato_shared::durable::{self, DurableError};
 use serde::{Deserialize, Serialize};
@@ -21,12 +23,12 @@ pub struct FailureMarker {
     #[serde(flatten)]
     pub error: ErrorReport,
     /// Where the whole story is.
-    pub log: std::path::PathBuf,
+    pub log: PathBuf,
 }
 
-/// Whether the last run failed; a marker made by hand counts.
+/// Whether the last run failed; a marker made by hand counts, a folder in its place does not.
 pub fn is_set(paths: &NodePaths) -> bool {
-    paths.failure_marker().exists()
+    paths.failure_marker().is_file()
 }
 
 /// Writes the marker.
@@ -46,12 +48,22 @@ pub fn read(paths: &NodePaths) -> Option<FailureMarker> {
     serde_json::from_slice(&std::fs::read(paths.failure_marker()).ok()?).ok()
 }
 
-/// Removes the marker.
+/// What is in the marker's place and is no marker: a folder, which `kato` neither made nor removes.
+pub fn foreign(paths: &NodePaths) -> Option<PathBuf> {
+    let path = paths.failure_marker();
+    let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    is_folder.then_some(path)
+}
+
+/// Removes the marker; gives what is [`foreign`] and stays.
 ///
 /// # Errors
 /// [`DurableError`].
-pub fn clear(paths: &NodePaths) -> Result<(), DurableError> {
-    durable::remove(&paths.failure_marker())?;
+pub fn clear(paths: &NodePaths) -> Result<Option<PathBuf>, DurableError> {
+    let foreign = foreign(paths);
+    if foreign.is_none() {
+        durable::remove(&paths.failure_marker())?;
+    }
     failpoint::hit("record.marker");
-    Ok(())
+    Ok(foreign)
 }

@@ -11,7 +11,10 @@ use kato_shared::{
     durable::{self, DurableError},
 };
 
-use crate::{failpoint, paths::NodePaths};
+use crate::{
+    failpoint,
+    paths::{self, NodePaths},
+};
 
 /// Writes the script: `copy` with `digest` becomes `program`, and `link` points to it.
 ///
@@ -40,6 +43,8 @@ pub fn clear(paths: &NodePaths) -> Result<(), DurableError> {
 }
 
 fn script(copy: &Path, program: &Path, digest: &Digest, link: &Path) -> String {
+    // As the link of an upgrade: it holds when the root is moved or mounted elsewhere.
+    let target = paths::relative(link, program).unwrap_or_else(|_| program.to_owned());
     format!(
         r#"#!/bin/sh
 # Brings kato back after an upgrade was cut off, e.g. when the shell says
@@ -50,8 +55,11 @@ set -eu
 copy={copy}
 program={program}
 link={link}
+target={target}
 digest={digest}
 
+# A machine that loses its power now must have the one or the other, and all of it.
+flush() {{ if command -v sync > /dev/null 2>&1; then sync; fi; }}
 whole() {{ [ -f "$1" ] && [ "$(sha256sum < "$1" | cut -d ' ' -f 1)" = "$digest" ]; }}
 
 if ! whole "$program"; then
@@ -62,19 +70,22 @@ if ! whole "$program"; then
     mkdir -p "$(dirname "$program")"
     cp "$copy" "$program.fix"
     chmod 755 "$program.fix"
+    flush
     mv -f "$program.fix" "$program"
 fi
 mkdir -p "$(dirname "$link")"
 rm -f "$link.fix"
-ln -s "$program" "$link.fix"
+ln -s "$target" "$link.fix"
+flush
 mv -f "$link.fix" "$link"
-sync
+flush
 echo "fix-kato: $link is back; run the upgrade again: kato node upgrade"
 "#,
         shown = link.display(),
         copy = quote(copy),
         program = quote(program),
         link = quote(link),
+        target = quote(&target),
         digest = digest.hex(),
     )
 }
@@ -91,5 +102,27 @@ mod tests {
     #[test]
     fn paths_are_one_word_each_whatever_they_are() {
         assert_eq!(quote(Path::new("/a b/$c'd")), r"'/a b/$c'\''d'");
+    }
+
+    #[test]
+    fn r61_the_link_of_the_script_is_relative_where_its_folder_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let (bin, slot) = (root.path().join("home/bin"), root.path().join("var/slot"));
+        let script = || {
+            script(
+                &slot.join("copy"),
+                &slot.join("kato"),
+                &Digest::of(b"kato"),
+                &bin.join("kato"),
+            )
+        };
+        assert!(script().contains(&format!("target={}\n", quote(&slot.join("kato")))));
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::create_dir_all(&slot).unwrap();
+        assert!(
+            script().contains("target='../../var/slot/kato'\n"),
+            "{}",
+            script()
+        );
     }
 }

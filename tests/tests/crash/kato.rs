@@ -88,6 +88,12 @@ async fn r61_the_script_brings_kato_back_without_network_and_without_kato() -> R
             String::from_utf8_lossy(&output.stderr)
         );
         ensure!(is_new(&site)?, "the link is not the release's program");
+        let target = fs::read_link(link(&site.node))?;
+        ensure!(
+            target.is_relative(),
+            "{}: it would not hold where the root is mounted elsewhere",
+            target.display()
+        );
     }
     // R60: the text that an operator searches for is in it.
     let text = fs::read_to_string(&script)?;

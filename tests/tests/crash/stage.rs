@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
@@ -44,6 +45,8 @@ impl Visit {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State {
     product: Vec<Entry>,
+    /// The permission bits of the product's folders, which its entries do not have.
+    folders: BTreeMap<PathBuf, u32>,
     /// What was saved of local changes, without the name of the backup, which has the time in it.
     saved: Vec<String>,
     installed: Option<String>,
@@ -64,11 +67,13 @@ impl State {
         let mut product = node.product()?;
         // Which of the two slots the link leads to depends on which one was free; what counts is the program.
         product.retain(|entry| entry.path != Path::new(KATO) || !leads_to_a_slot(entry));
+        let folders = modes(node, &product)?;
         for entry in &mut product {
             entry.path = without_id(&entry.path);
         }
         Ok(Self {
             product,
+            folders,
             saved: saved(node)?,
             installed: node.installed(),
             running: node.text("platform/running"),
@@ -99,6 +104,7 @@ impl State {
                 found.push(format!("{what}: {one}, expected {other}"));
             }
         };
+        differs("modes of folders", &self.folders, &expected.folders);
         differs("saved", &self.saved, &expected.saved);
         differs("installed", &self.installed, &expected.installed);
         differs("running", &self.running, &expected.running);
@@ -223,6 +229,15 @@ fn may_end(call: &Call, output: &Output) -> bool {
 /// What a run wrote to stderr.
 pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn modes(node: &TestNode, product: &[Entry]) -> Result<BTreeMap<PathBuf, u32>> {
+    let folders = product.iter().filter(|entry| entry.kind.is_folder());
+    let mode = |entry: &Entry| {
+        let metadata = fs::metadata(node.root().join(&entry.path))?;
+        Ok((without_id(&entry.path), metadata.permissions().mode() & 0o7777))
+    };
+    folders.map(mode).collect()
 }
 
 fn saved(node: &TestNode) -> Result<Vec<String>> {

@@ -86,3 +86,57 @@ async fn r49_a_latch_of_another_target_skips_nothing() -> Result<()> {
     assert_eq!(site.node.leftovers()?, Vec::<std::path::PathBuf>::new());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r58_a_folder_where_a_latch_or_the_marker_goes_is_refused_before_anything_is_changed() -> Result<()> {
+    let site = Site::at_one().await?;
+    let before = site.node.product()?;
+    for stranger in [
+        "tmp/module-latches/notes",
+        "tmp/module-latches/console",
+        "tmp/upgrade-failed",
+    ] {
+        let stranger = site.node.state(stranger);
+        std::fs::create_dir_all(stranger.join("of a person"))?;
+        let said = site.node.upgrade_ends(20, &[])?;
+        let path = stranger.display();
+        assert!(
+            said.contains(&format!(
+                "`{path}` is a folder, where kato keeps a small file of its own"
+            )) && said.contains("hint: nothing was changed; move it away"),
+            "{said}"
+        );
+        assert_eq!(site.node.product()?, before);
+        std::fs::remove_dir_all(&stranger)?;
+    }
+    site.node.upgrade_ends(0, &[])?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r58_a_folder_that_appears_there_later_is_warned_of_and_does_not_undo_a_success() -> Result<()> {
+    let mut two = TestRelease::standard("2.0.0");
+    // Made while the node is verified, which is after the last look at it.
+    let check = |stranger: &str| {
+        let folder = format!("var/stackato/upgrade/tmp/{stranger}");
+        format!("[[check]]\nid = \"command\"\nargv = [\"mkdir\", \"-p\", \"{folder}\"]\ndeadline = \"0s\"\n")
+    };
+    two.tail
+        .push_str(&(check("module-latches/notes") + &check("upgrade-failed/notes")));
+    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    let said = site.node.upgrade_ends(0, &[])?;
+    for stranger in ["tmp/module-latches/notes", "tmp/upgrade-failed"] {
+        let path = site.node.state(stranger);
+        assert!(
+            said.contains(&format!("warning: `{}` is not kato's and stays", path.display())),
+            "{said}"
+        );
+        assert!(path.is_dir());
+    }
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert_eq!(site.node.latches(), ["notes"]);
+    // Nothing is left to be done.
+    site.node.upgrade_ends(0, &[])?;
+    Ok(())
+}

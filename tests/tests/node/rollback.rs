@@ -8,6 +8,7 @@ use integration_tests::{
     node::names,
     releases::{TestModule, TestRelease},
 };
+use kato_shared::durable;
 use serde_json::Value;
 
 use crate::setup::Site;
@@ -165,10 +166,7 @@ async fn c23_a_way_back_that_fails_says_what_is_where_and_the_same_command_goes_
 async fn c23_a_lost_original_is_named_and_force_goes_forward_instead() -> Result<()> {
     let site = site(unhealthy("2.0.0")).await?;
     site.node.put("platform/fail-restart", "")?;
-    // Nothing is undone yet when the originals go: the run is killed as soon as the way back is decided.
-    let mut kato = site.node.kato(&["node", "upgrade", "--skip-confirmation"])?;
-    kato.env("KATO_KILL_AT", "rollback.decided");
-    command::run(kato, std::time::Duration::from_secs(60), &[])?;
+    killed_before_the_way_back(&site)?;
     let code = site.node.path("s/code");
     let kept = names(&code)
         .into_iter()
@@ -184,6 +182,108 @@ async fn c23_a_lost_original_is_named_and_force_goes_forward_instead() -> Result
     site.node.put("healthy", "")?;
     let said = site.node.upgrade_ends(0, &["--force"])?;
     assert!(said.contains("the way back to 1.0.0 is given up"), "{said}");
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+/// The id of the backup of the upgrade.
+fn backup(site: &Site) -> String {
+    let mut backups = names(&site.node.state("backup")).into_iter();
+    backups
+        .find(|name| name.starts_with("1.0.0-to-2.0.0"))
+        .expect("a backup")
+}
+
+/// The node of `site` is killed as soon as its way back is decided: nothing is undone yet.
+fn killed_before_the_way_back(site: &Site) -> Result<()> {
+    let mut kato = site.node.kato(&["node", "upgrade", "--skip-confirmation"])?;
+    kato.env("KATO_KILL_AT", "rollback.decided");
+    command::run(kato, std::time::Duration::from_secs(60), &[])?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c23_a_note_of_the_undo_journal_that_is_lost_holds_no_other_module_up_and_the_backup_has_it()
+-> Result<()> {
+    for damage in [Some(&b"{\"schema\":1,\"ord"[..]), Some(b""), None] {
+        let site = site(unhealthy("2.0.0")).await?;
+        site.node.put("s/code/console/theme.css", "a theme")?;
+        let before = site.node.product()?;
+        killed_before_the_way_back(&site)?;
+        let note = site.node.state("state/undo/console.json");
+        match damage {
+            Some(bytes) => durable::write(&note, bytes, 0o600)?,
+            None => durable::remove(&note)?,
+        }
+        for _again in 0..2 {
+            let said = site.node.upgrade_ends(23, &[])?;
+            let id = backup(&site);
+            assert!(
+                said.contains(
+                    "failed in undo:console; modules that are back: runner, etc, app; that are not: console;"
+                ) && said.contains(&note.display().to_string())
+                    && said.contains(&format!(
+                        "`kato node restore {id}` brings the whole node back to 1.0.0"
+                    )),
+                "{said}"
+            );
+            assert_eq!(
+                said.contains("moved away, `kato node upgrade --force`"),
+                damage.is_some(),
+                "{said}"
+            );
+            assert_eq!(
+                site.node.text("s/etc/app.conf").as_deref(),
+                Some("version 1.0.0\n")
+            );
+            assert_eq!(
+                site.node.text("s/code/console/index.html").as_deref(),
+                Some("version 2.0.0\n")
+            );
+        }
+        let id = backup(&site);
+        let restore = site.node.kato(&["node", "restore", "--skip-confirmation", &id])?;
+        let output = command::run(restore, std::time::Duration::from_secs(60), &[])?;
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(site.node.product()?, before);
+        assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
+        site.node.put("healthy", "")?;
+        site.node.upgrade_ends(0, &[])?;
+        assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c23_several_lost_notes_are_each_named_with_why_and_kato_waits_for_nobody_else() -> Result<()> {
+    let site = site(unhealthy("2.0.0")).await?;
+    killed_before_the_way_back(&site)?;
+    let note = |module: &str| site.node.state(&format!("state/undo/{module}.json"));
+    durable::write(&note("etc"), b"\0\0\0", 0o600)?;
+    durable::remove(&note("app"))?;
+    let said = site.node.upgrade_ends(23, &[])?;
+    assert!(
+        said.contains("failed in undo:etc; modules that are back: runner, console; that are not: etc, app (the note that leads back")
+            && said.contains("what leads back is lost for etc, app: `kato node restore"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c14_a_note_that_is_damaged_when_it_is_no_longer_needed_keeps_no_upgrade_from_its_end() -> Result<()>
+{
+    let mut site = site(unhealthy("2.0.0")).await?;
+    site.node.add_settings("[upgrade]\non_failure = \"stop\"\n")?;
+    site.node.upgrade_ends(21, &[])?;
+    durable::write(&site.node.state("state/undo/console.json"), b"{", 0o600)?;
+    site.node.put("healthy", "")?;
+    site.node.upgrade_ends(0, &[])?;
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
     assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
     Ok(())

@@ -39,6 +39,8 @@ pub enum Subject {
     Customizations,
     /// A setting of the platform was changed.
     Config,
+    /// A command that a killed run had left at work was ended.
+    EndCommand,
 }
 
 /// Something that is done to a node.
@@ -79,6 +81,16 @@ impl Deed {
     pub const fn forced(mut self, forced: bool) -> Self {
         self.forced = forced;
         self
+    }
+
+    /// Whether a node that is not healthy was taken as it is, because `--tolerant` was given.
+    #[must_use]
+    pub fn tolerant(self, tolerant: bool) -> Self {
+        if tolerant {
+            self.detail("tolerant", "--tolerant was given")
+        } else {
+            self
+        }
     }
 
     /// Why it is done, in the operator's words.

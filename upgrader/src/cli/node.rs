@@ -164,6 +164,10 @@ pub struct UpgradeArgs {
     /// Do not take the node out of service: what runs on it is interrupted. This is recorded.
     #[arg(long)]
     pub skip_drain: bool,
+    /// Take an unhealthy platform and missing paths as warnings, as after an upgrade that failed. The node must be healthy at the end;
+    /// no signature and no digest is relaxed. This is recorded.
+    #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato"])]
+    pub tolerant: bool,
     /// Take releases of the channel `development`.
     #[arg(long)]
     pub development: bool,
@@ -222,6 +226,8 @@ pub struct UpgradeRequest {
     pub offline: bool,
     /// Do not take the node out of service.
     pub skip_drain: bool,
+    /// Take an unhealthy platform and missing paths as warnings.
+    pub tolerant: bool,
     /// Take releases of the channel `development`.
     pub development: bool,
     /// Install all outstanding patches of the installed release first.
@@ -250,6 +256,7 @@ impl UpgradeArgs {
             cache_url: self.cache_url.clone(),
             offline: self.offline,
             skip_drain: self.skip_drain,
+            tolerant: self.tolerant,
             development: self.development,
             apply_patches: self.apply_patches,
             skip_cache: self.skip_cache.clone().filter(|value| !value.is_empty()),
@@ -370,6 +377,7 @@ impl UpgradeArgs {
             ("update-kato", self.update_kato),
             ("offline", self.offline),
             ("skip-drain", self.skip_drain),
+            ("tolerant", self.tolerant),
             ("development", self.development),
             ("apply-patches", self.apply_patches),
         ];

@@ -117,7 +117,8 @@ impl Call<'_> {
         self.confirm(&plan)?;
         let deed = Deed::new(Subject::ClusterUpgrade, format!("to {}", plan.target))
             .run(plan.id.clone())
-            .forced(self.request.force);
+            .forced(self.request.force)
+            .tolerant(self.request.tolerant);
         let log = self.audit_log();
         log.around(deed, Box::pin(self.carry_out(nodes, plan))).await
     }
@@ -139,6 +140,7 @@ impl Call<'_> {
             plan: plan.id.clone(),
             target: plan.target.clone(),
             force: plan.force,
+            tolerant: self.request.tolerant,
             apply_patches: self.request.apply_patches,
             cache_url: cache.url().cloned(),
             patience: self.inventory.ssh.patience.get(),

@@ -191,6 +191,7 @@ impl<'a> Drive<'a> {
             run: format!("{}.{}", self.errand.plan, status.last_seq),
             version: self.errand.target.clone(),
             force: self.errand.force,
+            tolerant: self.errand.tolerant,
             apply_patches: self.errand.apply_patches,
             download_only: self.goal == Goal::Stage,
             cache_url: self.errand.cache_url.clone(),

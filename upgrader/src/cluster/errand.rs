@@ -16,6 +16,8 @@ pub struct Errand {
     pub target: Version,
     /// Install it even where it is installed.
     pub force: bool,
+    /// Take nodes that are not healthy as they are.
+    pub tolerant: bool,
     /// Install all outstanding patches first.
     pub apply_patches: bool,
     /// The cache to download through.

@@ -11,6 +11,7 @@ use super::{
     FetchError, Fetcher, error,
     exchange::{self, Answer, Failed, Resume, Retry},
     pace::Pace,
+    page,
     part::{self, Part},
     retry::Retries,
 };
@@ -103,7 +104,15 @@ async fn receive(
         part.continued();
     }
     let url = error::shown(&fetcher.route().resolve(&file.url));
-    announced(&answer, file, &url)?;
+    if let Err(other) = announced(&answer, file, &url) {
+        let is_page = page::is_announced(&answer.response);
+        return Err(if is_page {
+            exchange::page(fetcher, &file.url)
+        } else {
+            other
+        }
+        .into());
+    }
     part.remember(answer.etag.clone())?;
     let mut response = answer.response;
     let broken =
@@ -111,6 +120,9 @@ async fn receive(
     loop {
         match pace.next(&mut response).await {
             Ok(Some(piece)) => {
+                if part.received() == 0 && page::begins(&piece) {
+                    return Err(exchange::page(fetcher, &file.url).into());
+                }
                 if let Err(refused) = part.push(&url, &piece).await {
                     if matches!(refused, FetchError::Size { .. }) {
                         part.discard()?;

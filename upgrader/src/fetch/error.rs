@@ -115,6 +115,14 @@ pub enum FetchError {
         /// The problem's advice.
         advice: Option<String>,
     },
+    /// A page, and not the file.
+    #[error("{url} was answered with a page, not with the file")]
+    Page {
+        /// What was requested.
+        url: String,
+        /// Whether it came through the cache.
+        is_cache: bool,
+    },
     /// Other bytes than were signed.
     #[error("{url}: digest mismatch: expected {expected}, received {received}")]
     Mismatch {
@@ -185,7 +193,8 @@ impl FetchError {
             | Self::Interrupted { .. }
             | Self::NotInCache { .. }
             | Self::Upstream { .. }
-            | Self::Status { .. } => Exit::TryAgain,
+            | Self::Status { .. }
+            | Self::Page { .. } => Exit::TryAgain,
             Self::Mismatch { .. } | Self::Size { .. } => Exit::Trust,
             Self::DiskFull { .. } | Self::Io { .. } => Exit::Preflight,
         }
@@ -220,6 +229,7 @@ impl FetchError {
             }),
             Self::Status { advice: Some(advice), .. } => advice.clone(),
             Self::Status { status, elsewhere, .. } => status_hint(*status, elsewhere.as_deref()),
+            Self::Page { is_cache, .. } => page_hint(*is_cache),
             Self::Mismatch { is_cache: true, origin, .. } => {
                 format!("the cache holds other bytes than were signed: on Core, run `kato-proxy purge --prefix {origin}`, then the same command again")
             }
@@ -255,6 +265,21 @@ fn too_slow_hint(is_file: bool) -> String {
     };
     format!(
         "run the same command again{what}; where the line is no faster, {key} under `[download]` in kato.toml"
+    )
+}
+
+/// What stands between us and the server answers in its place.
+fn page_hint(is_cache: bool) -> String {
+    let (whose, then) = if is_cache {
+        (
+            "the cache's way to the upgrade host",
+            " and `kato node upgrade --prepare` there",
+        )
+    } else {
+        ("this machine's way to the server", "")
+    };
+    format!(
+        "a login page or a captive portal on {whose}? Open the address with `curl -L` and look; when the file itself comes, run the same command again{then}"
     )
 }
 

@@ -60,6 +60,14 @@ impl From<FetchError> for Failed {
     }
 }
 
+/// The error for a page in the place of `target`.
+pub(super) fn page(fetcher: &Fetcher, target: &Url) -> FetchError {
+    FetchError::Page {
+        url: super::error::shown(&fetcher.route.resolve(target)),
+        is_cache: fetcher.route.is_cache(),
+    }
+}
+
 /// Asks for `target` by the fetcher's route.
 pub(super) async fn send(
     fetcher: &Fetcher,

@@ -18,6 +18,7 @@ mod exchange;
 pub mod health;
 mod image;
 mod pace;
+mod page;
 mod part;
 pub mod post;
 pub mod probe;

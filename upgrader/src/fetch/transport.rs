@@ -25,6 +25,7 @@ use super::{
     error,
     exchange::{self, Answer, Failed, Resume},
     pace::{Broken, Pace},
+    page,
     retry::Retries,
 };
 
@@ -115,6 +116,9 @@ impl Body {
     async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {
             match self.pace.next(&mut self.answer.response).await {
+                Ok(Some(piece)) if self.received == 0 && page::begins(&piece) => {
+                    return Err(exchange::page(&self.fetcher, &self.url));
+                }
                 Ok(Some(piece)) => {
                     self.received += piece.len() as u64;
                     self.retries.progress(self.received);

@@ -23,7 +23,7 @@ use crate::{
     document,
     exit::{Exit, Failure},
     paths::NodePaths,
-    platform::process,
+    platform::process::{self, Children},
     settings::{LicenceSettings, PlatformCommand, Settings},
 };
 
@@ -132,7 +132,7 @@ fn deed(what: &str) -> Deed {
 }
 
 async fn call(verb: &'static str, command: &PlatformCommand) -> Result<(), Failure> {
-    let outcome = process::run(&command.argv, None, command.timeout.get()).await;
+    let outcome = process::run(&Children::default(), &command.argv, None, command.timeout.get()).await;
     outcome.map(drop).map_err(|error| {
         let exit = if verb == "waive" {
             Exit::Preflight

@@ -62,6 +62,12 @@ pub enum ModuleError {
         /// Where the original was kept.
         kept: PathBuf,
     },
+    /// The module was installed, and nothing says any more what it changed.
+    #[error("the note that leads back, `{path}`, is gone")]
+    NoNote {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// What is installed is not what the release promises.
     #[error("`{path}` is not what the release installs: {problem}")]
     Differs {
@@ -124,6 +130,7 @@ impl ModuleError {
             | Self::OutsideRoot { .. }
             | Self::Conflict { .. }
             | Self::Lost { .. }
+            | Self::NoNote { .. }
             | Self::Differs { .. }
             | Self::Command { .. }
             | Self::Undone { .. }
@@ -136,6 +143,14 @@ impl ModuleError {
     /// Whether the archive is not what was signed.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::Unpack(UnpackError::Altered { .. }))
+    }
+
+    /// Whether what leads back is lost: there is no note, or what is in it is not one.
+    pub const fn is_lost_note(&self) -> bool {
+        matches!(
+            self,
+            Self::NoNote { .. } | Self::Note(DocumentError::Damaged { .. } | DocumentError::Empty { .. })
+        )
     }
 
     pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {

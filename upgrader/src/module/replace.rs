@@ -1,9 +1,14 @@
 //! `replace`: the whole folder is exchanged for a new one.
 //!
 //! The new folder is unpacked as `<dest>.new-<digest>` and exchanged with the old one in a single rename. What was there
-//! stays as `<dest>.old-<attempt>` until the upgrade is recorded. Local changes go with it; the backup has them.
+//! stays as `<dest>.old-<attempt>` until the upgrade is recorded. Local changes go with it; the backup has them. What the archive
+//! does not say of the folder itself, its owner and mostly its mode, is as it was.
 
-use std::path::Path;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use kato_shared::durable;
 
@@ -23,7 +28,8 @@ pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
     if !Work::stands_at(job, &dest)? {
         tree::remove(&fresh).map_err(ModuleError::io("removing", &fresh))?;
         failpoint::hit("module.cleaned");
-        unpack::unpack(&job.archive(), &fresh, job.deadline)?;
+        let mode = unpack::unpack(&job.archive(), &fresh, job.deadline)?;
+        keep_owner_and_mode(&dest, &fresh, mode)?;
         failpoint::hit("module.unpacked");
         let entries = tree::scan(&fresh).map_err(ModuleError::io("reading", &fresh))?;
         carry_over(job, &dest, &fresh, &mut report)?;
@@ -41,6 +47,24 @@ pub(super) fn install(job: &Job<'_>) -> Result<Report, ModuleError> {
     tree::remove(&fresh).map_err(ModuleError::io("removing", &fresh))?;
     report_changes(job, &note.kept_beside(&dest), &mut report);
     Ok(report)
+}
+
+/// `fresh` gets the owner of `dest`, and its mode where the archive has no `mode` of its own; nothing where there is no folder.
+fn keep_owner_and_mode(dest: &Path, fresh: &Path, mode: Option<u32>) -> Result<(), ModuleError> {
+    let Ok(metadata) = dest.symlink_metadata() else {
+        return Ok(());
+    };
+    if !metadata.is_dir() {
+        return Ok(());
+    }
+    let setting = || ModuleError::io("setting owner and mode of", fresh);
+    let now = fresh.symlink_metadata().map_err(setting())?;
+    if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
+        std::os::unix::fs::lchown(fresh, Some(metadata.uid()), Some(metadata.gid())).map_err(setting())?;
+    }
+    let mode = mode.unwrap_or(metadata.permissions().mode() & 0o7777);
+    fs::set_permissions(fresh, fs::Permissions::from_mode(mode)).map_err(setting())?;
+    Ok(durable::sync_folder(fresh)?)
 }
 
 /// Files that no module may touch move into the new folder.

@@ -14,6 +14,7 @@ struct Node {
     root: PathBuf,
     paths: NodePaths,
     settings: Settings,
+    children: Children,
 }
 
 impl Node {
@@ -27,6 +28,7 @@ impl Node {
             root,
             paths,
             settings: Settings::default(),
+            children: Children::default(),
         }
     }
 
@@ -87,6 +89,7 @@ impl Node {
             node: "n1",
             paths: &self.paths,
             settings: &self.settings,
+            children: &self.children,
             base,
             deadline: Instant::now() + Duration::from_secs(60),
         }
@@ -129,6 +132,32 @@ async fn replace_exchanges_the_folder_keeps_the_old_one_until_the_end_and_carrie
     }
     settle(&job).unwrap();
     assert_eq!(node.names("s"), ["web"]);
+}
+
+#[tokio::test]
+async fn replace_leaves_the_folder_itself_its_mode_where_the_archive_says_nothing_of_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let node = Node::new();
+    node.put("s/web/index", "old");
+    let web = node.root.join("s/web");
+    let mode = || fs::metadata(&web).unwrap().permissions().mode() & 0o7777;
+    fs::set_permissions(&web, fs::Permissions::from_mode(0o2750)).unwrap();
+    let policy = json!({"policy": "replace", "dest": "/s/web"});
+    let attempt = node.attempt("2.0.0", &policy, &[("index", "new")]);
+    install(&node.job(&attempt, None)).await.unwrap();
+    assert_eq!(
+        (node.text("s/web/index").as_deref(), mode()),
+        (Some("new"), 0o2750)
+    );
+    // Nothing was there: as every folder that kato makes.
+    fs::remove_dir_all(&web).unwrap();
+    let attempt = node.attempt("2.0.1", &policy, &[("index", "newer")]);
+    install(&node.job(&attempt, None)).await.unwrap();
+    assert_eq!(
+        (node.text("s/web/index").as_deref(), mode()),
+        (Some("newer"), 0o755)
+    );
 }
 
 #[tokio::test]

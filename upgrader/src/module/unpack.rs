@@ -97,11 +97,15 @@ impl<R: Read> Read for Verified<R> {
     }
 }
 
-/// Unpacks `archive` into the folder `into`, which must not exist.
+/// The mode of a folder that the archive says nothing about, whatever the umask of whoever runs `kato`.
+const FOLDER_MODE: u32 = 0o755;
+
+/// Unpacks `archive` into the folder `into`, which must not exist; gives the permission bits that the archive has for the folder
+/// itself. Most archives have none: the folder has [`FOLDER_MODE`] then.
 ///
 /// # Errors
 /// [`UnpackError`]; the folder is then incomplete and must be removed by the caller.
-pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), UnpackError> {
+pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<Option<u32>, UnpackError> {
     let unreadable = |source| UnpackError::Read {
         path: archive.path.clone(),
         source,
@@ -117,10 +121,10 @@ pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), U
         inner: file,
         verifier: Verifier::new(archive.size, archive.sha256),
     };
-    {
+    let top = {
         let plain = zstd::stream::read::Decoder::new(&mut verified).map_err(unreadable)?;
         let mut tar = tar::Archive::new(plain);
-        let mut folders = Vec::new();
+        let (mut folders, mut top) = (Vec::new(), None);
         for entry in tar.entries().map_err(unreadable)? {
             if Instant::now() > deadline {
                 return Err(UnpackError::Timeout {
@@ -131,17 +135,25 @@ pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), U
             let name = entry.path().map_err(unreadable)?.into_owned();
             let path = plain_relative(&name)?;
             put(&dir, &mut entry, &path).map_err(|error| error.located(into, &path))?;
-            if entry.header().entry_type().is_dir() && !path.as_os_str().is_empty() {
-                folders.push((path, entry.header().mode().map_err(unreadable)?));
+            if entry.header().entry_type().is_dir() {
+                let mode = entry.header().mode().map_err(unreadable)? & 0o7777 | 0o700;
+                if path.as_os_str().is_empty() {
+                    top = Some(mode);
+                } else {
+                    folders.push((path, mode));
+                }
             }
         }
         // Only now, and the deepest first: a folder may be closed to whoever fills it.
         for (path, mode) in folders.iter().rev() {
-            let mode = fs::Permissions::from_mode(mode & 0o7777 | 0o700);
+            let mode = fs::Permissions::from_mode(*mode);
             dir.set_permissions(path, cap_std::fs::Permissions::from_std(mode))
                 .map_err(unwritable(path))?;
         }
-    }
+        top
+    };
+    fs::set_permissions(into, fs::Permissions::from_mode(top.unwrap_or(FOLDER_MODE)))
+        .map_err(unwritable(Path::new(".")))?;
     // The decoder stops at the end of its frame; what follows must be nothing, and the verifier must see it.
     io::copy(&mut verified, &mut io::sink()).map_err(unreadable)?;
     verified
@@ -151,7 +163,8 @@ pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<(), U
             path: archive.path.clone(),
             source,
         })?;
-    flush_folders(into).map_err(unwritable(Path::new(".")))
+    flush_folders(into).map_err(unwritable(Path::new(".")))?;
+    Ok(top)
 }
 
 enum PutError {

@@ -29,6 +29,7 @@ pub const SCHEMA: u32 = 1;
 
 /// What is known about the node.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct NodeFacts {
     /// Its id.
     pub node: String,
@@ -38,8 +39,10 @@ pub struct NodeFacts {
     pub installed: Option<Version>,
     /// The modules of the installed release on this node.
     pub installed_modules: BTreeSet<String>,
-    /// Whether the last run failed.
+    /// Whether missing services and paths are warnings: the last run failed, or that was asked for.
     pub is_tolerant: bool,
+    /// Whether an operator asked for that.
+    pub tolerance_asked: bool,
     /// What the latches say, by module.
     pub latches: BTreeMap<String, Verdict>,
     /// The `kato` that the release brings, when it is not the one that runs.
@@ -114,6 +117,9 @@ pub struct NodePlan {
     pub made: Timestamp,
     /// Whether missing services and paths are warnings.
     pub is_tolerant: bool,
+    /// Whether that is so because an operator asked for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tolerance_asked: bool,
     /// The steps in their order; `module:<name>` for modules.
     pub steps: Vec<String>,
     /// The node's modules in their order.
@@ -218,6 +224,7 @@ pub fn plan(facts: &NodeFacts, release: &Release, release_digest: Digest, now: T
         release_digest,
         made: now,
         is_tolerant: facts.is_tolerant,
+        tolerance_asked: facts.tolerance_asked,
         steps: steps(&modules, retire.is_some()),
         dropped: facts
             .installed_modules

@@ -88,7 +88,7 @@ const fn about(class: Class) -> &'static str {
         Class::Replace => "an upgrade exchanges these folders: what is only here leaves them",
         Class::Versioned => "an upgrade makes another folder: changes stay behind in this one",
         Class::Overlay => {
-            "an upgrade leaves these alone unless it brings the file in another form; at worst:"
+            "these stay; behind each, what becomes of it where a release brings the file in another form"
         }
         Class::Safe => "no upgrade touches them",
     }
@@ -97,7 +97,8 @@ const fn about(class: Class) -> &'static str {
 fn change_line(change: &Change) -> String {
     let (what, path) = (words(&change.what), path_text::show(&change.path));
     let worst = match change.class {
-        Class::Overlay => format!("  ({})", change.at_worst.phrase()),
+        Class::Overlay if change.at_worst == Fate::Kept => "  (stays)".to_owned(),
+        Class::Overlay => format!("  (stays, or else: {})", change.at_worst.phrase()),
         Class::Replace | Class::Versioned | Class::Safe => String::new(),
     };
     format!("  {what:<16} {path}{worst}")

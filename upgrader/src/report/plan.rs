@@ -84,9 +84,14 @@ fn write(text: &mut String, plan: &NodePlan) -> std::fmt::Result {
     } = &plan.way_back;
     writeln!(text, "  way back   until {point_of_no_return}: {reason}")?;
     if plan.is_tolerant {
+        let why = if plan.tolerance_asked {
+            "--tolerant was given"
+        } else {
+            "the last run failed"
+        };
         writeln!(
             text,
-            "  tolerant   the last run failed: missing services and paths are warnings"
+            "  tolerant   {why}: missing services and paths are warnings"
         )?;
     }
     for notice in &plan.notices {

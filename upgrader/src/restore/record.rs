@@ -14,6 +14,7 @@ use crate::{
     backup::Found,
     exit::{Exit, Failure},
     installed::Installed,
+    report::terminal,
     run::{Node, steps},
 };
 
@@ -27,7 +28,9 @@ pub(super) fn record(node: &Node, backup: &Found, restoration: &Restoration) -> 
         }
         // The upgrade that was in progress is given up: what it has left is not what the node has.
         if let Some(attempt) = Attempt::load(paths)? {
-            steps::settle_back(node, &attempt)?;
+            for text in steps::settle_back(node, &attempt)? {
+                terminal::say(&format!("warning: {text}"));
+            }
             // Nor does one go on that was put aside for it.
             durable::remove(&paths.attempt())?;
         }

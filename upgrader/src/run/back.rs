@@ -12,12 +12,12 @@
 
 use kato_shared::release::RestartScope;
 
-use super::{Run, engine::Stopped, event::ErrorReport, room};
+use super::{Run, engine::Stopped, event::ErrorReport, room, steps};
 use crate::{
     attempt::{Attempt, Rollback},
     exit::{Exit, Failure},
     failpoint,
-    module::undo,
+    module::{ModuleError, undo},
     platform::Verb,
     report::terminal,
     settings::OnFailure,
@@ -131,50 +131,96 @@ pub(super) fn failed(run: &Run, stopped: Stopped) -> Stopped {
     if stopped.failure.exit == Exit::TryAgain {
         return stopped;
     }
-    let notes = undo::all(&run.node.paths).unwrap_or_default();
     let Stopped { step, failure } = stopped;
-    let undo_of = |note: &undo::Note| format!("undo:{}", note.module);
+    let (lists, lost) = match steps::notes::of(&run.node, &run.attempt) {
+        Ok(found) => (lists(run, &step, &found), found.unreadable),
+        Err(_said_by_the_failure) => ("which modules are back is not known".into(), Vec::new()),
+    };
+    let text = format!(
+        "the way back from {} to {} failed in {step}; {lists}; the backup is {}",
+        run.attempt.aim(),
+        run.attempt.leads_to(),
+        crate::backup::folder(&run.node.paths, &run.attempt.id).display(),
+    );
+    let hint = remedy(run, &failure, &lost);
+    Stopped {
+        step,
+        failure: Failure::new(Exit::RollbackFailed, failure.source.context(text)).hint(hint),
+    }
+}
+
+/// Which modules are back and which are not, with why where the failure of `step` does not say it.
+fn lists(run: &Run, step: &str, found: &undo::Found) -> String {
+    let undo_of = |module: &str| format!("undo:{module}");
     // One that failed is not back, however it looks: what it kept may still lie about.
     let is_back = |note: &&undo::Note| {
-        let undo = undo_of(note);
+        let undo = undo_of(&note.module);
         undo != step && !run.not_back.contains_key(&undo) && undo::check(note).is_ok()
     };
-    let (back, ahead): (Vec<_>, Vec<_>) = notes.iter().partition(is_back);
-    let names = |notes: &[&undo::Note]| {
-        let name = |note: &&undo::Note| {
-            let undo = undo_of(note);
-            // Why the run ends is said anyway.
-            match run.not_back.get(&undo).filter(|_| undo != step) {
-                Some(why) => format!("{} ({why})", note.module),
-                None => note.module.clone(),
-            }
-        };
-        let names: Vec<_> = notes.iter().map(name).collect();
+    let (back, ahead): (Vec<_>, Vec<_>) = found.notes.iter().partition(is_back);
+    let named = |module: &str| {
+        let undo = undo_of(module);
+        match run.not_back.get(&undo).filter(|_| undo != step) {
+            Some(why) => format!("{module} ({why})"),
+            None => module.to_owned(),
+        }
+    };
+    let listed = |names: Vec<String>| {
         if names.is_empty() {
             "none".to_owned()
         } else {
             names.join(", ")
         }
     };
-    let text = format!(
-        "the way back from {} to {} failed in {step}; modules that are back: {}; that are not: {}; the backup is {}",
-        run.attempt.aim(),
-        run.attempt.leads_to(),
-        names(&back),
-        names(&ahead),
-        crate::backup::folder(&run.node.paths, &run.attempt.id).display(),
-    );
+    let lost = found.unreadable.iter().map(|(module, _)| module.as_str());
+    let ahead = ahead.iter().map(|note| note.module.as_str()).chain(lost);
+    format!(
+        "modules that are back: {}; that are not: {}",
+        listed(back.iter().map(|note| note.module.clone()).collect()),
+        listed(ahead.map(named).collect())
+    )
+}
+
+/// What to do next. A module whose note is `lost` comes back with the backup alone.
+fn remedy(run: &Run, failure: &Failure, lost: &[(String, ModuleError)]) -> String {
     let cause = failure.hint.as_deref().unwrap_or("remove the cause");
     let command = run.attempt.command();
-    let hint = if run.attempt.is_of_patches() {
-        format!("{cause}; `{command}` then goes on with the way back")
+    let is_for_good = |error: Option<&ModuleError>| error.is_some_and(ModuleError::is_lost_note);
+    let again = if is_for_good(failure.source.downcast_ref()) {
+        None
     } else {
-        format!(
-            "{cause}; `{command}` then goes on with the way back, and `kato node upgrade --force` goes forward instead"
-        )
+        Some(format!("{cause}; `{command}` then goes on with the way back"))
     };
-    Stopped {
-        step,
-        failure: Failure::new(Exit::RollbackFailed, failure.source.context(text)).hint(hint),
-    }
+    let lost: Vec<&str> = lost
+        .iter()
+        .filter(|(_, error)| is_for_good(Some(error)))
+        .map(|(module, _)| module.as_str())
+        .collect();
+    let restore = (!lost.is_empty()).then(|| {
+        format!(
+            "what leads back is lost for {}: `kato node restore {}` brings the whole node back to {} from the backup",
+            lost.join(", "),
+            run.attempt.id,
+            run.attempt.leads_to()
+        )
+    });
+    // A damaged note holds its module up on the way forward too.
+    let damaged: Vec<String> = lost
+        .iter()
+        .map(|module| undo::file(&run.node.paths, module))
+        .filter(|file| file.symlink_metadata().is_ok())
+        .map(|file| file.display().to_string())
+        .collect();
+    let forward = if run.attempt.is_of_patches() {
+        None
+    } else if damaged.is_empty() {
+        Some("`kato node upgrade --force` goes forward instead".to_owned())
+    } else {
+        let files = damaged.join(", ");
+        Some(format!(
+            "with {files} moved away, `kato node upgrade --force` goes forward instead"
+        ))
+    };
+    let hints = [again, restore, forward];
+    hints.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

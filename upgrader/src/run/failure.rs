@@ -95,6 +95,10 @@ impl From<ModuleError> for Failure {
                 Exit::Failed,
                 format!("unpack it from the backup of this upgrade to {}", kept.display()),
             ),
+            ModuleError::NoNote { .. } => (
+                Exit::Failed,
+                "`kato node restore latest` brings the node back from the backup of this upgrade".to_owned(),
+            ),
             ModuleError::OutsideRoot { .. } => (
                 Exit::Failed,
                 "let the link point to a folder below the root".to_owned(),

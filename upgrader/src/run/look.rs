@@ -55,7 +55,7 @@ pub(super) async fn make_plans(
             facts.installed_modules = modules.map(|module| module.name.clone()).collect();
         }
         facts.latches.clear();
-        facts.is_tolerant = false;
+        facts.is_tolerant = attempt.tolerant;
         facts.is_backed_up = false;
         measure(node, &target.release, &mut facts).await?;
         kato.followed_by(&target.release, &mut facts);
@@ -114,7 +114,8 @@ async fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> 
         installed_modules: installed
             .map(|installed| installed.modules.keys().cloned().collect())
             .unwrap_or_default(),
-        is_tolerant: marker::is_set(&node.paths),
+        is_tolerant: attempt.tolerant || marker::is_set(&node.paths),
+        tolerance_asked: attempt.tolerant,
         latches: verdicts,
         is_backed_up: backup::folder(&node.paths, &attempt.id).exists(),
         retire_roles: node.settings.upgrade.retire_roles.clone(),
@@ -227,7 +228,7 @@ async fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Resul
         .filter(|digest| node.paths.staging().join(digest.hex()).exists());
     facts.staged.extend(staged);
     let modules = modules_for(release, node.roles());
-    let known = module::known(&modules, &node.paths, &node.settings).await?;
+    let known = module::known(&modules, &node.paths, &node.settings, &node.children).await?;
     facts.irreversible = known.irreversible;
     facts.images.extend(known.images);
     facts.images_folder = known.images_folder;

@@ -115,6 +115,13 @@ impl Session {
         }
     }
 
+    /// Warns of what was found when the lock was taken, or of what a clean-up has left.
+    pub(super) fn warn_of(&mut self, texts: Vec<String>) {
+        for text in texts {
+            self.tell(EventKind::Warning { text });
+        }
+    }
+
     /// Does what was asked for.
     ///
     /// # Errors

@@ -114,8 +114,13 @@ impl Call<'_> {
             force: self.request.force,
             choice: self.request.choice.clone(),
         };
-        planning::plan(&self.inventory, facts, &found.target, &wishes, self.clock.now())
-            .map_err(|error| Failure::new(Exit::Usage, error).hint("correct the list of `--role-order`"))
+        let mut plan = planning::plan(&self.inventory, facts, &found.target, &wishes, self.clock.now())
+            .map_err(|error| Failure::new(Exit::Usage, error).hint("correct the list of `--role-order`"))?;
+        if self.request.tolerant {
+            plan.warnings
+                .push("--tolerant was given: a node that is not healthy is upgraded as it is".into());
+        }
+        Ok(plan)
     }
 
     /// Nodes that were asked for by name and are not upgraded all the same (C10).

@@ -31,6 +31,10 @@ pub enum Start {
 
 /// A run to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a bool here is a flag of the command line"
+)]
 pub struct StartRequest {
     /// The id of the run.
     pub run: String,
@@ -38,6 +42,8 @@ pub struct StartRequest {
     pub version: Version,
     /// Whether an installed release is installed once more.
     pub force: bool,
+    /// Whether a node that is not healthy is taken as it is.
+    pub tolerant: bool,
     /// Whether all outstanding patches are installed first.
     pub apply_patches: bool,
     /// Whether everything is only put on the node, verified, and nothing else is changed.
@@ -70,6 +76,9 @@ impl RemoteNode {
         ];
         if request.force {
             args.push("--force");
+        }
+        if request.tolerant {
+            args.push("--tolerant");
         }
         if request.apply_patches {
             args.push("--apply-patches");

@@ -154,6 +154,7 @@ fn errand(plan: &str) -> Errand {
         plan: plan.into(),
         target: Version::new(2, 0, 0),
         force: false,
+        tolerant: false,
         apply_patches: false,
         cache_url: Some("http://10.0.0.1:3180/".parse().unwrap()),
         patience: Duration::from_secs(600),

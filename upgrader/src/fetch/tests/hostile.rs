@@ -257,3 +257,39 @@ async fn r55_each_answer_has_its_remedy() {
         );
     }
 }
+
+#[tokio::test]
+async fn c11_a_page_in_the_place_of_a_file_is_called_one_and_not_an_altered_file() {
+    let body = vec![b'x'; 400_000];
+    let html = b"<!DOCTYPE html><title>Sign in to the guest network</title>".to_vec();
+    let of_same_size = [html.clone(), vec![b' '; body.len() - html.len()]].concat();
+    let typed = |page: &[u8]| {
+        let head = format!("Content-Type: text/html\r\nContent-Length: {}\r\n", page.len());
+        Reply::Close(reply("200 OK", &head, page))
+    };
+    let untyped = Reply::Close(reply("200 OK", "", &html));
+    for answer in [typed(&html), typed(&of_same_size), untyped] {
+        let staging = tempfile::tempdir().unwrap();
+        let server = Server::start(vec![answer, Reply::Close(ok(&body, body.len()))]).await;
+        let file = file(server.url(), &body);
+        let error = get(&impatient(), &file, staging.path()).await.unwrap_err();
+        assert!(
+            matches!(error, FetchError::Page { is_cache: false, .. }),
+            "{error:?}"
+        );
+        assert_eq!(error.exit(), Exit::TryAgain);
+        assert!(error.hint().contains("captive portal"), "{}", error.hint());
+        // The same command again, behind the login.
+        assert_eq!(get(&impatient(), &file, staging.path()).await.unwrap(), body);
+    }
+    let server = Server::start(vec![typed(&html)]).await;
+    let url = server.url().join("metadata/timestamp.json").unwrap();
+    let mut stream = impatient().fetch(url).await.unwrap();
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert!(
+        kato_shared::chain::Chain(&error)
+            .to_string()
+            .contains("answered with a page"),
+        "{error:?}"
+    );
+}

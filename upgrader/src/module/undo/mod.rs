@@ -10,11 +10,12 @@
 
 mod act;
 mod back;
+mod found;
 mod keep;
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -25,13 +26,14 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     act::{Act, Noted, take_back},
     back::{check, undo},
+    found::{Found, all, found, read},
     keep::{is_put_by, put_by, take_out},
 };
 use super::{
     Job, ModuleError, beside, overlay,
     tree::{self, Kind},
 };
-use crate::{document, failpoint, paths::NodePaths};
+use crate::{failpoint, paths::NodePaths};
 
 /// The version of the notes' format.
 pub const SCHEMA: u32 = 1;
@@ -116,14 +118,13 @@ impl Note {
     /// # Errors
     /// [`ModuleError`].
     pub(super) fn open(job: &Job<'_>, shared: bool) -> Result<Self, ModuleError> {
-        let path = file(job.paths, &job.module.name);
-        if let Some(mut note) = document::read::<Self>(&path, "a note of the undo journal")? {
+        if let Some(mut note) = read(job.paths, &job.module.name)? {
             note.saved = true;
             return Ok(note);
         }
         Ok(Self {
             schema: SCHEMA,
-            order: all(job.paths)?.len(),
+            order: found::count(job.paths)?,
             module: job.module.name.clone(),
             recovery: job.module.recovery,
             shared,
@@ -244,34 +245,13 @@ impl Note {
     }
 }
 
-/// All notes, in the order in which they are undone: last installed first, `kato` itself last of all.
-///
-/// # Errors
-/// [`ModuleError::Note`].
-pub fn all(paths: &NodePaths) -> Result<Vec<Note>, ModuleError> {
-    let folder = paths.undo();
-    let listing = match fs::read_dir(&folder) {
-        Ok(listing) => listing,
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(ModuleError::io("reading", &folder)(error)),
-    };
-    let mut notes = Vec::new();
-    for item in listing.flatten() {
-        let path = item.path();
-        if path.extension().is_some_and(|end| end == "json") {
-            notes.extend(document::read::<Note>(&path, "a note of the undo journal")?);
-        }
-    }
-    notes.sort_by_key(|note| (note.recovery, std::cmp::Reverse(note.order)));
-    Ok(notes)
-}
-
-/// Removes the kept originals and the notes: the node is on one side, whichever it is. May be called again.
+/// Removes the kept originals and the notes: the node is on one side, whichever it is. May be called again. What a note that
+/// cannot be read speaks of is found by its name when its module is settled.
 ///
 /// # Errors
 /// [`ModuleError`].
 pub fn forget(paths: &NodePaths) -> Result<(), ModuleError> {
-    for note in all(paths)? {
+    for note in found(paths)?.notes {
         let kept = note.places.values().map(|place| place.kept.clone());
         let out = note.places.values().map(|place| back::out(&place.kept));
         for path in kept.chain(out).chain(note.leftovers.iter().cloned()) {
@@ -281,7 +261,8 @@ pub fn forget(paths: &NodePaths) -> Result<(), ModuleError> {
     tree::remove(&paths.undo()).map_err(ModuleError::io("removing", &paths.undo()))
 }
 
-fn file(paths: &NodePaths, module: &str) -> PathBuf {
+/// The note of `module`.
+pub fn file(paths: &NodePaths, module: &str) -> PathBuf {
     paths.undo().join(format!("{module}.json"))
 }
 

@@ -51,7 +51,7 @@ impl Fixture {
         self.folder.path().join("outer/inner")
     }
 
-    fn unpack(&self) -> Result<(), UnpackError> {
+    fn unpack(&self) -> Result<Option<u32>, UnpackError> {
         unpack(
             &self.archive,
             &self.target(),
@@ -70,7 +70,7 @@ fn files_modes_links_and_folders_arrive() {
         raw(EntryType::Symlink, "absolute", Some("/etc/hostname"), b""),
         raw(EntryType::Link, "twin", Some("bin/run"), b""),
     ]);
-    fixture.unpack().unwrap();
+    assert_eq!(fixture.unpack().unwrap(), Some(0o740), "what `./` says");
     let found = tree::scan(&fixture.target()).unwrap();
     let paths: Vec<_> = found.iter().map(|entry| entry.path.to_str().unwrap()).collect();
     assert_eq!(paths, ["absolute", "bin", "bin/run", "current", "empty", "twin"]);
@@ -88,7 +88,7 @@ fn files_modes_links_and_folders_arrive() {
             & 0o7777
     };
     // As in the archive, whatever the umask is; and never closed to ourselves.
-    assert_eq!(mode("empty"), 0o740);
+    assert_eq!((mode("empty"), mode(".")), (0o740, 0o740));
 }
 
 #[test]

@@ -21,7 +21,8 @@ impl Session {
         };
         let deed = Deed::new(what, about)
             .run(self.id.clone())
-            .forced(self.request.force);
+            .forced(self.request.force)
+            .tolerant(self.request.tolerant);
         if self.request.download_only {
             deed.detail("only", "download")
         } else {

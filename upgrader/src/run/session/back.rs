@@ -6,7 +6,7 @@ use crate::{
     exit::{Exit, Failure},
     installed::Installed,
     latch::Latches,
-    module::undo,
+    module::{ModuleError, undo},
     run::{
         Run, back,
         ending::Ending,
@@ -85,17 +85,25 @@ impl Session {
         {
             let kept = run.node.paths.patch_kept(&act.name);
             if undo::is_put_by(&kept) {
-                undo::take_out(&run.node.paths, &kept)
-                    .map_err(|error| back::failed(run, early(error.into())))?;
+                undo::take_out(&run.node.paths, &kept).map_err(|error| back::failed(run, undoing(error)))?;
             }
         }
-        let notes = undo::all(&run.node.paths).map_err(|error| back::failed(run, early(error.into())))?;
-        let steps = steps::back(run, notes);
+        let found =
+            steps::notes::of(&run.node, &run.attempt).map_err(|error| back::failed(run, undoing(error)))?;
+        let steps = steps::back(run, found);
         match engine::drive(run, &steps).await {
             Ok(Acted::Rebooting) => Ok(Ending::Rebooting),
             Ok(Acted::Done) if run.attempt.is_taking_back() => Ok(Ending::Done),
             Ok(Acted::Done) => Err(back::rolled_back(&run.attempt)),
             Err(stopped) => Err(back::failed(run, stopped)),
         }
+    }
+}
+
+/// What fails before the first module goes back, but about it.
+fn undoing(error: ModuleError) -> Stopped {
+    Stopped {
+        step: "undo".into(),
+        failure: error.into(),
     }
 }

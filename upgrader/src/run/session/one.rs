@@ -29,9 +29,10 @@ impl Session {
     /// One upgrade to one release.
     pub(super) async fn one(
         &mut self,
-        attempt: Attempt,
+        mut attempt: Attempt,
         installed: Option<Installed>,
     ) -> Result<(Ending, Option<Installed>), Stopped> {
+        attempt.tolerant |= self.request.tolerant;
         // Container runtimes and package managers are asked for what they have.
         let looking = Box::pin(make_plans(&self.node, &attempt, installed.as_ref()));
         let plans = engine::unless_stopped(&self.stop, true, looking)

@@ -199,21 +199,20 @@ impl Session {
     ///
     /// # Errors
     /// [`Stopped`] with 22 when it was rolled back.
-    pub(super) fn unfinished_act(&self, attempt: Attempt) -> Result<Option<Attempt>, Stopped> {
-        let paths = &self.node.paths;
-        let patches = Patches::load(paths).map_err(|error| early(error.into()))?;
+    pub(super) fn unfinished_act(&mut self, attempt: Attempt) -> Result<Option<Attempt>, Stopped> {
+        let patches = Patches::load(&self.node.paths).map_err(|error| early(error.into()))?;
         if patches.ended.as_ref() != Some(&attempt.id) {
             return Ok(Some(attempt));
         }
         if attempt.rollback.is_none() {
-            record::settle_patch(&self.node, &attempt).map_err(early)?;
+            self.warn_of(record::settle_patch(&self.node, &attempt).map_err(early)?);
         } else {
-            steps::settle_back(&self.node, &attempt).map_err(early)?;
+            self.warn_of(steps::settle_back(&self.node, &attempt).map_err(early)?);
             if !attempt.is_taking_back() {
                 return Err(way_back::rolled_back(&attempt));
             }
         }
-        Attempt::load(paths).map_err(|error| early(error.into()))
+        Attempt::load(&self.node.paths).map_err(|error| early(error.into()))
     }
 }
 

@@ -37,9 +37,9 @@ impl Session {
     ///
     /// # Errors
     /// [`Stopped`] with 22 when it was rolled back.
-    pub(super) fn unfinished(&self, installed: Option<&Installed>) -> Result<Option<Attempt>, Stopped> {
-        let paths = &self.node.paths;
-        let load = || Attempt::load(paths).map_err(|error| early(error.into()));
+    pub(super) fn unfinished(&mut self, installed: Option<&Installed>) -> Result<Option<Attempt>, Stopped> {
+        let paths = self.node.paths.clone();
+        let load = || Attempt::load(&paths).map_err(|error| early(error.into()));
         let attempt = load()?;
         if installed.is_none() && !self.request.force {
             lost::refuse(&self.node, attempt.as_ref()).map_err(early)?;
@@ -51,12 +51,12 @@ impl Session {
             return self.unfinished_act(attempt);
         }
         if installed.is_some_and(|installed| installed.attempt == attempt.id) {
-            record::settle(&self.node, &attempt).map_err(early)?;
+            self.warn_of(record::settle(&self.node, &attempt).map_err(early)?);
             return load();
         }
-        let quarantine = Quarantine::load(paths).map_err(|error| early(error.into()))?;
+        let quarantine = Quarantine::load(&paths).map_err(|error| early(error.into()))?;
         if attempt.rollback.is_some() && quarantine.has_attempt(&attempt.id) {
-            steps::settle_back(&self.node, &attempt).map_err(early)?;
+            self.warn_of(steps::settle_back(&self.node, &attempt).map_err(early)?);
             return Err(back::rolled_back(&attempt));
         }
         Ok(Some(attempt))

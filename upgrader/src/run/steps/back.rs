@@ -2,16 +2,14 @@
 
 use async_trait::async_trait;
 
-use super::{record, verify};
+use super::{notes, record, verify};
 use crate::{
     attempt::Attempt,
-    exit::Failure,
+    exit::{Exit, Failure},
     failpoint,
-    latch::Latches,
-    marker,
     module::{
         ModuleError, tree,
-        undo::{self, Note},
+        undo::{self, Found, Note},
     },
     patch::{
         act::{PatchAct, Purpose},
@@ -20,6 +18,7 @@ use crate::{
     },
     quarantine::{Quarantine, Quarantined},
     recover,
+    report::terminal,
     run::{
         Run,
         context::Node,
@@ -28,12 +27,40 @@ use crate::{
 };
 
 /// Puts back what one module changed.
-pub(super) struct UndoModule(pub(super) Note);
+pub(super) struct UndoModule {
+    module: String,
+    recovery: bool,
+    /// Its note; `None` when it is lost.
+    note: Option<Note>,
+}
+
+impl UndoModule {
+    /// The step of each module, in their order: those whose note is lost as early as the others let it, `kato` itself last.
+    pub(super) fn all(attempt: &Attempt, found: Found) -> Vec<Self> {
+        let recovery = |name: &str| {
+            let mut modules = attempt.release.modules.iter();
+            modules.any(|module| module.name == name && module.recovery)
+        };
+        let lost = found.unreadable.into_iter().map(|(module, _)| Self {
+            recovery: recovery(&module),
+            module,
+            note: None,
+        });
+        let noted = found.notes.into_iter().map(|note| Self {
+            module: note.module.clone(),
+            recovery: note.recovery,
+            note: Some(note),
+        });
+        let mut steps: Vec<Self> = lost.chain(noted).collect();
+        steps.sort_by_key(|step| step.recovery);
+        steps
+    }
+}
 
 #[async_trait]
 impl Step for UndoModule {
     fn name(&self) -> String {
-        format!("undo:{}", self.0.module)
+        format!("undo:{}", self.module)
     }
 
     fn changes_node(&self) -> bool {
@@ -42,26 +69,25 @@ impl Step for UndoModule {
 
     /// What can be put back is, whatever becomes of the others. `kato` is not: with it the way back is gone on with.
     fn is_independent(&self) -> bool {
-        !self.0.recovery
+        !self.recovery
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        if self.0.recovery {
-            script_for_the_old_kato(run, &self.0)?;
-        }
         // Read again: what an earlier try has taken back is in the note on the disk.
-        let notes = undo::all(&run.node.paths)?;
-        let mine = notes.into_iter().find(|note| note.module == self.0.module);
-        let mut note = mine.unwrap_or_else(|| self.0.clone());
-        undo::take_back(&run.node.paths, &mut note).await?;
+        let mut note = undo::read(&run.node.paths, &self.module)?
+            .or_else(|| self.note.clone())
+            .ok_or_else(|| notes::no_note(&run.node, &self.module))?;
+        if note.recovery {
+            script_for_the_old_kato(run, &note)?;
+        }
+        undo::take_back(&run.node.paths, &run.node.children, &mut note).await?;
         undo::undo(&run.node.paths, &mut note)?;
         Ok(Acted::Done)
     }
 
     async fn verify(&self, run: &mut Run) -> Result<(), Failure> {
-        let notes = undo::all(&run.node.paths)?;
-        let mine = notes.iter().filter(|note| note.module == self.0.module);
-        Ok(mine.into_iter().try_for_each(undo::check)?)
+        let note = undo::read(&run.node.paths, &self.module)?;
+        Ok(note.as_ref().map_or(Ok(()), undo::check)?)
     }
 }
 
@@ -103,7 +129,18 @@ impl Step for VerifyBack {
             undo::check(&note)?;
         }
         let checks = run.installed.as_ref().map(|installed| installed.checks.clone());
-        verify::shows(run, &checks.unwrap_or_default()).await?;
+        let shown = verify::shows(run, &checks.unwrap_or_default()).await;
+        if let Err(failure) = shown {
+            // As it was is what the way back leads to.
+            if !run.attempt.was_unhealthy || failure.exit != Exit::Failed {
+                return Err(failure);
+            }
+            verify::runs_the_version(run).await?;
+            run.warn(format!(
+                "{} (the node was not healthy before the upgrade either)",
+                terminal::describe(&failure)
+            ));
+        }
         Ok(Acted::Done)
     }
 }
@@ -133,7 +170,9 @@ impl Step for RecordBack {
             Some(act) => of_patch(run, act)?,
             None => of_release(run)?,
         }
-        settle(&run.node, &run.attempt)?;
+        for text in settle(&run.node, &run.attempt)? {
+            run.warn(text);
+        }
         Ok(Acted::Done)
     }
 }
@@ -178,17 +217,18 @@ fn of_patch(run: &Run, act: &PatchAct) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Cleans up after a recorded rollback. May be killed anywhere and called again.
+/// Cleans up after a recorded rollback; gives what stays of marker and latches, a line each. May be killed anywhere and called again.
 ///
 /// # Errors
 /// [`Failure`] with the first thing that cannot be removed.
-pub(super) fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
-    marker::clear(&node.paths)?;
-    Latches::in_folder(node.paths.latches()).clear()?;
+pub(super) fn settle(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failure> {
+    notes::sweep(node, attempt)?;
+    let left = record::clear_notes(&node.paths);
     // While an operator's way back is cleaned up, its originals are in their places again.
     if let Some(act) = attempt.patch.as_ref().filter(|_| attempt.is_taking_back()) {
         local::forget_kept(&node.paths, &act.name)?;
         failpoint::hit("patch.settled");
     }
-    record::close(node, attempt.put_aside.as_deref().cloned())
+    record::close(node, attempt.put_aside.as_deref().cloned())?;
+    Ok(left)
 }

@@ -3,6 +3,7 @@
 mod back;
 mod backup;
 mod module;
+pub mod notes;
 mod preflight;
 pub mod record;
 mod restart;
@@ -13,7 +14,7 @@ mod verify;
 
 pub(super) use self::preflight::Finding;
 use super::{Node, Run, step::Step};
-use crate::{attempt::Attempt, exit::Failure, module::undo::Note, plan::node::modules_for};
+use crate::{attempt::Attempt, exit::Failure, module::undo::Found, plan::node::modules_for};
 
 /// All steps of the run's upgrade.
 pub fn all(run: &Run) -> Vec<Box<dyn Step>> {
@@ -35,8 +36,8 @@ pub fn all(run: &Run) -> Vec<Box<dyn Step>> {
     steps
 }
 
-/// The steps of the way back, given the undo journal's notes in their order.
-pub fn back(run: &Run, notes: Vec<Note>) -> Vec<Box<dyn Step>> {
+/// The steps of the way back, given the undo journal as it was found.
+pub fn back(run: &Run, found: Found) -> Vec<Box<dyn Step>> {
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
     if run.attempt.is_taking_back() {
         // What was changed here since the patch was installed goes with it.
@@ -45,8 +46,8 @@ pub fn back(run: &Run, notes: Vec<Note>) -> Vec<Box<dyn Step>> {
     if run.plan.retire.is_some() {
         steps.push(Box::new(retire::Retire));
     }
-    for note in notes {
-        steps.push(Box::new(back::UndoModule(note)));
+    for undo in back::UndoModule::all(&run.attempt, found) {
+        steps.push(Box::new(undo));
     }
     steps.push(Box::new(restart::Restart));
     steps.push(Box::new(back::VerifyBack));
@@ -61,7 +62,7 @@ pub fn back(run: &Run, notes: Vec<Note>) -> Vec<Box<dyn Step>> {
 ///
 /// # Errors
 /// [`Failure`] with the first thing that cannot be removed.
-pub fn settle_back(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
+pub fn settle_back(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failure> {
     back::settle(node, attempt)
 }
 

@@ -6,13 +6,14 @@
 
 mod way;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use kato_shared::release::{Install, RestartScope};
 
 use crate::{
     exit::{Exit, Failure},
+    marker,
     plan::node::modules_for,
     platform::Verb,
     report::terminal,
@@ -33,6 +34,10 @@ impl Step for Preflight {
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
         told(run, standing(run))?;
         let found = of_platform(run).await;
+        if matches!(found, Some(Finding::Warned(_))) && !run.attempt.begun && !run.attempt.was_unhealthy {
+            run.attempt.was_unhealthy = true;
+            run.attempt.save(&run.node.paths)?;
+        }
         told(run, found.into_iter().collect())?;
         Ok(Acted::Done)
     }
@@ -72,6 +77,7 @@ fn told(run: &mut Run, found: Vec<Finding>) -> Result<(), Failure> {
 pub(super) fn standing(run: &Run) -> Vec<Finding> {
     let refused = |looked: Result<(), Failure>| looked.err().map(Finding::Refused);
     let mut found: Vec<Finding> = refused(spares_kato(run)).into_iter().collect();
+    found.extend(own_notes(run));
     found.extend(way::in_the_way(run).into_iter().map(Finding::Refused));
     found.extend(refused(can_come_back(run)));
     if run.plan.restart == RestartScope::Reboot && !run.node.platform.knows(Verb::Reboot) {
@@ -86,8 +92,10 @@ pub(super) fn standing(run: &Run) -> Vec<Finding> {
             "the release wants `{}` saved, and it is not on this node",
             run.node.paths.on_node(path).display()
         );
-        let failure = Failure::new(Exit::Preflight, problem)
-            .hint("nothing was changed; put the path back, or ask the publisher of the release");
+        let failure = Failure::new(Exit::Preflight, problem).hint(format!(
+            "nothing was changed; put the path back, or ask the publisher of the release; {}",
+            all_the_same(run)
+        ));
         found.push(judged(run, failure));
     }
     let dropped = run.plan.dropped.iter().map(|name| {
@@ -100,17 +108,65 @@ pub(super) fn standing(run: &Run) -> Vec<Finding> {
     found
 }
 
+/// What lies where kato keeps latches and the failure marker, and is neither: at the end of the upgrade nobody could remove it.
+fn own_notes(run: &Run) -> Vec<Finding> {
+    let paths = &run.node.paths;
+    let latches = match run.latches().foreign() {
+        Ok(found) => found,
+        Err(error) => return vec![Finding::Refused(before_the_first_change(error.into()))],
+    };
+    let finding = |path: PathBuf| {
+        let is_folder = path.is_dir();
+        let problem = anyhow::anyhow!(
+            "`{}` is a {}, where kato keeps {}",
+            path.display(),
+            if is_folder { "folder" } else { "file" },
+            if is_folder {
+                "a small file of its own"
+            } else {
+                "a folder of its own"
+            },
+        );
+        let failure = Failure::new(Exit::Preflight, problem)
+            .hint("nothing was changed; move it away and run the same command again");
+        if run.attempt.begun {
+            Finding::Warned(terminal::describe(&failure))
+        } else {
+            Finding::Refused(failure)
+        }
+    };
+    let all = latches.into_iter().chain(marker::foreign(paths));
+    all.map(finding).collect()
+}
+
+fn before_the_first_change(mut failure: Failure) -> Failure {
+    failure.exit = Exit::Preflight;
+    failure
+}
+
 /// What the platform says of itself.
 pub(super) async fn of_platform(run: &Run) -> Option<Finding> {
     let error = run.node.platform.call(Verb::Health, &run.words()).await.err()?;
     let mut failure = Failure::from(error);
     failure.exit = Exit::Preflight;
+    let hint = failure.hint.take().unwrap_or_default();
+    failure.hint = Some(format!("nothing was changed; {hint}; {}", all_the_same(run)));
     Some(if run.installed.is_some() {
         judged(run, failure)
     } else {
         // What is not installed yet cannot be healthy.
         Finding::Warned(terminal::describe(&failure))
     })
+}
+
+/// How a node is upgraded all the same that is not as it should be.
+fn all_the_same(run: &Run) -> String {
+    const WHAT: &str = "it must be healthy at the end, and no signature or digest is relaxed";
+    if run.attempt.is_of_patches() {
+        let marker = run.node.paths.failure_marker();
+        return format!("after `touch {}` this is a warning: {WHAT}", marker.display());
+    }
+    format!("with `--tolerant` the same command takes the node as it is: {WHAT}")
 }
 
 /// Who takes a node out of service has to be able to put it back.
@@ -129,6 +185,7 @@ fn can_come_back(run: &Run) -> Result<(), Failure> {
 /// A refusal, or a warning where half an upgrade explains what was found.
 fn judged(run: &Run, failure: Failure) -> Finding {
     let why = match (run.plan.is_tolerant, run.attempt.begun) {
+        (true, _) if run.plan.tolerance_asked => "--tolerant was given",
         (true, _) => "the last run failed",
         (false, true) => "the upgrade has begun",
         (false, false) => return Finding::Refused(failure),

@@ -6,11 +6,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use async_trait::async_trait;
 use kato_shared::{
+    chain::Chain,
     durable,
     release::{Install, Module},
 };
@@ -33,6 +34,7 @@ use crate::{
         local, places,
         record::{By, InstalledPatch, PatchedModule, Patches},
     },
+    paths::NodePaths,
     plan::node::modules_for,
     quarantine::Quarantine,
     recover,
@@ -58,8 +60,8 @@ impl Step for Record {
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
         if let Some(act) = run.attempt.patch.clone() {
             record_patch(run, &act)?;
-            settle_patch(&run.node, &run.attempt)?;
-            return Ok(Acted::Done);
+            let left = settle_patch(&run.node, &run.attempt)?;
+            return Ok(told(run, left));
         }
         let release = &run.attempt.release;
         let mut modules = BTreeMap::new();
@@ -83,8 +85,8 @@ impl Step for Record {
         durable::write_json(&run.node.paths.installed(), &record, 0o644)?;
         failpoint::hit("record.installed");
         run.installed = Some(record);
-        settle(&run.node, &run.attempt)?;
-        Ok(Acted::Done)
+        let left = settle(&run.node, &run.attempt)?;
+        Ok(told(run, left))
     }
 }
 
@@ -114,13 +116,13 @@ fn installed_module(run: &Run, module: &Module) -> Result<InstalledModule, Failu
     })
 }
 
-/// Cleans up after a recorded upgrade. May be killed anywhere and called again.
+/// Cleans up after a recorded upgrade; gives what stays of marker and latches, a line each. May be killed anywhere and called
+/// again.
 ///
 /// # Errors
 /// [`Failure`] with the first thing that cannot be removed.
-pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
-    marker::clear(&node.paths)?;
-    Latches::in_folder(node.paths.latches()).clear()?;
+pub fn settle(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failure> {
+    let left = clear_notes(&node.paths);
     // What a restoration before this upgrade has replaced is no way back from it.
     crate::restore::forget(&node.paths)?;
     Quarantine::lift(&node.paths, &attempt.release.version)?;
@@ -134,12 +136,42 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
                 node: &node.id,
                 paths: &node.paths,
                 settings: &node.settings,
+                children: &node.children,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;
         }
     }
-    close(node, attempt.next(node.clock.now()))
+    close(node, attempt.next(node.clock.now()))?;
+    Ok(left)
+}
+
+/// Removes the failure marker and the latches; gives what stays, a line each. The end is recorded, and none of them changes it.
+pub(super) fn clear_notes(paths: &NodePaths) -> Vec<String> {
+    let foreign = |path: PathBuf| {
+        format!(
+            "`{}` is not kato's and stays; move it away before the next upgrade",
+            path.display()
+        )
+    };
+    let failed = |error: &dyn std::error::Error| format!("{}; it stays", Chain(error));
+    let mut left = Vec::new();
+    match marker::clear(paths) {
+        Ok(stays) => left.extend(stays.map(foreign)),
+        Err(error) => left.push(failed(&error)),
+    }
+    match Latches::in_folder(paths.latches()).clear() {
+        Ok(stays) => left.extend(stays.into_iter().map(foreign)),
+        Err(error) => left.push(failed(&error)),
+    }
+    left
+}
+
+fn told(run: &mut Run, left: Vec<String>) -> Acted {
+    for text in left {
+        run.warn(text);
+    }
+    Acted::Done
 }
 
 /// Writes down that the patch is installed, or that it is not any more.
@@ -184,14 +216,13 @@ fn record_patch(run: &Run, act: &PatchAct) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Cleans up after a recorded act with a patch. What the patch replaced is put by, for the day when it is taken back. May be
-/// killed anywhere and called again.
+/// Cleans up after a recorded act with a patch. What the patch replaced is put by, for the day when it is taken back. Otherwise
+/// as [`settle`].
 ///
 /// # Errors
 /// [`Failure`] with the first thing that cannot be moved or removed.
-pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
-    marker::clear(&node.paths)?;
-    Latches::in_folder(node.paths.latches()).clear()?;
+pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failure> {
+    let left = clear_notes(&node.paths);
     if let Some(act) = &attempt.patch {
         match act.purpose {
             Purpose::Install => {
@@ -222,12 +253,14 @@ pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<(), Failure> {
                 node: &node.id,
                 paths: &node.paths,
                 settings: &node.settings,
+                children: &node.children,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;
         }
     }
-    close(node, attempt.next(node.clock.now()))
+    close(node, attempt.next(node.clock.now()))?;
+    Ok(left)
 }
 
 /// Removes what belongs to an upgrade in progress, whichever way it ended; last the upgrade itself makes way for `next`.

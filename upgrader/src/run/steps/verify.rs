@@ -111,6 +111,20 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
     Ok(())
 }
 
+/// The platform says that it runs the version that the run leads to, whatever else is not good.
+///
+/// # Errors
+/// [`Exit::Failed`] when it says something else, or nothing.
+pub(super) async fn runs_the_version(run: &mut Run) -> Result<(), Failure> {
+    let version = run.attempt.leads_to().to_string();
+    if run.node.platform.knows(Verb::Version) {
+        let found = reads_back(&run.node, &version).await;
+        found.map_err(|error| Failure::new(Exit::Failed, error))?;
+    }
+    run.seen_version = Some(version);
+    Ok(())
+}
+
 /// One thing that has to be good.
 struct Look<'c> {
     /// What people call it.
@@ -180,10 +194,15 @@ async fn first_red(node: &Node, looks: &[Look<'_>]) -> Option<(usize, anyhow::Er
             What::Health => healthy(node).await,
             What::Version(expected) => reads_back(node, expected).await,
             What::Http(url, status) => answers(url, status).await,
-            What::Command(argv) => process::run(argv, Some(node.paths.root()), TRY)
-                .await
-                .map(drop)
-                .map_err(anyhow::Error::new),
+            What::Command(argv) => process::run(
+                &node.children.on("a check of the release"),
+                argv,
+                Some(node.paths.root()),
+                TRY,
+            )
+            .await
+            .map(drop)
+            .map_err(anyhow::Error::new),
         };
         if let Err(error) = seen {
             return Some((nth, error));

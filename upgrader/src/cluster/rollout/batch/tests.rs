@@ -111,6 +111,7 @@ impl Site {
             plan: plan.id.clone(),
             target: plan.target.clone(),
             force: false,
+            tolerant: false,
             apply_patches: false,
             cache_url: None,
             patience: Duration::from_secs(600),
