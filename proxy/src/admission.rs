@@ -6,16 +6,12 @@
 //!
 //! Invariant: what is counted is released when the answer is dropped, however it ends.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use tokio::time::timeout;
 
 use crate::{
+    per_client::{PerClient, Place},
     permits::{Permit, Permits},
     settings::Limits,
 };
@@ -24,16 +20,14 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
     all: Permits,
-    clients: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    clients: PerClient,
 }
 
 /// The right to be answered.
 #[derive(Debug)]
 pub struct Slot {
-    client: IpAddr,
-    clients: Arc<Mutex<HashMap<IpAddr, u32>>>,
-    /// Given back when this is dropped.
-    permit: Option<Permit>,
+    _of_client: Place,
+    _permit: Permit,
 }
 
 /// Which bound a request is beyond.
@@ -51,7 +45,7 @@ impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             all: Permits::new(limits.requests),
-            clients: Arc::default(),
+            clients: PerClient::default(),
         }
     }
 
@@ -62,57 +56,29 @@ impl Admission {
 
     /// A place for a request of `client`, for which it may wait.
     pub(crate) async fn admit(&self, client: IpAddr, limits: &Limits) -> Result<Slot, Overload> {
-        let mut slot = self
-            .of_client(client, limits.requests_per_client)
-            .ok_or(Overload::Client)?;
+        let of_client = self.clients.take(client, limits.requests_per_client);
+        let of_client = of_client.ok_or(Overload::Client)?;
         let taken = match self.all.try_take() {
             Some(permit) => Some(permit),
             None => self.wait(limits.queue_wait.get()).await,
         };
-        slot.permit = Some(taken.ok_or(Overload::All)?);
-        Ok(slot)
+        Ok(Slot {
+            _of_client: of_client,
+            _permit: taken.ok_or(Overload::All)?,
+        })
     }
 
     /// A place for a request of `client`, if there is one now.
     pub(crate) fn try_admit(&self, client: IpAddr, limits: &Limits) -> Option<Slot> {
-        let mut slot = self.of_client(client, limits.requests_per_client)?;
-        slot.permit = Some(self.all.try_take()?);
-        Some(slot)
+        Some(Slot {
+            _of_client: self.clients.take(client, limits.requests_per_client)?,
+            _permit: self.all.try_take()?,
+        })
     }
 
     async fn wait(&self, patience: Duration) -> Option<Permit> {
         timeout(patience, self.all.take()).await.ok().flatten()
     }
-
-    fn of_client(&self, client: IpAddr, most: u32) -> Option<Slot> {
-        let mut clients = lock(&self.clients);
-        let count = clients.entry(client).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Slot {
-            client,
-            clients: Arc::clone(&self.clients),
-            permit: None,
-        })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut clients = lock(&self.clients);
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&self.client);
-            }
-        }
-    }
-}
-
-fn lock(clients: &Mutex<HashMap<IpAddr, u32>>) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-    clients.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -136,16 +102,13 @@ mod tests {
         let first = admission.admit(one, &limits).await.unwrap();
         let _second = admission.admit(one, &limits).await.unwrap();
         assert_eq!(admission.admit(one, &limits).await.unwrap_err(), Overload::Client);
-        let _third = admission.admit(other, &limits).await.unwrap();
+        let third = admission.admit(other, &limits).await.unwrap();
         assert_eq!(admission.admit(other, &limits).await.unwrap_err(), Overload::All);
         drop(first);
         let again = admission.admit(other, &limits).await.unwrap();
         drop(again);
-        assert_eq!(
-            lock(&admission.clients).get(&other),
-            Some(&1),
-            "a refused one is not counted"
-        );
+        drop(third);
+        assert_eq!(admission.clients.len(), 1, "a refused one is not counted");
     }
 
     #[tokio::test]
@@ -153,6 +116,6 @@ mod tests {
         let limits = limits(3, 2);
         let admission = Admission::new(&limits);
         drop(admission.admit([127, 0, 0, 1].into(), &limits).await.unwrap());
-        assert!(lock(&admission.clients).is_empty());
+        assert_eq!(admission.clients.len(), 0);
     }
 }

@@ -222,6 +222,7 @@ impl App {
         // Health keeps answering until the end, whatever the settings say meanwhile.
         let (_unchanging, admin_bounds) = watch::channel(Bounds {
             connections: ADMIN_CONNECTIONS,
+            connections_per_client: ADMIN_CONNECTIONS,
             grace: Duration::from_secs(1),
             ..*self.bounds.borrow()
         });

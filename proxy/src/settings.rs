@@ -194,6 +194,8 @@ impl Default for Log {
 pub struct Limits {
     /// Client connections served at once; further ones wait in the kernel's queue.
     pub connections: u32,
+    /// Connections of one client address served at once; further ones are closed, in clear with 503.
+    pub connections_per_client: u32,
     /// Connections to one origin at once, idle ones included; requests wait for them in the order in which they came.
     pub connections_per_origin: u32,
     /// A client must send its request head within this time, and end its TLS handshake.
@@ -226,6 +228,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_client: 1024,
             connections_per_origin: 64,
             header_timeout: HumanDuration::from_secs(30),
             client_progress_timeout: HumanDuration::from_secs(60),
@@ -418,6 +421,7 @@ impl Settings {
         self.registry.validate(&self.upstreams)?;
         for (key, limit) in [
             ("connections", self.limits.connections),
+            ("connections_per_client", self.limits.connections_per_client),
             ("streams", self.limits.streams),
             ("requests", self.limits.requests),
             ("requests_per_client", self.limits.requests_per_client),

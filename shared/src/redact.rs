@@ -1,15 +1,15 @@
-//! Keeps secrets out of messages: passwords in URLs, and signed query strings.
+//! Keeps secrets out of messages: names and passwords in URLs, and signed query strings.
 
 use url::Url;
 
-/// `url` for people and logs: without its password, and without the values of its query.
+/// `url` for people and logs: without who asks there, and without the values of its query.
 ///
-/// Query values are hidden because CDN redirects carry signatures there; the names stay, they help to debug.
+/// A name is hidden along with its password: some servers take a token in its place, and messages go to clients, too. Query values are hidden because CDN redirects carry signatures there; the names stay, they help to debug.
 pub fn url(url: &Url) -> String {
     let mut shown = url.clone();
-    if shown.password().is_some() {
-        // A URL that has a password can have one set.
-        let _kept = shown.set_password(Some("***"));
+    if shown.password().is_some() || !shown.username().is_empty() {
+        // A URL that has them can have them set.
+        let _kept = shown.set_username("***").and_then(|()| shown.set_password(None));
     }
     let names: Vec<String> = url.query_pairs().map(|(name, _)| format!("{name}=***")).collect();
     shown.set_query((!names.is_empty()).then(|| names.join("&")).as_deref());
@@ -21,9 +21,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_and_the_query_values_are_hidden() {
-        let secret = Url::parse("https://bob:pa55@cdn.example/a/b?sig=abc&exp=9").unwrap();
-        assert_eq!(url(&secret), "https://bob:***@cdn.example/a/b?sig=***&exp=***");
+    fn name_password_and_the_query_values_are_hidden() {
+        for who in ["bob:pa55", "token", ":pa55"] {
+            let secret = format!("https://{who}@cdn.example/a/b?sig=abc&exp=9");
+            let shown = url(&Url::parse(&secret).unwrap());
+            assert_eq!(shown, "https://***@cdn.example/a/b?sig=***&exp=***", "{who}");
+        }
         let plain = Url::parse("https://cdn.example/a").unwrap();
         assert_eq!(url(&plain), "https://cdn.example/a");
     }

@@ -51,8 +51,16 @@ impl Authority {
     /// # Errors
     /// As [`Authority::new`].
     pub fn server(&self, name: &str) -> Result<Pair> {
+        self.server_called(name, &["127.0.0.1", "localhost"])
+    }
+
+    /// A certificate for the server `name`, which is called by all of `hosts`.
+    ///
+    /// # Errors
+    /// As [`Authority::new`].
+    pub fn server_called(&self, name: &str, hosts: &[&str]) -> Result<Pair> {
         let key = KeyPair::generate()?;
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let names: Vec<String> = hosts.iter().copied().map(str::to_owned).collect();
         let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
         let pair = Pair {
             certificate: self.folder.join(format!("{name}.pem")),

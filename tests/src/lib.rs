@@ -10,11 +10,13 @@
 //! | [`binaries`] | the programs that this workspace builds |
 //! | [`faulty`] | a file system with I/O errors, by FUSE |
 //! | [`image`] | a container image for two architectures, made of real archives |
+//! | [`names`] | names for servers on loopback, as a parent proxy knows them |
 //! | [`node`] | a node below a folder, and `kato` run on it |
 //! | [`origin`] | an origin server that counts what it is asked for and misbehaves as told |
 //! | [`client`] | an HTTP client that can tell a whole body from one that broke off |
 //! | [`proxy`] | the built `kato-proxy` as a child process |
 //! | [`published`] | small packages of languages, as their indexes publish them |
+//! | [`tls_front`] | TLS before a server that speaks none |
 //! | [`toxics`] | a bad network between two programs, by a seed |
 //! | [`registry`] | a real container registry on loopback, and tokens that it believes |
 //! | [`releases`] | small signed repositories of releases, made in milliseconds |
@@ -35,6 +37,7 @@ pub mod cutter;
 pub mod faulty;
 pub mod image;
 pub mod lab;
+pub mod names;
 pub mod node;
 pub mod origin;
 pub mod proxy;
@@ -43,5 +46,6 @@ pub mod registry;
 pub mod releases;
 pub mod runtime;
 pub mod static_server;
+pub mod tls_front;
 pub mod toxics;
 pub mod wait;

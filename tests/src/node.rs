@@ -348,7 +348,7 @@ esac
                 left.push(self.state(state));
             }
         }
-        for folder in ["tmp/module-latches", "staging"] {
+        for folder in ["tmp/module-latches", "staging", "state/commands"] {
             left.extend(
                 names(&self.state(folder))
                     .into_iter()

@@ -60,6 +60,7 @@ fn command() -> Result<Command> {
 #[derive(Debug, Clone)]
 pub struct Settings {
     arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
 }
 
 impl Settings {
@@ -78,7 +79,10 @@ impl Settings {
             .map(OsString::from)
             .chain([cache.as_os_str().to_owned()])
             .collect();
-        Self { arguments }
+        Self {
+            arguments,
+            environment: Vec::new(),
+        }
     }
 
     /// One more upstream.
@@ -105,6 +109,13 @@ impl Settings {
         self
     }
 
+    /// One more variable of its environment, which has next to none.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts the proxy and waits until it has said where it listens.
     ///
     /// # Errors
@@ -112,6 +123,7 @@ impl Settings {
     pub async fn start(&self) -> Result<Proxy> {
         let mut child = command()?
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .spawn()
             .context("cannot start kato-proxy")?;
         let log = Log::default();
@@ -165,9 +177,11 @@ pub async fn run_to_end<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> Result<En
         .await
         .context("kato-proxy keeps running")??;
     let stderr = String::from_utf8(output.stderr).context("stderr is not UTF-8")?;
+    let stdout = String::from_utf8(output.stdout).context("stdout is not UTF-8")?;
     Ok(Ended {
         code: output.status.code(),
         stderr,
+        stdout,
     })
 }
 
@@ -178,6 +192,8 @@ pub struct Ended {
     pub code: Option<i32>,
     /// All it wrote there.
     pub stderr: String,
+    /// All it wrote there.
+    pub stdout: String,
 }
 
 /// One line of the announcement on stdout.

@@ -13,7 +13,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
 };
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
-use kato_shared::{clock::Clock, durable};
+use kato_shared::{Digest, clock::Clock, durable};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -61,19 +61,7 @@ impl Registry {
     /// # Errors
     /// When it does not listen soon, or is not installed; its log is in the message.
     pub fn start(folder: &Path, tokens: Option<&Tokens>) -> Result<Self> {
-        let mut auth = String::new();
-        if let Some(tokens) = tokens {
-            let (realm, certificate) = (&tokens.realm, tokens.certificate.display());
-            auth.push_str("auth:\n  token:\n");
-            for (key, value) in [
-                ("realm", realm.clone()),
-                ("service", SERVICE.to_owned()),
-                ("issuer", ISSUER.to_owned()),
-                ("rootcertbundle", certificate.to_string()),
-            ] {
-                writeln!(auth, "    {key}: {value}")?;
-            }
-        }
+        let auth = tokens.map(Tokens::demanded).unwrap_or_default();
         Self::start_with(folder, None, &auth)
     }
 
@@ -87,12 +75,13 @@ impl Registry {
         Self::start_with(folder, tls, &auth)
     }
 
-    /// Starts one behind TLS, open to everybody.
+    /// Starts one behind TLS, open to everybody or to those with a token.
     ///
     /// # Errors
     /// As [`Registry::start`].
-    pub fn start_with_tls(folder: &Path, tls: &Pair) -> Result<Self> {
-        Self::start_with(folder, Some(tls), "")
+    pub fn start_with_tls(folder: &Path, tls: &Pair, tokens: Option<&Tokens>) -> Result<Self> {
+        let auth = tokens.map(Tokens::demanded).unwrap_or_default();
+        Self::start_with(folder, Some(tls), &auth)
     }
 
     fn start_with(folder: &Path, tls: Option<&Pair>, auth: &str) -> Result<Self> {
@@ -128,6 +117,16 @@ impl Registry {
         log.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
+    }
+
+    /// Has `tag` of `repository` stand for the manifest `digest`, which it holds, as a push would.
+    ///
+    /// # Errors
+    /// When the file of the tag cannot be written.
+    pub fn move_tag(&self, repository: &str, tag: &str, digest: &Digest) -> Result<()> {
+        let link = format!("docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link");
+        let link = self.storage.join(link);
+        Ok(durable::write(&link, digest.to_string().as_bytes(), 0o644)?)
     }
 
     /// The file in which it keeps the blob `hex` (of SHA-256).
@@ -176,6 +175,15 @@ impl Tokens {
             der: made.cert.der().to_vec(),
             key,
         })
+    }
+
+    /// The settings of a registry that wants such a token for everything.
+    fn demanded(&self) -> String {
+        let (realm, certificate) = (&self.realm, self.certificate.display());
+        format!(
+            "auth:\n  token:\n    realm: {realm}\n    service: {SERVICE}\n    issuer: {ISSUER}\n    \
+             rootcertbundle: {certificate}\n"
+        )
     }
 
     /// The answer of a token service: a token to pull from `repository`, good for `lifetime`.

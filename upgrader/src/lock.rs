@@ -127,13 +127,13 @@ impl Process {
 
 /// The fields of `/proc/<pid>/stat` from the third on (`proc_pid_stat(5)`): the second is a name in parentheses that may hold
 /// anything.
-fn fields(stat: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn fields(stat: &str) -> impl Iterator<Item = &str> {
     let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
     rest.split_whitespace()
 }
 
 /// When the process was started, in clock ticks after the boot: field 22.
-fn started(stat: &str) -> Option<u64> {
+pub(crate) fn started(stat: &str) -> Option<u64> {
     fields(stat).nth(19)?.parse().ok()
 }
 
@@ -157,7 +157,8 @@ fn process_started(pid: u32) -> Option<u64> {
     started(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn pid_namespace() -> Option<String> {
+/// The PID namespace of this process, as the kernel names it.
+pub(crate) fn pid_namespace() -> Option<String> {
     let name = fs::read_link("/proc/self/ns/pid").ok()?;
     Some(name.to_string_lossy().into_owned())
 }

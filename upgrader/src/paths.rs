@@ -77,6 +77,11 @@ impl NodePaths {
         self.state_dir.join("state/fence.json")
     }
 
+    /// A note for each command that a run has at work, so that the next one can end what a killed one left.
+    pub fn commands(&self) -> PathBuf {
+        self.state_dir.join("state/commands")
+    }
+
     /// What is installed: version, release digest, time.
     pub fn installed(&self) -> PathBuf {
         self.state_dir.join("state/installed.json")

@@ -15,7 +15,7 @@ use crate::{
     cli::node::UpgradeRequest,
     failpoint,
     paths::NodePaths,
-    platform::{ProcessError, process},
+    platform::{Children, ProcessError, process},
     prepare::systemd::word,
 };
 
@@ -44,15 +44,17 @@ pub enum ResumeError {
 pub struct ResumeUnit {
     root: PathBuf,
     waits_for: PathBuf,
+    children: Children,
 }
 
 impl ResumeUnit {
-    /// The service manager of the node; `None` where systemd is not the first process (`sd_booted(3)`).
-    pub fn of(paths: &NodePaths) -> Option<Self> {
+    /// The service manager of the node, whose program runs as one of `children`; `None` where systemd is not the first process (`sd_booted(3)`).
+    pub fn of(paths: &NodePaths, children: &Children) -> Option<Self> {
         let root = paths.root().to_owned();
         root.join("run/systemd/system").is_dir().then(|| Self {
             root,
             waits_for: paths.attempt(),
+            children: children.on("the unit that goes on after a restart"),
         })
     }
 
@@ -123,7 +125,9 @@ impl ResumeUnit {
             argv.push(format!("--root={}", self.root.display()));
         }
         argv.extend(arguments.iter().map(ToString::to_string));
-        process::run(&argv, None, DEADLINE).await.map(drop)
+        process::run(&self.children, &argv, None, DEADLINE)
+            .await
+            .map(drop)
     }
 }
 
@@ -150,9 +154,12 @@ mod tests {
     fn r41_the_unit_is_the_shipped_one_with_the_nodes_own_words() {
         let root = tempfile::tempdir().unwrap();
         let paths = NodePaths::new(root.path(), Path::new("/var/kato"));
-        assert!(ResumeUnit::of(&paths).is_none(), "systemd does not run there");
+        assert!(
+            ResumeUnit::of(&paths, &Children::default()).is_none(),
+            "systemd does not run there"
+        );
         std::fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
-        let unit = ResumeUnit::of(&paths).unwrap();
+        let unit = ResumeUnit::of(&paths, &Children::default()).unwrap();
         assert!(!unit.is_there());
         let request = UpgradeRequest {
             cache_ip: Some([10, 0, 0, 1].into()),

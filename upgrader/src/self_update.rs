@@ -28,7 +28,7 @@ use crate::{
     journal,
     module::tree,
     paths::{self, NodePaths},
-    platform::{ProcessError, process},
+    platform::{Children, ProcessError, process},
     recover,
 };
 
@@ -161,6 +161,7 @@ pub fn suffices(release: &Release) -> bool {
 /// [`SelfUpdateError`]; the link then still points to the old program.
 pub async fn install(
     paths: &NodePaths,
+    children: &Children,
     copy: &Path,
     digest: &Digest,
     link: &Path,
@@ -184,7 +185,7 @@ pub async fn install(
             found,
         });
     }
-    if let Err(source) = test(paths, &program).await {
+    if let Err(source) = test(paths, children, &program).await {
         // A program that does not work here must not be what the script brings back.
         recover::clear(paths)?;
         durable::remove(&program)?;
@@ -209,13 +210,22 @@ pub fn self_test(journal: &Path) -> Result<Exit, Failure> {
 }
 
 /// The new program must start, and must understand what is on this node.
-async fn test(paths: &NodePaths, program: &Path) -> Result<(), ProcessError> {
+async fn test(paths: &NodePaths, children: &Children, program: &Path) -> Result<(), ProcessError> {
     let program = program.display().to_string();
-    process::run(&[program.clone(), "--version".into()], None, SELF_TEST_LIMIT).await?;
+    let children = children.on("the test of the new kato");
+    process::run(
+        &children,
+        &[program.clone(), "--version".into()],
+        None,
+        SELF_TEST_LIMIT,
+    )
+    .await?;
     let journal = paths.journal().display().to_string();
     let test = ["node", "self-test", "--journal"].map(Into::into);
     let argv: Vec<String> = [program].into_iter().chain(test).chain([journal]).collect();
-    process::run(&argv, None, SELF_TEST_LIMIT).await.map(drop)
+    process::run(&children, &argv, None, SELF_TEST_LIMIT)
+        .await
+        .map(drop)
 }
 
 /// The slot that neither the link nor this process uses.

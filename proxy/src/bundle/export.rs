@@ -3,7 +3,8 @@
 //! Flow: the snapshot of the store goes into the library; what of it the site lacks is planned ([`super::plan`]); an intent is
 //! journalled (`EXPORT.json`, in the unfinished folder), so that a run after a kill goes on with the same number, moment and root;
 //! payloads are written from the store by reflink or link where the file system can, else copied, and each is hashed on the
-//! way; tables and signature come last, then the folder gets its name, then the ledger knows it.
+//! way; tables and signature come last ([`super::seal`]), then the folder gets its name, then the ledger knows it. Where the last bundle of
+//! the series is the very one that would be written, it is the result ([`super::again`]).
 //!
 //! Invariants: a folder with the bundle's name is whole; no blob is in it that was not hashed by this run or by one before
 //! that was killed; the store is not changed.
@@ -22,10 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BundleError,
-    header::{Base, Bytes, Counts, FORMAT, Header, Kind, Member, Proof, Role, Table, Volume, write_table},
-    oci,
+    header::{Base, Kind, Proof, Table, Volume, write_table},
     plan::Plan,
-    readme::readme,
+    seal::{Sealed, insert},
     sign::Signer,
     tar::Name,
     write::{Payloads, part_digests, remove},
@@ -57,48 +57,45 @@ pub struct Export<'e> {
     pub rehearsal: Proof,
 }
 
+/// A bundle that lies in its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Its place in its series.
+    pub record: Record,
+    /// Who wrote it.
+    pub written: Written,
+}
+
+/// Which run has written a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Written {
+    /// This one.
+    Now,
+    /// An earlier one: all that is signed is the same, but for the moment.
+    Before,
+}
+
 /// What an export was about to write: the same again goes on with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Journal {
-    record: Record,
+pub(super) struct Journal {
+    pub(super) record: Record,
     kind: Kind,
     base: Vec<Base>,
     limit: Option<u64>,
+    /// The digest of what is carried, and where.
+    carried: Digest,
     /// Volumes that are whole.
     #[serde(default)]
     done: Vec<Volume>,
 }
 
-/// The record of an interrupted export of the same snapshot under the same number, so that both make the same bundle.
-pub fn begun(out: &Path, record: &Record) -> Option<Record> {
+/// The journal of the export of `record` into `out`, if one was interrupted.
+pub(super) fn journal(out: &Path, record: &Record) -> Option<Journal> {
     let path = unfinished(out, record).join(JOURNAL);
-    let journal: Journal = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let other = journal.record;
-    (other.root == record.root && other.seq == record.seq).then_some(other)
-}
-
-/// Whether the bundle of `last`, which lies in `out`, carries what `plan` would: a run that was killed behind its last step, and is run
-/// again, has nothing to do.
-pub fn is_done(out: &Path, last: &Record, plan: &Plan) -> bool {
-    let name = super::header::name(&last.series, last.seq);
-    lying(&out.join(&name), &name).is_some_and(|header| header.seq == last.seq && is_of(&header, plan))
-}
-
-/// The header of the bundle `name` in `folder`, if there is one.
-fn lying(folder: &Path, name: &str) -> Option<Header> {
-    let heads = [
-        folder.join("BUNDLE.json"),
-        folder.join(format!("{name}.head")).join("BUNDLE.json"),
-    ];
-    let mut documents = heads.iter().filter_map(|path| fs::read(path).ok());
-    documents.find_map(|bytes| Header::read(&bytes).ok())
-}
-
-fn is_of(header: &Header, plan: &Plan) -> bool {
-    header.root == plan.record.root
-        && header.kind == plan.kind
-        && header.base == plan.base
-        && header.volumes.len() == plan.volumes.len()
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 fn unfinished(out: &Path, record: &Record) -> PathBuf {
@@ -109,19 +106,19 @@ fn unfinished(out: &Path, record: &Record) -> PathBuf {
 }
 
 impl Export<'_> {
-    /// Writes the bundle and returns its folder.
+    /// Writes the bundle, if the last one of the series is not the same.
     ///
     /// # Errors
     /// [`BundleError`]; what is written by then is used by the next run.
-    pub fn run(&self) -> Result<PathBuf, BundleError> {
+    pub fn run(&self) -> Result<Exported, BundleError> {
+        if let Some(same) = self.same()? {
+            return Ok(same);
+        }
         let record = &self.plan.record;
         let name = super::header::name(&record.series, record.seq);
         let done = self.out.join(&name);
         if done.exists() {
-            // A run was killed between the name and the ledger.
-            let known = self.finished(&done, &name)?;
-            self.library.note(Side::Exported, &known)?;
-            return Ok(done);
+            return Err(BundleError::Occupied(done));
         }
         self.check_room()?;
         let folder = unfinished(self.out, record);
@@ -156,20 +153,11 @@ impl Export<'_> {
         durable::remove(&folder.join(JOURNAL))?;
         durable::rename(&folder, &done)?;
         self.library.note(Side::Exported, record)?;
-        Ok(done)
-    }
-
-    /// The record of the bundle that lies in `done` already, if it is the one that is to be written.
-    fn finished(&self, done: &Path, name: &str) -> Result<Record, BundleError> {
-        let plan = self.plan;
-        match lying(done, name) {
-            Some(header) if is_of(&header, plan) => Ok(Record {
-                series_id: header.series_id,
-                created: header.created,
-                ..plan.record.clone()
-            }),
-            Some(_) | None => Err(BundleError::Occupied(done.to_owned())),
-        }
+        Ok(Exported {
+            folder: done,
+            record: record.clone(),
+            written: Written::Now,
+        })
     }
 
     fn check_room(&self) -> Result<(), BundleError> {
@@ -203,6 +191,7 @@ impl Export<'_> {
             kind: self.plan.kind,
             base: self.plan.base.clone(),
             limit: self.plan.limit.map(super::pack::Limit::bytes),
+            carried: self.carried(folder)?,
             done: Vec::new(),
         };
         let path = folder.join(JOURNAL);
@@ -224,6 +213,20 @@ impl Export<'_> {
         durable::create_folder(folder)?;
         durable::write_json(&path, &fresh, 0o644)?;
         Ok(fresh)
+    }
+
+    /// The digest of all names and sizes, by volume: two plans with one root may carry different things.
+    fn carried(&self, folder: &Path) -> Result<Digest, BundleError> {
+        let mut table = self.plan.table();
+        for (pieces, n) in self.plan.volumes.iter().zip(1_u32..) {
+            for piece in pieces {
+                insert(&mut table, piece, n, piece.name.digest());
+            }
+        }
+        let text = write_table(&table)
+            .map_err(io::Error::other)
+            .map_err(BundleError::file("writing", folder))?;
+        Ok(Digest::of(&text))
     }
 
     /// The payloads in volumes.
@@ -252,58 +255,27 @@ impl Export<'_> {
             };
             for piece in pieces {
                 let sha256 = digests.get(&piece.name).copied().unwrap_or(piece.name.digest());
-                let member = Member {
-                    path: piece.name.path(),
-                    size: piece.size,
-                    sha256,
-                    volume: n,
-                    role: Role::Payload,
-                };
-                table.insert(piece.name, member);
+                insert(table, piece, n, sha256);
             }
         }
         Ok(())
     }
 
     /// The tables, the header, and the signature.
-    fn seal(&self, head: &Path, volumes: &[Volume], mut table: Table) -> Result<(), BundleError> {
+    fn seal(&self, head: &Path, volumes: &[Volume], table: Table) -> Result<(), BundleError> {
         let mut volumes = volumes.to_vec();
         volumes.sort_by_key(|volume| volume.n);
-        let layout = oci::layout(&self.plan.snapshot, &table);
-        for (digest, bytes) in &layout.blobs {
-            let name = Name::Blob(*digest);
-            write_small(&head.join(name.path()), bytes)?;
-            table.entry(name).or_insert_with(|| Member {
-                path: name.path(),
-                size: bytes.len() as u64,
-                sha256: *digest,
-                volume: 0,
-                role: Role::Oci,
-            });
-        }
-        let members = write_table(&table)
-            .map_err(io::Error::other)
+        let sealed = self
+            .sealed(&self.plan.record, volumes, table)
             .map_err(BundleError::file("writing", head))?;
-        let mut header = self.header(volumes);
-        header.members = Digest::of(&members);
-        header.index_json = Digest::of(&layout.index);
-        let readme = readme(&header);
-        let documents: [(&str, &[u8]); 4] = [
-            ("MEMBERS.jsonl", &members),
-            ("README.txt", readme.as_bytes()),
-            ("index.json", &layout.index),
-            ("oci-layout", oci::LAYOUT),
-        ];
-        let sums = sums(&documents, &table);
-        header.sums = Digest::of(sums.as_bytes());
-        for (name, bytes) in documents {
+        for (digest, bytes) in &sealed.blobs {
+            write_small(&head.join(Name::Blob(*digest).path()), bytes)?;
+        }
+        for (name, bytes) in &sealed.documents {
             durable::write(&head.join(name), bytes, 0o644)?;
         }
-        durable::write(&head.join("SHA256SUMS"), sums.as_bytes(), 0o644)?;
-        let mut text = serde_json::to_vec_pretty(&header)
-            .map_err(io::Error::other)
-            .map_err(BundleError::file("writing", head))?;
-        text.push(b'\n');
+        let text = sealed.text().map_err(BundleError::file("writing", head))?;
+        let header = &sealed.header;
         let comment = format!("series:{} seq:{} root:{}", header.series, header.seq, header.root);
         let signature = self.signer.sign(&text, &comment)?;
         durable::write(&head.join("BUNDLE.json"), &text, 0o644)?;
@@ -311,62 +283,15 @@ impl Export<'_> {
         Ok(())
     }
 
-    fn header(&self, volumes: Vec<Volume>) -> Header {
-        let plan = self.plan;
-        let contents = plan.snapshot.contents();
-        let here: u64 = plan.blobs.iter().map(|blob| blob.size).sum();
-        let largest_part = plan
-            .volumes
-            .iter()
-            .flatten()
-            .filter(|piece| matches!(piece.name, Name::Part(..)));
-        Header {
-            format: FORMAT.to_owned(),
-            series: plan.record.series.clone(),
-            series_id: plan.record.series_id.clone(),
-            seq: plan.record.seq,
-            created: plan.record.created,
-            root: plan.record.root,
-            kind: plan.kind,
-            base: plan.base.clone(),
-            sums: Digest::of(b""),
-            members: Digest::of(b""),
-            index_json: Digest::of(b""),
+    /// What is signed when `record`, with `volumes` and the payloads in `table`, is sealed.
+    pub(super) fn sealed(&self, record: &Record, volumes: Vec<Volume>, table: Table) -> io::Result<Sealed> {
+        Sealed::new(
+            (self.plan, record),
+            (&self.closure, &self.rehearsal),
             volumes,
-            counts: Counts {
-                entries: plan.snapshot.entries().len() as u64,
-                blobs_root: contents.len() as u64,
-                blobs_here: plan.blobs.len() as u64,
-            },
-            bytes: Bytes {
-                root: contents.values().sum(),
-                here,
-            },
-            need_free: here + largest_part.map(|piece| piece.size).max().unwrap_or_default(),
-            closure: self.closure.clone(),
-            rehearsal: self.rehearsal.clone(),
-            left_out: plan.left_out.clone(),
-            horizon: plan.horizon.clone(),
-        }
+            table,
+        )
     }
-}
-
-/// `SHA256SUMS`: every file but `BUNDLE.json` and its signature, once all volumes are unpacked and parts joined.
-fn sums(documents: &[(&str, &[u8])], table: &Table) -> String {
-    let mut lines: Vec<String> = documents
-        .iter()
-        .map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes).hex()))
-        .collect();
-    let mut blobs: Vec<Digest> = table.keys().map(Name::digest).collect();
-    blobs.dedup();
-    blobs.sort();
-    blobs.dedup();
-    lines.extend(
-        blobs
-            .iter()
-            .map(|digest| format!("{}  blobs/sha256/{}\n", digest.hex(), digest.hex())),
-    );
-    lines.concat()
 }
 
 /// Writes a document that may be there already.

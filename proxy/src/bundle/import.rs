@@ -271,6 +271,7 @@ impl Import<'_> {
         }
         let mut wanted = Wanted::new(self.now);
         wanted.have = self.library.active()?;
+        wanted.pending = Some(record.clone());
         let root = match self.library.root(record.root) {
             Ok(root) => root,
             Err(_missing) => {

@@ -20,6 +20,7 @@
 //!
 //! Deliberately absent: compression of payloads (they are compressed), trust on first use, writing to the medium of an import.
 
+mod again;
 mod error;
 pub mod export;
 pub mod header;
@@ -33,6 +34,8 @@ pub mod plan;
 pub mod prepare;
 mod readme;
 pub mod receipt;
+mod satisfy;
+mod seal;
 pub mod sign;
 mod stage;
 pub mod tar;
@@ -42,6 +45,7 @@ mod write;
 
 pub use error::BundleError;
 pub use medium::{Bundle, Finding};
+pub use satisfy::Whole;
 
 #[cfg(test)]
 mod tests;

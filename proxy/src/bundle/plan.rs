@@ -11,9 +11,10 @@ use super::{
     BundleError,
     header::{Base, Horizon, Kind, Member, Role, Table},
     pack::{Blob, Limit, Piece, pack},
+    satisfy::Whole,
     tar::{END, Name, room},
 };
-use crate::snapshot::{Encoded, Entry, LeftOut, Library, Record, Snapshot, Wanted};
+use crate::snapshot::{Encoded, Entry, LeftOut, Library, Record, Snapshot};
 
 /// A bundle that could be written.
 #[derive(Debug)]
@@ -38,14 +39,18 @@ pub struct Plan {
     pub left_out: BTreeMap<LeftOut, u64>,
     /// What expires.
     pub horizon: Vec<Horizon>,
+    /// URLs that were asked for and that the store does not hold.
+    pub not_held: Vec<String>,
+    /// Why a bundle for a request carries all that the store holds and the site has not, where it does.
+    pub whole: Option<Whole>,
 }
 
 /// What the site has, as the exporter knows it.
 #[derive(Debug, Default)]
 pub struct Has {
     base: Vec<Base>,
-    contents: HashSet<Digest>,
-    chunks: HashSet<Digest>,
+    pub(super) contents: HashSet<Digest>,
+    pub(super) chunks: HashSet<Digest>,
 }
 
 impl Has {
@@ -68,8 +73,8 @@ impl Has {
 }
 
 impl Plan {
-    /// The bundle of `snapshot`, whose written form is `encoded`, for a site that `has` something, or, with `wanted`, that asked for
-    /// something.
+    /// The bundle of `snapshot`, whose written form is `encoded`, for a site that `has` something; what it `asked` for is carried whether it
+    /// has it or not.
     ///
     /// # Errors
     /// [`BundleError`] when it cannot be packed.
@@ -77,17 +82,12 @@ impl Plan {
         record: Record,
         (snapshot, encoded): (Snapshot, &Encoded),
         has: Has,
-        wanted: Option<&Wanted>,
+        asked: Option<&BTreeSet<Digest>>,
         limit: Option<Limit>,
     ) -> Result<Self, BundleError> {
-        let asked = wanted.map(|wanted| Asked::new(wanted, &snapshot, encoded));
-        let is_content_carried = |entry: &Entry| match &asked {
-            Some(asked) => {
-                asked.contents.contains(&entry.digest)
-                    || (asked.chunks_of.contains(entry.key.as_str()) && !has.contents.contains(&entry.digest))
-            }
-            None => !has.contents.contains(&entry.digest),
-        };
+        let is_asked = |digest: &Digest| asked.is_some_and(|asked| asked.contains(digest));
+        let is_content_carried =
+            |entry: &Entry| !has.contents.contains(&entry.digest) || is_asked(&entry.digest);
         let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
         for entry in snapshot
             .entries()
@@ -100,10 +100,7 @@ impl Plan {
                 group: entry.group.clone(),
             });
         }
-        let is_chunk_carried = |digest: &Digest| match &asked {
-            Some(asked) => asked.digests.contains(digest),
-            None => !has.chunks.contains(digest),
-        };
+        let is_chunk_carried = |digest: &Digest| !has.chunks.contains(digest) || is_asked(digest);
         let mut documents: BTreeMap<Digest, Vec<u8>> = encoded
             .chunks
             .iter()
@@ -119,7 +116,7 @@ impl Plan {
             .transpose()?
             .unwrap_or_default();
         Ok(Self {
-            kind: match (&asked, has.base.is_empty()) {
+            kind: match (asked, has.base.is_empty()) {
                 (Some(_), _) => Kind::Satisfy,
                 (None, true) => Kind::Full,
                 (None, false) => Kind::Delta,
@@ -133,6 +130,8 @@ impl Plan {
             volumes,
             left_out: BTreeMap::new(),
             horizon: Vec::new(),
+            not_held: Vec::new(),
+            whole: None,
         })
     }
 
@@ -197,39 +196,5 @@ impl Plan {
             .collect();
         groups.sort_by(|one, other| other.2.cmp(&one.2).then(one.0.cmp(&other.0)));
         groups
-    }
-}
-
-/// What a request file asks for, found in the snapshot.
-struct Asked<'s> {
-    digests: BTreeSet<Digest>,
-    contents: BTreeSet<Digest>,
-    /// Keys in chunks that the site lacks: it cannot know what it lacks of them.
-    chunks_of: BTreeSet<&'s str>,
-}
-
-impl<'s> Asked<'s> {
-    fn new(wanted: &Wanted, snapshot: &'s Snapshot, encoded: &Encoded) -> Self {
-        let digests: BTreeSet<Digest> = wanted.digests.iter().copied().collect();
-        let mut contents = digests.clone();
-        contents.extend(wanted.urls.iter().filter_map(|url| url.digest));
-        for url in &wanted.urls {
-            let key = format!("GET {}", url.url);
-            contents.extend(snapshot.variants(&key).iter().map(|entry| entry.digest));
-        }
-        let mut chunks_of = BTreeSet::new();
-        let mut rest = snapshot.entries();
-        for chunk in snapshot.chunk_lengths(encoded) {
-            let (entries, behind) = rest.split_at(chunk.1.min(rest.len()));
-            rest = behind;
-            if digests.contains(&chunk.0) {
-                chunks_of.extend(entries.iter().map(|entry| entry.key.as_str()));
-            }
-        }
-        Self {
-            digests,
-            contents,
-            chunks_of,
-        }
     }
 }

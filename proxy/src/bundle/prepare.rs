@@ -6,16 +6,19 @@ use std::{
 };
 
 use jiff::Timestamp;
+use kato_shared::Digest;
 use tokio::runtime::Handle;
 
 use super::{
     BundleError,
-    export::{begun, is_done},
+    again::{adopt, begun},
     header::is_series,
     horizon::{has_suites, horizon},
     pack::Limit,
     plan::{Has, Plan},
     receipt::bases,
+    satisfy::{Answer, answer},
+    sign::Signer,
 };
 use crate::{
     archive_keys::{RingKey, ring, usual_keyrings},
@@ -47,7 +50,7 @@ pub struct Order {
     pub limit: Option<Limit>,
 }
 
-/// The plan for `order`; `out` is where its folder will be made, and where an interrupted run may have begun it. With `keep`, the
+/// The plan for `order`; `out` is where its folder will be made, and where an interrupted run may have begun it. With a `signer`, the
 /// snapshot goes into the library, as an export needs it.
 ///
 /// # Errors
@@ -57,7 +60,7 @@ pub fn prepare(
     order: &Order,
     out: &Path,
     now: Timestamp,
-    keep: bool,
+    signer: Option<&Signer>,
 ) -> Result<Plan, BundleError> {
     if !is_series(&order.series) {
         return Err(BundleError::Series(order.series.clone()));
@@ -66,60 +69,95 @@ pub fn prepare(
     if collected.snapshot.entries().is_empty() {
         return Err(BundleError::Empty);
     }
-    let encoded = collected
+    if let Some(signer) = signer {
+        adopt(out, library, &order.series, signer)?;
+    }
+    let chosen = choose((store, library, handle), order, collected.snapshot)?;
+    let encoded = chosen
         .snapshot
         .encode()
         .map_err(BundleError::file("encoding the snapshot for", out))?;
-    if keep {
+    if signer.is_some() {
         library.keep(&encoded)?;
     }
-    let records = library.records(Side::Exported, &order.series)?;
-    let last = records.last();
-    let mut record = Record {
-        series: order.series.clone(),
-        series_id: last.map_or_else(new_series, |last| Ok(last.series_id.clone()))?,
-        seq: last.map_or(0, |last| last.seq) + 1,
-        root: encoded.root,
-        created: now,
-    };
-    if let Some(begun) = begun(out, &record) {
-        record.series_id = begun.series_id;
-        record.created = begun.created;
-    }
+    let record = next(library, out, (&order.series, encoded.root), now)?;
+    let horizon = horizon(
+        store,
+        &chosen.snapshot,
+        &handle.block_on(keys(order, &chosen.snapshot)),
+    );
+    let mut plan = Plan::new(
+        record,
+        (chosen.snapshot, &encoded),
+        chosen.has,
+        order.satisfy.is_some().then_some(&chosen.asked),
+        order.limit,
+    )?;
+    plan.left_out = collected.left_out;
+    plan.horizon = horizon;
+    plan.not_held = chosen.not_held;
+    plan.whole = chosen.whole;
+    Ok(plan)
+}
+
+/// Which snapshot is sent to whom, where the store holds `now`.
+fn choose(
+    (store, library, handle): (&Store, &Library, &Handle),
+    order: &Order,
+    now: Snapshot,
+) -> Result<Answer, BundleError> {
     let wanted = order.satisfy.as_deref().map(read_wanted).transpose()?;
-    let since = match (&order.since, &order.satisfy) {
-        (Some(since), _) => Some(since.clone()),
+    let since = match (&order.since, &order.satisfy, &wanted) {
+        (Some(since), ..) => Some(since.clone()),
         // A request file says what the site has.
-        (None, Some(path)) if wanted.as_ref().is_some_and(|wanted| wanted.have.is_some()) => {
+        (None, Some(path), Some(wanted)) if names_ours(wanted, &order.series) => {
             Some(path.display().to_string())
         }
-        (None, _) => None,
+        (None, ..) => None,
     };
     let bases = match since {
         Some(since) => bases(library, &order.series, &since, (order.overlap, &order.sites))?,
         None => Vec::new(),
     };
-    let has = Has::reachable(library, bases)?;
-    let horizon = horizon(
-        store,
-        &collected.snapshot,
-        &handle.block_on(keys(order, &collected.snapshot)),
-    );
-    let mut plan = Plan::new(
-        record,
-        (collected.snapshot, &encoded),
-        has,
-        wanted.as_ref(),
-        order.limit,
-    )?;
-    if let Some(last) = last
-        && is_done(out, last, &plan)
-    {
-        plan.record = last.clone();
+    let missing = |contents| Ok(handle.block_on(store.missing(contents))?);
+    match &wanted {
+        Some(wanted) => answer((library, &order.series), (wanted, bases), now, missing),
+        None => Ok(Answer {
+            has: Has::reachable(library, bases)?,
+            ..Answer::of(now)
+        }),
     }
-    plan.left_out = collected.left_out;
-    plan.horizon = horizon;
-    Ok(plan)
+}
+
+/// Whether the snapshot that a site has is one to begin from. One of another series is, and is refused, unless one of `series` waits there.
+fn names_ours(wanted: &Wanted, series: &str) -> bool {
+    let waits = wanted
+        .pending
+        .as_ref()
+        .is_some_and(|waiting| waiting.series == series);
+    wanted
+        .have
+        .as_ref()
+        .is_some_and(|have| have.series == series || !waits)
+}
+
+/// The next record of `series`, or that of an interrupted run which would write the same.
+fn next(
+    library: &Library,
+    out: &Path,
+    (series, root): (&str, Digest),
+    now: Timestamp,
+) -> Result<Record, BundleError> {
+    let records = library.records(Side::Exported, series)?;
+    let last = records.last();
+    let record = Record {
+        series: series.to_owned(),
+        series_id: last.map_or_else(new_series, |last| Ok(last.series_id.clone()))?,
+        seq: last.map_or(0, |last| last.seq) + 1,
+        root,
+        created: now,
+    };
+    Ok(begun(out, &record).unwrap_or(record))
 }
 
 /// The keys of archives that are known here; none where there is no archive.

@@ -201,6 +201,15 @@ impl Signer {
         key.map(Self).map_err(wrong)
     }
 
+    /// Trust in this key and no other.
+    ///
+    /// # Errors
+    /// [`SignError::Sign`] when the key has no public one.
+    pub fn trust(&self) -> Result<Trust, SignError> {
+        let public = minisign::PublicKey::from_secret_key(&self.0).map_err(SignError::Sign)?;
+        Trust::read(&[public.to_base64()])
+    }
+
     /// The text of a signature of `bytes`, with `comment` as the trusted comment.
     ///
     /// # Errors

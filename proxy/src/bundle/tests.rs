@@ -1,5 +1,7 @@
 //! Bundles between two stores on real folders: there and back, in volumes, damaged, late, hostile.
 
+mod again;
+mod asked;
 mod hostile;
 mod kit;
 mod volumes;

@@ -176,7 +176,7 @@ fn strangers(bundle: &Bundle) -> Vec<Finding> {
 }
 
 /// Files that are missing or have another size.
-fn sizes(bundle: &Bundle, others: &[PathBuf]) -> Vec<Finding> {
+pub(super) fn sizes(bundle: &Bundle, others: &[PathBuf]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in bundle.table.values().filter(|member| member.volume == 0) {
         let found = fs::symlink_metadata(bundle.head.join(&member.path));

@@ -149,7 +149,7 @@ impl PasswordArgs {
 }
 
 impl PlanArgs {
-    fn prepare(&self, opened: &Opened, keep: bool) -> Result<Plan, u8> {
+    fn prepare(&self, opened: &Opened, signer: Option<&Signer>) -> Result<Plan, u8> {
         let order = Order {
             series: self.series.clone(),
             since: self.since.clone(),
@@ -161,7 +161,7 @@ impl PlanArgs {
             limit: self.volume,
         };
         let parties = (&opened.store, &opened.library, opened.runtime.handle());
-        prepare(parties, &order, &self.out, Clock::system().now(), keep).map_err(refuse)
+        prepare(parties, &order, &self.out, Clock::system().now(), signer).map_err(refuse)
     }
 }
 
@@ -189,7 +189,7 @@ fn make_keys(args: &KeygenArgs) -> Result<u8, u8> {
 
 fn plan(args: &PlanArgs) -> Result<u8, u8> {
     let opened = args.store.open()?;
-    let plan = args.prepare(&opened, false)?;
+    let plan = args.prepare(&opened, None)?;
     print(&report::plan(&plan, args.json));
     Ok(exit::DONE)
 }
@@ -201,7 +201,7 @@ fn export(args: &ExportArgs) -> Result<u8, u8> {
     }
     let declared = args.declared()?;
     let opened = args.plan.store.open()?;
-    let plan = args.plan.prepare(&opened, true)?;
+    let plan = args.plan.prepare(&opened, Some(&signer))?;
     let proofs = args.prove(&opened, &plan, &declared)?;
     let export = Export {
         store: &opened.store,
@@ -212,8 +212,8 @@ fn export(args: &ExportArgs) -> Result<u8, u8> {
         closure: proofs.closure,
         rehearsal: proofs.rehearsal,
     };
-    let folder = export.run().map_err(refuse)?;
-    print(&report::exported(&plan, &folder, args.plan.json));
+    let exported = export.run().map_err(refuse)?;
+    print(&report::exported(&plan, &exported, args.plan.json));
     Ok(exit::DONE)
 }
 

@@ -27,7 +27,7 @@ pub(super) use args::PrefetchArgs;
 
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(2);
-/// The most failures that are printed; all are in the document of `--json`.
+/// The most failures, and missing files, that are printed; all are in the document of `--json`.
 const MOST_SHOWN: usize = 50;
 
 /// Fetches; returns the exit code.
@@ -125,7 +125,9 @@ async fn run(args: &PrefetchArgs, cache: &Cache, inputs: &Inputs, indexes: &Inde
     }
     let progress = Arc::new(Progress::default());
     let summary = {
-        let (total, count) = (plan.size(), plan.missing.len());
+        let count = plan.missing.len() + plan.again.len();
+        let (known, unknown) = plan.size();
+        let total = (unknown == 0 && plan.again.is_empty()).then_some(known);
         let fetching = fetch(cache, plan, gathered, (args.jobs, Arc::clone(&progress)));
         shown(fetching, &progress, (total, count)).await
     };
@@ -143,12 +145,21 @@ fn planned(args: &PrefetchArgs, plan: &Plan, gathered: &Gathered) -> u8 {
         let missing = plan.missing.iter().map(|item| {
             serde_json::json!({ "path": item.path, "size": item.size, "digest": item.integrity.map(|digest| digest.to_string()) })
         });
+        let again = plan.again.iter().map(|item| &item.path);
         let (bytes, unknown) = plan.size();
         let document = serde_json::json!({
             "schema": 1, "held": plan.held, "held_bytes": plan.held_bytes, "missing_bytes": bytes, "unknown_sizes": unknown,
-            "missing": missing.collect::<Vec<_>>(), "failures": gathered.failures,
+            "missing": missing.collect::<Vec<_>>(), "asked_again": again.collect::<Vec<_>>(), "failures": gathered.failures,
         });
         print(&format!("{document:#}\n"));
+    } else {
+        for item in plan.missing.iter().take(MOST_SHOWN) {
+            let size = item
+                .size
+                .map_or_else(String::new, |size| format!("  {}", human(size)));
+            print(&format!("missing  {}{size}\n", item.path));
+        }
+        and_more(plan.missing.len());
     }
     for failure in &gathered.failures {
         tell(&format!("failed  {}: {}", failure.subject, failure.why));
@@ -164,7 +175,7 @@ fn planned(args: &PrefetchArgs, plan: &Plan, gathered: &Gathered) -> u8 {
 async fn shown(
     fetching: impl Future<Output = Summary>,
     progress: &Progress,
-    ((total, unknown), count): ((u64, usize), usize),
+    (total, count): (Option<u64>, usize),
 ) -> Summary {
     let begun = Instant::now();
     let mut every = interval_at(begun + SHOWN_EVERY, SHOWN_EVERY);
@@ -179,17 +190,22 @@ async fn shown(
             progress.items.load(Ordering::Relaxed),
         );
         let rate = bytes / begun.elapsed().as_secs().max(1);
-        let left = match total.saturating_sub(bytes).checked_div(rate) {
-            Some(seconds) if unknown == 0 => format!(", {seconds} s left"),
-            _ => String::new(),
-        };
+        // Where no index says how much it is, only the files are counted.
+        let of = total.map_or_else(String::new, |total| format!(" of {}", human(total)));
+        let left = total.and_then(|total| total.saturating_sub(bytes).checked_div(rate));
+        let left = left.map_or_else(String::new, |seconds| format!(", {seconds} s left"));
         tell(&format!(
-            "{items} of {count} files, {} of {}{}, {}/s{left}",
+            "{items} of {count} files, {}{of}, {}/s{left}",
             human(bytes),
-            if unknown == 0 { "" } else { "more than " },
-            human(total),
             human(rate)
         ));
+    }
+}
+
+/// Says how many of `count` are not shown.
+fn and_more(count: usize) {
+    if count > MOST_SHOWN {
+        tell(&format!("… and {} more; --json has all", count - MOST_SHOWN));
     }
 }
 
@@ -198,12 +214,7 @@ fn conclude(summary: &Summary) -> u8 {
     for failure in summary.failures.iter().take(MOST_SHOWN) {
         tell(&format!("failed  {}: {}", failure.subject, failure.why));
     }
-    if summary.failures.len() > MOST_SHOWN {
-        tell(&format!(
-            "… and {} more; --json has all",
-            summary.failures.len() - MOST_SHOWN
-        ));
-    }
+    and_more(summary.failures.len());
     tell(&format!(
         "fetched {} files, {}; {} were held, {}; {} documents; {} absent; {} failed",
         summary.fetched,

@@ -21,7 +21,7 @@ use crate::{
     archive_keys::ring,
     origin::{Probed, Prober},
     policy::headers::single_date,
-    setup::{SetupPage, UpstreamView},
+    setup::{OfflineView, SetupPage, UpstreamView},
 };
 
 /// For a connection within a site.
@@ -89,6 +89,10 @@ async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, chec
         return false;
     };
     for upstream in &mut page.upstreams {
+        if let Some(offline) = &page.offline {
+            checks.push(held(server, &prober, (upstream, offline)).await);
+            continue;
+        }
         prefer_document(upstream, &machine.suites);
         checks.extend(object(server, &prober, (upstream, now)).await);
     }
@@ -268,6 +272,34 @@ async fn object(
     }
 }
 
+/// What a server that asks no origin has of an upstream. Nothing that it has not is asked for: it would be noted as missed.
+async fn held(server: &Url, prober: &Prober, (upstream, offline): (&UpstreamView, &OfflineView)) -> Check {
+    let subject = format!("upstream {}", upstream.name);
+    let Some((snapshot, count)) = offline.snapshot.as_ref().zip(upstream.held) else {
+        return Check::ok(subject, "no origin is asked: what the store holds is served");
+    };
+    if count == 0 {
+        return Check::warning(
+            subject,
+            format!("no origin is asked, and the snapshot {snapshot} has nothing below its URL"),
+            "record it where there is a network, and import a bundle that has it",
+        );
+    }
+    let said = format!("no origin is asked: {count} responses of the snapshot {snapshot} are served");
+    if upstream.probe.is_empty() {
+        return Check::ok(subject, said);
+    }
+    let answer = match server.join(&upstream.probe) {
+        Ok(url) => prober.get(&url, "*/*").await,
+        Err(error) => Err(error.to_string()),
+    };
+    match answer {
+        Ok(answer) if answer.status.is_success() => Check::ok(subject, said),
+        Ok(answer) => judged(&subject, &answer, true),
+        Err(error) => Check::failed(subject, error, "does the server still run?"),
+    }
+}
+
 /// Whether `answer`, about a folder, is the upstream's "not for you to list".
 fn is_not_listed(answer: &Probed) -> bool {
     let is_own = || serde_json::from_slice::<Problem>(&answer.body).is_ok_and(|problem| problem.is_own());
@@ -444,6 +476,7 @@ mod tests {
             probe: "/deb/dists/".into(),
             must_be_there: false,
             is_folder: true,
+            held: None,
         };
         let mut upstream = folder.clone();
         prefer_document(

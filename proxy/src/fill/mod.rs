@@ -163,6 +163,11 @@ impl Fill {
         progress.end.is_some() || self.announced == Some(progress.frontier)
     }
 
+    /// Whether all of it has come and is what it should be, so that it will be kept.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.progress.borrow().end, Some(End::Complete { .. }))
+    }
+
     /// Whether it came, or is about to come, to no good end: whoever comes now does better to wait for the next.
     pub fn has_failed(&self) -> bool {
         self.window.is_closed() || matches!(self.progress.borrow().end, Some(End::Failed(_)))

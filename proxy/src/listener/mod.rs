@@ -1,7 +1,8 @@
 //! Accepts connections, as many at once as there are permits, and serves HTTP on them.
 //!
 //! Flow: each [`Door`] has an accept loop of its own; all share the permits. A permit is taken before `accept`: a connection that
-//! cannot be served yet waits in the kernel's queue, not in our memory. What an accepted connection speaks is decided in `connection`, the
+//! cannot be served yet waits in the kernel's queue, not in our memory. A client that has its share already is turned away, so that
+//! one alone cannot take all permits. What an accepted connection speaks is decided in `connection`, the
 //! one place where its first bytes are looked at.
 //!
 //! On shutdown no more are accepted, idle ones are closed, and answers under way get the grace period; requests that have no answer
@@ -38,8 +39,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     deliver::ResponseBody,
     metrics::Metrics,
+    per_client::PerClient,
     permits::{Permit, Permits},
     pipeline::Current,
+    seldom::warn_seldom,
     settings::Limits,
 };
 
@@ -57,6 +60,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub struct Bounds {
     /// Connections at once.
     pub connections: u32,
+    /// Connections of one client address at once.
+    pub connections_per_client: u32,
     /// The time in which a request head must arrive, and a TLS handshake end.
     pub header_timeout: Duration,
     /// The time in which a client must take some of what it is sent.
@@ -74,6 +79,7 @@ impl Bounds {
     pub fn of(limits: &Limits) -> Self {
         Self {
             connections: limits.connections,
+            connections_per_client: limits.connections_per_client,
             header_timeout: limits.header_timeout.get(),
             progress_timeout: limits.client_progress_timeout.get(),
             idle_timeout: limits.idle_timeout.get(),
@@ -171,12 +177,14 @@ impl Serving {
             socket::probe(door);
         }
         let permits = Permits::new(self.bounds.borrow_and_update().connections);
+        let clients = PerClient::default();
         let (loops, connections) = (TaskTracker::new(), TaskTracker::new());
         let (cut, over) = (CancellationToken::new(), CancellationToken::new());
         for door in doors {
             let accepting = Accepting {
                 serving: self.clone(),
                 permits: permits.clone(),
+                clients: clients.clone(),
                 connections: connections.clone(),
                 cut: cut.clone(),
                 over: over.clone(),
@@ -211,6 +219,7 @@ impl Serving {
 struct Accepting {
     serving: Serving,
     permits: Permits,
+    clients: PerClient,
     connections: TaskTracker,
     /// Cancelled when the grace period is over.
     cut: CancellationToken,
@@ -237,9 +246,17 @@ impl Accepting {
                     continue;
                 }
             };
+            let bounds = *self.serving.bounds.borrow();
+            // Who is on this host by way of a Unix socket has no address to be told apart by.
+            let is_counted = matches!(peer, Peer::Network(_));
+            let place = is_counted.then(|| self.clients.take(peer.ip(), bounds.connections_per_client));
+            if matches!(place, Some(None)) {
+                turn_away(&accepted, peer);
+                continue;
+            }
             let connection = Connection {
                 peer,
-                bounds: *self.serving.bounds.borrow(),
+                bounds,
                 ending: Ending {
                     begun: self.serving.shutdown.clone(),
                     cut: self.cut.clone(),
@@ -256,9 +273,18 @@ impl Accepting {
                     () = over.cancelled() => {}
                     () = connection.serve(accepted) => {}
                 }
-                drop((permit, open));
+                drop((permit, place, open));
             });
         }
+    }
+}
+
+/// Closes a connection beyond the bound of its client. In clear a word goes along, which its client hears if it has not begun to speak.
+fn turn_away(accepted: &Accepted, peer: Peer) {
+    warn_seldom!(client = %peer.ip(), "a client has more connections than limits.connections_per_client; further ones are closed");
+    if let Accepted::Clear(stream) = accepted {
+        // A new connection takes this much at once, or the client is gone.
+        let _said_or_not = stream.try_write(&refusal::crowded());
     }
 }
 

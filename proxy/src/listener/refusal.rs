@@ -41,6 +41,19 @@ pub(super) fn too_large(part: TooLarge) -> Bytes {
     answer(status, &problem, kind)
 }
 
+/// The whole answer to a connection beyond `limits.connections_per_client`.
+pub(super) fn crowded() -> Bytes {
+    let (kind, status) = ("overloaded", StatusCode::SERVICE_UNAVAILABLE);
+    let problem = respond::describe(
+        kind,
+        "too many connections",
+        status,
+        "this client has as many connections as one may have".to_owned(),
+        Some("close some, or ask again in a moment".to_owned()),
+    );
+    answer(status, &problem, kind)
+}
+
 /// The answer to a request that has none when the grace of the shutdown is over: its head, and its body.
 pub(crate) fn stopping() -> (response::Parts, Vec<u8>) {
     let problem = respond::describe(
@@ -103,8 +116,13 @@ fn answer(status: StatusCode, problem: &Problem, detail: &str) -> Bytes {
         .get("cache-status")
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
+    let again = if status == StatusCode::SERVICE_UNAVAILABLE {
+        "retry-after: 1\r\n"
+    } else {
+        ""
+    };
     let text = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+        "HTTP/1.1 {status}\r\n{again}content-type: {}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
          cache-status: {cache_status}\r\nconnection: close\r\n\r\n{body}",
         Problem::MEDIA_TYPE,
         body.len(),

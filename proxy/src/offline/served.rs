@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use url::{Position, Url};
 
 use crate::{
     snapshot::{Class, Library, LibraryError, Record, Side, Snapshot},
@@ -59,6 +60,15 @@ impl Served {
     /// `<series>-<number>`.
     pub fn name(&self) -> String {
         name(&self.record)
+    }
+
+    /// How many responses below `base` there are, and the rest of the URL of one that is sent whatever a client accepts.
+    pub fn below(&self, base: &Url) -> (u64, Option<String>) {
+        let prefix = format!("GET {}", &base[..Position::AfterPath]);
+        let found = self.snapshot.under(&prefix);
+        let any = found.iter().find(|entry| entry.vary.is_empty());
+        let rest = any.and_then(|entry| entry.key.strip_prefix(&prefix));
+        (found.len() as u64, rest.map(str::to_owned))
     }
 
     /// The responses of a key.
@@ -228,6 +238,12 @@ mod tests {
         assert_eq!(served.name(), "prod-000002");
         assert_eq!(content(&served, name), Some(Digest::of(b"2")));
         assert_eq!(content(&served, old), Some(Digest::of(b"old")));
+        for (base, expected) in [
+            ("http://a/", (1, Some("name".to_owned()))),
+            ("http://b/", (0, None)),
+        ] {
+            assert_eq!(served.below(&base.parse().unwrap()), expected, "{base}");
+        }
         assert_eq!(content(&served, gone), None);
         // A request keeps what it found.
         assert!(serving.look(folder.path(), Some(1)).unwrap());

@@ -145,7 +145,7 @@ impl Pipeline {
     /// Whoever comes meanwhile waits, and gets what is right or learns what is wrong.
     pub(super) async fn second_attempt(&self, mut flight: Flight, first: Arc<FillError>) {
         if flight.is_repeated || self.is_noted(&flight.ask, &first) {
-            return self.mismatch(flight, first);
+            return self.mismatch(flight, first, None);
         }
         flight.permit.reopen();
         flight.validated.clear();
@@ -163,7 +163,7 @@ impl Pipeline {
             tracing::warn!(url = %flight.ask.target.key.shown(), %status, "content could not be fetched again");
             if flight.ask.target.digest.is_none() {
                 // A client that asked for itself would get what is wrong, and not see that it is.
-                return self.mismatch(flight, first);
+                return self.mismatch(flight, first, None);
             }
             // Each asks for itself, and hears what the upstream says.
             return flight.permit.keep_private();
@@ -171,7 +171,7 @@ impl Pipeline {
         flight.announced = announced(&flight.ask.target, &response);
         if let Some(error) = flight.other_size(&response) {
             self.note_failure(&flight, &error);
-            return self.mismatch(flight, Arc::new(error));
+            return self.mismatch(flight, Arc::new(error), Some(0));
         }
         if flight.ask.target.most_looked_at().is_some() {
             let for_first = flight.head_for_first(&response);
@@ -179,8 +179,9 @@ impl Pipeline {
             return Box::pin(self.land(flight, arrival)).await;
         }
         let head = flight.stored_head(&response);
+        let announced = announced_length(&response);
         let promise = Promise {
-            announced: announced_length(&response),
+            announced,
             expected: flight.promise().or(flight.announced.map(Integrity::from)),
         };
         let room = self.room(promise).await;
@@ -197,7 +198,7 @@ impl Pipeline {
             Received::Failed(error, _) => {
                 self.note_failure(&flight, &error);
                 if matches!(*error, FillError::Digest { .. }) {
-                    self.mismatch(flight, error);
+                    self.mismatch(flight, error, announced);
                 }
             }
         }
@@ -205,8 +206,8 @@ impl Pipeline {
     }
 
     /// It was wrong each time: everybody who waits hears that, and whoever comes in the next moment.
-    fn mismatch(&self, flight: Flight, error: Arc<FillError>) {
-        self.note_mismatch(&flight.ask, &error);
+    fn mismatch(&self, flight: Flight, error: Arc<FillError>, announced: Option<u64>) {
+        self.note_mismatch(&flight.ask, &error, announced);
         flight.share(Shared::Mismatch { error });
     }
 

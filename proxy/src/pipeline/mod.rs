@@ -82,7 +82,7 @@ use crate::{
     interim::Interim,
     metrics::{Counted, Metrics, Outcome},
     origin::Origin,
-    registry::{self, Guests},
+    registry::{self, Guests, Place},
     respond,
     route::{Route, Router, Target},
     settings::{Kind, Settings},
@@ -263,6 +263,12 @@ impl Pipeline {
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return self.forward(request, &target).await;
+        }
+        // A client that takes us for its registry, by its proxy settings, hears as at the door that there is one, whether or not the one
+        // behind is there and gives tokens. By mirror path it is asked of the registry, as `doctor` does to see whether it is well.
+        let is_by_proxy = request.uri().scheme().is_some();
+        if is_by_proxy && target.registry.is_some() && Place::is_base(&target.path) {
+            return door::base();
         }
         let view = self.view_of(&target, request.uri());
         let base = view.and_then(|_| self.server_base(&request));

@@ -313,7 +313,8 @@ fn done(
     }))
 }
 
-/// Whether what is on its way is stored, and why not.
+/// Whether what is on its way is stored, and why not. Before its end nobody knows: it may break off, or be other content than its URL
+/// promises. "If the parameter is absent, … no information" (RFC 9211 §2.5 leaves it out where it was not stored or is not known).
 trait OfFilling {
     fn of_filling(self, filling: &Filling) -> Self;
 }
@@ -322,7 +323,7 @@ impl OfFilling for CacheStatus {
     fn of_filling(self, filling: &Filling) -> Self {
         match filling.not_stored {
             Some(trouble) => self.bypassed().detail(trouble.label()),
-            None => self.stored(true),
+            None => self.stored(filling.fill.is_kept()),
         }
     }
 }

@@ -51,7 +51,10 @@ impl Pipeline {
             client: Some(asking),
         };
         if client.is_empty() {
-            let page = SetupPage::of(site);
+            let mut page = SetupPage::of(site);
+            if self.settings().offline {
+                page = page.offline(site, self.served().as_deref());
+            }
             let accept = request.headers().get(header::ACCEPT);
             let wants_json = accept.is_some_and(|accept| accept == "application/json");
             return if wants_json {

@@ -22,7 +22,7 @@ use crate::{
     policy::{
         self, Absence, Aged, Decision, Lookup, Overrides, Request, StalePermission, Stored, headers as fields,
     },
-    registry, respond,
+    registry, repr_digest, respond,
     route::Target,
     store::{Content, ContentRef, Responses, StoredResponse},
 };
@@ -305,8 +305,16 @@ pub(super) fn found(
     if let Some(detail) = detail {
         status = status.detail(detail);
     }
+    let mut response = present(request, selected.head(), Source::Stored(content), Some(aged.age));
+    // What is stored is named by the digest of the representation: whoever wants to know it need not read it (RFC 9530 §4).
+    if request.headers.contains_key(repr_digest::WANTED) {
+        let fields = response.headers_mut();
+        fields
+            .entry(repr_digest::FIELD)
+            .or_insert_with(|| repr_digest::value(&selected.content().digest));
+    }
     Answer {
-        response: present(request, selected.head(), Source::Stored(content), Some(aged.age)),
+        response,
         status,
         outcome: Outcome::Hit,
         received: Version::HTTP_11,

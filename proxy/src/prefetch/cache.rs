@@ -12,6 +12,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Item;
+use crate::{ecosystem::Integrity, repr_digest};
 
 /// A cache that does not accept in this time is not there.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -206,15 +207,24 @@ impl Cache {
         }
     }
 
-    /// The bytes of `item` if the cache answers for it without asking anybody; `None` if not.
+    /// The bytes of `item` if the cache answers for it without asking anybody; `None` if not, or if that is something else than is promised.
     ///
     /// # Errors
     /// [`AskError`] when there is no cache.
     pub async fn held(&self, item: &Item) -> Result<Option<u64>, AskError> {
         let response = self.send(&Method::HEAD, item).await?;
         let length = response.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Ok((response.status() == StatusCode::OK).then(|| length.or(item.size).unwrap_or(0)))
+        let length: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let found = repr_digest::of(response.headers());
+        let is_other = match (item.integrity, found) {
+            (Some(Integrity::Sha256(wanted)), Some(found)) => wanted != found,
+            _ => item
+                .size
+                .zip(length)
+                .is_some_and(|(wanted, found)| wanted != found),
+        };
+        let is_held = response.status() == StatusCode::OK && !is_other;
+        Ok(is_held.then(|| length.or(item.size).unwrap_or(0)))
     }
 
     async fn send(&self, method: &Method, item: &Item) -> Result<Response<Incoming>, AskError> {
@@ -235,7 +245,9 @@ impl Cache {
             request = request.header(header::ACCEPT, accept);
         }
         if method == Method::HEAD {
-            request = request.header(header::CACHE_CONTROL, "only-if-cached, max-stale");
+            request = request
+                .header(header::CACHE_CONTROL, "only-if-cached, max-stale")
+                .header(repr_digest::WANTED, repr_digest::SHA256_ALONE);
         }
         let request = request
             .body(Empty::<Bytes>::new())

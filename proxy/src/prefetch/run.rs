@@ -72,13 +72,7 @@ pub async fn measure(cache: &Cache, gathered: &Gathered, jobs: usize) -> Result<
         let (cache, permits) = (cache.clone(), Arc::clone(&permits));
         looking.spawn(async move {
             let _permit = permits.acquire_owned().await;
-            // What may be another one tomorrow is asked for again: the cache knows whether it has to ask anybody.
-            let is_of_an_index = item.integrity.is_some() || item.size.is_some();
-            let held = if is_of_an_index {
-                cache.held(&item).await?
-            } else {
-                None
-            };
+            let held = cache.held(&item).await?;
             Ok::<_, AskError>((item, held))
         });
     }
@@ -86,19 +80,23 @@ pub async fn measure(cache: &Cache, gathered: &Gathered, jobs: usize) -> Result<
     while let Some(looked) = looking.join_next().await {
         let Ok(looked) = looked else { continue };
         let (item, held) = looked?;
+        let is_of_an_index = item.integrity.is_some() || item.size.is_some();
         match held {
-            Some(bytes) => {
+            Some(bytes) if is_of_an_index => {
                 plan.held += 1;
                 plan.held_bytes += bytes;
             }
+            Some(_) => plan.again.push(item),
             None => plan.missing.push(item),
         }
     }
-    plan.missing.sort_by(|one, other| one.path.cmp(&other.path));
+    for items in [&mut plan.missing, &mut plan.again] {
+        items.sort_by(|one, other| one.path.cmp(&other.path));
+    }
     Ok(plan)
 }
 
-/// Fetches what is missing, `jobs` at a time.
+/// Fetches what is missing or may have changed, `jobs` at a time.
 pub async fn fetch(
     cache: &Cache,
     plan: Plan,
@@ -118,7 +116,7 @@ pub async fn fetch(
     };
     let mut fetching = JoinSet::new();
     let permits = Arc::new(Semaphore::new(jobs.max(1)));
-    for item in plan.missing {
+    for item in plan.missing.into_iter().chain(plan.again) {
         let (cache, permits, progress) = (cache.clone(), Arc::clone(&permits), Arc::clone(&progress));
         fetching.spawn(async move {
             let _permit = permits.acquire_owned().await;

@@ -74,6 +74,12 @@ impl Place {
         }
     }
 
+    /// Whether `path`, below the base URL of a registry, is that of the question whether there is a registry.
+    pub fn is_base(path: &str) -> bool {
+        let path = path.split('?').next().unwrap_or_default();
+        matches!(oci::endpoint(path), Ok(Endpoint::Base))
+    }
+
     /// The path below the base URL of the manifest `digest` in the same repository.
     pub fn manifest_path(&self, digest: &Digest) -> String {
         format!("v2/{}/manifests/{digest}", self.repository)

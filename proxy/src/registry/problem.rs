@@ -5,7 +5,10 @@ use kato_shared::api::Problem;
 use serde_json::json;
 
 use super::{Guest, Leave};
-use crate::{deliver::Payload, ecosystem::oci::PathError, respond, route::Target, settings::Upstream};
+use crate::{
+    deliver::Payload, ecosystem::oci::PathError, respond, route::Target, seldom::warn_seldom,
+    settings::Upstream,
+};
 
 /// The field by which old clients know a registry.
 pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -134,15 +137,16 @@ pub(super) fn upstream_denied(upstream: &Upstream, repository: &str) -> Problem 
     };
     let rules = &upstream.registry;
     let (why, hint) = match rules.credentials_file.as_ref().or(rules.docker_config.as_ref()) {
-        Some(file) => (
-            format!(
-                "it does not take the credentials of {} for that, or there is no such thing",
-                file.display()
-            ),
-            "put the name and password of somebody who may pull it from the registry into that file",
-        ),
+        Some(file) => {
+            // Where things are on this host is nothing for clients.
+            warn_seldom!(upstream = name, %wanted, file = %file.display(), "the registry does not take the credentials of that file for this, or there is no such thing");
+            (
+                "it does not take the credentials that this cache has for it, or there is no such thing",
+                "the cache's operator puts the name and password of somebody who may pull it into the file that the log of the cache names",
+            )
+        }
         None => (
-            "it is private, or does not exist".to_owned(),
+            "it is private, or does not exist",
             "set credentials_file in [upstream.registry] of proxy.toml where it is private",
         ),
     };

@@ -54,9 +54,9 @@ impl Scratch {
             prefixes: prefixes.to_vec(),
             ..Order::default()
         };
-        let plan = prepare((store, &library, handle), &order, &out, now, true)?;
         let signer = Signer::read(&secret, None).map_err(crate::bundle::BundleError::from)?;
-        let folder = Export {
+        let plan = prepare((store, &library, handle), &order, &out, now, Some(&signer))?;
+        let exported = Export {
             store,
             library: &library,
             out: &out,
@@ -68,7 +68,7 @@ impl Scratch {
         .run()?;
         let trust = Trust::read(&[public.display().to_string()]).map_err(crate::bundle::BundleError::from)?;
         take_in(
-            &Bundle::open(&folder, Some(&trust))?,
+            &Bundle::open(&exported.folder, Some(&trust))?,
             (&scratch.store(), settings, handle),
             now,
         )?;

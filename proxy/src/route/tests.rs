@@ -51,6 +51,63 @@ fn all_doors_lead_to_one_key() {
 }
 
 #[test]
+fn what_npm_puts_before_the_path_of_a_lock_file_is_not_asked_for() {
+    let npm = |urls: &str| -> Router {
+        let mut upstream: Upstream = urls.parse().unwrap();
+        upstream.kind = Kind::Npm;
+        upstream.file_urls = vec!["https://files.example/".to_owned().try_into().unwrap()];
+        Router::new(&Settings {
+            upstreams: vec![upstream],
+            ..Settings::default()
+        })
+    };
+    let asked = |router: &Router, uri: &str| match router.route(&Method::GET, &uri.parse().unwrap()) {
+        Ok(Route::Target(target)) => target.key.uri().to_owned(),
+        other => panic!("{uri}: {other:?}"),
+    };
+    let root = npm("npm=https://npm.example/");
+    let below = npm("npm=https://nexus.example/repository/npm/");
+    for (router, uri, expected) in [
+        (&root, "/npm/a/-/a-1.tgz", "https://npm.example/a/-/a-1.tgz"),
+        (&root, "/npm/npm/a/-/a-1.tgz", "https://npm.example/a/-/a-1.tgz"),
+        (
+            &root,
+            "/npm/npm/@s/a/-/a-1.tgz",
+            "https://npm.example/@s/a/-/a-1.tgz",
+        ),
+        (
+            &root,
+            "/npm/npm/-/npm-1.tgz",
+            "https://npm.example/npm/-/npm-1.tgz",
+        ),
+        (&root, "/npm/npm", "https://npm.example/npm"),
+        (&root, "/npm/npm/1.0.0", "https://npm.example/npm/1.0.0"),
+        (
+            &root,
+            "/npm/~npm/https/files.example/f/a.tgz",
+            "https://files.example/f/a.tgz",
+        ),
+        (
+            &below,
+            "/npm/repository/npm/a/-/a-1.tgz",
+            "https://nexus.example/repository/npm/a/-/a-1.tgz",
+        ),
+        (
+            &below,
+            "/npm/repository/-/repository-1.tgz",
+            "https://nexus.example/repository/npm/repository/-/repository-1.tgz",
+        ),
+        (
+            &below,
+            "/npm/a/-/a-1.tgz",
+            "https://nexus.example/repository/npm/a/-/a-1.tgz",
+        ),
+    ] {
+        assert_eq!(asked(router, uri), expected, "{uri}");
+    }
+}
+
+#[test]
 fn credentials_of_an_upstream_are_asked_with_and_are_no_part_of_the_key() {
     let settings = Settings {
         upstreams: vec!["inner=http://user:secret@inner.example/".parse().unwrap()],

@@ -353,6 +353,6 @@ mod tests {
     fn a_password_of_a_parent_is_not_printed() {
         let parent = ParentProxy::try_from("http://user:pa55@parent.example:3128".to_owned()).unwrap();
         assert!(!format!("{parent:?}").contains("pa55"));
-        assert_eq!(String::from(parent), "http://user:***@parent.example:3128/");
+        assert_eq!(String::from(parent), "http://***@parent.example:3128/");
     }
 }

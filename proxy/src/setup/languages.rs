@@ -48,7 +48,8 @@ pub(super) fn npm(site: Site<'_>) -> String {
     for (nth, upstream) in site.upstreams(Some(Kind::Npm)).enumerate() {
         let (mark, url) = (if nth == 0 { "" } else { "# @SCOPE:" }, site.mirror(upstream));
         let _infallible = writeln!(text, "{mark}registry={url}");
-        if nth == 0 && !upstream.rewrite_links {
+        if nth == 0 {
+            // Else what a lock file names is fetched from where the lock file was made, past us.
             text.push_str("replace-registry-host=always\n");
         }
     }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(crate) use languages::simple_index;
-pub use page::{SetupPage, UpstreamView};
+pub use page::{OfflineView, SetupPage, UpstreamView};
 
 /// How the line begins that names the file in which the following belongs.
 pub const FILE: &str = "# file: ";

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Client, Site, languages::simple_index};
-use crate::settings::{Kind, Upstream};
+use crate::{
+    offline::Served,
+    settings::{Kind, Upstream},
+};
 
 /// `GET /-/setup/` for somebody who accepts JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +20,19 @@ pub struct SetupPage {
     /// Where our certificate is, if clients of the proxy need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// Whether no origin is asked, and what is served instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<OfflineView>,
     /// What is served.
     pub upstreams: Vec<UpstreamView>,
+}
+
+/// A server that asks no origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfflineView {
+    /// The name of the snapshot that is served; none where it is all that the store holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
 }
 
 /// An upstream as a client sees it.
@@ -30,7 +44,8 @@ pub struct UpstreamView {
     pub kind: Kind,
     /// Its mirror path, from which clients' URLs begin.
     pub path: String,
-    /// Something that upstreams of its kind have, and that only they can answer.
+    /// Something that upstreams of its kind have, and that only they can answer; where a snapshot is served, something that is in it, or
+    /// nothing where all of it depends on what clients accept.
     pub probe: String,
     /// Whether every upstream of its kind has it: "not found" then says that it is none, or that its URL is wrong.
     #[serde(default)]
@@ -38,6 +53,9 @@ pub struct UpstreamView {
     /// Whether the probe is a folder: that it may not be listed says nothing about what is in it.
     #[serde(default)]
     pub is_folder: bool,
+    /// How many responses below its first base URL the snapshot has, where one is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
 }
 
 impl SetupPage {
@@ -50,8 +68,26 @@ impl SetupPage {
             schema: 1,
             clients: clients.map(|client| client.name().to_owned()).collect(),
             certificate: site.is_opened().then(|| "/-/ca.crt".to_owned()),
+            offline: None,
             upstreams: site.upstreams(None).map(view).collect(),
         }
+    }
+
+    /// The page of a server that asks no origin: it serves `served`, or all that its store holds.
+    #[must_use]
+    pub(crate) fn offline(mut self, site: Site<'_>, served: Option<&Served>) -> Self {
+        self.offline = Some(OfflineView {
+            snapshot: served.map(Served::name),
+        });
+        for (view, upstream) in self.upstreams.iter_mut().zip(site.upstreams(None)) {
+            let Some((base, served)) = upstream.urls.first().zip(served) else {
+                continue;
+            };
+            let (count, rest) = served.below(base.url());
+            view.held = Some(count);
+            view.probe = rest.map_or_else(String::new, |rest| format!("{}{rest}", view.path));
+        }
+        self
     }
 
     /// The page for people.
@@ -88,5 +124,6 @@ fn view(upstream: &Upstream) -> UpstreamView {
         probe,
         must_be_there,
         is_folder: matches!(upstream.kind, Kind::Packages | Kind::Generic),
+        held: None,
     }
 }

@@ -154,7 +154,7 @@ insecure = true
     ),
     (
         "npm",
-        "# file: /etc/npmrc\nregistry=http://cache.site:3180/npm/\naudit=false\nfund=false\nupdate-notifier=false\n",
+        "# file: /etc/npmrc\nregistry=http://cache.site:3180/npm/\nreplace-registry-host=always\naudit=false\nfund=false\nupdate-notifier=false\n",
     ),
     (
         "cargo",

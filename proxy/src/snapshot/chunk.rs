@@ -274,17 +274,6 @@ impl Snapshot {
         })
     }
 
-    /// Which chunk of its written form `encoded` has how many entries, in order.
-    pub fn chunk_lengths(&self, encoded: &Encoded) -> Vec<(Digest, usize)> {
-        let lengths = cut(&self.entries).into_iter().map(<[Entry]>::len);
-        encoded
-            .chunks
-            .iter()
-            .map(|(digest, _)| *digest)
-            .zip(lengths)
-            .collect()
-    }
-
     /// Reads the snapshot whose root is `digest`; `fetch` gives the bytes of roots and chunks, none for what is missing.
     ///
     /// # Errors

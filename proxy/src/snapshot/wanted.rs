@@ -23,6 +23,9 @@ pub struct Wanted {
     /// The newest snapshot that the site has whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub have: Option<Record>,
+    /// The snapshot that came and waits for what `digests` says; the rest of it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Record>,
     /// What clients asked for, or what an import could not find.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<WantedUrl>,
@@ -69,6 +72,7 @@ impl Wanted {
             format: FORMAT.to_owned(),
             created,
             have: None,
+            pending: None,
             urls: Vec::new(),
             digests: Vec::new(),
         }

@@ -2,7 +2,8 @@
 
 use crate::{
     Proxy, body, content, field,
-    origin::{Origin, reply},
+    origin::{Origin, Step, head, reply},
+    wait_until,
 };
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
@@ -27,6 +28,29 @@ async fn rfc9111_s4_what_is_fresh_is_answered_without_the_origin() {
     assert_eq!(hit.headers().get_all("x-twice").iter().count(), 2);
     assert_eq!(body(hit).await, b"content");
     assert_eq!(origin.count("/a"), 1);
+}
+
+/// What is small is whole before its client hears anything. Of a large body nobody knows how it will end.
+#[tokio::test]
+async fn rfc9211_s2_5_stored_is_said_of_what_is_whole_alone() {
+    for (length, is_said) in [(1000, true), (3 << 20, false)] {
+        let sent = content(length);
+        let origin = Origin::start(move |_| reply("200 OK", &[FRESH], &sent)).await;
+        let proxy = Proxy::start(origin.address).await;
+        let miss = proxy.get("/a").await;
+        let said = field(&miss, "cache-status").to_owned();
+        assert!(said.contains("fwd=uri-miss"), "{said}");
+        assert_eq!(said.contains("stored"), is_said, "{length}: {said}");
+        assert_eq!(body(miss).await.len(), length);
+        wait_until("a hit", async || {
+            let again = proxy.get("/a").await;
+            let is_hit = field(&again, "cache-status").contains("; hit");
+            body(again).await;
+            is_hit
+        })
+        .await;
+        assert_eq!(origin.count("/a"), 1);
+    }
 }
 
 #[tokio::test]
@@ -109,6 +133,45 @@ async fn p20_a_head_for_what_is_not_stored_is_a_head_upstream() {
     assert_eq!(origin.asked()[0].method, "HEAD");
 }
 
+/// What a HEAD says about the content is no reason to believe it of what a GET brings, and a GET after it is one request.
+#[tokio::test]
+async fn rfc9110_s9_3_2_a_head_before_the_get_makes_no_get_wrong_and_none_more() {
+    let origin = Origin::start(|asked| {
+        if asked.method == "HEAD" {
+            // Another length and validator than the content has.
+            let lies = [FRESH, ("ETag", "\"lie\""), ("Content-Length", "999")];
+            return vec![Step::Send(format!("{}\r\n", head("200 OK", &lies)).into_bytes())];
+        }
+        reply("200 OK", &[FRESH, TAG], b"content")
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    let first = proxy.client.head(proxy.url("/a")).send().await.unwrap();
+    assert_eq!(
+        (field(&first, "etag"), field(&first, "content-length")),
+        ("\"lie\"", "999")
+    );
+    for _ in 0..2 {
+        let got = proxy.get("/a").await;
+        assert_eq!(field(&got, "etag"), "\"one\"");
+        assert_eq!(body(got).await, b"content");
+    }
+    let stored = proxy.client.head(proxy.url("/a")).send().await.unwrap();
+    assert_eq!(
+        (field(&stored, "etag"), field(&stored, "content-length")),
+        ("\"one\"", "7")
+    );
+    // One that goes to the origin all the same makes what is stored stale, as it says something else (RFC 9111 §4.3.5), and no more.
+    let anew = proxy
+        .client
+        .head(proxy.url("/a"))
+        .header("cache-control", "no-cache");
+    assert_eq!(field(&anew.send().await.unwrap(), "etag"), "\"lie\"");
+    assert_eq!(body(proxy.get("/a").await).await, b"content");
+    let methods: Vec<_> = origin.asked().into_iter().map(|asked| asked.method).collect();
+    assert_eq!(methods, ["HEAD", "GET", "HEAD", "GET"]);
+}
+
 #[tokio::test]
 async fn rfc5861_s3_a_stale_response_is_sent_while_it_is_validated() {
     let origin = Origin::start(|asked| {
@@ -127,7 +190,7 @@ async fn rfc5861_s3_a_stale_response_is_sent_while_it_is_validated() {
         "{}",
         field(&stale, "cache-status")
     );
-    crate::wait_until("the response is validated", async || origin.count("/a") >= 2).await;
+    wait_until("the response is validated", async || origin.count("/a") >= 2).await;
     assert!(origin.asked()[1].field("if-none-match").is_some());
 }
 

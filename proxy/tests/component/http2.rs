@@ -1,7 +1,7 @@
 //! HTTP/2 to clients: what real clients do not do on purpose.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use reqwest::{Method, StatusCode};
@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    DEADLINE, Proxy, content,
-    origin::{Origin, reply},
+    DEADLINE, Proxy, content, interim,
+    origin::{Asked, Origin, reply},
 };
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
@@ -73,6 +73,46 @@ async fn rfc9113_s8_3_1_mirror_paths_and_targets_of_upstreams_share_what_is_stor
         .headers_mut()
         .insert("host", "elsewhere.example".parse().unwrap());
     assert_eq!(client.ask(other).await.status(), StatusCode::BAD_REQUEST);
+}
+
+/// Interim responses are passed over HTTP/1.1 in clear alone; whoever waits for the answer gets it here all the same.
+#[tokio::test]
+async fn rfc9110_s15_2_an_interim_response_of_the_origin_ends_here_and_the_answer_comes() {
+    let (address, answer, _serving) = interim::origin().await;
+    let proxy = Proxy::start(address).await;
+    let mut client = Client::connect(&proxy, 1 << 16).await;
+    answer.send(()).unwrap();
+    for _ in 0..2 {
+        let said = client.ask(get(&format!("http://{}/o/a", proxy.address))).await;
+        assert_eq!(said.status(), 200);
+        assert!(said.headers().get("link").is_none());
+        assert_eq!(said.into_body().collect().await.unwrap().to_bytes(), "hello");
+    }
+}
+
+/// Who asks whether to go on with its content, and does not wait for ever, is answered, and the origin gets the content.
+#[tokio::test]
+async fn rfc9110_s10_1_1_a_client_that_expects_100_is_answered() {
+    let length = |asked: &Asked| asked.field("content-length").unwrap_or("none").to_owned();
+    let origin = Origin::start(move |asked| reply("200 OK", &[], length(asked).as_bytes())).await;
+    let proxy = Proxy::start(origin.address).await;
+    let stream = TcpStream::connect(proxy.address).await.unwrap();
+    let (mut send, connection) = http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let mut running = JoinSet::new();
+    running.spawn(async move { drop(connection.await) });
+    let request = hyper::Request::post(format!("http://{}/o/a", proxy.address))
+        .header("expect", "100-continue")
+        .body(Full::new(Bytes::from_static(b"content")))
+        .unwrap();
+    let said = timeout(DEADLINE, send.send_request(request))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(said.status(), 200);
+    assert_eq!(said.into_body().collect().await.unwrap().to_bytes(), "7");
 }
 
 #[tokio::test]

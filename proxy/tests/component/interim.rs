@@ -33,7 +33,7 @@ async fn ask(client: &mut TcpStream, version: &str) {
 }
 
 /// An origin that hints at once, and answers one request when it is told to.
-async fn origin() -> (std::net::SocketAddr, oneshot::Sender<()>, JoinSet<()>) {
+pub async fn origin() -> (std::net::SocketAddr, oneshot::Sender<()>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (answer, told) = oneshot::channel();

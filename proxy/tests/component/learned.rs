@@ -1,5 +1,10 @@
 //! Digests that documents teach: what is fetched afterwards is verified, shared and never validated.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use kato_proxy::settings::Kind;
 use kato_shared::Digest;
 
@@ -66,6 +71,37 @@ async fn what_is_taught_is_verified_shared_and_never_validated() {
     assert_eq!(times(&origin, "a.deb"), 1, "one digest, one download");
 }
 
+/// Without any rule about mutability: what the current index names does not change under its name.
+#[tokio::test]
+async fn what_the_current_index_names_is_never_validated_however_many_indexes_have_named_it() {
+    let generation = Arc::new(AtomicUsize::new(0));
+    let current = Arc::clone(&generation);
+    let origin = Origin::start(move |asked: &Asked| -> Vec<Step> {
+        let nth = current.load(Ordering::Relaxed);
+        if asked.path.ends_with("Packages") {
+            let passing = format!("pool/of-{nth}.deb");
+            let files: [(&str, &[u8]); 2] = [("pool/a.deb", b"package a"), (&passing, passing.as_bytes())];
+            return reply("200 OK", &[STALE], &packages(&files));
+        }
+        reply("200 OK", &[STALE, ("ETag", "\"1\"")], b"package a")
+    })
+    .await;
+    let proxy = Proxy::with(origin.address, |settings| {
+        settings.upstreams[0].kind = Kind::Packages;
+    })
+    .await;
+    for nth in 0..6 {
+        generation.store(nth, Ordering::Relaxed);
+        body(proxy.get(PACKAGES).await).await;
+        let got = proxy
+            .with_fields("/pool/a.deb", &[("Cache-Control", "no-cache")])
+            .await;
+        assert_eq!(body(got).await, b"package a");
+    }
+    assert_eq!(times(&origin, "Packages"), 6, "each index was read");
+    assert_eq!(times(&origin, "a.deb"), 1, "named by each, fetched once");
+}
+
 #[tokio::test]
 async fn other_content_than_is_taught_is_fetched_twice_and_refused_with_both_digests() {
     static FILES: &[(&str, &[u8])] = &[("pool/a.deb", b"package a")];
@@ -99,9 +135,9 @@ async fn another_size_than_is_taught_is_refused_before_the_body() {
 #[tokio::test]
 async fn what_was_stored_before_the_lesson_is_kept_if_it_is_right_and_replaced_if_it_is_not() {
     static FILES: &[(&str, &[u8])] = &[("pool/a.deb", b"package a"), ("pool/b.deb", b"package b")];
-    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let asked = AtomicUsize::new(0);
     let (origin, proxy) = archive(FILES, move |path| {
-        let nth = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let nth = asked.fetch_add(1, Ordering::SeqCst);
         let is_old = nth < 2 && path.ends_with("b.deb");
         if is_old {
             b"package B".to_vec()

@@ -13,6 +13,7 @@ use crate::{
     DEADLINE, Proxy, body, content, field,
     origin::{Origin, Step, head, reply},
     raw::Raw,
+    wait_until,
 };
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
@@ -53,6 +54,45 @@ async fn a_client_that_drips_its_head_loses_its_connection() {
         assert!(slow.is_closed().await);
     }
     assert_eq!(proxy.get("/a").await.status(), 200, "the permit came back");
+}
+
+#[tokio::test]
+async fn p19_a_client_with_its_share_of_connections_is_turned_away_and_others_are_not() {
+    let origin = Origin::start(|_| reply("200 OK", &[FRESH], b"content")).await;
+    let proxy = Proxy::with(origin.address, |settings| {
+        settings.limits.connections_per_client = 2;
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = Raw::connect(proxy.address).await;
+        client.send(GET).await;
+        assert_eq!(client.answer().await.status, 200);
+        held.push(client);
+    }
+    let mut further = Raw::connect(proxy.address).await;
+    let refused = further.answer().await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.field("retry-after"), "1");
+    assert!(refused.field("cache-status").contains("detail=overloaded"));
+    assert!(further.is_closed().await);
+    // Another address of this host is another client.
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = Raw::over(other.connect(proxy.address).await.unwrap());
+    other.send(GET).await;
+    assert_eq!(other.answer().await.status, 200);
+    // A place comes back when a connection has ended.
+    drop(held);
+    wait_until("a place", async || {
+        let mut client = Raw::connect(proxy.address).await.stream;
+        let mut said = [0; 12];
+        // Who is turned away while speaking may be cut off before the answer.
+        let is_answered =
+            client.write_all(GET.as_bytes()).await.is_ok() && client.read_exact(&mut said).await.is_ok();
+        is_answered && said == *b"HTTP/1.1 200"
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -256,7 +256,6 @@ impl Clients<'_> {
             "npm",
             "ci",
             "--fetch-retries=0",
-            "--replace-registry-host=always",
         ])?;
         ensure!(
             self.node

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
+use integration_tests::{origin::Resource, proxy::Settings};
 use serde_json::Value;
 
 use crate::{Site, served::all_is_served};
@@ -147,4 +148,65 @@ async fn a_lost_bundle_is_named_by_the_next_one_and_healed_by_what_the_site_asks
     let (code, said) = import(&site, 4)?;
     ensure!(code == Some(0) && said["active"]["seq"] == 4, "{said}");
     all_is_served(&site).await
+}
+
+/// A client misses something; the site asks for it, the other side fetches and sends it, and it is served after that one trip: again and again into
+/// the same folder, whatever else the other side has come to hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_missed_is_served_after_one_trip_there_and_back() -> Result<()> {
+    let mut site = Site::new(4).await?;
+    export(&site, &[])?;
+    ensure!(import(&site, 1)?.0 == Some(0), "the first");
+    for (name, seq) in [("missed", 2), ("missed-later", 3)] {
+        site.grow(&format!("of-nobody-{seq}"), 9000).await?;
+        let path = format!("/pool/{name}");
+        let body: Vec<u8> = name.bytes().cycle().take(4000).collect();
+        site.origin.serve(&path, Resource::cacheable(body.clone()));
+        ensure!(offline(&site, &path).await?.0 == 404, "it is there already");
+
+        let (there, here, request) = (site.at("there"), site.at("here"), site.at("request.json"));
+        site.ok(
+            &["request", "--cache-dir", &there, "--output", &request, "--clear"],
+            &[],
+        )?;
+        let upstream = format!("pkg={}", site.origin.url("/"));
+        site.ok(
+            &[
+                "prefetch",
+                "--cache-dir",
+                &here,
+                "--upstream",
+                &upstream,
+                "--request",
+                &request,
+            ],
+            &[],
+        )?;
+        export(&site, &["--satisfy", &request])?;
+        ensure!(payloads(&site, seq)? == 1, "what was asked for, and nothing else");
+        let (code, said) = import(&site, seq)?;
+        ensure!(code == Some(0) && said["active"]["seq"] == seq, "{said}");
+        ensure!(
+            offline(&site, &path).await? == (200, body),
+            "{path} is not served"
+        );
+        ensure!(
+            offline(&site, "/pool/0.deb").await?.0 == 200,
+            "what was there is gone"
+        );
+    }
+    Ok(())
+}
+
+/// What a client at the site gets for `path`.
+async fn offline(site: &Site, path: &str) -> Result<(u16, Vec<u8>)> {
+    let mut mirror = Settings::new(&site.path("there"))
+        .upstream("pkg", &site.origin.url("/"))
+        .arguments(&["--offline"])
+        .start()
+        .await?;
+    let (answer, body) = mirror.client().fetch(&format!("/pkg{path}")).await?;
+    mirror.terminate()?;
+    ensure!(mirror.ended().await?.success(), "the mirror failed");
+    Ok((answer.status, body))
 }

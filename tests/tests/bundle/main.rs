@@ -5,6 +5,7 @@ mod carried;
 mod clients;
 mod interop;
 mod kills;
+mod large;
 mod lost;
 mod proven;
 mod served;

@@ -62,6 +62,12 @@ pub(crate) async fn all_is_served(site: &Site) -> Result<()> {
         let (status, found) = curl(site, &site.origin.url(path), &["--proxy", &mirror])?;
         ensure!(status == "200" && found == *body, "proxy: {path}: {status}");
     }
+    let doctor = site.ok(&["doctor", "--server", &mirror], &[])?;
+    ensure!(doctor.contains("no origin is asked"), "{doctor}");
+    ensure!(
+        !site.path("there/misses.jsonl").exists(),
+        "doctor has missed something"
+    );
     let (status, _) = curl(site, &format!("{mirror}/pkg/pool/unknown.deb"), &[])?;
     ensure!(status == "404", "what the bundle has not: {status}");
     ensure!(

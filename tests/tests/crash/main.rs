@@ -14,11 +14,13 @@
 //! | [`full`] | no space left on the device |
 //! | [`network`] | requests that are cut off |
 //! | [`kato`] | `kato` itself, and the script that brings it back |
+//! | [`commands`] | commands that outlive a killed `kato` |
 //! | [`policies`] | images, commands and packages, whose files are not ours; a patch |
 //! | [`report`] | what the summary of `cargo xtask test -- crash` is made of |
 
 mod again;
 mod code;
+mod commands;
 mod full;
 mod kato;
 mod kill;

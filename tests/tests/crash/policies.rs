@@ -13,6 +13,9 @@ use kato_upgrader::publish::{self, BuildOptions, Lifetimes};
 
 const MIGRATE: &str = r#"#!/bin/sh
 set -eu
+if [ -e "$KATO_ROOT/../watched.sh" ] && [ -z "${WATCHED-}" ]; then
+    WATCHED=yes exec "$KATO_ROOT/../watched.sh" "migrate-$1" "$KATO_ROOT" "$0" "$@"
+fi
 case $1 in
     up) echo "$KATO_VERSION" > "$KATO_ROOT/s/schema" ;;
     down) echo "$KATO_FROM" > "$KATO_ROOT/s/schema" ;;

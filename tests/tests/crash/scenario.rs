@@ -45,7 +45,8 @@ pub(crate) const ALL: &[Scenario] = &[
     // Killed after the way back was complete, the run finds nothing but a release that is not tried again.
     Scenario { name: "rollback", site: Kind::Failing, calls: &[call(UPGRADE, &[22, 20])], from: 0, version: "1.0.0" },
     Scenario { name: "first", site: Kind::Fresh, calls: &[call(UPGRADE, &[0])], from: 0, version: "2.0.0" },
-    Scenario { name: "offline", site: Kind::Littered, calls: &[call(DOWNLOAD, &[0]), call(OFFLINE, &[0])], from: 0, version: "2.0.0" },
+    // Killed after the upgrade was complete, nothing is there any more that could be installed without the network.
+    Scenario { name: "offline", site: Kind::Littered, calls: &[call(DOWNLOAD, &[0]), call(OFFLINE, &[0, 75])], from: 0, version: "2.0.0" },
     // Killed after the machine was restarted, the same command has only the rest to do.
     Scenario { name: "restart", site: Kind::Restarting, calls: &[call(UPGRADE, &[75, 0]), call(RESUME, &[0])], from: 0, version: "2.0.0" },
     Scenario { name: "hops", site: Kind::Hops, calls: &[call(UPGRADE, &[0])], from: 0, version: "2.0.0" },

@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Policies,
     /// The same, and it never shows that it is healthy.
     PoliciesFailing,
+    /// The same as [`Kind::Policies`], with a check that is a command.
+    Checked,
     /// Plain, with a package in 2.0.0 as well; needs root.
     FirstPackage,
     /// The same, with one in 1.0.0 too.
@@ -53,7 +55,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     const fn has_policies(self) -> bool {
-        matches!(self, Self::Policies | Self::PoliciesFailing) || self.has_packages()
+        matches!(self, Self::Policies | Self::PoliciesFailing | Self::Checked) || self.has_packages()
     }
 
     const fn has_packages(self) -> bool {
@@ -253,6 +255,10 @@ fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
             "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n";
         two.tail.push_str(check);
     }
+    if kind == Kind::Checked {
+        let check = "[[check]]\nid = \"command\"\nargv = [\"../watched.sh\", \"check\", \".\", \"true\"]\n";
+        two.tail.push_str(check);
+    }
     match kind {
         Kind::Plain
         | Kind::Fresh
@@ -261,6 +267,7 @@ fn releases(kind: Kind, folder: &Path) -> Result<Vec<TestRelease>> {
         | Kind::Patch
         | Kind::Policies
         | Kind::PoliciesFailing
+        | Kind::Checked
         | Kind::FirstPackage
         | Kind::Packages
         | Kind::PackagesFailing => {}

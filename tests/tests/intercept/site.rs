@@ -1,34 +1,28 @@
 //! What stands around the proxy: an origin with TLS under two names, and clients that go through CONNECT.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Output,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Output, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use integration_tests::{
+    authority::Authority,
     command,
     origin::{Origin, Resource},
     proxy::{self, Proxy, Settings},
+    tls_front::TlsFront,
 };
 use kato_shared::durable;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
-    task::{JoinSet, spawn_blocking},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    task::spawn_blocking,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Long beside anything that loopback does.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -40,7 +34,7 @@ pub(crate) struct Site {
     pub(crate) folder: TempDir,
     /// Where the origin speaks TLS.
     pub(crate) port: u16,
-    _tls: JoinSet<()>,
+    _tls: TlsFront,
 }
 
 impl Site {
@@ -58,8 +52,8 @@ impl Site {
     pub(crate) async fn start_opening(opened: [bool; 2], more: &str, arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let origin = Origin::start().await?;
-        let mut tls = JoinSet::new();
-        let port = serve_tls(&origin, folder.path(), &mut tls).await?;
+        let tls = serve_tls(&origin, folder.path()).await?;
+        let port = tls.address.port();
         configure(folder.path(), port, more, opened)?;
         let proxy = serving(folder.path(), arguments).start().await?;
         Ok(Self {
@@ -240,47 +234,11 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Puts TLS before `origin`, by an authority of its own, whose certificate is left in `folder`.
-async fn serve_tls(origin: &Origin, folder: &Path, tasks: &mut JoinSet<()>) -> Result<u16> {
-    let (root_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
-    let mut root = CertificateParams::new(Vec::new())?;
-    // Leaf and root of one name would pass for one certificate.
-    root.distinguished_name
-        .push(DnType::CommonName, "origin's authority");
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = root.self_signed(&root_key)?;
-    let file: PathBuf = folder.join("origin-ca.pem");
-    durable::write(&file, certificate.pem().as_bytes(), 0o644)?;
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let leaf = CertificateParams::new(names)?.signed_by(&key, &Issuer::new(root, root_key))?;
-    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], private)?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let port = listener.local_addr()?.port();
-    tasks.spawn(accept(
-        listener,
-        TlsAcceptor::from(Arc::new(config)),
-        origin.address(),
-    ));
-    Ok(port)
-}
-
-/// Accepts for ever; the connections end with this task.
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, origin: SocketAddr) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let acceptor = acceptor.clone();
-        connections.spawn(async move {
-            // A client that goes away is no event here.
-            if let (Ok(mut client), Ok(mut origin)) =
-                tokio::join!(acceptor.accept(stream), TcpStream::connect(origin))
-            {
-                copy_bidirectional(&mut client, &mut origin).await.ok();
-            }
-        });
-        while connections.try_join_next().is_some() {}
-    }
+/// Puts TLS before `origin`, by an authority of its own, whose certificate is left in `folder` as `origin-ca.pem`.
+async fn serve_tls(origin: &Origin, folder: &Path) -> Result<TlsFront> {
+    let below = folder.join("origin");
+    durable::create_folder(&below)?;
+    let authority = Authority::new(&below)?;
+    fs::copy(&authority.certificate, folder.join("origin-ca.pem"))?;
+    TlsFront::start(&authority.server("origin")?, origin.address()).await
 }

@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use integration_tests::{
     archive::{Archive, apt},
-    command, proxy,
+    command,
+    origin::Resource,
+    proxy,
+    published::TARBALL,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -62,21 +65,45 @@ async fn pip_installs_with_what_it_is_told() -> Result<()> {
     Ok(())
 }
 
+/// Where the address of the one package stands in a lock file of npm.
+fn resolved(lock: &str) -> Option<(usize, usize)> {
+    let begin = lock.find("\"resolved\": \"")? + "\"resolved\": \"".len();
+    Some((begin, begin + lock[begin..].find('"')?))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn npm_installs_with_what_it_is_told() -> Result<()> {
     let site = Site::start("npm", "npm").await?;
-    node::publish(&site)?;
+    let tarball = node::publish(&site)?;
     let home = site.folder("home")?;
     let told = told(&site, "npm").await?;
     let config = put(&home, "etc/npmrc", file(&told, "/etc/npmrc")?.as_bytes())?;
     let project = site.folder("home/project")?;
     put(&project, "package.json", node::PROJECT)?;
     let mut npm = at_home(&home, "npm", &["install"]);
-    npm.current_dir(&project).env("npm_config_globalconfig", config);
+    npm.current_dir(&project).env("npm_config_globalconfig", &config);
     succeed(npm).await?;
     assert!(project.join("node_modules/@site/hello/index.js").exists());
     let lock = fs::read_to_string(project.join("package-lock.json"))?;
     assert!(lock.contains(&site.url()), "through us: {lock}");
+
+    // Lock files that were made through us, through a cache that is no more, and at the registry: all lead here.
+    let before = site.index.connections();
+    let old = lock.replace(&site.url(), "http://gone.example:3142");
+    let (begin, end) = resolved(&lock).context("the lock file names the tarball")?;
+    let registry = format!("{}{}{}", &lock[..begin], site.index.url(TARBALL), &lock[end..]);
+    site.index.serve(TARBALL, Resource::cacheable(tarball));
+    for (name, lock) in [("again", &lock), ("old", &old), ("registry", &registry)] {
+        let home = site.folder(&format!("home/{name}"))?;
+        put(&home, "package.json", node::PROJECT)?;
+        put(&home, "package-lock.json", lock.as_bytes())?;
+        let mut npm = at_home(&home, "npm", &["ci", "--fetch-retries=0"]);
+        npm.current_dir(&home).env("npm_config_globalconfig", &config);
+        succeed(npm).await?;
+        assert!(home.join("node_modules/@site/hello/index.js").exists(), "{lock}");
+    }
+    let asked = site.index.connections() - before;
+    assert!(asked <= 1, "past us, or again: {asked} connections");
     Ok(())
 }
 
@@ -110,7 +137,7 @@ async fn cargo_fetches_with_what_it_is_told() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_and_a_shell_fetch_with_what_they_are_told() -> Result<()> {
     let site = Site::start("files", "generic").await?;
-    let resource = integration_tests::origin::Resource::cacheable("hello");
+    let resource = Resource::cacheable("hello");
     site.index.serve("/a", resource);
     let home = site.folder("home")?;
     put(
@@ -153,8 +180,7 @@ async fn apt_updates_and_downloads_with_what_it_is_told() -> Result<()> {
     archive.index("main/binary-amd64/Packages", packages);
     archive.publish(&site.index)?;
     let pool = "/debian/pool/lab-tool_1.0_all.deb";
-    site.index
-        .serve(pool, integration_tests::origin::Resource::cacheable(&package[..]));
+    site.index.serve(pool, Resource::cacheable(&package[..]));
     let text = told(&site, "apt").await?;
     let key = archive.key().display().to_string();
     let only = |home: &Path| {

@@ -3,6 +3,7 @@
 //!
 //! Each test ends the origins before clients come: whatever they get is in the store.
 
+mod apt;
 mod fill;
 mod languages;
 mod misses;

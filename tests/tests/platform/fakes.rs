@@ -7,7 +7,7 @@ use anyhow::Result;
 use kato_shared::durable;
 use kato_upgrader::{
     paths::NodePaths,
-    platform::{self, Platform},
+    platform::{self, Children, Platform},
     settings::Settings,
 };
 
@@ -231,7 +231,7 @@ impl Fake {
         );
         let settings: Settings = kato_shared::settings::parse(std::path::Path::new("kato.toml"), &text)?;
         let paths = NodePaths::new(self.folder.path(), std::path::Path::new("/node"));
-        Ok(platform::of(&settings, "w1", &paths))
+        Ok(platform::of(&settings, "w1", &paths, &Children::default()))
     }
 }
 

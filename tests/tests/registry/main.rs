@@ -3,7 +3,7 @@
 //! Each test pulls on one node, marks the registry's log, pulls on a second node, and reads in the log what the second one has cost.
 //! Tags may move, so their manifests may be validated; a blob is named by its digest and may never cross twice.
 //!
-//! `door` is about the door `/v2/` against registries by script, `real` about real registries, tokens and the programs that pull.
+//! `doors` is the table of all clients by all doors, `door` is about the door `/v2/` against registries by script, `real` about real registries, tokens and the programs that pull.
 //!
 //! `asking` is about what a registry is asked, and how often,
 //! `behind_tls` has TLS on both sides, `users` those who have to say who they are, `turned_away` what is refused, `wrong` content
@@ -13,6 +13,7 @@ mod asking;
 mod behind_tls;
 mod client;
 mod door;
+mod doors;
 mod image;
 mod origin;
 mod programs;

@@ -20,6 +20,9 @@ const START: Duration = Duration::from_secs(60);
 /// Where containerd's hosts are on a machine of its own.
 const CERTS_D: &str = "/etc/containerd/certs.d/";
 
+/// Variables that a program sees beside the usual ones.
+pub(crate) type Environment<'a> = &'a [(&'a str, &'a str)];
+
 /// Says what was not tested, and why.
 #[expect(clippy::print_stderr, reason = "what was not tested is said out loud")]
 pub(crate) fn untested(why: &str) {
@@ -50,13 +53,38 @@ pub(crate) fn skopeo(reference: &str, to: &Path) -> Result<()> {
 
 /// The same with these arguments about the source.
 pub(crate) fn skopeo_with(more: &[&str], reference: &str, to: &Path) -> Result<()> {
+    skopeo_in(&[], &[], more, reference, to)
+}
+
+/// The same with this environment, and `general` arguments for skopeo itself.
+pub(crate) fn skopeo_in(
+    environment: Environment<'_>,
+    general: &[&str],
+    more: &[&str],
+    reference: &str,
+    to: &Path,
+) -> Result<()> {
     let (from, to) = (format!("docker://{reference}"), format!("dir:{}", to.display()));
-    let argv = ["skopeo", "--insecure-policy", "copy", "--quiet", "--all"];
-    command::ok(&[&argv[..], more, &[&from, &to]].concat()).map(drop)
+    let mut skopeo = command::new("skopeo");
+    skopeo.envs(environment.iter().copied()).arg("--insecure-policy");
+    skopeo.args(general).args(["copy", "--quiet", "--all"]);
+    skopeo.args(more).args([&from, &to]);
+    said(skopeo).map(drop)
 }
 
 /// Pulls `reference` with podman, set up by the text of `client-config`; `more` are arguments of `podman pull`.
 pub(crate) fn podman(text: &str, folder: &Path, reference: &str, more: &[&str]) -> Result<()> {
+    podman_in(&[], text, folder, reference, more).map(drop)
+}
+
+/// The same with this environment; the ID of the image.
+pub(crate) fn podman_in(
+    environment: Environment<'_>,
+    text: &str,
+    folder: &Path,
+    reference: &str,
+    more: &[&str],
+) -> Result<String> {
     let registries = folder.join("registries.conf");
     let files = files_of(text);
     let (_, table) = files.first().context("no file for podman")?;
@@ -69,6 +97,7 @@ pub(crate) fn podman(text: &str, folder: &Path, reference: &str, more: &[&str]) 
     )?;
     let mut podman = command::new("podman");
     podman
+        .envs(environment.iter().copied())
         .env("CONTAINERS_REGISTRIES_CONF", &registries)
         .arg("--root")
         .arg(folder.join("root"))
@@ -86,7 +115,7 @@ pub(crate) fn podman(text: &str, folder: &Path, reference: &str, more: &[&str]) 
         .arg(&policy)
         .args(more)
         .arg(reference);
-    done(podman)
+    said(podman)
 }
 
 /// Pulls `reference` with buildah, set up as podman is.
@@ -107,7 +136,7 @@ pub(crate) fn buildah(text: &str, folder: &Path, reference: &str) -> Result<()> 
         .args(["--storage-driver", "vfs", "pull", "--quiet", "--signature-policy"])
         .arg(&policy)
         .arg(reference);
-    done(buildah)
+    said(buildah).map(drop)
 }
 
 /// A daemon of containerd's, and how it is pointed at the cache.
@@ -179,6 +208,11 @@ impl Containerd {
 
     /// The same with more arguments of `ctr images pull`.
     pub(crate) fn pull_with(&self, more: &[&str], reference: &str) -> Result<()> {
+        self.pull_in(&[], more, reference)
+    }
+
+    /// The same with this environment of `ctr`, which is who speaks to registries.
+    pub(crate) fn pull_in(&self, environment: Environment<'_>, more: &[&str], reference: &str) -> Result<()> {
         let hosts = [
             "images",
             "pull",
@@ -188,14 +222,39 @@ impl Containerd {
             "--snapshotter",
             "native",
         ];
-        self.ctr(&[&hosts[..], more, &[reference]].concat())
+        self.ctr_in(environment, &[&hosts[..], more, &[reference]].concat())
             .with_context(|| self.daemon.log())
+            .map(drop)
     }
 
-    fn ctr(&self, arguments: &[&str]) -> Result<()> {
+    /// The digest that `reference` has here.
+    pub(crate) fn digest(&self, reference: &str) -> Result<String> {
+        let filter = format!("name=={reference}");
+        let table = self.ctr(&["images", "list", &filter])?;
+        let digest = table.split_whitespace().find(|word| word.starts_with("sha256:"));
+        Ok(digest.with_context(|| table.clone())?.to_owned())
+    }
+
+    /// Removes all images and what they were made of.
+    pub(crate) fn forget_all(&self) -> Result<()> {
+        let names = self.ctr(&["images", "list", "--quiet"])?;
+        let names: Vec<_> = names.split_whitespace().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.ctr(&[&["images", "remove", "--sync"], &names[..]].concat())
+            .map(drop)
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> Result<String> {
+        self.ctr_in(&[], arguments)
+    }
+
+    fn ctr_in(&self, environment: Environment<'_>, arguments: &[&str]) -> Result<String> {
         let mut ctr = command::new("ctr");
+        ctr.envs(environment.iter().copied());
         ctr.args(["--address", &self.socket]).args(arguments);
-        done(ctr)
+        said(ctr)
     }
 }
 
@@ -211,6 +270,11 @@ pub(crate) struct Docker {
 impl Docker {
     /// Started by the `daemon.json` in the text of `client-config`; `None` where this machine lets no such daemon run, which is said.
     pub(crate) fn start(text: &str, folder: &Path) -> Result<Option<Self>> {
+        Self::start_in(&[], text, folder)
+    }
+
+    /// The same with this environment of the daemon.
+    pub(crate) fn start_in(environment: Environment<'_>, text: &str, folder: &Path) -> Result<Option<Self>> {
         let socket = folder.join("docker.sock");
         let host = format!("unix://{}", socket.display());
         let config = folder.join("daemon.json");
@@ -224,6 +288,7 @@ impl Docker {
         durable::write(&config, &settings.as_bytes()[..end], 0o644)?;
         let mut daemon = command::new("dockerd");
         daemon
+            .envs(environment.iter().copied())
             .arg("--config-file")
             .arg(&config)
             .arg("--data-root")
@@ -239,6 +304,8 @@ impl Docker {
                 "vfs",
                 "--bridge=none",
                 "--iptables=false",
+                // What fails once is what a test wants to see.
+                "--max-download-attempts=1",
             ]);
         let started = Self {
             daemon: Background::start(daemon, folder)?,
@@ -262,23 +329,41 @@ impl Docker {
     }
 
     pub(crate) fn pull(&self, reference: &str) -> Result<()> {
-        self.docker(&["pull", "--quiet", reference])
+        self.pull_with(&[], reference)
+    }
+
+    /// The same with more arguments of `docker pull`.
+    pub(crate) fn pull_with(&self, more: &[&str], reference: &str) -> Result<()> {
+        self.docker(&[&["pull", "--quiet"], more, &[reference]].concat())
             .with_context(|| self.daemon.log())
+            .map(drop)
     }
 
     pub(crate) fn forget(&self, reference: &str) -> Result<()> {
-        self.docker(&["rmi", "--force", reference])
+        self.docker(&["rmi", "--force", reference]).map(drop)
     }
 
-    fn docker(&self, arguments: &[&str]) -> Result<()> {
+    /// The ID of the image that `reference` is here.
+    pub(crate) fn id(&self, reference: &str) -> Result<String> {
+        self.docker(&["image", "inspect", "--format", "{{.Id}}", reference])
+    }
+
+    /// Removes all images.
+    pub(crate) fn forget_all(&self) -> Result<()> {
+        self.docker(&["image", "prune", "--force", "--all"]).map(drop)
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Result<String> {
         let mut docker = command::new("docker");
         docker.args(["--host", &self.host, "--config"]).arg(&self.config);
         docker.args(arguments);
-        done(docker)
+        said(docker)
     }
 }
 
-fn done(program: Command) -> Result<()> {
+/// What it wrote to stdout, without the line's end.
+fn said(program: Command) -> Result<String> {
     let line = command::line(&program);
-    command::success(&line, command::run(program, PATIENCE, &[])?).map(drop)
+    let said = command::success(&line, command::run(program, PATIENCE, &[])?)?;
+    Ok(said.trim_end().to_owned())
 }

@@ -199,6 +199,11 @@ async fn p18_credentials_go_to_the_token_service_and_wrong_ones_are_said_to_be_d
         "{refused:?}"
     );
     assert_eq!(refused.header("www-authenticate"), None);
+    // Whose credentials they are, and where they lie, is for the log.
+    let (told, file) = (String::from_utf8_lossy(&refused.body), line.display().to_string());
+    assert!(told.contains("does not take the credentials"), "{told}");
+    assert!(!told.contains(&file) && !told.contains("/tmp"), "{told}");
+    other.cache.proxy.wait_for_log(&file).await?;
     assert_eq!(other.cache.proxy.stats().await?.stored_responses, 0);
     // The account is not tried again and again.
     other.cache.get("/v2/closed/lab/app/manifests/v2").await?;

@@ -103,7 +103,17 @@ async fn send_secrets(setup: &Setup) -> Result<()> {
         format!("GET /dead/a?sig=s3cretFailingQuery HTTP/1.1\r\nHost: c\r\n{secret_fields}\r\n"),
         format!("CONNECT unknown.example:443 HTTP/1.1\r\nHost: c\r\n{secret_fields}\r\n"),
     ] {
-        setup.send(request).await?;
+        let folder = setup.folder().display().to_string();
+        for answer in setup.send(&request).await? {
+            let said = answer.head.clone() + &answer.text();
+            // Who we are towards the upstream, how we came to the content, and where it lies here.
+            for hidden in ["user:", "user@", "s3cretUpstream", "s3cretRedirect", &folder] {
+                assert!(
+                    !said.contains(hidden),
+                    "{hidden} in the answer to {request}: {said}"
+                );
+            }
+        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 //! | `faults` | a disk with I/O errors |
 //! | `partial` | an origin that dies in the middle of a body |
 //! | `kills` | SIGKILL at random moments under mixed load |
+//! | `verdict` | SIGKILL at each moment between the first byte of a body and the verdict about it |
 //!
 //! `KATO_KILLS=200 cargo xtask test -- store` kills two hundred times instead of forty.
 
@@ -26,6 +27,7 @@ mod faults;
 mod kills;
 mod partial;
 mod trouble;
+mod verdict;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -52,17 +54,20 @@ impl Site {
     }
 
     /// The same with the store in `dir`.
-    #[expect(clippy::disallowed_methods, reason = "a settings file for one test")]
     async fn start_on(&self, dir: &Path, cache: &str) -> Result<Proxy> {
+        self.settings(dir, cache)?.start().await
+    }
+
+    /// How such a proxy is started.
+    #[expect(clippy::disallowed_methods, reason = "a settings file for one test")]
+    fn settings(&self, dir: &Path, cache: &str) -> Result<Settings> {
         let config = self.config.path().join("proxy.toml");
         // A disk that others have filled must not decide a test.
         let lines = format!("[cache]\nmin_free = \"0B\"\n{cache}\n");
         fs::write(&config, lines)?;
-        Settings::new(dir)
+        Ok(Settings::new(dir)
             .arguments(&["--config", &config.display().to_string()])
-            .upstream("files", &self.origin.url("/"))
-            .start()
-            .await
+            .upstream("files", &self.origin.url("/")))
     }
 }
 

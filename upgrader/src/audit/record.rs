@@ -39,6 +39,8 @@ pub enum Subject {
     Customizations,
     /// A setting of the platform was changed.
     Config,
+    /// A command that a killed run had left at work was ended.
+    EndCommand,
 }
 
 /// Something that is done to a node.

@@ -71,7 +71,7 @@ mod tests {
             ("kato x --token-file /etc/t", "kato x --token-file /etc/t"),
             (
                 "kato x --cache-url http://u:pa55@c.example:3180/",
-                "kato x --cache-url http://u:***@c.example:3180/",
+                "kato x --cache-url http://***@c.example:3180/",
             ),
             (
                 "kato x --cache-url=http://c.example/?sig=abc",

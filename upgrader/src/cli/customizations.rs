@@ -15,9 +15,9 @@ use crate::{
     },
     exit::{Exit, Failure},
     installed::Installed,
-    lock::{Holder, Lock},
+    lock::Lock,
     report::{customizations as report, terminal},
-    run::Node,
+    run::{Node, orphans},
 };
 
 /// The version of the JSON documents.
@@ -205,6 +205,5 @@ async fn put_back(
 
 /// No upgrade runs meanwhile.
 async fn lock(node: &Node) -> Result<Lock, Failure> {
-    let holder = Holder::here("of kato customizations", node.paths.root(), node.clock.now());
-    Ok(Lock::take(&node.paths.lock(), &holder).await?)
+    Ok(orphans::lock(node, "of kato customizations").await?.said())
 }

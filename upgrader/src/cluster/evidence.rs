@@ -168,7 +168,7 @@ mod tests {
             ("://", "://"),
             (
                 r#"{"message":"GET http://joe:pa55@c.example/x?sig=abc failed: \"https://d.example/\""}"#,
-                r#"{"message":"GET http://joe:***@c.example/x?sig=*** failed: \"https://d.example/\""}"#,
+                r#"{"message":"GET http://***@c.example/x?sig=*** failed: \"https://d.example/\""}"#,
             ),
             ("a (https://d.example/?k=v), b", "a (https://d.example/?k=***), b"),
         ] {
@@ -188,6 +188,6 @@ mod tests {
         assert_eq!(entry.path().unwrap(), Path::new("nodes/w1/events.jsonl"));
         let mut text = String::new();
         entry.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "http://a:***@c.example/\n");
+        assert_eq!(text, "http://***@c.example/\n");
     }
 }

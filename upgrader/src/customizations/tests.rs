@@ -30,6 +30,7 @@ use crate::{
     installed::{Installed, InstalledModule},
     module::{self, Job, ModuleError, Work, mounts::Mounts, obstacle::obstacles, tree},
     paths::NodePaths,
+    platform::Children,
     settings::Settings,
 };
 
@@ -54,6 +55,7 @@ pub(super) struct Node {
     pub(super) paths: NodePaths,
     rule: &'static str,
     settings: Settings,
+    children: Children,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -74,6 +76,7 @@ impl Node {
             paths,
             rule,
             settings: Settings::default(),
+            children: Children::default(),
             runtime: runtime.unwrap(),
         }
     }
@@ -134,6 +137,7 @@ impl Node {
             node: "n1",
             paths: &self.paths,
             settings: &self.settings,
+            children: &self.children,
             base: installed.and_then(|installed| installed.modules.get(&module.name)),
             deadline: Instant::now() + Duration::from_secs(60),
         }

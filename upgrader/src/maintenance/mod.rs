@@ -31,7 +31,7 @@ use crate::{
     failpoint,
     fetch::probe,
     paths::NodePaths,
-    platform::process::{self, ProcessError},
+    platform::process::{self, Children, ProcessError},
     run::remedy,
     settings::{MaintenanceAuto, MaintenanceSettings, PlatformCommand, Settings},
 };
@@ -292,7 +292,7 @@ impl Maintenance {
 }
 
 async fn call(verb: &'static str, command: &PlatformCommand) -> Result<String, MaintenanceError> {
-    process::run(&command.argv, None, command.timeout.get())
+    process::run(&Children::default(), &command.argv, None, command.timeout.get())
         .await
         .map_err(|source| MaintenanceError::Command { verb, source })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ModuleError;
-use crate::platform::process::{self, ProcessError};
+use crate::platform::process::{self, Children, ProcessError};
 
 /// A command of a module: program and arguments with variables in front.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -35,31 +35,39 @@ impl Line {
         self
     }
 
-    /// Runs it and gives what it wrote to stdout.
+    /// Runs it as one of `children` and gives what it wrote to stdout.
     ///
     /// # Errors
     /// [`ProcessError`].
-    pub async fn ask(&self, limit: Duration) -> Result<String, ProcessError> {
+    pub async fn ask(&self, children: &Children, limit: Duration) -> Result<String, ProcessError> {
         if self.env.is_empty() {
-            return process::run(&self.argv, None, limit).await;
+            return process::run(children, &self.argv, None, limit).await;
         }
         let whole: Vec<String> = std::iter::once("env".to_owned())
             .chain(self.env.iter().cloned())
             .chain(self.argv.iter().cloned())
             .collect();
-        process::run(&whole, None, limit).await
+        process::run(children, &whole, None, limit).await
     }
 
-    /// Runs it until `deadline` for the purpose `what`, and logs what it wrote.
+    /// Runs it as one of `children` until `deadline` for the purpose `what`, and logs what it wrote.
     ///
     /// # Errors
     /// [`ModuleError::Command`] with the last lines of its output.
-    pub async fn run(&self, what: &str, deadline: Instant) -> Result<String, ModuleError> {
+    pub async fn run(
+        &self,
+        children: &Children,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<String, ModuleError> {
         let limit = deadline.saturating_duration_since(Instant::now());
-        let output = self.ask(limit).await.map_err(|source| ModuleError::Command {
-            what: what.to_owned(),
-            source,
-        })?;
+        let output = self
+            .ask(&children.on(what), limit)
+            .await
+            .map_err(|source| ModuleError::Command {
+                what: what.to_owned(),
+                source,
+            })?;
         tracing::info!(command = ?self.argv, %output, "{what}: done");
         Ok(output)
     }

@@ -44,7 +44,9 @@ pub(super) async fn install(job: &Job<'_>, commands: Commands<'_>) -> Result<Rep
         note.save(job.paths)?;
     }
     let what = format!("the command of the module {}", job.module.name);
-    line(job, "cmd", commands.cmd).run(&what, job.deadline).await?;
+    line(job, "cmd", commands.cmd)
+        .run(job.children, &what, job.deadline)
+        .await?;
     failpoint::hit("exec.acted");
     Ok(report)
 }
@@ -64,7 +66,11 @@ async fn is_done(job: &Job<'_>, probe: &[String]) -> Result<bool, ModuleError> {
     let limit = job
         .deadline
         .saturating_duration_since(tokio::time::Instant::now());
-    match line(job, "probe", probe).ask(limit).await {
+    let what = format!("the probe of the module {}", job.module.name);
+    match line(job, "probe", probe)
+        .ask(&job.children.on(&what), limit)
+        .await
+    {
         Ok(_) => Ok(true),
         // 126 and 127 are those of `env`: there is no such program.
         Err(ProcessError::Status { status, .. })
@@ -72,10 +78,7 @@ async fn is_done(job: &Job<'_>, probe: &[String]) -> Result<bool, ModuleError> {
         {
             Ok(false)
         }
-        Err(source) => Err(ModuleError::Command {
-            what: format!("the probe of the module {}", job.module.name),
-            source,
-        }),
+        Err(source) => Err(ModuleError::Command { what, source }),
     }
 }
 

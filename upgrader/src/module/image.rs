@@ -19,7 +19,7 @@ use super::{
     Job, ModuleError, Report,
     undo::{Act, Note},
 };
-use crate::{failpoint, settings::ImageSettings};
+use crate::{failpoint, platform::Children, settings::ImageSettings};
 
 /// A tag that an upgrade moves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Moved {
 
 /// Pulls what is not there.
 pub(super) async fn preload(job: &Job<'_>, images: &[Image]) -> Result<(), ModuleError> {
-    let engine = Engine::find(&job.settings.images).await?;
+    let engine = Engine::find(&job.settings.images, job.children).await?;
     for image in images {
         pull(job, &engine, image).await?;
     }
@@ -49,28 +49,32 @@ pub(super) async fn preload(job: &Job<'_>, images: &[Image]) -> Result<(), Modul
 }
 
 pub(super) async fn install(job: &Job<'_>, images: &[Image]) -> Result<Report, ModuleError> {
-    let engine = Engine::find(&job.settings.images).await?;
+    let engine = Engine::find(&job.settings.images, job.children).await?;
     let mut note = Note::open(job, true)?;
     // Also where no tag moves: a module without a note is one whose note is lost.
     note.save(job.paths)?;
     let mut report = Report::default();
     for image in images {
         let tagged = image.tagged();
-        if engine.holds(&tagged, image).await.is_some() {
+        if engine.holds(job.children, &tagged, image).await.is_some() {
             continue;
         }
         let pulled = pull(job, &engine, image).await?;
         let moved = Moved {
-            was: engine.meaning(&tagged).await,
+            was: engine.meaning(job.children, &tagged).await,
             tagged,
             engine: engine.clone(),
         };
         note.act(Act::Tag(moved.clone()), job.module.timeout.get());
         note.save(job.paths)?;
         if moved.was.is_some() {
-            engine.tag(&moved.tagged, &moved.before(), job.deadline).await?;
+            engine
+                .tag(job.children, &moved.tagged, &moved.before(), job.deadline)
+                .await?;
         }
-        engine.tag(&pulled, &moved.tagged, job.deadline).await?;
+        engine
+            .tag(job.children, &pulled, &moved.tagged, job.deadline)
+            .await?;
         failpoint::hit("image.tagged");
         report.lines.push(format!("{} is {}", moved.tagged, image.digest));
     }
@@ -79,9 +83,9 @@ pub(super) async fn install(job: &Job<'_>, images: &[Image]) -> Result<Report, M
 
 /// Every image's tag means its digest.
 pub(super) async fn check(job: &Job<'_>, images: &[Image]) -> Result<(), ModuleError> {
-    let engine = Engine::find(&job.settings.images).await?;
+    let engine = Engine::find(&job.settings.images, job.children).await?;
     for image in images {
-        if engine.holds(&image.tagged(), image).await.is_none() {
+        if engine.holds(job.children, &image.tagged(), image).await.is_none() {
             return Err(ModuleError::Undone {
                 module: job.module.name.clone(),
                 problem: format!("{} is not {}", image.tagged(), image.digest),
@@ -92,16 +96,24 @@ pub(super) async fn check(job: &Job<'_>, images: &[Image]) -> Result<(), ModuleE
 }
 
 /// Lets the tag mean again what it meant. May be killed anywhere and called again.
-pub(super) async fn take_back(moved: &Moved, deadline: Instant) -> Result<(), ModuleError> {
+pub(super) async fn take_back(
+    moved: &Moved,
+    children: &Children,
+    deadline: Instant,
+) -> Result<(), ModuleError> {
     let engine = &moved.engine;
-    if engine.meaning(&moved.tagged).await == moved.was {
+    if engine.meaning(children, &moved.tagged).await == moved.was {
         return Ok(());
     }
     match moved.was {
-        Some(_) => engine.tag(&moved.before(), &moved.tagged, deadline).await?,
-        None => engine.untag(&moved.tagged, deadline).await?,
+        Some(_) => {
+            engine
+                .tag(children, &moved.before(), &moved.tagged, deadline)
+                .await?;
+        }
+        None => engine.untag(children, &moved.tagged, deadline).await?,
     }
-    if engine.meaning(&moved.tagged).await == moved.was {
+    if engine.meaning(children, &moved.tagged).await == moved.was {
         return Ok(());
     }
     Err(ModuleError::NotBack {
@@ -112,31 +124,34 @@ pub(super) async fn take_back(moved: &Moved, deadline: Instant) -> Result<(), Mo
 /// What a plan needs to know of the node's runtime: where it keeps images, and which of `images` are there.
 pub(super) async fn look(
     settings: &ImageSettings,
+    children: &Children,
     images: &[&Image],
 ) -> (Option<PathBuf>, Vec<kato_shared::Digest>) {
-    let Ok(engine) = Engine::find(settings).await else {
+    let Ok(engine) = Engine::find(settings, children).await else {
         // The pull says it with all that is needed to help; a plan can be made without.
         return (None, Vec::new());
     };
     let mut there = Vec::new();
     for image in images {
-        if engine.holds(&image.tagged(), image).await.is_some() {
+        if engine.holds(children, &image.tagged(), image).await.is_some() {
             there.push(image.digest);
         }
     }
-    (engine.folder().await, there)
+    (engine.folder(children).await, there)
 }
 
 /// Pulls an image unless it is there, and gives the name under which it is; its digest is confirmed by the runtime.
 async fn pull(job: &Job<'_>, engine: &Engine, image: &Image) -> Result<String, ModuleError> {
     let cache = job.settings.cache.url.as_ref();
     let source = engine.source(image, cache);
-    if engine.holds(&source, image).await.is_some() {
+    if engine.holds(job.children, &source, image).await.is_some() {
         return Ok(source);
     }
-    engine.pull(image, cache, &job.paths.work(), job.deadline).await?;
+    engine
+        .pull(job.children, image, cache, &job.paths.work(), job.deadline)
+        .await?;
     failpoint::hit("image.pulled");
-    if engine.holds(&source, image).await.is_some() {
+    if engine.holds(job.children, &source, image).await.is_some() {
         return Ok(source);
     }
     Err(ModuleError::Undone {

@@ -13,7 +13,7 @@ use kato_shared::{
 use tokio::time::Instant;
 
 use super::{ModuleError, image, package};
-use crate::{paths::NodePaths, settings::Settings};
+use crate::{paths::NodePaths, platform::Children, settings::Settings};
 
 /// What only the node knows of modules, for its plan.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -37,13 +37,16 @@ pub async fn known(
     modules: &[&Module],
     paths: &NodePaths,
     settings: &Settings,
+    children: &Children,
 ) -> Result<Known, ModuleError> {
     let mut known = Known::default();
     let mut images = Vec::new();
     for module in modules {
         match &module.install {
             Install::Package { packages } => {
-                let why = package::irreversible(paths, &module.name, packages, Instant::now() + LOOK).await?;
+                let why =
+                    package::irreversible(paths, &module.name, packages, children, Instant::now() + LOOK)
+                        .await?;
                 known
                     .irreversible
                     .extend(why.map(|why| (module.name.clone(), why)));
@@ -56,7 +59,7 @@ pub async fn known(
         }
     }
     if !images.is_empty() {
-        let (folder, there) = image::look(&settings.images, &images).await;
+        let (folder, there) = image::look(&settings.images, children, &images).await;
         known.images_folder = folder;
         known.images = there.into_iter().collect();
     }

@@ -38,7 +38,10 @@ use kato_shared::{
 };
 use tokio::time::Instant;
 
-use crate::{attempt::Attempt, failpoint, installed::InstalledModule, paths::NodePaths, settings::Settings};
+use crate::{
+    attempt::Attempt, failpoint, installed::InstalledModule, paths::NodePaths, platform::Children,
+    settings::Settings,
+};
 pub use error::ModuleError;
 pub use known::{Known, known};
 pub use unpack::{Archive, UnpackError};
@@ -59,6 +62,8 @@ pub struct Job<'a> {
     pub paths: &'a NodePaths,
     /// The node's settings.
     pub settings: &'a Settings,
+    /// What the module's commands run as.
+    pub children: &'a Children,
     /// What the previous release installed for this module.
     pub base: Option<&'a InstalledModule>,
     /// When the installation must be done.

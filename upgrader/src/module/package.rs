@@ -23,7 +23,7 @@ use super::{
     Job, ModuleError, Report, tree,
     undo::{Act, Note},
 };
-use crate::{failpoint, paths::NodePaths};
+use crate::{failpoint, paths::NodePaths, platform::Children};
 
 /// How a package was before an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Before {
 }
 
 pub(super) async fn install(job: &Job<'_>, packages: &[Package]) -> Result<Report, ModuleError> {
-    let dpkg = Dpkg::at(job.paths.root());
+    let dpkg = Dpkg::at(job.paths.root(), job.children);
     let content = job.content();
     let mut note = Note::open(job, true)?;
     note.leftover(&content);
@@ -89,7 +89,7 @@ pub(super) async fn install(job: &Job<'_>, packages: &[Package]) -> Result<Repor
 
 /// Every package is there in its version.
 pub(super) async fn check(job: &Job<'_>, packages: &[Package]) -> Result<(), ModuleError> {
-    let dpkg = Dpkg::at(job.paths.root());
+    let dpkg = Dpkg::at(job.paths.root(), job.children);
     for package in packages {
         let found = dpkg.version(&package.name, job.deadline).await?;
         if found.as_deref() != Some(&package.version) {
@@ -109,7 +109,7 @@ pub(super) async fn check(job: &Job<'_>, packages: &[Package]) -> Result<(), Mod
 
 /// Downloads what apt will install, before anything of the node is changed.
 pub(super) async fn preload(job: &Job<'_>, packages: &[Package]) -> Result<(), ModuleError> {
-    let dpkg = Dpkg::at(job.paths.root());
+    let dpkg = Dpkg::at(job.paths.root(), job.children);
     let mut missing = Vec::new();
     for package in named(job, packages) {
         if dpkg.version(&package.name, job.deadline).await?.as_deref() != Some(&package.version) {
@@ -144,6 +144,7 @@ pub(super) async fn irreversible(
     paths: &NodePaths,
     module: &str,
     packages: &[Package],
+    children: &Children,
     deadline: Instant,
 ) -> Result<Option<String>, ModuleError> {
     let noted = super::undo::read(paths, module)?
@@ -155,7 +156,7 @@ pub(super) async fn irreversible(
         });
     let before = match noted {
         Some(before) => before,
-        None => before(&Dpkg::at(paths.root()), paths, packages, deadline).await?,
+        None => before(&Dpkg::at(paths.root(), children), paths, packages, deadline).await?,
     };
     let lost = packages.iter().zip(&before).find(|(package, before)| {
         let changes = before.version.as_deref() != Some(&package.version);
@@ -171,8 +172,13 @@ pub(super) async fn irreversible(
 }
 
 /// Gives the packages the versions that they had. May be killed anywhere and called again.
-pub(super) async fn take_back(root: &Path, before: &[Before], deadline: Instant) -> Result<(), ModuleError> {
-    let dpkg = Dpkg::at(root);
+pub(super) async fn take_back(
+    root: &Path,
+    before: &[Before],
+    children: &Children,
+    deadline: Instant,
+) -> Result<(), ModuleError> {
+    let dpkg = Dpkg::at(root, children);
     dpkg.configure(deadline).await?;
     let (mut files, mut away) = (Vec::new(), Vec::new());
     for package in before {
@@ -212,7 +218,7 @@ pub(super) async fn take_back(root: &Path, before: &[Before], deadline: Instant)
 
 /// The versions that there are, and what they can be installed from again.
 async fn before(
-    dpkg: &Dpkg,
+    dpkg: &Dpkg<'_>,
     paths: &NodePaths,
     packages: &[Package],
     deadline: Instant,

@@ -14,6 +14,7 @@ struct Node {
     root: PathBuf,
     paths: NodePaths,
     settings: Settings,
+    children: Children,
 }
 
 impl Node {
@@ -27,6 +28,7 @@ impl Node {
             root,
             paths,
             settings: Settings::default(),
+            children: Children::default(),
         }
     }
 
@@ -87,6 +89,7 @@ impl Node {
             node: "n1",
             paths: &self.paths,
             settings: &self.settings,
+            children: &self.children,
             base,
             deadline: Instant::now() + Duration::from_secs(60),
         }

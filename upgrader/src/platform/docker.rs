@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use kato_shared::durable;
 use serde::{Deserialize, Serialize};
 
-use super::{Platform, PlatformError, Resident, Verb, Words, program::Program, told};
+use super::{Platform, PlatformError, Resident, Verb, Words, process::Children, program::Program, told};
 use crate::{document, paths::NodePaths, settings::DockerSettings};
 
 /// Containers as work.
@@ -94,9 +94,9 @@ impl Inspected {
 
 impl Docker {
     /// The containers of the node with `paths`.
-    pub fn new(settings: &DockerSettings, paths: &NodePaths) -> Self {
+    pub fn new(settings: &DockerSettings, paths: &NodePaths, children: &Children) -> Self {
         Self {
-            program: Program::new("docker", &settings.program),
+            program: Program::new("docker", &settings.program, children),
             settings: settings.clone(),
             notes: paths.platform_notes(),
         }

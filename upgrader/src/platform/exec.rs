@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::{Platform, PlatformError, Verb, Words, process};
+use super::{
+    Platform, PlatformError, Verb, Words,
+    process::{self, Children},
+};
 use crate::{
     paths::NodePaths,
     settings::{PlatformCommand, PlatformSettings},
@@ -14,15 +17,17 @@ pub struct ExecPlatform {
     commands: PlatformSettings,
     node: String,
     root: String,
+    children: Children,
 }
 
 impl ExecPlatform {
-    /// The platform of the node `node`.
-    pub fn new(commands: PlatformSettings, node: &str, paths: &NodePaths) -> Self {
+    /// The platform of the node `node`; its commands run as some of `children`.
+    pub fn new(commands: PlatformSettings, node: &str, paths: &NodePaths, children: &Children) -> Self {
         Self {
             commands,
             node: node.to_owned(),
             root: paths.root().display().to_string(),
+            children: children.clone(),
         }
     }
 
@@ -91,7 +96,8 @@ impl Platform for ExecPlatform {
         };
         let argv = self.argv(command, words);
         tracing::info!(verb = verb.key(), ?argv, "asking the platform");
-        process::run(&argv, None, command.timeout.get())
+        let children = self.children.on(&verb.purpose());
+        process::run(&children, &argv, None, command.timeout.get())
             .await
             .map(Some)
             .map_err(|source| PlatformError::Command {

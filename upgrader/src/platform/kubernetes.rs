@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{Platform, PlatformError, Resident, Verb, Words, program::Program, told};
+use super::{Platform, PlatformError, Resident, Verb, Words, process::Children, program::Program, told};
 use crate::settings::KubernetesSettings;
 
 /// How long `kubectl` may take beyond the time that it was told itself.
@@ -194,8 +194,8 @@ impl Expression {
 
 impl Kubernetes {
     /// The node that the settings name, else `id`.
-    pub fn new(settings: &KubernetesSettings, id: &str) -> Self {
-        let mut program = Program::new("kubernetes", &settings.program);
+    pub fn new(settings: &KubernetesSettings, id: &str, children: &Children) -> Self {
+        let mut program = Program::new("kubernetes", &settings.program, children);
         if let Some(file) = &settings.kubeconfig {
             program = program.with(format!("--kubeconfig={}", file.display()));
         }

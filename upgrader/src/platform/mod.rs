@@ -27,7 +27,7 @@ use self::{
     commands::Overridden, docker::Docker, exec::ExecPlatform, kubernetes::Kubernetes, nomad::Nomad,
     systemd::Systemd,
 };
-pub use process::ProcessError;
+pub use process::{Children, ProcessError};
 
 use crate::{
     paths::NodePaths,
@@ -63,6 +63,11 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// What a command of the verb is for, as people read it.
+    pub(crate) fn purpose(self) -> String {
+        format!("the platform's `{}`", self.key())
+    }
+
     /// The verb's key in `[platform]`.
     pub const fn key(self) -> &'static str {
         match self {
@@ -151,17 +156,17 @@ pub trait Platform: Send + Sync {
     async fn call(&self, verb: Verb, words: &Words) -> Result<Option<String>, PlatformError>;
 }
 
-/// The platform of the node `node`, as its settings say.
-pub fn of(settings: &Settings, node: &str, paths: &NodePaths) -> Box<dyn Platform> {
+/// The platform of the node `node`, as its settings say; its programs run as some of `children`.
+pub fn of(settings: &Settings, node: &str, paths: &NodePaths, children: &Children) -> Box<dyn Platform> {
     let platform = &settings.platform;
-    let commands = ExecPlatform::new(platform.clone(), node, paths);
+    let commands = ExecPlatform::new(platform.clone(), node, paths, children);
     let adapter: Box<dyn Platform> = match platform.adapter {
         Adapter::Exec => return Box::new(commands),
         Adapter::None => return Box::new(Nobody),
-        Adapter::Systemd => Box::new(Systemd::new(&platform.systemd, &settings.node.roles)),
-        Adapter::Docker => Box::new(Docker::new(&platform.docker, paths)),
-        Adapter::Kubernetes => Box::new(Kubernetes::new(&platform.kubernetes, node)),
-        Adapter::Nomad => Box::new(Nomad::new(&platform.nomad)),
+        Adapter::Systemd => Box::new(Systemd::new(&platform.systemd, &settings.node.roles, children)),
+        Adapter::Docker => Box::new(Docker::new(&platform.docker, paths, children)),
+        Adapter::Kubernetes => Box::new(Kubernetes::new(&platform.kubernetes, node, children)),
+        Adapter::Nomad => Box::new(Nomad::new(&platform.nomad, children)),
     };
     Box::new(Overridden { commands, adapter })
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{Platform, PlatformError, Resident, Verb, Words, program::Program, told};
+use super::{Platform, PlatformError, Resident, Verb, Words, process::Children, program::Program, told};
 use crate::settings::NomadSettings;
 
 /// How long `nomad node drain` may take beyond the deadline that it was told.
@@ -70,9 +70,9 @@ impl Allocation {
 
 impl Nomad {
     /// The client that the settings name, else the agent's own.
-    pub fn new(settings: &NomadSettings) -> Self {
+    pub fn new(settings: &NomadSettings, children: &Children) -> Self {
         Self {
-            program: Program::new("nomad", &settings.program),
+            program: Program::new("nomad", &settings.program, children),
             settings: settings.clone(),
         }
     }

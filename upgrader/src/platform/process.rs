@@ -3,8 +3,16 @@
 //! Output goes to unnamed files instead of pipes, so that a service which the child starts and which keeps its output open
 //! does not hold the run back. At the deadline, and when nobody waits for it any more, the child's whole process group is
 //! ended ([`running`]).
+//!
+//! What a run with the node's lock starts is noted before it acts ([`gate`], [`children`]), so that no command of a kato that was
+//! killed goes on unseen ([`orphans`]).
 
+mod children;
+mod gate;
+mod name;
+mod orphans;
 mod running;
+mod table;
 
 use std::{
     fs::File,
@@ -14,7 +22,15 @@ use std::{
     time::Duration,
 };
 
+use tokio::process::Child;
+
+pub use self::{
+    children::Children,
+    orphans::{Left, Orphan, StillThere},
+};
+
 use self::running::Running;
+use crate::failpoint;
 
 /// How many of the last lines of output an error shows.
 const SHOWN_LINES: usize = 50;
@@ -34,6 +50,15 @@ pub enum ProcessError {
     /// It could not be started.
     #[error("starting `{program}` failed")]
     Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It could not be noted, and was not let loose.
+    #[error("`{program}` was not run: its note could not be written")]
+    Unnoted {
         /// The program.
         program: String,
         /// Why.
@@ -78,26 +103,32 @@ fn shown(output: &str) -> String {
     }
 }
 
-/// Runs `argv` in `folder` and gives what it wrote to stdout.
+/// Runs `argv` in `folder` as one of `children` and gives what it wrote to stdout.
 ///
 /// # Errors
 /// [`ProcessError`].
 ///
 /// # Cancel safety
 /// Dropping it ends the child and all that it started.
-pub async fn run(argv: &[String], folder: Option<&Path>, limit: Duration) -> Result<String, ProcessError> {
-    execute(argv, folder, limit).await.map(|mut out| tail(&mut out))
+pub async fn run(
+    children: &Children,
+    argv: &[String],
+    folder: Option<&Path>,
+    limit: Duration,
+) -> Result<String, ProcessError> {
+    let mut out = execute(children, argv, folder, limit).await?;
+    Ok(tail(&mut out))
 }
 
-/// Runs `argv` and gives all that it wrote to stdout, byte for byte.
+/// Runs `argv` as one of `children` and gives all that it wrote to stdout, byte for byte.
 ///
 /// # Errors
 /// [`ProcessError`], also when it is more than 64 MiB.
 ///
 /// # Cancel safety
 /// As [`run`].
-pub async fn answer(argv: &[String], limit: Duration) -> Result<Vec<u8>, ProcessError> {
-    let mut out = execute(argv, None, limit).await?;
+pub async fn answer(children: &Children, argv: &[String], limit: Duration) -> Result<Vec<u8>, ProcessError> {
+    let mut out = execute(children, argv, None, limit).await?;
     let size = out.metadata().map_or(0, |metadata| metadata.len());
     if size > ANSWER_BYTES {
         let command = argv.join(" ");
@@ -114,29 +145,26 @@ pub async fn answer(argv: &[String], limit: Duration) -> Result<Vec<u8>, Process
 }
 
 /// Runs `argv` in `folder` and gives the file with what it wrote to stdout.
-async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Result<File, ProcessError> {
-    let (program, arguments) = argv.split_first().ok_or(ProcessError::Empty)?;
+async fn execute(
+    children: &Children,
+    argv: &[String],
+    folder: Option<&Path>,
+    limit: Duration,
+) -> Result<File, ProcessError> {
+    let program = argv.first().ok_or(ProcessError::Empty)?;
     let start = |source| ProcessError::Start {
         program: program.clone(),
         source,
     };
     let (mut out, mut err) = (unnamed().map_err(start)?, unnamed().map_err(start)?);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the owner of the node's child processes"
-    )]
-    let mut command = tokio::process::Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(out.try_clone().map_err(start)?)
-        .stderr(err.try_clone().map_err(start)?)
-        .process_group(0)
-        .kill_on_drop(true);
-    if let Some(folder) = folder {
-        command.current_dir(folder);
-    }
-    let mut running = Running::new(command.spawn().map_err(start)?);
+    let output = (out.try_clone().map_err(start)?, err.try_clone().map_err(start)?);
+    let mut running = if children.is_noting() {
+        let mut running = Running::new(at_the_gate(argv, folder, output).map_err(start)?);
+        let_loose(children, argv, &mut running).await?;
+        running
+    } else {
+        Running::new(spawn(program, &argv[1..], folder, Stdio::null(), output).map_err(start)?)
+    };
     let waited = tokio::time::timeout(limit, running.wait()).await;
     let Ok(ended) = waited else {
         running.end().await;
@@ -157,6 +185,56 @@ async fn execute(argv: &[String], folder: Option<&Path>, limit: Duration) -> Res
         status,
         output: last_lines(&mut out, &mut err),
     })
+}
+
+/// Starts `program` as the first of a group of its own.
+fn spawn(
+    program: &str,
+    arguments: &[String],
+    folder: Option<&Path>,
+    input: Stdio,
+    (out, err): (File, File),
+) -> io::Result<Child> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the owner of the node's child processes"
+    )]
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(arguments)
+        .stdin(input)
+        .stdout(out)
+        .stderr(err)
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
+    command.spawn()
+}
+
+/// Starts the process that becomes `argv` once its gate is opened.
+fn at_the_gate(argv: &[String], folder: Option<&Path>, output: (File, File)) -> io::Result<Child> {
+    gate::find(&argv[0], folder)?;
+    let words = gate::ARGUMENTS.iter().map(ToString::to_string);
+    let words: Vec<_> = words.chain(argv.iter().cloned()).collect();
+    spawn(gate::SHELL, &words, folder, Stdio::piped(), output)
+}
+
+/// Notes the command `argv`, then opens its gate.
+async fn let_loose(children: &Children, argv: &[String], running: &mut Running) -> Result<(), ProcessError> {
+    let unnoted = |source| ProcessError::Unnoted {
+        program: argv[0].clone(),
+        source,
+    };
+    failpoint::hit("child.spawned");
+    running.noted(children.note(running.id(), argv).map_err(unnoted)?);
+    failpoint::hit("child.noted");
+    if let Some(gate) = running.gate() {
+        gate::open(gate).await.map_err(unnoted)?;
+    }
+    failpoint::hit("child.started");
+    Ok(())
 }
 
 /// A file in memory: on a full disk a command that says something would fail, also the one that puts the node back.
@@ -184,101 +262,4 @@ fn last_lines(out: &mut File, err: &mut File) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sh(script: &str) -> Vec<String> {
-        ["sh", "-c", script].map(Into::into).into()
-    }
-
-    async fn run_for(script: &str, limit: Duration) -> Result<String, ProcessError> {
-        run(&sh(script), None, limit).await
-    }
-
-    const LONG: Duration = Duration::from_secs(30);
-
-    #[tokio::test]
-    async fn output_is_given_and_input_is_closed() {
-        assert_eq!(run_for("echo hello; cat", LONG).await.unwrap(), "hello\n");
-    }
-
-    #[tokio::test]
-    async fn c11_a_failure_shows_the_status_and_the_last_fifty_lines() {
-        let error = run_for("seq 1 60; echo why >&2; exit 3", LONG)
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("exit status: 3") && error.ends_with("60\nwhy"),
-            "{error}"
-        );
-        assert!(error.contains("\n12\n") && !error.contains("\n11\n"), "{error}");
-        let error = run(&["/nonexistent/program".into()], None, LONG)
-            .await
-            .unwrap_err();
-        assert!(matches!(error, ProcessError::Start { .. }));
-    }
-
-    #[tokio::test]
-    async fn c20_a_command_that_hangs_is_stopped_with_all_its_children() {
-        let error = run_for("echo waiting; sleep 600 & wait", Duration::from_millis(300))
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(&error, ProcessError::Timeout { output, .. } if output == "waiting"),
-            "{error}"
-        );
-    }
-
-    #[tokio::test]
-    async fn c20_a_command_that_is_ended_may_put_its_things_in_order_first() {
-        let script = "trap 'echo in order; exit 1' TERM; sleep 600 & wait";
-        let error = run_for(script, Duration::from_millis(300)).await.unwrap_err();
-        assert!(
-            matches!(&error, ProcessError::Timeout { output, .. } if output == "in order"),
-            "{error}"
-        );
-    }
-
-    #[tokio::test]
-    async fn c20_a_command_that_nobody_waits_for_any_more_is_ended_also_when_it_hears_no_signal() {
-        let folder = tempfile::tempdir().unwrap();
-        let noted = folder.path().join("pid");
-        let script = format!(
-            "trap '' TERM; echo $$ > {0}.new; mv {0}.new {0}; sleep 600",
-            noted.display()
-        );
-        let is_noted = async {
-            while !noted.exists() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            _ended = run_for(&script, LONG) => {}
-            () = is_noted => {}
-        }
-        let pid = std::fs::read_to_string(&noted).unwrap();
-        let process = Path::new("/proc").join(pid.trim());
-        // Killed is killed, but the kernel and the runtime take their time to clean up.
-        let is_alive =
-            || std::fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z"));
-        let is_gone = async {
-            while is_alive() {
-                tokio::task::yield_now().await;
-            }
-        };
-        assert!(
-            tokio::time::timeout(LONG, is_gone).await.is_ok(),
-            "{}",
-            process.display()
-        );
-    }
-
-    #[tokio::test]
-    async fn a_service_that_keeps_its_output_open_does_not_hold_the_run_back() {
-        let output = run_for("sleep 5 & echo started", Duration::from_secs(4))
-            .await
-            .unwrap();
-        assert_eq!(output, "started\n");
-    }
-}
+mod tests;

@@ -4,7 +4,10 @@ use std::{path::Path, time::Duration};
 
 use serde::de::DeserializeOwned;
 
-use super::{PlatformError, Verb, parse, process};
+use super::{
+    PlatformError, Verb, parse,
+    process::{self, Children},
+};
 
 /// The program, called for one verb.
 #[derive(Debug, Clone)]
@@ -13,14 +16,16 @@ pub struct Program {
     adapter: &'static str,
     /// Its path or name, and what stands before all other arguments.
     argv: Vec<String>,
+    children: Children,
 }
 
 impl Program {
-    /// The program of `adapter` at `path`, or of that name in `PATH`.
-    pub fn new(adapter: &'static str, path: &Path) -> Self {
+    /// The program of `adapter` at `path`, or of that name in `PATH`; it runs as one of `children`.
+    pub fn new(adapter: &'static str, path: &Path, children: &Children) -> Self {
         Self {
             adapter,
             argv: vec![path.display().to_string()],
+            children: children.clone(),
         }
     }
 
@@ -61,7 +66,7 @@ impl Program {
     ) -> Result<Vec<u8>, PlatformError> {
         let argv = self.line(arguments);
         tracing::info!(verb = verb.key(), ?argv, "asking the platform");
-        process::answer(&argv, limit)
+        process::answer(&self.children.on(&verb.purpose()), &argv, limit)
             .await
             .map_err(|source| PlatformError::Command {
                 verb: verb.key(),
@@ -93,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_adapters_program_that_fails_names_the_adapters_settings() {
-        let program = Program::new("docker", Path::new("/nonexistent/docker"));
+        let program = Program::new("docker", Path::new("/nonexistent/docker"), &Children::default());
         let limit = Duration::from_secs(10);
         let error = program.act(Verb::Retire, &["stop"], limit).await.unwrap_err();
         let hint = Failure::from(error).hint.unwrap_or_default();

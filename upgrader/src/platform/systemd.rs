@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use tokio::time::sleep;
 
-use super::{Platform, PlatformError, Resident, Verb, Words, program::Program, told};
+use super::{Platform, PlatformError, Resident, Verb, Words, process::Children, program::Program, told};
 use crate::settings::SystemdSettings;
 
 /// What is asked about a unit.
@@ -67,7 +67,7 @@ impl Unit {
 
 impl Systemd {
     /// The units of a node with `roles`.
-    pub fn new(settings: &SystemdSettings, roles: &[String]) -> Self {
+    pub fn new(settings: &SystemdSettings, roles: &[String], children: &Children) -> Self {
         let is_ours =
             |role: &&String| role.as_str() == "*" || roles.iter().any(|r| r.eq_ignore_ascii_case(role));
         let mut units: Vec<String> = Vec::new();
@@ -79,7 +79,7 @@ impl Systemd {
             }
         }
         Self {
-            program: Program::new("systemd", &settings.program),
+            program: Program::new("systemd", &settings.program, children),
             settings: settings.clone(),
             units,
         }

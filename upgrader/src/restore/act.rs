@@ -17,7 +17,6 @@ use crate::{
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
-    lock::{Holder, Lock},
     module::{self, ModuleError},
     ownership::{By, Ownership},
     paths::NodePaths,
@@ -26,7 +25,7 @@ use crate::{
         evacuate::{Rules, evacuate},
     },
     report::terminal,
-    run::{Node, steps::retire, upgrade::new_run_id},
+    run::{Node, orphans, steps::retire, upgrade::new_run_id},
 };
 
 /// How often is looked whether the node is healthy after its services were restarted.
@@ -68,8 +67,7 @@ pub async fn run(node: Node, request: Request) -> Result<Exit, Failure> {
     let _lock = if request.plan_only {
         None
     } else {
-        let holder = Holder::here(&id, node.paths.root(), node.clock.now());
-        Some(Lock::take(&node.paths.lock(), &holder).await?)
+        Some(orphans::lock(&node, &id).await?.said())
     };
     if !request.plan_only {
         settle(&node.paths)?;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use kato_shared::shutdown;
 use serde::Serialize;
 
-use super::{Node, steps::retire, upgrade};
+use super::{Node, orphans, steps::retire, upgrade};
 use crate::{
     audit::{AuditLog, Deed, Subject},
     exit::{Exit, Failure},
-    lock::{Holder, Lock},
+    lock::Lock,
     ownership::{By, Ownership},
     platform::{
         Resident, Verb, Words,
@@ -108,8 +108,7 @@ pub async fn rejoin(node: Node, json: bool) -> Result<Exit, Failure> {
 /// An upgrade that is at work decides by itself when its node is in service.
 async fn lock(node: &Node) -> Result<(String, Lock), Failure> {
     let id = upgrade::new_run_id(node);
-    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
-    let lock = Lock::take(&node.paths.lock(), &holder).await?;
+    let lock = orphans::lock(node, &id).await?.said();
     crate::restore::settle(&node.paths)?;
     Ok((id, lock))
 }

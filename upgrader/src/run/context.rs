@@ -20,7 +20,7 @@ use crate::{
     module::Job,
     paths::NodePaths,
     plan::node::NodePlan,
-    platform::{self, Platform, Words},
+    platform::{self, Children, Platform, Words},
     settings::Settings,
     source::Source,
     space::Need,
@@ -36,6 +36,8 @@ pub struct Node {
     pub paths: NodePaths,
     /// Its platform.
     pub platform: Box<dyn Platform>,
+    /// The commands that are at work on it for this program.
+    pub children: Children,
     /// Its clock.
     pub clock: Clock,
     /// The operator's signal to the command that is at work on it.
@@ -60,11 +62,13 @@ impl Node {
         } else {
             settings.node.id.clone()
         };
-        let platform = platform::of(&settings, &id, &paths);
+        let children = Children::of(&paths, Clock::system());
+        let platform = platform::of(&settings, &id, &paths, &children);
         Self {
             id,
             paths,
             platform,
+            children,
             clock: Clock::system(),
             stop: Stop::default(),
             settings,
@@ -176,6 +180,7 @@ impl Run {
             node: &self.node.id,
             paths: &self.node.paths,
             settings: &self.node.settings,
+            children: &self.node.children,
             base: self.bases.get(&module.name),
             deadline: Instant::now() + module.timeout.get(),
         }

@@ -228,7 +228,7 @@ async fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Resul
         .filter(|digest| node.paths.staging().join(digest.hex()).exists());
     facts.staged.extend(staged);
     let modules = modules_for(release, node.roles());
-    let known = module::known(&modules, &node.paths, &node.settings).await?;
+    let known = module::known(&modules, &node.paths, &node.settings, &node.children).await?;
     facts.irreversible = known.irreversible;
     facts.images.extend(known.images);
     facts.images_folder = known.images_folder;

@@ -16,6 +16,7 @@ pub mod follow;
 pub mod goal;
 mod look;
 mod lost;
+pub(crate) mod orphans;
 pub mod remedy;
 mod room;
 mod session;

@@ -115,9 +115,9 @@ impl Session {
         }
     }
 
-    /// Warns of what a clean-up has left.
-    fn told(&mut self, left: Vec<String>) {
-        for text in left {
+    /// Warns of what was found when the lock was taken, or of what a clean-up has left.
+    pub(super) fn warn_of(&mut self, texts: Vec<String>) {
+        for text in texts {
             self.tell(EventKind::Warning { text });
         }
     }

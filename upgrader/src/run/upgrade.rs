@@ -7,13 +7,14 @@ use kato_shared::shutdown;
 use super::{
     Node,
     engine::{self, Stopped},
+    orphans::{self, Taken},
     room,
     session::Session,
 };
 use crate::{
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
-    lock::{Holder, Lock},
+    lock::Lock,
     patch::local::Wish,
     report::terminal,
 };
@@ -48,11 +49,13 @@ pub async fn upgrade(request: UpgradeRequest, start: Start, node: Node) -> Resul
 async fn run(request: UpgradeRequest, start: Start, node: Arc<Node>) -> Result<Exit, Failure> {
     let id = start.run.clone().unwrap_or_else(|| new_run_id(&node));
     refuse_unasked(&request, &start)?;
-    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
-    let _lock = Lock::take(&node.paths.lock(), &holder).await?;
-    crate::restore::refuse_upgrade(&node.paths)?;
+    let taken = if request.plan_only {
+        orphans::look(&node, &id).await?
+    } else {
+        orphans::lock(&node, &id).await?
+    };
+    let (_lock, mut session) = open(taken, &node, request, start, id)?;
     let signals = node.stop.clone();
-    let mut session = Session::open(node, request, start, id)?;
     let stop = signals.token().clone();
     let outcome = tokio::select! {
         outcome = Box::pin(session.work()) => outcome,
@@ -60,6 +63,23 @@ async fn run(request: UpgradeRequest, start: Start, node: Arc<Node>) -> Result<E
         _signals = shutdown::on_signals(stop) => Err(Stopped { step: "run".into(), failure: engine::stopped() }),
     };
     session.finish(outcome).await
+}
+
+/// The session of the run `id` that has `taken` the lock, unless a restoration comes first.
+fn open(
+    taken: Taken,
+    node: &Arc<Node>,
+    request: UpgradeRequest,
+    start: Start,
+    id: String,
+) -> Result<(Lock, Session), Failure> {
+    if let Err(failure) = crate::restore::refuse_upgrade(&node.paths) {
+        let _given_back = taken.said();
+        return Err(failure);
+    }
+    let mut session = Session::open(Arc::clone(node), request, start, id)?;
+    session.warn_of(taken.told);
+    Ok((taken.lock, session))
 }
 
 /// Does with patches of this node what is wished. `request` says where they come from.
@@ -74,11 +94,9 @@ pub async fn patches(
 ) -> Result<Exit, Failure> {
     let node = Arc::new(node);
     let id = start.run.clone().unwrap_or_else(|| new_run_id(&node));
-    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
-    let _lock = Lock::take(&node.paths.lock(), &holder).await?;
-    crate::restore::refuse_upgrade(&node.paths)?;
+    let taken = orphans::lock(&node, &id).await?;
+    let (_lock, mut session) = open(taken, &node, request, start, id)?;
     let signals = node.stop.clone();
-    let mut session = Session::open(node, request, start, id)?;
     let stop = signals.token().clone();
     let outcome = tokio::select! {
         outcome = Box::pin(session.work_on_patches(wish)) => outcome,
@@ -92,9 +110,7 @@ pub async fn patches(
 /// # Errors
 /// [`Failure`] with 25 and the holder when a run is at work.
 pub async fn hold(node: &Node) -> Result<Lock, Failure> {
-    let id = new_run_id(node);
-    let holder = Holder::here(&id, node.paths.root(), node.clock.now());
-    let lock = Lock::take(&node.paths.lock(), &holder).await?;
+    let lock = orphans::lock(node, &new_run_id(node)).await?.said();
     crate::restore::settle(&node.paths)?;
     Ok(lock)
 }

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::{
     bundle::{
         BundleError,
-        export::Export,
+        export::{Export, Exported},
         header::Proof,
         import::{Import, Imported},
         medium::Bundle,
@@ -89,23 +89,38 @@ impl Lab {
     }
 
     pub(super) fn try_export(&self, site: &Site, order: &Order) -> Result<PathBuf, BundleError> {
+        let done = self.exporting(site, order, (&self.signer, Proof::default()))?;
+        Ok(done.folder)
+    }
+
+    /// An export that `signer` signs and of whose completeness `closure` says something.
+    pub(super) fn exporting(
+        &self,
+        site: &Site,
+        order: &Order,
+        (signer, closure): (&Signer, Proof),
+    ) -> Result<Exported, BundleError> {
         let order = Order {
             series: "test".to_owned(),
             ..order.clone()
         };
         let out = self.folder.path().join("out");
         let parties = (&site.store, &site.library, &site.handle);
-        let plan = prepare(parties, &order, &out, Timestamp::UNIX_EPOCH, true)?;
+        let plan = prepare(parties, &order, &out, Timestamp::UNIX_EPOCH, Some(signer))?;
         let export = Export {
             store: &site.store,
             library: &site.library,
             out: &out,
             plan: &plan,
-            signer: &self.signer,
-            closure: Proof::default(),
+            signer,
+            closure,
             rehearsal: Proof::default(),
         };
         export.run()
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        self.runtime.handle()
     }
 
     pub(super) fn open(&self, bundle: &Path) -> Bundle {
@@ -133,6 +148,17 @@ impl Site {
             .put_whole(format!("GET {url}"), response, body.to_vec().into());
         self.handle.block_on(put).unwrap();
         self.store.flush();
+    }
+
+    /// Forgets what is stored under `url`, and its content.
+    pub(super) fn remove(&self, url: &str) {
+        let body = self.body(url);
+        self.handle
+            .block_on(self.store.remove(vec![format!("GET {url}")]))
+            .unwrap();
+        self.store.flush();
+        let path = self.store.content_path(&Digest::of(&body));
+        assert!(!path.exists(), "{}", path.display());
     }
 
     /// What is stored under `url`, as the file holds it.

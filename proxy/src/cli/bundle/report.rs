@@ -5,7 +5,13 @@ use std::path::Path;
 use kato_shared::settings::byte_size::human;
 use serde_json::{Value, json};
 
-use crate::bundle::{Bundle, Finding, import::Imported, plan::Plan, verify::Report};
+use crate::bundle::{
+    Bundle, Finding, Whole,
+    export::{Exported, Written},
+    import::Imported,
+    plan::Plan,
+    verify::Report,
+};
 
 /// Groups that a plan lists.
 const LISTED: usize = 40;
@@ -37,6 +43,7 @@ pub(super) fn plan(plan: &Plan, is_json: bool) -> String {
     for (reason, count) in &plan.left_out {
         text.push(format!("left out    {count}: {reason}\n"));
     }
+    text.extend(asked(plan));
     for suite in &plan.horizon {
         let shown =
             |time: Option<jiff::Timestamp>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
@@ -58,21 +65,55 @@ pub(super) fn plan(plan: &Plan, is_json: bool) -> String {
     text.concat()
 }
 
+/// What there is to say about a request.
+fn asked(plan: &Plan) -> Vec<String> {
+    let mut text = Vec::new();
+    match plan.whole {
+        Some(Whole::UnknownSite) => text.push(
+            "whole       what the site has is not known here: all that the store holds is carried\n".to_owned(),
+        ),
+        Some(Whole::ContentGone) => text.push(
+            "whole       what left before is not all in the store any more: all that it holds and the site has not is carried\n"
+                .to_owned(),
+        ),
+        None => {}
+    }
+    let urls = plan.not_held.iter().take(LISTED);
+    text.extend(urls.map(|url| format!("not held    {url}\n")));
+    match plan.not_held.len().saturating_sub(LISTED) {
+        0 => {}
+        more => text.push(format!("not held    and {more} more\n")),
+    }
+    if !plan.not_held.is_empty() {
+        text.push("hint: kato-proxy prefetch --request fetches what is asked for\n".to_owned());
+    }
+    text
+}
+
 /// What was written.
-pub(super) fn exported(plan: &Plan, folder: &Path, is_json: bool) -> String {
+pub(super) fn exported(plan: &Plan, exported: &Exported, is_json: bool) -> String {
+    let (folder, record) = (&exported.folder, &exported.record);
     let mut summary = summary(plan);
     summary["folder"] = json!(folder);
+    summary["bundle"] = json!(crate::bundle::header::name(&record.series, record.seq));
+    summary["seq"] = json!(record.seq);
+    summary["written"] = json!(exported.written);
     if is_json {
         return document(&summary);
     }
-    format!(
-        "{}  {:?}, {} contents, {}\nroot {}\n",
+    let written = format!(
+        "{}  {:?}, {} contents, {}{}\nroot {}\n",
         folder.display(),
         plan.kind,
         plan.blobs.len(),
         human(plan.size()),
-        plan.record.root
-    )
+        match exported.written {
+            Written::Now => "",
+            Written::Before => ": it lies there already, and nothing has changed since",
+        },
+        record.root
+    );
+    written + &asked(plan).concat()
 }
 
 fn summary(plan: &Plan) -> Value {
@@ -89,6 +130,8 @@ fn summary(plan: &Plan) -> Value {
         "volumes": plan.volumes.len(),
         "groups": plan.by_group().iter().map(|(group, count, bytes)| json!({"group": group, "contents": count, "bytes": bytes})).collect::<Vec<_>>(),
         "left_out": plan.left_out,
+        "not_held": plan.not_held,
+        "whole": plan.whole,
         "horizon": plan.horizon,
     })
 }

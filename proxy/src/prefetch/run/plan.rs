@@ -13,6 +13,8 @@ pub struct Plan {
     pub held_bytes: u64,
     /// What is to be fetched, in the order of paths.
     pub missing: Vec<Item>,
+    /// What is held, and may be another one by now, in the order of paths: the cache is asked for it, and knows whether it has to ask anybody.
+    pub again: Vec<Item>,
 }
 
 impl Plan {
@@ -33,8 +35,12 @@ impl Plan {
                 human(bytes)
             ),
         };
+        let again = match self.again.len() {
+            0 => String::new(),
+            again => format!(", and {again} more, which may have changed and are asked for again"),
+        };
         format!(
-            "{} files are missing, {exactly}; {} are held, {}",
+            "{} files are missing, {exactly}; {} are held, {}{again}",
             self.missing.len(),
             self.held,
             human(self.held_bytes)
@@ -63,5 +69,11 @@ mod tests {
         );
         plan.missing.push(item(None));
         assert!(plan.line().contains("1 files whose size"), "{}", plan.line());
+        plan.missing.clear();
+        plan.again.push(item(None));
+        assert_eq!(
+            plan.line(),
+            "0 files are missing, exactly 0 B (0 bytes); 0 are held, 0 B, and 1 more, which may have changed and are asked for again"
+        );
     }
 }

@@ -22,11 +22,15 @@ use url::Url;
 
 use crate::{
     module::{ModuleError, child::Line},
+    platform::Children,
     settings::{ImageSettings, Runtime},
 };
 
 /// How long a question may take.
 const QUESTION: Duration = Duration::from_secs(30);
+
+/// What questions are for.
+const ASKING: &str = "asking the container runtime";
 
 /// A container runtime that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +44,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`ModuleError::NoRuntime`].
-    pub async fn find(settings: &ImageSettings) -> Result<Self, ModuleError> {
+    pub async fn find(settings: &ImageSettings, children: &Children) -> Result<Self, ModuleError> {
         let candidates = match settings.runtime {
             Runtime::Auto => vec![Runtime::Docker, Runtime::Podman, Runtime::Containerd],
             named @ (Runtime::Docker | Runtime::Podman | Runtime::Containerd) => vec![named],
@@ -60,7 +64,7 @@ impl Engine {
             };
             let engine = Self { runtime, command };
             // All three ask their daemon, where they have one.
-            match engine.line(["version"]).ask(QUESTION).await {
+            match engine.line(["version"]).ask(&children.on(ASKING), QUESTION).await {
                 Ok(_) => return Ok(engine),
                 Err(error) => asked.push(kato_shared::chain::Chain(&error).to_string()),
             }
@@ -97,6 +101,7 @@ impl Engine {
     /// Pulls `image` by its digest. `work` is a folder for what the call needs.
     pub(super) async fn pull(
         &self,
+        children: &Children,
         image: &Image,
         cache: Option<&Url>,
         work: &Path,
@@ -116,18 +121,18 @@ impl Engine {
         }
         let what = format!("pulling {}", image.by_digest());
         line.with([self.source(image, cache)])
-            .run(&what, deadline)
+            .run(children, &what, deadline)
             .await?;
         Ok(())
     }
 
     /// What `reference` means when its digest is that of `image`, and its content is whole.
-    pub(super) async fn holds(&self, reference: &str, image: &Image) -> Option<String> {
+    pub(super) async fn holds(&self, children: &Children, reference: &str, image: &Image) -> Option<String> {
         if self.runtime == Runtime::Containerd {
             let line = self
                 .line(["images", "check"])
                 .with([format!("name=={reference}")]);
-            let text = line.ask(QUESTION).await.ok()?;
+            let text = line.ask(&children.on(ASKING), QUESTION).await.ok()?;
             let columns = row(&text, reference)?;
             let is_whole = columns.get(3).is_some_and(|status| status == "complete");
             return columns
@@ -135,7 +140,7 @@ impl Engine {
                 .nth(2)
                 .filter(|digest| is_whole && *digest == image.digest.to_string());
         }
-        let found = self.inspect(reference).await?;
+        let found = self.inspect(children, reference).await?;
         let ending = format!("@{}", image.digest);
         let digests = found["RepoDigests"].as_array()?;
         digests
@@ -146,20 +151,22 @@ impl Engine {
     }
 
     /// The runtime's own name of the image that `reference` means; `None` when there is no such reference.
-    pub(super) async fn meaning(&self, reference: &str) -> Option<String> {
+    pub(super) async fn meaning(&self, children: &Children, reference: &str) -> Option<String> {
         if self.runtime == Runtime::Containerd {
             let line = self.line(["images", "list"]).with([format!("name=={reference}")]);
-            return row(&line.ask(QUESTION).await.ok()?, reference)?
+            return row(&line.ask(&children.on(ASKING), QUESTION).await.ok()?, reference)?
                 .into_iter()
                 .nth(2);
         }
-        self.inspect(reference).await?["Id"].as_str().map(str::to_owned)
+        self.inspect(children, reference).await?["Id"]
+            .as_str()
+            .map(str::to_owned)
     }
 
-    async fn inspect(&self, reference: &str) -> Option<Value> {
+    async fn inspect(&self, children: &Children, reference: &str) -> Option<Value> {
         let text = self
             .line(["image", "inspect", reference])
-            .ask(QUESTION)
+            .ask(&children.on(ASKING), QUESTION)
             .await
             .ok()?;
         let mut all: Vec<Value> = serde_json::from_str(&text).ok()?;
@@ -169,6 +176,7 @@ impl Engine {
     /// Lets `tagged` mean what `reference` means.
     pub(super) async fn tag(
         &self,
+        children: &Children,
         reference: &str,
         tagged: &str,
         deadline: Instant,
@@ -178,30 +186,36 @@ impl Engine {
         } else {
             self.line(["tag", reference, tagged])
         };
-        line.run(&format!("tagging {tagged}"), deadline).await?;
+        line.run(children, &format!("tagging {tagged}"), deadline).await?;
         Ok(())
     }
 
     /// Removes the tag, and nothing that others use.
-    pub(super) async fn untag(&self, tagged: &str, deadline: Instant) -> Result<(), ModuleError> {
+    pub(super) async fn untag(
+        &self,
+        children: &Children,
+        tagged: &str,
+        deadline: Instant,
+    ) -> Result<(), ModuleError> {
         let line = match self.runtime {
             Runtime::Containerd => self.line(["images", "remove", tagged]),
             Runtime::Podman => self.line(["untag", tagged, tagged]),
             // Of an image that has other names, `rmi` removes the name alone; the pulled name is one.
             Runtime::Auto | Runtime::Docker => self.line(["rmi", "--no-prune", tagged]),
         };
-        line.run(&format!("removing the tag {tagged}"), deadline).await?;
+        line.run(children, &format!("removing the tag {tagged}"), deadline)
+            .await?;
         Ok(())
     }
 
     /// Where the runtime keeps images.
-    pub(super) async fn folder(&self) -> Option<PathBuf> {
+    pub(super) async fn folder(&self, children: &Children) -> Option<PathBuf> {
         let line = match self.runtime {
             Runtime::Containerd => return Some("/var/lib/containerd".into()),
             Runtime::Podman => self.line(["info", "--format", "{{.Store.GraphRoot}}"]),
             Runtime::Auto | Runtime::Docker => self.line(["info", "--format", "{{.DockerRootDir}}"]),
         };
-        let folder = PathBuf::from(line.ask(QUESTION).await.ok()?.trim());
+        let folder = PathBuf::from(line.ask(&children.on(ASKING), QUESTION).await.ok()?.trim());
         folder.is_absolute().then_some(folder)
     }
 }

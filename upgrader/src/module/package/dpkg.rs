@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     module::{ModuleError, child::Line},
-    platform::process::ProcessError,
+    platform::process::{Children, ProcessError},
     settings::Settings,
 };
 
@@ -37,14 +37,17 @@ const KEEP_SETTINGS: [&str; 2] = ["--force-confdef", "--force-confold"];
 
 /// The packages of one root.
 #[derive(Debug)]
-pub(super) struct Dpkg {
+pub(super) struct Dpkg<'a> {
     root: PathBuf,
+    children: &'a Children,
 }
 
-impl Dpkg {
-    pub(super) fn at(root: &Path) -> Self {
+impl<'a> Dpkg<'a> {
+    /// Those below `root`; the programs run as some of `children`.
+    pub(super) fn at(root: &Path, children: &'a Children) -> Self {
         Self {
             root: root.to_owned(),
+            children,
         }
     }
 
@@ -60,7 +63,8 @@ impl Dpkg {
         }
         let query = query.with(["--show", "--showformat=${db:Status-Status}\\t${Version}\\n", name]);
         let limit = deadline.saturating_duration_since(Instant::now());
-        let output = match query.ask(limit).await {
+        let children = self.children.on("asking for the version of a package");
+        let output = match query.ask(&children, limit).await {
             Ok(output) => output,
             // dpkg-query(1): 1 is "no packages found".
             Err(ProcessError::Status { status, .. }) if status.code() == Some(1) => return Ok(None),
@@ -85,7 +89,7 @@ impl Dpkg {
         let show = Line::new(["dpkg-deb", "--show", "--showformat=${Package}=${Version}"]);
         let found = show
             .with([deb.display().to_string()])
-            .run("reading a package of the archive", deadline)
+            .run(self.children, "reading a package of the archive", deadline)
             .await?;
         let expected = format!("{}={}", package.bare_name(), package.version);
         if found == expected {
@@ -101,7 +105,8 @@ impl Dpkg {
     pub(super) async fn configure(&self, deadline: Instant) -> Result<(), ModuleError> {
         self.free(deadline).await?;
         let line = self.dpkg().with(KEEP_SETTINGS).with(["--configure", "--pending"]);
-        line.run("configuring what was left unpacked", deadline).await?;
+        line.run(self.children, "configuring what was left unpacked", deadline)
+            .await?;
         Ok(())
     }
 
@@ -110,7 +115,8 @@ impl Dpkg {
         self.free(deadline).await?;
         let files = debs.iter().map(|deb| deb.display().to_string());
         let line = self.dpkg().with(KEEP_SETTINGS).with(["--install"]).with(files);
-        line.run("installing packages with dpkg", deadline).await?;
+        line.run(self.children, "installing packages with dpkg", deadline)
+            .await?;
         Ok(())
     }
 
@@ -118,7 +124,8 @@ impl Dpkg {
     pub(super) async fn purge(&self, names: &[String], deadline: Instant) -> Result<(), ModuleError> {
         self.free(deadline).await?;
         let line = self.dpkg().with(["--purge"]).with(names.to_vec());
-        line.run("purging packages that were not there", deadline).await?;
+        line.run(self.children, "purging packages that were not there", deadline)
+            .await?;
         Ok(())
     }
 
@@ -138,7 +145,8 @@ impl Dpkg {
             .with(["install", "--no-install-recommends", "--allow-downgrades"])
             .with(files)
             .with(names);
-        line.run("installing packages with apt-get", deadline).await?;
+        line.run(self.children, "installing packages with apt-get", deadline)
+            .await?;
         Ok(())
     }
 
@@ -150,7 +158,9 @@ impl Dpkg {
         deadline: Instant,
     ) -> Result<(), ModuleError> {
         let update = self.apt(settings, deadline).with(["update"]);
-        update.run("updating apt's indexes", deadline).await?;
+        update
+            .run(self.children, "updating apt's indexes", deadline)
+            .await?;
         let line = self
             .apt(settings, deadline)
             .with([
@@ -160,7 +170,8 @@ impl Dpkg {
                 "--allow-downgrades",
             ])
             .with(packages.iter().map(ToString::to_string));
-        line.run("downloading packages with apt-get", deadline).await?;
+        line.run(self.children, "downloading packages with apt-get", deadline)
+            .await?;
         Ok(())
     }
 

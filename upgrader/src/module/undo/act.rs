@@ -13,6 +13,7 @@ use crate::{
     failpoint,
     module::{ModuleError, child::Line, image, package},
     paths::NodePaths,
+    platform::Children,
 };
 
 /// One act that leads back.
@@ -73,14 +74,17 @@ impl Act {
         }
     }
 
-    async fn take_back(&self, deadline: Instant) -> Result<(), ModuleError> {
+    async fn take_back(&self, children: &Children, deadline: Instant) -> Result<(), ModuleError> {
         match self {
-            Self::Packages { before, root } => package::take_back(root, before, deadline).await,
-            Self::Tag(moved) => image::take_back(moved, deadline).await,
+            Self::Packages { before, root } => package::take_back(root, before, children, deadline).await,
+            Self::Tag(moved) => image::take_back(moved, children, deadline).await,
             Self::Command { line, probe } => {
-                line.run("taking the command back", deadline).await?;
+                line.run(children, "taking the command back", deadline).await?;
                 let limit = deadline.saturating_duration_since(Instant::now());
-                match probe.ask(limit).await {
+                match probe
+                    .ask(&children.on("the probe of what was taken back"), limit)
+                    .await
+                {
                     Ok(_) => Err(ModuleError::NotBack {
                         what: format!(
                             "`{}` says after `{}` that the module's command was run",
@@ -120,7 +124,7 @@ impl Note {
 ///
 /// # Errors
 /// [`ModuleError`]; what was taken back before stays so, and the same call goes on.
-pub async fn take_back(paths: &NodePaths, note: &mut Note) -> Result<(), ModuleError> {
+pub async fn take_back(paths: &NodePaths, children: &Children, note: &mut Note) -> Result<(), ModuleError> {
     for nth in (0..note.acts.len()).rev() {
         let Noted {
             act,
@@ -130,7 +134,7 @@ pub async fn take_back(paths: &NodePaths, note: &mut Note) -> Result<(), ModuleE
         if *undone {
             continue;
         }
-        act.take_back(Instant::now() + Duration::from_secs(*limit_secs))
+        act.take_back(children, Instant::now() + Duration::from_secs(*limit_secs))
             .await?;
         failpoint::hit("undo.acted");
         note.acts[nth].undone = true;

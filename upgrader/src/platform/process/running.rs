@@ -6,18 +6,29 @@
 use std::{io, process::ExitStatus, time::Duration};
 
 use rustix::process::{Pid, Signal};
-use tokio::{process::Child, time::Instant};
+use tokio::{
+    process::{Child, ChildStdin},
+    time::Instant,
+};
+
+use super::children::Note;
+use crate::failpoint;
 
 /// How long a child may take to put its things in order. Longer would keep an operator waiting who has said stop.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// How often is looked whether a child has ended that nobody waits for.
-const LOOK: Duration = Duration::from_millis(10);
+pub(super) const LOOK: Duration = Duration::from_millis(10);
+
+/// How long a killed child that nobody waits for is watched, so that its note can go. It takes longer only while it waits for a
+/// device; then the note stays for the next run.
+const KILLED: Duration = Duration::from_millis(500);
 
 /// A child, the first of its own process group. Dropped, all of the group is ended.
 pub(super) struct Running {
     child: Child,
     group: Option<Pid>,
+    note: Option<Note>,
 }
 
 impl Running {
@@ -27,7 +38,26 @@ impl Running {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
-        Self { child, group }
+        Self {
+            child,
+            group,
+            note: None,
+        }
+    }
+
+    /// `note` goes when the child's end was seen.
+    pub(super) fn noted(&mut self, note: Option<Note>) {
+        self.note = note;
+    }
+
+    /// The child's number, while it was not seen to end.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// The child's input, once.
+    pub(super) fn gate(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// Waits until the child ends.
@@ -37,16 +67,43 @@ impl Running {
 
     /// Ends the whole group, and waits for the child.
     pub(super) async fn end(mut self) {
+        self.note_its_ending();
         self.signal(Signal::TERM);
         let _whether_it_listened = tokio::time::timeout(GRACE, self.child.wait()).await;
         self.signal(Signal::KILL);
         let _reaped = self.child.wait().await;
-        self.group = None;
+        self.has_ended();
     }
 
     /// Leaves alone what the child, which has ended, has started.
     pub(super) fn let_go(mut self) {
+        self.has_ended();
+    }
+
+    fn note_its_ending(&mut self) {
+        if let Some(note) = &mut self.note {
+            note.ending();
+        }
+    }
+
+    fn has_ended(&mut self) {
         self.group = None;
+        if let Some(note) = self.note.take() {
+            failpoint::hit("child.ended");
+            note.remove();
+        }
+    }
+
+    /// Looks for at most `limit` whether the child has ended.
+    fn ends_within(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+        true
     }
 
     fn signal(&self, signal: Signal) {
@@ -62,11 +119,12 @@ impl Drop for Running {
         if self.group.is_none() {
             return;
         }
+        self.note_its_ending();
         self.signal(Signal::TERM);
-        let deadline = Instant::now() + GRACE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-            std::thread::sleep(LOOK);
-        }
+        self.ends_within(GRACE);
         self.signal(Signal::KILL);
+        if self.ends_within(KILLED) {
+            self.has_ended();
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Session {
     /// The unit that goes on after a restart of the machine stays only while there is something to go on with; gives
     /// whether it does.
     async fn unit_after(&mut self, exit: Exit) -> bool {
-        let Some(unit) = ResumeUnit::of(&self.node.paths) else {
+        let Some(unit) = ResumeUnit::of(&self.node.paths, &self.node.children) else {
             return false;
         };
         if exit != Exit::TryAgain

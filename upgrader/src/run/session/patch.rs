@@ -205,9 +205,9 @@ impl Session {
             return Ok(Some(attempt));
         }
         if attempt.rollback.is_none() {
-            self.told(record::settle_patch(&self.node, &attempt).map_err(early)?);
+            self.warn_of(record::settle_patch(&self.node, &attempt).map_err(early)?);
         } else {
-            self.told(steps::settle_back(&self.node, &attempt).map_err(early)?);
+            self.warn_of(steps::settle_back(&self.node, &attempt).map_err(early)?);
             if !attempt.is_taking_back() {
                 return Err(way_back::rolled_back(&attempt));
             }

@@ -51,12 +51,12 @@ impl Session {
             return self.unfinished_act(attempt);
         }
         if installed.is_some_and(|installed| installed.attempt == attempt.id) {
-            self.told(record::settle(&self.node, &attempt).map_err(early)?);
+            self.warn_of(record::settle(&self.node, &attempt).map_err(early)?);
             return load();
         }
         let quarantine = Quarantine::load(&paths).map_err(|error| early(error.into()))?;
         if attempt.rollback.is_some() && quarantine.has_attempt(&attempt.id) {
-            self.told(steps::settle_back(&self.node, &attempt).map_err(early)?);
+            self.warn_of(steps::settle_back(&self.node, &attempt).map_err(early)?);
             return Err(back::rolled_back(&attempt));
         }
         Ok(Some(attempt))

@@ -80,7 +80,7 @@ impl Step for UndoModule {
         if note.recovery {
             script_for_the_old_kato(run, &note)?;
         }
-        undo::take_back(&run.node.paths, &mut note).await?;
+        undo::take_back(&run.node.paths, &run.node.children, &mut note).await?;
         undo::undo(&run.node.paths, &mut note)?;
         Ok(Acted::Done)
     }

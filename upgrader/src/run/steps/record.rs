@@ -136,6 +136,7 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failure> {
                 node: &node.id,
                 paths: &node.paths,
                 settings: &node.settings,
+                children: &node.children,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;
@@ -252,6 +253,7 @@ pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failu
                 node: &node.id,
                 paths: &node.paths,
                 settings: &node.settings,
+                children: &node.children,
                 base: None,
                 deadline: tokio::time::Instant::now(),
             })?;

@@ -129,7 +129,7 @@ async fn reboot(run: &mut Run) -> Result<Acted, Failure> {
             "restart the machine by hand after setting the command, then run `kato node upgrade --resume`",
         ));
     }
-    if let Some(unit) = ResumeUnit::of(&run.node.paths) {
+    if let Some(unit) = ResumeUnit::of(&run.node.paths, &run.node.children) {
         let link = run.node.kato_link();
         let program = if link.is_file() {
             Some(link)

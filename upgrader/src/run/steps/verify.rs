@@ -194,10 +194,15 @@ async fn first_red(node: &Node, looks: &[Look<'_>]) -> Option<(usize, anyhow::Er
             What::Health => healthy(node).await,
             What::Version(expected) => reads_back(node, expected).await,
             What::Http(url, status) => answers(url, status).await,
-            What::Command(argv) => process::run(argv, Some(node.paths.root()), TRY)
-                .await
-                .map(drop)
-                .map_err(anyhow::Error::new),
+            What::Command(argv) => process::run(
+                &node.children.on("a check of the release"),
+                argv,
+                Some(node.paths.root()),
+                TRY,
+            )
+            .await
+            .map(drop)
+            .map_err(anyhow::Error::new),
         };
         if let Err(error) = seen {
             return Some((nth, error));

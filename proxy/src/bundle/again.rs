@@ -1,0 +1,109 @@
+//! An export that is run again: what earlier runs have left in the folder of bundles.
+//!
+//! Three cases: a run was interrupted and is gone on with ([`begun`]); a run was killed between giving the folder its name and telling the
+//! ledger, which is made up for ([`adopt`]); nothing has changed since the last bundle, which then is the result (`Export::same`).
+//!
+//! A bundle is the same when all that we would sign is the same but for the moment: members, volumes, base, proofs, what was left out;
+//! when our key has signed it; and when its files are there with their sizes. Payloads are not read for that: `bundle verify` does.
+
+use std::{fs, path::Path};
+
+use super::{
+    BundleError,
+    export::{Export, Exported, Written, journal},
+    header::{Header, name},
+    medium::Bundle,
+    seal::insert,
+    sign::Signer,
+    tar::Name,
+    verify::sizes,
+};
+use crate::snapshot::{Library, Record, Side};
+
+/// The record of an interrupted export of the same snapshot under the same number, so that both make the same bundle.
+pub(super) fn begun(out: &Path, record: &Record) -> Option<Record> {
+    let other = journal(out, record)?.record;
+    (other.root == record.root && other.seq == record.seq).then_some(other)
+}
+
+/// Tells the ledger about bundles of `series` in `out` that it does not know, and that were written from here: signed by our key, of our
+/// series, with a snapshot that is here.
+///
+/// # Errors
+/// [`BundleError`] of the ledger.
+pub(super) fn adopt(out: &Path, library: &Library, series: &str, signer: &Signer) -> Result<(), BundleError> {
+    let trust = signer.trust()?;
+    loop {
+        let records = library.records(Side::Exported, series)?;
+        let last = records.last();
+        let seq = last.map_or(0, |last| last.seq) + 1;
+        let Ok(bundle) = Bundle::open(&out.join(name(series, seq)), Some(&trust)) else {
+            return Ok(());
+        };
+        let header = &bundle.header;
+        let is_ours = header.series == series
+            && header.seq == seq
+            && last.is_none_or(|last| last.series_id == header.series_id)
+            && library.root(header.root).is_ok();
+        if !is_ours {
+            return Ok(());
+        }
+        library.note(Side::Exported, &record(header))?;
+    }
+}
+
+fn record(header: &Header) -> Record {
+    Record {
+        series: header.series.clone(),
+        series_id: header.series_id.clone(),
+        seq: header.seq,
+        root: header.root,
+        created: header.created,
+    }
+}
+
+impl Export<'_> {
+    /// The last bundle of the series, if it lies in the folder and is the one that would be written.
+    pub(super) fn same(&self) -> Result<Option<Exported>, BundleError> {
+        let series = &self.plan.record.series;
+        let records = self.library.records(Side::Exported, series)?;
+        let Some(last) = records.last() else {
+            return Ok(None);
+        };
+        let folder = self.out.join(name(series, last.seq));
+        let Ok(bundle) = Bundle::open(&folder, Some(&self.signer.trust()?)) else {
+            return Ok(None);
+        };
+        let is_same = record(&bundle.header) == *last && self.is_of(&bundle).unwrap_or_default();
+        Ok(is_same.then(|| Exported {
+            folder,
+            record: last.clone(),
+            written: Written::Before,
+        }))
+    }
+
+    /// Whether `bundle` is what the plan would make, and its files are there; none when a member that the plan has is not in it.
+    fn is_of(&self, bundle: &Bundle) -> Option<bool> {
+        let (plan, header) = (self.plan, &bundle.header);
+        if plan.volumes.len() != header.volumes.len() {
+            return None;
+        }
+        let mut table = plan.table();
+        for (pieces, volume) in plan.volumes.iter().zip(&header.volumes) {
+            for piece in pieces {
+                let sha256 = match piece.name {
+                    Name::Blob(digest) => digest,
+                    // What was signed by our key was read by us.
+                    Name::Part(..) => bundle.table.get(&piece.name)?.sha256,
+                };
+                insert(&mut table, piece, volume.n, sha256);
+            }
+        }
+        let ours = self.sealed(&record(header), header.volumes.clone(), table).ok()?;
+        let has_documents = ours
+            .documents
+            .iter()
+            .all(|(name, bytes)| fs::read(bundle.head.join(name)).is_ok_and(|found| found == *bytes));
+        Some(ours.header == *header && has_documents && sizes(bundle, &[]).is_empty())
+    }
+}

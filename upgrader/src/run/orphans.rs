@@ -1,0 +1,144 @@
+//! Commands that a killed run left at work: ended before the next run does anything.
+//!
+//! Flow, for whoever takes the node's lock to change the node ([`lock`]): look for such commands → record in the audit log that
+//! each is ended → end it as its deadline would have, and wait until it is gone → note one's own commands from then on.
+//! A `retire` that went on would take the node out after this run said "done"; a migration would have a second one beside it. What
+//! such a command had half done is looked at afterwards like everything else a killed run leaves: by the record of ownership,
+//! by the probe of the module, by what the package manager says.
+//!
+//! Deliberately absent: waiting for such a command to come to its end. Its run had a deadline for it, which nobody keeps now.
+
+use std::path::Path;
+
+use super::Node;
+use crate::{
+    audit::{AuditLog, Deed, Subject},
+    exit::{Exit, Failure},
+    lock::{Holder, Lock},
+    platform::process::{Orphan, StillThere},
+    report::terminal,
+};
+
+/// The node's lock, and what was found when it was taken, for the operator.
+#[derive(Debug)]
+#[must_use = "the lock is given back when it is dropped"]
+pub(crate) struct Taken {
+    /// The lock.
+    pub(crate) lock: Lock,
+    /// What an operator should read, one line each.
+    pub(crate) told: Vec<String>,
+}
+
+impl Taken {
+    /// The lock; what is to say is said on the terminal.
+    pub(crate) fn said(self) -> Lock {
+        for text in &self.told {
+            terminal::say(&format!("warning: {text}"));
+        }
+        self.lock
+    }
+}
+
+/// Takes the node's lock for `run`, which will change the node, and ends what killed runs have left at work.
+///
+/// # Errors
+/// [`Failure`]: 25 with the holder while another run is at work, with the lock or without, 75 when a command of a killed run cannot be ended.
+pub(crate) async fn lock(node: &Node, run: &str) -> Result<Taken, Failure> {
+    let lock = take(node, run).await?;
+    let told = end(node, run).await?;
+    node.children
+        .begin()
+        .map_err(unusable("noting the commands of this run in", node))?;
+    Ok(Taken { lock, told })
+}
+
+/// Takes the node's lock for `run`, which only looks: it ends nothing, and notes nothing.
+///
+/// # Errors
+/// [`Failure`] with 25 and the holder while another run is at work.
+pub(crate) async fn look(node: &Node, run: &str) -> Result<Taken, Failure> {
+    let told = Vec::new();
+    Ok(Taken {
+        lock: take(node, run).await?,
+        told,
+    })
+}
+
+async fn take(node: &Node, run: &str) -> Result<Lock, Failure> {
+    let holder = Holder::here(run, node.paths.root(), node.clock.now());
+    Ok(Lock::take(&node.paths.lock(), &holder).await?)
+}
+
+/// Ends what killed runs have left at work; gives what is to say about it.
+async fn end(node: &Node, run: &str) -> Result<Vec<String>, Failure> {
+    let left = node
+        .children
+        .left()
+        .await
+        .map_err(unusable("looking for commands of killed runs in", node))?;
+    if let Some(minded) = left.minded.first() {
+        return Err(still_minded(minded, node));
+    }
+    let mut told: Vec<String> = left.strange.iter().map(|path| strange(path)).collect();
+    told.extend(left.unseen.iter().map(unseen));
+    let log = AuditLog::of(node);
+    for orphan in left.orphans {
+        let text = format!(
+            "{} was left at work by a run that was killed; it is ended",
+            orphan.described()
+        );
+        let deed = Deed::new(Subject::EndCommand, orphan.command())
+            .run(run)
+            .reason("left at work by a run that was killed")
+            .detail("pid", orphan.pid().to_string());
+        let work = async { orphan.end().await.map_err(Failure::from) };
+        log.around(deed, work).await?;
+        told.push(text);
+    }
+    Ok(told)
+}
+
+fn still_minded(minded: &Orphan, node: &Node) -> Failure {
+    let problem = anyhow::anyhow!(
+        "{} is at work for another kato (process {}), which does not hold the lock `{}` any more",
+        minded.described(),
+        minded.kato(),
+        node.paths.lock().display()
+    );
+    Failure::new(Exit::LockHeld, problem)
+        .hint("somebody took the lock's file away; wait for that kato, or end it")
+}
+
+fn strange(path: &Path) -> String {
+    format!(
+        "`{}` is no note of a command, so whether a killed run has left one at work cannot be told from it; look with `ps`, then \
+         remove the file",
+        path.display()
+    )
+}
+
+fn unseen(orphan: &Orphan) -> String {
+    format!(
+        "{} was started by a run that cannot be seen from here (another container); look there whether it is still at work",
+        orphan.described()
+    )
+}
+
+fn unusable(action: &'static str, node: &Node) -> impl FnOnce(std::io::Error) -> Failure {
+    let path = node.paths.commands();
+    move |error| {
+        let hint = super::remedy::of_io(&error);
+        let problem = anyhow::Error::new(error).context(format!("{action} `{}` failed", path.display()));
+        Failure::new(Exit::Preflight, problem).hint(hint)
+    }
+}
+
+impl From<StillThere> for Failure {
+    fn from(error: StillThere) -> Self {
+        let pid = error.pid;
+        Self::new(Exit::TryAgain, error).hint(format!(
+            "nothing was changed; `ps -o pid,stat,wchan,args -p {pid}` shows what it waits for (state D: a device or a file system on \
+             the network) and whose it is; when it is gone, or after a restart of the machine, run the same command again"
+        ))
+    }
+}
