@@ -207,9 +207,16 @@ async fn endless_data_are_cut_off_and_refused() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_is_no_metadata_is_refused() -> Result<()> {
+async fn a_page_in_the_place_of_metadata_is_called_one_and_what_is_no_metadata_is_refused() -> Result<()> {
     let site = Site::new().await?;
     overwrite(&site.metadata("timestamp.json"), b"<html>Please log in</html>")?;
+    let stderr = refused(&site.verify(), TRY_AGAIN)?;
+    assert!(
+        stderr.contains("timestamp.json was answered with a page"),
+        "{stderr}"
+    );
+    // What is neither a page nor metadata is no weather.
+    overwrite(&site.metadata("timestamp.json"), b"Please log in")?;
     assert!(refused(&site.verify(), TRUST)?.contains("what is served as timestamp metadata"));
     Ok(())
 }

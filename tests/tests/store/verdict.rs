@@ -90,10 +90,12 @@ async fn one(site: &Site, (target, is_known): (&str, bool), moment: &str, right:
     let mut proxy = settings.variable("KATO_KILL_AT", moment).start().await?;
     let request = proxy.client().get(target);
     let is_killed = fetch(&proxy, &request).await.is_err();
+    // The next life begins when this one is over.
     if is_killed {
         proxy.ended().await?;
+    } else {
+        proxy.kill().await?;
     }
-    drop(proxy);
     let proxy = site.start_on(folder.path(), &more).await?;
     let request = proxy.client().get(target);
     let (stored, held) = request
