@@ -64,7 +64,9 @@ fn once<'p>(upstreams: &[Arc<Upstream>], (name, rest): (&'p str, &'p str)) -> (&
         return (name, rest);
     };
     let (again, inner) = split(rest);
-    if again.strip_prefix(OF_UPSTREAM) == Some(name) {
+    // A package may be named `http`, and have versions and tarballs, but nothing deeper.
+    let is_at_host = matches!(again, "http" | "https") && inner.contains('/') && !is_tarball(rest);
+    if is_at_host || again.strip_prefix(OF_UPSTREAM) == Some(name) {
         return (again, inner);
     }
     let base = upstream.urls.first().map_or("", |base| base.url().path());

@@ -84,6 +84,17 @@ fn what_npm_puts_before_the_path_of_a_lock_file_is_not_asked_for() {
         (&root, "/npm/npm/1.0.0", "https://npm.example/npm/1.0.0"),
         (
             &root,
+            "/npm/https/files.example/f/a.tgz",
+            "https://files.example/f/a.tgz",
+        ),
+        (&root, "/npm/http/0.0.1", "https://npm.example/http/0.0.1"),
+        (
+            &root,
+            "/npm/https/-/https-1.tgz",
+            "https://npm.example/https/-/https-1.tgz",
+        ),
+        (
+            &root,
             "/npm/~npm/https/files.example/f/a.tgz",
             "https://files.example/f/a.tgz",
         ),
