@@ -1,5 +1,8 @@
 //! Free space, per mount: what an upgrade needs where, against what there is; then held, so that nobody takes it meanwhile.
 //!
+//! A need is in bytes and in files; what it takes is counted in blocks ([`Need::on`]), because a file system gives no less than
+//! one to each file and folder, however small.
+//!
 //! Flow: needs of the plan → [`judge`] against each mount → [`hold`] for downloads, in the files themselves, and
 //! [`reserve`] for everything that comes later, given back step by step. [`users`] says who else is on a mount.
 
@@ -32,6 +35,14 @@ pub struct Need {
     pub inodes: u64,
     /// What for.
     pub purpose: &'static str,
+}
+
+impl Need {
+    /// The bytes that it takes at most on a file system with blocks of `block` bytes: the last block of each file and folder is
+    /// counted as a whole one.
+    pub const fn on(&self, block: u64) -> u64 {
+        self.bytes.saturating_add(self.inodes.saturating_mul(block))
+    }
 }
 
 /// A mount without enough space.
@@ -89,6 +100,8 @@ pub struct Mount {
     pub free: u64,
     /// Inodes that are free for this user; `None` where the file system makes as many as are wanted.
     pub free_inodes: Option<u64>,
+    /// The size of its blocks in bytes: each file and folder takes whole ones.
+    pub block: u64,
     /// Whether nothing can be written there.
     pub is_read_only: bool,
 }
@@ -123,6 +136,7 @@ pub fn mount_of(path: &Path) -> io::Result<Mount> {
         free: space.f_bavail.saturating_mul(space.f_frsize),
         // Those that do not count them (btrfs) say that there are none at all.
         free_inodes: (space.f_files > 0).then_some(space.f_favail),
+        block: space.f_frsize,
         is_read_only: space.f_flag.contains(StatVfsMountFlags::RDONLY),
     })
 }
@@ -173,12 +187,11 @@ struct Sum {
 pub fn judge<'a>(needs: impl IntoIterator<Item = (&'a Need, Mount)>) -> Result<(), Shortfall> {
     let mut mounts: BTreeMap<u64, (Mount, Sum)> = BTreeMap::new();
     for (need, mount) in needs {
-        let (_, sum) = mounts
-            .entry(mount.device)
-            .or_insert_with(|| (mount, Sum::default()));
-        sum.bytes = sum.bytes.saturating_add(need.bytes);
+        let block = mount.block;
+        let (_, sum) = mounts.entry(mount.device).or_insert((mount, Sum::default()));
+        sum.bytes = sum.bytes.saturating_add(need.on(block));
         sum.inodes = sum.inodes.saturating_add(need.inodes);
-        if need.bytes > 0 && !sum.purposes.contains(&need.purpose) {
+        if need.on(block) > 0 && !sum.purposes.contains(&need.purpose) {
             sum.purposes.push(need.purpose);
         }
     }
@@ -223,6 +236,7 @@ mod tests {
             point: format!("/m{device}").into(),
             free,
             free_inodes: Some(10),
+            block: 0,
             is_read_only: false,
         }
     }
@@ -252,6 +266,29 @@ mod tests {
             ..many(1)
         };
         assert_eq!(judge([(&one, uncounted.clone()), (&two, uncounted)]), Ok(()));
+    }
+
+    #[test]
+    fn c13_each_file_takes_a_whole_block_however_small_it_is() {
+        let files = Need {
+            path: "/x".into(),
+            bytes: 55_901,
+            inodes: 3006,
+            purpose: "unpacked modules",
+        };
+        let disk = |free, block| Mount {
+            free,
+            block,
+            free_inodes: None,
+            ..mount(1, 0)
+        };
+        assert_eq!(judge([(&files, disk(8 << 20, 0))]), Ok(()));
+        let short = judge([(&files, disk(8 << 20, 4096))]).unwrap_err();
+        assert!(
+            matches!(short, Shortfall::Bytes { need, .. } if need == 55_901 + 3006 * 4096),
+            "{short}"
+        );
+        assert_eq!(judge([(&files, disk(files.on(4096), 4096))]), Ok(()));
     }
 
     #[test]

@@ -36,9 +36,12 @@ use std::{io::Read, ops::Range};
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::settings::{Kind, Upstream};
+use crate::{
+    policy,
+    settings::{Kind, Upstream},
+};
 
-pub(crate) use apt::is_about;
+pub(crate) use apt::{ReleaseForm, is_about, release_form};
 pub use integrity::{Integrity, NoIntegrity};
 pub use lesson::{Document, Known, Lesson, LessonError, Lessons, MOST_LESSONS};
 use paths::hex;
@@ -92,6 +95,24 @@ pub fn is_group(upstream: &Upstream, path: &str) -> bool {
 /// Whether the name of a teacher, see [`teacher`], is that of the document of a group.
 pub fn names_group(teacher: &str) -> bool {
     apt::is_group(teacher)
+}
+
+/// What is at `path`, as far as that decides what takes its place.
+pub fn document(upstream: &Upstream, path: &str) -> policy::Document {
+    use policy::Document::{Other, Shared, SharedData};
+    match upstream.kind {
+        Kind::Packages if apt::is_named(path) => Shared,
+        Kind::Pypi if pypi::is_page(path) => Shared,
+        Kind::Npm if npm::is_packument(path) => SharedData,
+        Kind::Cargo if cargo::is_index_file(path) || path.ends_with("config.json") => SharedData,
+        Kind::Packages
+        | Kind::Pypi
+        | Kind::Npm
+        | Kind::Cargo
+        | Kind::Release
+        | Kind::Registry
+        | Kind::Generic => Other,
+    }
 }
 
 /// The path of the detached signature of the document at `path`, which is seen in one generation with it.

@@ -110,7 +110,7 @@ pub enum OriginError {
         /// The URL, redacted.
         url: String,
     },
-    /// Something else than a registry has under such a name.
+    /// Something else than there is under such a name.
     #[error("`{url}` was not answered with what was asked for")]
     Misfit {
         /// The URL, redacted.

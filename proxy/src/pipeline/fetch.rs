@@ -13,6 +13,7 @@ use super::{
     Ask, Pipeline,
     flight::{Flight, LedOutcome, Passing, Tell, tell, times},
     groups::is_document,
+    kept::unusable,
     landing::past_caches,
     private_keys::Audience,
     resumption::Resumption,
@@ -25,7 +26,7 @@ use crate::{
     fill::{FillError, collapse::FillPermit},
     origin::{OriginError, OriginRequest, OriginResponse},
     policy::{
-        self, Failure, FailureAnswer, NoStoreReason, Overrides, Request, Storability, Stored,
+        self, Failure, FailureAnswer, NoStoreReason, Overrides, Replacing, Request, Storability, Stored,
         headers as fields, redirects,
         validation::{Freshened, freshen, has_validator, origin_request_headers},
     },
@@ -251,10 +252,10 @@ impl Pipeline {
     }
 
     /// A response for the client that asked for it, and nobody else. Requests like this one need not wait for one another for a while;
-    /// but an error of the moment says nothing about the response that comes after it.
+    /// but what is no content, such as an error of the moment, says nothing about the response that comes after it.
     fn keep_to_one(&self, flight: Flight, (head, response): (Stored, OriginResponse), reason: NoStoreReason) {
         let audience = Audience::of(&flight.ask.headers);
-        if !head.status.is_server_error() {
+        if matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             let key = flight.ask.target.key.as_str();
             self.0.private_keys.insert(key, audience, Instant::now());
         }
@@ -280,6 +281,12 @@ impl Pipeline {
             let status = response.status;
             return flight.share(Shared::Overloaded { status });
         }
+        let kept = self.replacing(&flight, &response).await;
+        if kept == Replacing::NoAnswer {
+            let misfit = unusable(response.status);
+            drop(response);
+            return self.misfit(flight, misfit);
+        }
         flight.announced = announced(&flight.ask.target, &response);
         if let Some(error) = flight.other_size(&response) {
             drop(response);
@@ -289,6 +296,9 @@ impl Pipeline {
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
         let for_first = flight.head_for_first(&response);
+        if kept == Replacing::HandOn {
+            return self.keep_to_one(flight, (for_first, response), NoStoreReason::HeldStays);
+        }
         match storability {
             Storability::NoStore(reason) => {
                 return self.keep_to_one(flight, (for_first, response), reason);

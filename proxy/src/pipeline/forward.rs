@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::{Answer, Ask, Asked, Pipeline, fetch::bind};
+use super::{Answer, Ask, Asked, Pipeline, fetch::bind, kept::is_shared};
 use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
@@ -87,14 +87,7 @@ impl Pipeline {
     }
 
     /// Forwards a retrieval for one client: its own conditions and ranges go along, nothing is stored.
-    pub(super) async fn alone(&self, ask: &Ask, why: Forward) -> Answer {
-        match self.try_alone(ask, why).await {
-            Ok(answer) => answer,
-            Err(error) => failed(ask.target.key.uri(), CacheStatus::forwarded(why), &error),
-        }
-    }
-
-    /// [`Self::alone`], for those who know what to do when the origin does not answer.
+    /// The caller knows what to do when the origin does not answer.
     pub(super) async fn try_alone(&self, ask: &Ask, why: Forward) -> Result<Answer, OriginError> {
         let mut headers = ask.headers.clone();
         fields::strip_hop_by_hop(&mut headers);
@@ -175,6 +168,8 @@ impl Pipeline {
                 changed.head = *updated;
                 changed.head.invalidated |= forbids.is_some();
             }
+            // What answers in the origin's place by HEAD takes nothing away either.
+            HeadEffect::Invalidated if is_shared(&ask.target) => return,
             HeadEffect::Invalidated => changed.head.invalidated = true,
             HeadEffect::None => return,
         }

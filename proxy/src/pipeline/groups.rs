@@ -131,6 +131,10 @@ impl Pipeline {
                 return;
             };
             flight = of;
+            let Some(of) = self.release(flight, &heads, &body).await else {
+                return;
+            };
+            flight = of;
             let target = Arc::clone(&flight.ask.target);
             let mut lessons = self.lessons_of(&target, body.clone()).await;
             let is_signed = match self.detached(&flight, &body).await {
@@ -383,7 +387,7 @@ fn withhold(flight: Flight) {
 }
 
 /// The 200 of an entry.
-fn whole_of(entry: &Responses) -> Option<StoredResponse> {
+pub(super) fn whole_of(entry: &Responses) -> Option<StoredResponse> {
     entry
         .responses()
         .filter(|stored| stored.head.status == http::StatusCode::OK)

@@ -19,7 +19,7 @@ use crate::{
     fill::{Promise, Source},
     metrics::Event,
     origin::{OriginError, OriginResponse},
-    registry::{self, Misfit},
+    registry::{self, Class, DOCKER_CONTENT_DIGEST, Misfit},
     route::Target,
 };
 
@@ -45,7 +45,7 @@ impl Pipeline {
 
     /// Shares and stores what has come, if it is what was asked for.
     pub(super) async fn land_looked_at(&self, flight: Flight, arrival: Arrival, most: u64) {
-        let (heads, announced) = (arrival.heads, arrival.announced);
+        let (mut heads, announced) = (arrival.heads, arrival.announced);
         let body = match receive(Source::new(arrival.body), announced, most).await {
             Ok(body) => body,
             Err(None) => return self.misfit(flight, Misfit::Large { most }),
@@ -60,6 +60,9 @@ impl Pipeline {
         {
             return self.misfit(flight, misfit);
         }
+        if class == Some(Class::Tag) {
+            heads.state_digest(&body);
+        }
         let length = body.len() as u64;
         if let Some(place) = self.0.store.place(length) {
             return self.land_whole(flight, heads, body, place).await;
@@ -71,17 +74,17 @@ impl Pipeline {
         Box::pin(self.stream(flight, heads, (Source::of(body), promise), None)).await;
     }
 
-    fn misfit(&self, flight: Flight, misfit: Misfit) {
+    pub(super) fn misfit(&self, flight: Flight, misfit: Misfit) {
         let error = no_answer(&flight.ask.target, misfit);
         self.0.metrics.note(Event::VerificationFailed);
-        tracing::warn!(error = %Chain(&error), "a registry's answer is not what was asked for");
+        tracing::warn!(error = %Chain(&error), "an answer is not what was asked for");
         flight.share(Shared::Failed {
             error: Arc::new(error),
         });
     }
 }
 
-fn no_answer(target: &Target, misfit: Misfit) -> OriginError {
+pub(super) fn no_answer(target: &Target, misfit: Misfit) -> OriginError {
     OriginError::Misfit {
         url: target.key.shown().clone(),
         misfit,
@@ -96,6 +99,19 @@ impl Target {
 }
 
 impl Heads {
+    /// Says which digest `body` has, where the registry does not.
+    fn state_digest(&mut self, body: &[u8]) {
+        let digest = kato_shared::Digest::of(body).to_string();
+        if let Ok(value) = http::HeaderValue::try_from(digest) {
+            for head in [&mut self.head, &mut self.for_first] {
+                let fields = &mut head.headers;
+                fields
+                    .entry(DOCKER_CONTENT_DIGEST)
+                    .or_insert_with(|| value.clone());
+            }
+        }
+    }
+
     /// Whether `body` has the digest that was announced, or none was.
     fn has_digest(&self, flight: &Flight, body: &[u8]) -> bool {
         let digest = kato_shared::Digest::of(body);

@@ -42,6 +42,7 @@ mod held;
 mod idle;
 mod inside;
 mod intercept;
+mod kept;
 mod landing;
 mod landing_small;
 mod lessons;

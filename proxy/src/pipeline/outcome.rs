@@ -174,6 +174,13 @@ impl Pipeline {
         match shared {
             Shared::Filling(_) | Shared::Whole(_) => Round::Again,
             Shared::Mismatch { error } => {
+                // A name whose new content is not what was announced: what is held is still meant, as far as anybody knows.
+                let failed = (Failure::Unreachable, Some(CacheStatus::forwarded(Forward::Stale)));
+                if ask.known.is_none()
+                    && let Some(round) = self.stand_in(ask, selected, failed, overrides).await
+                {
+                    return round;
+                }
                 let response = respond::problem(&respond::mismatch(ask.target.key.uri(), error));
                 done(
                     response,
@@ -218,7 +225,7 @@ impl Pipeline {
     }
 
     /// The error where the upstream gave no answer and nothing may stand in.
-    fn unanswered(
+    pub(super) fn unanswered(
         &self,
         ask: &Ask,
         selected: Option<&Selected>,
@@ -256,7 +263,7 @@ impl Pipeline {
 
     /// The stored response, if it may stand in for an origin that fails. With `asked`, what to say where the origin was asked:
     /// only an answer for which nothing was forwarded is a `hit` (RFC 9211 §2.1).
-    async fn stand_in(
+    pub(super) async fn stand_in(
         &self,
         ask: &Ask,
         selected: Option<&Selected>,
@@ -295,7 +302,7 @@ impl Pipeline {
 
 /// What is said where the origin was asked and gave no answer; `None` where it was not asked, since it did not answer a moment
 /// ago either.
-fn tried(error: &OriginError) -> Option<CacheStatus> {
+pub(super) fn tried(error: &OriginError) -> Option<CacheStatus> {
     (!matches!(error, OriginError::Down { .. })).then(|| CacheStatus::forwarded(Forward::Stale))
 }
 

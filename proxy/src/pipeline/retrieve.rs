@@ -111,7 +111,7 @@ impl Pipeline {
         if self.0.settings.offline {
             return self.absent(&ask, Absence::Unknown);
         }
-        self.alone(&ask, why).await
+        self.alone(&ask, why, &overrides).await
     }
 
     /// What is known about the content before it is looked for, after waiting for those who are about to say it.

@@ -231,6 +231,8 @@ impl Rules<'_> {
             | NoStoreReason::RequestNoStore
             | NoStoreReason::ResponseNoStore
             | NoStoreReason::NotUnderstood
+            | NoStoreReason::Network
+            | NoStoreReason::HeldStays
             | NoStoreReason::NotCacheableByDefault => Some(b"no-store"),
         }
     }

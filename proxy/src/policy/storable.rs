@@ -56,6 +56,10 @@ pub enum NoStoreReason {
     SetCookie,
     /// `Vary: *`: no later request would match.
     VaryAny,
+    /// A 511: the network answered, and not the origin (RFC 6585 §6).
+    Network,
+    /// It may not take the place of the 200 that is held.
+    HeldStays,
     /// No explicit freshness, and a status code without heuristic freshness.
     NotCacheableByDefault,
 }
@@ -74,6 +78,8 @@ impl fmt::Display for NoStoreReason {
             Self::Authorization => "authorized request without permission to share",
             Self::SetCookie => "set-cookie",
             Self::VaryAny => "vary *",
+            Self::Network => "answered by a network on the way",
+            Self::HeldStays => "no usable answer takes no 200's place",
             Self::NotCacheableByDefault => "no freshness stated for this status code",
         })
     }
@@ -125,6 +131,10 @@ fn unstorable_kind(request: &Request<'_>, status: StatusCode) -> Option<NoStoreR
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
     ) {
         return Some(NoStoreReason::Partial);
+    }
+    // "Responses with the 511 status code MUST NOT be stored by a cache" (RFC 6585 §6).
+    if status == StatusCode::NETWORK_AUTHENTICATION_REQUIRED {
+        return Some(NoStoreReason::Network);
     }
     RequestDirectives::of(request.headers)
         .no_store

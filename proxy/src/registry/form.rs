@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     Class,
     accept::{is_manifest, media_type},
+    present::DOCKER_CONTENT_DIGEST,
 };
 
 /// "Registries SHOULD … a manifest size limit of 4 megabytes" (distribution specification, "Pushing Manifests").
@@ -32,6 +33,24 @@ pub enum Misfit {
     /// It is something else than it says.
     #[error("content that is no JSON object of that kind")]
     Content,
+    /// It has a status code that says nothing about what was asked for.
+    #[error("the status code {status}, expected 200")]
+    Status {
+        /// The status code.
+        status: u16,
+    },
+    /// It is a page.
+    #[error("a page of HTML, expected data")]
+    Page,
+    /// It lists nothing that a suite has.
+    #[error("content that is no Release file, or that lists no file where the held one does")]
+    Release,
+    /// Its digest is none.
+    #[error("the announced digest `{found}`, expected ALGORITHM:HEX")]
+    Digest {
+        /// `Docker-Content-Digest`.
+        found: String,
+    },
     /// It is larger than any such thing.
     #[error("more content than the {most} bytes that are the limit")]
     Large {
@@ -61,12 +80,33 @@ pub(crate) fn fits_by_head(class: Class, headers: &HeaderMap) -> Result<(), Misf
     {
         return Err(Misfit::Type { found });
     }
+    if class.is_manifest()
+        && let Some(found) = headers.get(DOCKER_CONTENT_DIGEST)
+        && !found.to_str().is_ok_and(is_digest)
+    {
+        let found = String::from_utf8_lossy(found.as_bytes()).into_owned();
+        return Err(Misfit::Digest { found });
+    }
     let announced = headers.get(header::CONTENT_LENGTH);
     let announced: Option<u64> = announced.and_then(|length| length.to_str().ok()?.parse().ok());
     match looked_at(class) {
         Some(most) if announced.is_some_and(|announced| announced > most) => Err(Misfit::Large { most }),
         _ => Ok(()),
     }
+}
+
+/// Whether `text` has the form of a digest (image specification, "Digests"), of whatever algorithm.
+fn is_digest(text: &str) -> bool {
+    let Some((algorithm, encoded)) = text.split_once(':') else {
+        return false;
+    };
+    let most = match algorithm {
+        "sha256" => 64,
+        "sha512" => 128,
+        _ => encoded.len(),
+    };
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"=_-".contains(&byte);
+    !algorithm.is_empty() && !encoded.is_empty() && encoded.len() == most && encoded.bytes().all(is_word)
 }
 
 /// Whether `content` under `headers` can be that of a `class`.
@@ -129,6 +169,24 @@ mod tests {
             })
         );
         assert_eq!(fits_by_head(Class::Blob, &of_type("text/html")), Ok(()));
+    }
+
+    #[test]
+    fn what_is_announced_as_a_digest_has_to_be_one() {
+        let oci = "application/vnd.oci.image.manifest.v1+json";
+        let right = format!("sha256:{}", "a".repeat(64));
+        for (text, is_right) in [
+            (right.as_str(), true),
+            (&format!("sha512:{}", "a".repeat(128)), true),
+            ("garbage", false),
+            ("sha256:", false),
+            ("sha256:abc", false),
+            ("", false),
+        ] {
+            let mut headers = of_type(oci);
+            headers.insert(DOCKER_CONTENT_DIGEST, HeaderValue::from_str(text).unwrap());
+            assert_eq!(fits_by_head(Class::Tag, &headers).is_ok(), is_right, "{text}");
+        }
     }
 
     #[test]

@@ -30,10 +30,8 @@ pub(crate) fn present(target: &Target, accepts: Option<&Accepts>, response: &mut
         && matches!(place.class, Class::Manifest | Class::Blob)
         && let Ok(value) = HeaderValue::try_from(digest.to_string())
     {
-        response
-            .headers_mut()
-            .entry(DOCKER_CONTENT_DIGEST)
-            .or_insert(value);
+        // Whatever the registry announced: what is sent has this digest.
+        response.headers_mut().insert(DOCKER_CONTENT_DIGEST, value);
     }
     if place.door.is_some() {
         at_the_door(target, place, response);

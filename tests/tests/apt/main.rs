@@ -8,6 +8,7 @@ mod archive;
 mod client;
 mod fleet;
 mod indexes;
+mod odd;
 mod origin;
 
 /// Needs root and namespaces.

@@ -7,6 +7,7 @@
 mod check;
 mod doctor;
 mod node;
+mod odd;
 mod python;
 mod refusals;
 mod rust;

@@ -15,6 +15,7 @@ mod client;
 mod door;
 mod doors;
 mod image;
+mod odd;
 mod origin;
 mod programs;
 mod real;

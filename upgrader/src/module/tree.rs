@@ -147,12 +147,18 @@ pub fn scan(folder: &Path) -> io::Result<Vec<Entry>> {
 /// # Errors
 /// The error of reading a folder.
 pub fn size(path: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
+    Ok(measure(path)?.0)
+}
+
+/// The bytes of all files below `path`, and how many files, links and folders there are with itself.
+fn measure(path: &Path) -> io::Result<(u64, u64)> {
+    let (mut bytes, mut entries) = (0, 0);
     let mut left = vec![path.to_owned()];
     while let Some(path) = left.pop() {
         let Ok(metadata) = fs::symlink_metadata(&path) else {
             continue;
         };
+        entries += 1;
         if metadata.is_dir() {
             for item in fs::read_dir(&path)? {
                 left.push(item?.path());
@@ -161,7 +167,19 @@ pub fn size(path: &Path) -> io::Result<u64> {
             bytes += metadata.size();
         }
     }
-    Ok(bytes)
+    Ok((bytes, entries))
+}
+
+/// What an entry takes in a backup beside its content, in bytes at most: its header in the archive, and its line in the manifest.
+const SAVED: u64 = 1024;
+
+/// The bytes that a backup of everything at `path` takes at most, itself included; 0 when there is nothing.
+///
+/// # Errors
+/// The error of reading a folder.
+pub fn saved_size(path: &Path) -> io::Result<u64> {
+    let (bytes, entries) = measure(path)?;
+    Ok(bytes.saturating_add(entries.saturating_mul(SAVED)))
 }
 
 /// Removes whatever is at `path`; nothing there is fine. A symbolic link is removed, not followed.

@@ -23,6 +23,7 @@ use kato_shared::{
 use tokio::time::Instant;
 
 pub use self::list::list;
+use super::tree;
 
 /// An archive that cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +105,19 @@ const FOLDER_MODE: u32 = 0o755;
 /// itself. Most archives have none: the folder has [`FOLDER_MODE`] then.
 ///
 /// # Errors
-/// [`UnpackError`]; the folder is then incomplete and must be removed by the caller.
+/// [`UnpackError`]; what was unpacked until then is gone again, so that nobody is left with a disk that it has filled.
 pub fn unpack(archive: &Archive, into: &Path, deadline: Instant) -> Result<Option<u32>, UnpackError> {
+    let unpacked = unpack_all(archive, into, deadline);
+    if unpacked.is_err()
+        && let Err(error) = tree::remove(into)
+    {
+        // The next try removes it first; what failed is the news.
+        tracing::warn!(%error, folder = %into.display(), "what was unpacked in part cannot be removed");
+    }
+    unpacked
+}
+
+fn unpack_all(archive: &Archive, into: &Path, deadline: Instant) -> Result<Option<u32>, UnpackError> {
     let unreadable = |source| UnpackError::Read {
         path: archive.path.clone(),
         source,

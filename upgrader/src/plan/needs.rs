@@ -1,4 +1,7 @@
-//! How much room a plan needs, and where: bytes and inodes for downloads, the backup, images and unpacked modules. Pure.
+//! How much room a plan needs, and where: bytes and inodes for downloads, the backup, images, unpacked modules and
+//! `kato`'s own records. Pure.
+//!
+//! What the inodes take in blocks is added where the mount is known ([`Need::on`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,18 +10,34 @@ use std::{
 
 use kato_shared::{
     Digest,
-    release::{Install, Module, Release},
+    release::{FileEntry, Install, Module, Release},
 };
 
-use super::node::{IMAGES, KATO, ModulePlan, NodeFacts};
+use super::node::{IMAGES, KATO, ModulePlan, NodeFacts, RECORDS};
 use crate::space::Need;
 
-/// The files and folders of a backup's or an archive's own: what it is made of, its manifest, and their temporary names.
-const RECORDS: u64 = 12;
+/// The files and folders that a run keeps for itself, whatever it installs: journal, events, audit, the documents of the run and of
+/// the node with their temporary names while they are written anew, the note of held space, the spool of notices.
+const OWN: u64 = 12;
 
-/// The files and folders that the run makes for a module beside its own: its latch, its work record, the folders that it is unpacked
-/// in and put back from, and their temporary names.
-const NOTES: u64 = 4;
+/// What one file that a release lists takes in a document of the run beside its path, in bytes at most: its digest, its mode, and
+/// the names of the fields.
+const LISTED: u64 = 192;
+
+/// How many documents that list every file are written beside those that are there: the run's and the node's, each anew, the module's work
+/// record and its note of the way back.
+const LISTS: u64 = 4;
+
+/// The files and folders of a backup's or an archive's own: what it is made of, its manifest, and their temporary names.
+const SAVED: u64 = 12;
+
+/// The files and folders that the run makes for a module beside its own, where it is installed: the folders that it is unpacked in
+/// and put back from, and their temporary names.
+const BESIDE: u64 = 4;
+
+/// The files that the run writes for a module in its own folder: its latch, its work record, its note of the way back, each with its temporary
+/// name.
+const NOTES: u64 = 6;
 
 /// The files and folders of a slot of `kato`: folders, program, link, script, and their temporary names.
 const SLOT: u64 = 6;
@@ -64,6 +83,31 @@ fn inodes(module: &Module) -> u64 {
     (module.files.len() + folders.len()) as u64
 }
 
+/// What `kato` writes for itself while it installs `modules`: an allowance, in the file system of its state.
+fn own<'a>(facts: &NodeFacts, modules: impl Iterator<Item = &'a Module>) -> Need {
+    let line = |file: &FileEntry| (file.path.as_os_str().len() as u64).saturating_add(LISTED);
+    let (mut bytes, mut inodes) = (0_u64, OWN);
+    for module in modules {
+        let listed: u64 = module.files.iter().map(line).sum();
+        bytes = bytes.saturating_add(listed.saturating_mul(LISTS));
+        inodes = inodes.saturating_add(NOTES);
+    }
+    Need {
+        path: facts.staging.clone(),
+        bytes,
+        inodes,
+        purpose: RECORDS,
+    }
+}
+
+/// What the names of a module's files take in their folders, in bytes at most.
+fn names(module: &Module) -> u64 {
+    /// What a folder notes of a file beside its name, and what its blocks leave empty (ext4: 8 bytes, filled to half at worst).
+    const NAMED: u64 = 16;
+    let name = |file: &FileEntry| file.path.file_name().map_or(0, |name| name.len() as u64);
+    module.files.iter().map(|file| (name(file) + NAMED) * 2).sum()
+}
+
 /// The free space that the plan needs, place by place.
 pub(super) fn space(
     facts: &NodeFacts,
@@ -92,12 +136,12 @@ pub(super) fn space(
         // Compression may make it smaller; what cannot be compressed must fit as well.
         let bytes: u64 = backup.iter().filter_map(|path| facts.sizes.get(path)).sum();
         let bytes = bytes.saturating_add(facts.record_bytes);
-        needs.push(need(&facts.backups, bytes, RECORDS, "backup"));
+        needs.push(need(&facts.backups, bytes, SAVED, "backup"));
         if facts.saved_bytes > 0 {
             needs.push(need(
                 &facts.customizations,
                 facts.saved_bytes,
-                RECORDS,
+                SAVED,
                 "local changes",
             ));
         }
@@ -105,9 +149,14 @@ pub(super) fn space(
     if let Some(folder) = &facts.images_folder {
         needs.push(need(folder, images_bytes(modules), 0, IMAGES));
     }
-    for planned in modules.iter().filter(|module| module.skip.is_none()) {
-        let module = release.modules.iter().find(|module| module.name == planned.name);
-        let (unpacked, more) = module.map_or((0, 0), |module| (module.unpacked_size, module.bytes));
+    let installed: Vec<_> = modules.iter().filter(|module| module.skip.is_none()).collect();
+    let of = |planned: &ModulePlan| release.modules.iter().find(|module| module.name == planned.name);
+    needs.push(own(facts, installed.iter().filter_map(|planned| of(planned))));
+    for planned in installed {
+        let module = of(planned);
+        let (unpacked, more) = module.map_or((0, 0), |module| {
+            (module.unpacked_size.saturating_add(names(module)), module.bytes)
+        });
         let inodes = module.map_or(0, inodes);
         // An overlay is unpacked beside its folder and then copied into it; files of packages are kept for the way back.
         let copies = if matches!(planned.policy, "overlay" | "package") {
@@ -119,7 +168,7 @@ pub(super) fn space(
         needs.push(need(
             folder,
             unpacked.saturating_mul(copies),
-            inodes.saturating_mul(copies).saturating_add(NOTES),
+            inodes.saturating_mul(copies).saturating_add(BESIDE),
             "unpacked modules",
         ));
         if more > 0 {

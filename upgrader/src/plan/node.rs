@@ -24,6 +24,9 @@ pub const IMAGES: &str = "images";
 /// The purpose of space for a slot of `kato`.
 pub const KATO: &str = "kato itself";
 
+/// The purpose of space for what `kato` itself notes: journal, latches, notes of the way back, records.
+pub const RECORDS: &str = "kato's own records";
+
 /// The version of the plan's JSON form.
 pub const SCHEMA: u32 = 1;
 
@@ -413,11 +416,11 @@ mod tests {
         let mut facts = facts(&["controller"]);
         let bytes =
             |facts: &NodeFacts| -> Vec<u64> { made(facts).space.iter().map(|need| need.bytes).collect() };
-        assert_eq!(bytes(&facts), [110, 1050, 300, 60]);
+        assert_eq!(bytes(&facts), [110, 1050, 0, 300, 60]);
         facts.staged.insert(Digest::of(&[1]));
         facts.is_backed_up = true;
         facts.latches.insert("web".into(), Verdict::Installed);
-        assert_eq!(bytes(&facts), [10, 60]);
+        assert_eq!(bytes(&facts), [10, 0, 60]);
     }
 
     #[test]

@@ -110,9 +110,16 @@ pub struct Measured {
     /// Inodes that are free there; `None` where the file system makes as many as are wanted.
     #[serde(default)]
     pub free_inodes: Option<u64>,
+    /// The size of the file system's blocks in bytes; a `kato` that does not tell is taken to have the most common one.
+    #[serde(default = "usual_block")]
+    pub block: u64,
     /// Whether nothing can be written there.
     #[serde(default)]
     pub is_read_only: bool,
+}
+
+const fn usual_block() -> u64 {
+    4096
 }
 
 /// How much work a node has and could take, in a unit that the platform chooses (megabytes, instances).
@@ -214,6 +221,7 @@ impl Survey {
                 point: near.mount.clone(),
                 free: near.free,
                 free_inodes: near.free_inodes,
+                block: near.block,
                 is_read_only: near.is_read_only,
             };
             Some((need, mount))
@@ -261,6 +269,10 @@ pub(crate) mod tests {
             [PathBuf::from("/"), PathBuf::from("/s/web")]
         );
         let mut survey = survey("w1");
+        // Room for everything but the backup.
+        for place in survey.places.values_mut().filter(|place| place.device == 1) {
+            place.free = 1 << 20;
+        }
         let way = [(&two, Digest::of(b"2")), (&three, Digest::of(b"3"))];
         let installed = Version::new(1, 0, 0);
         let work = |survey: &Survey| survey.work(&roles, Some(&installed), &way, Timestamp::UNIX_EPOCH);

@@ -126,7 +126,7 @@ async fn look(node: &Node, attempt: &Attempt, installed: Option<&Installed>) -> 
         },
         record_bytes: backup::records(&node.paths)
             .iter()
-            .map(|path| tree::size(path).map_err(ModuleError::io("reading", path)))
+            .map(|path| tree::saved_size(path).map_err(ModuleError::io("reading", path)))
             .sum::<Result<u64, _>>()?,
         staging: node.paths.staging(),
         slots: node.paths.slots(),
@@ -217,7 +217,7 @@ async fn measure(node: &Node, release: &Release, facts: &mut NodeFacts) -> Resul
         // What a module writes behind a link is saved as well.
         let here = module::follow(&node.paths, &path).unwrap_or_else(|_outside| node.paths.on_node(&path));
         if here.symlink_metadata().is_ok() && !facts.sizes.contains_key(&path) {
-            let bytes = tree::size(&here).map_err(ModuleError::io("reading", &here))?;
+            let bytes = tree::saved_size(&here).map_err(ModuleError::io("reading", &here))?;
             facts.sizes.insert(path, bytes);
         }
     }

@@ -28,7 +28,7 @@ pub(super) struct NoRoom {
     path: PathBuf,
     /// The mount point of its file system.
     mount: PathBuf,
-    /// What the upgrade needs there in all, in bytes; 0 when that is not known yet.
+    /// What the upgrade needs there in all, in bytes of whole blocks; 0 when that is not known yet.
     need: u64,
     /// What is free for this user, in bytes.
     have: u64,
@@ -91,7 +91,11 @@ pub(super) fn explain<'a>(
         };
         space::mount_of(&place).is_ok_and(|of| of.device == mount.device)
     };
-    let need = needs.into_iter().filter(is_there).map(|need| need.bytes).sum();
+    let need = needs
+        .into_iter()
+        .filter(is_there)
+        .map(|need| need.on(mount.block))
+        .sum();
     let hint = format!(
         "free space on {}, then run the same command again; modules that are done are skipped",
         mount.point.display()

@@ -116,13 +116,14 @@ fn measure(here: &Path, with_size: bool) -> Result<Measured, Failure> {
     let reading = |source| ModuleError::io("reading", here)(source);
     let mount = space::mount_of(here).map_err(reading)?;
     let is_there = with_size && here.symlink_metadata().is_ok();
-    let bytes = is_there.then(|| tree::size(here)).transpose();
+    let bytes = is_there.then(|| tree::saved_size(here)).transpose();
     Ok(Measured {
         bytes: bytes.map_err(reading)?,
         device: mount.device,
         mount: mount.point,
         free: mount.free,
         free_inodes: mount.free_inodes,
+        block: mount.block,
         is_read_only: mount.is_read_only,
     })
 }

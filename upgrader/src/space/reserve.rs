@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{Need, hold, mount_of};
 use crate::{
     paths::NodePaths,
-    plan::node::{IMAGES, KATO},
+    plan::node::{IMAGES, KATO, RECORDS},
 };
 
 /// The version of the note's format.
@@ -36,6 +36,8 @@ pub struct Claim {
     pub path: PathBuf,
     /// How many bytes.
     pub bytes: u64,
+    /// How many files and folders; each takes a block at most beside its bytes.
+    pub inodes: u64,
 }
 
 /// The note of what is held.
@@ -93,8 +95,10 @@ pub fn claims(needs: &[Need], later: &[Need], modules: &[&str]) -> Vec<Claim> {
         step,
         path: need.path.clone(),
         bytes: need.bytes,
+        inodes: need.inodes,
     };
-    let is_ours = |need: &&Need| need.bytes > 0 && !matches!(need.purpose, "downloads" | IMAGES);
+    // Its own records are written all the time: what is left beside what is held is for them.
+    let is_ours = |need: &&Need| need.on(1) > 0 && !matches!(need.purpose, "downloads" | IMAGES | RECORDS);
     let mut names = modules.iter();
     let mut first = modules.first();
     let mut claims = Vec::new();
@@ -133,8 +137,9 @@ pub fn take(paths: &NodePaths, claims: &[Claim]) -> Result<Vec<PathBuf>, Reserve
         let (_, _, bytes) =
             by_mount
                 .entry((mount.device, claim.step.clone()))
-                .or_insert((folder, mount.point, 0));
-        *bytes = bytes.saturating_add(claim.bytes);
+                .or_insert((folder, mount.point.clone(), 0));
+        let taken = claim.inodes.saturating_mul(mount.block);
+        *bytes = bytes.saturating_add(claim.bytes).saturating_add(taken);
     }
     let mut held = Vec::with_capacity(by_mount.len());
     let mut points = Vec::with_capacity(by_mount.len());
@@ -266,6 +271,7 @@ mod tests {
             need("images", 3),
             need("unpacked modules", 4),
             need("unpacked modules", 5),
+            need(RECORDS, 9),
             need("what modules write", 6),
         ];
         let claims = claims(&needs, &[need("backup", 7), need("downloads", 8)], &["a", "b"]);
@@ -296,6 +302,7 @@ mod tests {
             step: step.into(),
             path: path.to_owned(),
             bytes,
+            inodes: 0,
         }
     }
 

@@ -11,9 +11,11 @@
 //!
 //! [RepositoryFormat]: https://wiki.debian.org/DebianRepository/Format
 
+mod form;
 mod index;
 mod signature;
 
+pub(crate) use form::{ReleaseForm, release_form};
 pub(crate) use signature::is_about;
 
 use std::io::Read;
@@ -62,6 +64,12 @@ pub(super) fn teacher(path: &str) -> Option<String> {
 /// Whether `path` is that of a `Release` file, which stands for its suite.
 pub(super) fn is_group(path: &str) -> bool {
     matches!(path.rsplit('/').next(), Some("InRelease" | "Release"))
+}
+
+/// Whether `path` is that of a file of a suite under a name that stays when its content changes.
+pub(super) fn is_named(path: &str) -> bool {
+    let of_suite = path.starts_with("dists/") || path.contains("/dists/") || path.ends_with("Release.gpg");
+    (of_suite || teacher(path).is_some()) && !path.contains("/by-hash/")
 }
 
 /// The path of the detached signature of the document at `path`, if that is one that has its signature apart.

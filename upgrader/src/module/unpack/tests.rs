@@ -92,6 +92,16 @@ fn files_modes_links_and_folders_arrive() {
 }
 
 #[test]
+fn an_archive_that_cannot_be_unpacked_leaves_no_half_of_it() {
+    let fixture = Fixture::new(&[
+        raw(EntryType::Regular, "first", None, b"x"),
+        raw(EntryType::Fifo, "pipe", None, b""),
+    ]);
+    assert!(matches!(fixture.unpack(), Err(UnpackError::Entry { .. })));
+    assert!(!fixture.target().exists());
+}
+
+#[test]
 fn no_entry_leaves_the_folder() {
     for (label, entries) in [
         ("parent", vec![raw(EntryType::Regular, "../escaped", None, b"x")]),

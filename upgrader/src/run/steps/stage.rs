@@ -139,7 +139,7 @@ pub(super) fn check_space(run: &Run) -> Result<(), Failure> {
         })
         .sum();
     let mut needs: Vec<Need> = run.plan.space.iter().chain(&run.later_space).cloned().collect();
-    for need in needs.iter_mut().filter(|need| need.path == staging) {
+    for need in needs.iter_mut().filter(|need| need.purpose == "downloads") {
         let less = there.min(need.bytes);
         need.bytes -= less;
         there -= less;

@@ -1,0 +1,111 @@
+//! One odd answer of a registry, and the registry off afterwards: what is held is served.
+
+use anyhow::Result;
+use integration_tests::origin::Resource;
+
+use crate::scripted::{ALWAYS, MANIFEST, site};
+
+#[tokio::test]
+async fn p10_no_status_code_takes_a_tag_or_a_list_away() -> Result<()> {
+    let (mut registry, cache, image) = site(ALWAYS).await?;
+    let list = r#"{"name":"lab/app","tags":["v1"]}"#;
+    // What the client is given at once: the held one, or what came.
+    let cases = [
+        (203, 200),
+        (204, 200),
+        (300, 200),
+        (301, 200),
+        (308, 200),
+        (405, 200),
+        (414, 200),
+        (501, 200),
+        (511, 200),
+        (404, 200),
+        (400, 400),
+        (406, 406),
+        (451, 451),
+    ];
+    let lists = |status: u16| format!("lab/list{status}/tags/list");
+    for (status, expected) in cases {
+        let tag = format!("s{status}");
+        registry.push("lab/app", &tag, &image);
+        registry
+            .origin
+            .serve(&format!("/v2/{}", lists(status)), Resource::new(list));
+        let targets = [format!("lab/app/manifests/{tag}"), lists(status)];
+        for target in &targets {
+            assert_eq!(
+                cache.get(&format!("/v2/lab/{target}")).await?.status,
+                200,
+                "{target}"
+            );
+            let body = if status == 204 { "" } else { r#"{"x":1}"# };
+            let odd = Resource::new(body)
+                .status(status)
+                .header("content-type", "text/html");
+            registry.origin.serve(&format!("/v2/{target}"), odd);
+            for method in ["GET", "GET", "HEAD"] {
+                let said = cache
+                    .ask(method, &format!("/v2/lab/{target}"), &[("accept", MANIFEST)])
+                    .await?;
+                if method == "GET" || target.contains("manifests") {
+                    assert_eq!(said.status, expected, "{method} {target} {said:?}");
+                }
+                if method == "GET" && expected == 200 {
+                    assert!(said.header("warning").is_some(), "{target} {said:?}");
+                }
+            }
+        }
+    }
+    registry.origin.stop().await;
+    for (status, _) in cases {
+        let held = cache.get(&format!("/v2/lab/lab/app/manifests/s{status}")).await?;
+        assert_eq!(
+            (held.status, &held.body),
+            (200, &image.manifest),
+            "{status} {held:?}"
+        );
+        let held = cache.get(&format!("/v2/lab/{}", lists(status))).await?;
+        assert_eq!(
+            (held.status, &*held.body),
+            (200, list.as_bytes()),
+            "{status} {held:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What is announced is checked, or stated where nothing is.
+#[tokio::test]
+async fn p10_a_digest_that_is_none_or_another_takes_no_tags_place() -> Result<()> {
+    let (registry, cache, image) = site(ALWAYS).await?;
+    let tag = "/v2/lab/lab/app/manifests/v1";
+    assert_eq!(cache.get(tag).await?.status, 200);
+    let other = format!("sha256:{}", "a".repeat(64));
+    for announced in ["garbage", &other] {
+        let odd = Resource::new(r#"{"schemaVersion":2}"#)
+            .header("content-type", MANIFEST)
+            .header("docker-content-digest", announced);
+        registry.origin.serve("/v2/lab/app/manifests/v1", odd.clone());
+        registry.origin.serve("/v2/lab/app/manifests/new", odd);
+        let held = cache.get(tag).await?;
+        assert_eq!(
+            (held.status, &held.body),
+            (200, &image.manifest),
+            "{announced} {held:?}"
+        );
+        assert!(held.header("warning").is_some(), "{announced} {held:?}");
+        let new = cache.get("/v2/lab/lab/app/manifests/new").await?;
+        assert_eq!(new.status, 502, "{announced} {new:?}");
+    }
+    let silent = Resource::new(image.manifest.clone()).header("content-type", MANIFEST);
+    registry.origin.serve("/v2/lab/app/manifests/silent", silent);
+    for _ in 0..2 {
+        let said = cache.get("/v2/lab/lab/app/manifests/silent").await?;
+        assert_eq!(
+            said.header("docker-content-digest"),
+            Some(image.digest().as_str())
+        );
+    }
+    Ok(())
+}
