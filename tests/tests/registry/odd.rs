@@ -5,28 +5,29 @@ use integration_tests::origin::Resource;
 
 use crate::scripted::{ALWAYS, MANIFEST, site};
 
+/// Status codes, and what the client is given at once: the held one, or what came.
+const CASES: [(u16, u16); 13] = [
+    (203, 200),
+    (204, 200),
+    (300, 200),
+    (301, 200),
+    (308, 200),
+    (405, 200),
+    (414, 200),
+    (501, 200),
+    (511, 200),
+    (404, 200),
+    (400, 400),
+    (406, 406),
+    (451, 451),
+];
+
 #[tokio::test]
 async fn p10_no_status_code_takes_a_tag_or_a_list_away() -> Result<()> {
     let (mut registry, cache, image) = site(ALWAYS).await?;
     let list = r#"{"name":"lab/app","tags":["v1"]}"#;
-    // What the client is given at once: the held one, or what came.
-    let cases = [
-        (203, 200),
-        (204, 200),
-        (300, 200),
-        (301, 200),
-        (308, 200),
-        (405, 200),
-        (414, 200),
-        (501, 200),
-        (511, 200),
-        (404, 200),
-        (400, 400),
-        (406, 406),
-        (451, 451),
-    ];
     let lists = |status: u16| format!("lab/list{status}/tags/list");
-    for (status, expected) in cases {
+    for (status, expected) in CASES {
         let tag = format!("s{status}");
         registry.push("lab/app", &tag, &image);
         registry
@@ -58,7 +59,7 @@ async fn p10_no_status_code_takes_a_tag_or_a_list_away() -> Result<()> {
         }
     }
     registry.origin.stop().await;
-    for (status, _) in cases {
+    for (status, _) in CASES {
         let held = cache.get(&format!("/v2/lab/lab/app/manifests/s{status}")).await?;
         assert_eq!(
             (held.status, &held.body),
