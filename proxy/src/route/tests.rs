@@ -50,17 +50,19 @@ fn all_doors_lead_to_one_key() {
     }
 }
 
+/// A router for one registry of npm.
+fn npm(urls: &str) -> Router {
+    let mut upstream: Upstream = urls.parse().unwrap();
+    upstream.kind = Kind::Npm;
+    upstream.file_urls = vec!["https://files.example/".to_owned().try_into().unwrap()];
+    Router::new(&Settings {
+        upstreams: vec![upstream],
+        ..Settings::default()
+    })
+}
+
 #[test]
 fn what_npm_puts_before_the_path_of_a_lock_file_is_not_asked_for() {
-    let npm = |urls: &str| -> Router {
-        let mut upstream: Upstream = urls.parse().unwrap();
-        upstream.kind = Kind::Npm;
-        upstream.file_urls = vec!["https://files.example/".to_owned().try_into().unwrap()];
-        Router::new(&Settings {
-            upstreams: vec![upstream],
-            ..Settings::default()
-        })
-    };
     let asked = |router: &Router, uri: &str| match router.route(&Method::GET, &uri.parse().unwrap()) {
         Ok(Route::Target(target)) => target.key.uri().to_owned(),
         other => panic!("{uri}: {other:?}"),

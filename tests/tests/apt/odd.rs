@@ -9,6 +9,13 @@ use kato_shared::{Digest, durable};
 
 const PAGE: &str = "<html>login to hotel wifi";
 
+/// The page, with the status code `status`.
+fn page(status: u16) -> Resource {
+    Resource::new(PAGE)
+        .status(status)
+        .header("content-type", "text/html")
+}
+
 /// A `Release` that lists one index.
 fn release(suite: &str) -> String {
     let digest = Digest::of(suite.as_bytes()).hex();
@@ -28,11 +35,6 @@ async fn p10_what_is_no_release_takes_no_suites_place_and_with_the_archive_off_i
         .arguments(&["--config", file.to_str().context("ASCII")?])
         .start()
         .await?;
-    let page = |status| {
-        Resource::new(PAGE)
-            .status(status)
-            .header("content-type", "text/html")
-    };
     let listless = Resource::new("Origin: Lab\nSHA256:\n");
     // What the client is given at once: the held one, or what came.
     let cases = [
