@@ -11,7 +11,7 @@ use std::{fs, path::Path};
 use super::{
     BundleError,
     export::{Export, Exported, Written, journal},
-    header::{Header, name},
+    header::name,
     medium::Bundle,
     seal::insert,
     sign::Signer,
@@ -48,17 +48,7 @@ pub(super) fn adopt(out: &Path, library: &Library, series: &str, signer: &Signer
         if !is_ours {
             return Ok(());
         }
-        library.note(Side::Exported, &record(header))?;
-    }
-}
-
-fn record(header: &Header) -> Record {
-    Record {
-        series: header.series.clone(),
-        series_id: header.series_id.clone(),
-        seq: header.seq,
-        root: header.root,
-        created: header.created,
+        library.note(Side::Exported, &header.record())?;
     }
 }
 
@@ -74,7 +64,7 @@ impl Export<'_> {
         let Ok(bundle) = Bundle::open(&folder, Some(&self.signer.trust()?)) else {
             return Ok(None);
         };
-        let is_same = record(&bundle.header) == *last && self.is_of(&bundle).unwrap_or_default();
+        let is_same = bundle.header.record() == *last && self.is_of(&bundle).unwrap_or_default();
         Ok(is_same.then(|| Exported {
             folder,
             record: last.clone(),
@@ -99,7 +89,9 @@ impl Export<'_> {
                 insert(&mut table, piece, volume.n, sha256);
             }
         }
-        let ours = self.sealed(&record(header), header.volumes.clone(), table).ok()?;
+        let ours = self
+            .sealed(&header.record(), header.volumes.clone(), table)
+            .ok()?;
         let has_documents = ours
             .documents
             .iter()

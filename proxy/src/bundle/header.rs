@@ -12,7 +12,10 @@ use super::{
     pack::MOST_VOLUMES,
     tar::Name,
 };
-use crate::{archive_keys::SigningKey, snapshot::LeftOut};
+use crate::{
+    archive_keys::SigningKey,
+    snapshot::{LeftOut, Record},
+};
 
 /// What the `format` of a bundle is.
 pub const FORMAT: &str = "kato/bundle/1";
@@ -217,6 +220,17 @@ pub enum HeaderError {
 pub type Table = BTreeMap<Name, Member>;
 
 impl Header {
+    /// The place of the bundle in its series.
+    pub fn record(&self) -> Record {
+        Record {
+            series: self.series.clone(),
+            series_id: self.series_id.clone(),
+            seq: self.seq,
+            root: self.root,
+            created: self.created,
+        }
+    }
+
     /// Reads the bytes of `BUNDLE.json`, whose signature was verified.
     ///
     /// # Errors

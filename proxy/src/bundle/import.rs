@@ -73,7 +73,7 @@ impl Import<'_> {
     /// # Errors
     /// [`BundleError`]; what was stored by then is used by the next run.
     pub fn run(&self) -> Result<Imported, BundleError> {
-        let record = self.record();
+        let record = self.bundle.header.record();
         let active = self.library.active()?;
         let mut known = self.library.records(Side::Imported, &record.series)?;
         known.extend(self.library.records(Side::Pending, &record.series)?);
@@ -103,17 +103,6 @@ impl Import<'_> {
             active: self.library.active()?,
             wanted,
         })
-    }
-
-    fn record(&self) -> Record {
-        let header = &self.bundle.header;
-        Record {
-            series: header.series.clone(),
-            series_id: header.series_id.clone(),
-            seq: header.seq,
-            root: header.root,
-            created: header.created,
-        }
     }
 
     /// The payloads of the bundle that are not here.

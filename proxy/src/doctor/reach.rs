@@ -189,6 +189,12 @@ async fn connects(server: &Url, checks: &mut Vec<Check>) -> bool {
     false
 }
 
+/// The answer of `server` about `path`, in the form `accept`.
+async fn fetched(server: &Url, prober: &Prober, (path, accept): (&str, &str)) -> Result<Probed, String> {
+    let url = server.join(path).map_err(|error| error.to_string())?;
+    prober.get(&url, accept).await
+}
+
 /// What the server says about itself, and its clock.
 async fn page(
     server: &Url,
@@ -197,10 +203,7 @@ async fn page(
     checks: &mut Vec<Check>,
 ) -> Option<SetupPage> {
     let hint = "is that the address for clients of a kato-proxy?";
-    let answer = match server.join("/-/setup/") {
-        Ok(url) => prober.get(&url, "application/json").await,
-        Err(error) => Err(error.to_string()),
-    };
+    let answer = fetched(server, prober, ("/-/setup/", "application/json")).await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
@@ -252,10 +255,7 @@ async fn object(
     (upstream, now): (&UpstreamView, &impl Fn() -> Timestamp),
 ) -> Vec<Check> {
     let subject = format!("upstream {}", upstream.name);
-    let answer = match server.join(&upstream.probe) {
-        Ok(url) => prober.get(&url, "*/*").await,
-        Err(error) => Err(error.to_string()),
-    };
+    let answer = fetched(server, prober, (&upstream.probe, "*/*")).await;
     match answer {
         Ok(answer) => {
             let skew = upstream_clock(&answer, now()).map(|ahead| skewed(&subject, ahead));
@@ -289,10 +289,7 @@ async fn held(server: &Url, prober: &Prober, (upstream, offline): (&UpstreamView
     if upstream.probe.is_empty() {
         return Check::ok(subject, said);
     }
-    let answer = match server.join(&upstream.probe) {
-        Ok(url) => prober.get(&url, "*/*").await,
-        Err(error) => Err(error.to_string()),
-    };
+    let answer = fetched(server, prober, (&upstream.probe, "*/*")).await;
     match answer {
         Ok(answer) if answer.status.is_success() => Check::ok(subject, said),
         Ok(answer) => judged(&subject, &answer, true),
@@ -363,10 +360,7 @@ fn judged(subject: &str, answer: &Probed, must_be_there: bool) -> Check {
 
 async fn certificate(server: &Url, prober: &Prober, path: &str, trusted: &str) -> Check {
     let subject = "certificate";
-    let answer = match server.join(path) {
-        Ok(url) => prober.get(&url, "*/*").await,
-        Err(error) => Err(error.to_string()),
-    };
+    let answer = fetched(server, prober, (path, "*/*")).await;
     match answer {
         Ok(answer) if answer.status.is_success() => {
             if is_among(&String::from_utf8_lossy(&answer.body), trusted) {
