@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use super::Node;
+use super::{Node, room};
 use crate::{
     audit::{AuditLog, Deed, Subject},
     exit::{Exit, Failure},
@@ -66,7 +66,8 @@ pub(crate) async fn look(node: &Node, run: &str) -> Result<Taken, Failure> {
 
 async fn take(node: &Node, run: &str) -> Result<Lock, Failure> {
     let holder = Holder::here(run, node.paths.root(), node.clock.now());
-    Ok(Lock::take(&node.paths.lock(), &holder).await?)
+    let taken = Lock::take(&node.paths.lock(), &holder).await;
+    taken.map_err(|error| room::explain(node, [], error.into()))
 }
 
 /// Ends what killed runs have left at work; gives what is to say about it.
