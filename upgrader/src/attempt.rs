@@ -24,6 +24,9 @@ use crate::{
 /// The version of the document's format.
 pub const SCHEMA: u32 = 1;
 
+/// How its id ends: when it began, to the millisecond.
+pub const BEGAN: &str = "%Y%m%dT%H%M%S%3f";
+
 /// An upgrade that is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
@@ -105,7 +108,7 @@ impl Attempt {
                 "{source}-to-{}{}-{}",
                 release.version,
                 of_patch.unwrap_or_default(),
-                now.strftime("%Y%m%dT%H%M%S%3f")
+                now.strftime(BEGAN)
             ),
             from,
             started: now,

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     audit::{AuditLog, Deed, Subject},
     backup::Found,
+    customizations::{Change, Class, patched, scan},
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
@@ -138,7 +139,11 @@ async fn bring_back(
         outcome.and(back)
     };
     signals.on_signals(work).await?;
-    let version = Installed::load(&node.paths)?.map(|installed| installed.version.to_string());
+    let installed = Installed::load(&node.paths)?;
+    if let Some(installed) = installed.as_ref().filter(|_| restoration.whole) {
+        compare(node, installed)?;
+    }
+    let version = installed.map(|installed| installed.version.to_string());
     if request.json {
         terminal::json(&serde_json::json!({
             "schema": 1, "node": node.id, "backup": restoration.backup, "version": version, "whole": restoration.whole,
@@ -152,6 +157,28 @@ async fn bring_back(
         terminal::say("`kato node restore --undo` takes it back, until the next upgrade or restoration");
     }
     Ok(Exit::Done)
+}
+
+/// Compares what is on the disk now with what the record says of each file, and warns of what differs: changes that were made on
+/// this node before the backup, or a backup that is not of that release alone.
+fn compare(node: &Node, installed: &Installed) -> Result<(), Failure> {
+    let found = scan(&node.paths, &patched(&node.paths, installed)?)?;
+    let differs = |change: &&Change| change.class != Class::Safe;
+    let paths: Vec<_> = found
+        .changes
+        .iter()
+        .filter(differs)
+        .map(|change| change.path.display().to_string())
+        .collect();
+    if let Some(first) = paths.first() {
+        terminal::say(&format!(
+            "warning: {} files are not as {} installed them, `{first}` is the first: the backup has them so; `kato customizations scan` \
+             lists them, and `kato node upgrade --force` installs the release again",
+            paths.len(),
+            installed.version
+        ));
+    }
+    Ok(())
 }
 
 /// Out of service, exchanged, recorded, restarted.
