@@ -132,7 +132,7 @@ async fn bring_back(
     let work = async {
         let outcome = exchanged(node, backup, &mut restoration, request, run).await;
         // Whatever happened: a node that we took out of service is put back.
-        let back = retire::rejoin(node, &Words::default()).await;
+        let back = retire::rejoin(node, &words(node, backup, &restoration)).await;
         if let (Err(_), Err(also)) = (&outcome, &back) {
             terminal::say(&format!("warning: {}", terminal::describe(also)));
         }
@@ -193,16 +193,7 @@ async fn exchanged(
         out_of_service(node, run).await?;
     }
     restoration.exchange()?;
-    let version = if restoration.whole {
-        backup.manifest.from.clone()
-    } else {
-        Installed::load(&node.paths)?.map(|installed| installed.version)
-    };
-    let words = Words {
-        dir: backup.platform().display().to_string(),
-        version: version.map(|version| version.to_string()).unwrap_or_default(),
-        ..Words::default()
-    };
+    let words = words(node, backup, restoration);
     if restoration.whole && backup.platform().is_dir() {
         if node.platform.knows(Verb::Restore) {
             let asking = async { Ok(node.platform.call(Verb::Restore, &words).await?) };
@@ -227,6 +218,17 @@ async fn exchanged(
         terminal::say(&text);
     }
     Ok(())
+}
+
+/// The words for the platform's commands from the exchange on: what is to run then is what the backup has.
+fn words(node: &Node, backup: &Found, restoration: &Restoration) -> Words {
+    let mut words = node.words();
+    if restoration.whole {
+        let from = backup.manifest.from.as_ref();
+        words.version = from.map(ToString::to_string).unwrap_or_default();
+    }
+    words.dir = backup.platform().display().to_string();
+    words
 }
 
 /// Removes what a killed run left of a record that it was writing.
@@ -273,7 +275,7 @@ async fn out_of_service(node: &Arc<Node>, run: &str) -> Result<(), Failure> {
     if !node.roles().iter().any(is_retired) || !node.platform.knows(Verb::Retire) {
         return Ok(());
     }
-    let words = Words::default();
+    let words = node.words();
     match Ownership::load(&node.paths)? {
         Some(ownership) if ownership.by == By::Hand => return Ok(()),
         Some(_ours) => {}
@@ -317,14 +319,14 @@ async fn take_back(node: &Arc<Node>, mut restoration: Restoration) -> Result<Exi
             put_record(path, text.as_deref())?;
         }
         failpoint::hit("restore.recorded");
-        let words = Words::default();
+        let words = node.words();
         let restart = async { Ok(node.platform.call(Verb::Restart, &words).await?) };
         node.stop.at_once(restart).await?;
     }
     restoration.clear(&node.paths)?;
     tidy(&node.paths)?;
     durable::remove(&node.paths.restoration())?;
-    retire::rejoin(node, &Words::default()).await?;
+    retire::rejoin(node, &node.words()).await?;
     terminal::data(&format!(
         "the restoration of {} was taken back",
         restoration.backup

@@ -33,7 +33,6 @@ use crate::{
     journal::Journal,
     marker,
     notify::Notifier,
-    platform::Words,
     report::Output,
     source::Source,
 };
@@ -240,7 +239,7 @@ impl Session {
 
     /// The node has the release: only what a killed run may have left is put right.
     async fn nothing_to_do(&mut self) -> Result<Ending, Failure> {
-        retire::rejoin(&self.node, &Words::default()).await?;
+        retire::rejoin(&self.node, &self.node.words()).await?;
         marker::clear(&self.node.paths)?;
         Ok(Ending::Done)
     }

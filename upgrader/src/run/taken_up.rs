@@ -188,6 +188,7 @@ impl TakenUp {
         if attempt.patch.is_none() && attempt.release.version == self.target {
             attempt.id.clone_from(&self.id);
             attempt.begun = true;
+            attempt.changed = true;
         }
         attempt
     }

@@ -59,13 +59,7 @@ impl Step for Backup {
             kato_shared::durable::create_folder(&dir)?;
             let words = Words {
                 dir: dir.display().to_string(),
-                version: run
-                    .attempt
-                    .from
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-                ..Words::default()
+                ..run.words()
             };
             let mut failed = None;
             if let Err(error) = run.node.platform.call(Verb::Backup, &words).await {
