@@ -5,6 +5,7 @@
 //! §15.3.7). An upstream's next URL is asked in the same way when the first does not answer, and there the validator must be shown
 //! again. Without a strong validator a body is taken up only where its digest is known, since then the bytes are verified in the end.
 //!
+//! A URL that is overloaded (429, 500, 502-504) is asked again after a pause, like one that does not answer.
 //! An origin that knows no ranges and sends the whole again, under the same validator, is read over what is here already.
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use kato_shared::{backoff::Backoff, chain::Chain, redact};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::{Origin, OriginError, OriginRequest, flow::Flow};
+use super::{Origin, OriginError, OriginRequest, flow::Flow, retry::is_overloaded};
 use crate::{
     policy::{headers::single_date, validation::is_weak},
     range::parse_content_range,
@@ -148,6 +149,22 @@ impl OriginBody {
         }
     }
 
+    /// Ends the connection: the bytes that it still has are asked for otherwise.
+    pub fn hang_up(&mut self) {
+        self.current.flow = Flow::Lost;
+    }
+
+    /// Goes on at byte `at`, whatever was read here, as after a break.
+    ///
+    /// # Errors
+    /// [`OriginError::NotResumable`] when nothing that came fits.
+    pub async fn go_on_at(&mut self, at: u64) -> Result<(), OriginError> {
+        self.received = at;
+        self.skip = 0;
+        let broken = self.misfit("a range of it was not answered as asked");
+        self.resume(broken).await
+    }
+
     /// The next bytes of the current response.
     async fn read(&mut self) -> Result<Option<Bytes>, OriginError> {
         if self.is_bulk {
@@ -193,6 +210,8 @@ impl OriginBody {
                 self.resumes_left -= 1;
                 // The URL that answered may be a redirect with a signature that has run out: the one asked first is asked again.
                 match self.origin.follow(&request, nth).await {
+                    // It says nothing about the rest, and may a moment later.
+                    Ok(response) if is_overloaded(response.status) => left.push(nth),
                     Ok(response) => {
                         match self.fits((response.status, &response.headers), &response.body, nth) {
                             Ok(skip) => {
