@@ -28,14 +28,17 @@ mod as_root {
     const PAYLOAD: usize = 16 << 20;
 
     /// The platform: out of service while a file is there. With another file it fills the disk when it is asked to retire,
-    /// as a log may do in the worst moment.
+    /// as a log may do in the worst moment, on a file system that could not hold the space for the steps to come.
     const PLATFORM: &str = r#"#!/bin/sh
 set -eu
 mkdir -p /var/platform
 case $1 in
     retire)
         touch /var/platform/retired
-        if [ -e /var/platform/fills-the-disk ]; then dd if=/dev/zero of=/var/log-of-others bs=64k 2>/dev/null || true; fi ;;
+        if [ -e /var/platform/fills-the-disk ]; then
+            rm -f /var/stackato/upgrade/state/.kato-r*
+            dd if=/dev/zero of=/var/log-of-others bs=64k 2>/dev/null || true
+        fi ;;
     rejoin) rm -f /var/platform/retired ;;
     resident) echo '{"count": 0, "blockers": []}' ;;
 esac

@@ -93,6 +93,17 @@ pub async fn patches(
     node: Node,
 ) -> Result<Exit, Failure> {
     let node = Arc::new(node);
+    Box::pin(run_patches(request, wish, start, Arc::clone(&node)))
+        .await
+        .map_err(|failure| room::explain(&node, [], failure))
+}
+
+async fn run_patches(
+    request: UpgradeRequest,
+    wish: &Wish,
+    start: Start,
+    node: Arc<Node>,
+) -> Result<Exit, Failure> {
     let id = start.run.clone().unwrap_or_else(|| new_run_id(&node));
     let taken = orphans::lock(&node, &id).await?;
     let (_lock, mut session) = open(taken, &node, request, start, id)?;
