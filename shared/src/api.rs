@@ -29,6 +29,9 @@ impl Problem {
     /// The [`Problem::kind`] of a cache that runs without upstreams and does not hold what was asked for.
     pub const OFFLINE: &'static str = "urn:kato:problem:offline";
 
+    /// The [`Problem::kind`] when a registry's clients have to say who they are, which only `/v2/` asks them.
+    pub const REGISTRY_DOOR: &'static str = "urn:kato:problem:registry-door";
+
     /// The [`Problem::kind`] when the request asked for a stored response only and there is none.
     pub const ONLY_IF_CACHED: &'static str = "urn:kato:problem:only-if-cached";
 

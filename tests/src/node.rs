@@ -2,7 +2,8 @@
 //!
 //! The platform counts what it is asked in `platform/calls`, keeps its units of work in `platform/units`, and is out of
 //! out of service while `platform/retired` exists. A test changes these files to have it lie, and makes `platform/hang-<verb>`
-//! or `platform/fail-<verb>` to have it hang (with a child, `platform/sleeper`) or fail.
+//! or `platform/fail-<verb>` to have it hang (with a child, `platform/sleeper`) or fail. In `platform/words`, where a test has made it, is
+//! what each verb was told as the version.
 
 use std::{
     fmt::Write as _,
@@ -175,6 +176,7 @@ set -eu
 verb=$1 state=$2/platform version=$3 dir=$4
 mkdir -p "$state"
 echo "$verb" >> "$state/calls"
+if [ -e "$state/words" ]; then echo "$verb $version" >> "$state/words"; fi
 if [ -e "$state/hang-$verb" ]; then
     sleep 600 &
     echo $! > "$state/sleeper.new"; mv "$state/sleeper.new" "$state/sleeper"; wait

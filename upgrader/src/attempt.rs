@@ -24,6 +24,9 @@ use crate::{
 /// The version of the document's format.
 pub const SCHEMA: u32 = 1;
 
+/// How its id ends: when it began, to the millisecond.
+pub const BEGAN: &str = "%Y%m%dT%H%M%S%3f";
+
 /// An upgrade that is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
@@ -47,6 +50,9 @@ pub struct Attempt {
     pub staged: bool,
     /// Whether a step that changes the node has begun; until then it may be given up without a trace.
     pub begun: bool,
+    /// Whether such a step has begun in this very upgrade. One that follows another on one way has begun before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed: bool,
     /// The step after which there is no way back, once it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point_passed: Option<String>,
@@ -105,7 +111,7 @@ impl Attempt {
                 "{source}-to-{}{}-{}",
                 release.version,
                 of_patch.unwrap_or_default(),
-                now.strftime("%Y%m%dT%H%M%S%3f")
+                now.strftime(BEGAN)
             ),
             from,
             started: now,
@@ -113,6 +119,7 @@ impl Attempt {
             release,
             staged: false,
             begun: false,
+            changed: false,
             point_passed: None,
             failures: BTreeMap::new(),
             then: Vec::new(),
@@ -203,6 +210,18 @@ impl Attempt {
         match (&self.rollback, &self.from) {
             (Some(_), Some(from)) => from,
             _ => &self.release.version,
+        }
+    }
+
+    /// The version that is to run at this moment on a node that is in the middle of `attempt`, with the release `installed`: from the
+    /// first change on the one that the way leads to. `None` on a node that has none yet.
+    pub fn version_to_run<'a>(
+        attempt: Option<&'a Self>,
+        installed: Option<&'a Version>,
+    ) -> Option<&'a Version> {
+        match attempt {
+            Some(attempt) if attempt.changed || attempt.rollback.is_some() => Some(attempt.leads_to()),
+            _ => installed,
         }
     }
 

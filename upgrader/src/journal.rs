@@ -178,6 +178,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether `step` was begun since the time `since`, which is written as in the id of an upgrade.
+    pub fn has_begun(&self, step: &str, since: &str) -> bool {
+        self.records.iter().rev().any(|record| {
+            let time = record.time.strftime(crate::attempt::BEGAN).to_string();
+            matches!(&record.act, Act::Intent { step: one } if one == step) && time.as_str() >= since
+        })
+    }
+
     /// The boot in which the last restart of the machine for `attempt` was asked for.
     pub fn rebooted_in(&self, attempt: &str) -> Option<&str> {
         self.records.iter().rev().find_map(|record| match &record.act {

@@ -116,6 +116,23 @@ impl Latches {
         Ok(())
     }
 
+    /// The releases that latches of ours are of.
+    ///
+    /// # Errors
+    /// [`LatchError::Read`].
+    pub fn targets(&self) -> Result<Vec<Version>, LatchError> {
+        if !self.0.is_dir() {
+            return Ok(Vec::new());
+        }
+        let latch = |path: &PathBuf| serde_json::from_slice::<Latch>(&fs::read(path).ok()?).ok();
+        let entries = self.entries()?;
+        Ok(entries
+            .iter()
+            .filter_map(latch)
+            .map(|latch| latch.target)
+            .collect())
+    }
+
     /// What is not a latch though it is where latches are: folders, or something else in the place of the folder of latches.
     /// `kato` makes none of them, and removes none.
     ///

@@ -261,6 +261,7 @@ async fn object(
     let subject = format!("upstream {}", upstream.name);
     let answer = fetched(server, prober, (&upstream.probe, "*/*")).await;
     match answer {
+        Ok(answer) if is_closed(&answer) => vec![door(server, prober, subject).await],
         Ok(answer) => {
             let skew = upstream_clock(&answer, now()).map(|ahead| skewed(&subject, ahead));
             let mut checks = vec![if upstream.is_folder && is_not_listed(&answer) {
@@ -273,6 +274,24 @@ async fn object(
             checks
         }
         Err(error) => vec![Check::failed(subject, error, "does the server still run?")],
+    }
+}
+
+/// Whether clients of that upstream, a registry, have to say who they are.
+fn is_closed(answer: &Probed) -> bool {
+    serde_json::from_slice::<Problem>(&answer.body)
+        .is_ok_and(|problem| problem.kind == Problem::REGISTRY_DOOR)
+}
+
+/// What such clients hear first.
+async fn door(server: &Url, prober: &Prober, subject: String) -> Check {
+    match fetched(server, prober, ("/v2/", "*/*")).await {
+        Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => Check::ok(
+            subject,
+            "asks clients for the credentials of a user (registry.users_file), without which nothing more is known",
+        ),
+        Ok(answer) => judged(&subject, &answer, true),
+        Err(error) => Check::failed(subject, error, "does the server still run?"),
     }
 }
 

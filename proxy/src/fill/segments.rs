@@ -5,7 +5,7 @@
 //! handed on. So the file, its frontier and its digest grow from the beginning as they always do, what breaks off is a
 //! beginning that can be gone on with, and memory is bounded by [`SEGMENT`] times the number of connections.
 //!
-//! A range that is answered otherwise than asked ends this: the rest then comes over one connection.
+//! A range that is answered otherwise than asked ends this: the rest then comes over one connection, as after a break.
 
 use std::{collections::VecDeque, fmt, future::Future, pin::Pin, sync::Arc};
 
@@ -32,6 +32,8 @@ pub struct Segments {
     asked: u64,
     total: u64,
     width: usize,
+    /// The response that brought the first segment, and knows how to go on after a break.
+    first: Option<Box<OriginBody>>,
     under_way: VecDeque<oneshot::Receiver<Vec<Bytes>>>,
     tasks: JoinSet<()>,
 }
@@ -65,6 +67,7 @@ impl Segments {
             asked: first,
             total,
             width,
+            first: None,
             under_way: VecDeque::new(),
             tasks: JoinSet::new(),
         }
@@ -73,6 +76,12 @@ impl Segments {
     /// Where they begin.
     pub(super) const fn position(&self) -> u64 {
         self.position
+    }
+
+    /// They are next: `first` has brought what is before them, and its connection is not needed any more.
+    pub(super) fn come_after(&mut self, mut first: Box<OriginBody>) {
+        first.hang_up();
+        self.first = Some(first);
     }
 
     /// Asks for as many segments as there are connections left for, `busy` of which are used otherwise.
@@ -113,11 +122,12 @@ impl Segments {
             "a range was not answered as asked; the rest comes over one connection"
         );
         self.tasks.abort_all();
-        match (self.fetch)(self.position, self.total).await? {
-            Some(body) => Ok(NextSegment::Rest(Box::new(body))),
-            // The body then ends too early, and whoever counts says so.
-            None => Ok(NextSegment::End),
-        }
+        // Without it the body ends too early, and whoever counts says so.
+        let Some(mut body) = self.first.take() else {
+            return Ok(NextSegment::End);
+        };
+        body.go_on_at(self.position).await?;
+        Ok(NextSegment::Rest(body))
     }
 }
 

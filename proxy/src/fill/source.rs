@@ -76,9 +76,11 @@ impl Source {
                 if let Some(bytes) = &mut next {
                     bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
                     self.left -= bytes.len() as u64;
-                    if self.left == 0 {
-                        // What it still has belongs to the segments: its connection ends here.
-                        self.body = None;
+                    if self.left == 0
+                        && let (Some(segments), Some(body)) = (&mut self.segments, self.body.take())
+                    {
+                        // What it still has belongs to them.
+                        segments.come_after(body);
                     }
                 }
                 return Ok(next);

@@ -5,17 +5,18 @@
 //! §15.3.7). An upstream's next URL is asked in the same way when the first does not answer, and there the validator must be shown
 //! again. Without a strong validator a body is taken up only where its digest is known, since then the bytes are verified in the end.
 //!
+//! A URL that is overloaded (429, 500, 502-504) is asked again after a pause, like one that does not answer.
 //! An origin that knows no ranges and sends the whole again, under the same validator, is read over what is here already.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use kato_shared::{backoff::Backoff, chain::Chain, redact};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::{Origin, OriginError, OriginRequest, flow::Flow};
+use super::{Origin, OriginError, OriginRequest, flow::Flow, retry::is_overloaded};
 use crate::{
     policy::{headers::single_date, validation::is_weak},
     range::parse_content_range,
@@ -49,6 +50,8 @@ pub struct OriginBody {
     is_resumable: bool,
     total: Option<u64>,
     received: u64,
+    /// What was read and is to be read again.
+    unread: Option<Bytes>,
     /// Bytes to drop: they came before.
     skip: u64,
     resumes_left: u32,
@@ -73,6 +76,7 @@ impl OriginBody {
             total: current.flow.length(),
             current,
             received: 0,
+            unread: None,
             skip: 0,
             resumes_left: MAX_RESUMES,
             is_bulk: false,
@@ -85,8 +89,30 @@ impl OriginBody {
     /// For a reader that takes whatever comes as fast as it comes: large pieces, where the connection allows that.
     #[must_use]
     pub fn in_bulk(mut self) -> Self {
-        self.is_bulk = self.current.flow.may_go_in_bulk();
+        // Nothing may have been read of what is taken over.
+        self.is_bulk = self.unread.is_none() && self.current.flow.may_go_in_bulk();
         self
+    }
+
+    /// The first bytes, and whether they are all: at least `least` of them where there are more. They are read again by [`Self::next`].
+    /// For bodies of which nothing was read.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn beginning(&mut self, least: usize) -> Result<(Bytes, bool), OriginError> {
+        let mut read = BytesMut::new();
+        let is_whole = loop {
+            match self.next().await? {
+                Some(piece) => read.extend_from_slice(&piece),
+                None => break true,
+            }
+            if read.len() > least {
+                break false;
+            }
+        };
+        let beginning = read.freeze();
+        self.unread = Some(beginning.clone()).filter(|bytes| !bytes.is_empty());
+        Ok((beginning, is_whole))
     }
 
     /// Whether pieces may be large.
@@ -100,6 +126,9 @@ impl OriginBody {
     /// [`OriginError::Body`] or [`OriginError::Stalled`] when it broke off and cannot be taken up again,
     /// [`OriginError::NotResumable`] when what came then does not fit.
     pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
+        if let Some(bytes) = self.unread.take() {
+            return Ok(Some(bytes));
+        }
         loop {
             match self.read().await {
                 Ok(Some(mut bytes)) => {
@@ -118,6 +147,22 @@ impl OriginBody {
                 Err(error) => self.resume(error).await?,
             }
         }
+    }
+
+    /// Ends the connection: the bytes that it still has are asked for otherwise.
+    pub fn hang_up(&mut self) {
+        self.current.flow = Flow::Lost;
+    }
+
+    /// Goes on at byte `at`, whatever was read here, as after a break.
+    ///
+    /// # Errors
+    /// [`OriginError::NotResumable`] when nothing that came fits.
+    pub async fn go_on_at(&mut self, at: u64) -> Result<(), OriginError> {
+        self.received = at;
+        self.skip = 0;
+        let broken = self.misfit("a range of it was not answered as asked");
+        self.resume(broken).await
     }
 
     /// The next bytes of the current response.
@@ -165,6 +210,8 @@ impl OriginBody {
                 self.resumes_left -= 1;
                 // The URL that answered may be a redirect with a signature that has run out: the one asked first is asked again.
                 match self.origin.follow(&request, nth).await {
+                    // It says nothing about the rest, and may a moment later.
+                    Ok(response) if is_overloaded(response.status) => left.push(nth),
                     Ok(response) => {
                         match self.fits((response.status, &response.headers), &response.body, nth) {
                             Ok(skip) => {

@@ -31,6 +31,7 @@ mod accept;
 mod form;
 mod grant;
 mod guests;
+mod link;
 mod place;
 mod present;
 mod problem;

@@ -1,12 +1,11 @@
 //! The head of an answer about a registry, as clients expect it.
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
     Accepts, Class, Place,
     accept::media_type,
+    link,
     problem::{API_VERSION, api_version, cannot_read, upstream_denied},
 };
 use crate::{deliver::Payload, policy::Failure, respond, route::Target};
@@ -87,78 +86,7 @@ fn at_the_door(target: &Target, place: &Place, response: &mut Response<Payload>)
     headers.remove(header::WWW_AUTHENTICATE);
     headers.remove(header::SET_COOKIE);
     headers.insert(API_VERSION, api_version());
-    if place.class.is_paged()
-        && let Some(link) = headers.remove(header::LINK)
-        && let Some(own) = link.to_str().ok().and_then(|link| own_link(place, link))
-    {
-        headers.insert(header::LINK, own);
-    }
-}
-
-/// `</v2/…?…>; rel="next"` of the upstream as a link to the same page here. One that leads anywhere else is left out.
-fn own_link(place: &Place, link: &str) -> Option<HeaderValue> {
-    let door = place.door.as_ref()?;
-    let (url, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let is_next = parameters.replace([' ', '"'], "").contains("rel=next");
-    let (path, query) = url.split_once('?')?;
-    let endpoint = |path: &str| path.rsplit('/').next().map(str::to_owned);
-    if !is_next || endpoint(path) != endpoint(&door.path) {
-        return None;
-    }
-    // Which registry is meant is for the client to say, not for the registry.
-    let page: Vec<_> = query.split('&').filter(|part| !part.starts_with("ns=")).collect();
-    let mut own = format!("<{}?{}", door.path, page.join("&"));
-    if let Some(namespace) = &door.namespace {
-        // Writing to a `String` cannot fail.
-        let _infallible = write!(own, "&ns={namespace}");
-    }
-    own.push_str(">; rel=\"next\"");
-    HeaderValue::try_from(own).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::Door;
-
-    #[test]
-    fn links_to_the_next_page_lead_back_here() {
-        let place = |path: &str, namespace: Option<&str>| Place {
-            door: Some(Door {
-                path: path.into(),
-                namespace: namespace.map(str::to_owned),
-            }),
-            ..Place::of("v2/library/app/tags/list")
-        };
-        let by_name = place("/v2/hub.example/app/tags/list", None);
-        let by_query = place("/v2/app/tags/list", Some("hub.example%3A5000"));
-        for (place, link, expected) in [
-            (
-                &by_name,
-                "</v2/library/app/tags/list?last=b&n=2>; rel=\"next\"",
-                Some("</v2/hub.example/app/tags/list?last=b&n=2>; rel=\"next\""),
-            ),
-            (
-                &by_query,
-                "<https://upstream.example/v2/library/app/tags/list?last=b&n=2>;rel=next",
-                Some("</v2/app/tags/list?last=b&n=2&ns=hub.example%3A5000>; rel=\"next\""),
-            ),
-            (
-                &by_name,
-                "</v2/library/app/tags/list?ns=evil.example&last=b&n=2>; rel=\"next\"",
-                Some("</v2/hub.example/app/tags/list?last=b&n=2>; rel=\"next\""),
-            ),
-            (
-                &by_query,
-                "</v2/library/app/tags/list?last=b&ns=evil.example>; rel=\"next\"",
-                Some("</v2/app/tags/list?last=b&ns=hub.example%3A5000>; rel=\"next\""),
-            ),
-            (&by_name, "</elsewhere?n=2>; rel=\"next\"", None),
-            (&by_name, "</v2/library/app/tags/list?n=2>; rel=\"first\"", None),
-            (&by_name, "nonsense", None),
-        ] {
-            let own = own_link(place, link);
-            assert_eq!(own.as_ref().map(|own| own.to_str().unwrap()), expected, "{link}");
-        }
+    if place.class.is_paged() {
+        link::lead_back(place, headers);
     }
 }

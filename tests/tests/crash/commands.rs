@@ -208,6 +208,69 @@ async fn c23_killed_while_a_command_takes_a_module_back() -> Result<()> {
     .await
 }
 
+/// Kills an upgrade and not its command `kind`, which has started a helper as `how` says, and gives both processes.
+fn killed_with_a_helper(node: &TestNode, kind: &str, how: &str) -> Result<(u32, u32)> {
+    node.put(&format!("platform/{how}"), "")?;
+    let pid = killed_beside(node, UPGRADE, kind)?;
+    let helper = node
+        .text("platform/helper-pid")
+        .unwrap_or_default()
+        .trim()
+        .parse()?;
+    ensure!(is_alive(helper), "there is no helper, so nothing is tested");
+    Ok((pid, helper))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r56_what_a_command_started_in_a_session_of_its_own_ends_with_it() -> Result<()> {
+    let site = watched(Kind::Checked).await?;
+    for kind in ["retire", "migrate-up", "restart"] {
+        let node = site.node.copy_to(&site.place("killed"))?;
+        let (pid, helper) = killed_with_a_helper(&node, kind, "deep")?;
+        let output = command::run(node.kato(UPGRADE)?, LONG, &[])?;
+        let said = said(&output);
+        ensure!(output.status.success(), "{kind}: {said}");
+        assert_eq!(still_wrong(&node, kind, pid, &said)?, Vec::<String>::new());
+        ensure!(!is_alive(helper), "{kind}: its helper {helper} is there: {said}");
+        ensure!(said.contains(&format!("{helper} (")), "{kind}: {said}");
+        fs::remove_dir_all(site.place("killed"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r56_what_a_command_left_that_was_killed_as_well_is_ended_or_told() -> Result<()> {
+    let site = watched(Kind::Checked).await?;
+    for (kind, is_service) in [("migrate-up", false), ("retire", false), ("restart", true)] {
+        let node = site.node.copy_to(&site.place("killed"))?;
+        let (pid, helper) = killed_with_a_helper(&node, kind, "helper")?;
+        command::ok(&["kill", "-9", &pid.to_string()])?;
+        let output = command::run(node.kato(UPGRADE)?, LONG, &[])?;
+        let said = said(&output);
+        ensure!(output.status.success(), "{kind}: {said}");
+        let told = if is_service {
+            "taken for services"
+        } else {
+            "left at work by a run that was killed"
+        };
+        ensure!(
+            said.contains(told) && said.contains(&format!("{helper} (")),
+            "{kind}: {said}"
+        );
+        ensure!(is_alive(helper) == is_service, "{kind}: {said}");
+        assert_eq!(
+            names(&node.state("state/commands")),
+            Vec::<String>::new(),
+            "{kind}"
+        );
+        if is_service {
+            command::ok(&["kill", "-9", &helper.to_string()])?;
+        }
+        fs::remove_dir_all(site.place("killed"))?;
+    }
+    Ok(())
+}
+
 /// Needs root: dpkg does.
 pub(crate) mod as_root {
     use super::*;

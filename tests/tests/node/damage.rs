@@ -25,7 +25,7 @@ async fn c14_every_document_that_is_damaged_has_its_own_exit_code_name_and_remed
         ("installed.json", "every backup has a copy"),
         (
             "upgrade.json",
-            "move it away, then run `kato node upgrade --force`",
+            "move it away, then run the same command again: it goes on by what the upgrade has left",
         ),
         (
             "out-of-service.json",

@@ -11,6 +11,7 @@ mod hops;
 mod images;
 mod latches;
 mod locks;
+mod lost;
 mod network;
 mod notify;
 mod packages;

@@ -11,6 +11,7 @@ mod nomad;
 mod restoring;
 mod retiring;
 mod systemd;
+mod words;
 
 use std::time::Duration;
 

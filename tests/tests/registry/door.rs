@@ -355,7 +355,10 @@ async fn lists_come_in_pages_whose_links_lead_back_here() -> Result<()> {
     let (registry, cache, _image) = site(LONG).await?;
     let page = Resource::new(r#"{"name":"lab/app","tags":["v1"]}"#)
         .header("content-type", "application/json")
-        .header("link", "</v2/lab/app/tags/list?last=v1&n=1>; rel=\"next\"");
+        .header(
+            "link",
+            "</v2/lab/app/tags/list?n=1>; rel=\"first\", <?last=v1&n=1>; rel=\"next\"",
+        );
     registry.origin.serve("/v2/lab/app/tags/list?n=1", page);
     registry.origin.serve(
         "/v2/lab/app/tags/list?last=v1&n=1",

@@ -1,10 +1,13 @@
 //! Users of the door: who is let in, for what, and by which of the ways to show it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use integration_tests::origin::Resource;
+use integration_tests::{command, origin::Resource, proxy};
 use kato_shared::{Digest, durable};
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 
 use crate::scripted::{Cache, Said, Scripted, Small, cache_in};
 
@@ -12,6 +15,8 @@ use crate::scripted::{Cache, Said, Scripted, Small, cache_in};
 const LONG: &str = "[upstream.registry]\ntag_ttl = \"1h\"\naliases = [\"hub.example\"]\n";
 /// As `htpasswd -nbB -C 4 ada opensesame` writes it.
 const ADA: &str = "ada:$2y$04$0RjH4FzSBaKxAcmgS7yN2Oouvj3iNIQq7Pl4haJTzLyE4b/V2cu42";
+/// For a command that asks a cache beside it.
+const SOON: Duration = Duration::from_secs(30);
 const TAG: &str = "/v2/lab/lab/app/manifests/v1";
 
 /// A registry with one image at `lab/app` and `lab/other`, and a cache whose users are `node` (a machine, secret `s3cret`) and `ada` (a
@@ -31,6 +36,28 @@ async fn site(keys: &str) -> Result<(Scripted, Cache, Small)> {
         registry.section("lab", LONG)
     );
     Ok((registry, cache_in(folder, &settings).await?, image))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_a_door_well_that_asks_for_users() -> Result<()> {
+    let (_registry, cache, _image) = site("").await?;
+    let mut doctor = command::new(proxy::program()?);
+    doctor.args([
+        "doctor",
+        "--json",
+        "--server",
+        &format!("http://{}/", cache.proxy.data),
+    ]);
+    let output = spawn_blocking(move || command::run(doctor, SOON, &[])).await??;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let checks = report["checks"].as_array().context("no checks")?;
+    let of_it = checks.iter().find(|check| check["subject"] == "upstream lab");
+    assert_eq!(of_it.context("no check of it")?["state"], "ok", "{report:#}");
+    assert!(
+        !checks.iter().any(|check| check["state"] == "failed"),
+        "{report:#}"
+    );
+    Ok(())
 }
 
 fn basic(pair: &str) -> String {
@@ -245,7 +272,7 @@ async fn a_token_ends_with_the_line_of_its_user() -> Result<()> {
         while showing(&cache, TAG, &token).await?.status != 401 {}
         anyhow::Ok(())
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), ended)
+    tokio::time::timeout(Duration::from_secs(20), ended)
         .await
         .context("it is still good")??;
     assert_eq!(showing(&cache, TAG, &basic("ada:opensesame")).await?.status, 401);

@@ -57,6 +57,9 @@ pub struct Manifest {
     pub from: Option<Version>,
     /// The release that was to come.
     pub to: Version,
+    /// The upgrade that had changed the node before it was taken, so that it holds half of a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amid: Option<String>,
     /// When it was taken.
     pub time: Timestamp,
     /// The digest of `files.tar.zst`.
@@ -98,6 +101,8 @@ pub struct Head {
     pub from: Option<Version>,
     /// The release that is to come.
     pub to: Version,
+    /// The upgrade that has changed the node already, if one has.
+    pub amid: Option<String>,
     /// Now.
     pub time: Timestamp,
 }
@@ -201,6 +206,7 @@ pub fn finish(
         product: Some(head.product),
         from: head.from,
         to: head.to,
+        amid: head.amid,
         time: head.time,
         archive,
         paths: what
@@ -241,14 +247,14 @@ fn manifest(folder: &Path) -> Result<Option<Manifest>, DocumentError> {
     document::read(&folder.join("manifest.json"), "the manifest of a backup")
 }
 
-/// The backup called `name`: its id, the path of its folder, or `latest`.
+/// The backup called `name`: its id, the path of its folder, or `latest`, which is never one of a node that was half new.
 ///
 /// # Errors
 /// [`BackupError::Unknown`] with those that there are.
 pub fn named(paths: &NodePaths, name: &str) -> Result<Found, BackupError> {
     let all = all(paths);
     if name == "latest"
-        && let Some(newest) = all.first()
+        && let Some(newest) = all.iter().find(|backup| backup.manifest.amid.is_none())
     {
         return Ok(newest.clone());
     }
@@ -267,6 +273,15 @@ pub fn named(paths: &NodePaths, name: &str) -> Result<Found, BackupError> {
         })
 }
 
+/// The id of the backup that leads back from the upgrade `attempt`: its own, or the newest of a whole release when that was taken
+/// of a node that was half new.
+pub fn leads_back(paths: &NodePaths, attempt: &str) -> String {
+    let own = manifest(&folder(paths, attempt)).ok().flatten();
+    let is_half = own.is_some_and(|own| own.amid.is_some());
+    let before = is_half.then(|| named(paths, "latest").ok()).flatten();
+    before.map_or_else(|| attempt.to_owned(), |before| before.manifest.attempt)
+}
+
 /// How many backups stay, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -276,7 +291,8 @@ pub struct Retention {
     pub max_age: Option<HumanDuration>,
 }
 
-/// Removes all but the newest backups, as `retention` says at the time `now`, and everything that is not whole.
+/// Removes all but the newest backups, as `retention` says at the time `now`, and everything that is not whole. Those of a node that
+/// was half new are counted by themselves: none of a whole release goes for their sake.
 ///
 /// # Errors
 /// [`BackupError::Io`].
@@ -294,8 +310,12 @@ pub fn retain(paths: &NodePaths, retention: Retention, now: Timestamp) -> Result
         let age = u64::try_from(now.duration_since(backup.manifest.time).as_secs()).unwrap_or(0);
         retention.max_age.is_some_and(|limit| age > limit.get().as_secs())
     };
-    for (at, backup) in all(paths).iter().enumerate().skip(1) {
-        if at >= keep || is_old(backup) {
+    let (halves, wholes): (Vec<_>, Vec<_>) = all(paths)
+        .into_iter()
+        .partition(|backup| backup.manifest.amid.is_some());
+    let numbered = |backups: Vec<Found>| backups.into_iter().enumerate();
+    for (at, backup) in numbered(wholes).chain(numbered(halves)) {
+        if at > 0 && (at >= keep || is_old(&backup)) {
             tree::remove(&backup.folder).map_err(failed("removing", &backup.folder))?;
         }
     }

@@ -19,6 +19,10 @@ fn node() -> (tempfile::TempDir, NodePaths) {
 }
 
 fn take(paths: &NodePaths, attempt: &str, second: i64, what: &[&str]) -> Manifest {
+    take_amid(paths, attempt, second, what, None)
+}
+
+fn take_amid(paths: &NodePaths, attempt: &str, second: i64, what: &[&str], amid: Option<&str>) -> Manifest {
     let part = begin(paths, attempt).unwrap();
     let head = Head {
         attempt: attempt.into(),
@@ -26,6 +30,7 @@ fn take(paths: &NodePaths, attempt: &str, second: i64, what: &[&str]) -> Manifes
         product: "demo".into(),
         from: None,
         to: Version::new(2, 0, 0),
+        amid: amid.map(ToOwned::to_owned),
         time: Timestamp::from_second(second).unwrap(),
     };
     let what = what.iter().map(PathBuf::from).collect();
@@ -231,4 +236,23 @@ fn r39_a_backup_that_was_altered_is_found_out() {
     let archive = fs::read(backup.archive()).unwrap();
     durable::write(&backup.archive(), &archive[..archive.len() - 1], 0o600).unwrap();
     assert!(matches!(backup.verify().unwrap_err(), BackupError::Digest { .. }));
+}
+
+#[test]
+fn c14_a_backup_of_a_node_that_was_half_new_is_not_the_latest_and_displaces_none() {
+    let (_root, paths) = node();
+    take(&paths, "one", 1, ALL);
+    for (second, name) in [(2, "two"), (3, "three"), (4, "four")] {
+        take_amid(&paths, name, second, ALL, Some("one"));
+    }
+    assert_eq!(named(&paths, "latest").unwrap().manifest.attempt, "one");
+    assert_eq!(leads_back(&paths, "four"), "one");
+    assert_eq!(leads_back(&paths, "one"), "one");
+    let retention = Retention {
+        keep: 2,
+        max_age: None,
+    };
+    retain(&paths, retention, Timestamp::from_second(9).unwrap()).unwrap();
+    let left: Vec<_> = all(&paths).into_iter().map(|one| one.manifest.attempt).collect();
+    assert_eq!(left, ["four", "three", "one"]);
 }

@@ -115,9 +115,10 @@ fn list(node: &Node, json: bool) {
             .from
             .as_ref()
             .map_or_else(|| "no release".into(), ToString::to_string);
+        let half = if manifest.amid.is_some() { ", half new" } else { "" };
         let bytes = kato_shared::settings::byte_size::human(size(backup));
         terminal::data(&format!(
-            "{}  {}  {from}, before {}  {bytes}, {} entries",
+            "{}  {}  {from}{half}, before {}  {bytes}, {} entries",
             manifest.attempt,
             manifest.time.strftime("%Y-%m-%d %H:%M:%S"),
             manifest.to,
@@ -150,6 +151,7 @@ fn document(backup: &Found) -> serde_json::Value {
         "product": manifest.product,
         "from": manifest.from,
         "to": manifest.to,
+        "amid": manifest.amid,
         "time": manifest.time,
         "bytes": size(backup),
         "entries": manifest.entries.len(),

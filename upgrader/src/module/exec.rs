@@ -12,7 +12,10 @@ use super::{
     child::Line,
     undo::{Act, Note},
 };
-use crate::{failpoint, platform::process::ProcessError};
+use crate::{
+    failpoint,
+    platform::{Services, process::ProcessError},
+};
 
 /// The three commands of a module.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +48,7 @@ pub(super) async fn install(job: &Job<'_>, commands: Commands<'_>) -> Result<Rep
     }
     let what = format!("the command of the module {}", job.module.name);
     line(job, "cmd", commands.cmd)
-        .run(job.children, &what, job.deadline)
+        .run(&job.children.with(Services::None), &what, job.deadline)
         .await?;
     failpoint::hit("exec.acted");
     Ok(report)
@@ -68,7 +71,7 @@ async fn is_done(job: &Job<'_>, probe: &[String]) -> Result<bool, ModuleError> {
         .saturating_duration_since(tokio::time::Instant::now());
     let what = format!("the probe of the module {}", job.module.name);
     match line(job, "probe", probe)
-        .ask(&job.children.on(&what), limit)
+        .ask(&job.children.on(&what).with(Services::None), limit)
         .await
     {
         Ok(_) => Ok(true),

@@ -15,6 +15,8 @@ use crate::{
     paths::NodePaths,
 };
 
+const WHAT: &str = "the note of a module's installation";
+
 /// The note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
@@ -42,7 +44,17 @@ impl Work {
     /// # Errors
     /// [`DocumentError`].
     pub fn load(paths: &NodePaths, module: &str) -> Result<Option<Self>, DocumentError> {
-        document::read(&file(paths, module), "the note of a module's installation")
+        document::read(&file(paths, module), WHAT)
+    }
+
+    /// The releases that the notes are about; what cannot be read is left out.
+    pub(crate) fn targets(paths: &NodePaths) -> Vec<Version> {
+        let Ok(listing) = fs::read_dir(paths.work()) else {
+            return Vec::new();
+        };
+        let note = |path: &Path| document::read::<Self>(path, WHAT).ok().flatten();
+        let notes = listing.flatten().filter_map(|item| note(&item.path()));
+        notes.map(|work| work.target).collect()
     }
 
     /// Notes what was unpacked to `folder`.

@@ -96,7 +96,7 @@ impl Platform for ExecPlatform {
         };
         let argv = self.argv(command, words);
         tracing::info!(verb = verb.key(), ?argv, "asking the platform");
-        let children = self.children.on(&verb.purpose());
+        let children = self.children.on(&verb.purpose()).with(verb.services());
         process::run(&children, &argv, None, command.timeout.get())
             .await
             .map(Some)

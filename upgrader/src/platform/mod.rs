@@ -27,7 +27,7 @@ use self::{
     commands::Overridden, docker::Docker, exec::ExecPlatform, kubernetes::Kubernetes, nomad::Nomad,
     systemd::Systemd,
 };
-pub use process::{Children, ProcessError};
+pub use process::{Children, ProcessError, Services};
 
 use crate::{
     paths::NodePaths,
@@ -66,6 +66,20 @@ impl Verb {
     /// What a command of the verb is for, as people read it.
     pub(crate) fn purpose(self) -> String {
         format!("the platform's `{}`", self.key())
+    }
+
+    /// Which processes of a command of the verb may be services that go on without it.
+    pub(crate) const fn services(self) -> Services {
+        match self {
+            Self::Rejoin | Self::Restart | Self::Reboot | Self::Restore => Services::Any,
+            Self::Retire
+            | Self::Resident
+            | Self::Force
+            | Self::Health
+            | Self::Version
+            | Self::Backup
+            | Self::Capacity => Services::None,
+        }
     }
 
     /// The verb's key in `[platform]`.

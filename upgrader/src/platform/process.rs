@@ -1,14 +1,15 @@
 //! Runs one child process: program and arguments, never a shell line; no input; a deadline; output kept for errors.
 //!
 //! Output goes to unnamed files instead of pipes, so that a service which the child starts and which keeps its output open
-//! does not hold the run back. At the deadline, and when nobody waits for it any more, the child's whole process group is
-//! ended ([`running`]).
+//! does not hold the run back. At the deadline, and when nobody waits for it any more, the child and all that belongs to it
+//! ([`kin`]) is ended ([`running`]).
 //!
 //! What a run with the node's lock starts is noted before it acts ([`gate`], [`children`]), so that no command of a kato that was
 //! killed goes on unseen ([`orphans`]).
 
 mod children;
 mod gate;
+mod kin;
 mod name;
 mod orphans;
 mod running;
@@ -25,7 +26,7 @@ use std::{
 use tokio::process::Child;
 
 pub use self::{
-    children::Children,
+    children::{Children, Services},
     orphans::{Left, Orphan, StillThere},
 };
 
@@ -228,10 +229,15 @@ async fn let_loose(children: &Children, argv: &[String], running: &mut Running) 
         source,
     };
     failpoint::hit("child.spawned");
-    running.noted(children.note(running.id(), argv).map_err(unnoted)?);
+    let note = children.note(running.id(), argv).map_err(unnoted)?;
+    let mark = note
+        .as_ref()
+        .map(|note| note.name.to_string())
+        .unwrap_or_default();
+    running.noted(note);
     failpoint::hit("child.noted");
     if let Some(gate) = running.gate() {
-        gate::open(gate).await.map_err(unnoted)?;
+        gate::open(gate, &mark).await.map_err(unnoted)?;
     }
     failpoint::hit("child.started");
     Ok(())

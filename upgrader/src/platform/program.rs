@@ -66,7 +66,8 @@ impl Program {
     ) -> Result<Vec<u8>, PlatformError> {
         let argv = self.line(arguments);
         tracing::info!(verb = verb.key(), ?argv, "asking the platform");
-        process::answer(&self.children.on(&verb.purpose()), &argv, limit)
+        let children = self.children.on(&verb.purpose()).with(verb.services());
+        process::answer(&children, &argv, limit)
             .await
             .map_err(|source| PlatformError::Command {
                 verb: verb.key(),

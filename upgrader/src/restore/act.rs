@@ -14,6 +14,7 @@ use super::{
 use crate::{
     audit::{AuditLog, Deed, Subject},
     backup::Found,
+    customizations::{Change, Class, patched, scan},
     exit::{Exit, Failure},
     failpoint,
     installed::Installed,
@@ -131,14 +132,18 @@ async fn bring_back(
     let work = async {
         let outcome = exchanged(node, backup, &mut restoration, request, run).await;
         // Whatever happened: a node that we took out of service is put back.
-        let back = retire::rejoin(node, &Words::default()).await;
+        let back = retire::rejoin(node, &words(node, backup, &restoration)).await;
         if let (Err(_), Err(also)) = (&outcome, &back) {
             terminal::say(&format!("warning: {}", terminal::describe(also)));
         }
         outcome.and(back)
     };
     signals.on_signals(work).await?;
-    let version = Installed::load(&node.paths)?.map(|installed| installed.version.to_string());
+    let installed = Installed::load(&node.paths)?;
+    if let Some(installed) = installed.as_ref().filter(|_| restoration.whole) {
+        compare(node, installed)?;
+    }
+    let version = installed.map(|installed| installed.version.to_string());
     if request.json {
         terminal::json(&serde_json::json!({
             "schema": 1, "node": node.id, "backup": restoration.backup, "version": version, "whole": restoration.whole,
@@ -154,6 +159,28 @@ async fn bring_back(
     Ok(Exit::Done)
 }
 
+/// Compares what is on the disk now with what the record says of each file, and warns of what differs: changes that were made on
+/// this node before the backup, or a backup that is not of that release alone.
+fn compare(node: &Node, installed: &Installed) -> Result<(), Failure> {
+    let found = scan(&node.paths, &patched(&node.paths, installed)?)?;
+    let differs = |change: &&Change| change.class != Class::Safe;
+    let paths: Vec<_> = found
+        .changes
+        .iter()
+        .filter(differs)
+        .map(|change| change.path.display().to_string())
+        .collect();
+    if let Some(first) = paths.first() {
+        terminal::say(&format!(
+            "warning: {} files are not as {} installed them, `{first}` is the first: the backup has them so; `kato customizations scan` \
+             lists them, and `kato node upgrade --force` installs the release again",
+            paths.len(),
+            installed.version
+        ));
+    }
+    Ok(())
+}
+
 /// Out of service, exchanged, recorded, restarted.
 async fn exchanged(
     node: &Arc<Node>,
@@ -166,16 +193,7 @@ async fn exchanged(
         out_of_service(node, run).await?;
     }
     restoration.exchange()?;
-    let version = if restoration.whole {
-        backup.manifest.from.clone()
-    } else {
-        Installed::load(&node.paths)?.map(|installed| installed.version)
-    };
-    let words = Words {
-        dir: backup.platform().display().to_string(),
-        version: version.map(|version| version.to_string()).unwrap_or_default(),
-        ..Words::default()
-    };
+    let words = words(node, backup, restoration);
     if restoration.whole && backup.platform().is_dir() {
         if node.platform.knows(Verb::Restore) {
             let asking = async { Ok(node.platform.call(Verb::Restore, &words).await?) };
@@ -200,6 +218,17 @@ async fn exchanged(
         terminal::say(&text);
     }
     Ok(())
+}
+
+/// The words for the platform's commands from the exchange on: what is to run then is what the backup has.
+fn words(node: &Node, backup: &Found, restoration: &Restoration) -> Words {
+    let mut words = node.words();
+    if restoration.whole {
+        let from = backup.manifest.from.as_ref();
+        words.version = from.map(ToString::to_string).unwrap_or_default();
+    }
+    words.dir = backup.platform().display().to_string();
+    words
 }
 
 /// Removes what a killed run left of a record that it was writing.
@@ -246,7 +275,7 @@ async fn out_of_service(node: &Arc<Node>, run: &str) -> Result<(), Failure> {
     if !node.roles().iter().any(is_retired) || !node.platform.knows(Verb::Retire) {
         return Ok(());
     }
-    let words = Words::default();
+    let words = node.words();
     match Ownership::load(&node.paths)? {
         Some(ownership) if ownership.by == By::Hand => return Ok(()),
         Some(_ours) => {}
@@ -290,14 +319,14 @@ async fn take_back(node: &Arc<Node>, mut restoration: Restoration) -> Result<Exi
             put_record(path, text.as_deref())?;
         }
         failpoint::hit("restore.recorded");
-        let words = Words::default();
+        let words = node.words();
         let restart = async { Ok(node.platform.call(Verb::Restart, &words).await?) };
         node.stop.at_once(restart).await?;
     }
     restoration.clear(&node.paths)?;
     tidy(&node.paths)?;
     durable::remove(&node.paths.restoration())?;
-    retire::rejoin(node, &Words::default()).await?;
+    retire::rejoin(node, &node.words()).await?;
     terminal::data(&format!(
         "the restoration of {} was taken back",
         restoration.backup

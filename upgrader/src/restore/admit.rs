@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::anyhow;
+use kato_shared::chain::Chain;
 
 use super::{Request, Restoration, find};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     exit::{Exit, Failure},
     module::tree::Kind,
     report::terminal,
-    run::Node,
+    run::{Node, taken_up},
     space::{self, Need},
 };
 
@@ -55,8 +56,20 @@ pub(super) fn chosen(
 /// Whether the backup may be restored here.
 fn admit(node: &Node, backup: &Found, request: &Request) -> Result<(), Failure> {
     let manifest = &backup.manifest;
-    let attempt = Attempt::load(&node.paths)?;
-    if !request.only.is_empty() && attempt.as_ref().is_some_and(|attempt| attempt.begun) {
+    // A restoration gives the upgrade up, also one whose record cannot be read.
+    let (attempt, is_damaged) = match Attempt::load(&node.paths) {
+        Ok(attempt) => (attempt, false),
+        Err(error) if taken_up::is_damage(&error) => {
+            terminal::say(&format!(
+                "warning: {}; the restoration gives that upgrade up",
+                Chain(&error)
+            ));
+            (None, true)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let is_begun = attempt.as_ref().is_some_and(|attempt| attempt.begun) || taken_up::has_notes(node);
+    if !request.only.is_empty() && (is_begun || is_damaged) {
         let problem = anyhow!(
             "the node is in the middle of an upgrade; single paths would be restored into half a release"
         );
@@ -72,6 +85,9 @@ fn admit(node: &Node, backup: &Found, request: &Request) -> Result<(), Failure> 
             format!("is of the product `{other}`, and this node has `{own}`")
         }
         (None, _, _) => "does not say which node it was taken on".into(),
+        (Some(_), _, _) if manifest.amid.is_some() => {
+            "was taken when an upgrade had changed this node already: it holds half of a release".into()
+        }
         _ => return Ok(()),
     };
     let problem = anyhow!("the backup {} {wrong}", manifest.attempt);

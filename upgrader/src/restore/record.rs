@@ -15,7 +15,7 @@ use crate::{
     exit::{Exit, Failure},
     installed::Installed,
     report::terminal,
-    run::{Node, steps},
+    run::{Node, steps, taken_up},
 };
 
 /// Writes what the node has now.
@@ -27,13 +27,18 @@ pub(super) fn record(node: &Node, backup: &Found, restoration: &Restoration) -> 
             put_record(path, text.as_deref())?;
         }
         // The upgrade that was in progress is given up: what it has left is not what the node has.
-        if let Some(attempt) = Attempt::load(paths)? {
-            for text in steps::settle_back(node, &attempt)? {
-                terminal::say(&format!("warning: {text}"));
-            }
-            // Nor does one go on that was put aside for it.
-            durable::remove(&paths.attempt())?;
+        let left = match Attempt::load(paths) {
+            Ok(Some(attempt)) => steps::settle_back(node, &attempt)?,
+            Ok(None) if !taken_up::has_notes(node) => Vec::new(),
+            Err(error) if !taken_up::is_damage(&error) => return Err(error.into()),
+            // Which one it was is not known any more, and does not matter any more.
+            Ok(None) | Err(_) => steps::settle_lost(node)?,
+        };
+        for text in left {
+            terminal::say(&format!("warning: {text}"));
         }
+        // Nor does one go on that was put aside for it.
+        durable::remove(&paths.attempt())?;
         return Ok(());
     }
     let before = saved.get(&paths.installed()).cloned().flatten();

@@ -140,7 +140,11 @@ pub(super) fn failed(run: &Run, stopped: Stopped) -> Stopped {
         "the way back from {} to {} failed in {step}; {lists}; the backup is {}",
         run.attempt.aim(),
         run.attempt.leads_to(),
-        crate::backup::folder(&run.node.paths, &run.attempt.id).display(),
+        crate::backup::folder(
+            &run.node.paths,
+            &crate::backup::leads_back(&run.node.paths, &run.attempt.id)
+        )
+        .display(),
     );
     let hint = remedy(run, &failure, &lost);
     Stopped {
@@ -200,7 +204,7 @@ fn remedy(run: &Run, failure: &Failure, lost: &[(String, ModuleError)]) -> Strin
         format!(
             "what leads back is lost for {}: `kato node restore {}` brings the whole node back to {} from the backup",
             lost.join(", "),
-            run.attempt.id,
+            crate::backup::leads_back(&run.node.paths, &run.attempt.id),
             run.attempt.leads_to()
         )
     });

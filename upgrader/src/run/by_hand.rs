@@ -15,7 +15,7 @@ use crate::{
     lock::Lock,
     ownership::{By, Ownership},
     platform::{
-        Resident, Verb, Words,
+        Resident, Verb,
         evacuate::{Emptied, EvacuateError, Rules, evacuate},
     },
     report::terminal,
@@ -61,7 +61,7 @@ async fn out_of_service(node: &Node, id: String, rules: Rules, json: bool) -> Re
     }
     let stop = node.stop.token();
     let mut tell = |found: &Resident| terminal::say(&format!("retire: {}", retire::progress(found)));
-    let words = Words::default();
+    let words = node.words();
     let outcome = tokio::select! {
         outcome = evacuate(node.platform.as_ref(), &words, rules, stop, &mut tell) => outcome,
         _signals = shutdown::on_signals(stop.clone()) => Err(EvacuateError::Stopped),
@@ -96,7 +96,7 @@ pub async fn rejoin(node: Node, json: bool) -> Result<Exit, Failure> {
     let node = Arc::new(node);
     let (id, _lock) = lock(&node).await?;
     let deed = Deed::new(Subject::Rejoin, node.id.clone()).run(id);
-    let words = Words::default();
+    let words = node.words();
     // It is all that was asked for, and the next try is the same.
     let work = node.stop.at_once(retire::put_back(&node, &words));
     let work = node.stop.on_signals(work);

@@ -80,9 +80,26 @@ impl Node {
         &self.settings.node.roles
     }
 
+    /// The words for the platform's commands, by what is recorded on the node. A record that cannot be read keeps nobody from
+    /// putting a node back.
+    pub fn words(&self) -> Words {
+        let attempt = Attempt::load(&self.paths).ok().flatten();
+        let installed = Installed::load(&self.paths).ok().flatten();
+        words(attempt.as_ref(), installed.as_ref())
+    }
+
     /// Where operators call `kato` on this node.
     pub fn kato_link(&self) -> PathBuf {
         self.paths.on_node(&self.settings.node.kato_link)
+    }
+}
+
+/// The one place that decides what `{version}` is.
+fn words(attempt: Option<&Attempt>, installed: Option<&Installed>) -> Words {
+    let version = Attempt::version_to_run(attempt, installed.map(|installed| &installed.version));
+    Words {
+        version: version.map(ToString::to_string).unwrap_or_default(),
+        ..Words::default()
     }
 }
 
@@ -188,10 +205,7 @@ impl Run {
 
     /// The words for the platform's commands.
     pub fn words(&self) -> Words {
-        Words {
-            version: self.attempt.leads_to().to_string(),
-            ..Words::default()
-        }
+        words(Some(&self.attempt), self.installed.as_ref())
     }
 
     /// Writes down that the upgrade changes the node from now on.
@@ -199,8 +213,9 @@ impl Run {
     /// # Errors
     /// [`Failure`] when it cannot be written.
     pub fn begin(&mut self) -> Result<(), Failure> {
-        if !self.attempt.begun {
+        if !self.attempt.begun || !self.attempt.changed {
             self.attempt.begun = true;
+            self.attempt.changed = true;
             self.attempt.save(&self.node.paths)?;
         }
         Ok(())

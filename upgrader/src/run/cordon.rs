@@ -12,7 +12,7 @@ use crate::{
     audit::{AuditLog, Deed, Subject},
     exit::{Exit, Failure},
     ownership::{By, Ownership},
-    platform::{self, Verb, Words},
+    platform::{self, Verb},
 };
 
 /// Takes the node out of service for `run`, if an upgrade of this node would.
@@ -41,7 +41,7 @@ async fn retire(node: &Node, run: String) -> Result<(), Failure> {
         by: By::Run,
     };
     ownership.save(&node.paths)?;
-    let words = Words::default();
+    let words = node.words();
     let asking = async { Ok(node.platform.call(Verb::Retire, &words).await?) };
     let Err(failure) = node.stop.at_once(asking).await else {
         return Ok(());
@@ -64,7 +64,7 @@ pub async fn undo(node: Node) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let node = Arc::new(node);
-    let words = Words::default();
+    let words = node.words();
     let deed = Deed::new(Subject::Rejoin, node.id.clone());
     let work = node.stop.on_signals(retire::rejoin(&node, &words));
     AuditLog::of(&node).around(deed, work).await?;
@@ -76,7 +76,7 @@ pub async fn undo(node: Node) -> Result<Exit, Failure> {
 /// # Errors
 /// [`Failure`] with 20 and what the platform says.
 pub async fn health(node: Node) -> Result<Exit, Failure> {
-    match node.platform.call(Verb::Health, &Words::default()).await {
+    match node.platform.call(Verb::Health, &node.words()).await {
         Ok(_said) => Ok(Exit::Done),
         Err(error) => {
             let mut failure = Failure::from(error);
@@ -94,6 +94,6 @@ pub(super) fn is_drained(node: &Node) -> bool {
 }
 
 async fn is_out_by_others(node: &Node) -> bool {
-    let found = platform::resident(node.platform.as_ref(), &Words::default()).await;
+    let found = platform::resident(node.platform.as_ref(), &node.words()).await;
     matches!(found, Ok(Some(resident)) if resident.retired == Some(true))
 }

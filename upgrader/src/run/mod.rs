@@ -26,6 +26,7 @@ pub mod steps;
 pub mod stop;
 pub mod stream;
 pub mod survey;
+pub(crate) mod taken_up;
 pub mod upgrade;
 
 pub use context::{Node, Run};

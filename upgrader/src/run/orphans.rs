@@ -82,19 +82,30 @@ async fn end(node: &Node, run: &str) -> Result<Vec<String>, Failure> {
     }
     let mut told: Vec<String> = left.strange.iter().map(|path| strange(path)).collect();
     told.extend(left.unseen.iter().map(unseen));
+    told.extend(left.over.iter().filter_map(services));
     let log = AuditLog::of(node);
     for orphan in left.orphans {
+        let others = orphan.others();
+        let with = match others.as_slice() {
+            [] => String::new(),
+            some => format!(", with what it has started: {}", some.join(", ")),
+        };
         let text = format!(
-            "{} was left at work by a run that was killed; it is ended",
+            "{} was left at work by a run that was killed; it is ended{with}",
             orphan.described()
         );
-        let deed = Deed::new(Subject::EndCommand, orphan.command())
+        let services = services(&orphan);
+        let mut deed = Deed::new(Subject::EndCommand, orphan.command())
             .run(run)
             .reason("left at work by a run that was killed")
             .detail("pid", orphan.pid().to_string());
+        if !others.is_empty() {
+            deed = deed.detail("with", others.join(", "));
+        }
         let work = async { orphan.end().await.map_err(Failure::from) };
         log.around(deed, work).await?;
         told.push(text);
+        told.extend(services);
     }
     Ok(told)
 }
@@ -123,6 +134,19 @@ fn unseen(orphan: &Orphan) -> String {
         "{} was started by a run that cannot be seen from here (another container); look there whether it is still at work",
         orphan.described()
     )
+}
+
+/// What a command has left that may be a service: nobody can tell by looking at it, so nobody ends it but the operator.
+fn services(orphan: &Orphan) -> Option<String> {
+    let services = orphan.services();
+    (!services.is_empty()).then(|| {
+        format!(
+            "{} was at work when its run was killed, and has left processes behind that are taken for services: {}; they go on; \
+             look with `ps`, and end those that are none",
+            orphan.described(),
+            services.join(", ")
+        )
+    })
 }
 
 fn unusable(action: &'static str, node: &Node) -> impl FnOnce(std::io::Error) -> Failure {

@@ -65,7 +65,8 @@ pub fn of_damaged(path: &Path) -> &'static str {
     if ends("state/installed.json") || ends("state/patches/record.json") {
         "every backup has a copy (`kato node backup list`; in its files.tar.zst): put the newest in its place, then run the same command again"
     } else if ends("state/upgrade.json") {
-        "move it away, then run `kato node upgrade --force`: every module is installed again"
+        "move it away, then run the same command again: it goes on by what the upgrade has left on this node; `kato node restore latest` \
+         gives the upgrade up instead"
     } else if ends("state/out-of-service.json") {
         "`kato node rejoin` puts the node into service and writes the record off; `kato node retire` takes it out"
     } else if ends("state/quarantine.json") {

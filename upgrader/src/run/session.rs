@@ -22,6 +22,7 @@ use super::{
     event::EventKind,
     steps::retire,
     stream::Stream,
+    taken_up::TakenUp,
     upgrade::Start,
 };
 use crate::{
@@ -32,7 +33,6 @@ use crate::{
     journal::Journal,
     marker,
     notify::Notifier,
-    platform::Words,
     report::Output,
     source::Source,
 };
@@ -67,6 +67,8 @@ pub(super) struct Session {
     /// What a look at the plan found before it was made.
     refusals: Vec<Failure>,
     notifier: Option<Notifier>,
+    /// The upgrade that goes on by what it has left, because its record is lost.
+    taken_up: Option<TakenUp>,
 }
 
 impl Session {
@@ -105,6 +107,7 @@ impl Session {
             is_emptied: false,
             refusals: Vec::new(),
             notifier,
+            taken_up: None,
             start,
         })
     }
@@ -142,7 +145,8 @@ impl Session {
                 Way::Ended(ending) => return Ok(ending),
             }
         }
-        if self.request.resume && attempt.as_ref().is_none_or(|attempt| !attempt.begun) {
+        let is_begun = attempt.as_ref().is_some_and(|attempt| attempt.begun) || self.taken_up.is_some();
+        if self.request.resume && !is_begun {
             let text = "there is no interrupted upgrade to resume".into();
             self.tell(EventKind::Notice { text });
             return Ok(Ending::Done);
@@ -222,16 +226,20 @@ impl Session {
             other => {
                 let from = installed.map(|installed| installed.version.clone());
                 let now = self.node.clock.now();
-                Attempt::new(from, target.release.clone(), target.digest, now)
+                let new = Attempt::new(from, target.release.clone(), target.digest, now)
                     .after(other.as_ref())
-                    .then(then)
+                    .then(then);
+                match self.taken_up.as_ref().filter(|_| other.is_none()) {
+                    Some(taken_up) => taken_up.continued(new),
+                    None => new,
+                }
             }
         }
     }
 
     /// The node has the release: only what a killed run may have left is put right.
     async fn nothing_to_do(&mut self) -> Result<Ending, Failure> {
-        retire::rejoin(&self.node, &Words::default()).await?;
+        retire::rejoin(&self.node, &self.node.words()).await?;
         marker::clear(&self.node.paths)?;
         Ok(Ending::Done)
     }

@@ -21,7 +21,7 @@ use crate::{
     module::{self, ModuleError, tree},
     patch::record::Patches,
     plan::survey::{AtRisk, Measured, SCHEMA, Survey},
-    platform::{self, Words},
+    platform,
     report::terminal,
     space,
 };
@@ -68,7 +68,7 @@ pub async fn survey(node: &Node, asked: &Asked) -> Result<Exit, Failure> {
         backups: paths.backups(),
         work: paths.work(),
         is_drained: cordon::is_drained(node),
-        capacity: platform::capacity(node.platform.as_ref(), &Words::default())
+        capacity: platform::capacity(node.platform.as_ref(), &node.words())
             .await
             .unwrap_or_else(|error| {
                 tracing::warn!(%error, "the platform does not say how much work it could take");

@@ -13,7 +13,7 @@ use crate::{
     failpoint,
     module::{ModuleError, child::Line, image, package},
     paths::NodePaths,
-    platform::Children,
+    platform::{Children, Services},
 };
 
 /// One act that leads back.
@@ -79,6 +79,7 @@ impl Act {
             Self::Packages { before, root } => package::take_back(root, before, children, deadline).await,
             Self::Tag(moved) => image::take_back(moved, children, deadline).await,
             Self::Command { line, probe } => {
+                let children = &children.with(Services::None);
                 line.run(children, "taking the command back", deadline).await?;
                 let limit = deadline.saturating_duration_since(Instant::now());
                 match probe

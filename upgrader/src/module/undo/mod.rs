@@ -38,6 +38,9 @@ use crate::{failpoint, paths::NodePaths};
 /// The version of the notes' format.
 pub const SCHEMA: u32 = 1;
 
+/// How the names begin under which originals are kept; the id of the upgrade follows.
+const OLD: &str = ".old-";
+
 /// How the places of one module were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
@@ -128,13 +131,18 @@ impl Note {
             module: job.module.name.clone(),
             recovery: job.module.recovery,
             shared,
-            suffix: format!(".old-{}", job.attempt.id),
+            suffix: format!("{OLD}{}", job.attempt.id),
             places: BTreeMap::new(),
             acts: Vec::new(),
             leftovers: Vec::new(),
             made: Vec::new(),
             saved: false,
         })
+    }
+
+    /// The id of the upgrade that wrote it.
+    pub fn attempt(&self) -> &str {
+        self.suffix.strip_prefix(OLD).unwrap_or(&self.suffix)
     }
 
     /// Where the original of `path` is kept: beside it.

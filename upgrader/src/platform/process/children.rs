@@ -35,6 +35,30 @@ use crate::{audit::redact, lock, paths::NodePaths};
 pub struct Children {
     noting: Option<Arc<Noting>>,
     what: Arc<str>,
+    services: Services,
+}
+
+/// Which of a command's processes may be services that it has started on purpose, and that go on without it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Services {
+    /// None: the command starts no services.
+    None,
+    /// Those that have left its process group and its parents, as a service does that is well made.
+    #[default]
+    Detached,
+    /// All that is there when the command itself has ended: starting services is what it is for.
+    Any,
+}
+
+impl Services {
+    /// The same, but a service that has detached itself is one.
+    pub(super) const fn sparing_detached(self) -> Self {
+        match self {
+            Self::None => Self::Detached,
+            Self::Detached | Self::Any => self,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -55,6 +79,9 @@ pub(super) struct Text {
     pub(super) what: String,
     /// When it was started.
     pub(super) since: Timestamp,
+    /// Which of its processes may be services.
+    #[serde(default)]
+    pub(super) services: Services,
 }
 
 impl Children {
@@ -68,6 +95,7 @@ impl Children {
                 kato: OnceLock::new(),
             })),
             what: Arc::default(),
+            services: Services::default(),
         }
     }
 
@@ -75,8 +103,17 @@ impl Children {
     #[must_use]
     pub fn on(&self, what: &str) -> Self {
         Self {
-            noting: self.noting.clone(),
             what: what.into(),
+            ..self.clone()
+        }
+    }
+
+    /// The same, for commands of whose processes `services` may be services.
+    #[must_use]
+    pub fn with(&self, services: Services) -> Self {
+        Self {
+            services,
+            ..self.clone()
         }
     }
 
@@ -143,12 +180,14 @@ impl Children {
         let note = Note {
             folder: noting.folder.clone(),
             name,
+            services: self.services,
         };
         let mut file = create(&note.path(&note.name))?;
         let text = Text {
             argv: redact::command_line(argv.iter().map(Into::into)),
             what: self.what.to_string(),
             since: noting.clock.now(),
+            services: self.services,
         };
         // For people. On a full disk the name must do.
         let _written = serde_json::to_vec(&text).map(|text| file.write_all(&text));
@@ -178,9 +217,24 @@ fn create(path: &Path) -> io::Result<fs::File> {
 pub(super) struct Note {
     pub(super) folder: PathBuf,
     pub(super) name: Name,
+    /// Which of the command's processes may be services.
+    pub(super) services: Services,
 }
 
 impl Note {
+    /// The note called `name` that is in `folder`. Where a full disk took its text, nothing that may be a service is touched.
+    pub(super) fn found(folder: &Path, name: Name) -> Self {
+        let mut note = Self {
+            folder: folder.to_owned(),
+            name,
+            services: Services::Any,
+        };
+        if let Some(text) = note.text() {
+            note.services = text.services;
+        }
+        note
+    }
+
     pub(super) fn path(&self, name: &Name) -> PathBuf {
         self.folder.join(name.to_string())
     }

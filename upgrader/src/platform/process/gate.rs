@@ -3,7 +3,8 @@
 //! A command that is spawned acts at once, and a `kato` that is killed before it has written down the number leaves it to
 //! itself. So what is spawned is a shell with a constant script, the command as its arguments: it waits for one line, and
 //! becomes the command (`exec`: the same process, the same number, the same start). The line is written when the note is
-//! there. A `kato` that ends before closes the pipe, and the command never runs.
+//! there. A `kato` that ends before closes the pipe, and the command never runs. The line is the name of the note; the command
+//! and all that it starts have it in their environment, which tells whose they are when nothing else does any more ([`kin`](super::kin)).
 //!
 //! The shell, because it is on every node (`fix-kato.sh` needs it too) and all other ways are worse: what runs between fork and
 //! exec is `unsafe`; `kato` itself as the gate would be ten times as long on its way, and is what an upgrade replaces; a signal
@@ -23,13 +24,13 @@ pub(super) const SHELL: &str = "/bin/sh";
 /// What stands before the command. Its input is closed when it begins, as of every command.
 pub(super) const ARGUMENTS: [&str; 3] = [
     "-c",
-    "read -r KATO_GATE || exit 125; exec \"$@\" </dev/null",
+    "read -r KATO_COMMAND || exit 125; export KATO_COMMAND; exec \"$@\" </dev/null",
     "kato",
 ];
 
-/// Opens the gate of a command that waits at it.
-pub(super) async fn open(mut gate: ChildStdin) -> io::Result<()> {
-    gate.write_all(b"go\n").await
+/// Opens the gate of a command that waits at it, and gives it its `mark`.
+pub(super) async fn open(mut gate: ChildStdin, mark: &str) -> io::Result<()> {
+    gate.write_all(format!("{mark}\n").as_bytes()).await
 }
 
 /// Looks whether there is such a program, as the system does when it starts one: the shell could not say it as an error.
@@ -64,6 +65,12 @@ fn may_run(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_that_opens_the_gate_is_the_mark() {
+        let read = format!("read -r {0} || exit 125; export {0};", super::super::kin::MARK);
+        assert!(ARGUMENTS[1].starts_with(&read));
+    }
 
     #[test]
     fn a_program_is_found_as_the_system_finds_it() {

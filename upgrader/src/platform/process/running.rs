@@ -1,4 +1,5 @@
-//! A child that runs, and its end: it and all that it started are asked with SIGTERM, and killed when they do not listen.
+//! A child that runs, and its end: it and all that it started are asked with SIGTERM, and killed when they do not listen. What
+//! may be a service that it has started ([`Services`](super::Services)) is left alone.
 //!
 //! Invariant: however the wait for a child ends, by its own end or not, no part of it is left, unless it ended by itself and
 //! left it behind on purpose.
@@ -11,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::children::Note;
+use super::{children::Note, name::Process, orphans, table};
 use crate::failpoint;
 
 /// How long a child may take to put its things in order. Longer would keep an operator waiting who has said stop.
@@ -65,14 +66,24 @@ impl Running {
         self.child.wait().await
     }
 
-    /// Ends the whole group, and waits for the child.
+    /// Ends all that belongs to the child, and waits for it.
     pub(super) async fn end(mut self) {
+        let beyond = self.beyond();
         self.note_its_ending();
-        self.signal(Signal::TERM);
+        self.signal(Signal::TERM, &beyond);
         let _whether_it_listened = tokio::time::timeout(GRACE, self.child.wait()).await;
-        self.signal(Signal::KILL);
+        self.signal(Signal::KILL, &beyond);
         let _reaped = self.child.wait().await;
         self.has_ended();
+    }
+
+    /// What belongs to the child outside of its group, and is to end with it. Looked for while the child is there: then its
+    /// descendants are known as such.
+    fn beyond(&self) -> Vec<Process> {
+        self.note
+            .as_ref()
+            .map(orphans::beyond_the_group)
+            .unwrap_or_default()
     }
 
     /// Leaves alone what the child, which has ended, has started.
@@ -106,9 +117,12 @@ impl Running {
         true
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal, beyond: &[Process]) {
         if let Some(group) = self.group {
             let _gone_already = rustix::process::kill_process_group(group, signal);
+        }
+        for process in beyond {
+            table::signal(*process, signal);
         }
     }
 }
@@ -119,10 +133,11 @@ impl Drop for Running {
         if self.group.is_none() {
             return;
         }
+        let beyond = self.beyond();
         self.note_its_ending();
-        self.signal(Signal::TERM);
+        self.signal(Signal::TERM, &beyond);
         self.ends_within(GRACE);
-        self.signal(Signal::KILL);
+        self.signal(Signal::KILL, &beyond);
         if self.ends_within(KILLED) {
             self.has_ended();
         }

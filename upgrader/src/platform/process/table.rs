@@ -2,7 +2,10 @@
 
 use std::{fs, time::Duration};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    time::{ClockId, clock_gettime},
+};
 
 use super::name::Process;
 use crate::lock;
@@ -12,9 +15,10 @@ const TICKS: u64 = 100;
 
 /// A process that has not ended. One that only waits for its parent to notice its end (a zombie) has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Row {
-    process: Process,
-    group: i32,
+pub(super) struct Row {
+    pub(super) process: Process,
+    pub(super) parent: i32,
+    pub(super) group: i32,
 }
 
 fn row(pid: i32) -> Option<Row> {
@@ -26,11 +30,13 @@ fn row(pid: i32) -> Option<Row> {
 fn read(pid: i32, stat: &str) -> Option<Row> {
     let mut fields = lock::fields(stat);
     let state = fields.next()?;
-    let group = fields.nth(1)?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
     let started = lock::started(stat)?;
     let has_ended = matches!(state, "Z" | "X" | "x");
     (!has_ended).then_some(Row {
         process: Process { pid, started },
+        parent,
         group,
     })
 }
@@ -45,17 +51,39 @@ pub(super) fn is_there(process: Process) -> bool {
     self::process(process.pid) == Some(process)
 }
 
-/// Those of the process group `group` that have not ended and were started until `until`.
-pub(super) fn members(group: i32, until: u64) -> Vec<Process> {
+/// All processes that have not ended.
+pub(super) fn rows() -> Vec<Row> {
     let Ok(listing) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     listing
         .flatten()
         .filter_map(|item| row(item.file_name().to_str()?.parse().ok()?))
-        .filter(|row| row.group == group && row.process.started <= until)
-        .map(|row| row.process)
         .collect()
+}
+
+/// Whether `process` was started with `variable` (`NAME=value`) in its environment; not where that may not be read.
+pub(super) fn has_variable(process: Process, variable: &str) -> bool {
+    let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.any(|one| one == variable.as_bytes()) && is_there(process)
+}
+
+/// `process` for people: its number and the name of its program.
+pub(super) fn described(process: Process) -> String {
+    let name = fs::read_to_string(format!("/proc/{}/comm", process.pid)).unwrap_or_default();
+    match name.trim() {
+        "" => process.pid.to_string(),
+        name => format!("{} ({name})", process.pid),
+    }
+}
+
+/// Sends `signal` to `process`, and never to a later one with its number.
+pub(super) fn signal(process: Process, signal: Signal) {
+    let handle = Pid::from_raw(process.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    if let Some(handle) = handle.filter(|_| is_there(process)) {
+        let _gone_already = pidfd_send_signal(handle, signal);
+    }
 }
 
 /// The time after the boot in clock ticks, `ahead` from now.
@@ -77,7 +105,7 @@ mod tests {
             format!("9 (a) Z (b) {state} {}", more.join(" "))
         };
         let row = read(9, &stat("D")).unwrap();
-        assert_eq!((row.group, row.process.started), (5, 22));
+        assert_eq!((row.parent, row.group, row.process.started), (4, 5, 22));
         assert_eq!(read(9, &stat("Z")), None);
         assert_eq!(read(9, ""), None);
     }
@@ -96,8 +124,14 @@ mod tests {
             me.started <= now && now < me.started + TICKS * 3600,
             "{me:?} {now}"
         );
-        let group = row(pid).unwrap().group;
-        assert!(members(group, now).contains(&me));
-        assert!(!members(group, me.started - 1).contains(&me));
+        let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
+        assert!(rows().iter().any(|row| row.process == me && row.parent == parent));
+        let environment = fs::read_to_string("/proc/self/environ").unwrap();
+        let path = environment
+            .split('\0')
+            .find(|one| one.starts_with("PATH="))
+            .unwrap();
+        assert!(has_variable(me, path) && !has_variable(me, &path[..path.len() - 1]));
+        assert!(described(me).starts_with(&format!("{pid} (")));
     }
 }

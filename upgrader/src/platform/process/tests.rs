@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use kato_shared::clock::Clock;
+use kato_shared::{clock::Clock, durable};
 use tokio::process::Child;
 
 use super::{
@@ -136,18 +136,12 @@ impl Noting {
         self.folder.path().join(name)
     }
 
-    /// A command of a kato that is gone, whose script is at work: it has made the file `ready`.
-    async fn orphan(&self, script: &str, ending: Option<u64>) -> Child {
-        let argv = sh(&format!("{script}; touch ready; wait"));
-        let none = (unnamed().unwrap(), unnamed().unwrap());
-        let child = spawn(
-            &argv[0],
-            &argv[1..],
-            Some(self.folder.path()),
-            Stdio::null(),
-            none,
-        )
-        .unwrap();
+    /// A command of a kato that is gone, of whose processes `services` may be services, and whose script is at work: it has made the
+    /// file `ready`.
+    async fn orphan(&self, script: &str, services: Services, ending: Option<u64>) -> Child {
+        let argv = sh(&format!("{script}\ntouch ready; wait"));
+        let output = (unnamed().unwrap(), unnamed().unwrap());
+        let mut child = at_the_gate(&argv, Some(self.folder.path()), output).unwrap();
         let name = Name {
             child: table::process(child.id().unwrap().try_into().unwrap()).unwrap(),
             kato: Process { pid: 2, started: 1 },
@@ -155,12 +149,43 @@ impl Noting {
                 lock::pid_namespace().as_deref(),
                 &lock::boot_id(self.paths.root()),
             ),
-            ending,
+            ending: None,
         };
-        File::create_new(self.paths.commands().join(name.to_string())).unwrap();
+        let text = children::Text {
+            argv,
+            what: "a test".into(),
+            since: Clock::system().now(),
+            services,
+        };
+        let note = |name: &Name| self.paths.commands().join(name.to_string());
+        durable::write_json(&note(&name), &text, 0o600).unwrap();
+        if ending.is_some() {
+            let ending = Name {
+                ending,
+                ..name.clone()
+            };
+            File::create_new(note(&ending)).unwrap();
+        }
+        let gate = child.stdin.take().unwrap();
+        gate::open(gate, &name.to_string()).await.unwrap();
         let ready = self.path("ready");
         until(|| ready.exists()).await;
         child
+    }
+
+    /// What was left at work, and how many commands are over and have left services.
+    async fn left(&self) -> (Option<Orphan>, usize) {
+        let left = self.children.left().await.unwrap();
+        assert!(left.strange.is_empty() && left.unseen.is_empty() && left.minded.is_empty());
+        let [over, orphans] = [left.over, left.orphans].map(|all| <[Orphan; 1]>::try_from(all).ok());
+        let is_over = over.is_some_and(|[over]| !over.services().is_empty());
+        (orphans.map(|[orphan]| orphan), usize::from(is_over))
+    }
+
+    /// Kills what a test has left on purpose.
+    async fn kill(&self, pid_file: &str) {
+        let pid = fs::read_to_string(self.path(pid_file)).unwrap();
+        let _gone = run(&Children::default(), &sh(&format!("kill -9 {pid}")), None, LONG).await;
     }
 }
 
@@ -219,37 +244,113 @@ async fn a_command_that_cannot_be_noted_never_runs() {
 async fn an_orphan_is_ended_with_its_group_also_when_it_hears_no_signal() {
     let node = Noting::new();
     let script = "trap '' TERM; sleep 600 & echo $! > sleeper";
-    let mut child = node.orphan(script, None).await;
-    let left = node.children.left().await.unwrap();
-    assert!(left.strange.is_empty() && left.unseen.is_empty());
-    let [orphan] = <[Orphan; 1]>::try_from(left.orphans).unwrap();
+    let mut child = node.orphan(script, Services::Any, None).await;
+    let orphan = node.left().await.0.unwrap();
     assert_eq!(orphan.pid().try_into(), Ok(child.id().unwrap()));
+    assert_eq!((orphan.others().len(), orphan.services().len()), (1, 0));
     orphan.end().await.unwrap();
     assert!(child.try_wait().unwrap().is_some());
     assert!(!is_alive(&node.path("sleeper")));
     assert_eq!(node.notes(), Vec::<String>::new());
-    assert!(node.children.left().await.unwrap().orphans.is_empty());
+    assert!(node.left().await.0.is_none());
+}
+
+/// A child in a session of its own that hears no signal, with a child of its own.
+const DEEP: &str = "setsid sh -c 'trap \"\" TERM; echo $$ > deep; sleep 600 & echo $! > deeper; touch there; wait' & \
+                    while ! [ -e there ]; do sleep 0.01; done";
+
+#[tokio::test]
+async fn an_orphan_is_ended_with_what_it_started_in_sessions_of_their_own() {
+    let node = Noting::new();
+    let mut child = node.orphan(DEEP, Services::Any, None).await;
+    let orphan = node.left().await.0.unwrap();
+    assert_eq!((orphan.others().len(), orphan.services().len()), (2, 0));
+    orphan.end().await.unwrap();
+    assert!(child.try_wait().unwrap().is_some());
+    assert!(!is_alive(&node.path("deep")) && !is_alive(&node.path("deeper")));
+    assert_eq!(node.notes(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn what_a_command_left_behind_on_purpose_is_no_orphan_unless_somebody_was_ending_it() {
+async fn c20_a_command_that_hangs_is_stopped_with_what_it_started_in_sessions_of_their_own() {
+    let node = Noting::new();
+    let script = format!("cd {}; {DEEP}; wait", node.folder.path().display());
+    let hanging = run(&node.children, &sh(&script), None, Duration::from_secs(2)).await;
+    assert!(matches!(hanging, Err(ProcessError::Timeout { .. })));
+    until(|| !is_alive(&node.path("deep")) && !is_alive(&node.path("deeper"))).await;
+    assert_eq!(node.notes(), Vec::<String>::new());
+}
+
+/// A service as it is well made: in a session of its own, and its parent is gone.
+const SERVICE: &str =
+    "(setsid sh -c 'echo $$ > service; exec sleep 600' &); while ! [ -s service ]; do sleep 0.01; done";
+
+#[tokio::test]
+async fn a_service_that_an_orphan_has_started_goes_on_and_is_told() {
+    for (services, goes_on) in [
+        (Services::None, false),
+        (Services::Detached, true),
+        (Services::Any, true),
+    ] {
+        let node = Noting::new();
+        let script = format!("{SERVICE}; sleep 600 &");
+        let mut child = node.orphan(&script, services, None).await;
+        let orphan = node.left().await.0.unwrap();
+        assert_eq!(orphan.services().len(), usize::from(goes_on), "{services:?}");
+        orphan.end().await.unwrap();
+        assert!(child.try_wait().unwrap().is_some());
+        assert_eq!(is_alive(&node.path("service")), goes_on, "{services:?}");
+        assert_eq!(node.notes(), Vec::<String>::new());
+        node.kill("service").await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_left_that_was_killed_from_outside_is_ended_and_its_services_are_told() {
+    for (services, is_orphan) in [
+        (Services::None, true),
+        (Services::Detached, true),
+        (Services::Any, false),
+    ] {
+        let node = Noting::new();
+        let script = format!("{SERVICE}; sleep 600 & echo $! > sleeper");
+        let mut child = node.orphan(&script, services, None).await;
+        child.kill().await.unwrap();
+        let (orphan, over) = node.left().await;
+        assert_eq!(
+            (orphan.is_some(), over),
+            (is_orphan, usize::from(!is_orphan)),
+            "{services:?}"
+        );
+        if let Some(orphan) = orphan {
+            assert_eq!((orphan.others().len(), orphan.services().len()), (1, 1));
+            orphan.end().await.unwrap();
+        }
+        assert_eq!(is_alive(&node.path("sleeper")), !is_orphan, "{services:?}");
+        assert!(is_alive(&node.path("service")), "{services:?}");
+        assert_eq!(node.notes(), Vec::<String>::new());
+        node.kill("sleeper").await;
+        node.kill("service").await;
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_was_ending_is_ended_also_without_its_first_and_nothing_that_came_later() {
     let ticks = table::ticks(Duration::from_secs(5));
     for (ending, is_orphan) in [(None, false), (Some(ticks), true), (Some(1), false)] {
         let node = Noting::new();
-        let mut child = node
-            .orphan("sleep 600 & echo $! > sleeper; touch ready; exit 0", ending)
-            .await;
+        // Without the mark only the group's number is known.
+        let script = "env -i sleep 600 & echo $! > sleeper; touch ready; exit 0";
+        let mut child = node.orphan(script, Services::Any, ending).await;
         child.wait().await.unwrap();
-        let left = node.children.left().await.unwrap();
-        assert_eq!(left.orphans.len(), usize::from(is_orphan), "{ending:?}");
-        for orphan in left.orphans {
+        let (orphan, over) = node.left().await;
+        assert_eq!((orphan.is_some(), over), (is_orphan, 0), "{ending:?}");
+        if let Some(orphan) = orphan {
             orphan.end().await.unwrap();
         }
-        let sleeper = node.path("sleeper");
-        assert_eq!(is_alive(&sleeper), !is_orphan, "{ending:?}");
+        assert_eq!(is_alive(&node.path("sleeper")), !is_orphan, "{ending:?}");
         assert_eq!(node.notes(), Vec::<String>::new());
-        let pid = fs::read_to_string(&sleeper).unwrap();
-        let _gone = run(&Children::default(), &sh(&format!("kill {pid}")), None, LONG).await;
+        node.kill("sleeper").await;
     }
 }
 

@@ -7,7 +7,6 @@ use crate::{
     exit::{Exit, Failure},
     fetch,
     journal::Act,
-    platform::Words,
     report::terminal,
     resume::{self, ResumeUnit},
     run::{
@@ -38,7 +37,7 @@ impl Session {
                 // A look puts nothing back: the run that it found interrupted does. What used the patience up after a signal has said so.
                 if !self.request.plan_only
                     && !self.node.stop.is_over()
-                    && let Err(failure) = retire::rejoin(&self.node, &Words::default()).await
+                    && let Err(failure) = retire::rejoin(&self.node, &self.node.words()).await
                 {
                     let text = terminal::describe(&failure);
                     self.tell(EventKind::Warning { text });

@@ -38,6 +38,7 @@ impl Session {
         let plans = engine::unless_stopped(&self.stop, true, looking)
             .await
             .map_err(early)?;
+        self.passed_before(&mut attempt, &plans);
         if self.request.plan_only {
             let ending = Box::pin(self.show(attempt, installed.clone(), &plans)).await?;
             return Ok((ending, installed));
@@ -57,6 +58,17 @@ impl Session {
         };
         let recorded = self.put_away(run);
         Ok((outcome?, recorded))
+    }
+
+    /// Reads from the journal whether an upgrade whose record is lost went beyond the point of no return.
+    fn passed_before(&self, attempt: &mut Attempt, plans: &[NodePlan]) {
+        let taken_up = self.taken_up.as_ref().filter(|one| one.id == attempt.id);
+        if let (Some(taken_up), Some((journal, _)), Some(plan)) = (taken_up, &self.desk, plans.first()) {
+            let point = &plan.way_back.point_of_no_return;
+            if attempt.point_passed.is_none() && journal.has_begun(point, taken_up.began()) {
+                attempt.point_passed = Some(point.clone());
+            }
+        }
     }
 
     /// A run about `attempt` by the first of `plans`, with journal and stream on loan.

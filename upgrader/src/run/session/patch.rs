@@ -8,6 +8,7 @@ mod documents;
 mod gate;
 
 use anyhow::anyhow;
+use kato_shared::release::Version;
 
 use super::{Session, back::Way, early};
 use crate::{
@@ -51,10 +52,16 @@ impl Session {
             .map_err(early)?;
         let mut put_aside = None;
         match self.unfinished(Some(&installed))? {
-            None => {}
+            None => {
+                if let Some(upgrade) = &self.taken_up {
+                    return Err(early(unfinished_upgrade(&upgrade.target)));
+                }
+            }
             Some(attempt) if !attempt.begun && attempt.is_of_patches() => put_aside = attempt.put_aside,
             Some(attempt) if !attempt.begun => put_aside = Some(Box::new(attempt)),
-            Some(attempt) if !attempt.is_of_patches() => return Err(early(unfinished_upgrade(&attempt))),
+            Some(attempt) if !attempt.is_of_patches() => {
+                return Err(early(unfinished_upgrade(attempt.ends_at())));
+            }
             Some(attempt) => {
                 put_aside.clone_from(&attempt.put_aside);
                 if let Some(ending) = Box::pin(self.with_begun(attempt, wish, &installed)).await? {
@@ -216,11 +223,8 @@ impl Session {
     }
 }
 
-fn unfinished_upgrade(attempt: &Attempt) -> Failure {
-    let problem = anyhow!(
-        "the upgrade to {} is not finished on this node",
-        attempt.ends_at()
-    );
+fn unfinished_upgrade(target: &Version) -> Failure {
+    let problem = anyhow!("the upgrade to {target} is not finished on this node");
     Failure::new(Exit::Preflight, problem).hint("finish it first with `kato node upgrade`")
 }
 

@@ -19,6 +19,7 @@ use crate::{
         event::EventKind,
         goal, lost,
         steps::{self, record},
+        taken_up::{self, Left, TakenUp},
     },
     self_update,
 };
@@ -45,6 +46,7 @@ impl Session {
             lost::refuse(&self.node, attempt.as_ref()).map_err(early)?;
         }
         let Some(attempt) = attempt else {
+            self.taken_up = self.left(installed).map_err(early)?;
             return Ok(None);
         };
         if attempt.patch.is_some() {
@@ -60,6 +62,30 @@ impl Session {
             return Err(back::rolled_back(&attempt));
         }
         Ok(Some(attempt))
+    }
+
+    /// The upgrade that the node is in the middle of when its record is lost.
+    ///
+    /// # Errors
+    /// [`Failure`] with 27 when it cannot be told which one it is.
+    fn left(&mut self, installed: Option<&Installed>) -> Result<Option<TakenUp>, Failure> {
+        if self.start.kato_alone {
+            return Ok(None);
+        }
+        match taken_up::look(&self.node, installed)? {
+            Left::Nothing => Ok(None),
+            Left::Over if self.request.plan_only => Ok(None),
+            Left::Over => {
+                self.warn_of(steps::settle_lost(&self.node)?);
+                Ok(None)
+            }
+            Left::Known(known) => {
+                self.warn_of(vec![known.told(&self.node)]);
+                Ok(Some(known))
+            }
+            Left::Unknown(_) if self.request.force => Ok(None),
+            Left::Unknown(trace) => Err(taken_up::refuse(&self.node, installed, &trace)),
+        }
     }
 
     /// What the run is about; of an upgrade that has begun when the network is not there, or what it serves has expired: all of
@@ -88,6 +114,7 @@ impl Session {
                 let graph = source.graph().await?;
                 self.source = Some(source);
                 let begun = attempt.filter(|attempt| attempt.begun).map(Attempt::ends_at);
+                let begun = begun.or(self.taken_up.as_ref().map(|taken_up| &taken_up.target));
                 let channel = goal::channel(&self.node, &self.request);
                 let goal =
                     goal::choose(&graph, version, begun, &self.request, channel).map_err(goal::no_way)?;

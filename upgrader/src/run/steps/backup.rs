@@ -24,6 +24,7 @@ use crate::{
         Run,
         event::EventKind,
         step::{Acted, Need, Step},
+        taken_up::Traces,
     },
 };
 
@@ -48,19 +49,17 @@ impl Step for Backup {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
+        // Taken again for an upgrade that went on after another one, or that lost its backup: half of it is new.
+        let traces = Traces::of(&run.node, run.installed.as_ref())?;
+        // What leads back from a patch is in the undo journal, and the patch is whole.
+        let amid = (traces.is_any() && !run.attempt.is_taking_back()).then_some(traces);
         let part = backup::begin(&run.node.paths, &run.attempt.id)?;
         if run.node.platform.knows(Verb::Backup) {
             let dir = part.join("platform");
             kato_shared::durable::create_folder(&dir)?;
             let words = Words {
                 dir: dir.display().to_string(),
-                version: run
-                    .attempt
-                    .from
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-                ..Words::default()
+                ..run.words()
             };
             let mut failed = None;
             if let Err(error) = run.node.platform.call(Verb::Backup, &words).await {
@@ -72,7 +71,7 @@ impl Step for Backup {
                 return Err(failure);
             }
         }
-        save_local_changes(run)?;
+        save_local_changes(run, amid.as_ref())?;
         let attempt = &run.attempt;
         let head = Head {
             attempt: attempt.id.clone(),
@@ -80,8 +79,17 @@ impl Step for Backup {
             product: attempt.release.product.clone(),
             from: attempt.from.clone(),
             to: attempt.release.version.clone(),
+            amid: amid.as_ref().map(Traces::name),
             time: run.node.clock.now(),
         };
+        if let Some(begun) = &head.amid {
+            let text = format!(
+                "{begun} has changed this node already, so the backup {} holds half of a release; `kato node restore latest` takes \
+                 the one from before",
+                head.attempt
+            );
+            run.warn(text);
+        }
         let manifest = backup::finish(&run.node.paths, &part, &what(run), head)?;
         for path in manifest.unsettled {
             run.warn(format!(
@@ -116,8 +124,9 @@ fn what(run: &Run) -> BTreeSet<PathBuf> {
     what
 }
 
-/// Saves the local changes that the modules are going to take away.
-fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
+/// Saves the local changes that the modules are going to take away. Those of modules that an unfinished upgrade has changed were
+/// saved before that: what differs there is the new release's.
+fn save_local_changes(run: &mut Run, amid: Option<&Traces>) -> Result<(), Failure> {
     let node = Arc::clone(&run.node);
     let Some(installed) = run
         .installed
@@ -128,7 +137,8 @@ fn save_local_changes(run: &mut Run) -> Result<(), Failure> {
     };
     let installed = &patched(&node.paths, installed)?;
     let release = &run.attempt.release;
-    let modules = modules_for(release, node.roles());
+    let mut modules = modules_for(release, node.roles());
+    modules.retain(|module| amid.is_none_or(|traces| !traces.has_changed(&module.name)));
     let basis = Basis {
         installed: Some(installed),
         bases: &run.bases,

@@ -66,6 +66,16 @@ pub fn settle_back(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failur
     back::settle(node, attempt)
 }
 
+/// Cleans up after an upgrade whose record is lost, when the node is on one side all the same; gives what stays, a line each.
+///
+/// # Errors
+/// [`Failure`] with the first thing that cannot be removed.
+pub fn settle_lost(node: &Node) -> Result<Vec<String>, Failure> {
+    let left = record::clear_notes(&node.paths);
+    record::close(node, None)?;
+    Ok(left)
+}
+
 /// The steps that change nothing of what runs on the node. `kato` is replaced when everything is staged: whoever is cut off
 /// while it is, goes on without the network.
 pub fn preparation(_run: &Run) -> Vec<Box<dyn Step>> {

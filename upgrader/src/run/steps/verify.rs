@@ -18,7 +18,7 @@ use crate::{
     latch::Verdict,
     module,
     plan::node::modules_for,
-    platform::{self, Verb, process},
+    platform::{self, Verb, Words, process},
     report::terminal,
     run::{
         Run,
@@ -72,6 +72,7 @@ impl Step for Verify {
 pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure> {
     let node = Arc::clone(&run.node);
     let version = run.attempt.leads_to().to_string();
+    let words = run.words();
     let looks = looks_at(&node, &version, checks);
     let mut window = Window::new(
         Instant::now(),
@@ -82,7 +83,7 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
     );
     let mut told: Option<(String, Instant)> = None;
     loop {
-        let red = first_red(&node, &looks).await;
+        let red = first_red(&node, &words, &looks).await;
         let verdict = window.judge(red.as_ref().map(|(nth, _)| *nth), Instant::now());
         match (verdict, red) {
             (Seen::Shown, _) => break,
@@ -118,7 +119,7 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
 pub(super) async fn runs_the_version(run: &mut Run) -> Result<(), Failure> {
     let version = run.attempt.leads_to().to_string();
     if run.node.platform.knows(Verb::Version) {
-        let found = reads_back(&run.node, &version).await;
+        let found = reads_back(&run.node, &run.words(), &version).await;
         found.map_err(|error| Failure::new(Exit::Failed, error))?;
     }
     run.seen_version = Some(version);
@@ -188,11 +189,11 @@ fn looks_at<'c>(node: &Node, version: &'c str, checks: &'c [Check]) -> Vec<Look<
 }
 
 /// Looks at one after the other, until one is not good.
-async fn first_red(node: &Node, looks: &[Look<'_>]) -> Option<(usize, anyhow::Error)> {
+async fn first_red(node: &Node, words: &Words, looks: &[Look<'_>]) -> Option<(usize, anyhow::Error)> {
     for (nth, look) in looks.iter().enumerate() {
         let seen = match look.what {
-            What::Health => healthy(node).await,
-            What::Version(expected) => reads_back(node, expected).await,
+            What::Health => healthy(node, words).await,
+            What::Version(expected) => reads_back(node, words, expected).await,
             What::Http(url, status) => answers(url, status).await,
             What::Command(argv) => process::run(
                 &node.children.on("a check of the release"),
@@ -226,19 +227,13 @@ async fn installed_files(run: &Run) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn healthy(node: &Node) -> anyhow::Result<()> {
-    node.platform
-        .call(Verb::Health, &platform::Words::default())
-        .await?;
+async fn healthy(node: &Node, words: &Words) -> anyhow::Result<()> {
+    node.platform.call(Verb::Health, words).await?;
     Ok(())
 }
 
-async fn reads_back(node: &Node, expected: &str) -> anyhow::Result<()> {
-    let words = platform::Words {
-        version: expected.to_owned(),
-        ..platform::Words::default()
-    };
-    match platform::version(node.platform.as_ref(), &words).await? {
+async fn reads_back(node: &Node, words: &Words, expected: &str) -> anyhow::Result<()> {
+    match platform::version(node.platform.as_ref(), words).await? {
         Some(found) if found == expected => Ok(()),
         found => anyhow::bail!(
             "the node runs version {}, expected {expected}",
