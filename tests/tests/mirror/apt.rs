@@ -90,8 +90,7 @@ async fn what_an_installation_and_an_upgrade_need_is_fetched_and_nothing_else() 
     }
 
     origin.stop().await;
-    installs_and_upgrades(&origin, folder.path(), &key).await?;
-    plan_knows_the_key(&cache).await
+    installs_and_upgrades(&origin, folder.path(), &key).await
 }
 
 /// apt of a machine installs and upgrades from the mirror that was filled.
@@ -113,7 +112,8 @@ async fn installs_and_upgrades(origin: &Origin, folder: &Path, key: &str) -> Res
         let file = root.join(format!("cache/archives/{name}_1.0_all.deb"));
         ensure!(file.exists(), "{} was not fetched", file.display());
     }
-    Ok(())
+    // Beside the mirror, which goes on serving.
+    plan_knows_the_key(&folder.join("cache")).await
 }
 
 /// The plan of a bundle knows the key that was given to prefetch.
