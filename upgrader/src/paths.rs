@@ -82,6 +82,11 @@ impl NodePaths {
         self.state_dir.join("state/commands")
     }
 
+    /// The same for the commands that Core runs for the whole cluster, which need no lock of its own node.
+    pub fn core_commands(&self) -> PathBuf {
+        self.state_dir.join("state/core-commands")
+    }
+
     /// What is installed: version, release digest, time.
     pub fn installed(&self) -> PathBuf {
         self.state_dir.join("state/installed.json")

@@ -326,6 +326,45 @@ async fn c03_the_commands_of_a_run_that_is_alive_are_left_alone() -> Result<()> 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r06_a_command_of_core_that_outlives_its_kato_is_ended_before_the_next_one_acts() -> Result<()> {
+    let mut site = Site::new(Kind::Plain).await?;
+    let script = site.node.root().with_file_name("mode.sh");
+    let text = "#!/bin/sh\necho $$ > \"$1.new\"; mv \"$1.new\" \"$1\"; while :; do sleep 0.2; done\n";
+    durable::write(&script, text.as_bytes(), 0o755)?;
+    let on = site.node.path("platform/turning-on");
+    let lines =
+        format!("[maintenance]\non = {{ argv = [{script:?}, {on:?}] }}\noff = {{ argv = [\"true\"] }}\n");
+    site.node.add_settings(&lines)?;
+    let node = &site.node;
+    let mut kato = node
+        .kato(&["maintenance", "on"])?
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pid: u32 = wait::until("the command at work", LONG, || {
+        node.text("platform/turning-on")?.trim().parse().ok()
+    })?;
+    kato.kill()?;
+    command::end(&mut kato, "a killed kato", LONG)?;
+    ensure!(
+        is_alive(pid),
+        "the command did not outlive its kato, so nothing is tested"
+    );
+    let output = command::run(node.kato(&["maintenance", "off"])?, LONG, &[])?;
+    ensure!(output.status.success(), "{}", said(&output));
+    ensure!(!is_alive(pid), "{}", said(&output));
+    ensure!(
+        said(&output).contains("left at work by a run that was killed"),
+        "{}",
+        said(&output)
+    );
+    let audit = fs::read_to_string(node.state("audit/audit.jsonl"))?;
+    ensure!(audit.contains("\"what\":\"end-command\""), "{audit}");
+    assert_eq!(names(&node.state("state/core-commands")), Vec::<String>::new());
+    Ok(())
+}
+
 /// How often a run came by `place`, from its trace.
 fn visits(trace: &Path, place: &str) -> Result<usize> {
     let text = fs::read_to_string(trace).context("`kato` must be built with its feature `test-util`")?;

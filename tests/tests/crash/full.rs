@@ -76,10 +76,10 @@ fn leads_back(scenario: &str) -> bool {
     scenario.ends_with("back")
 }
 
-/// Whether a full disk may be told with the file alone: by commands that are no upgrade, and where a run has failed for another reason
-/// before and only its notes find no room.
+/// Whether a full disk may be told with the file alone: where a run has failed for another reason before and only its notes find no
+/// room.
 fn is_told_by_the_file(scenario: &str) -> bool {
-    leads_back(scenario) || ["restore", "reapply"].contains(&scenario)
+    leads_back(scenario)
 }
 
 fn is_out_of_service(node: &TestNode) -> bool {

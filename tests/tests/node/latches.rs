@@ -1,7 +1,7 @@
 //! Latches: what they skip, and what deleting one does.
 
 use anyhow::Result;
-use integration_tests::releases::TestRelease;
+use integration_tests::releases::{TestModule, TestRelease};
 
 use crate::setup::Site;
 
@@ -138,5 +138,35 @@ async fn r58_a_folder_that_appears_there_later_is_warned_of_and_does_not_undo_a_
     assert_eq!(site.node.latches(), ["notes"]);
     // Nothing is left to be done.
     site.node.upgrade_ends(0, &[])?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r58_a_folder_in_the_place_of_a_latch_is_refused_before_its_module_works_also_in_the_middle_of_an_upgrade()
+-> Result<()> {
+    let mut two = TestRelease::standard("2.0.0");
+    two.modules
+        .push(TestModule::failing_until("late", "platform/allowed"));
+    let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    site.node.upgrade_ends(21, &[])?;
+    site.node.put("platform/allowed", "")?;
+    let strangers = ["late", "notes"].map(|name| site.node.state("tmp/module-latches").join(name));
+    for stranger in &strangers {
+        std::fs::create_dir_all(stranger)?;
+    }
+    let before = site.node.product()?;
+    let [late, notes] = &strangers;
+    let said = site.node.upgrade_ends(20, &[])?;
+    assert!(
+        said.contains(&format!("error: `{}` is a folder", late.display())),
+        "{said}"
+    );
+    assert_eq!(site.node.product()?, before);
+    std::fs::remove_dir(late)?;
+    // Of no module: nothing needs its place.
+    let said = site.node.upgrade_ends(0, &[])?;
+    assert!(said.contains(&format!("`{}` is", notes.display())), "{said}");
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
     Ok(())
 }

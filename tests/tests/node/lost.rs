@@ -140,6 +140,17 @@ async fn c14_without_notes_the_backup_names_the_upgrade_and_without_both_it_is_r
     restore(&site, 0, &["latest"])?;
     is_back(&site, &before)?;
 
+    // Only latches are left: a restoration leaves none that would have the next upgrade skip modules.
+    let latched = copy.copy_to(&site.folder.path().join("latched"))?;
+    let work = latched.state("state/work");
+    if work.exists() {
+        fs::remove_dir_all(work)?;
+    }
+    assert_ne!(latched.latches(), Vec::<String>::new());
+    let kato = latched.kato(&["node", "restore", "--skip-confirmation", "latest"])?;
+    ensure!(command::run(kato, LONG, &[])?.status.success(), "restore");
+    assert_eq!(latched.latches(), Vec::<String>::new());
+
     // Nothing leads back any more, and nothing says that it does.
     for (id, _) in &taken {
         fs::remove_dir_all(copy.state("backup").join(id))?;

@@ -17,7 +17,7 @@ use crate::{
     installed::Installed,
     lock::Lock,
     report::{customizations as report, terminal},
-    run::{Node, orphans},
+    run::{Node, orphans, room},
 };
 
 /// The version of the JSON documents.
@@ -68,13 +68,19 @@ pub enum CustomizationsCommand {
 /// [`Failure`] with the exit code and what to do next.
 pub async fn run(args: CustomizationsArgs, context: &Context) -> Result<Exit, Failure> {
     let node = Node::new(node::load(context)?);
-    match args.command {
-        CustomizationsCommand::Scan => show_scan(&node, context.json),
-        CustomizationsCommand::Save => save(&node, context.json).await,
-        CustomizationsCommand::List => list(&node, context.json),
-        CustomizationsCommand::Diff { paths, .. } => diff(&node, &paths, context.json),
+    done(&node, args.command, context)
+        .await
+        .map_err(|failure| room::explain(&node, [], failure))
+}
+
+async fn done(node: &Node, command: CustomizationsCommand, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        CustomizationsCommand::Scan => show_scan(node, context.json),
+        CustomizationsCommand::Save => save(node, context.json).await,
+        CustomizationsCommand::List => list(node, context.json),
+        CustomizationsCommand::Diff { paths, .. } => diff(node, &paths, context.json),
         CustomizationsCommand::Reapply { paths, from, plan } => {
-            put_back(&node, (&paths, from.as_deref(), plan), context.json).await
+            put_back(node, (&paths, from.as_deref(), plan), context.json).await
         }
     }
 }

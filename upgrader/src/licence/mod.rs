@@ -15,7 +15,7 @@
 
 use anyhow::anyhow;
 use jiff::Timestamp;
-use kato_shared::durable;
+use kato_shared::{clock::Clock, durable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -23,7 +23,8 @@ use crate::{
     document,
     exit::{Exit, Failure},
     paths::NodePaths,
-    platform::process::{self, Children},
+    platform::process,
+    run::orphans,
     settings::{LicenceSettings, PlatformCommand, Settings},
 };
 
@@ -46,6 +47,7 @@ pub struct Record {
 pub struct Licence<'a> {
     settings: &'a LicenceSettings,
     paths: NodePaths,
+    clock: Clock,
     log: &'a AuditLog,
 }
 
@@ -55,6 +57,7 @@ impl<'a> Licence<'a> {
         Self {
             settings: &settings.licence,
             paths: NodePaths::new(&settings.node.root, &settings.node.state_dir),
+            clock: Clock::system(),
             log,
         }
     }
@@ -85,7 +88,7 @@ impl<'a> Licence<'a> {
             durable::create_folder(folder)?;
         }
         durable::write_json(&path, &record, 0o644)?;
-        let waiving = async { call("waive", command).await };
+        let waiving = self.call("waive", command, run);
         if let Err(failure) = self.log.around(deed("waived").run(run), waiving).await {
             // It may have done half of it.
             if let Err(also) = self.restore().await {
@@ -118,12 +121,27 @@ impl<'a> Licence<'a> {
             )));
         };
         // Never behind a disk that takes no record.
-        call("restore", command).await?;
+        self.call("restore", command, &run).await?;
         durable::remove(&path)?;
         if let Err(unwritten) = self.log.around(deed("restored").run(run), async { Ok(()) }).await {
             tracing::warn!(error = %unwritten, "that the licence limits were restored is not on record");
         }
         Ok(true)
+    }
+
+    async fn call(&self, verb: &'static str, command: &PlatformCommand, run: &str) -> Result<(), Failure> {
+        let children = orphans::of_core(&self.paths, &self.clock, self.log, run).await;
+        let children = children.on(&format!("`[licence].{verb}`"));
+        let outcome = process::run(&children, &command.argv, None, command.timeout.get()).await;
+        outcome.map(drop).map_err(|error| {
+            let exit = if verb == "waive" {
+                Exit::Preflight
+            } else {
+                Exit::TryAgain
+            };
+            let what = anyhow::Error::new(error).context(format!("`[licence].{verb}` failed"));
+            Failure::new(exit, what).hint("look at the platform; the same command tries it again")
+        })
     }
 }
 
@@ -131,24 +149,11 @@ fn deed(what: &str) -> Deed {
     Deed::new(Subject::Config, format!("licence limits {what}"))
 }
 
-async fn call(verb: &'static str, command: &PlatformCommand) -> Result<(), Failure> {
-    let outcome = process::run(&Children::default(), &command.argv, None, command.timeout.get()).await;
-    outcome.map(drop).map_err(|error| {
-        let exit = if verb == "waive" {
-            Exit::Preflight
-        } else {
-            Exit::TryAgain
-        };
-        let what = anyhow::Error::new(error).context(format!("`[licence].{verb}` failed"));
-        Failure::new(exit, what).hint("look at the platform; the same command tries it again")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use kato_shared::{clock::Clock, settings::HumanDuration};
+    use kato_shared::settings::HumanDuration;
 
     use super::*;
 

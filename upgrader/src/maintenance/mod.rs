@@ -27,13 +27,14 @@ use tokio::time::sleep;
 
 pub use self::record::Record;
 use crate::{
+    audit::AuditLog,
     exit::{Exit, Failure},
     failpoint,
     fetch::probe,
     paths::NodePaths,
     platform::process::{self, Children, ProcessError},
     report::terminal,
-    run::remedy,
+    run::{context, orphans, remedy},
     settings::{MaintenanceAuto, MaintenanceSettings, PlatformCommand, Refused, Settings},
 };
 
@@ -140,15 +141,18 @@ pub struct Maintenance {
     settings: MaintenanceSettings,
     paths: NodePaths,
     clock: Clock,
+    log: AuditLog,
     between_looks: Duration,
 }
 
 impl Maintenance {
     /// Of the platform of `settings`.
     pub fn of(settings: &Settings, clock: &Clock) -> Self {
+        let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
         Self {
             settings: settings.maintenance.clone(),
-            paths: NodePaths::new(&settings.node.root, &settings.node.state_dir),
+            log: AuditLog::in_folder(&paths.audit(), &context::id(settings), clock.clone()),
+            paths,
             clock: clock.clone(),
             between_looks: BETWEEN_LOOKS,
         }
@@ -162,7 +166,8 @@ impl Maintenance {
         let Some(get) = &self.settings.get else {
             return Ok(None);
         };
-        let said = call("get", get).await?;
+        // It only asks, also for somebody who changes nothing.
+        let said = call(&Children::default(), "get", get).await?;
         match serde_json::from_str::<Answer>(&said) {
             Ok(answer) => Ok(Some(answer.on)),
             Err(source) => Err(MaintenanceError::Output {
@@ -286,7 +291,9 @@ impl Maintenance {
         } else {
             ("off", &self.settings.off)
         };
-        call(verb, command.as_ref().ok_or(MaintenanceError::NoCommand(verb))?).await?;
+        let command = command.as_ref().ok_or(MaintenanceError::NoCommand(verb))?;
+        let children = orphans::of_core(&self.paths, &self.clock, &self.log, "of the maintenance mode").await;
+        call(&children.on(&format!("`[maintenance].{verb}`")), verb, command).await?;
         for _look in 0..LOOKS {
             match self.is_on().await {
                 Ok(Some(is)) if is != wanted => sleep(self.between_looks).await,
@@ -351,8 +358,12 @@ async fn refuses(asked: &Refused) -> Result<(), MaintenanceError> {
     })
 }
 
-async fn call(verb: &'static str, command: &PlatformCommand) -> Result<String, MaintenanceError> {
-    process::run(&Children::default(), &command.argv, None, command.timeout.get())
+async fn call(
+    children: &Children,
+    verb: &'static str,
+    command: &PlatformCommand,
+) -> Result<String, MaintenanceError> {
+    process::run(children, &command.argv, None, command.timeout.get())
         .await
         .map_err(|source| MaintenanceError::Command { verb, source })
 }

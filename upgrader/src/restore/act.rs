@@ -26,7 +26,7 @@ use crate::{
         evacuate::{Rules, evacuate},
     },
     report::terminal,
-    run::{Node, orphans, steps::retire, upgrade::new_run_id},
+    run::{Node, orphans, room, steps::retire, upgrade::new_run_id},
 };
 
 /// How often is looked whether the node is healthy after its services were restarted.
@@ -64,11 +64,17 @@ pub struct Request {
 /// while another run is at work, 26 when the backup is not what its manifest says.
 pub async fn run(node: Node, request: Request) -> Result<Exit, Failure> {
     let node = Arc::new(node);
-    let id = new_run_id(&node);
+    Box::pin(restored(&node, request))
+        .await
+        .map_err(|failure| room::explain(&node, [], failure))
+}
+
+async fn restored(node: &Arc<Node>, request: Request) -> Result<Exit, Failure> {
+    let id = new_run_id(node);
     let _lock = if request.plan_only {
         None
     } else {
-        Some(orphans::lock(&node, &id).await?.said())
+        Some(orphans::lock(node, &id).await?.said())
     };
     if !request.plan_only {
         settle(&node.paths)?;
@@ -82,8 +88,8 @@ pub async fn run(node: Node, request: Request) -> Result<Exit, Failure> {
         let deed = Deed::new(Subject::Restore, begun.backup.clone())
             .run(id)
             .reason("taken back");
-        let work = node.stop.on_signals(take_back(&node, begun));
-        return AuditLog::of(&node).around(deed, work).await;
+        let work = node.stop.on_signals(take_back(node, begun));
+        return AuditLog::of(node).around(deed, work).await;
     }
     let in_progress = begun.filter(|one| one.phase != Phase::Done);
     if let Some(one) = in_progress.as_ref().filter(|one| one.phase == Phase::Undoing) {
@@ -92,17 +98,17 @@ pub async fn run(node: Node, request: Request) -> Result<Exit, Failure> {
             Failure::new(Exit::Preflight, problem).hint("finish that with `kato node restore --undo`")
         );
     }
-    let (backup, restoration) = admit::chosen(&node, &request, in_progress)?;
+    let (backup, restoration) = admit::chosen(node, &request, in_progress)?;
     if request.plan_only {
-        show::show(&node, &backup, &restoration, request.json);
+        show::show(node, &backup, &restoration, request.json);
         return Ok(Exit::Done);
     }
     show::confirm(&backup, &restoration, &request)?;
     let deed = Deed::new(Subject::Restore, restoration.backup.clone())
         .run(id.clone())
         .forced(request.force);
-    let work = bring_back(&node, &backup, restoration, &request, &id);
-    AuditLog::of(&node).around(deed, work).await
+    let work = bring_back(node, &backup, restoration, &request, &id);
+    AuditLog::of(node).around(deed, work).await
 }
 
 /// From the verified backup to the restored node.

@@ -57,11 +57,7 @@ impl Node {
     /// The node that `settings` describe.
     pub fn new(settings: Settings) -> Self {
         let paths = NodePaths::new(&settings.node.root, &settings.node.state_dir);
-        let id = if settings.node.id.is_empty() {
-            host_name()
-        } else {
-            settings.node.id.clone()
-        };
+        let id = id(&settings);
         let children = Children::of(&paths, Clock::system());
         let platform = platform::of(&settings, &id, &paths, &children);
         Self {
@@ -103,8 +99,13 @@ fn words(attempt: Option<&Attempt>, installed: Option<&Installed>) -> Words {
     }
 }
 
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+/// The id of the node of `settings`: the machine's name, unless it has another.
+pub(crate) fn id(settings: &Settings) -> String {
+    if settings.node.id.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        settings.node.id.clone()
+    }
 }
 
 /// One run: an upgrade to one release, and what it needs.

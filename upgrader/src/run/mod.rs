@@ -18,7 +18,7 @@ mod look;
 mod lost;
 pub(crate) mod orphans;
 pub mod remedy;
-mod room;
+pub(crate) mod room;
 mod session;
 pub mod status;
 pub mod step;

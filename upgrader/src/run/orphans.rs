@@ -10,12 +10,15 @@
 
 use std::path::Path;
 
+use kato_shared::clock::Clock;
+
 use super::{Node, room};
 use crate::{
     audit::{AuditLog, Deed, Subject},
     exit::{Exit, Failure},
     lock::{Holder, Lock},
-    platform::process::{Orphan, StillThere},
+    paths::NodePaths,
+    platform::process::{Children, Left, Orphan, StillThere},
     report::terminal,
 };
 
@@ -46,9 +49,10 @@ impl Taken {
 pub(crate) async fn lock(node: &Node, run: &str) -> Result<Taken, Failure> {
     let lock = take(node, run).await?;
     let told = end(node, run).await?;
-    node.children
-        .begin()
-        .map_err(unusable("noting the commands of this run in", node))?;
+    node.children.begin().map_err(unusable(
+        "noting the commands of this run in",
+        &node.paths.commands(),
+    ))?;
     Ok(Taken { lock, told })
 }
 
@@ -72,18 +76,48 @@ async fn take(node: &Node, run: &str) -> Result<Lock, Failure> {
 
 /// Ends what killed runs have left at work; gives what is to say about it.
 async fn end(node: &Node, run: &str) -> Result<Vec<String>, Failure> {
-    let left = node
-        .children
-        .left()
-        .await
-        .map_err(unusable("looking for commands of killed runs in", node))?;
+    let left = node.children.left().await.map_err(unusable(
+        "looking for commands of killed runs in",
+        &node.paths.commands(),
+    ))?;
     if let Some(minded) = left.minded.first() {
         return Err(still_minded(minded, node));
     }
+    ended(left, &AuditLog::of(node), run).await
+}
+
+/// Notes the commands that Core runs for the whole cluster as `run`, and ends first what killed runs have left of them. The caller has
+/// the lock of the cluster, or is an operator who switches by hand: commands of another `kato` that is there are left to it.
+///
+/// What cannot be noted is run all the same, and what cannot be ended holds nobody up: the way out of the maintenance mode is never
+/// locked.
+pub(crate) async fn of_core(paths: &NodePaths, clock: &Clock, log: &AuditLog, run: &str) -> Children {
+    let children = Children::of_core(paths, clock.clone());
+    let ended = match children.left().await {
+        Ok(left) => ended(left, log, run).await,
+        Err(error) => Err(unusable(
+            "looking for commands of killed runs in",
+            &paths.core_commands(),
+        )(error)),
+    };
+    let begun = children
+        .begin()
+        .map_err(unusable("noting the commands of Core in", &paths.core_commands()));
+    let told = ended.unwrap_or_else(|failure| vec![terminal::describe(&failure)]);
+    for text in told
+        .into_iter()
+        .chain(begun.err().map(|failure| terminal::describe(&failure)))
+    {
+        terminal::say(&format!("warning: {text}"));
+    }
+    children
+}
+
+/// Ends what is `left` at work; gives what is to say about all of it.
+async fn ended(left: Left, log: &AuditLog, run: &str) -> Result<Vec<String>, Failure> {
     let mut told: Vec<String> = left.strange.iter().map(|path| strange(path)).collect();
     told.extend(left.unseen.iter().map(unseen));
     told.extend(left.over.iter().filter_map(services));
-    let log = AuditLog::of(node);
     for orphan in left.orphans {
         let others = orphan.others();
         let with = match others.as_slice() {
@@ -149,8 +183,8 @@ fn services(orphan: &Orphan) -> Option<String> {
     })
 }
 
-fn unusable(action: &'static str, node: &Node) -> impl FnOnce(std::io::Error) -> Failure {
-    let path = node.paths.commands();
+fn unusable(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
+    let path = path.to_owned();
     move |error| {
         let hint = super::remedy::of_io(&error);
         let problem = anyhow::Error::new(error).context(format!("{action} `{}` failed", path.display()));

@@ -10,6 +10,7 @@ use kato_shared::durable::{self, DurableError};
 use super::Node;
 use crate::{
     backup::BackupError,
+    customizations::CustomizationError,
     exit::{Exit, Failure},
     fetch::FetchError,
     jsonl::LinesError,
@@ -69,7 +70,7 @@ pub(super) fn is_full(failure: &Failure) -> bool {
 }
 
 /// `failure` with the disk that is full, if that is what it is about; `needs` is what the upgrade needs.
-pub(super) fn explain<'a>(
+pub(crate) fn explain<'a>(
     node: &Node,
     needs: impl IntoIterator<Item = &'a Need>,
     failure: Failure,
@@ -132,6 +133,12 @@ fn durable_inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a DurableErr
     if let Some(BackupError::Durable(inside)) = error.downcast_ref() {
         return Some(inside);
     }
+    if let Some(
+        CustomizationError::Durable(inside) | CustomizationError::Module(ModuleError::Durable(inside)),
+    ) = error.downcast_ref()
+    {
+        return Some(inside);
+    }
     if let Some(LinesError::Append(inside)) = error.downcast_ref() {
         return Some(inside);
     }
@@ -155,6 +162,12 @@ fn place_of_others(error: &(dyn Error + 'static)) -> Option<PathBuf> {
         return Some(into.clone());
     }
     if let Some(BackupError::Io { path, .. }) = error.downcast_ref() {
+        return Some(path.clone());
+    }
+    if let Some(
+        CustomizationError::Io { path, .. } | CustomizationError::Module(ModuleError::Io { path, .. }),
+    ) = error.downcast_ref()
+    {
         return Some(path.clone());
     }
     if let Some(LockError::Io { path, .. }) = error.downcast_ref() {

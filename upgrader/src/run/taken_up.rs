@@ -233,8 +233,11 @@ pub(crate) fn is_damage(error: &DocumentError) -> bool {
     matches!(error, DocumentError::Damaged { .. } | DocumentError::Empty { .. })
 }
 
-/// Whether a killed upgrade may have left notes, whatever is installed.
+/// Whether a killed upgrade may have left notes or latches, whatever is installed.
 pub(crate) fn has_notes(node: &Node) -> bool {
     let is_filled = |folder| fs::read_dir(folder).is_ok_and(|mut items| items.next().is_some());
-    is_filled(node.paths.undo()) || is_filled(node.paths.work())
+    let latches = Latches::in_folder(node.paths.latches()).targets();
+    is_filled(node.paths.undo())
+        || is_filled(node.paths.work())
+        || latches.is_ok_and(|targets| !targets.is_empty())
 }

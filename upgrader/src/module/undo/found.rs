@@ -27,7 +27,9 @@ pub fn found(paths: &NodePaths) -> Result<Found, ModuleError> {
     let mut found = Found::default();
     for path in files(paths)? {
         match document::read::<Note>(&path, WHAT) {
-            Ok(note) => found.notes.extend(note),
+            Ok(note) => found
+                .notes
+                .extend(note.map(|note: Note| note.below(paths.root()))),
             Err(error) => {
                 let module = path.file_stem().unwrap_or_default().to_string_lossy();
                 found.unreadable.push((module.into_owned(), error.into()));
@@ -58,7 +60,8 @@ pub fn all(paths: &NodePaths) -> Result<Vec<Note>, ModuleError> {
 /// # Errors
 /// [`ModuleError::Note`].
 pub fn read(paths: &NodePaths, module: &str) -> Result<Option<Note>, ModuleError> {
-    Ok(document::read(&file(paths, module), WHAT)?)
+    let note: Option<Note> = document::read(&file(paths, module), WHAT)?;
+    Ok(note.map(|note| note.below(paths.root())))
 }
 
 /// How many notes there are, readable or not.

@@ -80,9 +80,10 @@ pub fn take_out(paths: &NodePaths, folder: &Path) -> Result<(), ModuleError> {
         if path.extension().is_none_or(|end| end != "json") {
             continue;
         }
-        let Some(mut note) = document::read::<Note>(&path, "a note of the undo journal")? else {
+        let Some(note) = document::read::<Note>(&path, "a note of the undo journal")? else {
             continue;
         };
+        let mut note = note.below(paths.root());
         if file(paths, &note.module).exists() {
             continue;
         }

@@ -12,6 +12,7 @@ mod act;
 mod back;
 mod found;
 mod keep;
+mod moved;
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +49,9 @@ pub struct Note {
     pub schema: u32,
     /// Modules are undone in descending order.
     pub order: usize,
+    /// The root of the node when it was written, which its paths begin with; empty in notes of earlier versions.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    root: PathBuf,
     /// The module.
     pub module: String,
     /// Whether it holds `kato` itself, which is undone last.
@@ -128,6 +132,7 @@ impl Note {
         Ok(Self {
             schema: SCHEMA,
             order: found::count(job.paths)?,
+            root: job.paths.root().to_owned(),
             module: job.module.name.clone(),
             recovery: job.module.recovery,
             shared,
@@ -272,6 +277,10 @@ pub fn forget(paths: &NodePaths) -> Result<(), ModuleError> {
 /// The note of `module`.
 pub fn file(paths: &NodePaths, module: &str) -> PathBuf {
     paths.undo().join(format!("{module}.json"))
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 fn copy(kind: &Kind, from: &Path, to: &Path) -> Result<(), ModuleError> {

@@ -3,11 +3,13 @@ use std::path::Path;
 use kato_shared::durable;
 
 use super::*;
+use crate::module::child::Line;
 
 fn note(shared: bool) -> Note {
     Note {
         schema: SCHEMA,
         order: 0,
+        root: PathBuf::new(),
         module: "m".into(),
         recovery: false,
         shared,
@@ -124,4 +126,47 @@ fn kato_itself_is_undone_last_and_the_rest_in_reverse() {
     assert_eq!(names, ["etc", "app", "kato"]);
     forget(&paths).unwrap();
     assert_eq!(all(&paths).unwrap(), []);
+}
+
+#[test]
+fn a_note_is_about_the_root_at_hand_wherever_it_was_written() {
+    let (folder, _) = root();
+    let paths = |name: &str| NodePaths::new(&folder.path().join(name), Path::new("/state"));
+    let (old, new) = (paths("old"), paths("new"));
+    let app = old.root().join("app");
+    put(&app.join("file"), "old");
+    let mut note = Note {
+        root: old.root().to_owned(),
+        ..note(false)
+    };
+    let kept = note.kept_beside(&app);
+    note.place(&app, kept.clone()).unwrap();
+    note.making(&old.root().join("made/deep"));
+    let command = |root: &Path| Line {
+        env: vec![
+            "KATO_NODE=n1".into(),
+            format!("KATO_ROOT={}", root.display()),
+            format!("KATO_DIR={}/work/m", root.display()),
+        ],
+        argv: vec![format!("{}/work/m/back", root.display()), "/usr/bin/true".into()],
+    };
+    let act = |root: &Path| Act::Command {
+        line: command(root),
+        probe: command(root),
+    };
+    note.act(act(old.root()), std::time::Duration::from_secs(1));
+    note.save(&old).unwrap();
+    durable::rename(&app, &kept).unwrap();
+    put(&app.join("file"), "new");
+
+    durable::rename(old.root(), new.root()).unwrap();
+    let mut moved = read(&new, "m").unwrap().unwrap();
+    assert_eq!(moved.acts[0].act, act(new.root()));
+    moved.acts.clear();
+    undo(&new, &mut moved).unwrap();
+    check(&moved).unwrap();
+    assert_eq!(fs::read_to_string(new.root().join("app/file")).unwrap(), "old");
+    assert!(!old.root().exists());
+    // Where it was written it means what it says.
+    assert_eq!(moved.clone().below(new.root()), moved);
 }

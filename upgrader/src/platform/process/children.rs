@@ -99,6 +99,19 @@ impl Children {
         }
     }
 
+    /// Those that Core with `paths` runs for the whole cluster. None is noted before [`Children::begin`].
+    pub fn of_core(paths: &NodePaths, clock: Clock) -> Self {
+        Self {
+            noting: Some(Arc::new(Noting {
+                folder: paths.core_commands(),
+                root: paths.root().to_owned(),
+                clock,
+                kato: OnceLock::new(),
+            })),
+            ..Self::default()
+        }
+    }
+
     /// The same, for commands that are run for `what`, e.g. ``the platform's `retire` ``.
     #[must_use]
     pub fn on(&self, what: &str) -> Self {

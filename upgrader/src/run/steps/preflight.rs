@@ -9,7 +9,7 @@ mod way;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use kato_shared::release::{Install, RestartScope};
+use kato_shared::release::{Install, Module, RestartScope};
 
 use crate::{
     exit::{Exit, Failure},
@@ -115,6 +115,11 @@ fn own_notes(run: &Run) -> Vec<Finding> {
         Ok(found) => found,
         Err(error) => return vec![Finding::Refused(before_the_first_change(error.into()))],
     };
+    let modules = modules_for(&run.attempt.release, run.node.roles());
+    let is_in_the_way = |path: &Path| {
+        let is_latch_of = |module: &&Module| path == paths.latches().join(&module.name);
+        path == paths.latches() || modules.iter().any(is_latch_of)
+    };
     let finding = |path: PathBuf| {
         let is_folder = path.is_dir();
         let problem = anyhow::anyhow!(
@@ -129,7 +134,8 @@ fn own_notes(run: &Run) -> Vec<Finding> {
         );
         let failure = Failure::new(Exit::Preflight, problem)
             .hint("nothing was changed; move it away and run the same command again");
-        if run.attempt.begun {
+        // In the place of a latch it would fail the module after all of its work.
+        if run.attempt.begun && !is_in_the_way(&path) {
             Finding::Warned(terminal::describe(&failure))
         } else {
             Finding::Refused(failure)
