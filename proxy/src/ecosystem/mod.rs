@@ -18,6 +18,7 @@
 
 mod apt;
 pub mod cargo;
+mod form;
 pub(crate) mod html;
 mod integrity;
 mod lesson;
@@ -42,6 +43,7 @@ use crate::{
 };
 
 pub(crate) use apt::{ReleaseForm, is_about, release_form};
+pub(crate) use form::{BEGINNING, Looked};
 pub use integrity::{Integrity, NoIntegrity};
 pub use lesson::{Document, Known, Lesson, LessonError, Lessons, MOST_LESSONS};
 use paths::hex;
@@ -105,14 +107,20 @@ pub fn document(upstream: &Upstream, path: &str) -> policy::Document {
         Kind::Pypi if pypi::is_page(path) => Shared,
         Kind::Npm if npm::is_packument(path) => SharedData,
         Kind::Cargo if cargo::is_index_file(path) || path.ends_with("config.json") => SharedData,
-        Kind::Packages
-        | Kind::Pypi
-        | Kind::Npm
-        | Kind::Cargo
-        | Kind::Release
-        | Kind::Registry
-        | Kind::Generic => Other,
+        _ if upstream.is_sidecar(path) => SharedData,
+        Kind::Release if may_be_html(path) => Shared,
+        Kind::Release => SharedData,
+        Kind::Packages | Kind::Pypi | Kind::Npm | Kind::Cargo | Kind::Registry | Kind::Generic => Other,
     }
+}
+
+/// Whether a page may be what is meant by `path`.
+fn may_be_html(path: &str) -> bool {
+    let name = path.split('?').next().unwrap_or_default();
+    name.is_empty()
+        || [".html", ".htm", ".xhtml", "/"]
+            .iter()
+            .any(|end| name.ends_with(end))
 }
 
 /// The path of the detached signature of the document at `path`, which is seen in one generation with it.

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use kato_shared::{backoff::Backoff, chain::Chain, redact};
 use tokio::time::{sleep, timeout};
@@ -50,6 +50,8 @@ pub struct OriginBody {
     is_resumable: bool,
     total: Option<u64>,
     received: u64,
+    /// What was read and is to be read again.
+    unread: Option<Bytes>,
     /// Bytes to drop: they came before.
     skip: u64,
     resumes_left: u32,
@@ -74,6 +76,7 @@ impl OriginBody {
             total: current.flow.length(),
             current,
             received: 0,
+            unread: None,
             skip: 0,
             resumes_left: MAX_RESUMES,
             is_bulk: false,
@@ -86,8 +89,30 @@ impl OriginBody {
     /// For a reader that takes whatever comes as fast as it comes: large pieces, where the connection allows that.
     #[must_use]
     pub fn in_bulk(mut self) -> Self {
-        self.is_bulk = self.current.flow.may_go_in_bulk();
+        // Nothing may have been read of what is taken over.
+        self.is_bulk = self.unread.is_none() && self.current.flow.may_go_in_bulk();
         self
+    }
+
+    /// The first bytes, and whether they are all: at least `least` of them where there are more. They are read again by [`Self::next`].
+    /// For bodies of which nothing was read.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn beginning(&mut self, least: usize) -> Result<(Bytes, bool), OriginError> {
+        let mut read = BytesMut::new();
+        let is_whole = loop {
+            match self.next().await? {
+                Some(piece) => read.extend_from_slice(&piece),
+                None => break true,
+            }
+            if read.len() > least {
+                break false;
+            }
+        };
+        let beginning = read.freeze();
+        self.unread = Some(beginning.clone()).filter(|bytes| !bytes.is_empty());
+        Ok((beginning, is_whole))
     }
 
     /// Whether pieces may be large.
@@ -101,6 +126,9 @@ impl OriginBody {
     /// [`OriginError::Body`] or [`OriginError::Stalled`] when it broke off and cannot be taken up again,
     /// [`OriginError::NotResumable`] when what came then does not fit.
     pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
+        if let Some(bytes) = self.unread.take() {
+            return Ok(Some(bytes));
+        }
         loop {
             match self.read().await {
                 Ok(Some(mut bytes)) => {

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::{
     Ask, Pipeline,
-    flight::{Flight, LedOutcome, Passing, Tell, tell, times},
+    flight::{Flight, Tell, times},
     groups::is_document,
+    handed_on::not_stored,
     kept::unusable,
     landing::past_caches,
-    private_keys::Audience,
     resumption::Resumption,
     retrieve::Selected,
     shared::Shared,
@@ -251,26 +251,6 @@ impl Pipeline {
         flight.share(Shared::Validated { head, content });
     }
 
-    /// A response for the client that asked for it, and nobody else. Requests like this one need not wait for one another for a while;
-    /// but what is no content, such as an error of the moment, says nothing about the response that comes after it.
-    fn keep_to_one(&self, flight: Flight, (head, response): (Stored, OriginResponse), reason: NoStoreReason) {
-        let audience = Audience::of(&flight.ask.headers);
-        if matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-            let key = flight.ask.target.key.as_str();
-            self.0.private_keys.insert(key, audience, Instant::now());
-        }
-        match audience {
-            Audience::All => flight.permit.keep_private(),
-            Audience::Credentialed => flight.permit.keep_personal(),
-        }
-        let passing = Passing {
-            head,
-            body: response.body,
-            version: response.version,
-        };
-        tell(flight.tell, LedOutcome::Private(Box::new(passing), reason));
-    }
-
     /// A response with content.
     async fn received(&self, mut flight: Flight, mut response: OriginResponse) {
         let request = Request {
@@ -281,7 +261,14 @@ impl Pipeline {
             let status = response.status;
             return flight.share(Shared::Overloaded { status });
         }
-        let kept = self.replacing(&flight, &response).await;
+        let kept = match self.replacing(&flight, &mut response).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                return flight.share(Shared::Failed {
+                    error: Arc::new(error),
+                });
+            }
+        };
         if kept == Replacing::NoAnswer {
             let misfit = unusable(response.status);
             drop(response);
@@ -296,20 +283,17 @@ impl Pipeline {
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
         let for_first = flight.head_for_first(&response);
-        if kept == Replacing::HandOn {
-            return self.keep_to_one(flight, (for_first, response), NoStoreReason::HeldStays);
+        if let Some(reason) = not_stored_for(storability, kept) {
+            if kept == Replacing::ByRule {
+                self.note_private(&flight.ask, response.status);
+            }
+            return Box::pin(not_stored(flight, (for_first, response), reason)).await;
         }
-        match storability {
-            Storability::NoStore(reason) => {
-                return self.keep_to_one(flight, (for_first, response), reason);
-            }
-            Storability::StoreDespite(reason) => {
-                let rule = format!("stored although the response forbids it: {reason}");
-                self.deviates(&flight.ask.target, "store-despite", &rule);
-                // Content that never changes is for all; a cookie is for one.
-                response.headers.remove(header::SET_COOKIE);
-            }
-            Storability::Store => {}
+        if let Storability::StoreDespite(reason) = storability {
+            let rule = format!("stored although the response forbids it: {reason}");
+            self.deviates(&flight.ask.target, "store-despite", &rule);
+            // Content that never changes is for all; a cookie is for one.
+            response.headers.remove(header::SET_COOKIE);
         }
         let arrival = flight.arrival(response, for_first);
         let (tag, digest) = (Arc::clone(&flight.ask.target), flight.announced);
@@ -324,6 +308,17 @@ impl Pipeline {
         if let Some(digest) = digest {
             self.keep_by_digest(&tag, digest).await;
         }
+    }
+}
+
+/// Why a response is not stored, if it is not.
+const fn not_stored_for(storability: Storability, kept: Replacing) -> Option<NoStoreReason> {
+    match (storability, kept) {
+        (Storability::NoStore(reason), _) => Some(reason),
+        (Storability::Store | Storability::StoreDespite(_), Replacing::HandOn) => {
+            Some(NoStoreReason::Unusable)
+        }
+        (Storability::Store | Storability::StoreDespite(_), Replacing::ByRule | Replacing::NoAnswer) => None,
     }
 }
 

@@ -2,28 +2,31 @@
 //!
 //! The rule is [`policy::replacing`]; here are the facts for it, and for the documents of groups, whose content has to say what they are.
 
-use std::{io::Read as _, sync::Arc};
+use std::io::Read as _;
 
 use http::{HeaderMap, StatusCode, Version, header};
 use tokio::task::spawn_blocking;
 
 use super::{
     Answer, Ask, Pipeline,
-    flight::{Flight, LedOutcome, tell},
+    flight::Flight,
     groups::{LARGEST, whole_of},
+    handed_on::hand_on,
     landing::Heads,
     lessons::reader,
     looked_at::no_answer,
     outcome::tried,
     retrieve::{Round, Selected},
-    shared::{Shared, Whole},
 };
 use crate::{
     cache_status::{CacheStatus, Forward},
-    ecosystem::{self, ReleaseForm, release_form},
+    ecosystem::{self, BEGINNING, Looked, ReleaseForm, release_form},
     metrics::Outcome,
-    origin::OriginResponse,
-    policy::{self, Document, Failure, Overrides, Replacing, cache_control::RequestDirectives},
+    origin::{OriginError, OriginResponse},
+    policy::{
+        self, Content, Document, Failure, NoStoreReason, Overrides, Replacing,
+        cache_control::RequestDirectives,
+    },
     registry::{Class, Misfit},
     route::Target,
     store::StoredResponse,
@@ -31,18 +34,29 @@ use crate::{
 
 impl Pipeline {
     /// What to do with `response`, given what is held under its key.
-    pub(super) async fn replacing(&self, flight: &Flight, response: &OriginResponse) -> Replacing {
+    ///
+    /// # Errors
+    /// As [`OriginBody::next`](crate::origin::OriginBody::next).
+    pub(super) async fn replacing(
+        &self,
+        flight: &Flight,
+        response: &mut OriginResponse,
+    ) -> Result<Replacing, OriginError> {
         let target = &flight.ask.target;
-        let answer = (response.status, is_html(&response.headers));
+        let mut content = kind_of(&response.headers);
+        if flight.promise().is_none() && !fits(target, response).await? {
+            content = Content::OfAnotherKind;
+        }
+        let answer = (response.status, content);
         let document = document(target);
         // Most answers are good ones: nothing has to be looked up for them.
         if policy::replacing(document, answer, false) == Replacing::ByRule
             && policy::replacing(document, answer, true) == Replacing::ByRule
         {
-            return Replacing::ByRule;
+            return Ok(Replacing::ByRule);
         }
         let is_held = self.held_whole(target).await.is_some();
-        policy::replacing(document, answer, is_held)
+        Ok(policy::replacing(document, answer, is_held))
     }
 
     /// The 200 that is held and may be used.
@@ -68,7 +82,7 @@ impl Pipeline {
                 None
             }
             None if form == ReleaseForm::Other => {
-                hand_on(flight, heads, body.clone());
+                hand_on(flight, heads, body.clone(), NoStoreReason::Unusable);
                 None
             }
             _ => Some(flight),
@@ -95,7 +109,7 @@ impl Pipeline {
                 let (status, headers) = (answer.response.status(), answer.response.headers());
                 let judged = policy::replacing(
                     document(&ask.target),
-                    (status, is_html(headers)),
+                    (status, kind_of(headers)),
                     selected.is_some(),
                 );
                 if judged == Replacing::NoAnswer && status != StatusCode::PARTIAL_CONTENT {
@@ -150,21 +164,6 @@ pub(super) fn unusable(status: StatusCode) -> Misfit {
     }
 }
 
-/// Gives everybody who waits a response that is not stored.
-fn hand_on(mut flight: Flight, heads: &Heads, body: bytes::Bytes) {
-    let shared = Arc::new(Shared::Whole(Box::new(Whole {
-        head: heads.head.clone(),
-        body,
-        version: heads.version,
-    })));
-    flight.permit.share(Arc::clone(&shared));
-    let for_first = Box::new(heads.for_first.clone());
-    tell(
-        flight.tell.take(),
-        LedOutcome::Shared(shared, None, Some(for_first)),
-    );
-}
-
 /// Whether only a usable answer takes the place of what is held for `target`.
 pub(super) fn is_shared(target: &Target) -> bool {
     document(target) != Document::Other
@@ -173,13 +172,25 @@ pub(super) fn is_shared(target: &Target) -> bool {
 /// What `target` is, for [`policy::replacing`].
 fn document(target: &Target) -> Document {
     match target.registry.as_ref().map(|place| place.class) {
-        Some(Class::Tag | Class::List | Class::Referrers) => Document::Shared,
+        Some(Class::Tag | Class::List | Class::Referrers) => Document::Name,
         Some(Class::Manifest | Class::Blob | Class::Other) => Document::Other,
         None => ecosystem::document(&target.upstream, &target.path),
     }
 }
 
-fn is_html(headers: &HeaderMap) -> bool {
+/// Whether a 200 can be what was asked for, by its beginning, which is read again later.
+async fn fits(target: &Target, response: &mut OriginResponse) -> Result<bool, OriginError> {
+    let looked = Looked::of(&target.upstream, &target.path);
+    // In a coding that nobody asked for nothing can be seen.
+    let is_coded = response.headers.contains_key(header::CONTENT_ENCODING);
+    let Some(looked) = looked.filter(|_| response.status == StatusCode::OK && !is_coded) else {
+        return Ok(true);
+    };
+    let (beginning, is_whole) = response.body.beginning(BEGINNING).await?;
+    Ok(looked.fits(&beginning, is_whole))
+}
+
+fn kind_of(headers: &HeaderMap) -> Content {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
@@ -187,5 +198,9 @@ fn is_html(headers: &HeaderMap) -> bool {
         .and_then(|kind| kind.split(';').next())
         .unwrap_or_default()
         .trim();
-    kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
+    if kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml") {
+        Content::Html
+    } else {
+        Content::Plausible
+    }
 }

@@ -38,6 +38,7 @@ mod flight;
 mod forward;
 mod generation;
 mod groups;
+mod handed_on;
 mod held;
 mod idle;
 mod inside;

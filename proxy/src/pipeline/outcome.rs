@@ -19,7 +19,7 @@ use crate::{
     cache_status::{CacheStatus, Forward},
     metrics::{Event, Outcome},
     origin::OriginError,
-    policy::{self, Aged, Failure, FailureAnswer, Overrides, Request, StaleRefusal},
+    policy::{self, Aged, Failure, FailureAnswer, Overrides, Request, StaleRefusal, headers as fields},
     registry, respond,
 };
 
@@ -94,6 +94,13 @@ impl Pipeline {
                     let status = status.stored(true).fwd_status_if(whole.head.status);
                     done(response, status, outcome, whole.version)
                 }
+                Shared::HandedOn { whole, reason } => {
+                    let head = for_first.as_deref().unwrap_or(&whole.head);
+                    let source = Source::Stored(whole.body.clone().into());
+                    let response = present(request, head, source, None);
+                    let status = status.fwd_status_if(head.status).detail(reason);
+                    done(response, status, Outcome::Miss, whole.version)
+                }
                 other @ (Shared::Validated { .. }
                 | Shared::Failed { .. }
                 | Shared::Mismatch { .. }
@@ -155,6 +162,14 @@ impl Pipeline {
                 let response = present(&ask.request(), &whole.head, source, Some(age));
                 done(response, status, Outcome::Collapsed, whole.version)
             }
+            // What an anonymous request was told is no answer to one that says who asks.
+            Shared::HandedOn { .. } if fields::has_credentials(&ask.headers) => Round::Alone(why),
+            Shared::HandedOn { whole, reason } => {
+                let source = Source::Stored(whole.body.clone().into());
+                let response = present(&ask.request(), &whole.head, source, None);
+                let status = status.fwd_status_if(whole.head.status).detail(reason);
+                done(response, status, Outcome::Collapsed, whole.version)
+            }
             other @ (Shared::Validated { .. }
             | Shared::Failed { .. }
             | Shared::Mismatch { .. }
@@ -172,7 +187,7 @@ impl Pipeline {
         shared: &Shared,
     ) -> Round {
         match shared {
-            Shared::Filling(_) | Shared::Whole(_) => Round::Again,
+            Shared::Filling(_) | Shared::Whole(_) | Shared::HandedOn { .. } => Round::Again,
             Shared::Mismatch { error } => {
                 // A name whose new content is not what was announced: what is held is still meant, as far as anybody knows.
                 let failed = (Failure::Unreachable, Some(CacheStatus::forwarded(Forward::Stale)));

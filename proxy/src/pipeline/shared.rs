@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, Version};
 use crate::{
     fill::{Fill, FillError, collapse::Answers},
     origin::OriginError,
-    policy::Stored,
+    policy::{NoStoreReason, Stored},
     store::{ContentRef, Trouble},
 };
 
@@ -19,6 +19,13 @@ pub enum Shared {
     Filling(Box<Filling>),
     /// A small response that may be stored and is there already, whole.
     Whole(Box<Whole>),
+    /// A response that is not stored, for those who wait for it just now.
+    HandedOn {
+        /// What came.
+        whole: Box<Whole>,
+        /// Why it is not stored.
+        reason: NoStoreReason,
+    },
     /// The stored response is good again.
     Validated {
         /// Its new head.
@@ -60,10 +67,10 @@ pub struct Filling {
     pub side_trips: AtomicU32,
 }
 
-/// A small response that came whole with its head.
+/// A small response, whole.
 #[derive(Debug)]
 pub struct Whole {
-    /// Its head, as it will be stored.
+    /// Its head, as it is stored.
     pub head: Stored,
     /// Its content.
     pub body: Bytes,
@@ -77,6 +84,8 @@ impl Shared {
         match self {
             Self::Filling(filling) => Some((&filling.head, filling.fill.is_received())),
             Self::Whole(whole) => Some((&whole.head, true)),
+            // Nothing of it waits to be stored, and nobody joins late.
+            Self::HandedOn { whole, .. } => Some((&whole.head, false)),
             Self::Validated { .. }
             | Self::Failed { .. }
             | Self::Mismatch { .. }
@@ -90,7 +99,7 @@ impl Answers for Shared {
     fn answers(&self, request: &HeaderMap) -> bool {
         match self {
             Self::Filling(filling) => filling.head.selecting.matches(request),
-            Self::Whole(whole) => whole.head.selecting.matches(request),
+            Self::Whole(whole) | Self::HandedOn { whole, .. } => whole.head.selecting.matches(request),
             Self::Validated { head, .. } => head.selecting.matches(request),
             Self::Failed { .. } | Self::Mismatch { .. } | Self::Withheld | Self::Overloaded { .. } => true,
         }
@@ -102,7 +111,9 @@ impl Answers for Shared {
 
     fn is_failure(&self) -> bool {
         match self {
-            Self::Failed { .. } | Self::Mismatch { .. } | Self::Overloaded { .. } => true,
+            Self::Failed { .. } | Self::Mismatch { .. } | Self::Overloaded { .. } | Self::HandedOn { .. } => {
+                true
+            }
             Self::Filling(_) | Self::Whole(_) | Self::Validated { .. } | Self::Withheld => false,
         }
     }

@@ -62,8 +62,8 @@ pub use disconnected::{Absence, Disconnected, disconnected};
 pub use failure::{Failure, FailureAnswer, StaleRefusal, on_failure};
 pub use freshness::is_fresh;
 pub use overrides::{Deviation, Overrides, SetCookie};
-pub use replacing::{Document, Replacing, replacing};
-pub use storable::{NoStoreReason, Storability, storability};
+pub use replacing::{Content, Document, Replacing, replacing};
+pub use storable::{NoStoreReason, Storability, is_for_all_who_wait, storability};
 pub use stored::{Request, Stored, Times};
 pub use vary::{Lookup, Selecting, select};
 

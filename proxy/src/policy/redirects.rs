@@ -232,7 +232,7 @@ impl Rules<'_> {
             | NoStoreReason::ResponseNoStore
             | NoStoreReason::NotUnderstood
             | NoStoreReason::Network
-            | NoStoreReason::HeldStays
+            | NoStoreReason::Unusable
             | NoStoreReason::NotCacheableByDefault => Some(b"no-store"),
         }
     }

@@ -11,12 +11,25 @@ use http::StatusCode;
 /// What is asked for, as far as that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Document {
-    /// A document that names others, or a name of a registry: a suite's files, tags, lists, packuments, pages of indexes.
+    /// A document that names others: a suite's files, pages of indexes.
     Shared,
-    /// As [`Self::Shared`], and never HTML: files of JSON.
+    /// A tag or a list of a registry, whose clients expect answers of a registry alone.
+    Name,
+    /// As [`Self::Shared`], and never HTML: files of JSON, lists of digests.
     SharedData,
     /// All else, where RFC 9111 rules alone.
     Other,
+}
+
+/// What came, as far as that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A page, by what its head says.
+    Html,
+    /// What no such document is, by its form.
+    OfAnotherKind,
+    /// All else.
+    Plausible,
 }
 
 /// What to do with an answer.
@@ -30,27 +43,25 @@ pub enum Replacing {
     NoAnswer,
 }
 
-/// Judges an answer with `status`, which is HTML or not, where a usable 200 is held or not.
-pub fn replacing(document: Document, (status, is_html): (StatusCode, bool), is_held: bool) -> Replacing {
+/// Judges an answer with `status`, whose content is of the kind that was asked for or not, where a usable 200 is held or not.
+pub fn replacing(document: Document, (status, content): (StatusCode, Content), is_held: bool) -> Replacing {
     if document == Document::Other {
         return Replacing::ByRule;
     }
-    match status.as_u16() {
-        200 if is_html && document == Document::SharedData => no_answer(is_held),
-        200 | 304 => Replacing::ByRule,
-        // Requests to proxies, methods, networks: none of it is about the document.
-        201..=399 | 407 | 511 => no_answer(is_held),
-        405 | 414 | 501 if is_held => Replacing::NoAnswer,
-        _ if is_held => Replacing::HandOn,
-        _ => Replacing::ByRule,
-    }
-}
-
-const fn no_answer(is_held: bool) -> Replacing {
-    if is_held {
+    let no_answer = if is_held || document == Document::Name {
         Replacing::NoAnswer
     } else {
         Replacing::HandOn
+    };
+    match status.as_u16() {
+        200 if content == Content::OfAnotherKind => no_answer,
+        200 if content == Content::Html && document == Document::SharedData => no_answer,
+        200 | 304 => Replacing::ByRule,
+        // Requests to proxies, methods, networks: none of it is about the document.
+        201..=399 | 407 | 511 => no_answer,
+        405 | 414 | 501 if is_held => Replacing::NoAnswer,
+        _ if is_held => Replacing::HandOn,
+        _ => Replacing::ByRule,
     }
 }
 
@@ -89,18 +100,38 @@ mod tests {
         ] {
             let code = StatusCode::from_u16(status).unwrap();
             for document in [Document::Shared, Document::SharedData] {
-                assert_eq!(replacing(document, (code, false), true), if_held, "{status}");
-                assert_eq!(replacing(document, (code, false), false), else_, "{status}");
+                assert_eq!(
+                    replacing(document, (code, Content::Plausible), true),
+                    if_held,
+                    "{status}"
+                );
+                assert_eq!(
+                    replacing(document, (code, Content::Plausible), false),
+                    else_,
+                    "{status}"
+                );
             }
-            assert_eq!(replacing(Document::Other, (code, true), true), ByRule, "{status}");
+            assert_eq!(
+                replacing(Document::Name, (code, Content::Plausible), false),
+                if else_ == HandOn { NoAnswer } else { else_ },
+                "{status}"
+            );
+            assert_eq!(
+                replacing(Document::Other, (code, Content::OfAnotherKind), true),
+                ByRule,
+                "{status}"
+            );
         }
     }
 
     #[test]
     fn a_page_takes_no_place_of_data() {
-        let page = (StatusCode::OK, true);
+        let page = (StatusCode::OK, Content::Html);
         assert_eq!(replacing(Document::SharedData, page, true), Replacing::NoAnswer);
         assert_eq!(replacing(Document::SharedData, page, false), Replacing::HandOn);
         assert_eq!(replacing(Document::Shared, page, true), Replacing::ByRule);
+        let other = (StatusCode::OK, Content::OfAnotherKind);
+        assert_eq!(replacing(Document::Shared, other, true), Replacing::NoAnswer);
+        assert_eq!(replacing(Document::Shared, other, false), Replacing::HandOn);
     }
 }

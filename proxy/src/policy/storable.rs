@@ -58,8 +58,8 @@ pub enum NoStoreReason {
     VaryAny,
     /// A 511: the network answered, and not the origin (RFC 6585 §6).
     Network,
-    /// It may not take the place of the 200 that is held.
-    HeldStays,
+    /// It is no answer about the document that was asked for: it takes no 200's place, and nobody gets it later.
+    Unusable,
     /// No explicit freshness, and a status code without heuristic freshness.
     NotCacheableByDefault,
 }
@@ -79,7 +79,7 @@ impl fmt::Display for NoStoreReason {
             Self::SetCookie => "set-cookie",
             Self::VaryAny => "vary *",
             Self::Network => "answered by a network on the way",
-            Self::HeldStays => "no usable answer takes no 200's place",
+            Self::Unusable => "no usable answer about the document",
             Self::NotCacheableByDefault => "no freshness stated for this status code",
         })
     }
@@ -108,6 +108,32 @@ pub fn storability(
         }
         Some(reason) => Storability::NoStore(reason),
     }
+}
+
+/// Whether a response with `status`, which is not stored for `reason`, may be handed to everybody who waited for it without credentials,
+/// as the request with the fields `request` did.
+///
+/// [RFC 9111 §4](https://www.rfc-editor.org/rfc/rfc9111#section-4) allows that of what "is stored or storable", such as a 404 that would only
+/// take a better answer's place. Off-spec: errors that merely state no freshness are handed on, too; who waited asked before they were made.
+pub fn is_for_all_who_wait(request: &HeaderMap, status: StatusCode, reason: NoStoreReason) -> bool {
+    let is_error = status.is_client_error() || status.is_server_error();
+    let is_harmless = match reason {
+        NoStoreReason::Unusable => true,
+        NoStoreReason::NotCacheableByDefault => is_error,
+        NoStoreReason::Method
+        | NoStoreReason::NotFinal
+        | NoStoreReason::NotModified
+        | NoStoreReason::Partial
+        | NoStoreReason::RequestNoStore
+        | NoStoreReason::ResponseNoStore
+        | NoStoreReason::NotUnderstood
+        | NoStoreReason::Private
+        | NoStoreReason::Authorization
+        | NoStoreReason::SetCookie
+        | NoStoreReason::VaryAny
+        | NoStoreReason::Network => false,
+    };
+    is_harmless && !has_credentials(request)
 }
 
 /// What no knowledge about the content can outweigh.

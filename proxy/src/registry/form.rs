@@ -39,8 +39,8 @@ pub enum Misfit {
         /// The status code.
         status: u16,
     },
-    /// It is a page.
-    #[error("a page of HTML, expected data")]
+    /// It is a page, or has not the form of such a document.
+    #[error("a page, or content of another kind, expected the document of that name")]
     Page,
     /// It lists nothing that a suite has.
     #[error("content that is no Release file, or that lists no file where the held one does")]

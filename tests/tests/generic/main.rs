@@ -3,10 +3,12 @@
 //!
 //! | Module | What is held against the program |
 //! |---|---|
+//! | `odd` | odd answers take nothing away, and are asked for once |
 //! | `redirects` | content is bound to the URL that was asked, and redirects to the hosts that are listed |
 //! | `sidecars` | what a list of digests names is verified by it |
 //! | `tuf` | what the names of metadata say about how long they last |
 
+mod odd;
 mod redirects;
 mod sidecars;
 mod tuf;

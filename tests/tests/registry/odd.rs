@@ -3,7 +3,7 @@
 use anyhow::Result;
 use integration_tests::origin::Resource;
 
-use crate::scripted::{ALWAYS, MANIFEST, site};
+use crate::scripted::{ALWAYS, MANIFEST, Small, site};
 
 /// Status codes, and what the client is given at once: the held one, or what came.
 const CASES: [(u16, u16); 13] = [
@@ -106,6 +106,47 @@ async fn p10_a_digest_that_is_none_or_another_takes_no_tags_place() -> Result<()
         assert_eq!(
             said.header("docker-content-digest"),
             Some(image.digest().as_str())
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn p10_after_an_error_of_a_moment_the_tag_that_moved_is_stored() -> Result<()> {
+    let (mut registry, cache, old) = site(ALWAYS).await?;
+    let tag = "/v2/lab/lab/app/manifests/v1";
+    for status in [400, 401, 403, 406, 418, 451] {
+        registry.push("lab/app", "v1", &old);
+        assert_eq!(cache.get(tag).await?.body, old.manifest, "{status}");
+        registry.answer("lab/app", "v1", status, &[]);
+        assert!(cache.get(tag).await?.status >= 400, "{status}");
+        let new = Small::new(&format!("new {status}"));
+        registry.push("lab/app", "v1", &new);
+        assert_eq!(cache.get(tag).await?.body, new.manifest, "{status}");
+        registry.answer("lab/app", "v1", 503, &[]);
+        let held = cache.get(tag).await?;
+        assert_eq!(
+            (held.status, &held.body),
+            (200, &new.manifest),
+            "{status} {held:?}"
+        );
+    }
+    registry.origin.stop().await;
+    assert_eq!(cache.get(tag).await?.status, 200);
+    Ok(())
+}
+
+/// Answers that clients of a registry take for something else: 204 for an empty manifest, 407 for a proxy of theirs.
+#[tokio::test]
+async fn an_odd_answer_under_a_new_tag_is_no_answer() -> Result<()> {
+    let (registry, cache, _) = site(ALWAYS).await?;
+    for status in [204, 301, 407, 511] {
+        registry.answer("lab/app", "odd", status, &[]);
+        let said = cache.get("/v2/lab/lab/app/manifests/odd").await?;
+        assert_eq!(
+            (said.status, said.code().as_deref()),
+            (502, Some("UNAVAILABLE")),
+            "{status} {said:?}"
         );
     }
     Ok(())
