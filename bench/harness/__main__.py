@@ -4,7 +4,7 @@
     bench run --out NAME --scenarios S1,S5 --peers kato,nginx [--rounds 3] [--secs 3]
     bench smoke [--peers a,b]               does every peer start, cache and give the right bytes?
     bench soak [--hours 1]                  one proxy under mixed load: are memory and descriptors flat?
-    bench mirror [--rounds 3]               import of a bundle beside cp and sha256sum; p99 of hits and misses without a network
+    bench mirror [--rounds 3] [--write]     import of a bundle beside cp and sha256sum; p99 of hits and misses without a network
     bench hits                              hit ratios of the eviction policies on the package trace
     bench report [NAME] [--write]           tables; --write: bench/results.json, docs/performance.md and its chart
     bench data                              makes the files below target/bench/data
@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mtu", type=int, default=1500, help="of the private loopback; 0: stay in the network that is here")
     parser.add_argument("--soak", action=argparse.BooleanOptionalAction, default=True, help="the full plan ends with a soak of five minutes")
     parser.add_argument("--hours", type=float, default=5 / 60, help="of a soak; five minutes if not given")
-    parser.add_argument("--write", action="store_true", help="report: fill bench/results.json and docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="report, mirror: fill bench/results.json and docs/performance.md")
     return parser.parse_args()
 
 
@@ -88,7 +88,11 @@ def main() -> int:
     if args.command == "mirror":
         private_network(args.mtu)
         from mirror import mirror
-        return mirror(args.rounds or 3)
+        code = mirror(args.rounds or 3)
+        if args.write:
+            import report
+            report.write_mirror()
+        return code
     data.make()
     if args.command == "data":
         return 0

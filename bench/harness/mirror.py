@@ -107,11 +107,24 @@ def served(folder: Path, paths: list[str]) -> dict:
         server.wait()
 
 
+def table(found: dict) -> str:
+    """The figures for people: medians of the imports, and of requests one after the other."""
+    size = found["bytes"] / MIB
+    speed = {name: statistics.median(size / row[name] for row in found["imports"]) for name in ("import", "cp + sha256sum")}
+    ratios = sorted(row["ratio"] for row in found["imports"])
+    lines = ["| | MiB/s |", "|---|--:|"]
+    lines += [f"| {name} | {figure:.0f} |" for name, figure in speed.items()]
+    lines += ["", f"The import is {statistics.median(ratios):.2f} times as fast ({ratios[0]:.2f} … {ratios[-1]:.2f}, {len(ratios)} rounds).", "",
+              "| without a network | p50 ms | p99 ms | worst ms |", "|---|--:|--:|--:|"]
+    lines += [f"| {kind} | {row['p50']:.2f} | {row['p99']:.2f} | {row['worst']:.2f} |" for kind, row in found["offline"].items()]
+    return "\n".join(lines)
+
+
 def mirror(rounds: int) -> int:
     folder = WORK / "mirror"
     shutil.rmtree(folder, ignore_errors=True)
     paths = fill(folder)
-    found = {"imports": imports(folder, rounds), "offline": served(folder, paths)}
+    found = {"bytes": sum(size for _, size in LARGE + SMALL), "imports": imports(folder, rounds), "offline": served(folder, paths)}
     shutil.rmtree(folder)
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "mirror.json").write_text(json.dumps(found, indent=1))

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{Admin, Reach, access::TokenError},
+    beside::Beside,
     inputs::Inputs,
     listener::{Bounds, Door, Peer, Serving, bind_unix},
     metrics::Metrics,
@@ -147,6 +148,7 @@ pub struct App {
     /// Where clients come in; they share their permits.
     doors: Vec<Door>,
     admin: AdminDoors,
+    beside: Beside,
     certificates: Option<Certificates>,
     /// Where clients connect.
     pub data_address: SocketAddr,
@@ -188,6 +190,8 @@ impl App {
             doors.push(Door::Tls(listener, certificates.acceptor()?));
         }
         let (bounds, watched) = watch::channel(Bounds::of(&settings.limits));
+        let opened = store.clone();
+        let beside = blocking(move || Beside::listen(&opened, data_address)).await;
         let pipeline = Pipeline::new(settings, store, origin, metrics, clock, authority);
         let looking = pipeline.clone();
         blocking(move || looking.look_for_snapshot()).await?;
@@ -195,6 +199,7 @@ impl App {
         Ok(Self {
             doors,
             admin,
+            beside,
             data_address,
             tls_address,
             admin_address,
@@ -268,6 +273,7 @@ impl App {
             data,
             certificates,
             watching,
+            self.beside.serve(self.current.clone(), over.clone()),
             upkeep(first.store().clone(), over.clone()),
             snapshots(self.current.clone(), over.clone())
         );

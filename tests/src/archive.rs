@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use kato_shared::{Digest, durable};
+use kato_shared::{Digest, digest::OtherHasher, durable};
 use tempfile::TempDir;
 
 use crate::{
@@ -26,6 +26,7 @@ pub struct Archive {
     /// By path below `dists/stable/`.
     indexes: BTreeMap<String, Vec<u8>>,
     generation: u32,
+    is_listed_by_sha512: bool,
 }
 
 impl Archive {
@@ -38,6 +39,7 @@ impl Archive {
             home: tempfile::tempdir()?,
             indexes: BTreeMap::new(),
             generation: 0,
+            is_listed_by_sha512: false,
         };
         let user = [
             "--quick-gen-key",
@@ -60,6 +62,11 @@ impl Archive {
     /// Has this index, by its path below the suite, in the next generation.
     pub fn index(&mut self, path: &str, content: impl Into<Vec<u8>>) {
         self.indexes.insert(path.to_owned(), content.into());
+    }
+
+    /// Lists its indexes by SHA-512 as well, as most archives do, and has names by it: apt asks for those alone then.
+    pub fn list_by_sha512(&mut self) {
+        self.is_listed_by_sha512 = true;
     }
 
     /// Signs the indexes and serves them on `origin` below `/debian/dists/stable/`, by their names and by their digests; to be validated
@@ -90,6 +97,20 @@ impl Archive {
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
             serve(path, content);
             serve(&format!("{folder}/by-hash/SHA256/{digest}"), content);
+        }
+        if self.is_listed_by_sha512 {
+            release.push_str("SHA512:\n");
+            for (path, content) in &self.indexes {
+                let mut hasher = OtherHasher::sha512();
+                hasher.update(content);
+                let digest = hasher
+                    .finish()
+                    .iter()
+                    .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+                writeln!(release, " {digest} {} {path}", content.len())?;
+                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                serve(&format!("{folder}/by-hash/SHA512/{digest}"), content);
+            }
         }
         let (plain, inline, apart) = ("Release", "InRelease", "Release.gpg");
         let [plain_at, inline_at, apart_at] = [plain, inline, apart].map(|name| self.home.path().join(name));

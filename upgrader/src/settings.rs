@@ -15,7 +15,7 @@ use url::Url;
 
 pub use self::download::DownloadSettings;
 pub use self::licence::LicenceSettings;
-pub use self::maintenance::{MaintenanceAuto, MaintenanceSettings};
+pub use self::maintenance::{MaintenanceAuto, MaintenanceSettings, Refused};
 pub use self::platform::{
     Adapter, DockerSettings, KubernetesSettings, NomadSettings, PlatformCommand, PlatformSettings,
     SystemdSettings,

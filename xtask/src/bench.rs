@@ -20,7 +20,15 @@ pub(crate) fn run(args: &[String]) -> Result<(), Stop> {
     let reads = args
         .iter()
         .any(|arg| matches!(arg.as_str(), "report" | "--help" | "-h"));
-    if !reads && !simulates {
+    // The mirror has no peers, and no load but its own.
+    let is_mirror = args.iter().any(|arg| arg == "mirror");
+    if is_mirror && !reads {
+        progress.aside("building kato-proxy");
+        Tool::cargo()
+            .args(["build", "--release", "--package", "kato-proxy"])
+            .run()?;
+    }
+    if !reads && !simulates && !is_mirror {
         progress.aside("Debian packages of bench/packages.txt");
         packages::ensure("bench/packages.txt")?;
         progress.aside("building kato-proxy and the load generator");

@@ -3,7 +3,8 @@ import json
 import re
 
 from hits import table as hit_table
-from layout import RESULTS
+from layout import BENCH, RESULTS
+from mirror import table as mirror_table
 from report.goals import goals
 from report.summary import Summary
 from report.tables import number, row_table, table
@@ -19,14 +20,31 @@ def fill(page: str, summary: Summary) -> str:
     return BLOCK.sub(block, page)
 
 
+def kept_mirror() -> dict | None:
+    """What `bench mirror` has measured: here last, else what the repository has."""
+    for file, read in ((RESULTS / "mirror.json", lambda found: found), (BENCH / "results.json", lambda found: found.get("mirror"))):
+        if file.exists():
+            return read(json.loads(file.read_text()))
+    return None
+
+
+def fill_one(page: str, name: str) -> str:
+    """PAGE with the block NAME written anew, which needs no other results."""
+    return re.sub(BLOCK.pattern.replace("[^>]+?", re.escape(name)),
+                  lambda _: f"<!-- figures: {name} -->\n{figures(name, None)}\n<!-- end -->", page, flags=re.DOTALL)
+
+
 def figures(name: str, summary: Summary) -> str:
-    """NAME: `machine`, `goals`, `overview`, `hits`, `soak`, or scenarios."""
+    """NAME: `machine`, `goals`, `overview`, `hits`, `soak`, `mirror`, or scenarios."""
     if name == "machine":
         return machine(summary)
     if name == "goals":
         return goals(summary)
     if name == "overview":
         return overview(summary)
+    if name == "mirror":
+        found = kept_mirror()
+        return mirror_table(found) if found else "Not measured yet."
     if name in EXTRA:
         file, show = EXTRA[name]
         return show(json.loads((RESULTS / file).read_text())) if (RESULTS / file).exists() else "Not measured yet."

@@ -6,6 +6,7 @@ use kato_shared::{Digest, durable::DurableError};
 
 use super::{header::HeaderError, pack::PackError, sign::SignError};
 use crate::{
+    exit,
     snapshot::{LibraryError, SnapshotError, WantedError},
     store::{NoRoom, StoreError},
 };
@@ -92,6 +93,11 @@ pub enum BundleError {
         "the store holds nothing to carry\nhint: fill it with `kato-proxy prefetch`, or by serving clients"
     )]
     Empty,
+    /// The server of the store does not see the folder that the command has seen.
+    #[error(
+        "the server of this store does not see `{0}`\nhint: under systemd it sees neither /tmp nor /home nor what only this user may read: mount or copy the bundle below /media, /mnt or /srv"
+    )]
+    Unseen(PathBuf),
     /// Completeness was neither shown nor waived.
     #[error(
         "whether the bundle is complete was not shown\nhint: declare what has to be in it, or say why not with --waive REASON"
@@ -135,6 +141,33 @@ pub enum BundleError {
 }
 
 impl BundleError {
+    /// With which exit code a verb ends that fails so.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Sign(_) | Self::Replay(_) => exit::TRUST_REFUSED,
+            Self::Header { .. }
+            | Self::Table { .. }
+            | Self::TooLarge { .. }
+            | Self::Content { .. }
+            | Self::Snapshot(_) => exit::VERIFICATION_FAILED,
+            Self::UnknownBase(_)
+            | Self::Series(_)
+            | Self::Pack(_)
+            | Self::Wanted(_)
+            | Self::NoBundle(_)
+            | Self::Unproven => exit::USAGE,
+            Self::NoRoom { .. }
+            | Self::Occupied(_)
+            | Self::Unseen(_)
+            | Self::Empty
+            | Self::Library(_)
+            | Self::Store(_)
+            | Self::Full(_)
+            | Self::Durable(_)
+            | Self::File { .. } => exit::REFUSED,
+        }
+    }
+
     /// For `map_err`: `action` on `path` failed.
     pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

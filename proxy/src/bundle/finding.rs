@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kato_shared::Digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{header::Volume, medium::Bundle, tar::Name};
 use crate::snapshot::Snapshot;
@@ -12,7 +12,7 @@ use crate::snapshot::Snapshot;
 const NAMED: usize = 10;
 
 /// What kind of wrong it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
     /// It is not there: it may come later.
@@ -53,7 +53,7 @@ impl Problem {
 }
 
 /// Something that is wrong with a member or a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The member, or the file.
     pub what: String,

@@ -16,22 +16,26 @@ use std::{
 
 use jiff::Timestamp;
 use kato_shared::{Digest, durable::place};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{
     BundleError,
     finding::{Finding, finding, name_urls},
     header::Role,
-    ledger,
+    host::Host,
+    ledger::{self, Allowed, Here},
     medium::{Bundle, open_regular},
     stage::{Staging, carried},
     tar::Name,
 };
 use crate::{
     snapshot::{Library, Record, Side, Snapshot, SnapshotError, Wanted, WantedUrl},
-    store::{ContentRef, Store, carried_key},
+    store::{CARRIED, ContentRef, Store, StoredResponse, carried_key},
 };
+
+/// Names of content that are read at a time.
+const PAGE: usize = 2048;
 
 /// What is to be taken in, and where.
 #[derive(Debug)]
@@ -48,14 +52,16 @@ pub struct Import<'i> {
     pub others: &'i [PathBuf],
     /// How many snapshots of the series are kept.
     pub keep: usize,
-    /// Whether an older one than the active one may come in.
-    pub allow_rollback: bool,
+    /// What may come in that would be refused.
+    pub allowed: Allowed,
     /// The time.
     pub now: Timestamp,
+    /// Who works with the store meanwhile.
+    pub host: &'i dyn Host,
 }
 
 /// What an import did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Imported {
     /// What is wrong with the bundle.
     pub findings: Vec<Finding>,
@@ -75,9 +81,12 @@ impl Import<'_> {
     pub fn run(&self) -> Result<Imported, BundleError> {
         let record = self.bundle.header.record();
         let active = self.library.active()?;
-        let mut known = self.library.records(Side::Imported, &record.series)?;
-        known.extend(self.library.records(Side::Pending, &record.series)?);
-        ledger::judge(&self.bundle.header, active.as_ref(), &known, self.allow_rollback)?;
+        let here = Here {
+            active: active.as_ref(),
+            whole: &self.library.records(Side::Imported, &record.series)?,
+            pending: &self.library.records(Side::Pending, &record.series)?,
+        };
+        ledger::judge(&self.bundle.header, here, self.allowed)?;
         let missing = self.missing_payloads()?;
         self.check_room(&missing)?;
         self.handle.block_on(self.store.hold_carried())?;
@@ -88,7 +97,7 @@ impl Import<'_> {
         }
         place::visit("bundle.pending");
         let parties = (self.store, self.library, self.handle);
-        let mut staging = Staging::new(parties, &self.bundle.table, &missing, self.now);
+        let mut staging = Staging::new(parties, &self.bundle.table, &missing, (self.now, self.host));
         staging.resume()?;
         findings.extend(self.bundle.walk(self.others, &mut staging)?);
         self.store.flush();
@@ -118,9 +127,17 @@ impl Import<'_> {
     }
 
     fn check_room(&self, missing: &[ContentRef]) -> Result<(), BundleError> {
-        let needed = missing
+        let content = missing
             .iter()
             .fold(0_u64, |sum, content| sum.saturating_add(content.length));
+        // What the exporter knows to be needed beside the content, of a bundle that has something for us.
+        let header = &self.bundle.header;
+        let beside = header.need_free.saturating_sub(header.bytes.here);
+        let needed = if content == 0 {
+            0
+        } else {
+            content.saturating_add(beside)
+        };
         let free = self.store.room()?;
         if needed > free {
             return Err(BundleError::NoRoom {
@@ -204,45 +221,59 @@ impl Import<'_> {
         self.handle.block_on(self.store.put_heads(heads.collect()))?;
         place::visit("bundle.heads");
         self.library.note(Side::Imported, record)?;
+        // Asked before the switch: whoever is being answered from the one before needs its content a while longer.
+        let served = self.host.serves();
         self.library.activate(record)?;
+        self.host.activated();
+        let mut has_forgotten = false;
         for passed in self.library.records(Side::Pending, &record.series)? {
             if passed.seq <= record.seq {
                 self.library.forget(Side::Pending, &record.series, passed.seq)?;
+                has_forgotten |= passed.seq < record.seq;
             }
         }
-        self.retire(record)
+        let records = self.library.records(Side::Imported, &record.series)?;
+        let others: Vec<&Record> = records.iter().filter(|known| known.seq != record.seq).collect();
+        let gone = others.len().saturating_sub(self.keep.max(1) - 1);
+        for old in &others[..gone] {
+            if served.as_ref() != Some(*old) {
+                self.library.forget(Side::Imported, &old.series, old.seq)?;
+                has_forgotten = true;
+            }
+        }
+        if has_forgotten {
+            self.sweep()?;
+        }
+        Ok(())
     }
 
-    /// Forgets all but the last snapshots of the series, and content that only they had.
-    fn retire(&self, active: &Record) -> Result<(), BundleError> {
-        let records = self.library.records(Side::Imported, &active.series)?;
-        let others: Vec<&Record> = records.iter().filter(|record| record.seq != active.seq).collect();
-        let gone = others.len().saturating_sub(self.keep.max(1) - 1);
-        let mut dropped = HashSet::new();
-        for record in &others[..gone] {
-            if let Ok(snapshot) = self.library.load(record.root) {
-                dropped.extend(snapshot.contents().into_keys());
-            }
-            self.library.forget(Side::Imported, &record.series, record.seq)?;
-        }
-        if dropped.is_empty() {
-            return Ok(());
-        }
+    /// Removes the names of content that no snapshot here names any more, and with them the content that has no other.
+    fn sweep(&self) -> Result<(), BundleError> {
+        let mut named = HashSet::new();
         for side in [Side::Imported, Side::Pending] {
             for series in self.library.series(side)? {
                 for record in self.library.records(side, &series)? {
                     match self.library.load(record.root) {
-                        Ok(snapshot) => snapshot.contents().keys().for_each(|digest| {
-                            dropped.remove(digest);
-                        }),
+                        Ok(snapshot) => named.extend(snapshot.contents().into_keys()),
                         // What a snapshot with holes names is not known: nothing goes before it is.
                         Err(_has_holes) => return Ok(()),
                     }
                 }
             }
         }
-        let keys = dropped.iter().map(carried_key).collect();
-        self.handle.block_on(self.store.remove(keys))?;
+        let mut after = String::new();
+        loop {
+            let listing = self.store.list(CARRIED.to_owned(), after.clone(), PAGE);
+            let page = self.handle.block_on(listing)?;
+            let Some((last, _)) = page.last() else { break };
+            after.clone_from(last);
+            let is_unnamed = |response: &StoredResponse| !named.contains(&response.content.digest);
+            let keys = page.into_iter().filter(|(_, found)| found.iter().all(is_unnamed));
+            let keys: Vec<String> = keys.map(|(key, _)| key).collect();
+            if !keys.is_empty() {
+                self.handle.block_on(self.store.remove(keys))?;
+            }
+        }
         self.library.sweep()?;
         Ok(())
     }

@@ -26,6 +26,7 @@ pub mod export;
 mod finding;
 pub mod header;
 mod horizon;
+pub mod host;
 pub mod import;
 mod importer;
 pub mod ledger;

@@ -86,7 +86,7 @@ pub fn prepare(
     let horizon = horizon(
         store,
         &chosen.snapshot,
-        &handle.block_on(keys(order, &chosen.snapshot)),
+        &handle.block_on(keys(order, library, &chosen.snapshot)),
     );
     let mut plan = Plan::new(
         record,
@@ -186,11 +186,12 @@ fn next(
 }
 
 /// The keys of archives that are known here; none where there is no archive.
-async fn keys(order: &Order, snapshot: &Snapshot) -> Vec<RingKey> {
+async fn keys(order: &Order, library: &Library, snapshot: &Snapshot) -> Vec<RingKey> {
     if !has_suites(snapshot) {
         Vec::new()
     } else if order.keyrings.is_empty() {
-        ring(&usual_keyrings()).await
+        let kept = library.keyrings().unwrap_or_default();
+        ring(&[kept, usual_keyrings()].concat()).await
     } else {
         ring(&order.keyrings).await
     }

@@ -121,6 +121,28 @@ impl Trust {
         Ok(Self(keys))
     }
 
+    /// The keys of `named` themselves, for somebody who does not see the same files.
+    ///
+    /// # Errors
+    /// As [`Trust::read`].
+    pub fn spelled(named: &[String]) -> Result<Vec<String>, SignError> {
+        let _they_are_keys = Self::read(named)?;
+        let spelled = named.iter().map(|name| {
+            if !Path::new(name).is_file() {
+                return Ok(name.clone());
+            }
+            let text = small(Path::new(name))?;
+            // The first line of a file of minisign is a comment.
+            Ok(text
+                .lines()
+                .map(str::trim)
+                .rfind(|line| !line.is_empty())
+                .unwrap_or_default()
+                .to_owned())
+        });
+        spelled.collect()
+    }
+
     /// Verifies that `path` holds a signature of `bytes` by one of the keys; returns which key, and the trusted comment.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use super::{
     BundleError,
     header::{Member, Role, Table},
+    host::Host,
     medium::{Sink, digest_of},
     tar::Name,
 };
@@ -44,6 +45,9 @@ pub(super) struct Staging<'s> {
     library: &'s Library,
     handle: &'s Handle,
     now: Timestamp,
+    host: &'s dyn Host,
+    /// Bytes that have come by now, and how many there are.
+    came: (u64, u64),
     /// Content that is not here yet.
     missing: HashMap<Digest, u64>,
     /// The parts of each blob that has some, by place.
@@ -66,7 +70,7 @@ impl<'s> Staging<'s> {
         (store, library, handle): (&'s Store, &'s Library, &'s Handle),
         table: &Table,
         missing: &[ContentRef],
-        now: Timestamp,
+        (now, host): (Timestamp, &'s dyn Host),
     ) -> Self {
         let mut parts: BTreeMap<Digest, Vec<(u16, u64, u64)>> = BTreeMap::new();
         // The table is in order of names: parts come by number.
@@ -82,6 +86,8 @@ impl<'s> Staging<'s> {
             library,
             handle,
             now,
+            host,
+            came: (0, missing.iter().map(|content| content.length).sum()),
             missing: missing
                 .iter()
                 .map(|content| (content.digest, content.length))
@@ -270,6 +276,8 @@ impl Sink for Staging<'_> {
             }
             None => {}
         }
+        self.came.0 += bytes.len() as u64;
+        self.host.progress(self.came.0, self.came.1);
         Ok(())
     }
 

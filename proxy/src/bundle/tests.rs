@@ -11,7 +11,7 @@ use kato_shared::Digest;
 use super::{
     BundleError,
     header::Kind,
-    import::snapshot_of,
+    import::{Imported, snapshot_of},
     medium::Bundle,
     prepare::Order,
     verify::{Depth, verify},
@@ -173,6 +173,61 @@ fn old_bundles_are_refused_unless_the_operator_means_it_and_the_last_are_kept() 
     import.allow_rollback = true;
     let rolled_back = import.run(&lab.open(&bundles[2])).unwrap();
     assert_eq!(rolled_back.active.map(|record| record.seq), Some(3));
+}
+
+#[test]
+fn another_series_is_no_way_around_the_order_and_takes_no_place_unasked() {
+    let lab = Lab::new();
+    let (here, other, there) = (lab.site("here"), lab.site("other"), lab.site("there"));
+    let of = |series: &str| Order {
+        series: series.to_owned(),
+        ..Order::default()
+    };
+    here.fill(0..2);
+    let first = lab.export(&here, &of("d"));
+    here.fill(2..4);
+    let second = lab.export(&here, &of("d"));
+    other.fill(10..12);
+    let patches = lab.export(&other, &of("p"));
+    for bundle in [&first, &second] {
+        there.import(&lab.open(bundle)).unwrap();
+    }
+    let refused = there.import(&lab.open(&patches)).unwrap_err().to_string();
+    assert!(refused.contains("would take the place of d 2"), "{refused}");
+    let mut import = there.importing();
+    import.other_series = true;
+    let active = |imported: Imported| imported.active.map(|record| (record.series, record.seq));
+    let replaced = import.run(&lab.open(&patches)).unwrap();
+    assert_eq!(active(replaced), Some(("p".to_owned(), 1)));
+    // What is served now says nothing about how old the other series is.
+    let old = import.run(&lab.open(&first)).unwrap_err().to_string();
+    assert!(old.contains("d 1 is old: 2 is here"), "{old}");
+    let again = import.run(&lab.open(&second)).unwrap();
+    assert_eq!(active(again), Some(("d".to_owned(), 2)));
+}
+
+#[test]
+fn what_only_a_passed_over_snapshot_named_goes_with_it() {
+    let lab = Lab::new();
+    let (here, there) = (lab.site("here"), lab.site("there"));
+    here.fill(0..3);
+    let first = lab.export(&here, &Order::default());
+    there.import(&lab.open(&first)).unwrap();
+    here.put("http://pkg.example/gone", b"soon gone", &[]);
+    here.put("http://pkg.example/torn", b"torn", &[]);
+    let second = lab.export(&here, &Order::default());
+    let torn = second.join("blobs/sha256").join(Digest::of(b"torn").hex());
+    std::fs::remove_file(torn).unwrap();
+    assert!(there.import(&lab.open(&second)).unwrap().wanted.is_some());
+    let gone = there.store.content_path(&Digest::of(b"soon gone"));
+    assert!(gone.exists(), "it waits for the rest");
+    here.remove("http://pkg.example/gone");
+    here.remove("http://pkg.example/torn");
+    let third = lab.export(&here, &Order::default());
+    let imported = there.import(&lab.open(&third)).unwrap();
+    assert_eq!(imported.active.map(|record| record.seq), Some(3));
+    assert!(!gone.exists(), "no snapshot names it");
+    assert_eq!(there.body(&url(1)), here.body(&url(1)));
 }
 
 #[test]

@@ -1,31 +1,34 @@
 //! `bundle`: carry what a store holds to a site without a network.
 //!
-//! These verbs work on the store itself, so no `kato-proxy serve` may run on it meanwhile; `verify` and `info` need no store.
+//! These verbs work on the store itself, or beside the `kato-proxy serve` that has it open (`opened`); `verify` and `info` need no store.
 
 mod args;
+mod opened;
 mod prove;
 mod report;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use kato_shared::{clock::Clock, durable};
-use tokio::runtime::{Builder, Runtime};
-
 pub(super) use args::BundleArgs;
 use args::{
-    ExportArgs, ImportArgs, InfoArgs, KeygenArgs, MediumArgs, PasswordArgs, PlanArgs, StoreArgs, Verb,
-    VerifyArgs,
+    ExportArgs, ImportArgs, InfoArgs, KeygenArgs, MediumArgs, PasswordArgs, PlanArgs, Verb, VerifyArgs,
 };
+use jiff::Timestamp;
+use kato_shared::{clock::Clock, durable};
+use opened::{Opened, Reached, event_loop};
 
 use super::{explain, fail, print};
 use crate::{
+    beside::Taking,
     bundle::{
         Bundle, BundleError, Fault, Finding,
         export::Export,
+        host::Alone,
         import::{Import, Imported},
+        ledger::Allowed,
         plan::Plan,
         prepare::{Order, prepare},
         receipt::Receipt,
@@ -33,9 +36,6 @@ use crate::{
         verify::{Depth, verify},
     },
     exit,
-    settings::{Cache, DEFAULT_PATH, Settings},
-    snapshot::{Library, Parameters},
-    store::Store,
 };
 
 /// `bundle`.
@@ -55,100 +55,7 @@ pub(super) fn bundle(args: &BundleArgs) -> u8 {
 /// For `map_err`: tells what went wrong, and with which code this ends.
 fn refuse(error: impl Into<BundleError>) -> u8 {
     let error = error.into();
-    let code = match &error {
-        BundleError::Sign(_) | BundleError::Replay(_) => exit::TRUST_REFUSED,
-        BundleError::Header { .. }
-        | BundleError::Table { .. }
-        | BundleError::TooLarge { .. }
-        | BundleError::Content { .. }
-        | BundleError::Snapshot(_) => exit::VERIFICATION_FAILED,
-        BundleError::UnknownBase(_)
-        | BundleError::Series(_)
-        | BundleError::Pack(_)
-        | BundleError::Wanted(_)
-        | BundleError::NoBundle(_)
-        | BundleError::Unproven => exit::USAGE,
-        BundleError::NoRoom { .. }
-        | BundleError::Occupied(_)
-        | BundleError::Empty
-        | BundleError::Library(_)
-        | BundleError::Store(_)
-        | BundleError::Full(_)
-        | BundleError::Durable(_)
-        | BundleError::File { .. } => exit::REFUSED,
-    };
-    fail(code, &explain(&error))
-}
-
-/// A store that was opened for one verb.
-struct Opened {
-    /// The settings file, if there is one.
-    config: Option<PathBuf>,
-    /// What it says of the store.
-    cache: Cache,
-    /// Which parameters of queries it lets cross.
-    parameters: Parameters,
-    runtime: Runtime,
-    store: Store,
-    library: Library,
-}
-
-fn event_loop() -> Result<Runtime, u8> {
-    Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| fail(exit::REFUSED, &format!("no event loop: {error}")))
-}
-
-impl StoreArgs {
-    /// The settings file, and what it and the flags say of the store.
-    fn settled(&self) -> Result<(Option<PathBuf>, Settings), u8> {
-        let default = Path::new(DEFAULT_PATH);
-        let file = self
-            .config
-            .as_deref()
-            .or_else(|| default.exists().then_some(default));
-        let mut settings = match file {
-            Some(path) => Settings::load(path).map_err(|error| fail(exit::USAGE, &explain(&error)))?,
-            None => Settings::default(),
-        };
-        if let Some(dir) = &self.cache_dir {
-            settings.cache.dir.clone_from(dir);
-        }
-        Ok((file.map(Path::to_owned), settings))
-    }
-
-    /// The store, which has to be there: a mistyped folder is no empty store.
-    fn open_filled(&self) -> Result<Opened, u8> {
-        let dir = self.settled()?.1.cache.dir;
-        if Store::is_in(&dir) {
-            return self.open();
-        }
-        let said = format!(
-            "`{}` holds no store\nhint: name the store's folder with --cache-dir; kato-proxy serve and prefetch fill one",
-            dir.display()
-        );
-        Err(fail(exit::REFUSED, &said))
-    }
-
-    fn open(&self) -> Result<Opened, u8> {
-        let (config, settings) = self.settled()?;
-        let parameters = Parameters::of(&settings.upstreams);
-        let cache = settings.cache;
-        let runtime = event_loop()?;
-        let store =
-            Store::open(&cache, Clock::system()).map_err(|error| fail(exit::REFUSED, &explain(&error)))?;
-        let library = Library::new(store.dir());
-        Ok(Opened {
-            config,
-            cache,
-            parameters,
-            runtime,
-            store,
-            library,
-        })
-    }
+    fail(error.code(), &explain(&error))
 }
 
 impl PasswordArgs {
@@ -207,7 +114,7 @@ fn make_keys(args: &KeygenArgs) -> Result<u8, u8> {
 }
 
 fn plan(args: &PlanArgs) -> Result<u8, u8> {
-    let opened = args.store.open_filled()?;
+    let opened = args.store.open_filled(args.json)?;
     let plan = args.prepare(&opened, None)?;
     print(&report::plan(&plan, args.json));
     Ok(exit::DONE)
@@ -219,7 +126,7 @@ fn export(args: &ExportArgs) -> Result<u8, u8> {
         return Err(refuse(BundleError::Unproven));
     }
     let declared = args.declared()?;
-    let opened = args.plan.store.open_filled()?;
+    let opened = args.plan.store.open_filled(args.plan.json)?;
     let plan = args.plan.prepare(&opened, Some(&signer))?;
     let proofs = args.prove(&opened, &plan, &declared)?;
     let export = Export {
@@ -258,33 +165,76 @@ fn import(args: &ImportArgs) -> Result<u8, u8> {
         .map(|key| Signer::read(key, args.password.read()?).map_err(refuse))
         .transpose()?;
     let bundle = args.medium.open()?;
-    let opened = args.store.open()?;
     let now = Clock::system().now();
-    let import = Import {
-        store: &opened.store,
-        library: &opened.library,
-        handle: opened.runtime.handle(),
-        bundle: &bundle,
-        others: &args.medium.from,
-        keep: args.keep,
-        allow_rollback: args.allow_rollback,
-        now,
+    let (imported, store) = match args.store.reach(args.medium.json)? {
+        Reached::Open(opened) => {
+            let imported = args.alone(&opened, &bundle, now).map_err(refuse)?;
+            (imported, opened.store.dir().to_owned())
+        }
+        Reached::Served(server) => {
+            let taking = args.taking().map_err(refuse)?;
+            (server.import(taking)?, server.store)
+        }
     };
-    let imported = import.run().map_err(refuse)?;
-    if let Some(wanted) = &imported.wanted {
-        durable::write_json(&args.request, wanted, 0o644).map_err(refuse)?;
-    }
+    let request = args.request(&store);
     if let (Some(path), Some(active)) = (&args.receipt, &imported.active) {
         let receipt = Receipt::new(&args.site, active.clone(), now);
         receipt.write(path, signer.as_ref()).map_err(refuse)?;
     }
-    print(&report::imported(
-        &imported,
-        &bundle,
-        &args.request,
-        args.medium.json,
-    ));
+    print(&report::imported(&imported, &bundle, &request, args.medium.json));
+    // Said first: where it cannot be written, the rest is of use all the same.
+    if let Some(wanted) = &imported.wanted {
+        durable::write_json(&request, wanted, 0o644).map_err(refuse)?;
+    }
     Ok(taken(&imported))
+}
+
+impl ImportArgs {
+    fn allowed(&self) -> Allowed {
+        Allowed {
+            rollback: self.allow_rollback,
+            other_series: self.replace_series,
+        }
+    }
+
+    /// Takes `bundle` into a store that is ours alone.
+    fn alone(&self, opened: &Opened, bundle: &Bundle, now: Timestamp) -> Result<Imported, BundleError> {
+        let import = Import {
+            store: &opened.store,
+            library: &opened.library,
+            handle: opened.runtime.handle(),
+            bundle,
+            others: &self.medium.from,
+            keep: self.keep,
+            allowed: self.allowed(),
+            now,
+            host: &Alone,
+        };
+        import.run()
+    }
+
+    /// What the server of the store is told: it has another working folder, and may see other files.
+    fn taking(&self) -> Result<Taking, BundleError> {
+        let whole = |path: &PathBuf| {
+            fs::canonicalize(path).map_err(|source: io::Error| BundleError::File {
+                action: "looking for",
+                path: path.clone(),
+                source,
+            })
+        };
+        Ok(Taking {
+            bundle: whole(&self.medium.bundle)?,
+            others: self.medium.from.iter().map(whole).collect::<Result<_, _>>()?,
+            trust: Trust::spelled(&self.medium.trust)?,
+            keep: self.keep,
+            allowed: self.allowed(),
+        })
+    }
+
+    /// Where a request is written: by default beside the content of `store`, and never onto the medium.
+    fn request(&self, store: &Path) -> PathBuf {
+        self.request.clone().unwrap_or_else(|| store.join("request.json"))
+    }
 }
 
 /// The exit code of an import: what is missing may come another time, what is wrong is a matter for somebody.

@@ -15,20 +15,20 @@ mod serve;
 mod store;
 
 use std::{
-    error::Error,
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Parser, Subcommand};
-use kato_shared::{chain::Chain, clock::Clock, telemetry::LogFormat};
+use kato_shared::{clock::Clock, telemetry::LogFormat};
 use tokio::runtime::Builder;
 
 use admin::{AdminArgs, ListArgs, SelectArgs, ShowArgs};
 
 use crate::{
     StartError, exit,
+    explain::explain,
     inputs::Inputs,
     metrics::Metrics,
     settings::{DEFAULT_PATH, ProxyEnvironment, Settings, Upstream},
@@ -269,26 +269,6 @@ fn print(text: &str) {
     let _reader_left = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// What failed, why, and then what to do: hints that stand in the middle of a chain of causes go to its end.
-fn explain(error: &(dyn Error + 'static)) -> String {
-    let chain = Chain(error).to_string();
-    let mut texts = Vec::new();
-    let mut hints = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if let Some((said, hint)) = text.split_once("\nhint: ") {
-            texts.push((text.clone(), said.to_owned()));
-            hints.push(format!("\nhint: {hint}"));
-        }
-        next = error.source();
-    }
-    let said = texts
-        .iter()
-        .fold(chain, |chain, (whole, said)| chain.replacen(whole, said, 1));
-    said + &hints.concat()
-}
-
 /// Tells the user why there is nothing more to do.
 fn fail(code: u8, message: &str) -> u8 {
     tell(message);
@@ -304,21 +284,6 @@ fn tell(message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hint_comes_after_every_cause() {
-        let error = StartError::Listen {
-            listener: "data",
-            flag: "listen",
-            address: SocketAddr::from(([127, 0, 0, 1], 80)),
-            source: std::io::ErrorKind::AddrInUse.into(),
-        };
-        assert_eq!(
-            explain(&error),
-            "the data address 127.0.0.1:80 cannot be listened on: address in use\n\
-             hint: stop what uses it, or choose another with --listen"
-        );
-    }
 
     #[test]
     fn the_command_line_is_consistent_and_flags_win_over_the_file() {

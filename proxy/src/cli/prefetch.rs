@@ -3,7 +3,8 @@
 mod args;
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
     pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -12,15 +13,20 @@ use std::{
 use kato_shared::{clock::Clock, settings::byte_size::human, telemetry};
 use tokio::{
     runtime::Builder,
+    task::spawn_blocking,
     time::{Instant, interval_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{explain, fail, print, serve::refuse, tell};
 use crate::{
-    App, exit,
+    App, StartError,
+    beside::Ask,
+    exit,
     prefetch::{Cache, Gathered, Indexes, Inputs, Plan, Progress, Summary, fetch, gather, measure},
     settings::{Settings, Upstream},
+    snapshot::Library,
+    store::{OpenError, Store},
 };
 
 pub(super) use args::PrefetchArgs;
@@ -50,7 +56,7 @@ pub(super) fn prefetch(args: &PrefetchArgs) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return fail(exit::REFUSED, &format!("no event loop: {error}")),
     };
-    let indexes = Indexes::of(&settings);
+    let (indexes, store) = (Indexes::of(&settings), settings.cache.dir.clone());
     let code = runtime.block_on(async {
         match args.through {
             Some(address) => run(args, &Cache::new(address), &inputs, &indexes).await,
@@ -58,17 +64,36 @@ pub(super) fn prefetch(args: &PrefetchArgs) -> u8 {
         }
     });
     runtime.shutdown_background();
+    if code == exit::DONE && !args.plan && Store::is_in(&store) {
+        keep_keyrings(&store, &inputs);
+    }
     code
+}
+
+/// Keeps the keyrings of archives beside the store, for those who ask later when their keys expire.
+fn keep_keyrings(store: &Path, inputs: &Inputs) {
+    let library = Library::new(store);
+    for key in inputs.apt.iter().flat_map(|input| &input.keys) {
+        if let Err(error) = library.keep_keyring(key) {
+            tell(&format!(
+                "`bundle plan` will not know when its keys expire: {}",
+                explain(&error)
+            ));
+        }
+    }
 }
 
 /// With our own pipeline over the store, which nobody else has open.
 async fn alone(args: &PrefetchArgs, settings: Settings, inputs: &Inputs, indexes: &Indexes) -> u8 {
     let app = match App::build(for_us_alone(settings), Clock::system()).await {
         Ok(app) => app,
-        Err(error) => {
-            tell("hint: where a proxy runs over this store, name its data address with --through");
-            return refuse(&error);
+        Err(StartError::Store(OpenError::Locked { path })) => {
+            return match server_of(path).await {
+                Ok(address) => run(args, &Cache::new(address), inputs, indexes).await,
+                Err(code) => code,
+            };
         }
+        Err(error) => return refuse(&error),
     };
     let cache = Cache::new(app.data_address);
     let shutdown = CancellationToken::new();
@@ -79,6 +104,36 @@ async fn alone(args: &PrefetchArgs, settings: Settings, inputs: &Inputs, indexes
     };
     let (code, ()) = tokio::join!(work, app.serve(shutdown.clone()));
     code
+}
+
+/// Where the server of the store in `store` listens for clients; it fills the store then.
+async fn server_of(store: PathBuf) -> Result<SocketAddr, u8> {
+    let ask = move || {
+        Ask {
+            store: &store,
+            hears: &mut |_line| {},
+        }
+        .address()
+    };
+    let asked = spawn_blocking(ask).await;
+    let asked = asked.map_err(|panicked| fail(exit::BUG, &panicked.to_string()))?;
+    let (mut address, is_offline) = asked.map_err(|error| fail(error.code(), &explain(&error)))?;
+    if is_offline {
+        return Err(fail(
+            exit::REFUSED,
+            "the server of this store asks no upstream\nhint: prefetch where there is a network, and carry it here with kato-proxy bundle",
+        ));
+    }
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    tell(&format!(
+        "through the server of this store, at {address}, with its settings"
+    ));
+    Ok(address)
 }
 
 /// The same upstreams and store, for clients in this process alone.
@@ -125,11 +180,14 @@ async fn run(args: &PrefetchArgs, cache: &Cache, inputs: &Inputs, indexes: &Inde
     }
     let progress = Arc::new(Progress::default());
     let summary = {
-        let count = plan.missing.len() + plan.again.len();
-        let (known, unknown) = plan.size();
-        let total = (unknown == 0 && plan.again.is_empty()).then_some(known);
+        let (bytes, unknown) = plan.size();
+        let extent = Extent {
+            files: plan.missing.len() + plan.again.len(),
+            bytes,
+            is_exact: unknown == 0 && plan.again.is_empty(),
+        };
         let fetching = fetch(cache, plan, gathered, (args.jobs, Arc::clone(&progress)));
-        shown(fetching, &progress, (total, count)).await
+        shown(fetching, &progress, &extent).await
     };
     if args.json {
         match serde_json::to_string_pretty(&summary) {
@@ -171,12 +229,47 @@ fn planned(args: &PrefetchArgs, plan: &Plan, gathered: &Gathered) -> u8 {
     }
 }
 
+/// How much is to be fetched.
+struct Extent {
+    files: usize,
+    /// As far as indexes say.
+    bytes: u64,
+    /// Whether they say it of all files.
+    is_exact: bool,
+}
+
+impl Extent {
+    /// How far it is, for people, after `items` files with `bytes` bytes in `seconds`.
+    fn line(&self, items: u64, bytes: u64, seconds: u64) -> String {
+        let rate = bytes / seconds.max(1);
+        let (of, left) = if self.is_exact {
+            let left = self.bytes.saturating_sub(bytes).checked_div(rate);
+            (
+                format!(" of {}", human(self.bytes)),
+                left.map(|left| format!(", {left} s left")),
+            )
+        } else {
+            // The files are counted where no index says how large they are.
+            let files = (self.files as u64).saturating_sub(items);
+            let left = files.saturating_mul(seconds).checked_div(items);
+            let at_least = self.bytes.max(bytes);
+            (
+                format!(" of at least {}", human(at_least)),
+                left.map(|left| format!(", about {left} s left")),
+            )
+        };
+        format!(
+            "{items} of {} files, {}{of}, {}/s{}",
+            self.files,
+            human(bytes),
+            human(rate),
+            left.unwrap_or_default()
+        )
+    }
+}
+
 /// The outcome of `fetching`, and meanwhile how far it is.
-async fn shown(
-    fetching: impl Future<Output = Summary>,
-    progress: &Progress,
-    (total, count): (Option<u64>, usize),
-) -> Summary {
+async fn shown(fetching: impl Future<Output = Summary>, progress: &Progress, extent: &Extent) -> Summary {
     let begun = Instant::now();
     let mut every = interval_at(begun + SHOWN_EVERY, SHOWN_EVERY);
     let mut fetching = pin!(fetching);
@@ -189,16 +282,7 @@ async fn shown(
             progress.bytes.load(Ordering::Relaxed),
             progress.items.load(Ordering::Relaxed),
         );
-        let rate = bytes / begun.elapsed().as_secs().max(1);
-        // Where no index says how much it is, only the files are counted.
-        let of = total.map_or_else(String::new, |total| format!(" of {}", human(total)));
-        let left = total.and_then(|total| total.saturating_sub(bytes).checked_div(rate));
-        let left = left.map_or_else(String::new, |seconds| format!(", {seconds} s left"));
-        tell(&format!(
-            "{items} of {count} files, {}{of}, {}/s{left}",
-            human(bytes),
-            human(rate)
-        ));
+        tell(&extent.line(items, bytes, begun.elapsed().as_secs()));
     }
 }
 
@@ -234,5 +318,29 @@ fn conclude(summary: &Summary) -> u8 {
         exit::DONE
     } else {
         exit::REFUSED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_is_told_by_bytes_where_all_are_known_and_else_by_files() {
+        let mut extent = Extent {
+            files: 40,
+            bytes: 10 << 20,
+            is_exact: true,
+        };
+        assert_eq!(
+            extent.line(1, 2 << 20, 2),
+            "1 of 40 files, 2.0 MiB of 10.0 MiB, 1.0 MiB/s, 8 s left"
+        );
+        assert_eq!(extent.line(0, 0, 2), "0 of 40 files, 0 B of 10.0 MiB, 0 B/s");
+        extent.is_exact = false;
+        assert_eq!(
+            extent.line(10, 2 << 20, 2),
+            "10 of 40 files, 2.0 MiB of at least 10.0 MiB, 1.0 MiB/s, about 6 s left"
+        );
     }
 }

@@ -1,14 +1,15 @@
 //! `kato-proxy request`: the notes of an offline mirror as a file that crosses the gap.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kato_shared::{clock::Clock, durable};
+use url::Url;
 
 use super::{SettingsArgs, explain, fail, print, tell};
 use crate::{
     exit,
-    offline::{MISSES_FILE, read_misses},
+    offline::{MISSES_FILE, Miss, read_misses},
     snapshot::{Library, Parameters, Wanted, WantedUrl, judge},
     store::Store,
 };
@@ -21,6 +22,9 @@ pub(super) struct RequestArgs {
     /// Forget the notes after they are written; a running mirror then notes them again after its next start
     #[arg(long, requires = "output")]
     clear: bool,
+    /// A URL that nobody has asked for yet: indexes that are filtered do not show clients what is not held; may be repeated
+    #[arg(long, value_name = "URL")]
+    add: Vec<Url>,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -39,16 +43,9 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         );
         return fail(exit::REFUSED, &said);
     }
-    let misses = match read_misses(folder) {
+    let misses = match noted(folder) {
         Ok(misses) => misses,
-        Err(error) => {
-            let file = folder.join(MISSES_FILE);
-            let said = format!(
-                "{} cannot be read: {error}\nhint: run it as the user of the proxy",
-                file.display()
-            );
-            return fail(exit::REFUSED, &said);
-        }
+        Err(code) => return code,
     };
     let mut wanted = Wanted::new(Clock::system().now());
     match Library::new(folder).active() {
@@ -71,6 +68,10 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         digest: None,
         count: 1,
     }));
+    match added(args) {
+        Ok(added) => wanted.urls.extend(added),
+        Err(code) => return code,
+    }
     match serde_json::to_string_pretty(&wanted) {
         Ok(text) => write(
             args,
@@ -84,7 +85,36 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
     }
 }
 
-fn write(args: &RequestArgs, notes: &std::path::Path, (count, text): (usize, String)) -> u8 {
+/// What clients have missed.
+fn noted(folder: &Path) -> Result<Vec<Miss>, u8> {
+    read_misses(folder).map_err(|error| {
+        let file = folder.join(MISSES_FILE);
+        let said = format!(
+            "{} cannot be read: {error}\nhint: run it as the user of the proxy",
+            file.display()
+        );
+        fail(exit::REFUSED, &said)
+    })
+}
+
+/// What the operator asks for beside that.
+fn added(args: &RequestArgs) -> Result<Vec<WantedUrl>, u8> {
+    let one = |url: &Url| {
+        if judge(url.as_str(), &[]).is_err() {
+            let said = format!("{url} does not cross: its query may hold a secret");
+            return Err(fail(exit::USAGE, &said));
+        }
+        Ok(WantedUrl {
+            url: url.to_string(),
+            accept: None,
+            digest: None,
+            count: 0,
+        })
+    };
+    args.add.iter().map(one).collect()
+}
+
+fn write(args: &RequestArgs, notes: &Path, (count, text): (usize, String)) -> u8 {
     let Some(output) = &args.output else {
         print(&text);
         return exit::DONE;

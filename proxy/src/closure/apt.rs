@@ -49,7 +49,7 @@ pub(super) fn check(check: &mut Check<'_>, suite: &DeclaredSuite) {
     let Some((_, text)) = check.document(&release) else {
         return;
     };
-    let listed = digests(&text);
+    let listed = Listed::read(&text);
     let mut packages: BTreeMap<String, Vec<Package>> = BTreeMap::new();
     for component in &suite.components {
         for architecture in &suite.architectures {
@@ -93,19 +93,16 @@ fn wanted(check: &mut Check<'_>, suite: &DeclaredSuite, packages: &BTreeMap<Stri
 }
 
 /// The index `index`, in whichever compression, by name or by digest; only as `Release` lists it.
-fn packages_index(
-    check: &mut Check<'_>,
-    (dists, index): (&str, &str),
-    listed: &BTreeMap<String, Digest>,
-) -> Option<Vec<u8>> {
+fn packages_index(check: &mut Check<'_>, (dists, index): (&str, &str), listed: &Listed) -> Option<Vec<u8>> {
     check.report.checked += 1;
     let (folder, name) = index.rsplit_once('/')?;
     for kind in [".xz", ".gz", ".zst", ".bz2", ".lz4", ""] {
-        let Some(digest) = listed.get(&format!("{index}{kind}")) else {
+        let path = format!("{index}{kind}");
+        let Some(digest) = listed.digests.get(&path) else {
             continue;
         };
         let by_name = format!("{dists}/{folder}/{name}{kind}");
-        let by_hash = format!("{dists}/{folder}/by-hash/SHA256/{}", digest.hex());
+        let by_hash = format!("{dists}/{folder}/by-hash/{}", listed.by_hash(&path, digest));
         let is_there = [by_name, by_hash]
             .iter()
             .any(|url| check.found(url).is_some_and(|entry| entry.digest == *digest));
@@ -123,22 +120,44 @@ fn packages_index(
     None
 }
 
-/// Paths and digests of the section `SHA256` of a `Release` or `InRelease`.
-fn digests(release: &[u8]) -> BTreeMap<String, Digest> {
-    let mut listed = BTreeMap::new();
-    let mut is_inside = false;
-    for line in release.lines().map_while(Result::ok) {
-        if !line.starts_with(' ') {
-            is_inside = line.trim_end() == "SHA256:";
-            continue;
+/// What a `Release` or `InRelease` lists.
+#[derive(Default)]
+struct Listed {
+    /// Digests by path: the section `SHA256`.
+    digests: BTreeMap<String, Digest>,
+    /// The same by the stronger function that some archives list as well, as text: the section `SHA512`.
+    stronger: BTreeMap<String, String>,
+}
+
+impl Listed {
+    fn read(release: &[u8]) -> Self {
+        let mut listed = Self::default();
+        let mut section = String::new();
+        for line in release.lines().map_while(Result::ok) {
+            if !line.starts_with(' ') {
+                line.trim_end().clone_into(&mut section);
+                continue;
+            }
+            let mut words = line.split_ascii_whitespace();
+            let (Some(hex), Some(path)) = (words.next(), words.nth(1)) else {
+                continue;
+            };
+            if section == "SHA512:" {
+                listed.stronger.insert(path.to_owned(), hex.to_owned());
+            } else if let ("SHA256:", Ok(digest)) = (section.as_str(), hex.parse()) {
+                listed.digests.insert(path.to_owned(), digest);
+            }
         }
-        let mut words = line.split_ascii_whitespace();
-        if let (true, Some(Ok(digest)), Some(path)) = (is_inside, words.next().map(str::parse), words.nth(1))
-        {
-            listed.insert(path.to_owned(), digest);
+        listed
+    }
+
+    /// The name by digest that apt asks for: by the strongest function that is listed, and by no other.
+    fn by_hash(&self, path: &str, digest: &Digest) -> String {
+        match self.stronger.get(path) {
+            Some(hex) => format!("SHA512/{hex}"),
+            None => format!("SHA256/{}", digest.hex()),
         }
     }
-    listed
 }
 
 /// Adds the packages of an index.

@@ -148,10 +148,14 @@ impl Declared {
     /// What is checked, a line each.
     pub fn subjects(&self) -> Vec<String> {
         let what = &self.what;
-        let images = what
-            .images
-            .iter()
-            .map(|image| format!("image {}:{}", image.repository, image.reference));
+        let images = what.images.iter().map(|image| {
+            format!(
+                "image {}:{}{}",
+                image.repository,
+                image.reference,
+                platforms(what)
+            )
+        });
         let suites = what
             .suites
             .iter()
@@ -162,6 +166,16 @@ impl Declared {
             .map(|release| format!("release {} of {}", release.version, release.repository));
         let locks = what.locks.iter().map(|lock| format!("lock file {}", lock.path));
         images.chain(suites).chain(releases).chain(locks).collect()
+    }
+}
+
+/// Which platforms of images are meant, in words.
+fn platforms(what: &Declaration) -> String {
+    let names: Vec<String> = what.platforms.iter().map(ToString::to_string).collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" for {}", names.join(", "))
     }
 }
 
@@ -226,7 +240,7 @@ mod tests {
         assert_eq!(
             declared.subjects(),
             [
-                "image https://registry.example/v2/team/app:1.0",
+                "image https://registry.example/v2/team/app:1.0 for linux/arm64",
                 "apt http://deb.example/debian stable",
                 "release 2.0.0 of https://upgrade.example",
             ]

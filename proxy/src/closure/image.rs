@@ -37,6 +37,9 @@ pub(super) fn check(check: &mut Check<'_>, image: &DeclaredImage, platforms: &[P
                 blob_digest,
             );
         }
+        if let Some(lacking) = manifest.not_offered(platforms) {
+            check.gap(format!("{url}: {lacking}"));
+        }
         queue.extend(manifest.wanted(platforms).map(|child| child.digest.clone()));
         referrers(check, image, digest, &mut queue);
     }

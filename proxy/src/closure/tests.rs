@@ -96,6 +96,16 @@ fn an_image_is_closed_for_the_declared_platforms_alone() {
     assert_eq!(held.gaps(&all, &layer), [format!("{REPOSITORY}/blobs/{layer}")]);
     assert_eq!(held.gaps(&amd64, &layer), Vec::<String>::new());
     assert_eq!(held.gaps(&all, "/1.0"), [format!("{REPOSITORY}/manifests/1.0")]);
+    let mistyped = Declaration {
+        platforms: vec!["linux/amd64".parse().unwrap(), "linux/x86_64".parse().unwrap()],
+        ..all
+    };
+    let gaps = held.gaps(&mistyped, "");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(
+        gaps[0].contains("none for linux/x86_64: it is offered for linux/amd64, linux/"),
+        "{gaps:?}"
+    );
 }
 
 #[test]
@@ -176,6 +186,16 @@ fn a_suite_is_closed_from_its_signature_to_the_packages_of_the_list() {
         ["http://d.example/debian/dists/s/InRelease"]
     );
     assert!(held.gaps(&with(&[]), &index.hex())[0].contains("in any compression"));
+    // Clients ask by the strongest function that is listed.
+    let stronger = format!(
+        "{listed}SHA512:\n 5120 {} main/binary-amd64/Packages\n",
+        packages.len()
+    );
+    held.put("http://d.example/debian/dists/s/InRelease", &stronger);
+    assert!(held.gaps(&with(&[]), "")[0].contains("in any compression"));
+    let folder = "http://d.example/debian/dists/s/main/binary-amd64/by-hash/SHA512";
+    held.put(&format!("{folder}/5120"), &packages);
+    assert_eq!(held.gaps(&with(&["h"]), ""), Vec::<String>::new());
 }
 
 #[test]

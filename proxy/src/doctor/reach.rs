@@ -18,7 +18,7 @@ use super::{
     sources::{Suite, keys, validity},
 };
 use crate::{
-    archive_keys::ring,
+    archive_keys::{self, ring},
     origin::{Probed, Prober},
     policy::headers::single_date,
     setup::{OfflineView, SetupPage, UpstreamView},
@@ -108,7 +108,11 @@ async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, chec
         let check = match prober.get(&suite.in_release, "*/*").await {
             Ok(answer) if answer.status.is_success() => {
                 let text = String::from_utf8_lossy(&answer.body);
-                checks.extend(keys(suite, &text, &ring, now()));
+                let own = match suite.options.signed_by.as_slice() {
+                    [] => None,
+                    named => Some(archive_keys::ring(named).await),
+                };
+                checks.extend(keys(suite, &text, own.as_ref().unwrap_or(&ring), now()));
                 validity(suite, &text, now())
             }
             Ok(answer) => judged(&format!("apt {}", suite.name), &answer, true),
@@ -503,6 +507,7 @@ mod tests {
         let suite = |url: &str| Suite {
             name: "stable".into(),
             in_release: url.parse().unwrap(),
+            options: crate::doctor::sources::Options::default(),
         };
         let folder = UpstreamView {
             name: "deb".into(),

@@ -1,5 +1,7 @@
 //! apt's sources that lead to the cache, and whether what they lead to has expired.
 
+use std::path::PathBuf;
+
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use url::Url;
 
@@ -9,53 +11,106 @@ use crate::archive_keys::{RingKey, signers};
 /// What expires within it has to be seen to now: a newer keyring may have to be carried.
 const SOON: SignedDuration = SignedDuration::from_hours(45 * 24);
 
-/// A suite of a source: where its signed index is.
+/// A suite of a source: where its signed index is, and what the source says about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Suite {
     /// The name, as in the source.
     pub name: String,
     /// Its `InRelease`.
     pub in_release: Url,
+    /// What the source itself says.
+    pub options: Options,
+}
+
+/// Options of a source that decide what apt makes of an old or strangely signed index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Options {
+    /// `Signed-By`: the keyrings that count, in the place of those of the machine.
+    pub signed_by: Vec<PathBuf>,
+    /// Whether it names keys otherwise than by files: by fingerprint, or in the source itself.
+    pub has_own_keys: bool,
+    /// `Valid-Until-Min`, in seconds.
+    pub valid_until_min: Option<i64>,
+    /// `Check-Valid-Until: no`.
+    pub is_ageless: bool,
+}
+
+impl Options {
+    /// Where keys are looked for.
+    fn place(&self) -> &'static str {
+        if self.signed_by.is_empty() {
+            "of this machine"
+        } else {
+            "that Signed-By names"
+        }
+    }
+
+    /// One option, by its name in whichever case.
+    fn take(&mut self, name: &str, value: &str) {
+        match name.to_ascii_lowercase().as_str() {
+            "signed-by" => {
+                for word in value.split([',', ' ']).filter(|word| !word.is_empty()) {
+                    if word.starts_with('/') {
+                        self.signed_by.push(PathBuf::from(word));
+                    } else {
+                        self.has_own_keys = true;
+                    }
+                }
+                // The key itself begins on the next line.
+                self.has_own_keys |= value.trim().is_empty();
+            }
+            "valid-until-min" => self.valid_until_min = value.trim().parse().ok(),
+            "check-valid-until" => self.is_ageless = matches!(value.trim(), "no" | "false" | "off" | "0"),
+            _ => {}
+        }
+    }
 }
 
 /// The suites that `text`, of a `.list` or a `.sources` file, takes from `server`; each once.
 pub fn suites(text: &str, server: &Url) -> Vec<Suite> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut found: Vec<(String, String, Options)> = Vec::new();
     for line in text.lines().filter_map(|line| line.trim().strip_prefix("deb ")) {
         // `deb [options] URI suite component…`.
         let line = line.trim_start();
+        let mut options = Options::default();
         let line = match line.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').map_or("", |(_, rest)| rest),
+            Some(rest) => rest.split_once(']').map_or("", |(named, rest)| {
+                for (name, value) in named.split_whitespace().filter_map(|word| word.split_once('=')) {
+                    options.take(name, value);
+                }
+                rest
+            }),
             None => line,
         };
         let mut words = line.split_whitespace();
         if let (Some(uri), Some(suite)) = (words.next(), words.next()) {
-            pairs.push((uri.to_owned(), suite.to_owned()));
+            found.push((uri.to_owned(), suite.to_owned(), options));
         }
     }
     for stanza in text.split("\n\n") {
+        let fields = || stanza.lines().filter_map(|line| line.split_once(':'));
         let field = |name: &str| {
-            stanza.lines().find_map(|line| {
-                let (known, value) = line.split_once(':')?;
-                known.eq_ignore_ascii_case(name).then(|| value.split_whitespace())
-            })
+            let value = fields().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            value.map_or("", |(_, value)| value).split_whitespace()
         };
-        for uri in field("URIs").into_iter().flatten() {
-            for suite in field("Suites").into_iter().flatten() {
-                pairs.push((uri.to_owned(), suite.to_owned()));
+        let mut options = Options::default();
+        fields().for_each(|(name, value)| options.take(name, value));
+        for uri in field("URIs") {
+            for suite in field("Suites") {
+                found.push((uri.to_owned(), suite.to_owned(), options.clone()));
             }
         }
     }
-    let mut suites: Vec<Suite> = pairs
-        .iter()
-        .filter_map(|(uri, name)| suite(uri, name, server))
+    let mut suites: Vec<Suite> = found
+        .into_iter()
+        .filter_map(|(uri, name, options)| suite((&uri, &name), options, server))
         .collect();
     suites.sort();
     suites.dedup();
     suites
 }
 
-fn suite(uri: &str, name: &str, server: &Url) -> Option<Suite> {
+fn suite((uri, name): (&str, &str), options: Options, server: &Url) -> Option<Suite> {
     let base = Url::parse(&format!("{}/", uri.trim_end_matches('/'))).ok()?;
     if base.origin() != server.origin() {
         return None;
@@ -69,6 +124,7 @@ fn suite(uri: &str, name: &str, server: &Url) -> Option<Suite> {
     Some(Suite {
         name: name.to_owned(),
         in_release,
+        options,
     })
 }
 
@@ -84,8 +140,26 @@ pub fn validity(suite: &Suite, in_release: &str, now: Timestamp) -> Check {
         return Check::ok(subject, format!("there{of}, and does not expire"));
     };
     // Archives write UTC, which RFC 5322 calls GMT.
-    let parsed = rfc2822::DateTimeParser::new().parse_timestamp(until.replace("UTC", "GMT"));
-    match parsed {
+    let time = |text: &str| rfc2822::DateTimeParser::new().parse_timestamp(text.replace("UTC", "GMT"));
+    let options = &suite.options;
+    // apt counts from the date of the index; its own end counts where that is later.
+    let put_off = field("Date:")
+        .and_then(|date| time(date).ok())
+        .zip(options.valid_until_min)
+        .and_then(|(date, seconds)| date.checked_add(SignedDuration::from_secs(seconds)).ok());
+    match time(until) {
+        Ok(end) if end < now && options.is_ageless => Check::warning(
+            subject,
+            format!("expired: valid until {until}{of}, and this source has Check-Valid-Until: no"),
+            "Valid-Until-Min: 15552000 (half a year) does the same with a bound",
+        ),
+        Ok(end) if end < now && put_off.is_some_and(|put_off| put_off >= now) => {
+            let put_off = put_off.unwrap_or(end);
+            Check::ok(
+                subject,
+                format!("there{of}, valid until {until}, by Valid-Until-Min of this source until {put_off}"),
+            )
+        }
         Ok(end) if end < now => Check::warning(
             subject,
             format!("expired: valid until {until}{of}"),
@@ -106,12 +180,19 @@ pub fn keys(suite: &Suite, in_release: &str, ring: &[RingKey], now: Timestamp) -
     let signers = signers(in_release, ring);
     let subject = format!("apt {}: keys", suite.name);
     let known: Vec<_> = signers.iter().filter(|key| key.is_known).collect();
+    if known.is_empty() && suite.options.has_own_keys {
+        return None;
+    }
     let Some(first) = known.first() else {
         let ids: Vec<&str> = signers.iter().map(|key| key.id.as_str()).collect();
         return (!ids.is_empty()).then(|| {
             Check::warning(
                 subject,
-                format!("signed by {}, in no keyring of this machine", ids.join(", ")),
+                format!(
+                    "signed by {}, in no keyring {}",
+                    ids.join(", "),
+                    suite.options.place()
+                ),
                 "install the archive's keyring, or name it with Signed-By",
             )
         });
@@ -168,9 +249,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_source_says_of_keys_and_age_is_read_in_both_forms() {
+        let server = Url::parse("http://cache.site/").unwrap();
+        let text = "deb [signed-by=/a.gpg,/b.gpg valid-until-min=60] http://cache.site/d a main\n\n\
+                    Types: deb\nURIs: http://cache.site/d\nSuites: b\nSigned-By: /c.gpg\nCheck-Valid-Until: no\n\n\
+                    Types: deb\nURIs: http://cache.site/d\nSuites: c\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n";
+        let found: Vec<Options> = suites(text, &server)
+            .into_iter()
+            .map(|suite| suite.options)
+            .collect();
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(found[0].signed_by, paths(&["/a.gpg", "/b.gpg"]));
+        assert_eq!((found[0].valid_until_min, found[0].is_ageless), (Some(60), false));
+        assert_eq!(
+            (&found[1].signed_by, found[1].is_ageless),
+            (&paths(&["/c.gpg"]), true)
+        );
+        assert!(found[2].has_own_keys && found[2].signed_by.is_empty());
+    }
+
+    #[test]
     fn a_suite_says_when_it_expires() {
         let server = Url::parse("http://cache.site/").unwrap();
-        let suite = suite("http://cache.site/d", "s", &server).unwrap();
+        let with = |options| suite(("http://cache.site/d", "s"), options, &server).unwrap();
+        let plain = with(Options::default());
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         for (text, state) in [
             ("Suite: s\n", State::Ok),
@@ -178,7 +280,15 @@ mod tests {
             ("Valid-Until: Wed, 31 Dec 2025 00:00:00 UTC\n", State::Warning),
             ("Valid-Until: soon\n", State::Warning),
         ] {
-            assert_eq!(validity(&suite, text, now).state, state, "{text}");
+            assert_eq!(validity(&plain, text, now).state, state, "{text}");
+        }
+        let expired = "Date: Wed, 24 Dec 2025 00:00:00 UTC\nValid-Until: Wed, 31 Dec 2025 00:00:00 UTC\n";
+        for (days, state) in [(8, State::Warning), (9, State::Ok)] {
+            let options = Options {
+                valid_until_min: Some(days * 24 * 3600 - 1),
+                ..Options::default()
+            };
+            assert_eq!(validity(&with(options), expired, now).state, state, "{days}");
         }
     }
 
@@ -187,6 +297,7 @@ mod tests {
         let suite = Suite {
             name: "stable".into(),
             in_release: Url::parse("http://cache.site/dists/stable/InRelease").unwrap(),
+            options: Options::default(),
         };
         // A packet of a signature (RFC 9580 §5.2.3) whose issuer is 0102030405060708.
         let text =
@@ -204,5 +315,17 @@ mod tests {
         assert_eq!(until(Some("2025-12-31T00:00:00Z")), Some(State::Failed));
         assert_eq!(state(&[]), Some(State::Warning), "in no keyring");
         assert_eq!(keys(&suite, "Date: x\n", &[], now), None);
+        let own = Suite {
+            options: Options {
+                has_own_keys: true,
+                ..Options::default()
+            },
+            ..suite.clone()
+        };
+        assert_eq!(
+            keys(&own, text, &[], now),
+            None,
+            "apt has the key, and we have not"
+        );
     }
 }

@@ -62,6 +62,11 @@ impl Served {
         name(&self.record)
     }
 
+    /// Which one it is.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
     /// How many responses below `base` there are, and the rest of the URL of one that is sent whatever a client accepts.
     pub fn below(&self, base: &Url) -> (u64, Option<String>) {
         let prefix = format!("GET {}", &base[..Position::AfterPath]);

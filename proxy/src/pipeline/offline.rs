@@ -17,6 +17,7 @@ use crate::{
     offline::{Miss, ServeError, Served},
     policy::{self, Absence, Disconnected, Overrides},
     respond,
+    snapshot::Record,
     store::Responses,
 };
 
@@ -24,6 +25,11 @@ impl Pipeline {
     /// The snapshot that answers are taken from; `None` where it is the store itself.
     pub(super) fn served(&self) -> Option<Arc<Served>> {
         self.0.settings.offline.then(|| self.0.fills.serving.now())?
+    }
+
+    /// Which snapshot is served, where it is one.
+    pub fn served_record(&self) -> Option<Record> {
+        Some(self.served()?.record().clone())
     }
 
     /// Looks which snapshot is to be served. Blocks.

@@ -3,6 +3,8 @@
 //! Nobody knows better which packages an installation needs, and which indexes a client reads on its way: those are in the cache when it is
 //! done. It installs nothing and touches nothing of this machine; it only says which files it would fetch (`--print-uris`), with sizes and digests.
 //!
+//! The indexes are read by both of their names, the plain one and the one by digest that an archive may have: clients differ in what they ask for.
+//!
 //! One run an architecture. Signatures are verified by apt with the keys that were given; without a key for a source it refuses.
 
 use std::{
@@ -24,6 +26,9 @@ use crate::ecosystem::Integrity;
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// The end of what apt says when it fails.
 const MOST_SAID: usize = 2000;
+
+/// The most bytes of an `InRelease`, which tells whether an archive answers.
+const MOST_RELEASE: usize = 32 << 20;
 
 /// A source such as `https://deb.example/debian bookworm main contrib`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,12 +113,44 @@ pub(super) enum AptError {
     },
 }
 
+impl AptError {
+    /// Whether the same may succeed later: not where apt has been given all that it asked for, and says no.
+    async fn may_pass(&self, cache: &Cache, input: &AptInput) -> bool {
+        match self {
+            Self::Folder(_) | Self::Durable(_) | Self::Start(_) => false,
+            Self::Slow { .. } => true,
+            Self::Failed { .. } => {
+                for source in &input.sources {
+                    let suite = source.suite.trim_end_matches('/');
+                    let place = if source.components.is_empty() {
+                        String::new()
+                    } else {
+                        "dists/".to_owned()
+                    };
+                    let path = format!(
+                        "{}/{place}{suite}/InRelease",
+                        mirror_path(&source.url).trim_end_matches('/')
+                    );
+                    let asked = cache.document(&Item::at(path), MOST_RELEASE).await;
+                    if asked.is_err_and(|error| error.is_temporary()) {
+                        return true;
+                    }
+                }
+                false
+            }
+        }
+    }
+}
+
 /// Adds the packages that `input` comes to.
 pub(super) async fn gather(cache: &Cache, input: &AptInput, gathered: &mut Gathered) {
     for architecture in &input.architectures {
         match of_architecture(cache, input, architecture).await {
             Ok(items) => items.into_iter().for_each(|item| gathered.add(item)),
-            Err(error) => gathered.fail(&format!("apt ({architecture})"), &error, true),
+            Err(error) => {
+                let is_temporary = error.may_pass(cache, input).await;
+                gathered.fail(&format!("apt ({architecture})"), &error, is_temporary);
+            }
         }
     }
 }
@@ -152,7 +189,20 @@ async fn of_architecture(cache: &Cache, input: &AptInput, architecture: &str) ->
         settings(root, architecture, input.recommends).as_bytes(),
         0o644,
     )?;
-    run(&config, &["update"]).await?;
+    for by_hash in ["no", "yes"] {
+        // What the archive itself says of it stands: without names by digest, the second run is answered by the cache.
+        let option = format!("Acquire::By-Hash={by_hash}");
+        let words: &[&str] = if by_hash == "no" {
+            &["-o", &option, "update"]
+        } else {
+            &["update"]
+        };
+        // Indexes that are there are not asked for again by another name.
+        let lists = root.join("state/lists");
+        std::fs::remove_dir_all(&lists).map_err(AptError::Folder)?;
+        durable::create_folder(&lists.join("partial"))?;
+        run(&config, words).await?;
+    }
     let mut said = String::new();
     if input.status.is_some() {
         said += &run(&config, &["-y", "--print-uris", "dist-upgrade"]).await?;
@@ -197,7 +247,7 @@ fn settings(root: &Path, architecture: &str, recommends: bool) -> String {
         "Dir \"{root}/\";\nDir::Etc \"{root}/etc/apt\";\nDir::State \"{root}/state\";\nDir::State::status \"{root}/status\";\n\
          Dir::Cache \"{root}/cache\";\nDir::Log \"{root}/log\";\nDir::Bin::methods \"/usr/lib/apt/methods\";\nAPT::Architecture \"{architecture}\";\n\
          APT::Architectures \"{architecture}\";\nAPT::Install-Recommends \"{recommends}\";\nAPT::Sandbox::User \"root\";\n\
-         APT::Update::Error-Mode \"any\";\nAcquire::http::Proxy \"DIRECT\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\nAcquire::ForceHash \"SHA256\";\nDebug::NoLocking \"true\";\n"
+         APT::Update::Error-Mode \"any\";\nAcquire::http::Proxy \"DIRECT\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\nDebug::NoLocking \"true\";\n"
     )
 }
 

@@ -110,7 +110,10 @@ pub enum Source {
     /// It was held.
     Store,
     /// It came from an upstream, or an upstream said that what was held is still so.
-    Upstream,
+    Upstream {
+        /// Whether the cache means to keep it.
+        is_stored: bool,
+    },
 }
 
 impl Source {
@@ -121,10 +124,13 @@ impl Source {
             .and_then(|status| status.to_str().ok())
             .and_then(|status| status.rsplit(',').next())
             .unwrap_or_default();
-        if own.split(';').any(|parameter| parameter.trim() == "hit") {
+        let says = |word: &str| own.split(';').any(|parameter| parameter.trim() == word);
+        if says("hit") {
             Self::Store
         } else {
-            Self::Upstream
+            Self::Upstream {
+                is_stored: says("stored"),
+            }
         }
     }
 }

@@ -115,6 +115,16 @@ impl FromStr for Platform {
     }
 }
 
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Platform {
     /// Whether `other` is what is meant by this one; without a variant all of them are.
     pub fn covers(&self, other: &Self) -> bool {
@@ -165,6 +175,27 @@ impl Manifest {
             }
             _ => true,
         })
+    }
+
+    /// Those of `platforms` that an index does not offer, with those that it does; nothing where it says nothing of platforms.
+    pub(crate) fn not_offered(&self, platforms: &[Platform]) -> Option<String> {
+        let offered = self.manifests.iter().filter_map(|child| child.platform.as_ref());
+        let offered: Vec<&Platform> = offered.filter(|platform| !platform.is_unknown()).collect();
+        let is_offered = |wanted: &&Platform| offered.iter().any(|platform| wanted.covers(platform));
+        let lacking: Vec<String> = platforms
+            .iter()
+            .filter(|wanted| !is_offered(wanted))
+            .map(ToString::to_string)
+            .collect();
+        if lacking.is_empty() || offered.is_empty() {
+            return None;
+        }
+        let offered: Vec<String> = offered.into_iter().map(ToString::to_string).collect();
+        Some(format!(
+            "there is none for {}: it is offered for {}",
+            lacking.join(", "),
+            offered.join(", ")
+        ))
     }
 
     /// Configuration and layers.
@@ -242,6 +273,9 @@ impl Walk<'_> {
                 size: Some(blob.size),
                 ..Item::at(format!("{}/blobs/{}", self.base, blob.digest))
             });
+        }
+        if let Some(lacking) = manifest.not_offered(self.platforms) {
+            gathered.refuse(&item.path, lacking);
         }
         self.queue
             .extend(manifest.wanted(self.platforms).map(|child| child.digest.clone()));
@@ -368,5 +402,17 @@ mod tests {
         assert_eq!(wanted(&[]).len(), 4);
         assert_eq!(wanted(&["linux/arm/v7"]), ["linux-armv7", "unknown-unknown"]);
         assert_eq!(wanted(&["linux/arm"]).len(), 3);
+        let lacking = |text: &str| index.not_offered(&[text.parse().unwrap()]);
+        assert_eq!(lacking("linux/arm/v7"), None);
+        assert!(
+            lacking("linux/armv7")
+                .unwrap()
+                .starts_with("there is none for linux/armv7: it is offered for ")
+        );
+        // A single manifest, and what refers to one, say nothing of platforms.
+        assert_eq!(
+            Manifest::default().not_offered(&["linux/arm".parse().unwrap()]),
+            None
+        );
     }
 }

@@ -133,7 +133,7 @@ pub async fn fetch(
                 summary.held += 1;
                 summary.held_bytes += bytes;
             }
-            Ok((bytes, Source::Upstream)) => {
+            Ok((bytes, Source::Upstream { .. })) => {
                 summary.fetched += 1;
                 summary.fetched_bytes += bytes;
             }
@@ -165,7 +165,7 @@ async fn persistently(cache: &Cache, item: &Item, progress: &Progress) -> Result
         };
         match cache.drain(item, &note).await {
             Ok(source) => {
-                kept(cache, item).await?;
+                kept(cache, item, source).await?;
                 return Ok((received.into_inner(), source));
             }
             Err(error) if error.is_temporary() && attempt + 1 < ATTEMPTS => {
@@ -179,14 +179,19 @@ async fn persistently(cache: &Cache, item: &Item, progress: &Progress) -> Result
     }
 }
 
-/// Waits until the cache has what was received. A cache that passes it on without keeping it has no room, and is of no use here.
-async fn kept(cache: &Cache, item: &Item) -> Result<(), AskError> {
-    if item.integrity.is_none() {
+/// Waits until the cache has what was received. A cache that passes on without keeping it what an index promises has no room, and is of no use here; of
+/// the rest, it may find at the end that it is not to be kept.
+async fn kept(cache: &Cache, item: &Item, source: Source) -> Result<(), AskError> {
+    let is_promised = item.integrity.is_some();
+    if !is_promised && source != (Source::Upstream { is_stored: true }) {
         return Ok(());
     }
     let end = Instant::now() + KEPT_WITHIN;
     while cache.held(item).await?.is_none() {
         if Instant::now() > end {
+            if !is_promised {
+                return Ok(());
+            }
             return Err(AskError::Status {
                 status: http::StatusCode::INSUFFICIENT_STORAGE,
                 why: "it came, and the cache did not keep it: is max_size in the section [cache] too small, or its disk full?".into(),

@@ -12,7 +12,9 @@ use crate::{
         Bundle,
         export::Export,
         header::Proof,
+        host::Alone,
         import::Import,
+        ledger::Allowed,
         prepare::{Order, prepare},
         sign::{Signer, Trust, keygen},
     },
@@ -107,8 +109,9 @@ fn take_in(
         bundle,
         others: &[],
         keep: 1,
-        allow_rollback: false,
+        allowed: Allowed::default(),
         now,
+        host: &Alone,
     };
     let imported = import.run()?;
     if let Some(finding) = imported.findings.first() {

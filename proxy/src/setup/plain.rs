@@ -3,14 +3,21 @@
 use std::fmt::Write as _;
 
 use super::{FILE, Site, hosts};
+use crate::settings::Kind;
 
 /// See [`super::Client::text`].
 pub(super) fn curl(site: Site<'_>) -> String {
-    let mut text = "# Without any settings, by mirror path:\n".to_owned();
+    let mut text = String::new();
     for upstream in site.upstreams(None) {
-        let _infallible = writeln!(text, "#   curl -fO {}FILE", site.mirror(upstream));
+        let Some(path) = a_path(upstream.kind) else {
+            continue;
+        };
+        if text.is_empty() {
+            text.push_str("# Without any settings, by mirror path:\n");
+        }
+        let _infallible = writeln!(text, "#   curl -f {}{path}", site.mirror(upstream));
     }
-    text.push_str("# Or as a proxy, for the hosts of the upstreams:\n");
+    text.push_str("# As a proxy, for the hosts of the upstreams:\n");
     let mut all: Vec<String> = Vec::new();
     for host in site.upstreams(None).flat_map(hosts) {
         if !all.contains(&host) {
@@ -21,6 +28,18 @@ pub(super) fn curl(site: Site<'_>) -> String {
     text.push_str(&site.certificate_note("#"));
     let _infallible = writeln!(text, "{FILE}~/.curlrc\nproxy = \"{}\"", site.base.at("/"));
     text
+}
+
+/// Something that there is below the mirror path of an upstream of this kind. A registry has nothing that curl gets without more ado.
+const fn a_path(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Generic | Kind::Release => Some("FILE -O"),
+        Kind::Packages => Some("dists/SUITE/InRelease -O"),
+        Kind::Pypi => Some("simple/PACKAGE/"),
+        Kind::Npm => Some("PACKAGE"),
+        Kind::Cargo => Some("config.json"),
+        Kind::Registry => None,
+    }
 }
 
 /// See [`super::Client::text`].

@@ -6,6 +6,7 @@
 //! <cache>/snapshots/imported/<series>/<seq>.json    what came and is closed: everything that it names is here
 //! <cache>/snapshots/pending/<series>/<seq>.json     what came and lacks something
 //! <cache>/snapshots/parts/                          parts of large content, until all are here
+//! <cache>/snapshots/keyrings/                       keys of archives that operators have named here
 //! <cache>/snapshots/active.json                     the one that is served
 //! ```
 //!
@@ -235,6 +236,35 @@ impl Library {
             record,
             0o644,
         )?)
+    }
+
+    /// Keeps a copy of the keyring at `path`, of an archive whose packages are held: when its keys expire is told from it later.
+    ///
+    /// # Errors
+    /// [`LibraryError`] when it cannot be read or kept.
+    pub fn keep_keyring(&self, path: &Path) -> Result<(), LibraryError> {
+        let bytes = fs::read(path).map_err(|source| LibraryError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or("gpg");
+        let folder = self.folder.join("keyrings");
+        let own = folder.join(format!("{}.{kind}", Digest::of(&bytes).hex()));
+        if !own.exists() {
+            durable::create_folder(&folder)?;
+            durable::write(&own, &bytes, 0o644)?;
+        }
+        Ok(())
+    }
+
+    /// The keyrings that were kept, in the order of their digests.
+    ///
+    /// # Errors
+    /// [`LibraryError::Read`].
+    pub fn keyrings(&self) -> Result<Vec<PathBuf>, LibraryError> {
+        let mut files = listing(&self.folder.join("keyrings"))?;
+        files.sort();
+        Ok(files)
     }
 
     /// Removes roots and chunks that no record on any side names; returns how many.

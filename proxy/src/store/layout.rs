@@ -30,7 +30,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::{OpenError, collect::not_open};
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
-const OURS: [&str; 11] = [
+const OURS: [&str; 13] = [
     // Of the local authority, not of the store.
     "ca",
     "lock",
@@ -42,6 +42,9 @@ const OURS: [&str; 11] = [
     "quarantine",
     // Of bundles: see `snapshot`.
     "snapshots",
+    // Of verbs beside a server: see `beside`.
+    "serve.sock",
+    "view",
     "lost+found",
     "CACHEDIR.TAG",
 ];
@@ -64,6 +67,14 @@ pub(super) struct Layout {
 /// The index of a store in `dir`.
 pub(super) fn index(dir: &Path) -> PathBuf {
     dir.join("index.redb")
+}
+
+/// Whether a process holds the lock of the store in `dir`.
+pub(super) fn is_locked(dir: &Path) -> bool {
+    let lock = File::open(dir.join("lock"));
+    lock.is_ok_and(|lock| {
+        flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    })
 }
 
 impl Layout {

@@ -46,6 +46,7 @@ mod schema;
 mod scrub;
 mod stored;
 mod tables;
+mod view;
 
 use std::{
     collections::HashSet,
@@ -78,6 +79,7 @@ pub use scrub::{Damage, ScrubFigures, Verification};
 #[cfg(test)]
 pub(crate) use stored::sample;
 pub use stored::{ContentRef, Entry, StoredResponse};
+pub use view::ViewError;
 
 use behind::WriteBehind;
 use content::InUseCounts;
@@ -132,6 +134,11 @@ impl Store {
     /// Whether there is a store in `dir`; nothing is made or locked.
     pub fn is_in(dir: &Path) -> bool {
         layout::index(dir).is_file()
+    }
+
+    /// Whether a process has the store in `dir` open.
+    pub fn is_open(dir: &Path) -> bool {
+        layout::is_locked(dir)
     }
 
     /// Opens or founds the store of `settings`. Blocks; call it before serving.
@@ -468,7 +475,7 @@ impl Drop for Inner {
 }
 
 /// Lets this thread wait for the others where there is not enough of the processor for all. Only Linux does this for one thread.
-fn low_priority() {
+pub(crate) fn low_priority() {
     if let Err(error) = rustix::process::nice(NICE) {
         tracing::debug!(%error, "a background thread keeps its priority");
     }

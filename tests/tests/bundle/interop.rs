@@ -7,18 +7,6 @@ use integration_tests::command;
 
 use crate::{Site, only};
 
-/// Whether `program` is installed; the test says so when it is not.
-#[expect(clippy::print_stderr, reason = "what a test leaves out has to be seen")]
-fn has(program: &str) -> bool {
-    let found = command::PATH
-        .split(':')
-        .any(|folder| std::path::Path::new(folder).join(program).exists());
-    if !found {
-        eprintln!("{program} is not installed; that part is not tested");
-    }
-    found
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_read_by_sha256sum_minisign_and_skopeo() -> Result<()> {
     let site = Site::new(12).await?;
@@ -33,30 +21,26 @@ async fn a_folder_is_read_by_sha256sum_minisign_and_skopeo() -> Result<()> {
     let mut sums = command::new("sha256sum");
     sums.args(["-c", "--quiet", "SHA256SUMS"]).current_dir(&bundle);
     command::success("sha256sum", command::run(sums, crate::SOON, &[])?)?;
-    if has("minisign") {
-        let mut minisign = command::new("minisign");
-        minisign
-            .args(["-Vm", "BUNDLE.json", "-p", &site.at("key.pub")])
-            .current_dir(&bundle);
-        let said = command::success("minisign", command::run(minisign, crate::SOON, &[])?)?;
-        ensure!(said.contains("seq:1"), "{said}");
-    }
-    if has("skopeo") {
-        let from = format!("oci:{}:{}", bundle.display(), site.image);
-        let to = format!("dir:{}", site.at("copied"));
-        command::ok(&[
-            "skopeo",
-            "--insecure-policy",
-            "copy",
-            "--preserve-digests",
-            &from,
-            &to,
-        ])?;
-        ensure!(
-            site.path("copied").join("manifest.json").exists(),
-            "nothing was copied"
-        );
-    }
+    let mut minisign = command::new("minisign");
+    minisign
+        .args(["-Vm", "BUNDLE.json", "-p", &site.at("key.pub")])
+        .current_dir(&bundle);
+    let said = command::success("minisign", command::run(minisign, crate::SOON, &[])?)?;
+    ensure!(said.contains("seq:1"), "{said}");
+    let from = format!("oci:{}:{}", bundle.display(), site.image);
+    let to = format!("dir:{}", site.at("copied"));
+    command::ok(&[
+        "skopeo",
+        "--insecure-policy",
+        "copy",
+        "--preserve-digests",
+        &from,
+        &to,
+    ])?;
+    ensure!(
+        site.path("copied").join("manifest.json").exists(),
+        "nothing was copied"
+    );
     Ok(())
 }
 

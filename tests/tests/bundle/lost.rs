@@ -23,7 +23,7 @@ fn export(site: &Site, more: &[&str]) -> Result<()> {
 
 /// Takes bundle `seq` in on the other side; returns the exit code and what was said.
 fn import(site: &Site, seq: u32) -> Result<(Option<i32>, Value)> {
-    let (there, public, request) = (site.at("there"), site.at("key.pub"), site.at("request.json"));
+    let (there, public) = (site.at("there"), site.at("key.pub"));
     let bundle = bundle(site, seq);
     let said = site.run(
         &[
@@ -34,8 +34,6 @@ fn import(site: &Site, seq: u32) -> Result<(Option<i32>, Value)> {
             &there,
             "--trust",
             &public,
-            "--request",
-            &request,
             "--json",
         ],
         &[],
@@ -140,11 +138,11 @@ async fn a_lost_bundle_is_named_by_the_next_one_and_healed_by_what_the_site_asks
     ensure!(code == Some(75), "{said}");
     ensure!(said["stored"] == 6000, "what it has comes in: {said}");
     ensure!(said["active"]["seq"] == 1, "the one before stays: {said}");
-    let request = fs::read_to_string(site.path("request.json"))?;
+    let request = fs::read_to_string(site.path("there/request.json"))?;
     ensure!(request.contains("/pool/in-the-lost-one"), "{request}");
     ensure!(!request.contains("/pool/in-the-next-one"), "{request}");
 
-    export(&site, &["--satisfy", &site.at("request.json")])?;
+    export(&site, &["--satisfy", &site.at("there/request.json")])?;
     ensure!(payloads(&site, 4)? == 1, "what was asked for, and nothing else");
     let (code, said) = import(&site, 4)?;
     ensure!(code == Some(0) && said["active"]["seq"] == 4, "{said}");

@@ -1,6 +1,7 @@
 //! A cluster of three machines, upgraded from Core over ssh by the one command that an operator types.
 
 mod access;
+mod batches;
 mod failures;
 mod licence;
 mod maintenance;
@@ -13,6 +14,7 @@ mod site;
 mod status;
 mod steps;
 mod ten;
+mod way;
 
 /// Needs root and namespaces.
 mod as_root {

@@ -58,7 +58,7 @@ case $1 in
     resident) echo "{\"count\": $(cat $state/units 2>/dev/null || echo 0), \"blockers\": []}" ;;
     capacity) cat $state/capacity ;;
     restart) ;;
-    check) test ! -e $state/sick ;;
+    check | health) test ! -e $state/sick ;;
     module) touch $state/module ;;
     module-probe) test -e $state/module ;;
     module-undo) rm -f $state/module ;;

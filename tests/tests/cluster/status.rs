@@ -13,6 +13,65 @@ mod as_root {
         Ok(serde_json::from_str::<Value>(&said)?["explanation"].clone())
     }
 
+    /// What somebody needs who was not there, of every node, and no secret.
+    fn the_report_tells(site: &Site) -> Result<()> {
+        let core = site.node("core")?;
+        let unpacked = "mkdir /tmp/report && zstd -dqc /tmp/report.tar.zst | tar -x -C /tmp/report";
+        core.ok(&["sh", "-c", unpacked])?;
+        let read = |name: &str| -> Result<Vec<Value>> {
+            let text = String::from_utf8(core.read(&format!("/tmp/report/{name}"))?)?;
+            Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+        };
+        let head = read("report.json")?;
+        assert_eq!(
+            (&head[0]["schema"], &head[0]["cluster"]),
+            (&1.into(), &"lab".into())
+        );
+        for name in ["core", "c1", "w1"] {
+            let events = read(&format!("nodes/{name}/events.jsonl"))?;
+            assert!(
+                events.iter().any(|event| event["event"] == "run_finished"),
+                "{name}: {events:?}"
+            );
+            let audit = read(&format!("nodes/{name}/audit.jsonl"))?;
+            assert!(
+                !audit.is_empty() && audit[0]["error"].is_null(),
+                "{name}: {audit:?}"
+            );
+        }
+        let worker = read("nodes/w1/events.jsonl")?;
+        let last = worker.iter().rfind(|event| event["event"] == "step_started");
+        assert_eq!(last.map(|event| &event["step"]), Some(&"retire".into()));
+        // The status is a document of its own, over several lines.
+        let status: Value = serde_json::from_slice(&core.read("/tmp/report/status.json")?)?;
+        assert_eq!(
+            status["nodes"].as_array().map(Vec::len),
+            Some(3),
+            "who is in the cluster: {status}"
+        );
+        assert_eq!(status["lease"]["standing"]["is"], "at-work", "{status}");
+        let mut files: Vec<String> = core
+            .ok(&["find", "/tmp/report", "-type", "f", "-printf", "%P\\n"])?
+            .lines()
+            .map(String::from)
+            .collect();
+        files.sort();
+        assert_eq!(
+            files,
+            [
+                "nodes/c1/audit.jsonl",
+                "nodes/c1/events.jsonl",
+                "nodes/core/audit.jsonl",
+                "nodes/core/events.jsonl",
+                "nodes/w1/audit.jsonl",
+                "nodes/w1/events.jsonl",
+                "report.json",
+                "status.json"
+            ]
+        );
+        Ok(())
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn c12_who_watches_reads_every_change_and_why_a_node_waits() -> Result<()> {
         let site = Site::at_one(&[TestRelease::standard("2.0.0").with_payload(2 << 20)]).await?;
@@ -40,6 +99,7 @@ mod as_root {
         assert_eq!(report.trim(), "/tmp/report.tar.zst");
         core.ok(&["sh", "-c", "test $(stat -c %a /tmp/report.tar.zst) = 600"])?;
 
+        the_report_tells(&site)?;
         site.release_worker()?;
         assert_eq!(wait_event(&run, "cluster_finished")?["exit"], "done");
         // It ends with the work, and not before.

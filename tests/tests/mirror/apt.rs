@@ -32,6 +32,7 @@ fn publish(origin: &Origin, folder: &Path) -> Result<Archive> {
     }
     let mut archive = Archive::new()?;
     archive.index("main/binary-amd64/Packages", index);
+    archive.list_by_sha512();
     archive.publish(origin)?;
     Ok(archive)
 }
@@ -89,18 +90,20 @@ async fn what_an_installation_and_an_upgrade_need_is_fetched_and_nothing_else() 
     }
 
     origin.stop().await;
-    let proxy = Settings::new(&cache)
+    installs_and_upgrades(&origin, folder.path(), &key).await
+}
+
+/// apt of a machine installs and upgrades from the mirror that was filled.
+async fn installs_and_upgrades(origin: &Origin, folder: &Path, key: &str) -> Result<()> {
+    let proxy = Settings::new(&folder.join("cache"))
         .upstream("debian", &origin.url("/debian/"))
         .arguments(&["--offline"])
         .start()
         .await?;
-    let (root, mirror) = (
-        folder.path().join("machine"),
-        format!("http://{}/debian", proxy.data),
-    );
+    let (root, mirror) = (folder.join("machine"), format!("http://{}/debian", proxy.data));
     fs::create_dir(&root)?;
-    fs::copy(folder.path().join("machine.status"), root.join("status"))?;
-    let known = (mirror.as_str(), Path::new(&key));
+    fs::copy(folder.join("machine.status"), root.join("status"))?;
+    let known = (mirror.as_str(), Path::new(key));
     apt(&root, known, &["update"]).await?;
     for words in [&["install", "lab-app"][..], &["upgrade"]] {
         apt(&root, known, &[words, &["--download-only", "-y"]].concat()).await?;
@@ -109,5 +112,25 @@ async fn what_an_installation_and_an_upgrade_need_is_fetched_and_nothing_else() 
         let file = root.join(format!("cache/archives/{name}_1.0_all.deb"));
         ensure!(file.exists(), "{} was not fetched", file.display());
     }
+    // Beside the mirror, which goes on serving.
+    plan_knows_the_key(&folder.join("cache")).await
+}
+
+/// The plan of a bundle knows the key that was given to prefetch.
+async fn plan_knows_the_key(cache: &Path) -> Result<()> {
+    let store = cache.display().to_string();
+    let plan = [
+        "bundle",
+        "plan",
+        "--cache-dir",
+        &store,
+        "--series",
+        "test",
+        "--json",
+    ];
+    let planned = run_to_end(&plan).await?;
+    let document: serde_json::Value = serde_json::from_str(&planned.stdout)?;
+    let signed_by = &document["horizon"][0]["keys"][0];
+    ensure!(signed_by["is_known"] == true, "{document:#}");
     Ok(())
 }

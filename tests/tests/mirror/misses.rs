@@ -45,22 +45,11 @@ async fn a_miss_becomes_a_request_file_that_prefetch_satisfies() -> Result<()> {
     assert!(mirror.ended().await?.success());
     assert_eq!(origin.connections(), 0, "nobody was asked");
 
-    let file = folder.path().join("request.json").display().to_string();
-    let cache = site.display().to_string();
-    let written = run_to_end(&["request", "--cache-dir", &cache, "--output", &file, "--clear"]).await?;
-    assert_eq!(written.code, Some(0), "{}", written.stderr);
-    let text = std::fs::read_to_string(&file)?;
-    assert_eq!(text.matches("/wanted").count(), 1, "{text}");
-    assert!(
-        !text.contains("token"),
-        "what looks secret does not cross: {text}"
-    );
-    assert!(!site.join("misses.jsonl").exists());
-
+    let file = requested(folder.path(), &url).await?;
     let upstream = format!("files={url}");
     let filled = run_to_end(&prefetch(&connected, &upstream, &["--request", &file])).await?;
     assert_eq!(filled.code, Some(0), "{}", filled.stderr);
-    assert!(filled.stderr.contains("1 absent"), "{}", filled.stderr);
+    assert!(filled.stderr.contains("2 absent"), "{}", filled.stderr);
     let proxy = Settings::new(&connected)
         .upstream("files", &url)
         .arguments(&["--offline"])
@@ -69,6 +58,34 @@ async fn a_miss_becomes_a_request_file_that_prefetch_satisfies() -> Result<()> {
     let (answer, body) = proxy.client().fetch("/files/wanted").await?;
     assert_eq!((answer.status, body.as_slice()), (200, &b"content"[..]));
     Ok(())
+}
+
+/// The request file of the site, with one URL that nobody has asked for.
+async fn requested(folder: &std::path::Path, url: &str) -> Result<String> {
+    let site = folder.join("site");
+    let file = folder.join("request.json").display().to_string();
+    let cache = site.display().to_string();
+    let unseen = format!("{}/unseen", url.trim_end_matches('/'));
+    let request = [
+        "request",
+        "--cache-dir",
+        &cache,
+        "--output",
+        &file,
+        "--clear",
+        "--add",
+        &unseen,
+    ];
+    let written = run_to_end(&request).await?;
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
+    let text = std::fs::read_to_string(&file)?;
+    assert_eq!(text.matches("/wanted").count(), 1, "{text}");
+    assert!(
+        !text.contains("token"),
+        "what looks secret does not cross: {text}"
+    );
+    assert!(!site.join("misses.jsonl").exists());
+    Ok(file)
 }
 
 /// Whatever either side says about validation, stored validators answer conditions, and ranges are cut.

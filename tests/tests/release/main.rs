@@ -4,6 +4,7 @@
 //! `kato release verify` takes the same way as a node (the same fetcher, trust and exit codes) and reads every byte.
 
 mod caching;
+mod forged;
 mod on_a_node;
 mod publishing;
 mod refusing;

@@ -31,6 +31,7 @@ pub mod release;
 pub mod service;
 pub mod status;
 pub mod sudoers;
+mod there;
 
 /// Upgrades this node, or from the Core node the whole cluster.
 #[derive(Debug, Parser)]

@@ -10,6 +10,7 @@ use super::{
     Context,
     backup::{self, BackupArgs, RestoreArgs},
     service::{self, RejoinArgs, RetireArgs},
+    there,
 };
 use crate::{
     exit::{Exit, Failure},
@@ -116,6 +117,10 @@ pub struct UpgradeArgs {
     /// The version to upgrade to; the newest that can be reached when absent.
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub version: Option<Version>,
+    /// Upgrade this node of the cluster, by its id or address, as `--cluster` would and no other; run it on Core. With `--status` or
+    /// `--update-kato` the node itself does it.
+    #[arg(short, long, value_name = "ID|ADDRESS", conflicts_with_all = ["cluster", "prepare", "resume", "role_order"])]
+    pub node: Option<String>,
     /// Upgrade all nodes of the inventory, by default one at a time, Core last; run it on Core.
     #[arg(long, conflicts_with_all = ["prepare", "status", "update_kato"])]
     pub cluster: bool,
@@ -162,7 +167,7 @@ pub struct UpgradeArgs {
     #[arg(long)]
     pub offline: bool,
     /// Do not take the node out of service: what runs on it is interrupted. This is recorded.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["cluster", "node"])]
     pub skip_drain: bool,
     /// Take an unhealthy platform and missing paths as warnings, as after an upgrade that failed. The node must be healthy at the end;
     /// no signature and no digest is relaxed. This is recorded.
@@ -314,6 +319,9 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
 
 async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure> {
     let settings = load(context)?;
+    if let Some(which) = &args.node {
+        return Box::pin(there::upgrade(args, which, &settings, context)).await;
+    }
     let request = args.request(context);
     if args.cluster {
         return Box::pin(crate::cluster::run(request, &settings, &context.config)).await;
@@ -351,7 +359,7 @@ async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<Exit, Failure>
 impl UpgradeArgs {
     /// The same command without `--detach`, for the detached program.
     fn attached(&self, context: &Context, run: &str) -> Vec<String> {
-        let mut words = vec![
+        let mut words: Vec<String> = vec![
             "--config".into(),
             context.config.display().to_string(),
             "node".into(),
@@ -361,6 +369,13 @@ impl UpgradeArgs {
             // Nobody can be asked over there.
             "--skip-confirmation".into(),
         ];
+        words.extend(self.wishes());
+        words
+    }
+
+    /// What is wanted of a node, as words of a command.
+    pub(super) fn wishes(&self) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
         let mut with = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 words.extend([format!("--{name}"), value]);

@@ -4,7 +4,10 @@ use std::{path::Path, time::Duration};
 
 use anyhow::anyhow;
 
-use super::{connect, inventory::InventoryNode};
+use super::{
+    connect,
+    inventory::{Inventory, InventoryNode},
+};
 use crate::{
     exit::{Exit, Failure},
     report::terminal,
@@ -14,6 +17,22 @@ use crate::{
 
 /// How long the connection may add to what the command itself may take.
 const CONNECTION: Duration = Duration::from_secs(60);
+
+/// The node whose id or address is `which`.
+///
+/// # Errors
+/// [`Failure`] with 2 and the nodes that there are.
+pub fn find<'i>(inventory: &'i Inventory, which: &str) -> Result<&'i InventoryNode, Failure> {
+    let is_meant = |node: &&InventoryNode| node.id == which || node.address == which;
+    inventory.nodes.iter().find(is_meant).ok_or_else(|| {
+        let known: Vec<_> = inventory.nodes.iter().map(|node| node.id.as_str()).collect();
+        let problem = anyhow!(
+            "the inventory has no node with the id or address `{which}`, only {}",
+            known.join(", ")
+        );
+        Failure::new(Exit::Usage, problem).hint("name one of them with `--node`")
+    })
+}
 
 /// Runs `kato` with `arguments` on the node whose id or address is `which`; it may take as long as `limit`.
 ///
@@ -27,15 +46,7 @@ pub async fn run(
     limit: Duration,
 ) -> Result<Exit, Failure> {
     let inventory = super::load(settings, config)?;
-    let is_meant = |node: &&InventoryNode| node.id == which || node.address == which;
-    let Some(id) = inventory.nodes.iter().find(is_meant).map(|node| node.id.clone()) else {
-        let known: Vec<_> = inventory.nodes.iter().map(|node| node.id.as_str()).collect();
-        let problem = anyhow!(
-            "the inventory has no node with the id or address `{which}`, only {}",
-            known.join(", ")
-        );
-        return Err(Failure::new(Exit::Usage, problem).hint("name one of them with `--node`"));
-    };
+    let id = find(&inventory, which)?.id.clone();
     let nodes = connect::ready(&inventory, settings, config).await?;
     let outcome = match nodes.get(&id) {
         Some(node) => node.run(arguments, limit + CONNECTION).await,

@@ -96,8 +96,9 @@ pub async fn examine(
     let is_out = |(id, status): (&String, &NodeStatus)| status.out_of_service.then(|| id.clone());
     let out: Vec<String> = facts.iter().filter_map(is_out).collect();
     let (short, mute) = capacity::check(&plan.batches, &surveys, &out);
-    // Nodes that gave no answer may have room; what is in their way is said already.
-    if facts.len() == plan.nodes.len() {
+    // Nodes that gave no answer may have room, and what is in their way is said already; with those that are left out nobody reckons.
+    let is_known = |node: &PlannedNode| facts.contains_key(&node.id) || node.action == Action::LeftOut;
+    if plan.nodes.iter().all(is_known) {
         examined.problems.extend(short);
     }
     examined.warn(

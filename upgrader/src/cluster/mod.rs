@@ -15,6 +15,7 @@
 
 pub mod alone;
 mod call;
+pub mod conflicts;
 pub mod connect;
 pub mod control;
 pub mod drive;

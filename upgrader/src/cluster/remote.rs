@@ -10,7 +10,7 @@
 //!
 //! A started run belongs to the node: it outlives the connection and Core's own `kato`.
 
-mod answer;
+pub(super) mod answer;
 mod start;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

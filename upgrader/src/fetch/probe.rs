@@ -1,11 +1,11 @@
-//! Short questions to a cache on this machine: is it there, and what does it say of itself. Never through a proxy.
+//! Short questions to a cache or a platform nearby: is it there, what does it say of itself, what does it refuse. Never through a proxy.
 
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use url::Url;
 
-/// How long one answer may take; it comes from this machine.
+/// How long one answer may take; it comes from this machine or from its cluster.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A question without a good answer.
@@ -27,6 +27,12 @@ pub enum ProbeError {
         url: Url,
         /// The status of the answer.
         status: u16,
+    },
+    /// A method that HTTP does not have.
+    #[error("`{method}` is no method of HTTP")]
+    Method {
+        /// As it is written.
+        method: String,
     },
     /// A document of another shape.
     #[error("the answer of {url} cannot be read")]
@@ -61,6 +67,29 @@ pub async fn json<T: DeserializeOwned>(url: &Url) -> Result<T, ProbeError> {
         url: url.clone(),
         source,
     })
+}
+
+/// The status of the answer to a request with `method` and without a body; where the answer leads is not followed.
+///
+/// # Errors
+/// [`ProbeError`] when there is no answer.
+pub async fn status(method: &str, url: &Url) -> Result<u16, ProbeError> {
+    let silent = |source| ProbeError::Silent {
+        url: url.clone(),
+        source,
+    };
+    let known =
+        reqwest::Method::from_bytes(method.as_bytes()).map_err(|_not_a_token| ProbeError::Method {
+            method: method.to_owned(),
+        })?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(DEADLINE)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(silent)?;
+    let answer = client.request(known, url.clone()).send().await.map_err(silent)?;
+    Ok(answer.status().as_u16())
 }
 
 async fn get(url: &Url) -> Result<reqwest::Response, ProbeError> {

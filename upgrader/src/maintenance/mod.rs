@@ -32,8 +32,9 @@ use crate::{
     fetch::probe,
     paths::NodePaths,
     platform::process::{self, Children, ProcessError},
+    report::terminal,
     run::remedy,
-    settings::{MaintenanceAuto, MaintenanceSettings, PlatformCommand, Settings},
+    settings::{MaintenanceAuto, MaintenanceSettings, PlatformCommand, Refused, Settings},
 };
 
 /// How often is asked whether a switch has taken effect, and how long in between.
@@ -76,6 +77,20 @@ pub enum MaintenanceError {
     /// What must go on being served is not.
     #[error("with maintenance mode on, the platform does not serve any more")]
     NotServing(#[source] probe::ProbeError),
+    /// What must be refused is not: maintenance mode is on by name only.
+    #[error(
+        "with maintenance mode on, {} {} is answered {status}, expected a refusal ({})",
+        asked.method, asked.url, list(&asked.status)
+    )]
+    NotRefusing {
+        /// The request.
+        asked: Box<Refused>,
+        /// The status of the answer.
+        status: u16,
+    },
+    /// Whether it is refused cannot be found out.
+    #[error("with maintenance mode on, whether the platform refuses changes cannot be asked")]
+    NotAsked(#[source] probe::ProbeError),
     /// The record cannot be read.
     #[error(transparent)]
     Document(#[from] crate::document::DocumentError),
@@ -86,6 +101,11 @@ pub enum MaintenanceError {
 
 const fn on(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
+}
+
+fn list(status: &[u16]) -> String {
+    let words: Vec<String> = status.iter().map(ToString::to_string).collect();
+    words.join(", ")
 }
 
 #[derive(Deserialize)]
@@ -196,7 +216,7 @@ impl Maintenance {
     /// [`Failure`] with exit code 20: it is off, and nothing was changed.
     pub async fn begin(&self, run: &str, agreed: impl FnOnce() -> bool) -> Result<(), Failure> {
         match self.look().await? {
-            Need::Nothing => return Ok(()),
+            Need::Nothing => return Ok(self.found_on().await?),
             Need::TurnOn => {}
             Need::Ask if agreed() => {}
             Need::Ask => {
@@ -282,13 +302,53 @@ impl Maintenance {
         Err(MaintenanceError::NotSwitched { wanted })
     }
 
-    /// What the platform serves goes on being served (R4).
+    /// What the platform serves goes on being served, and changes are refused (R4).
     async fn probe(&self) -> Result<(), MaintenanceError> {
         for url in &self.settings.serving {
             probe::answers(url).await.map_err(MaintenanceError::NotServing)?;
         }
+        for asked in &self.settings.refusing {
+            refuses(asked).await?;
+        }
         Ok(())
     }
+
+    /// A mode that somebody else turned on is not ours to turn off; one that lets changes through all the same is no maintenance mode.
+    /// What gives no answer may be a node in the middle of its upgrade, and an upgrade that goes on is not asked twice.
+    async fn found_on(&self) -> Result<(), MaintenanceError> {
+        if self.settings.auto == MaintenanceAuto::Off || self.ours()?.is_some() {
+            return Ok(());
+        }
+        for asked in &self.settings.refusing {
+            match refuses(asked).await {
+                Err(
+                    let_through @ MaintenanceError::NotRefusing {
+                        status: 200..=299, ..
+                    },
+                ) => {
+                    return Err(let_through);
+                }
+                Err(unsure) => {
+                    terminal::say(&format!("warning: {}", Chain(&unsure)));
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// That the platform refuses `asked`, seen and not believed.
+async fn refuses(asked: &Refused) -> Result<(), MaintenanceError> {
+    let answered = probe::status(&asked.method, &asked.url).await;
+    let status = answered.map_err(MaintenanceError::NotAsked)?;
+    if asked.status.contains(&status) {
+        return Ok(());
+    }
+    Err(MaintenanceError::NotRefusing {
+        asked: Box::new(asked.clone()),
+        status,
+    })
 }
 
 async fn call(verb: &'static str, command: &PlatformCommand) -> Result<String, MaintenanceError> {
@@ -309,6 +369,9 @@ impl From<MaintenanceError> for Failure {
             }
             MaintenanceError::NotServing(_) => {
                 "look at the platform; correct `[maintenance] serving` if the address is wrong".to_owned()
+            }
+            MaintenanceError::NotRefusing { .. } | MaintenanceError::NotAsked(_) => {
+                "nothing was changed on any node; look at what the platform's maintenance mode closes; correct `[maintenance] refusing` if the request is wrong".to_owned()
             }
             MaintenanceError::Command { .. }
             | MaintenanceError::Output { .. }

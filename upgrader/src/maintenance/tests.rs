@@ -24,6 +24,7 @@ fn platform(folder: &Path, auto: MaintenanceAuto) -> Maintenance {
         on: shell("touch MODE"),
         off: shell("rm -f MODE"),
         serving: Vec::new(),
+        refusing: Vec::new(),
     };
     Maintenance::of(&settings, &Clock::held_at(jiff::Timestamp::UNIX_EPOCH))
 }
@@ -119,6 +120,96 @@ async fn r04_a_mode_that_stops_what_is_served_is_turned_off_at_once() {
     assert!(refused.to_string().contains("does not serve"), "{refused}");
     assert_eq!(mode.is_on().await.unwrap(), Some(false));
     assert_eq!(mode.left_on(), None);
+}
+
+/// Answers each request with `status`, and says what the requests began with.
+async fn platform_that_answers(
+    status: &'static str,
+) -> (
+    url::Url,
+    tokio::sync::mpsc::Receiver<String>,
+    tokio::task::JoinSet<()>,
+) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v2/apps", listener.local_addr().unwrap());
+    let (tell, requests) = tokio::sync::mpsc::channel(8);
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            let read = stream.read(&mut head).await.unwrap_or(0);
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _gone = stream.write_all(answer.as_bytes()).await;
+            let first = String::from_utf8_lossy(&head[..read])
+                .lines()
+                .next()
+                .map(String::from);
+            if tell.send(first.unwrap_or_default()).await.is_err() {
+                break;
+            }
+        }
+    });
+    (url.parse().unwrap(), requests, serving)
+}
+
+fn refusing(mode: &mut Maintenance, url: &url::Url) {
+    let text = format!("refusing = [{{ url = \"{url}\" }}]");
+    mode.settings.refusing = toml::from_str::<MaintenanceSettings>(&text).unwrap().refusing;
+}
+
+#[tokio::test]
+async fn r04_writes_are_seen_to_be_refused_and_a_mode_that_lets_them_through_is_turned_off() {
+    for (status, expected) in [
+        ("503 Service Unavailable", None),
+        (
+            "201 Created",
+            Some("is answered 201, expected a refusal (403, 405, 423, 503)"),
+        ),
+        ("404 Not Found", Some("is answered 404")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mode = platform(folder.path(), MaintenanceAuto::On);
+        let (url, mut requests, _serving) = platform_that_answers(status).await;
+        refusing(&mut mode, &url);
+        let begun = mode.begin("p1", never).await;
+        assert_eq!(requests.recv().await.unwrap(), "POST /v2/apps HTTP/1.1");
+        let Some(expected) = expected else {
+            begun.unwrap();
+            assert_eq!(mode.is_on().await.unwrap(), Some(true));
+            continue;
+        };
+        let refused = begun.unwrap_err();
+        assert_eq!(refused.exit, Exit::Preflight);
+        assert!(refused.to_string().contains(expected), "{refused}");
+        // It was ours, and nothing was changed: it is off again.
+        assert_eq!((mode.is_on().await.unwrap(), mode.left_on()), (Some(false), None));
+    }
+}
+
+#[tokio::test]
+async fn r04_a_mode_of_somebody_else_is_looked_at_too_and_is_not_turned_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut mode = platform(folder.path(), MaintenanceAuto::Verify);
+    mode.by_hand(true).await.unwrap();
+    let (url, _requests, _serving) = platform_that_answers("201 Created").await;
+    refusing(&mut mode, &url);
+    let refused = mode.begin("p1", never).await.unwrap_err();
+    assert_eq!(refused.exit, Exit::Preflight);
+    assert_eq!(mode.is_on().await.unwrap(), Some(true));
+
+    // Nobody there: a node may be in the middle of its upgrade, and the same command must be able to go on.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    refusing(&mut mode, &format!("http://{closed}/").parse().unwrap());
+    mode.begin("p1", never).await.unwrap();
+    // Turned on by us it must be proved, however.
+    mode.by_hand(false).await.unwrap();
+    let refused = mode.begin("p1", || true).await.unwrap_err();
+    assert!(refused.to_string().contains("cannot be asked"), "{refused}");
+    assert_eq!(mode.is_on().await.unwrap(), Some(false));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: owners, extended attributes, devices. A module's files belong to whoever runs the upgrade.
 
+mod agree;
 mod list;
 
 use std::{
@@ -22,7 +23,7 @@ use kato_shared::{
 };
 use tokio::time::Instant;
 
-pub use self::list::list;
+pub use self::{agree::agrees, list::list};
 use super::tree;
 
 /// An archive that cannot be unpacked.
@@ -53,6 +54,16 @@ pub enum UnpackError {
         entry: PathBuf,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// The archive holds something else than the release lists.
+    #[error("the archive {archive} is not what the release lists: `{entry}`: {problem}")]
+    Disagrees {
+        /// The archive, by the name that the release has for it.
+        archive: String,
+        /// The entry.
+        entry: PathBuf,
+        /// What was expected, and what was found.
+        problem: String,
     },
     /// An entry cannot be written.
     #[error("unpacking `{entry}` into `{into}` failed")]

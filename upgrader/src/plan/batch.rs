@@ -5,7 +5,9 @@
 //! decides during the rollout (as it went).
 //!
 //! A node does not do its work while it is at work on its upgrade, and also when somebody has taken it out of service or when it gives no
-//! answer, wanted or not ([`Absence`]): all of that counts for `min_available`. To upgrade a node that was retired costs nothing.
+//! answer, wanted or not ([`Absence`]): all of that counts for `min_available`. To upgrade a node that was retired costs nothing. Where no
+//! `min_available` is set, who was away when the plan was made holds nobody up (whether work has room is asked elsewhere); who goes away
+//! afterwards does.
 //!
 //! Invariants, tested with clusters and outcomes by chance: no role, and not the cluster as a whole, has more nodes out of service by
 //! our doing than `max_in_flight` and `max_in_flight_total`; no role falls below `min_available` by our doing; nothing is begun after
@@ -31,6 +33,8 @@ pub struct Member {
     pub state: Standing,
     /// Why it is not in service, apart from that.
     pub absent: Option<Absence>,
+    /// Whether that was so when the plan was made: who said yes to it knew.
+    pub was_absent: bool,
 }
 
 impl Member {
@@ -256,7 +260,9 @@ fn too_many_of(
         .collect();
     let going = taken.iter().filter(|other| !other.is_out()).count();
     let gone = u32::try_from(missing.len() + going + usize::from(member.is_out())).unwrap_or(u32::MAX);
-    let (available, least) = (all.saturating_sub(gone), policy.least(all));
+    let is_missed = |other: &&Member| other.was_absent && other.absent.is_some() && other.id != member.id;
+    let missed = u32::try_from(with(members, &role).filter(is_missed).count()).unwrap_or(u32::MAX);
+    let (available, least) = (all.saturating_sub(gone), policy.least(all, missed));
     let is_too_few = match member.absent {
         None => available.saturating_sub(1) < least,
         // It may serve all the same, cut off from Core alone.

@@ -209,6 +209,7 @@ pub fn plan(
     let spared = choice::spare_core(&mut plan);
     plan.warnings.extend(spared);
     plan.warnings.extend(outages::warning(&plan));
+    plan.warnings.extend(outages::thinned(&plan));
     plan.batches = plan.foresee().0;
     plan.id = plan.derive_id();
     Ok(plan)
@@ -330,6 +331,7 @@ impl ClusterPlan {
                     Action::LeftOut => Standing::LeftOut,
                 },
                 absent: node.absent,
+                was_absent: node.absent.is_some(),
             });
         }
         members

@@ -148,12 +148,14 @@ impl Default for RolePolicy {
 }
 
 impl RolePolicy {
-    /// How many of `all` nodes of the role stay in service.
-    pub fn least(&self, all: u32) -> u32 {
-        match self.min_available {
-            Some(least) => least.at_least(all),
-            None => all.saturating_sub(self.max_in_flight.at_most(all)),
+    /// How many of `all` nodes of the role stay in service. `missed` of them were away before anything was decided: a number that
+    /// somebody wrote down holds all the same, and where nobody did, the others are what there is.
+    pub fn least(&self, all: u32, missed: u32) -> u32 {
+        if let Some(least) = self.min_available {
+            return least.at_least(all);
         }
+        let there = all.saturating_sub(missed);
+        there.saturating_sub(self.max_in_flight.at_most(there))
     }
 }
 

@@ -5,7 +5,10 @@ use std::{io, path::PathBuf};
 use kato_shared::{Digest, durable::DurableError, release::ReadError, settings::SettingsError};
 use semver::Version;
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    module::unpack::UnpackError,
+};
 
 /// A step of publishing that failed. Nothing that was published before is changed by it.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,9 @@ pub enum PublishError {
         /// What it is.
         kind: &'static str,
     },
+    /// An archive is not what the release lists; every node would refuse it.
+    #[error(transparent)]
+    Archive(#[from] UnpackError),
     /// The folder is in use already.
     #[error("`{}` exists already", path.display())]
     Exists {
@@ -183,7 +189,9 @@ impl PublishError {
     )]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Altered { .. } | Self::Metadata { .. } | Self::Incomplete { .. } => Exit::Trust,
+            Self::Altered { .. } | Self::Metadata { .. } | Self::Incomplete { .. } | Self::Archive(_) => {
+                Exit::Trust
+            }
             Self::Busy { .. } => Exit::LockHeld,
             Self::Io { .. } => Exit::Preflight,
             _ => Exit::Usage,
@@ -211,6 +219,7 @@ impl PublishError {
             Self::Outdated { .. } | Self::Removed { .. } => {
                 Some("run `kato release sign` again, then publish")
             }
+            Self::Archive(_) => Some("run `kato release build` into an empty folder, and sign what it made"),
             Self::Altered { .. } => Some("build and sign again; find out what changed the file"),
             Self::Empty { .. } => Some("publish a release first"),
             Self::Busy { .. } => Some("wait for it and run the same command again"),

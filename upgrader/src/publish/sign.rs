@@ -14,6 +14,8 @@ use kato_shared::{
 use serde::Serialize;
 use tough::{TargetName, schema::Targets};
 
+use crate::module::unpack::{self, Archive};
+
 use super::{Lifetimes, PublishError, files, keys, metadata, patches, state::State};
 
 /// The signed list in a build folder.
@@ -73,6 +75,7 @@ pub async fn sign(
         }
     }
     complete(&release, &targets)?;
+    archives_agree(build, &release)?;
     let bytes = metadata::sign(targets, "targets", &state.root, &signers).await?;
     durable::write(&build.join(SIGNED), &bytes, 0o644)?;
     Ok(Signed {
@@ -161,6 +164,25 @@ fn complete(release: &Release, targets: &Targets) -> Result<(), PublishError> {
                 version: release.version.clone(),
                 problem: format!("the target `{name}` ({digest}, {size} bytes) is missing or differs"),
             });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses archives in the build folder that a node would refuse; what was published before was looked at then.
+fn archives_agree(build: &Path, release: &Release) -> Result<(), PublishError> {
+    let revert = release.patch.iter().flat_map(|patch| &patch.revert);
+    for module in release.modules.iter().chain(revert) {
+        let Some(artifact) = release.artifacts.get(&module.artifact) else {
+            continue;
+        };
+        let archive = Archive {
+            path: build.join("targets").join(&artifact.target),
+            sha256: artifact.sha256,
+            size: artifact.size,
+        };
+        if archive.path.exists() {
+            unpack::agrees(&archive, module)?;
         }
     }
     Ok(())

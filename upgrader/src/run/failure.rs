@@ -79,6 +79,10 @@ impl From<LockError> for Failure {
 impl From<ModuleError> for Failure {
     fn from(error: ModuleError) -> Self {
         let (exit, hint) = match &error {
+            ModuleError::Unpack(UnpackError::Disagrees { .. } | UnpackError::Entry { .. }) => (
+                Exit::Trust,
+                "its publisher signed a list that is not that of the archive: have the release built and published anew".to_owned(),
+            ),
             _ if error.is_refusal() => (
                 Exit::Trust,
                 "delete the file from the staging folder and run the same command again".to_owned(),

@@ -19,6 +19,31 @@ pub struct MaintenanceSettings {
     pub off: Option<PlatformCommand>,
     /// Addresses of what the platform serves: each must answer 200 once the mode is on, else it is turned off again.
     pub serving: Vec<Url>,
+    /// Requests that would change something: each must be refused once the mode is on, else it is turned off again.
+    pub refusing: Vec<Refused>,
+}
+
+/// A request that the platform refuses in maintenance mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Where it goes. It is sent without a body and without credentials: should the mode be off after all, it must do no harm.
+    pub url: Url,
+    /// Its method.
+    #[serde(default = "post")]
+    pub method: String,
+    /// What a refusal looks like.
+    #[serde(default = "refusals")]
+    pub status: Vec<u16>,
+}
+
+fn post() -> String {
+    "POST".into()
+}
+
+/// 403 Forbidden, 405 Method Not Allowed, 423 Locked (RFC 4918), 503 Service Unavailable.
+fn refusals() -> Vec<u16> {
+    vec![403, 405, 423, 503]
 }
 
 /// What an upgrade of the cluster does about the maintenance mode.

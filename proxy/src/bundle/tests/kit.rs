@@ -17,7 +17,9 @@ use crate::{
         BundleError,
         export::{Export, Exported},
         header::Proof,
+        host::Alone,
         import::{Import, Imported},
+        ledger::Allowed,
         medium::Bundle,
         prepare::{Order, prepare},
         sign::{Signer, Trust, keygen},
@@ -44,6 +46,7 @@ pub(super) struct Site {
 pub(super) struct Importing<'s> {
     site: &'s Site,
     pub(super) allow_rollback: bool,
+    pub(super) other_series: bool,
     pub(super) others: Vec<PathBuf>,
 }
 
@@ -101,7 +104,11 @@ impl Lab {
         (signer, closure): (&Signer, Proof),
     ) -> Result<Exported, BundleError> {
         let order = Order {
-            series: "test".to_owned(),
+            series: if order.series.is_empty() {
+                "test".to_owned()
+            } else {
+                order.series.clone()
+            },
             ..order.clone()
         };
         let out = self.folder.path().join("out");
@@ -191,6 +198,7 @@ impl Site {
         Importing {
             site: self,
             allow_rollback: false,
+            other_series: false,
             others: Vec::new(),
         }
     }
@@ -209,8 +217,12 @@ impl Importing<'_> {
             bundle,
             others: &self.others,
             keep: 3,
-            allow_rollback: self.allow_rollback,
+            allowed: Allowed {
+                rollback: self.allow_rollback,
+                other_series: self.other_series,
+            },
             now: Timestamp::UNIX_EPOCH,
+            host: &Alone,
         };
         import.run()
     }

@@ -88,7 +88,7 @@ pub(super) struct PlanArgs {
     /// With --since RECEIPT: a public key of the site, by which the receipt must be signed: a file, or the key itself; may be repeated
     #[arg(long, value_name = "KEY", requires = "since")]
     pub(super) receipt_trust: Vec<String>,
-    /// A keyring of archives, whose keys' expiry is shown [default: those of this machine]; may be repeated
+    /// A keyring of archives, whose keys' expiry is shown [default: those that prefetch was given, and those of this machine]; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) apt_key: Vec<PathBuf>,
     /// Tars of at most this size in the place of a folder: fat32, dvd5, dvd9, bd25, bd50 or a size as in 4GiB
@@ -167,9 +167,12 @@ pub(super) struct ImportArgs {
     /// Take an older bundle, or one of another series of that name, all the same
     #[arg(long)]
     pub(super) allow_rollback: bool,
-    /// Where a request file is written when something is missing
-    #[arg(long, value_name = "FILE", default_value = "request.json")]
-    pub(super) request: PathBuf,
+    /// Take a bundle of another series than the one that is served, which then is served no more
+    #[arg(long)]
+    pub(super) replace_series: bool,
+    /// Where a request file is written when something is missing [default: request.json in the store's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(super) request: Option<PathBuf>,
     /// Write a receipt for the exporter into this file
     #[arg(long, value_name = "FILE")]
     pub(super) receipt: Option<PathBuf>,

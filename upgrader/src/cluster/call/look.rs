@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use super::{Call, interruptible};
 use crate::{
     cluster::{
+        conflicts::{Manner, conflicts},
         event::{ClusterEvent, Finding, Line, Watcher},
         examine::{Ground, examine},
         facts,
@@ -75,6 +76,10 @@ impl Call<'_> {
         if plan.upgrades().next().is_some() {
             problems.extend(self.measured(nodes, &facts, &found, &mut plan).await?);
             problems.extend(self.of_the_site(&mut plan).await?);
+            // What is begun asks each node while it stages, and has downloaded by then what the answer needs.
+            if self.request.plan_only {
+                problems.extend(self.conflicting(nodes, &mut plan).await?);
+            }
         }
         Ok(Look {
             plan,
@@ -177,6 +182,22 @@ impl Call<'_> {
         let (bytes, speed) = (plan.bytes_once(), self.inventory.line_speed);
         plan.estimate = estimate(&plan.batches, bytes, speed, &self.history());
         Ok(examined.problems)
+    }
+
+    /// What modules would refuse, as each node knows it.
+    async fn conflicting(
+        &self,
+        nodes: &BTreeMap<String, RemoteNode>,
+        plan: &mut ClusterPlan,
+    ) -> Result<Vec<NodeProblem>, Failure> {
+        let manner = Manner {
+            tolerant: self.request.tolerant,
+            apply_patches: self.request.apply_patches,
+            development: self.request.development,
+        };
+        let (problems, later) = interruptible(conflicts(nodes, plan, manner)).await?;
+        plan.warnings.extend(later);
+        Ok(problems)
     }
 
     /// What no single node is to blame for; told as Core's, where it is put right.

@@ -6,14 +6,14 @@ use serde::de::DeserializeOwned;
 ///
 /// # Errors
 /// The first line that was said in its place; empty when nothing was.
-pub(super) fn read<T: DeserializeOwned>(stdout: &str) -> Result<T, String> {
+pub(in crate::cluster) fn read<T: DeserializeOwned>(stdout: &str) -> Result<T, String> {
     let lines = || stdout.lines().map(str::trim).filter(|line| !line.is_empty());
     let found = lines().rev().find_map(|line| serde_json::from_str(line).ok());
     found.ok_or_else(|| lines().next().unwrap_or_default().to_owned())
 }
 
 /// What a command says at its end: its `error:` line, behind which its hint comes; else its last line.
-pub(super) fn last_words(stderr: &str) -> &str {
+pub(in crate::cluster) fn last_words(stderr: &str) -> &str {
     let mut lines = stderr
         .lines()
         .rev()
@@ -26,7 +26,7 @@ pub(super) fn last_words(stderr: &str) -> &str {
 }
 
 /// What a command that says so finds to be done next.
-pub(super) fn hint(stderr: &str) -> Option<&str> {
+pub(in crate::cluster) fn hint(stderr: &str) -> Option<&str> {
     stderr
         .lines()
         .rev()

@@ -73,7 +73,7 @@ fn kind(entry: &mut tar::Entry<'_, impl Read>, found: &BTreeMap<PathBuf, Kind>) 
     })
 }
 
-fn digest(content: &mut impl Read) -> io::Result<kato_shared::Digest> {
+pub(super) fn digest(content: &mut impl Read) -> io::Result<kato_shared::Digest> {
     let mut hasher = Hasher::new();
     let mut piece = vec![0; 128 * 1024];
     loop {

@@ -170,3 +170,147 @@ fn an_archive_that_takes_longer_than_its_module_may_is_stopped() {
         Err(UnpackError::Timeout { .. })
     ));
 }
+
+/// A module that lists `files` (path, content, mode) and `unpacked_size`.
+fn module(files: &[(&str, &[u8], u32)], unpacked_size: u64) -> kato_shared::release::Module {
+    let listed: Vec<_> = files
+        .iter()
+        .map(|(path, content, mode)| {
+            serde_json::json!({"path": path, "sha256": Digest::of(content), "mode": mode})
+        })
+        .collect();
+    serde_json::from_value(serde_json::json!({
+        "name": "app", "artifact": "app.tar.zst", "roles": ["*"], "unpacked_size": unpacked_size, "files": listed,
+        "install": {"policy": "replace", "dest": "/s/app"},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn what_a_release_lists_is_what_its_archive_must_hold() {
+    let fixture = Fixture::new(&[
+        raw(EntryType::Directory, "./", None, b""),
+        raw(EntryType::Directory, "empty/", None, b""),
+        raw(EntryType::Regular, "bin/run", None, b"run"),
+        raw(EntryType::Symlink, "current", Some("bin/run"), b""),
+        raw(EntryType::Link, "twin", Some("bin/run"), b""),
+    ]);
+    let both = [("bin/run", &b"run"[..], 0o640), ("twin", b"run", 0o640)];
+    agrees(&fixture.archive, &module(&both, 3)).unwrap();
+
+    for (files, size, entry, problem) in [
+        (&both[..1], 3, "twin", "the release does not list it"),
+        (
+            &both[..],
+            2,
+            "bin/run",
+            "expected 2 bytes unpacked in all, found 3",
+        ),
+        (
+            &[both[0], both[1], ("gone", b"", 0o644)][..],
+            3,
+            "gone",
+            "expected a file, the archive has none",
+        ),
+        (
+            &[("bin/run", &b"ran"[..], 0o640), both[1]][..],
+            3,
+            "bin/run",
+            "expected content with the digest",
+        ),
+        (
+            &[("bin/run", &b"run"[..], 0o600), both[1]][..],
+            3,
+            "bin/run",
+            "expected the mode 0600, found 0640",
+        ),
+        (
+            &[both[0], both[1], ("current", b"run", 0o640)][..],
+            3,
+            "current",
+            "expected a file, found something else",
+        ),
+    ] {
+        let refused = agrees(&fixture.archive, &module(files, size)).unwrap_err();
+        let expected = format!("app.tar.zst is not what the release lists: `{entry}`: {problem}");
+        assert!(refused.to_string().contains(&expected), "{refused}");
+    }
+}
+
+#[test]
+fn what_no_list_can_allow_is_refused_by_its_name() {
+    let file = |name| raw(EntryType::Regular, name, None, b"x");
+    let listed = [("a", &b"x"[..], 0o640), ("a/b", b"x", 0o640), ("c", b"x", 0o640)];
+    for (label, entries, problem) in [
+        ("parent", vec![file("../a")], "`../a`, expected a relative path"),
+        ("absolute", vec![file("/a")], "`/a`, expected a relative path"),
+        (
+            "twice",
+            vec![file("a"), file("a")],
+            "`a`: expected each path once",
+        ),
+        (
+            "a folder that is a file",
+            vec![raw(EntryType::Directory, "a/", None, b""), file("a")],
+            "`a`: expected each path once",
+        ),
+        (
+            "below a file",
+            vec![file("a"), file("a/b")],
+            "`a/b`: expected `a` to be a folder",
+        ),
+        (
+            "through a link",
+            vec![raw(EntryType::Symlink, "a", Some(".."), b""), file("a/b")],
+            "`a`: expected a file",
+        ),
+        (
+            "through a link that is not listed",
+            vec![raw(EntryType::Symlink, "d", Some(".."), b""), file("d/b")],
+            "`d/b`: expected `d` to be a folder",
+        ),
+        (
+            "a hard link out",
+            vec![raw(EntryType::Link, "a", Some("../../etc/passwd"), b"")],
+            "`a`: expected a hard link to a file before it in the archive",
+        ),
+        (
+            "a device",
+            vec![raw(EntryType::Char, "null", None, b"")],
+            "`null`: expected files, folders and links only",
+        ),
+        (
+            "a device with a name that is listed",
+            vec![raw(EntryType::Char, "a", None, b"")],
+            "`a`: expected a file, found something else",
+        ),
+    ] {
+        let refused = agrees(&Fixture::new(&entries).archive, &module(&listed, 9)).unwrap_err();
+        assert!(refused.to_string().contains(problem), "{label}: {refused}");
+    }
+    // No archive at all, and a disk that gives nothing.
+    let fixture = Fixture::new(&[]);
+    durable::write(&fixture.archive.path, b"no archive", 0o644).unwrap();
+    let refused = agrees(&fixture.archive, &module(&[], 0)).unwrap_err();
+    assert!(
+        refused.to_string().contains("expected a tar compressed"),
+        "{refused}"
+    );
+    fs::remove_file(&fixture.archive.path).unwrap();
+    let refused = agrees(&fixture.archive, &module(&[], 0)).unwrap_err();
+    assert!(matches!(refused, UnpackError::Read { .. }), "{refused}");
+}
+
+#[test]
+fn an_archive_that_unpacks_without_end_costs_no_more_than_what_is_listed() {
+    // A long name of 80 MiB: no file has these bytes, and no file's size tells of them.
+    let long = vec![b'a'; 80 << 20];
+    let fixture = Fixture::new(&[raw(EntryType::GNULongName, "././@LongLink", None, &long)]);
+    let refused = agrees(&fixture.archive, &module(&[], 0)).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("it unpacks to more than the release lists"),
+        "{refused}"
+    );
+}

@@ -1,7 +1,9 @@
 //! Roles that are down while a node of them is upgraded, because nobody stands in: no other node has the role, or none that has it is in
-//! service.
+//! service; and roles of which fewer stay than one would think, because some were away before.
 
-use super::{ClusterPlan, PlannedNode};
+use std::collections::BTreeMap;
+
+use super::{Action, ClusterPlan, PlannedNode};
 
 /// The line of the plan about them; `None` when every role has somebody.
 pub(super) fn warning(plan: &ClusterPlan) -> Option<String> {
@@ -16,6 +18,36 @@ pub(super) fn warning(plan: &ClusterPlan) -> Option<String> {
         format!(
             "nobody stands in for a node that is upgraded and alone has a role: {}",
             alone.join(", ")
+        )
+    })
+}
+
+/// The line about roles whose upgrades go on although nodes of them are away, and nothing but room for the work decides; `None` when there
+/// are none. Roles that are down are not told once more.
+pub(super) fn thinned(plan: &ClusterPlan) -> Option<String> {
+    let mut roles: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for node in plan.nodes.iter().filter(|node| node.action == Action::LeftOut) {
+        let Some(absent) = node.absent else { continue };
+        for role in node.roles.iter().filter(|role| **role != plan.implicit_role) {
+            let has = |other: &PlannedNode| other.roles.iter().any(|own| own.eq_ignore_ascii_case(role));
+            let stands_in = |other: &&PlannedNode| has(other) && alone(plan, other, role).is_none();
+            let is_free = plan.policies.of(&role.to_lowercase()).min_available.is_none();
+            if is_free && plan.upgrades().any(|other| stands_in(&other)) {
+                roles
+                    .entry(role)
+                    .or_default()
+                    .push(format!("{} {}", node.id, absent.text()));
+            }
+        }
+    }
+    let roles: Vec<String> = roles
+        .into_iter()
+        .map(|(role, away)| format!("{role} ({})", away.join("; ")))
+        .collect();
+    (!roles.is_empty()).then(|| {
+        format!(
+            "nodes that are left out and away do not hold the others back, because no `min_available` says so; only room for their work is asked for: {}",
+            roles.join(", ")
         )
     })
 }

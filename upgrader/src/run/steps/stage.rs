@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use crate::{
     exit::{Exit, Failure},
-    failpoint, fetch, module,
+    failpoint, fetch,
+    module::{self, ModuleError},
     plan::node::{IMAGES, modules_for},
     report::terminal,
     run::{
@@ -58,12 +59,36 @@ impl Step for Stage {
             failpoint::hit("stage.file");
         }
         if self_update::suffices(&run.attempt.release) {
+            archives_agree(run)?;
             preload(run).await?;
         }
         run.attempt.staged = true;
         run.attempt.save(&run.node.paths)?;
         Ok(Acted::Done)
     }
+}
+
+/// Each archive holds exactly what the signed release lists, in every release on the way. One that does not is found here, before
+/// anything is changed, and not while its module is unpacked.
+fn archives_agree(run: &Run) -> Result<(), Failure> {
+    let then = run.attempt.then.iter().map(|target| &target.release);
+    for release in std::iter::once(&run.attempt.release).chain(then) {
+        for module in modules_for(release, run.node.roles()) {
+            let Some(artifact) = release.artifacts.get(&module.artifact) else {
+                continue;
+            };
+            if run.stop.is_cancelled() {
+                return Err(stopped());
+            }
+            let archive = run.job_with(module, artifact).archive();
+            module::unpack::agrees(&archive, module).map_err(|error| {
+                let mut failure = Failure::from(ModuleError::from(error));
+                failure.hint = failure.hint.map(|hint| format!("nothing was changed; {hint}"));
+                failure
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What modules need beside their archives (images, packages of apt) in every release on the way.
