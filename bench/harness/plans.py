@@ -52,7 +52,7 @@ PLANS = {
         Job(["S5"], ALL, 5, fewer=once("nginx", "varnish-malloc", "acng", "ats", "squid")),
         Job(["S7c"], ALL, 3, fewer=once("nginx", "varnish-malloc", "acng", "ats", "squid")),
         Job(["S9"], ["kato", "nginx"], 1),
-        Job(["S11", "S11w"], ["kato", "registry"], 3),
+        Job(["S11", "S11w"], ["direct", "kato", "registry"], 3),
         Job(["rows"], ALL, 1),
     ],
     # What the others leave out: other configurations of the peers, faults, container images.

@@ -179,7 +179,12 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
             "upstream answer not usable",
             StatusCode::BAD_GATEWAY,
         ),
-        ErrorKind::Guarded => ("address-refused", "address not allowed", StatusCode::FORBIDDEN),
+        // The client has asked for nothing wrong: the upstream, or what it is called here, leads there.
+        ErrorKind::Guarded => (
+            "address-refused",
+            "upstream leads to an address that is not allowed",
+            StatusCode::BAD_GATEWAY,
+        ),
         ErrorKind::Busy => (
             "upstream-busy",
             "upstream overloaded",
@@ -190,7 +195,9 @@ pub fn upstream_failed(url: &str, error: &OriginError) -> Problem {
         ErrorKind::Guarded if matches!(error, OriginError::RedirectHost { .. }) => {
             "add the host to redirect_hosts of the upstream if its files are meant to come from there"
         }
-        ErrorKind::Guarded => "name the address itself in the urls of the upstream if it is meant",
+        ErrorKind::Guarded => {
+            "if it is meant, put the address itself in the place of the name in the urls of the upstream; that of a redirect into the urls of an upstream of its own"
+        }
         ErrorKind::Busy => "ask again later",
         ErrorKind::Unreachable if error.is_tls() => {
             "where its certificate is of an authority of your own, `ca_file` of the upstream names that; a server shows a certificate of its own, and not the authority's (CA:TRUE)"

@@ -40,6 +40,7 @@ pub mod lab;
 pub mod names;
 pub mod node;
 pub mod origin;
+pub mod presets;
 pub mod proxy;
 pub mod published;
 pub mod registry;

@@ -264,7 +264,9 @@ async fn object(
         Ok(answer) if is_closed(&answer) => vec![door(server, prober, subject).await],
         Ok(answer) => {
             let skew = upstream_clock(&answer, now()).map(|ahead| skewed(&subject, ahead));
-            let mut checks = vec![if upstream.is_folder && is_not_listed(&answer) {
+            let mut checks = vec![if let Some(check) = absent(&subject, &answer, upstream) {
+                check
+            } else if upstream.is_folder && is_not_listed(&answer) {
                 let said = format!("answers {} for a folder that it does not list", answer.status);
                 Check::ok(&subject, said)
             } else {
@@ -318,6 +320,26 @@ async fn held(server: &Url, prober: &Prober, (upstream, offline): (&UpstreamView
         Ok(answer) => judged(&subject, &answer, true),
         Err(error) => Check::failed(subject, error, "does the server still run?"),
     }
+}
+
+/// What is to be said where the upstream has not what it was asked for, of whatever kind it is; `None` where that is not so.
+fn absent(subject: &str, answer: &Probed, upstream: &UpstreamView) -> Option<Check> {
+    let is_own = || serde_json::from_slice::<Problem>(&answer.body).is_ok_and(|problem| problem.is_own());
+    if !matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE) || is_own() {
+        return None;
+    }
+    let probe = upstream
+        .probe
+        .strip_prefix(&upstream.path)
+        .unwrap_or(&upstream.probe);
+    let said = format!("answers {} for `{probe}`", answer.status);
+    let hint = "are kind and urls of this upstream right, its path included? servers of its kind have that below its URL";
+    Some(match (upstream.must_be_there, upstream.is_folder) {
+        (true, _) => Check::failed(subject, said, hint),
+        (false, false) => Check::warning(subject, said, hint),
+        // Files may be there all the same.
+        (false, true) => Check::ok(subject, format!("{said}, a folder")),
+    })
 }
 
 /// Whether `answer`, about a folder, is the upstream's "not for you to list".

@@ -39,15 +39,16 @@ pub fn is_packument(path: &str) -> bool {
 /// # Errors
 /// A text that says why `document` is not JSON of this kind.
 pub fn tarballs(document: &[u8]) -> Result<Vec<Tarball>, String> {
-    let read: Document<'_> = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let text = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(document);
+    let read: Document<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let all = read
         .versions
         .unwrap_or_default()
         .into_values()
-        // Some registries leave `null` where a version was withdrawn.
-        .filter_map(|version| version?.dist)
+        // Some registries leave `null` where a version was withdrawn. What is odd about one version is about no other.
+        .filter_map(|version| readable::<Version<'_>>(Some(version))?.dist)
         .chain(read.dist);
-    Ok(all.filter_map(|dist| tarball(document, &dist)).collect())
+    Ok(all.filter_map(|dist| tarball(document, dist)).collect())
 }
 
 /// What the document at `base` teaches. A document that cannot be read teaches nothing.
@@ -61,18 +62,21 @@ pub fn lessons(base: &Url, document: &[u8]) -> Vec<Taught> {
     .collect()
 }
 
+/// What some servers put before every text; JSON has none (RFC 8259 §8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 #[derive(Deserialize)]
 struct Document<'d> {
     #[serde(borrow, default)]
-    versions: Option<BTreeMap<Cow<'d, str>, Option<Version<'d>>>>,
+    versions: Option<BTreeMap<Cow<'d, str>, &'d RawValue>>,
     #[serde(borrow, default)]
-    dist: Option<Dist<'d>>,
+    dist: Option<&'d RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Version<'d> {
     #[serde(borrow, default)]
-    dist: Option<Dist<'d>>,
+    dist: Option<&'d RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -80,21 +84,27 @@ struct Dist<'d> {
     #[serde(borrow, default)]
     tarball: Option<&'d RawValue>,
     #[serde(borrow, default)]
-    integrity: Option<Cow<'d, str>>,
+    integrity: Option<&'d RawValue>,
     #[serde(borrow, default)]
-    shasum: Option<Cow<'d, str>>,
+    shasum: Option<&'d RawValue>,
 }
 
-fn tarball(document: &[u8], dist: &Dist<'_>) -> Option<Tarball> {
+/// What `part` says, if it is of that kind.
+fn readable<'d, T: Deserialize<'d>>(part: Option<&'d RawValue>) -> Option<T> {
+    serde_json::from_str(part?.get()).ok()
+}
+
+fn tarball(document: &[u8], dist: &RawValue) -> Option<Tarball> {
+    let dist: Dist<'_> = readable(Some(dist))?;
     let tarball = dist.tarball?;
+    let text = |part| readable::<Cow<'_, str>>(part);
     Some(Tarball {
         place: span_of(document, tarball),
-        address: serde_json::from_str(tarball.get()).ok()?,
-        integrity: dist
-            .integrity
+        address: readable(Some(tarball))?,
+        integrity: text(dist.integrity)
             .as_deref()
             .and_then(integrity)
-            .or_else(|| dist.shasum.as_deref().and_then(bytes).map(Integrity::Sha1)),
+            .or_else(|| text(dist.shasum).as_deref().and_then(bytes).map(Integrity::Sha1)),
     })
 }
 
@@ -153,6 +163,38 @@ mod tests {
         );
         let digest = Digest::from_bytes([2; 32]);
         assert_eq!(integrity(&weaker), Some(Integrity::Sha256(digest)));
+    }
+
+    #[test]
+    fn what_is_odd_about_one_version_spoils_no_other() {
+        let good = format!(
+            r#""1.0.0":{{"dist":{{"tarball":"https://npm.example/a.tgz","shasum":"{}"}}}}"#,
+            "ab".repeat(20)
+        );
+        for odd in [
+            r#"{"dist":{"tarball":"https://npm.example/b.tgz","integrity":7}}"#,
+            r#"{"dist":{"tarball":"https://npm.example/b.tgz","integrity":["sha512-AA"],"shasum":{}}}"#,
+            r#"{"dist":{"tarball":7}}"#,
+            r#"{"dist":7}"#,
+            r#"{"dist":["x"]}"#,
+            "7",
+            "[]",
+            "null",
+        ] {
+            let document = format!("\u{feff}{{\"versions\":{{\"0.1.0\":{odd},{good}}}}}");
+            let found = tarballs(document.as_bytes()).unwrap();
+            let one = found.last().unwrap();
+            assert_eq!(one.integrity, Some(Integrity::Sha1([0xab; 20])), "{odd}");
+            assert_eq!(
+                &document[one.place.clone()],
+                "\"https://npm.example/a.tgz\"",
+                "{odd}"
+            );
+            assert!(
+                found.iter().rev().skip(1).all(|other| other.integrity.is_none()),
+                "{odd}"
+            );
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::{
     Pipeline,
     answer::shown_if_wanted,
+    door::is_error_at_the_door,
     groups::{is_document, is_member},
     retrieve::found,
 };
@@ -122,7 +123,9 @@ impl Pipeline {
             lasts_until(&request, selected.head(), decision, now).filter(|_| self.is_common(&target, &entry));
         let mut answer = found(&request, &selected, content, (aged, detail));
         registry::present(&target, accepts.as_ref(), &mut answer.response);
-        if answer.response.extensions().get::<Problem>().is_some() {
+        if answer.response.extensions().get::<Problem>().is_some()
+            || is_error_at_the_door(&target, &answer.response)
+        {
             return None;
         }
         let counted = self.counted(&target);

@@ -5,12 +5,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::{BodyExt, Limited};
 use kato_shared::api::Problem;
 
 use super::{Answer, Inside, Pipeline};
 use crate::{
-    deliver::Payload,
+    deliver::{Payload, ResponseBody},
     metrics::Outcome,
     registry::{self, Guest, Seen, is_door},
     respond,
@@ -18,6 +19,47 @@ use crate::{
     settings::{Kind, Upstream},
     store::{Responses, StoredResponse},
 };
+
+/// The fields of an upstream's error that are about its bytes.
+const ABOUT_THE_BYTES: [header::HeaderName; 4] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::ETAG,
+    header::LAST_MODIFIED,
+];
+
+/// Whether `response` to a request for `target` is an upstream's error for a client of registries.
+pub(super) fn is_error_at_the_door(target: &Target, response: &Response<Payload>) -> bool {
+    let status = response.status();
+    // What is about the conditions and ranges of a request is said by its status code, and is ours.
+    let is_about_the_request = matches!(
+        status,
+        StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE
+    );
+    let is_error = (status.is_client_error() || status.is_server_error()) && !is_about_the_request;
+    let is_at_the_door = target.registry.as_ref().is_some_and(|place| place.door.is_some());
+    // Our own problems get their form later.
+    is_error && is_at_the_door && response.extensions().get::<Problem>().is_none()
+}
+
+/// Puts what an upstream says with an error, see [`is_error_at_the_door`], into the form that clients of registries read.
+pub(super) async fn in_the_form_of_registries(target: &Target, response: &mut Response<Payload>) {
+    let is_coded = response.headers().contains_key(header::CONTENT_ENCODING);
+    let payload = std::mem::take(response.body_mut());
+    let body = Limited::new(ResponseBody::new(payload, None), registry::MOST_SAID);
+    // What breaks off or does not end is not worth waiting for: the status code says enough.
+    let said = match body.collect().await {
+        Ok(body) if !is_coded => body.to_bytes(),
+        Ok(_) | Err(_) => bytes::Bytes::new(),
+    };
+    let errors = registry::errors(target.upstream.name.as_str(), response.status(), &said);
+    *response.body_mut() = Payload::bytes(errors.to_string().into_bytes());
+    let headers = response.headers_mut();
+    for name in ABOUT_THE_BYTES {
+        headers.remove(name);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+}
 
 impl Pipeline {
     /// Whether `request` comes by the door for container clients, whatever its form (see `authority`).

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     Answer, Ask, Pipeline, Shared,
+    door::{in_the_form_of_registries, is_error_at_the_door},
     present::{Source, present},
     private_keys::Audience,
 };
@@ -84,6 +85,9 @@ impl Pipeline {
         };
         let mut answer = self.retrieve(ask).await;
         registry::present(&target, accepts.as_ref(), &mut answer.response);
+        if is_error_at_the_door(&target, &answer.response) {
+            Box::pin(in_the_form_of_registries(&target, &mut answer.response)).await;
+        }
         answer
     }
 

@@ -13,6 +13,7 @@
 //! * `form`: what has to be true of an answer under a name before anybody gets it;
 //! * `present`: the fields that clients look for, links that lead back to us, no challenge of the upstream's;
 //! * [`Guests`]: who may use the door, and for what, where the settings name a file of users; tokens of our own;
+//! * `said`: errors of upstreams in the form of the specification;
 //! * [`mod@scope`]: what a token is asked for;
 //! * [`speak`]: problems in the form of the specification.
 //!
@@ -35,6 +36,7 @@ mod link;
 mod place;
 mod present;
 mod problem;
+mod said;
 mod scope;
 
 pub(crate) use accept::{Accepts, is_manifest, prepare};
@@ -46,6 +48,7 @@ pub use place::{Class, Door, Place};
 pub(crate) use present::{DOCKER_CONTENT_DIGEST, present, strip_front_end, warn};
 pub use problem::Refused;
 pub(crate) use problem::{crowded, leave, refused, speak, unauthorized};
+pub(crate) use said::{MOST_SAID, errors};
 pub(crate) use scope::{CATALOG, scope};
 
 /// Whether a request for `uri` comes by this door: origin-form, below `/v2/`.

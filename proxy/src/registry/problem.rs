@@ -230,14 +230,19 @@ fn code(problem: &Problem) -> &'static str {
         "registry-digest-invalid" | "digest-mismatch" => "DIGEST_INVALID",
         "registry-unsupported" => "UNSUPPORTED",
         "registry-unauthorized" | "registry-scope" => "UNAUTHORIZED",
-        _ => match problem.status {
-            401 => "UNAUTHORIZED",
-            403 => "DENIED",
-            404 => "NAME_UNKNOWN",
-            405 => "UNSUPPORTED",
-            429 | 503 => "TOOMANYREQUESTS",
-            400..=499 => "INVALID",
-            _ => "UNAVAILABLE",
-        },
+        _ => code_of(StatusCode::from_u16(problem.status).unwrap_or_default()),
+    }
+}
+
+/// The code of the specification for an error of which only the status code is known.
+pub(super) fn code_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "UNAUTHORIZED",
+        403 => "DENIED",
+        404 => "NAME_UNKNOWN",
+        405 => "UNSUPPORTED",
+        429 | 503 => "TOOMANYREQUESTS",
+        400..=499 => "INVALID",
+        _ => "UNAVAILABLE",
     }
 }

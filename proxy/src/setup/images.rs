@@ -109,7 +109,10 @@ pub(super) fn containerd(site: Site<'_>) -> String {
 
 /// See [`super::Client::text`].
 pub(super) fn podman(site: Site<'_>) -> String {
-    let mut text = format!("{FILE}/etc/containers/registries.conf.d/50-kato-proxy.conf\n");
+    let mut text = format!(
+        "{FILE}/etc/containers/registries.conf.d/50-kato-proxy.conf\n\
+         # podman, skopeo and buildah read it, and CRI-O after it was restarted; what stands in registries.conf counts as well.\n"
+    );
     text.push_str(&authority_note(
         site,
         &format!("/etc/containers/certs.d/{}/ca.crt", site.base.authority()),

@@ -123,7 +123,13 @@ impl FromStr for Client {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|client| client.name() == text);
+        // They read the same file as podman.
+        let name = if matches!(text, "skopeo" | "buildah") {
+            "podman"
+        } else {
+            text
+        };
+        let found = Self::ALL.into_iter().find(|client| client.name() == name);
         found.ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
             format!("`{text}` is no client that can be set up: expected one of {names}")

@@ -131,6 +131,7 @@ server = "http://cache.site:3180"
     (
         "podman",
         r#"# file: /etc/containers/registries.conf.d/50-kato-proxy.conf
+# podman, skopeo and buildah read it, and CRI-O after it was restarted; what stands in registries.conf counts as well.
 [[registry]]
 prefix = "hub.example"
 location = "cache.site:3180/images"

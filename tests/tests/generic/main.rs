@@ -4,11 +4,13 @@
 //! | Module | What is held against the program |
 //! |---|---|
 //! | `odd` | odd answers take nothing away, and are asked for once |
+//! | `presets` | the presets for such hosts, as they are delivered |
 //! | `redirects` | content is bound to the URL that was asked, and redirects to the hosts that are listed |
 //! | `sidecars` | what a list of digests names is verified by it |
 //! | `tuf` | what the names of metadata say about how long they last |
 
 mod odd;
+mod presets;
 mod redirects;
 mod sidecars;
 mod tuf;

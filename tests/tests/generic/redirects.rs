@@ -93,7 +93,7 @@ async fn p19_redirects_lead_to_listed_hosts_alone_where_there_is_a_list() -> Res
         if is_followed {
             assert_eq!(body, b"released", "{rules}");
         } else {
-            assert_eq!(status, 403, "{rules}");
+            assert_eq!(status, 502, "{rules}");
             let told = String::from_utf8(body)?;
             assert!(
                 told.contains("redirect_hosts") && !told.contains("s3cr3t"),

@@ -123,3 +123,29 @@ async fn an_archive_that_lists_no_folders_is_well_and_one_that_wants_credentials
     }
     Ok(())
 }
+
+/// One fault, one judgement: something that all servers of a kind have is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_has_not_what_its_kind_has_is_said_for_every_kind() -> Result<()> {
+    for (kind, expected) in [
+        ("cargo", "failed"),
+        ("registry", "failed"),
+        ("release", "failed"),
+        ("pypi", "warning"),
+        ("npm", "warning"),
+        ("packages", "ok"),
+        ("generic", "ok"),
+    ] {
+        let site = Site::start("up", kind).await?;
+        let output = run(doctor(&site.url())?).await?;
+        assert_eq!(state(&output, "upstream up")?, expected, "{kind}");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("answers 404 Not Found for `"), "{kind}: {said}");
+        assert_eq!(
+            said.contains("its path included"),
+            expected != "ok",
+            "{kind}: {said}"
+        );
+    }
+    Ok(())
+}

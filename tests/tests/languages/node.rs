@@ -35,7 +35,15 @@ pub(crate) const PROJECT: &[u8] =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn npm_ci_installs_and_again_without_the_origins() -> Result<()> {
-    let mut site = Site::start("npm", "npm").await?;
+    twice(Site::start("npm", "npm").await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn npm_ci_installs_by_the_preset_and_again_without_the_origins() -> Result<()> {
+    twice(Site::of_preset("npm", "https://npm.example/", None).await?).await
+}
+
+async fn twice(mut site: Site) -> Result<()> {
     let bytes = publish(&site)?;
     let first = site.folder("first")?;
     put(&first, "package.json", PROJECT)?;

@@ -37,8 +37,7 @@ fn install(site: &Site, target: &Path, digest: &str) -> Result<std::process::Com
     Ok(pip)
 }
 
-async fn twice(content_type: &str) -> Result<()> {
-    let mut site = Site::start("pypi", "pypi").await?;
+async fn twice(mut site: Site, content_type: &str) -> Result<()> {
     let wheel = wheel(&site)?;
     let digest = publish(&site, &wheel, content_type);
 
@@ -69,12 +68,18 @@ async fn twice(content_type: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pip_installs_with_hashes_from_a_json_index_and_again_without_the_origins() -> Result<()> {
-    twice(JSON).await
+    twice(Site::start("pypi", "pypi").await?, JSON).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pip_installs_with_hashes_from_an_html_index_and_again_without_the_origins() -> Result<()> {
-    twice("text/html").await
+    twice(Site::start("pypi", "pypi").await?, "text/html").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pip_installs_by_the_preset_and_again_without_the_origins() -> Result<()> {
+    let (index, files) = ("https://index.example/", "https://files.example/");
+    twice(Site::of_preset("pypi", index, Some(files)).await?, JSON).await
 }
 
 /// The origin has other bytes under the wheel's name than the index says, of the same size.

@@ -46,7 +46,16 @@ fn project(site: &Site, name: &str) -> Result<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cargo_fetches_locked_and_again_without_the_origins() -> Result<()> {
-    let mut site = Site::start("crates", "cargo").await?;
+    twice(Site::start("crates", "cargo").await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cargo_fetches_by_the_preset_and_again_without_the_origins() -> Result<()> {
+    let (index, files) = ("https://crates-index.example/", "https://archives.example/");
+    twice(Site::of_preset("cargo", index, Some(files)).await?).await
+}
+
+async fn twice(mut site: Site) -> Result<()> {
     let archive = publish(&site)?;
     let first = project(&site, "first")?;
     succeed(cargo(&site, &first, &["generate-lockfile"])).await?;

@@ -12,6 +12,7 @@ pub(crate) use integration_tests::published::{document, put, sha256};
 use integration_tests::{
     command,
     origin::Origin,
+    presets::preset,
     proxy::{Proxy, Settings},
 };
 use tempfile::TempDir;
@@ -36,13 +37,32 @@ impl Site {
 
     /// As [`Self::start`], with more lines for the upstream.
     pub(crate) async fn with(name: &str, kind: &str, more: &str) -> Result<Self> {
+        Self::with_settings(|index, files| {
+            Ok(format!(
+                "[[upstream]]\nname = \"{name}\"\nkind = \"{kind}\"\nurls = [\"{index}\"]\nfile_urls = [\"{files}\"]\n{more}\n"
+            ))
+        })
+        .await
+    }
+
+    /// A cache with the preset `name` as it is delivered, and the URLs of the index and of the files in the place of these.
+    pub(crate) async fn of_preset(name: &str, of_index: &str, of_files: Option<&str>) -> Result<Self> {
+        Self::with_settings(|index, files| {
+            let both = format!("{index}\"]\nfile_urls = [\"{files}");
+            of_files.map_or_else(
+                || preset(name, &[(of_index, &both)]),
+                |of_files| preset(name, &[(of_index, index), (of_files, files)]),
+            )
+        })
+        .await
+    }
+
+    /// A cache with what `upstreams` makes of the URLs of the index and of the files.
+    async fn with_settings(upstreams: impl Fn(&str, &str) -> Result<String>) -> Result<Self> {
         let (index, files) = (Origin::start().await?, Origin::start().await?);
         let folder = tempfile::tempdir()?;
-        let settings = format!(
-            "[cache]\nmin_free = \"0B\"\n[[upstream]]\nname = \"{name}\"\nkind = \"{kind}\"\nurls = [\"{}\"]\nfile_urls = [\"{}\"]\n{more}\n",
-            index.url("/"),
-            files.url("/")
-        );
+        let upstreams = upstreams(&index.url("/"), &files.url("/"))?;
+        let settings = format!("[cache]\nmin_free = \"0B\"\n{upstreams}");
         let file = put(folder.path(), "proxy.toml", settings.as_bytes())?;
         let config = ["--config", file.to_str().context("a path of ASCII")?];
         let proxy = Settings::new(&folder.path().join("cache"))

@@ -1,9 +1,9 @@
 //! One odd answer of a registry, and the registry off afterwards: what is held is served.
 
 use anyhow::Result;
-use integration_tests::origin::Resource;
+use integration_tests::{origin::Resource, presets::preset};
 
-use crate::scripted::{ALWAYS, MANIFEST, Small, site};
+use crate::scripted::{ALWAYS, MANIFEST, Scripted, Small, cache, site};
 
 /// Status codes, and what the client is given at once: the held one, or what came.
 const CASES: [(u16, u16); 13] = [
@@ -148,6 +148,109 @@ async fn an_odd_answer_under_a_new_tag_is_no_answer() -> Result<()> {
             (502, Some("UNAVAILABLE")),
             "{status} {said:?}"
         );
+    }
+    Ok(())
+}
+
+/// What a client prints to a terminal comes in the form of the specification, and steers no terminal.
+#[tokio::test]
+async fn an_error_of_a_registry_is_told_in_the_form_of_the_specification() -> Result<()> {
+    let (registry, cache, _) = site(ALWAYS).await?;
+    for (path, status, kind, text, code) in [
+        (
+            "lab/app/manifests/new",
+            500,
+            "text/plain",
+            "\u{1b}[31mboom\u{7}<script>",
+            "UNAVAILABLE",
+        ),
+        (
+            "lab/app/manifests/gone",
+            404,
+            "text/plain",
+            "404 page not found",
+            "NAME_UNKNOWN",
+        ),
+        ("lab/app/tags/list", 403, "text/html", "<html>no", "DENIED"),
+        (
+            "lab/app/manifests/none",
+            404,
+            "application/json",
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"\u001b[2Jno"}]}"#,
+            "MANIFEST_UNKNOWN",
+        ),
+    ] {
+        let odd = Resource::new(text.to_owned())
+            .status(status)
+            .header("content-type", kind);
+        registry.origin.serve(&format!("/v2/{path}"), odd);
+        // The second one may come from the store.
+        for _ in 0..2 {
+            let said = cache.get(&format!("/v2/lab/{path}")).await?;
+            assert_eq!(
+                (said.status, said.code().as_deref()),
+                (status, Some(code)),
+                "{path} {said:?}"
+            );
+            let message = said.message().unwrap_or_default();
+            assert!(
+                !message.is_empty() && !message.contains(char::is_control),
+                "{message:?}"
+            );
+            assert_eq!(said.header("content-type"), Some("application/json"));
+        }
+    }
+    Ok(())
+}
+
+/// The client has asked for nothing wrong.
+#[tokio::test]
+async fn a_redirect_of_a_registry_to_a_guarded_address_is_the_registrys_fault() -> Result<()> {
+    let (registry, cache, _) = site(ALWAYS).await?;
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let path = format!("/v2/lab/app/blobs/{digest}");
+    let away = Resource::new("")
+        .status(307)
+        .header("location", "http://169.254.169.254/latest/");
+    registry.origin.serve(&path, away);
+    let said = cache.get(&format!("/v2/lab/lab/app/blobs/{digest}")).await?;
+    assert_eq!(
+        (said.status, said.code().as_deref()),
+        (502, Some("UNAVAILABLE")),
+        "{said:?}"
+    );
+    assert!(
+        said.message().unwrap_or_default().contains("leads to an address"),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+/// As an operator begins.
+#[tokio::test]
+async fn the_presets_for_registries_serve_an_image_and_again_without_the_registry() -> Result<()> {
+    for (name, placeholder, prefix) in [
+        ("registry", "https://registry.example/", "/v2/registry/lab/app"),
+        ("registry-default", "https://registry.hub.example/", "/v2/lab/app"),
+    ] {
+        let mut registry = Scripted::start().await?;
+        let image = Small::new(name);
+        registry.push("lab/app", "v1", &image);
+        let cache = cache(&preset(name, &[(placeholder, &registry.origin.url("/"))])?).await?;
+        let paths = [
+            (format!("{prefix}/manifests/v1"), &image.manifest),
+            (format!("{prefix}/manifests/{}", image.digest()), &image.manifest),
+            (format!("{prefix}/blobs/{}", image.blob()), &image.layer),
+        ];
+        for is_off in [false, true] {
+            if is_off {
+                registry.origin.stop().await;
+            }
+            for (path, content) in &paths {
+                let said = cache.get(path).await?;
+                assert_eq!((said.status, &said.body), (200, *content), "{path} {is_off}");
+            }
+        }
     }
     Ok(())
 }
