@@ -49,11 +49,27 @@ pub enum SettingsError {
 /// [`SettingsError::Read`] when the file cannot be read, [`SettingsError::Invalid`] with the line when it is not TOML,
 /// has an unknown key (with the nearest valid one as hint), or a value of the wrong kind.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+    let bytes = std::fs::read(path).map_err(|source| SettingsError::Read {
         path: path.to_owned(),
         source,
     })?;
+    let text = String::from_utf8(bytes).map_err(|error| not_text(path, &error))?;
     parse(path, &text)
+}
+
+/// Names the line of the first byte that is no UTF-8, which TOML has to be: mostly a letter in Latin-1.
+fn not_text(path: &Path, error: &std::string::FromUtf8Error) -> SettingsError {
+    let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
+    let before = bytes.get(..at).unwrap_or_default();
+    SettingsError::Invalid {
+        path: path.to_owned(),
+        line: before.split(|byte| *byte == b'\n').count(),
+        message: format!(
+            "expected UTF-8, found the byte 0x{:02x}",
+            bytes.get(at).copied().unwrap_or_default()
+        ),
+        hint: Some("save the file as UTF-8".to_owned()),
+    }
 }
 
 /// [`load`] for a text that was read already; `path` only names it in errors.
@@ -139,6 +155,19 @@ mod tests {
                 kind: Kind::Registry
             }]
         );
+    }
+
+    #[test]
+    fn a_letter_in_another_encoding_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cluster.toml");
+        crate::durable::write(&path, b"[listen]\n# caf\xe9\ndata = \"x\"\n", 0o644).unwrap();
+        let refused = load::<Fragment>(&path).unwrap_err().to_string();
+        assert!(
+            refused.contains("cluster.toml:2: expected UTF-8, found the byte 0xe9"),
+            "{refused}"
+        );
+        assert!(refused.contains("hint: save the file as UTF-8"), "{refused}");
     }
 
     #[test]

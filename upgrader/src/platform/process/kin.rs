@@ -22,6 +22,8 @@ pub(super) const MARK: &str = "KATO_COMMAND";
 pub(super) struct Kin {
     /// Whether the command itself is there.
     pub(super) is_first_there: bool,
+    /// Whether this process, or one that it was started by, is in the group: it cannot be signalled as a whole then.
+    pub(super) is_ours: bool,
     /// Its process group, itself included.
     pub(super) group: Vec<Process>,
     /// What descends from the group and is not in it.
@@ -57,6 +59,9 @@ impl Kin {
         let is_another_group = rows
             .iter()
             .any(|row| row.process.pid == child.pid && row.process != child);
+        let is_ours = rows
+            .iter()
+            .any(|row| row.group == child.pid && spared.contains(&row.process.pid));
         let is_candidate =
             |row: &&Row| !spared.contains(&row.process.pid) && row.process.started >= child.started;
         let rows: Vec<Row> = rows.iter().filter(is_candidate).copied().collect();
@@ -77,6 +82,7 @@ impl Kin {
             .collect();
         Self {
             is_first_there,
+            is_ours,
             group,
             below,
             detached,
@@ -211,5 +217,10 @@ mod tests {
         let rows = [row(40, 1, 40), row(80, 40, 80), row(90, 80, 90), row(91, 90, 90)];
         let found = kin(&rows, None, &[40, 80, 90]);
         assert_eq!(found, Kin::default());
+        // Nor is it reached by a signal to all of a group.
+        let rows = [row(COMMAND, 1, COMMAND), row(90, 1, COMMAND)];
+        let found = kin(&rows, None, &[]);
+        assert_eq!(pids(&found.group), [COMMAND]);
+        assert!(found.is_ours);
     }
 }

@@ -62,7 +62,7 @@ struct Found {
     at_work: Vec<Process>,
     /// What may be services, and is left alone.
     services: Vec<Process>,
-    /// Whether one of those that are to end is in the command's group, so that nobody else has its number.
+    /// Whether one of those that are to end is in the command's group, so that nobody else has its number; and nothing else is.
     is_group_there: bool,
 }
 
@@ -152,7 +152,7 @@ fn parted(kin: Kin, services: Services, is_ending: bool) -> Found {
     let is_tied_at_work = is_at_work || services != Services::Any;
     let is_detached_at_work = is_at_work && services == Services::None;
     let mut found = Found {
-        is_group_there: is_tied_at_work && !kin.group.is_empty(),
+        is_group_there: is_tied_at_work && !kin.group.is_empty() && !kin.is_ours,
         ..Found::default()
     };
     let mut put = |processes: Vec<Process>, is_at_work: bool| {
@@ -381,6 +381,7 @@ mod tests {
         for (is_first_there, is_ending, services, expected) in table {
             let kin = Kin {
                 is_first_there,
+                is_ours: false,
                 group: vec![process(21)],
                 below: vec![process(30)],
                 detached: vec![process(40)],
