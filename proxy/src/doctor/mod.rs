@@ -10,14 +10,17 @@
 //! environment   variables that beat what a client was told
 //! ```
 //! Each finding is a [`Check`]. Those about facts of this machine are pure functions ([`environment`], [`files`], [`sources`]); asking is
-//! `reach`.
+//! `reach`, `upstreams` and `trust`.
 //!
 //! Deliberately absent: repairing anything.
 
+mod clock;
 pub mod environment;
 pub mod files;
 mod reach;
 pub mod sources;
+mod trust;
+mod upstreams;
 
 use serde::Serialize;
 
