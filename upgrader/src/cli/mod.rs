@@ -22,6 +22,7 @@ pub mod backup;
 pub mod cluster;
 pub mod customizations;
 pub mod demo;
+pub mod licence;
 pub mod lock;
 pub mod maintenance;
 pub mod node;
@@ -90,6 +91,8 @@ pub enum Command {
     Lock(lock::LockArgs),
     /// The maintenance mode of the platform, which an upgrade of the cluster wants on.
     Maintenance(maintenance::MaintenanceArgs),
+    /// The licence limits of the platform, which an upgrade of the cluster waives while it is at work.
+    Licence(licence::LicenceArgs),
     /// What was done to this node, by whom.
     Audit(audit::AuditArgs),
     /// Print the narrow rule that lets Core run kato on a node without a password.
@@ -166,6 +169,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Cache(args) => prepare::run(args, context).await,
         Command::Customizations(args) => customizations::run(args, context).await,
         Command::Lock(args) => lock::run(&args, context).await,
+        Command::Licence(args) => licence::run(&args, context).await,
         Command::Maintenance(args) => maintenance::run(&args, context).await,
         Command::PrintSudoers(args) => sudoers::run(&args, context),
         Command::Audit(args) => audit::run(&args, context),

@@ -70,16 +70,16 @@ impl Call<'_> {
         }
         let lease = Lease::take(&self.paths(), &self.wanted(), &self.clock).await?;
         // From the first question on: a node that has answered us refuses those who came before.
-        let nodes = nodes
+        let nodes: BTreeMap<String, RemoteNode> = nodes
             .into_iter()
             .map(|(id, node)| (id, node.fenced(lease.token())))
             .collect();
         let outcome = tokio::select! {
-            outcome = Box::pin(self.decide(nodes, Some(&lease))) => outcome,
+            outcome = Box::pin(self.decide(nodes.clone(), Some(&lease))) => outcome,
             // Whoever has it now restores what is to be restored.
             () = lease.lost() => return Err(Lease::failure()),
         };
-        self.with_limits_restored(outcome).await
+        self.with_limits_restored(outcome, &nodes).await
     }
 
     /// From the facts to the table; without a lease nothing is changed.
@@ -105,13 +105,14 @@ impl Call<'_> {
         plan.fence = Some(lease.token());
         lease.say(&format!(
             "the upgrade of the cluster to {}, plan {}",
-            plan.target, plan.id
+            plan.target,
+            self.id_of(&plan)
         ));
         self.refuse(&problems)?;
         if !has_work {
             terminal::say(&ask::nothing_to_do(&plan));
             // A call that was killed behind its last node has left this to us.
-            self.end_maintenance().await?;
+            self.end_maintenance(&plan).await?;
             return Ok(Exit::Done);
         }
         self.confirm(&plan)?;
@@ -152,11 +153,18 @@ impl Call<'_> {
             reporter.say("every node has what it needs");
             return Ok(Exit::Done);
         }
-        self.begin_maintenance(&plan.id).await?;
-        self.waive_limits(&plan)
+        let control = self.control();
+        // Nothing is opened for as long as a pause may last, nor for a plan that is given up.
+        let admitted = rollout::admitted(&control, &plan.id, reporter.as_ref());
+        let refused = interruptible(admitted)
             .await
             .map_err(|failure| self.with_maintenance(failure))?;
-        let control = self.control();
+        if refused.is_none() {
+            self.begin_maintenance(&plan.id).await?;
+            self.waive_limits(&plan)
+                .await
+                .map_err(|failure| self.with_maintenance(failure))?;
+        }
         let rolled = rollout::roll_out(&plan, &nodes, &errand, &control, reporter.as_ref());
         let rolled = interruptible(rolled)
             .await
@@ -167,7 +175,7 @@ impl Call<'_> {
         let traffic = cache.traffic().await;
         match self.conclude(&rolled, traffic, reporter.as_ref()) {
             Ok(exit) => {
-                self.end_maintenance().await?;
+                self.end_maintenance(&plan).await?;
                 Self::remind_of_rules(&nodes);
                 Ok(exit)
             }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure},
-    lease,
+    lease, licence,
     maintenance::{Maintenance, Need},
     plan::{
         cluster::ClusterPlan,
@@ -118,10 +118,16 @@ pub async fn run(settings: &Settings, config: &Path, which: &str, is_json: bool)
     };
     let found = explain(&situation, node);
     if is_json {
-        terminal::json(&serde_json::json!({"schema": SCHEMA, "node": node.id, "explanation": found}));
+        let waived = licence::waived(settings);
+        terminal::json(
+            &serde_json::json!({"schema": SCHEMA, "node": node.id, "explanation": found, "licence": waived}),
+        );
     } else {
-        terminal::data(&format!("{}: {}", node.id, found.why));
-        terminal::data(&format!("  {}", found.changes));
+        terminal::data(&format!("{}: {}", node.id, terminal::flat(&found.why)));
+        terminal::data(&format!("  {}", terminal::flat(&found.changes)));
+        if let Some(left) = licence::left_waived(settings) {
+            terminal::data(&format!("  {left}"));
+        }
     }
     Ok(Exit::Done)
 }

@@ -19,6 +19,7 @@ use crate::{
     document,
     exit::{Exit, Failure},
     lease::{self, Standing},
+    licence,
     lock::{self, Holder},
     maintenance::{self, Maintenance},
     paths::NodePaths,
@@ -70,6 +71,8 @@ struct ClusterStatus<'a> {
     lease: Option<Leased<'a>>,
     /// The upgrade that has turned maintenance mode on.
     maintenance: Option<&'a maintenance::Record>,
+    /// The upgrade for which the licence limits are waived.
+    licence: Option<licence::Record>,
     nodes: Vec<Listed<'a>>,
 }
 
@@ -105,11 +108,14 @@ pub async fn list(settings: &Settings, config: &Path, json: bool) -> Result<Exit
 pub async fn status(settings: &Settings, config: &Path, json: bool) -> Result<Exit, Failure> {
     let (inventory, answers) = ask(settings, config).await?;
     if json {
-        terminal::data(&document(settings, &inventory, &answers)?);
+        terminal::document(&document(settings, &inventory, &answers)?);
         return Ok(Exit::Done);
     }
     terminal::data(&headline(&Rollout::of(settings)?, &inventory, &answers));
     if let Some(left) = Maintenance::of(settings, &Clock::system()).left_on() {
+        terminal::data(&left);
+    }
+    if let Some(left) = licence::left_waived(settings) {
         terminal::data(&left);
     }
     print(&inventory, &answers);
@@ -164,6 +170,7 @@ pub(super) fn document(
             standing: *standing,
         }),
         maintenance: maintenance.as_ref(),
+        licence: licence::waived(settings),
         nodes: listed(inventory, answers),
     };
     serde_json::to_string(&status).map_err(|error| Failure::new(Exit::Bug, error))

@@ -63,12 +63,12 @@ impl Human {
         self.bar.suspend(|| terminal::say(text));
     }
 
-    fn now(&self, text: String) {
+    fn now(&self, text: &str) {
         if self.bar.is_hidden() {
-            terminal::say(&text);
+            terminal::say(text);
         } else {
             self.bar.enable_steady_tick(Duration::from_millis(120));
-            self.bar.set_message(text);
+            self.bar.set_message(terminal::flat(text).into_owned());
         }
     }
 
@@ -80,7 +80,7 @@ impl Human {
             format!("{} of {}", human(done), human(total))
         };
         if !self.bar.is_hidden() {
-            self.now(format!("{text}: {amount}"));
+            self.now(&format!("{text}: {amount}"));
             return;
         }
         let tenth = done.saturating_mul(10).checked_div(total).unwrap_or(0);
@@ -105,7 +105,7 @@ impl Watcher for Human {
         match describe(line) {
             None => {}
             Some(Said::Stays(text)) => self.stays(&text),
-            Some(Said::Now(text)) => self.now(text),
+            Some(Said::Now(text)) => self.now(&text),
             Some(Said::Progress { text, done, total }) => self.progress(&text, done, total),
         }
         if let Line::Cluster {

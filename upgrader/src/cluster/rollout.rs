@@ -21,8 +21,11 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use kato_shared::release::Version;
 
-pub use self::result::{Reason, Rolled};
 use self::{batch::Rollout, result::node_missing};
+pub use self::{
+    batch::admitted,
+    result::{Reason, Rolled},
+};
 use super::{
     control::Control,
     drive::Drive,

@@ -77,7 +77,7 @@ async fn follow(
         if is_json {
             let document = overview::document(settings, inventory, &answers)?;
             if document != last {
-                terminal::data(&document);
+                terminal::document(&document);
                 last = document;
             }
         } else {
@@ -185,6 +185,9 @@ impl Screen {
 
     fn show(&mut self, headline: &str, rows: Vec<Row>) {
         let lines = if self.draws {
+            if self.drawn > 0 {
+                terminal::rewind(self.drawn);
+            }
             self.table(headline, rows)
         } else {
             self.changes(headline, rows)
@@ -194,19 +197,14 @@ impl Screen {
         }
     }
 
-    /// The whole table, above which the cursor goes first.
+    /// The whole table, which replaces the one before.
     fn table(&mut self, headline: &str, rows: Vec<Row>) -> Vec<String> {
         let rows = rows
             .into_iter()
             .map(|row| [row.node, row.version, row.speed, row.text]);
         let mut lines = vec![headline.to_owned()];
         lines.extend(report::columns(rows));
-        let count = lines.len();
-        if self.drawn > 0 {
-            // ECMA-48: cursor up, erase to the end of the screen.
-            lines[0] = format!("\x1b[{}A\x1b[J{}", self.drawn, lines[0]);
-        }
-        self.drawn = count;
+        self.drawn = lines.len();
         lines
     }
 
@@ -220,7 +218,7 @@ impl Screen {
         for row in rows {
             let text = format!("{} {}", row.version, row.text);
             if self.said.get(&row.node) != Some(&text) {
-                lines.push(format!("{}: {text}", row.node));
+                lines.push(format!("{}: {}", row.node, terminal::flat(&text)));
                 self.said.insert(row.node, text);
             }
         }

@@ -1,9 +1,10 @@
-//! The platform's licence limits around an upgrade of the cluster: waived while nodes are upgraded, kept again however that ends (R23).
+//! The platform's licence limits around an upgrade of the cluster: waived while nodes are upgraded, kept again however that ends (R23). Where
+//! a run goes on by itself when the command ends, they stay waived for it, and that is said until somebody restores them.
 //!
 //! ```text
 //!  begin ─► record (durable) ─► `waive` ─► rollout ─┬ all well ──┐
 //!                                                   ├ failed ────┼─► `restore` ─► record away
-//!                                                   └ killed ─► the next call, whatever comes of it
+//!                                                   └ killed, or a run is at work still ─► the next call, or an operator
 //! ```
 //!
 //! Only what the record says is ours is restored. Both commands may be called twice, so that a call that was killed between the record
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     audit::{AuditLog, Deed, Subject},
+    cluster::AGAIN,
     document,
     exit::{Exit, Failure},
     paths::NodePaths,
@@ -31,6 +33,12 @@ use crate::{
 /// The version of the record's format.
 const SCHEMA: u32 = 1;
 
+/// What the record is, for people.
+const RECORD: &str = "the record of who waived the licence limits";
+
+/// The way back that is always open, as the operator types it.
+pub const RESTORE: &str = "kato licence restore";
+
 /// `state/licence.json` on Core: there while an upgrade has the limits waived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -40,6 +48,28 @@ pub struct Record {
     pub run: String,
     /// When.
     pub since: Timestamp,
+}
+
+/// The record of limits that are waived, on this Core. One that cannot be read is none here: the next call restores them all the same.
+pub fn waived(settings: &Settings) -> Option<Record> {
+    let path = NodePaths::new(&settings.node.root, &settings.node.state_dir).licence();
+    document::read(&path, RECORD).unwrap_or_else(|damaged| {
+        tracing::warn!(error = %damaged, "whether licence limits are waived cannot be told");
+        None
+    })
+}
+
+/// What is said for as long as they are; `None` when no upgrade has waived them.
+pub fn left_waived(settings: &Settings) -> Option<String> {
+    let path = NodePaths::new(&settings.node.root, &settings.node.state_dir).licence();
+    let since = match document::read::<Record>(&path, RECORD) {
+        Ok(None) => return None,
+        Ok(Some(record)) => format!("since {:.0} because of the upgrade {}", record.since, record.run),
+        Err(_damaged) => "by an upgrade".to_owned(),
+    };
+    Some(format!(
+        "the platform's licence limits are waived {since}: the next `{AGAIN}` restores them when no node is at work any more, `{RESTORE}` at any time"
+    ))
 }
 
 /// The licence limits of the platform of this Core.
@@ -105,7 +135,7 @@ impl<'a> Licence<'a> {
     /// [`Failure`] with exit code 75: they are waived still, and the next call tries again.
     pub async fn restore(&self) -> Result<bool, Failure> {
         let path = self.paths.licence();
-        let record = document::read::<Record>(&path, "the record of who waived the licence limits");
+        let record = document::read::<Record>(&path, RECORD);
         // What cannot be read was written before they were waived; to restore twice does no harm.
         let run = match record {
             Ok(None) => return Ok(false),
@@ -196,6 +226,27 @@ mod tests {
         assert!(next.restore().await.unwrap());
         assert!(!folder.join("waived").exists());
         assert!(!next.restore().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn r23_what_is_waived_is_said_until_it_is_restored() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let (settings, log) = (settings(folder, "touch LIMITS", "rm -f LIMITS"), log(folder));
+        assert_eq!((waived(&settings), left_waived(&settings)), (None, None));
+        let licence = Licence::of(&settings, &log);
+        licence.waive("p1", Timestamp::UNIX_EPOCH).await.unwrap();
+        assert_eq!(waived(&settings).unwrap().run, "p1");
+        let said = left_waived(&settings).unwrap();
+        assert!(
+            said.contains("1970-01-01T00:00:00Z because of the upgrade p1") && said.contains(RESTORE),
+            "{said}"
+        );
+        // A record that is damaged hides nothing.
+        std::fs::write(licence.paths.licence(), "{").unwrap();
+        assert!(left_waived(&settings).unwrap().contains(RESTORE));
+        assert!(licence.restore().await.unwrap());
+        assert_eq!(left_waived(&settings), None);
     }
 
     #[tokio::test]

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{batch::Member, facts::NodeStatus};
+use super::{
+    batch::Member,
+    facts::{NodeStatus, RunState},
+};
 
 /// Why a node does not do its work although no upgrade of this rollout is at work on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,12 +53,19 @@ impl Absence {
 /// Notes how the nodes in `asked` are in this moment; `facts` has the status of those that answered.
 pub fn note(members: &mut [Member], asked: &[String], facts: &BTreeMap<String, NodeStatus>) {
     for member in members.iter_mut().filter(|member| asked.contains(&member.id)) {
-        member.absent = Absence::of(facts.get(&member.id));
+        let status = facts.get(&member.id);
+        member.absent = Absence::of(status);
+        member.is_busy = is_busy(status);
     }
 }
 
-/// The nodes on whose service the next turn of the group of `ids` depends: those that share a role with a node that waits there. Nobody
-/// where no role has a second node.
+/// Whether a run is at work on a node by what it said.
+pub fn is_busy(status: Option<&NodeStatus>) -> bool {
+    status.is_some_and(|status| status.state == RunState::Running)
+}
+
+/// The nodes on whose service the next turn of the group of `ids` depends: those that share a role with a node that waits there, and those
+/// that were busy when they were asked last. Nobody where no role has a second node.
 pub fn peers(members: &[Member], ids: &[String]) -> Vec<String> {
     let groups: Vec<u32> = members
         .iter()
@@ -71,7 +81,7 @@ pub fn peers(members: &[Member], ids: &[String]) -> Vec<String> {
         let shares = |other: &Member| {
             other.id != member.id && other.roles.iter().any(|role| member.roles.contains(role))
         };
-        coming().any(shares)
+        member.is_busy || coming().any(shares)
     };
     members
         .iter()

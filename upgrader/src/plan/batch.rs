@@ -7,7 +7,8 @@
 //! A node does not do its work while it is at work on its upgrade, and also when somebody has taken it out of service or when it gives no
 //! answer, wanted or not ([`Absence`]): all of that counts for `min_available`. To upgrade a node that was retired costs nothing. Where no
 //! `min_available` is set, who was away when the plan was made holds nobody up (whether work has room is asked elsewhere); who goes away
-//! afterwards does.
+//! afterwards does. A run that is at work on a node is by our doing, whoever began it and whether the node is wanted now or not; to follow
+//! it takes nobody else out.
 //!
 //! Invariants, tested with clusters and outcomes by chance: no role, and not the cluster as a whole, has more nodes out of service by
 //! our doing than `max_in_flight` and `max_in_flight_total`; no role falls below `min_available` by our doing; nothing is begun after
@@ -35,6 +36,8 @@ pub struct Member {
     pub absent: Option<Absence>,
     /// Whether that was so when the plan was made: who said yes to it knew.
     pub was_absent: bool,
+    /// Whether a run is at work on it that this rollout does not follow (yet): of an earlier call, or begun by hand.
+    pub is_busy: bool,
 }
 
 impl Member {
@@ -45,12 +48,21 @@ impl Member {
 
     /// Whether it does not do its work.
     fn is_out(&self) -> bool {
-        self.state.is_out() || self.absent.is_some()
+        self.is_ours() || self.absent.is_some()
+    }
+
+    /// Whether it does not do its work by our doing.
+    const fn is_ours(&self) -> bool {
+        self.state.is_out() || self.is_busy
     }
 
     /// Its id, and why it is out.
     fn complaint(&self) -> String {
-        let why = self.absent.map_or("is out of service", Absence::text);
+        let why = if self.is_busy {
+            "is being upgraded"
+        } else {
+            self.absent.map_or("is out of service", Absence::text)
+        };
         format!("{} {why}", self.id)
     }
 }
@@ -153,7 +165,7 @@ pub fn foresee(members: &[Member], policies: &Policies) -> (Vec<Vec<String>>, Op
             Turn::Begin(ids) => {
                 for member in &mut members {
                     if ids.contains(&member.id) {
-                        member.state = Standing::There;
+                        (member.state, member.is_busy) = (Standing::There, false);
                         member.absent = member.absent.and_then(Absence::after_upgrade);
                     }
                 }
@@ -215,11 +227,18 @@ fn canaries_left(members: &[Member], group: u32, policies: &Policies) -> u64 {
 
 /// Why `member` cannot go together with those that are `taken`.
 fn in_the_way(member: &Member, taken: &[&Member], members: &[Member], policies: &Policies) -> Option<Halt> {
+    if member.is_busy {
+        return None;
+    }
     let others = u32::try_from(members.iter().filter(|other| !other.is_core).count()).unwrap_or(u32::MAX);
     let (out, most) = (ours(members.iter(), taken), policies.total.at_most(others));
     if out >= most {
-        let node = member.id.clone();
-        return Some(Halt::TooManyInAll { node, out, most });
+        return Some(Halt::TooManyInAll {
+            node: member.id.clone(),
+            out,
+            most,
+            missing: complaints(members.iter()),
+        });
     }
     let mut roles = member.roles.iter();
     roles.find_map(|role| too_many_of(role, member, taken, members, policies))
@@ -248,6 +267,7 @@ fn too_many_of(
     if out >= most {
         return Some(Halt::TooManyOut {
             node,
+            missing: complaints(with(members, &role)),
             role,
             out,
             most,
@@ -260,7 +280,9 @@ fn too_many_of(
         .collect();
     let going = taken.iter().filter(|other| !other.is_out()).count();
     let gone = u32::try_from(missing.len() + going + usize::from(member.is_out())).unwrap_or(u32::MAX);
-    let is_missed = |other: &&Member| other.was_absent && other.absent.is_some() && other.id != member.id;
+    let is_missed = |other: &&Member| {
+        other.was_absent && other.absent.is_some() && !other.is_busy && other.id != member.id
+    };
     let missed = u32::try_from(with(members, &role).filter(is_missed).count()).unwrap_or(u32::MAX);
     let (available, least) = (all.saturating_sub(gone), policy.least(all, missed));
     let is_too_few = match member.absent {
@@ -279,10 +301,21 @@ fn too_many_of(
     })
 }
 
-/// How many of `members` are out of service by our doing when `taken` are.
+/// Those of `members` that are out of service by our doing, each with the reason.
+fn complaints<'m>(members: impl Iterator<Item = &'m Member>) -> Vec<String> {
+    members
+        .filter(|member| member.is_ours())
+        .map(Member::complaint)
+        .collect()
+}
+
+/// How many of `members` are out of service by our doing when `taken` are; each counts once.
 fn ours<'m>(members: impl Iterator<Item = &'m Member>, taken: &[&Member]) -> u32 {
-    let taken = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-    count(members, Standing::is_out).saturating_add(taken)
+    let is_taken = |member: &Member| taken.iter().any(|other| other.id == member.id);
+    let out = members
+        .filter(|member| member.is_ours() || is_taken(member))
+        .count();
+    u32::try_from(out).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

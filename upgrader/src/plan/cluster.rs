@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::choice::{Choice, ChoiceError};
 use super::{
-    absence::Absence,
+    absence::{self, Absence},
     batch::{self, Halt, Member, Standing},
     estimate::Estimate,
     facts::{NodeStatus, RunState},
@@ -119,6 +119,9 @@ pub struct PlannedNode {
     /// Why it is not in service, when the plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<Absence>,
+    /// Whether a run was at work on it then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub busy: bool,
     /// What that is, as far as the node could be measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<NodeWork>,
@@ -240,6 +243,7 @@ fn planned(
         from: status.and_then(|status| status.version.clone()),
         action,
         absent: Absence::of(status),
+        busy: absence::is_busy(status),
         work: None,
     }
 }
@@ -281,6 +285,31 @@ impl ClusterPlan {
             node.from.clone_from(&before.from);
         }
         self
+    }
+
+    /// The nodes that the upgrade `run` is not done with when everything that this plan upgrades is at the target: those that this one leaves
+    /// out and `run` does not, and those on which a run is at work. `kept` is the plan on file; where it is not the one of `run`, nobody
+    /// knows any more whom that was for, and every node counts.
+    pub fn leaves_behind(&self, run: &str, kept: Option<&Self>) -> Vec<&str> {
+        let of_run = kept.filter(|kept| kept.id == run && kept.target == self.target);
+        let is_of_run = |id: &str| of_run.is_none_or(|plan| plan.upgrades().any(|node| node.id == id));
+        let left_out = self.nodes.iter().filter(|node| node.action == Action::LeftOut);
+        left_out
+            .filter(|node| node.busy || is_of_run(&node.id))
+            .map(|node| node.id.as_str())
+            .collect()
+    }
+
+    /// How many nodes of `earlier`, another plan, are at its target or beyond as this one was made, and how many it upgrades.
+    pub fn reached_of(&self, earlier: &Self) -> (usize, usize) {
+        let is_there = |node: &&PlannedNode| {
+            let now = self.nodes.iter().find(|now| now.id == node.id);
+            now.is_some_and(|now| !now.busy && now.from.as_ref() >= Some(&earlier.target))
+        };
+        (
+            earlier.upgrades().filter(is_there).count(),
+            earlier.upgrades().count(),
+        )
     }
 
     /// Bytes that the nodes install, each file counted once: what crosses the line to the upgrade host at most.
@@ -331,7 +360,8 @@ impl ClusterPlan {
                     Action::LeftOut => Standing::LeftOut,
                 },
                 absent: node.absent,
-                was_absent: node.absent.is_some(),
+                was_absent: node.absent.is_some() && !node.busy,
+                is_busy: node.busy,
             });
         }
         members

@@ -66,7 +66,7 @@ impl Report for Lines {
     fn progress(&self, subject: &str, done: u64, total: u64) {
         if !self.bar.is_hidden() {
             self.bar.set_length(total);
-            self.bar.set_message(subject.to_owned());
+            self.bar.set_message(terminal::flat(subject).into_owned());
             self.bar.set_position(done);
             if done >= total {
                 self.bar.finish_and_clear();

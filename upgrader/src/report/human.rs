@@ -121,7 +121,7 @@ impl Human {
             if self.bar.is_finished() {
                 self.bar.reset();
             }
-            self.bar.set_message(text);
+            self.bar.set_message(terminal::flat(&text).into_owned());
             self.bar.tick();
             return;
         }

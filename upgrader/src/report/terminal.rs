@@ -1,6 +1,10 @@
 //! The terminal: data on stdout, everything else on stderr, a broken pipe is nobody's error.
+//!
+//! Much of what is printed was said by nodes, by the platform's commands and by hosts. Invariant: none of it moves the cursor, colours the
+//! screen, or looks like a line of somebody else; what goes on in a second line is indented there ([`shown`]). JSON goes out as it is.
 
 use std::{
+    borrow::Cow,
     error::Error as _,
     io::{self, BufRead as _, IsTerminal as _, Write as _},
 };
@@ -10,23 +14,63 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::{exit::Failure, ssh::secret::Secret};
 
-/// Prints a line of data to stdout.
+/// Prints a line of data to stdout, cleaned.
 pub fn data(line: &str) {
+    document(&shown(line));
+}
+
+/// Prints a line that is JSON already.
+pub fn document(line: &str) {
     // A reader that has gone (`| head`) is no reason to stop an upgrade.
     let _reader_gone = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// Takes the last `lines` lines of stdout off the screen.
+pub fn rewind(lines: usize) {
+    // ECMA-48: cursor up, erase to the end of the screen.
+    let _reader_gone = write!(io::stdout().lock(), "\x1b[{lines}A\x1b[J");
+}
+
+/// `text` in one line without control characters, for a cell or the middle of a line.
+pub fn flat(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let plain = |c: char| match c {
+        '\n' | '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    Cow::Owned(text.chars().map(plain).collect())
+}
+
+/// `text` without control characters. Its further lines are indented where they are not already.
+fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let lines: Vec<Cow<'_, str>> = text.split('\n').map(flat).collect();
+    let is_plain = |line: &Cow<'_, str>| !line.is_empty() && !line.starts_with(' ');
+    // All of them, so that what stands below each other stays there.
+    let indent = if lines.iter().skip(1).any(is_plain) {
+        "\n  "
+    } else {
+        "\n"
+    };
+    Cow::Owned(lines.join(indent))
 }
 
 /// Prints a value as one line of JSON to stdout. A value that cannot be written as JSON is logged.
 pub fn json(value: &impl serde::Serialize) {
     match serde_json::to_string(value) {
-        Ok(line) => data(&line),
+        Ok(line) => document(&line),
         Err(error) => tracing::error!(%error, "a document could not be written as JSON"),
     }
 }
 
-/// Prints a line for the operator to stderr.
+/// Prints a line for the operator to stderr, cleaned.
 pub fn say(line: &str) {
-    let _reader_gone = writeln!(io::stderr().lock(), "{line}");
+    let _reader_gone = writeln!(io::stderr().lock(), "{}", shown(line));
 }
 
 /// Prints a failure with all its causes, and what to do next.
@@ -130,6 +174,23 @@ pub fn confirm(question: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn c12_nothing_that_is_printed_moves_the_cursor_or_poses_as_another_line() {
+        for (text, expected) in [
+            ("plain \u{e9}", "plain \u{e9}"),
+            (
+                "0.1.0\x1b[31mRED\x07\r\u{9b}2J",
+                "0.1.0\u{fffd}[31mRED\u{fffd}\u{fffd}\u{fffd}2J",
+            ),
+            ("w2: failed\nw1  9.9.9  idle", "w2: failed\n  w1  9.9.9  idle"),
+            ("w2: s\n  hint: h", "w2: s\n  hint: h"),
+            ("line 1\n  |\n1 | x\n  | ^", "line 1\n    |\n  1 | x\n    | ^"),
+        ] {
+            assert_eq!(shown(text), expected, "{text:?}");
+        }
+        assert_eq!(flat("x\nw1\tidle\x1b"), "x w1 idle\u{fffd}");
+    }
 
     #[test]
     fn a_hidden_line_is_edited_and_given_up() {

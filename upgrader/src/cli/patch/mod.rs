@@ -195,7 +195,7 @@ async fn show(args: &StatusArgs, node: &Node, context: &Context) -> Result<Exit,
     if context.json {
         terminal::json(&patches);
     } else {
-        terminal::data(&status::text(&patches));
+        status::text(&patches).lines().for_each(terminal::data);
     }
     Ok(Exit::Done)
 }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::Call;
 use crate::{
     audit::AuditLog,
-    cluster::remote::RemoteNode,
+    cluster::{facts, remote::RemoteNode},
     exit::{Exit, Failure},
-    licence::Licence,
+    licence::{self, Licence},
     plan::{
+        absence,
         cluster::ClusterPlan,
+        facts::NodeStatus,
         preflight::{NodeProblem, Problem},
     },
     report::terminal,
@@ -38,13 +40,38 @@ impl Call<'_> {
             .waive(&plan.id, self.clock.now())
             .await?
         {
-            terminal::say("the platform's licence limits are waived until this call ends");
+            terminal::say(
+                "the platform's licence limits are waived until this call ends and no node is at work any more",
+            );
         }
         Ok(())
     }
 
-    /// Has the limits kept again that this call waived, or one that was killed, whatever the `outcome`.
-    pub(super) async fn with_limits_restored(&self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    /// Has the limits kept again that this call waived, or one that was killed, whatever the `outcome`; unless the upgrade of a node goes on
+    /// by itself, for which they were waived.
+    pub(super) async fn with_limits_restored(
+        &self,
+        outcome: Result<Exit, Failure>,
+        nodes: &BTreeMap<String, RemoteNode>,
+    ) -> Result<Exit, Failure> {
+        let Some(left) = licence::left_waived(self.settings) else {
+            return outcome;
+        };
+        let answers = facts::gather(nodes.values()).await;
+        let is_busy = |(_, status): &(&String, &NodeStatus)| absence::is_busy(Some(*status));
+        let busy: Vec<&str> = answers
+            .facts
+            .iter()
+            .filter(is_busy)
+            .map(|(id, _)| id.as_str())
+            .collect();
+        if !busy.is_empty() {
+            terminal::say(&format!(
+                "warning: a run is at work on {}, and {left}",
+                busy.join(", ")
+            ));
+            return outcome;
+        }
         let log = self.audit_log();
         match (Licence::of(self.settings, &log).restore().await, outcome) {
             (Ok(true), outcome) => {

@@ -28,7 +28,7 @@ impl Call<'_> {
     }
 
     /// The plan of an earlier call; one that was given up is none.
-    fn earlier(&self) -> Option<ClusterPlan> {
+    pub(super) fn earlier(&self) -> Option<ClusterPlan> {
         let earlier =
             document::read::<ClusterPlan>(&self.plan_path(), "the plan of an upgrade of the cluster");
         let earlier = earlier.unwrap_or_else(|damaged| {
@@ -72,6 +72,24 @@ impl Call<'_> {
                 ),
                 remedy: "put the entry back (`--exclude` leaves a node out, and says so), or give the plan up with `kato cluster abort`".into(),
             },
+        })
+    }
+
+    /// The name that `plan` will go by: its own, or that of the plan that it continues.
+    pub(super) fn id_of(&self, plan: &ClusterPlan) -> String {
+        let earlier = self.earlier().filter(|earlier| plan.continues(earlier));
+        earlier.map_or_else(|| plan.id.clone(), |earlier| earlier.id)
+    }
+
+    /// The line about a plan that is not done and that `plan` replaces.
+    pub(super) fn replaced(&self, plan: &ClusterPlan) -> Option<String> {
+        let earlier = self.earlier().filter(|earlier| !plan.continues(earlier))?;
+        let (there, all) = plan.reached_of(&earlier);
+        (there < all).then(|| {
+            format!(
+                "this replaces the plan {} to {}, which is not done: {there} of {all} nodes are there",
+                earlier.id, earlier.target
+            )
         })
     }
 

@@ -74,6 +74,7 @@ impl Call<'_> {
         let mut plan = self.plan(&facts, &found)?;
         problems.extend(self.denied(&plan));
         if plan.upgrades().next().is_some() {
+            plan.warnings.extend(self.replaced(&plan));
             problems.extend(self.measured(nodes, &facts, &found, &mut plan).await?);
             problems.extend(self.of_the_site(&mut plan).await?);
             // What is begun asks each node while it stages, and has downloaded by then what the answer needs.

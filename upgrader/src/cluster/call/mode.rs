@@ -5,6 +5,7 @@ use super::Call;
 use crate::{
     exit::{Exit, Failure},
     maintenance::{self, Maintenance},
+    plan::cluster::ClusterPlan,
     report::terminal,
 };
 
@@ -23,8 +24,21 @@ impl Call<'_> {
         self.maintenance().begin(run, agreed).await
     }
 
-    /// Puts the maintenance mode back as it was. The nodes are upgraded whatever becomes of it.
-    pub(super) async fn end_maintenance(&self) -> Result<(), Failure> {
+    /// Puts the maintenance mode back as it was, when the upgrade that it was turned on for has ended with `plan`, of which everything is
+    /// done. The nodes are upgraded whatever becomes of it.
+    pub(super) async fn end_maintenance(&self, plan: &ClusterPlan) -> Result<(), Failure> {
+        if let Ok(Some(record)) = self.maintenance().ours() {
+            let behind = plan.leaves_behind(&record.run, self.earlier().as_ref());
+            if !behind.is_empty() {
+                terminal::say(&format!(
+                    "maintenance mode stays on: the upgrade {} that turned it on is not done with {}; its end turns it off, or `{}` at any time",
+                    record.run,
+                    behind.join(", "),
+                    maintenance::OFF
+                ));
+                return Ok(());
+            }
+        }
         match self.maintenance().end().await {
             Ok(said) => {
                 if let Some(line) = said {

@@ -14,6 +14,7 @@ use crate::{
         preflight::NodeProblem,
         survey::AtRisk,
     },
+    report::terminal,
 };
 
 pub(super) fn shown(version: Option<&Version>) -> String {
@@ -173,7 +174,10 @@ pub fn traffic_line(traffic: &Traffic) -> String {
 
 /// Pads every column but the last to its widest cell.
 pub(crate) fn columns<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
-    let rows: Vec<[String; N]> = rows.collect();
+    // A cell that somebody else wrote stays a cell.
+    let rows: Vec<[String; N]> = rows
+        .map(|row| row.map(|cell| terminal::flat(&cell).into_owned()))
+        .collect();
     let mut widths = [0_usize; N];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -75,7 +75,7 @@ impl<'a> Rollout<'a> {
                 // A batch is awaited before the next turn is asked for, so nobody is at work here.
                 Turn::Wait | Turn::Through => break None,
             };
-            if let Some(reason) = self.admitted().await {
+            if let Some(reason) = admitted(self.control, &self.plan.id, self.watcher).await {
                 break Some(reason);
             }
             match service::turn(&mut self.members, policies, self.nodes, &asked).await {
@@ -104,36 +104,6 @@ impl<'a> Rollout<'a> {
             };
             self.results
                 .insert(planned.id.clone(), untouched(planned, to, outcome));
-        }
-    }
-
-    /// Waits while the rollout is paused; why it is not to go on, when it was aborted.
-    async fn admitted(&self) -> Option<Reason> {
-        let mut paused = false;
-        loop {
-            match self.wanted() {
-                None => {
-                    if paused {
-                        self.watcher.on(&ClusterEvent::ClusterResumed.into());
-                    }
-                    return None;
-                }
-                Some(Wanted {
-                    wish: Wish::Abort,
-                    reason,
-                    ..
-                }) => return Some(Reason::Aborted { reason }),
-                Some(wanted) => {
-                    if !std::mem::replace(&mut paused, true) {
-                        self.watcher.on(&ClusterEvent::ClusterPaused {
-                            since: wanted.since,
-                            reason: wanted.reason,
-                        }
-                        .into());
-                    }
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-            }
         }
     }
 
@@ -219,6 +189,8 @@ impl<'a> Rollout<'a> {
     fn stand(&mut self, ids: &[String], standing: impl Fn(&Member) -> Standing) {
         for member in self.members.iter_mut().filter(|member| ids.contains(&member.id)) {
             member.state = standing(member);
+            // From here on this rollout follows it.
+            member.is_busy = false;
         }
     }
 
@@ -248,7 +220,7 @@ impl<'a> Rollout<'a> {
         while Instant::now() < end && self.wanted().is_none_or(|wanted| wanted.wish != Wish::Abort) {
             tokio::time::sleep_until(end.min(Instant::now() + LOOK_EVERY)).await;
         }
-        let checks = join_all(there.iter().map(|id| self.still_fine(id))).await;
+        let checks = join_all(self.members_of(&there).map(|member| self.still_fine(member))).await;
         for (id, failed) in there.into_iter().zip(checks) {
             if let (Some(failed), Some(mut result)) = (failed, self.results.remove(&id)) {
                 result.outcome = Outcome::Failed;
@@ -264,8 +236,8 @@ impl<'a> Rollout<'a> {
     }
 
     /// Why a node that was upgraded is not fine any more.
-    async fn still_fine(&self, id: &str) -> Option<NodeFailure> {
-        let node = self.nodes.get(id)?;
+    async fn still_fine(&self, member: &Member) -> Option<NodeFailure> {
+        let node = self.nodes.get(&member.id)?;
         let failed = |text: String, version: Option<Version>, is_out: bool| NodeFailure {
             exit: Exit::Failed,
             error: report("soak", &text, Some("look at the node; the same command goes on")),
@@ -274,11 +246,19 @@ impl<'a> Rollout<'a> {
             is_out,
         };
         match node.status().await {
-            Ok(status) if !status.is_settled_at(&self.plan.target) || status.out_of_service => Some(failed(
-                "it was upgraded, and is not at the target or not in service any more".into(),
+            Ok(status) if !status.is_settled_at(&self.plan.target) => Some(failed(
+                "it was upgraded, and is not at the target any more".into(),
                 status.version,
                 status.out_of_service,
             )),
+            // Whom an operator had taken out of service before, the upgrade has left so.
+            Ok(status) if status.out_of_service && member.absent != Some(Absence::RetiredByHand) => {
+                Some(failed(
+                    "it was upgraded, and is not in service any more".into(),
+                    status.version,
+                    true,
+                ))
+            }
             Ok(status) => {
                 let sick = node.sickness().await?;
                 let text = format!("it was upgraded, and is not healthy any more: {sick}");
@@ -305,6 +285,39 @@ impl<'a> Rollout<'a> {
             nodes: nodes.collect(),
             failures: self.failures,
             reason,
+        }
+    }
+}
+
+/// Waits while the rollout of `plan` is paused; why it is not to go on, when it was aborted.
+///
+/// # Cancel safety
+/// It only looks.
+pub async fn admitted(control: &Control, plan: &str, watcher: &dyn Watcher) -> Option<Reason> {
+    let mut paused = false;
+    loop {
+        match control.wanted(plan) {
+            None => {
+                if paused {
+                    watcher.on(&ClusterEvent::ClusterResumed.into());
+                }
+                return None;
+            }
+            Some(Wanted {
+                wish: Wish::Abort,
+                reason,
+                ..
+            }) => return Some(Reason::Aborted { reason }),
+            Some(wanted) => {
+                if !std::mem::replace(&mut paused, true) {
+                    watcher.on(&ClusterEvent::ClusterPaused {
+                        since: wanted.since,
+                        reason: wanted.reason,
+                    }
+                    .into());
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         }
     }
 }

@@ -45,8 +45,8 @@ pub enum Halt {
     },
     /// As many nodes of a role as may be out of service are so, and none of them will come back by itself.
     #[error(
-        "{node} cannot go out of service: {} with the role {role} out by this upgrade, and no more than {most} may be",
-        nodes(*out)
+        "{node} cannot go out of service: {} with the role {role} out by an upgrade, and no more than {most} may be{}",
+        nodes(*out), said(missing)
     )]
     TooManyOut {
         /// The node.
@@ -57,9 +57,11 @@ pub enum Halt {
         out: u32,
         /// How many may be.
         most: u32,
+        /// Those that are, each with the reason.
+        missing: Vec<String>,
     },
     /// As many nodes as may be out of service in the whole cluster are so, and none of them will come back by itself.
-    #[error("{node} cannot go out of service: {} out by this upgrade, and no more than {most} may be in all", nodes(*out))]
+    #[error("{node} cannot go out of service: {} out by an upgrade, and no more than {most} may be in all{}", nodes(*out), said(missing))]
     TooManyInAll {
         /// The node.
         node: String,
@@ -67,6 +69,8 @@ pub enum Halt {
         out: u32,
         /// How many may be.
         most: u32,
+        /// Those that are, each with the reason.
+        missing: Vec<String>,
     },
     /// Core is not upgraded before the others.
     #[error("Core waits for {}", behind.join(", "))]
@@ -93,11 +97,14 @@ impl Halt {
             Self::TooFew { role, missing, .. } if !missing.is_empty() => format!(
                 "bring the others back (`kato node rejoin --node ID`, `kato explain ID`), or let fewer be in service by `min_available` in [rollout.role.{role}] of cluster.toml"
             ),
+            Self::TooManyOut { missing, .. } | Self::TooManyInAll { missing, .. } if !missing.is_empty() => {
+                "wait until the others are through or bring them back (`kato explain ID`), or loosen the rules in [rollout] of cluster.toml".into()
+            }
             Self::TooFew { role, .. } | Self::TooManyOut { role, .. } => format!(
                 "loosen the rules in [rollout.role.{role}] of cluster.toml, or give the role more nodes"
             ),
             Self::TooManyInAll { .. } => {
-                "bring the others back, or raise `max_in_flight_total` in [rollout] of cluster.toml".into()
+                "raise `max_in_flight_total` in [rollout] of cluster.toml".into()
             }
             Self::Failures { .. } | Self::Unreachable { .. } | Self::CoreWaits { .. } => {
                 "put right what failed; the same command goes on".into()

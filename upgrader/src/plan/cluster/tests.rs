@@ -101,6 +101,49 @@ fn c07_roles_without_a_second_node_are_named() {
 }
 
 #[test]
+fn r06_an_upgrade_has_ended_when_none_of_its_nodes_is_left_behind() {
+    let only_w1 = Wishes {
+        choice: Choice {
+            only: vec!["w1".into()],
+            ..Choice::default()
+        },
+        ..Wishes::default()
+    };
+    let whole = make(&facts(OLD), &Wishes::default(), 0);
+    let part = make(&facts(HALF), &only_w1, 9);
+    // A part of it, with nothing to do or with something.
+    assert_eq!(part.leaves_behind(&whole.id, Some(&whole)), ["c1", "core"]);
+    let part = make(&facts(OLD), &only_w1, 9);
+    assert_eq!(part.leaves_behind(&whole.id, Some(&whole)), ["c1", "core"]);
+    // The part that was a plan of its own.
+    assert!(part.leaves_behind(&part.id, Some(&part)).is_empty());
+    // Nobody knows any more what the earlier one was for; who leaves nobody out ends it.
+    assert_eq!(part.leaves_behind("gone", Some(&part)), ["c1", "core"]);
+    assert_eq!(part.leaves_behind("gone", None), ["c1", "core"]);
+    assert!(
+        make(&facts(HALF), &Wishes::default(), 9)
+            .leaves_behind("gone", None)
+            .is_empty()
+    );
+    // A run is at work on a node that nobody asked for.
+    let mut busy = facts(OLD);
+    busy.get_mut("c1").unwrap().state = RunState::Running;
+    let part = make(&busy, &only_w1, 9);
+    assert_eq!(part.leaves_behind(&part.id, Some(&part)), ["c1"]);
+    assert!(
+        part.members()
+            .iter()
+            .any(|member| member.id == "c1" && member.is_busy)
+    );
+
+    assert_eq!(
+        make(&facts(HALF), &Wishes::default(), 9).reached_of(&whole),
+        (1, 3)
+    );
+    assert_eq!(make(&busy, &Wishes::default(), 9).reached_of(&whole), (0, 3));
+}
+
+#[test]
 fn the_same_facts_make_the_same_plan() {
     let a = make(&facts(OLD), &Wishes::default(), 60);
     assert_eq!(a, make(&facts(OLD), &Wishes::default(), 60));

@@ -54,6 +54,8 @@ struct State {
     stages: bool,
     /// Whether the node is out of service.
     is_out: bool,
+    /// Whether an operator wants it so.
+    is_by_hand: bool,
     /// Whether the platform finds it ill.
     is_sick: bool,
     cordons: Vec<String>,
@@ -87,6 +89,7 @@ impl FakeNode {
             calls: 0,
             stages: false,
             is_out: false,
+            is_by_hand: false,
             is_sick: false,
             cordons: Vec::new(),
             talk: 0,
@@ -136,6 +139,12 @@ impl FakeNode {
     /// Somebody takes it out of service.
     pub(crate) fn retire(&self) {
         self.lock().is_out = true;
+    }
+
+    /// Somebody takes it out of service, and no upgrade puts it back.
+    pub(crate) fn retire_by_hand(&self) {
+        let mut state = self.lock();
+        (state.is_out, state.is_by_hand) = (true, true);
     }
 
     pub(crate) fn fall_ill(&self) {
@@ -295,7 +304,7 @@ impl State {
 
     fn fail(&mut self, step: &str) -> EventKind {
         self.pending.clear();
-        self.is_out = false;
+        self.is_out = self.is_by_hand;
         self.doing = "failed";
         let error = ErrorReport {
             step: step.to_owned(),
@@ -311,7 +320,7 @@ impl State {
     }
 
     fn finish(&mut self) -> EventKind {
-        self.is_out = false;
+        self.is_out = self.is_by_hand;
         self.doing = "idle";
         if !self.stages && !self.take_fault(&Fault::Lie) {
             self.version = self.to.clone();
@@ -341,7 +350,7 @@ impl State {
         json!({
             "schema": 1, "node": id, "roles": self.roles, "version": self.version, "kato": "0.1.0", "state": self.doing,
             "run": self.run, "to": self.to, "step": null, "last_seq": self.events.len(), "out_of_service": self.is_out,
-            "error": self.error,
+            "error": self.error, "retired_by": self.is_by_hand.then_some("hand"),
         })
         .to_string()
     }

@@ -220,6 +220,29 @@ async fn c24_a_node_that_falls_ill_while_it_is_watched_counts_as_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c24_who_was_retired_by_hand_before_is_as_fine_after_a_soak_and_who_is_retired_in_it_is_not() {
+    let site = Site::new("[rollout]\nsoak = \"5m\"\n", &[]);
+    site.fakes["w1"].retire_by_hand();
+    let told = Told::default();
+    let retired = async {
+        // In the middle of the soak of the second one.
+        tokio::time::sleep(Duration::from_secs(450)).await;
+        site.fakes["w2"].retire_by_hand();
+    };
+    let (rolled, ()) = tokio::join!(site.roll_out(&told), retired);
+    assert_eq!(
+        told.of("soak_started"),
+        ["soak_started [w1]", "soak_started [w2]"]
+    );
+    let outcomes = Site::outcomes(&rolled);
+    assert_eq!(outcomes[0], ("w1", Outcome::Upgraded));
+    assert_eq!(outcomes[1], ("w2", Outcome::Failed));
+    assert_eq!(outcomes[2], ("w3", Outcome::NotReached));
+    let message = &rolled.failures[0].1.error.message;
+    assert!(message.contains("not in service any more"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn c25_a_paused_rollout_waits_and_goes_on_and_an_aborted_one_begins_nothing() {
     let site = Site::new(TWO, &[]);
     let plan = site.plan().await.id;
