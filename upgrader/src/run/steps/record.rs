@@ -259,7 +259,11 @@ pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failu
             })?;
         }
     }
-    close(node, attempt.next(node.clock.now()))?;
+    let mut next = attempt.next(node.clock.now());
+    if let Some(next) = &mut next {
+        local::choose_originals(node, next)?;
+    }
+    close(node, next)?;
     Ok(left)
 }
 
