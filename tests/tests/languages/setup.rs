@@ -193,11 +193,8 @@ async fn apt_updates_and_downloads_with_what_it_is_told() -> Result<()> {
     };
 
     let home = site.folder("by-mirror-path")?;
-    // The archive is below `/debian/` of the upstream.
+    // As it stands; the archive is below `/debian/` of the upstream.
     let sources = file(&text, "/etc/apt/sources.list.d/kato.sources")?
-        .split("\n# Or,")
-        .next()
-        .unwrap_or_default()
         .replace("SUITE", "stable")
         .replace("/usr/share/keyrings/debian-archive-keyring.gpg", &key)
         .replace(
