@@ -156,7 +156,7 @@ insecure = true
     ),
     (
         "npm",
-        "# file: /etc/npmrc\nregistry=http://cache.site:3180/npm/\nreplace-registry-host=always\naudit=false\nfund=false\nupdate-notifier=false\n",
+        "# file: ~/.npmrc\n# For all users instead: the file that `npm config get globalconfig` names, which differs between builds of npm.\nregistry=http://cache.site:3180/npm/\nreplace-registry-host=always\naudit=false\nfund=false\nupdate-notifier=false\n",
     ),
     (
         "cargo",
