@@ -12,7 +12,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::{process::Command, time::timeout};
 
@@ -22,6 +22,8 @@ const FOLDERS: [&str; 3] = [
     "/etc/apt/keyrings",
     "/etc/apt/trusted.gpg.d",
 ];
+/// What expires within it has to be seen to now: a newer keyring may have to be carried.
+pub const SOON: SignedDuration = SignedDuration::from_hours(45 * 24);
 /// Reading some dozens of keys takes a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -61,6 +63,17 @@ pub fn signers(in_release: &str, ring: &[RingKey]) -> Vec<SigningKey> {
         }
     }
     found
+}
+
+/// How `end` stands `now`, where somebody has to see to it: it is over, or soon will be.
+pub fn standing(end: Option<Timestamp>, now: Timestamp) -> Option<String> {
+    let left = end?.duration_since(now);
+    let days = left.abs().as_hours() / 24;
+    if left.is_negative() {
+        Some(format!("EXPIRED {days} days ago"))
+    } else {
+        (left < SOON).then(|| format!("ends in {days} days"))
+    }
 }
 
 /// The files in the usual places of this machine.
@@ -286,6 +299,16 @@ mod tests {
             ("0102030405060708", true, Some(Timestamp::UNIX_EPOCH))
         );
         assert_eq!((found[1].id.as_str(), found[1].is_known), ("09090909", false));
+    }
+
+    #[test]
+    fn what_is_over_or_soon_will_be_is_marked_and_the_rest_is_not() {
+        let now = Timestamp::UNIX_EPOCH;
+        let day = |count: i64| Some(now + SignedDuration::from_hours(24 * count));
+        let marked = |end| standing(end, now);
+        assert_eq!(marked(day(-3)).as_deref(), Some("EXPIRED 3 days ago"));
+        assert_eq!(marked(day(44)).as_deref(), Some("ends in 44 days"));
+        assert_eq!((marked(day(45)), marked(None)), (None, None));
     }
 
     #[test]

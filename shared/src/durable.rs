@@ -261,7 +261,8 @@ pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
         .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// Removes the temporary files of this module from `folder`, which a killed program left there. No folder, no files.
+/// Removes the temporary files of this module from `folder`, which a killed program left there. No folder, no files. A folder
+/// with such a name is somebody else's.
 ///
 /// # Errors
 /// [`DurableError`] with the first that cannot be removed.
@@ -271,7 +272,8 @@ pub fn remove_temporary_files(folder: &Path) -> Result<(), DurableError> {
         return Ok(());
     };
     for item in listing.flatten() {
-        if is_temporary(&item.file_name()) {
+        let is_folder = item.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_temporary(&item.file_name()) && !is_folder {
             remove(&item.path())?;
         }
     }

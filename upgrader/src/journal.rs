@@ -102,13 +102,15 @@ pub enum JournalError {
     },
 }
 
-/// Checks that this program understands every record of the journal at `path`; a missing one has none.
+/// Checks that this program understands every record of the journal at `path`; a missing one has none. Gives the number of the
+/// last, 0 when there is none.
 ///
 /// # Errors
 /// [`JournalError`].
-pub fn check(path: &Path) -> Result<(), JournalError> {
+pub fn check(path: &Path) -> Result<u64, JournalError> {
     let (records, _) = jsonl::read::<Record>(path)?;
-    understood(path, &records)
+    understood(path, &records)?;
+    Ok(records.last().map_or(0, |last| last.seq))
 }
 
 /// Whether the last thing that a run wrote into the journal at `path` is that it restarts the machine: what ended it was wanted.

@@ -37,6 +37,41 @@ impl NodePaths {
         &self.state_dir
     }
 
+    /// The folders of `kato` in the state folder that it writes to and cleans up.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let own = [
+            self.state_dir.join("tmp"),
+            self.latches(),
+            self.state_dir.join("state"),
+            self.commands(),
+            self.core_commands(),
+            self.work(),
+            self.undo(),
+            self.state_dir.join("state/patches"),
+            self.patches_kept(),
+            self.notifications(),
+            self.trust(),
+            self.log(),
+            self.audit(),
+            self.staging(),
+            self.restored(),
+            self.backups(),
+            self.pristine(),
+            self.customizations(),
+            self.packages(),
+            self.slots(),
+            self.slots().join("a"),
+            self.slots().join("b"),
+        ];
+        own.into()
+    }
+
+    /// The first of [`Self::folders`] that is a symbolic link: what is behind it may be somebody else's, and to clean it up would
+    /// destroy that. The state folder itself may be a link, as it may be anywhere.
+    pub fn linked_folder(&self) -> Option<PathBuf> {
+        self.folders().into_iter().find(|folder| folder.is_symlink())
+    }
+
     /// One file per installed module; an operator may delete one to have it installed again.
     pub fn latches(&self) -> PathBuf {
         self.state_dir.join("tmp/module-latches")

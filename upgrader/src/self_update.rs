@@ -30,6 +30,7 @@ use crate::{
     paths::{self, NodePaths},
     platform::{Children, ProcessError, process},
     recover,
+    report::terminal,
 };
 
 /// The variable that tells the new program which digest it was started as.
@@ -74,6 +75,16 @@ pub enum SelfUpdateError {
         /// How it failed.
         #[source]
         source: ProcessError,
+    },
+    /// The new program ran, and did not say what a `kato` says.
+    #[error("the new kato does not work on this node: `{asked}` printed {found:?}, expected {expected:?}")]
+    Answer {
+        /// What it was asked.
+        asked: &'static str,
+        /// What it printed, its first line.
+        found: String,
+        /// What the release and the journal say.
+        expected: String,
     },
     /// The file in the slot is not the one that was staged.
     #[error("`{path}` has {found}, expected {expected}")]
@@ -155,7 +166,7 @@ pub fn suffices(release: &Release) -> bool {
     needed.is_none_or(|needed| own_version() >= *needed)
 }
 
-/// Installs the staged program `copy` and points `link` to it; gives the program's path.
+/// Installs the staged program `copy`, which is `offered`, and points `link` to it; gives the program's path.
 ///
 /// # Errors
 /// [`SelfUpdateError`]; the link then still points to the old program.
@@ -163,7 +174,7 @@ pub async fn install(
     paths: &NodePaths,
     children: &Children,
     copy: &Path,
-    digest: &Digest,
+    offered: &Upgrader,
     link: &Path,
 ) -> Result<PathBuf, SelfUpdateError> {
     let program = free_slot(paths, link);
@@ -174,22 +185,22 @@ pub async fn install(
     // What a run left that was killed while it wrote the program or its link.
     durable::remove_temporary_files(slot)?;
     durable::remove_temporary_files(link_folder)?;
-    recover::write(paths, copy, &program, digest, link)?;
+    recover::write(paths, copy, &program, &offered.sha256, link)?;
     durable::copy(copy, &program, 0o755, None)?;
     failpoint::hit("self_update.slot");
     let found = tree::digest(&program).map_err(failed("reading", &program))?;
-    if found != *digest {
+    if found != offered.sha256 {
         return Err(SelfUpdateError::Altered {
             path: program,
-            expected: *digest,
+            expected: offered.sha256,
             found,
         });
     }
-    if let Err(source) = test(paths, children, &program).await {
+    if let Err(error) = test(paths, children, &program, &offered.version).await {
         // A program that does not work here must not be what the script brings back.
         recover::clear(paths)?;
         durable::remove(&program)?;
-        return Err(SelfUpdateError::SelfTest { source });
+        return Err(error);
     }
     let target = paths::relative(link, &program).map_err(failed("following", &program))?;
     durable::symlink(&target, link)?;
@@ -198,34 +209,59 @@ pub async fn install(
 }
 
 /// What a new program is asked before it is trusted with this node: whether it understands the journal, and the upgrade and
-/// the installed release that lie beside it.
+/// the installed release that lie beside it. It says the number of the journal's last record, which no other program knows.
 ///
 /// # Errors
 /// [`Failure`] with what it does not understand.
 pub fn self_test(journal: &Path) -> Result<Exit, Failure> {
-    journal::check(journal)?;
+    let last = journal::check(journal)?;
     document::read::<Attempt>(&journal.with_file_name("upgrade.json"), "the upgrade in progress")?;
     document::read::<Installed>(&journal.with_file_name("installed.json"), "the installed release")?;
+    terminal::data(&tested(&own_version(), last));
     Ok(Exit::Done)
 }
 
-/// The new program must start, and must understand what is on this node.
-async fn test(paths: &NodePaths, children: &Children, program: &Path) -> Result<(), ProcessError> {
-    let program = program.display().to_string();
+/// What a program of `version` says that has read the journal up to the record `last`.
+fn tested(version: &Version, last: u64) -> String {
+    format!("kato {version}: the journal ends with record {last}")
+}
+
+/// The new program must start, must be the version that was signed, and must understand what is on this node. That it ends well
+/// proves nothing: so does an empty script.
+async fn test(
+    paths: &NodePaths,
+    children: &Children,
+    program: &Path,
+    version: &Version,
+) -> Result<(), SelfUpdateError> {
     let children = children.on("the test of the new kato");
-    process::run(
-        &children,
-        &[program.clone(), "--version".into()],
-        None,
-        SELF_TEST_LIMIT,
-    )
-    .await?;
-    let journal = paths.journal().display().to_string();
-    let test = ["node", "self-test", "--journal"].map(Into::into);
-    let argv: Vec<String> = [program].into_iter().chain(test).chain([journal]).collect();
-    process::run(&children, &argv, None, SELF_TEST_LIMIT)
-        .await
-        .map(drop)
+    let program = program.display().to_string();
+    let ask = async |words: &[&str]| {
+        let words = words.iter().map(|word| (*word).to_owned());
+        let argv: Vec<String> = std::iter::once(program.clone()).chain(words).collect();
+        let output = process::run(&children, &argv, None, SELF_TEST_LIMIT).await;
+        output.map_err(|source| SelfUpdateError::SelfTest { source })
+    };
+    let said = ask(&["--version"]).await?;
+    answered("kato --version", &said, format!("kato {version}"))?;
+    let journal = paths.journal();
+    let said = ask(&["node", "self-test", "--journal", &journal.display().to_string()]).await?;
+    let last =
+        journal::check(&journal).map_err(|error| failed("reading", &journal)(io::Error::other(error)))?;
+    answered("kato node self-test", &said, tested(version, last))
+}
+
+/// The first line of what a program `said` must be what was expected.
+fn answered(asked: &'static str, said: &str, expected: String) -> Result<(), SelfUpdateError> {
+    let found = said.lines().next().unwrap_or_default().trim();
+    if found == expected {
+        return Ok(());
+    }
+    Err(SelfUpdateError::Answer {
+        asked,
+        found: found.chars().take(200).collect(),
+        expected,
+    })
 }
 
 /// The slot that neither the link nor this process uses.

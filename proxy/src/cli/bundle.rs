@@ -116,7 +116,7 @@ fn make_keys(args: &KeygenArgs) -> Result<u8, u8> {
 fn plan(args: &PlanArgs) -> Result<u8, u8> {
     let opened = args.store.open_filled(args.json)?;
     let plan = args.prepare(&opened, None)?;
-    print(&report::plan(&plan, args.json));
+    print(&report::plan(&plan, Clock::system().now(), args.json));
     Ok(exit::DONE)
 }
 

@@ -1,6 +1,9 @@
 //! `kato-proxy doctor`: reads this machine, asks the server, prints what was found.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use kato_shared::clock::Clock;
@@ -10,7 +13,7 @@ use url::Url;
 use super::{fail, print};
 use crate::{
     archive_keys::usual_keyrings,
-    doctor::{Machine, environment::VARIABLES, examine, sources::suites},
+    doctor::{Machine, environment::VARIABLES, examine, files::NpmFile, sources::suites},
     exit,
 };
 
@@ -75,17 +78,58 @@ fn this_machine(server: &Url) -> Machine {
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
     let home = variable("HOME").unwrap_or_default();
-    let npmrc = ["/etc/npmrc".to_owned(), format!("{home}/.npmrc")].map(|path| read(Path::new(&path)));
+    let of_all_users = ["NPM_CONFIG_GLOBALCONFIG", "npm_config_globalconfig"]
+        .into_iter()
+        .find_map(variable)
+        .map_or_else(
+            || npms_global(&variable("PATH").unwrap_or_default()),
+            |named| vec![PathBuf::from(named)],
+        );
+    let npmrc = npm_files(&of_all_users, &Path::new(&home).join(".npmrc"));
     Machine {
         variables: variables.collect(),
         apt_settings: apt_settings(),
         own_registries: Some(format!("{home}/.config/containers/registries.conf"))
             .filter(|path| Path::new(path).exists()),
-        npmrc: npmrc.join("\n"),
+        npmrc,
         trusted: BUNDLES.map(|path| read(Path::new(path))).concat(),
         suites: suites(&apt_sources(), server),
         keyrings: usual_keyrings(),
     }
+}
+
+/// The files for all users that the npm on `path`, a list of folders, reads: Debian's has its own, others look beside the folder of `node`, by
+/// its name or by where that leads. Empty where there is none.
+fn npms_global(path: &str) -> Vec<PathBuf> {
+    if Path::new("/usr/share/nodejs/npm").exists() {
+        return vec![PathBuf::from("/etc/npmrc")];
+    }
+    let mut programs = path.split(':').map(|folder| Path::new(folder).join("node"));
+    let Some(node) = programs.find(|node| node.is_file()) else {
+        return Vec::new();
+    };
+    let led_to = fs::canonicalize(&node).ok();
+    let prefixes = [Some(node), led_to].into_iter().flatten();
+    prefixes
+        .filter_map(|node| Some(node.parent()?.parent()?.join("etc/npmrc")))
+        .collect()
+}
+
+/// npm's files: `of_all_users` and `own`, which it reads, and those that are right for some npm or other, which it does not read where it
+/// is known to read others.
+fn npm_files(of_all_users: &[PathBuf], own: &Path) -> Vec<NpmFile> {
+    let usual = ["/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc"].map(PathBuf::from);
+    let mut paths: Vec<_> = of_all_users.to_vec();
+    paths.extend(usual);
+    paths.push(own.to_owned());
+    paths.dedup();
+    let is_read = |path: &PathBuf| of_all_users.is_empty() || of_all_users.contains(path) || path == own;
+    let file = |path: PathBuf| NpmFile {
+        text: read(&path),
+        is_read: is_read(&path),
+        path: path.display().to_string(),
+    };
+    paths.into_iter().map(file).collect()
 }
 
 /// All of apt's settings, in any order: only whether something stands in them is looked at.

@@ -8,7 +8,7 @@ use std::{
 use kato_shared::Digest;
 
 use super::Check;
-use crate::ecosystem::unpack;
+use crate::ecosystem::{apt, unpack};
 
 /// A suite and what of it is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,17 +49,44 @@ pub(super) fn check(check: &mut Check<'_>, suite: &DeclaredSuite) {
     let Some((_, text)) = check.document(&release) else {
         return;
     };
-    let listed = Listed::read(&text);
+    let suite_of = Release {
+        dists: &dists,
+        text: &text,
+    };
     let mut packages: BTreeMap<String, Vec<Package>> = BTreeMap::new();
     for component in &suite.components {
         for architecture in &suite.architectures {
-            let index = format!("{component}/binary-{architecture}/Packages");
-            if let Some(bytes) = packages_index(check, (&dists, &index), &listed) {
+            let folder = format!("{component}/binary-{architecture}");
+            if let Some(bytes) = packages_index(check, &suite_of, &folder) {
                 read(&bytes, &mut packages);
             }
         }
     }
     wanted(check, suite, &packages);
+}
+
+/// The document of a suite that is held.
+struct Release<'r> {
+    /// The URL of its folder.
+    dists: &'r str,
+    text: &'r [u8],
+}
+
+impl Release<'_> {
+    /// The content that a client gets who asks for `name`, as `serve --offline` answers: by what the document lists, under whatever name that
+    /// is held; else what is held under this name, where the document has no digest that says otherwise.
+    fn answered(&self, check: &Check<'_>, name: &str) -> Option<Digest> {
+        let below = format!("GET {}/", self.dists);
+        match apt::listed(self.text, name) {
+            Some(digest) => {
+                let mut entries = check.snapshot.under(&below).iter();
+                entries
+                    .any(|entry| entry.status == 200 && entry.digest == digest)
+                    .then_some(digest)
+            }
+            None => Some(check.found(&format!("{}/{name}", self.dists))?.digest),
+        }
+    }
 }
 
 fn wanted(check: &mut Check<'_>, suite: &DeclaredSuite, packages: &BTreeMap<String, Vec<Package>>) {
@@ -92,72 +119,33 @@ fn wanted(check: &mut Check<'_>, suite: &DeclaredSuite, packages: &BTreeMap<Stri
     }
 }
 
-/// The index `index`, in whichever compression, by name or by digest; only as `Release` lists it.
-fn packages_index(check: &mut Check<'_>, (dists, index): (&str, &str), listed: &Listed) -> Option<Vec<u8>> {
+/// The index of packages in `folder`, in whichever compression: by the names by which clients ask, the strongest digest first.
+fn packages_index(check: &mut Check<'_>, release: &Release<'_>, folder: &str) -> Option<Vec<u8>> {
     check.report.checked += 1;
-    let (folder, name) = index.rsplit_once('/')?;
+    let mut is_listed = false;
     for kind in [".xz", ".gz", ".zst", ".bz2", ".lz4", ""] {
-        let path = format!("{index}{kind}");
-        let Some(digest) = listed.digests.get(&path) else {
-            continue;
-        };
-        let by_name = format!("{dists}/{folder}/{name}{kind}");
-        let by_hash = format!("{dists}/{folder}/by-hash/{}", listed.by_hash(&path, digest));
-        let is_there = [by_name, by_hash]
-            .iter()
-            .any(|url| check.found(url).is_some_and(|entry| entry.digest == *digest));
-        let Some(bytes) = is_there.then(|| (check.content)(digest)).flatten() else {
-            continue;
-        };
-        let mut plain = Vec::new();
-        let read = unpack(Cursor::new(bytes))
-            .and_then(|mut plain_reader| std::io::Read::read_to_end(&mut plain_reader, &mut plain));
-        if read.is_ok() {
-            return Some(plain);
+        for name in apt::names(release.text, &format!("{folder}/Packages{kind}")) {
+            is_listed = true;
+            let content = release
+                .answered(check, &name)
+                .and_then(|digest| (check.content)(&digest));
+            let Some(bytes) = content else { continue };
+            let mut plain = Vec::new();
+            let read = unpack(Cursor::new(bytes))
+                .and_then(|mut plain_reader| std::io::Read::read_to_end(&mut plain_reader, &mut plain));
+            if read.is_ok() {
+                return Some(plain);
+            }
         }
     }
-    check.gap(format!("{dists}/{index}, in any compression that Release lists"));
+    let dists = release.dists;
+    check.gap(if is_listed {
+        format!("{dists}/{folder}/Packages, in any compression that Release lists")
+    } else {
+        let offered = apt::offered(release.text).join(", ");
+        format!("{folder}: the suite has no such index, but {offered}")
+    });
     None
-}
-
-/// What a `Release` or `InRelease` lists.
-#[derive(Default)]
-struct Listed {
-    /// Digests by path: the section `SHA256`.
-    digests: BTreeMap<String, Digest>,
-    /// The same by the stronger function that some archives list as well, as text: the section `SHA512`.
-    stronger: BTreeMap<String, String>,
-}
-
-impl Listed {
-    fn read(release: &[u8]) -> Self {
-        let mut listed = Self::default();
-        let mut section = String::new();
-        for line in release.lines().map_while(Result::ok) {
-            if !line.starts_with(' ') {
-                line.trim_end().clone_into(&mut section);
-                continue;
-            }
-            let mut words = line.split_ascii_whitespace();
-            let (Some(hex), Some(path)) = (words.next(), words.nth(1)) else {
-                continue;
-            };
-            if section == "SHA512:" {
-                listed.stronger.insert(path.to_owned(), hex.to_owned());
-            } else if let ("SHA256:", Ok(digest)) = (section.as_str(), hex.parse()) {
-                listed.digests.insert(path.to_owned(), digest);
-            }
-        }
-        listed
-    }
-
-    /// The name by digest that apt asks for: by the strongest function that is listed, and by no other.
-    fn by_hash(&self, path: &str, digest: &Digest) -> String {
-        match self.stronger.get(path) {
-            Some(hex) => format!("SHA512/{hex}"),
-            None => format!("SHA256/{}", digest.hex()),
-        }
-    }
 }
 
 /// Adds the packages of an index.

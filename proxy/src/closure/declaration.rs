@@ -15,13 +15,19 @@
 //! [[release]]
 //! repository = "https://upgrade.example"
 //! version = "2.0.0"
+//! [[file]]
+//! url = "https://files.example/tool.tar.gz"
+//! digest = "sha256:…"                               # where it is known
 //! [[command]]
 //! argv = ["curl", "-fO", "{mirror}/files/tool.tar.gz"]
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use kato_shared::settings::{self, HumanDuration, SettingsError};
+use kato_shared::{
+    Digest,
+    settings::{self, HumanDuration, SettingsError},
+};
 use semver::Version;
 use serde::Deserialize;
 use url::Url;
@@ -78,12 +84,13 @@ pub enum DeclarationError {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct Document {
     platforms: Vec<String>,
     lock: Vec<PathBuf>,
     image: Vec<Image>,
     apt: Vec<Suite>,
     release: Vec<Release>,
+    file: Vec<File>,
     command: Vec<DeclaredCommand>,
 }
 
@@ -113,13 +120,21 @@ struct Release {
     version: Version,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    url: Url,
+    #[serde(default)]
+    digest: Option<Digest>,
+}
+
 impl Declared {
     /// Reads `path`, and the lock files that it names.
     ///
     /// # Errors
     /// [`DeclarationError`], with the line of what cannot be understood.
     pub fn read(path: &Path) -> Result<Self, DeclarationError> {
-        let file: File = settings::load(path)?;
+        let file: Document = settings::load(path)?;
         let beside = path.parent().unwrap_or(Path::new("."));
         let locks = file.lock.iter().map(|lock| Lock::read(&beside.join(lock)));
         let wrong = |problem: String| DeclarationError::Value {
@@ -140,6 +155,11 @@ impl Declared {
                 images: file.image.into_iter().map(Image::declared).collect(),
                 suites: file.apt.into_iter().map(Suite::declared).collect(),
                 releases: file.release.into_iter().map(Release::declared).collect(),
+                files: file
+                    .file
+                    .into_iter()
+                    .map(|file| (file.url.into(), file.digest))
+                    .collect(),
             },
             commands: file.command,
         })
@@ -165,7 +185,13 @@ impl Declared {
             .iter()
             .map(|release| format!("release {} of {}", release.version, release.repository));
         let locks = what.locks.iter().map(|lock| format!("lock file {}", lock.path));
-        images.chain(suites).chain(releases).chain(locks).collect()
+        let files = what.files.iter().map(|(url, _)| format!("file {url}"));
+        images
+            .chain(suites)
+            .chain(releases)
+            .chain(locks)
+            .chain(files)
+            .collect()
     }
 }
 
@@ -234,7 +260,7 @@ mod tests {
         let declared = read(
             "platforms = [\"linux/arm64\"]\n[[image]]\nrepository = \"https://registry.example/team/app/\"\nreference = \"1.0\"\n\
              [[apt]]\narchive = \"http://deb.example/debian/\"\nsuite = \"stable\"\ncomponents = [\"main\"]\narchitectures = [\"amd64\"]\n\
-             [[release]]\nrepository = \"https://upgrade.example/\"\nversion = \"2.0.0\"\n[[command]]\nargv = [\"true\"]\n",
+             [[release]]\nrepository = \"https://upgrade.example/\"\nversion = \"2.0.0\"\n[[file]]\nurl = \"https://files.example/t.tar\"\n[[command]]\nargv = [\"true\"]\n",
         )
         .unwrap();
         assert_eq!(
@@ -243,6 +269,7 @@ mod tests {
                 "image https://registry.example/v2/team/app:1.0 for linux/arm64",
                 "apt http://deb.example/debian stable",
                 "release 2.0.0 of https://upgrade.example",
+                "file https://files.example/t.tar",
             ]
         );
         assert_eq!(declared.what.platforms[0].architecture, "arm64");
@@ -256,6 +283,10 @@ mod tests {
             ("platforms = [\"amd64\"]\n", "OS/ARCHITECTURE"),
             ("[[command]]\nargv = []\n", "argv"),
             ("lock = [\"nowhere.lock\"]\n", "nowhere.lock"),
+            (
+                "[[file]]\nurl = \"https://f.example/\"\ndigest = \"0\"\n",
+                "digest",
+            ),
         ] {
             let error = read(text).unwrap_err();
             let said = kato_shared::chain::Chain(&error).to_string();

@@ -5,6 +5,7 @@
 //! apt       suite → InRelease → Packages of the declared components and architectures → .deb of the declared packages
 //! release   version → its document → targets of all roles
 //! lock      each entry, by its digest
+//! file      what is at a URL
 //! ```
 //! What is declared and not there is a [`Gap`], named so that somebody can ask for it. Content is read by digest through a function of the
 //! caller; nothing is fetched, and nothing is believed that the content does not say itself.
@@ -47,12 +48,14 @@ pub struct Declaration {
     pub releases: Vec<DeclaredRelease>,
     /// Lock files.
     pub locks: Vec<Lock>,
+    /// Files by their URLs, each with the digest of its content where that is known.
+    pub files: Vec<(String, Option<Digest>)>,
 }
 
 /// Something that is needed and not there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Gap {
-    /// What was declared: an image, a suite, a release, a lock file.
+    /// What was declared: an image, a suite, a release, a lock file, a file.
     pub subject: String,
     /// What of it is missing: a URL where there is one.
     pub missing: String,
@@ -100,6 +103,10 @@ pub fn check(
     }
     for lock in &declared.locks {
         lock::check(&mut check, lock);
+    }
+    for (url, digest) in &declared.files {
+        check.about(format!("file {url}"));
+        check.needs(url, *digest);
     }
     check.report.gaps.sort();
     check.report.gaps.dedup();

@@ -136,6 +136,58 @@ fn what_refers_to_an_image_belongs_to_it() {
     );
 }
 
+/// The names that a client asks by, as apt-ftparchive lists an index: by four functions, of which the strongest counts.
+#[test]
+fn an_index_is_there_under_every_name_that_its_suite_lists() {
+    let packages = "Package: h\nVersion: 1\nFilename: pool/h.deb\n";
+    let digest = Digest::of(packages.as_bytes()).hex();
+    let strongest = "5a".repeat(64);
+    let release = |of_sha256: &str| {
+        format!(
+            "Acquire-By-Hash: yes\nMD5Sum:\n 01 1 main/binary-amd64/Packages\nSHA256:\n{of_sha256}SHA512:\n {strongest} 1 main/binary-amd64/Packages\n"
+        )
+    };
+    let declared = |architecture: &str| Declaration {
+        suites: vec![DeclaredSuite {
+            archive: "http://d.example".into(),
+            suite: "s".into(),
+            components: vec!["main".into()],
+            architectures: vec![architecture.into()],
+            packages: Vec::new(),
+        }],
+        ..Declaration::default()
+    };
+    let below = |name: &str| format!("http://d.example/dists/s/{name}");
+    let listed = format!(" {digest} 1 main/binary-amd64/Packages\n");
+    for (of_sha256, held_as, expected) in [
+        (listed.as_str(), format!("by-hash/SHA256/{digest}"), true),
+        (&listed, "Packages".to_owned(), true),
+        (&listed, "by-hash/MD5Sum/01".to_owned(), true),
+        // Without the digest by which content is known, only its own name finds it.
+        ("", format!("by-hash/SHA512/{strongest}"), true),
+        ("", "by-hash/MD5Sum/01".to_owned(), false),
+    ] {
+        let mut held = Held::default();
+        held.put(&below("InRelease"), &release(of_sha256));
+        held.put(&below(&format!("main/binary-amd64/{held_as}")), packages);
+        assert_eq!(
+            held.gaps(&declared("amd64"), "").is_empty(),
+            expected,
+            "{held_as}"
+        );
+        let gaps = held.gaps(&declared("arm64"), "");
+        assert_eq!(
+            gaps,
+            ["main/binary-arm64: the suite has no such index, but main/binary-amd64"]
+        );
+    }
+    // Content of another generation is none of it.
+    let mut torn = Held::default();
+    torn.put(&below("InRelease"), &release(&listed));
+    torn.put(&below("main/binary-amd64/Packages"), "Package: old\n");
+    assert!(torn.gaps(&declared("amd64"), "")[0].contains("in any compression"));
+}
+
 #[test]
 fn a_suite_is_closed_from_its_signature_to_the_packages_of_the_list() {
     let mut held = Held::default();
@@ -186,16 +238,6 @@ fn a_suite_is_closed_from_its_signature_to_the_packages_of_the_list() {
         ["http://d.example/debian/dists/s/InRelease"]
     );
     assert!(held.gaps(&with(&[]), &index.hex())[0].contains("in any compression"));
-    // Clients ask by the strongest function that is listed.
-    let stronger = format!(
-        "{listed}SHA512:\n 5120 {} main/binary-amd64/Packages\n",
-        packages.len()
-    );
-    held.put("http://d.example/debian/dists/s/InRelease", &stronger);
-    assert!(held.gaps(&with(&[]), "")[0].contains("in any compression"));
-    let folder = "http://d.example/debian/dists/s/main/binary-amd64/by-hash/SHA512";
-    held.put(&format!("{folder}/5120"), &packages);
-    assert_eq!(held.gaps(&with(&["h"]), ""), Vec::<String>::new());
 }
 
 #[test]

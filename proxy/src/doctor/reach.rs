@@ -14,7 +14,7 @@ use super::{
     Check, Report,
     clock::clock,
     environment::environment,
-    files,
+    files::{self, NpmFile},
     sources::{Suite, keys, validity},
     trust::certificate,
     upstreams::{held, judged, object, prefer_document},
@@ -38,8 +38,8 @@ pub struct Machine {
     pub apt_settings: String,
     /// The path of this user's own list of container registries, if there is one.
     pub own_registries: Option<String>,
-    /// npm's settings, all files one after the other.
-    pub npmrc: String,
+    /// npm's settings, and files that are some other npm's.
+    pub npmrc: Vec<NpmFile>,
     /// The certificates that this machine trusts, in PEM.
     pub trusted: String,
     /// apt's sources that lead to the server.
@@ -58,8 +58,10 @@ pub async fn examine(server: &Url, machine: &Machine, now: impl Fn() -> Timestam
     };
     checks.extend(files::apt(&machine.apt_settings));
     checks.extend(files::containers(machine.own_registries.as_deref()));
-    let npmrc = is_tls.then_some(machine.npmrc.as_str());
-    checks.extend(environment(server, variable, npmrc));
+    checks.extend(files::npm(&machine.npmrc, server));
+    let read = machine.npmrc.iter().filter(|file| file.is_read);
+    let npmrc: String = read.flat_map(|file| [file.text.as_str(), "\n"]).collect();
+    checks.extend(environment(server, variable, is_tls.then_some(npmrc.as_str())));
     Report {
         schema: 1,
         server: server.to_string(),

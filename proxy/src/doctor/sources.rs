@@ -6,10 +6,7 @@ use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use url::Url;
 
 use super::Check;
-use crate::archive_keys::{RingKey, signers};
-
-/// What expires within it has to be seen to now: a newer keyring may have to be carried.
-const SOON: SignedDuration = SignedDuration::from_hours(45 * 24);
+use crate::archive_keys::{RingKey, SOON, signers};
 
 /// A suite of a source: where its signed index is, and what the source says about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

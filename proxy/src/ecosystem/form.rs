@@ -10,6 +10,7 @@
 //! | packument | an object of JSON with a member of packuments |
 //! | `config.json`, file of a crate | `dl`; a line about a version |
 //! | metadata of TUF | an object with `signed` and `signatures` |
+//! | sidecar | a digest, of whichever function; signatures and what is no text are not looked at |
 
 use serde_json::{Map, Value};
 
@@ -42,6 +43,14 @@ const FILES: [&str; 10] = [
 /// What generators of empty lists call them, in lower case.
 const TITLES: [&str; 3] = ["links for", "simple index", "index of"];
 
+/// Endings of what stands beside lists of digests, and is met by globs such as `SHA256SUMS*`: signatures, and lists that are packed.
+const BESIDE_LISTS: [&str; 10] = [
+    ".asc", ".gpg", ".sig", ".sign", ".minisig", ".pem", ".gz", ".xz", ".bz2", ".zst",
+];
+
+/// Fewer hexadecimal digits than any function makes that lists of digests are written with (MD5).
+const FEWEST_DIGITS: usize = 32;
+
 /// A document whose form is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Looked {
@@ -55,6 +64,8 @@ pub(crate) enum Looked {
     CrateFile,
     /// Metadata of a TUF repository.
     Metadata,
+    /// A list of digests.
+    Digests,
 }
 
 impl Looked {
@@ -67,9 +78,13 @@ impl Looked {
             Kind::Cargo if path.ends_with("config.json") => (true, Self::CrateConfig),
             Kind::Cargo => (cargo::is_index_file(path), Self::CrateFile),
             Kind::Release => (tuf::lasting(path).is_some(), Self::Metadata),
-            Kind::Packages | Kind::Registry | Kind::Generic => return None,
+            Kind::Packages | Kind::Registry | Kind::Generic => (false, Self::Digests),
         };
-        found.0.then_some(found.1)
+        if found.0 {
+            return Some(found.1);
+        }
+        let is_list = upstream.is_sidecar(path) && !BESIDE_LISTS.iter().any(|end| path.ends_with(end));
+        is_list.then_some(Self::Digests)
     }
 
     /// Whether `beginning`, the first bytes or, where it `is_whole`, all of them, can be those of such a document.
@@ -88,8 +103,22 @@ impl Looked {
                 has_one_of(text, is_whole, &["signed"])
                     && (!is_whole || has_one_of(text, true, &["signatures"]))
             }
+            Self::Digests => !is_text(text) || has_digest(text),
         }
     }
+}
+
+/// Whether these bytes, which may end within a character, are UTF-8.
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_text| true)
+}
+
+/// Whether a word of `text` is a digest. GNU's lines with escaped names begin with a backslash.
+fn has_digest(text: &[u8]) -> bool {
+    text.split(u8::is_ascii_whitespace).any(|word| {
+        let word = word.strip_prefix(b"\\").unwrap_or(word);
+        word.len() >= FEWEST_DIGITS && word.iter().all(u8::is_ascii_hexdigit)
+    })
 }
 
 /// Whether `text` is an object of JSON with one of these members; of its beginning, whether it looks like that.
@@ -217,6 +246,43 @@ mod tests {
         ] {
             assert_eq!(Looked::Simple.fits(page.as_bytes(), true), is_one, "{page}");
         }
+    }
+
+    #[test]
+    fn p10_a_list_of_digests_names_one_and_words_of_text_are_none() {
+        let (md5, sha256) = ("a".repeat(32), "0F".repeat(32));
+        for (text, is_one) in [
+            (format!("{sha256}  a.tar\n"), true),
+            (sha256.clone(), true),
+            (format!("SHA256 (a) = {sha256}\n"), true),
+            (format!("\\{sha256}  a\\nb\n"), true),
+            (
+                format!("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n{md5}  a\n"),
+                true,
+            ),
+            (String::new(), false),
+            ("\n".to_owned(), false),
+            ("please log in".to_owned(), false),
+            (
+                "<a href=\"/login?state=0123456789abcdef0123456789abcdef\">".to_owned(),
+                false,
+            ),
+        ] {
+            assert_eq!(Looked::Digests.fits(text.as_bytes(), true), is_one, "{text}");
+        }
+        assert!(
+            Looked::Digests.fits(b"\x89\x02\x33\x04", true),
+            "no text: not for us to judge"
+        );
+        let settings: crate::settings::Settings = kato_shared::settings::parse(
+            std::path::Path::new("proxy.toml"),
+            "[[upstream]]\nname = \"dl\"\nurls = [\"https://dl.example/\"]\ndigests = [\"SHA256SUMS*\"]\n",
+        )
+        .unwrap();
+        let looked = |path: &str| Looked::of(&settings.upstreams[0], path);
+        assert_eq!(looked("v1/SHA256SUMS"), Some(Looked::Digests));
+        assert_eq!(looked("v1/SHA256SUMS.asc"), None, "a signature lists nothing");
+        assert_eq!(looked("v1/a.tar"), None);
     }
 
     #[test]

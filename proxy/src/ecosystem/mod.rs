@@ -16,7 +16,7 @@
 //! * A document that is damaged, too large or too long teaches nothing at all: the iterator ends with an error and what it has
 //!   said before is dropped by the caller.
 
-mod apt;
+pub(crate) mod apt;
 pub mod cargo;
 mod form;
 pub(crate) mod html;

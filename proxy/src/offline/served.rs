@@ -11,11 +11,12 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use kato_shared::Digest;
 use url::{Position, Url};
 
 use crate::{
     snapshot::{Class, Library, LibraryError, Record, Side, Snapshot},
-    store::Responses,
+    store::{Responses, StoredResponse},
 };
 
 /// How many snapshots before the one that is served are still known.
@@ -90,6 +91,24 @@ impl Served {
             found.extend(lasting.take(1).map(crate::snapshot::Entry::response));
         }
         Responses::new((found, Vec::new()).into())
+    }
+
+    /// The whole documents at `key`, that of this snapshot first, then those of the ones before it.
+    pub fn documents(&self, key: &str) -> Vec<StoredResponse> {
+        let entries = self.all().flat_map(|snapshot| snapshot.variants(key));
+        let whole = entries.filter(|entry| entry.status == 200);
+        whole.map(crate::snapshot::Entry::response).collect()
+    }
+
+    /// What has the content `digest` below `prefix` of the keys, under whatever name.
+    pub fn with_content(&self, prefix: &str, digest: &Digest) -> Option<StoredResponse> {
+        let mut entries = self.all().flat_map(|snapshot| snapshot.under(prefix));
+        let found = entries.find(|entry| entry.digest == *digest && entry.status == 200);
+        found.map(crate::snapshot::Entry::response)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Snapshot> {
+        std::iter::once(&self.snapshot).chain(&self.before)
     }
 }
 
@@ -173,7 +192,6 @@ fn numbered(library: &Library, active: Option<&Record>, wanted: u64) -> Result<R
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use kato_shared::Digest;
 
     use super::*;
     use crate::snapshot::Entry;
@@ -250,6 +268,12 @@ mod tests {
             assert_eq!(served.below(&base.parse().unwrap()), expected, "{base}");
         }
         assert_eq!(content(&served, gone), None);
+        // Documents and contents of the ones before are known for names by digest.
+        let documents = served.documents(name);
+        let generations: Vec<_> = documents.iter().map(|one| one.content.digest).collect();
+        assert_eq!(generations, [Digest::of(b"2"), Digest::of(b"1")]);
+        let with = |prefix: &str| served.with_content(prefix, &Digest::of(b"gone")).is_some();
+        assert_eq!((with("GET http://a/"), with("GET http://b/")), (true, false));
         // A request keeps what it found.
         assert!(serving.look(folder.path(), Some(1)).unwrap());
         assert_eq!(content(&served, name), Some(Digest::of(b"2")));

@@ -47,6 +47,7 @@ mod kept;
 mod landing;
 mod landing_small;
 mod lessons;
+mod listed;
 mod looked_at;
 mod mismatches;
 mod negatives;

@@ -56,6 +56,7 @@ impl Pipeline {
     /// Answers from `entry`, or says that there is nothing.
     pub(super) async fn disconnected(&self, ask: &Ask, entry: Responses, overrides: &Overrides) -> Round {
         let now = self.0.clock.now();
+        let entry = self.as_listed(&ask.target, entry).await;
         match policy::disconnected(&ask.request(), entry.heads(), (overrides, now)) {
             Disconnected::Send { index, aged } => {
                 let selected = Selected { entry, index };

@@ -20,7 +20,7 @@ use tokio::{process::Command, time::timeout};
 use url::Url;
 
 use super::{Cache, Gathered, Item, mirror_path};
-use crate::ecosystem::Integrity;
+use crate::{ecosystem::Integrity, setup::VALID_UNTIL_MIN};
 
 /// Reading the indexes of a large distribution over a slow line.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -241,13 +241,15 @@ fn sources(cache: &Cache, input: &AptInput, keys: &[String]) -> String {
 }
 
 /// The settings of a run. Read by `APT_CONFIG`, before any of this machine.
+///
+/// What is old is accepted as long as clients of a mirror are told to accept it. Descriptions come in the language of a client that sets none.
 fn settings(root: &Path, architecture: &str, recommends: bool) -> String {
     let root = root.display();
     format!(
         "Dir \"{root}/\";\nDir::Etc \"{root}/etc/apt\";\nDir::State \"{root}/state\";\nDir::State::status \"{root}/status\";\n\
          Dir::Cache \"{root}/cache\";\nDir::Log \"{root}/log\";\nDir::Bin::methods \"/usr/lib/apt/methods\";\nAPT::Architecture \"{architecture}\";\n\
          APT::Architectures \"{architecture}\";\nAPT::Install-Recommends \"{recommends}\";\nAPT::Sandbox::User \"root\";\n\
-         APT::Update::Error-Mode \"any\";\nAcquire::http::Proxy \"DIRECT\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\nDebug::NoLocking \"true\";\n"
+         APT::Update::Error-Mode \"any\";\nAcquire::http::Proxy \"DIRECT\";\nAcquire::Min-ValidTime \"{VALID_UNTIL_MIN}\";\nAcquire::Retries \"2\";\nDebug::NoLocking \"true\";\n"
     )
 }
 

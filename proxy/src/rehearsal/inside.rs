@@ -1,14 +1,14 @@
 //! Inside of the namespace: loopback, the server, the commands, the notes.
 
 use std::{
-    io,
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::Path,
-    process::{Output, Stdio},
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use kato_shared::chain::Chain;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -21,6 +21,8 @@ use crate::{closure::DeclaredCommand, offline::read_misses};
 
 /// How long the server may take to begin and to end.
 const SERVER: Duration = Duration::from_secs(60);
+/// How much of the end of what a command says is read.
+const MOST_SAID: u64 = 8 << 10;
 
 /// Runs `commands` against the store of `stage`, served without a network; the process is in a namespace of its own.
 ///
@@ -34,11 +36,11 @@ pub async fn inside(stage: &Stage, commands: &[DeclaredCommand]) -> Result<Rehea
     for command in commands {
         let line = command.argv.join(" ");
         let how = match run(command, &address, work.path()).await {
-            Ok(output) if output.status.success() => {
+            Ok((status, _)) if status.success() => {
                 rehearsed.done.push(line);
                 continue;
             }
-            Ok(output) => format!("{}: {}", output.status, tail(&output.stderr)),
+            Ok((status, said)) => format!("{status}: {said}"),
             Err(error) => Chain(&error).to_string(),
         };
         rehearsed.failed.push(format!("{line}: {how}"));
@@ -126,7 +128,13 @@ async fn serve(stage: &Stage) -> Result<(Child, String), RehearsalError> {
     Ok((server, data))
 }
 
-async fn run(declared: &DeclaredCommand, address: &str, work: &Path) -> Result<Output, RehearsalError> {
+/// Runs a command: how it ended, and the end of what it said. Its own end counts, and ends what it has left behind in its process group, which
+/// may hold what it was given to write to: hence a file, not a pipe.
+async fn run(
+    declared: &DeclaredCommand,
+    address: &str,
+    work: &Path,
+) -> Result<(ExitStatus, String), RehearsalError> {
     let filled = |word: &String| {
         word.replace("{mirror}", &format!("http://{address}"))
             .replace("{address}", address)
@@ -134,9 +142,31 @@ async fn run(declared: &DeclaredCommand, address: &str, work: &Path) -> Result<O
     };
     let mut words = declared.argv.iter().map(filled);
     let program = words.next().unwrap_or_default();
+    let to_file = || io_error("keeping what a command says");
+    let mut said = tempfile::tempfile().map_err(to_file())?;
+    let given = said.try_clone().map_err(to_file())?;
     let mut client = command(&program);
-    client.args(words).current_dir(work).env("HOME", work);
-    within(declared.deadline.get(), &program, client.output()).await
+    client
+        .args(words)
+        .current_dir(work)
+        .env("HOME", work)
+        .stdout(Stdio::null())
+        .stderr(given)
+        .process_group(0);
+    let mut child = client.spawn().map_err(io_error(format!("running `{program}`")))?;
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let ended = within(declared.deadline.get(), &program, child.wait()).await;
+    if let Some(group) = group {
+        // Nobody is left in it, as a rule.
+        let _gone = kill_process_group(group, Signal::KILL);
+    }
+    let status = ended?;
+    let mut bytes = Vec::new();
+    let length = said.seek(SeekFrom::End(0)).map_err(to_file())?;
+    said.seek(SeekFrom::Start(length.saturating_sub(MOST_SAID)))
+        .map_err(to_file())?;
+    said.take(MOST_SAID).read_to_end(&mut bytes).map_err(to_file())?;
+    Ok((status, tail(&bytes)))
 }
 
 /// SIGTERM, so that all that was noted is written.

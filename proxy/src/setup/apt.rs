@@ -6,7 +6,7 @@ use super::{FILE, Site};
 use crate::settings::Kind;
 
 /// How long after its date an index without a network is accepted, in seconds: half a year.
-const VALID_UNTIL_MIN: u32 = 15_552_000;
+pub(crate) const VALID_UNTIL_MIN: u32 = 15_552_000;
 
 /// See [`super::Client::text`].
 pub(super) fn text(site: Site<'_>) -> String {

@@ -28,6 +28,15 @@ fn registries(site: Site<'_>) -> Vec<(String, &str)> {
     all
 }
 
+/// What has to be there for [`hosts_files`], as comments; empty where that is nothing.
+fn hosts_note(site: Site<'_>, folder: &str) -> String {
+    let mut text = authority_note(site, &format!("{folder}/{AUTHORITY_FILE}"));
+    if !text.is_empty() {
+        text.push_str("# Where the machine trusts that authority already, leave the lines `ca` out.\n");
+    }
+    text
+}
+
 /// For each registry a `hosts.toml` below `folder`, which leads it here and nowhere else: `server` is what is asked when no host has
 /// answered.
 fn hosts_files(site: Site<'_>, folder: &str) -> String {
@@ -43,12 +52,7 @@ fn hosts_files(site: Site<'_>, folder: &str) -> String {
             "{FILE}{folder}/{host}/hosts.toml\nserver = \"{base}\"\n\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]\n{ca}\n"
         )
     };
-    let mut text = authority_note(site, &authority);
-    if !text.is_empty() {
-        text.push_str("# Where the machine trusts that authority already, leave the lines `ca` out.\n");
-    }
-    text.extend(registries(site).iter().map(file));
-    text
+    registries(site).iter().map(file).collect()
 }
 
 /// Where the authority of our own certificate belongs, as comments; empty where there is none to show.
@@ -73,10 +77,10 @@ pub(super) fn docker(site: Site<'_>) -> String {
     if !site.base.is_tls() {
         daemon["insecure-registries"] = json!([authority]);
     }
-    let mut text = format!("{FILE}/etc/docker/daemon.json\n{daemon:#}\n\n");
-    text.push_str(
-        "# registry-mirrors holds for the default registry alone. Images of others, by their prefix:\n",
-    );
+    // JSON has no comments: all words stand before the first file.
+    let mut text =
+        "# registry-mirrors holds for the default registry alone. Images of others, by their prefix:\n"
+            .to_owned();
     for upstream in site.upstreams(Some(Kind::Registry)) {
         let _infallible = writeln!(
             text,
@@ -89,8 +93,10 @@ pub(super) fn docker(site: Site<'_>) -> String {
         &format!("/etc/docker/certs.d/{authority}/ca.crt"),
     ));
     text.push_str(
-        "# Engine 29 and later with the containerd image store: these instead, effective at once.\n",
+        "# Engine 29 and later with the containerd image store: the files hosts.toml in the place of daemon.json, effective at once.\n",
     );
+    text.push_str(&hosts_note(site, "/etc/docker/certs.d"));
+    let _infallible = write!(text, "\n{FILE}/etc/docker/daemon.json\n{daemon:#}\n\n");
     text.push_str(&hosts_files(site, "/etc/docker/certs.d"));
     text
 }
@@ -103,6 +109,7 @@ pub(super) fn containerd(site: Site<'_>) -> String {
          version = 3\n\
          [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n\n"
     );
+    text.push_str(&hosts_note(site, "/etc/containerd/certs.d"));
     text.push_str(&hosts_files(site, "/etc/containerd/certs.d"));
     text
 }

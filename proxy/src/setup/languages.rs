@@ -44,7 +44,10 @@ pub(super) fn pip(site: Site<'_>) -> String {
 
 /// See [`super::Client::text`].
 pub(super) fn npm(site: Site<'_>) -> String {
-    let mut text = format!("{FILE}/etc/npmrc\n");
+    // The user's file is the one that every npm reads; where the one for all users is depends on who has built it.
+    let mut text = format!(
+        "{FILE}~/.npmrc\n# For all users instead: the file that `npm config get globalconfig` names, which differs between builds of npm.\n"
+    );
     for (nth, upstream) in site.upstreams(Some(Kind::Npm)).enumerate() {
         let (mark, url) = (if nth == 0 { "" } else { "# @SCOPE:" }, site.mirror(upstream));
         let _infallible = writeln!(text, "{mark}registry={url}");

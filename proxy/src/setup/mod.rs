@@ -26,6 +26,7 @@ use crate::{
     view::ServerBase,
 };
 
+pub(crate) use apt::VALID_UNTIL_MIN;
 pub(crate) use languages::simple_index;
 pub use page::{OfflineView, SetupPage, UpstreamView};
 

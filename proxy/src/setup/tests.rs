@@ -69,17 +69,18 @@ Acquire::Retries "2";
     ),
     (
         "docker",
-        r#"# file: /etc/docker/daemon.json
+        r#"# registry-mirrors holds for the default registry alone. Images of others, by their prefix:
+#   docker pull cache.site:3180/images/REPOSITORY:TAG
+#   docker pull cache.site:3180/more/REPOSITORY:TAG
+# Engine 29 and later with the containerd image store: the files hosts.toml in the place of daemon.json, effective at once.
+
+# file: /etc/docker/daemon.json
 {
   "insecure-registries": [
     "cache.site:3180"
   ]
 }
 
-# registry-mirrors holds for the default registry alone. Images of others, by their prefix:
-#   docker pull cache.site:3180/images/REPOSITORY:TAG
-#   docker pull cache.site:3180/more/REPOSITORY:TAG
-# Engine 29 and later with the containerd image store: these instead, effective at once.
 # file: /etc/docker/certs.d/hub.example/hosts.toml
 server = "http://cache.site:3180"
 
@@ -155,7 +156,7 @@ insecure = true
     ),
     (
         "npm",
-        "# file: /etc/npmrc\nregistry=http://cache.site:3180/npm/\nreplace-registry-host=always\naudit=false\nfund=false\nupdate-notifier=false\n",
+        "# file: ~/.npmrc\n# For all users instead: the file that `npm config get globalconfig` names, which differs between builds of npm.\nregistry=http://cache.site:3180/npm/\nreplace-registry-host=always\naudit=false\nfund=false\nupdate-notifier=false\n",
     ),
     (
         "cargo",
@@ -188,6 +189,24 @@ fn every_client_is_told_exactly_this() {
 }
 
 #[test]
+fn what_docker_is_told_for_its_daemon_is_json_as_it_stands() {
+    let mut settings = settings();
+    settings.registry.default = Some("images".to_owned().try_into().unwrap());
+    for base in [SERVER, "https://cache.site/"] {
+        let told = text("docker", &settings, base);
+        let mut parts = told
+            .split(FILE)
+            .skip(1)
+            .map(|part| part.split_once('\n').unwrap());
+        let (path, content) = parts.next().unwrap();
+        assert_eq!(path, "/etc/docker/daemon.json");
+        let daemon: serde_json::Value = serde_json::from_str(content).unwrap();
+        assert_eq!(daemon["registry-mirrors"][0], base.trim_end_matches('/'));
+        assert!(parts.all(|(path, _)| path.ends_with("/hosts.toml")), "{told}");
+    }
+}
+
+#[test]
 fn over_tls_nothing_is_insecure_and_a_certificate_is_named_where_hosts_are_opened() {
     let mut settings = settings();
     for client in ["docker", "podman", "pip"] {
@@ -206,7 +225,7 @@ fn over_tls_nothing_is_insecure_and_a_certificate_is_named_where_hosts_are_opene
         let line = format!("  capabilities = [\"pull\", \"resolve\"]\n  ca = \"{file}\"\n");
         assert_eq!(
             told.matches(&line).count(),
-            told.matches("hosts.toml").count(),
+            told.matches("/hosts.toml\n").count(),
             "{told}"
         );
         assert!(told.contains(&format!("#   {file}\n")), "{told}");

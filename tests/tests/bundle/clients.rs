@@ -239,8 +239,9 @@ impl Clients<'_> {
     }
 
     fn npm(&self) -> Result<()> {
-        let config = self.told("npm", "/etc/npmrc")?;
-        self.node.put("/etc/lab/npmrc", config.as_bytes(), 0o644)?;
+        let config = self.told("npm", "~/.npmrc")?;
+        self.node
+            .put("/var/tmp/npm-home/.npmrc", config.as_bytes(), 0o644)?;
         let project = br#"{"name":"project","version":"1.0.0","dependencies":{"@site/hello":"1.0.0"}}"#;
         self.node.put("/var/tmp/npm/package.json", project, 0o644)?;
         self.node.put(
@@ -251,8 +252,7 @@ impl Clients<'_> {
         self.run(&[
             "env",
             "--chdir=/var/tmp/npm",
-            "HOME=/var/tmp/npm",
-            "npm_config_globalconfig=/etc/lab/npmrc",
+            "HOME=/var/tmp/npm-home",
             "npm",
             "ci",
             "--fetch-retries=0",

@@ -71,6 +71,31 @@ mod as_root {
         Ok(())
     }
 
+    /// Its own end is that of a command, whatever holds on to what it was given; and what it leaves ends with it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_command_leaves_behind_ends_with_it_and_a_plain_file_is_declared() -> Result<()> {
+        let site = Site::new(4).await?;
+        let left = site.at("left");
+        let file = format!("[[file]]\nurl = \"{}\"\n", site.origin.url("/pool/0.deb"));
+        let leaves = format!(
+            "[[command]]\nargv = [\"sh\", \"-c\", \"sleep 600 & echo $! > {left}; exit 0\"]\ndeadline = \"30s\"\n"
+        );
+        let said = export(&site, &format!("{file}{leaves}"), &[])?;
+        ensure!(said.status.code() == Some(0), "{said:?}");
+        let pid = std::fs::read_to_string(&left)?;
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        ensure!(state.is_empty() || state.contains(") Z "), "{state}");
+
+        let gone = format!("[[file]]\nurl = \"{}\"\n", site.origin.url("/pool/none.deb"));
+        let said = export(&site, &format!("{gone}{SHUT_IN}"), &[])?;
+        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        ensure!(
+            said.status.code() == Some(20) && words.contains("/pool/none.deb"),
+            "{words}"
+        );
+        Ok(())
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_missing_stops_an_export_or_is_waived_and_the_bundle_says_so() -> Result<()> {
         let site = Site::new(4).await?;

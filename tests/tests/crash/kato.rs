@@ -182,9 +182,24 @@ async fn r61_the_script_refuses_a_copy_that_is_not_the_one_that_was_verified() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r34_a_kato_that_does_not_work_here_is_not_taken() -> Result<()> {
+    // What fails; what does nothing; what has the right name and version and has read nothing.
+    let own = env!("CARGO_PKG_VERSION");
+    let says = format!("echo kato {own}");
+    for (script, expected) in [
+        ("exit 1", "ended with exit status: 1"),
+        ("exit 0", "`kato --version` printed \"\""),
+        ("echo kato 0.0.1", "printed \"kato 0.0.1\""),
+        (says.as_str(), "`kato node self-test` printed"),
+    ] {
+        not_taken(&format!("#!/bin/sh\n{script}\n"), expected).await?;
+    }
+    Ok(())
+}
+
+async fn not_taken(program: &str, expected: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let broken = folder.path().join("kato-broken");
-    durable::write(&broken, b"#!/bin/sh\nexit 1\n", 0o755)?;
+    durable::write(&broken, program.as_bytes(), 0o755)?;
     let repository = Repository::empty(folder.path()).await?;
     let one = TestRelease::standard("1.0.0").with_upgrader(&broken, env!("CARGO_PKG_VERSION"));
     repository.publish(&one).await?;
@@ -197,7 +212,9 @@ async fn r34_a_kato_that_does_not_work_here_is_not_taken() -> Result<()> {
     )?;
     let said = node.upgrade_ends(0, &[])?;
     assert!(
-        said.contains("kato was not updated") && said.contains("does not work on this node"),
+        said.contains("kato was not updated")
+            && said.contains("does not work on this node")
+            && said.contains(expected),
         "{said}"
     );
     assert_eq!(node.installed().as_deref(), Some("1.0.0"));

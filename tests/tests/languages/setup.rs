@@ -77,11 +77,12 @@ async fn npm_installs_with_what_it_is_told() -> Result<()> {
     let tarball = node::publish(&site)?;
     let home = site.folder("home")?;
     let told = told(&site, "npm").await?;
-    let config = put(&home, "etc/npmrc", file(&told, "/etc/npmrc")?.as_bytes())?;
+    // Where npm finds it by itself.
+    put(&home, ".npmrc", file(&told, "~/.npmrc")?.as_bytes())?;
     let project = site.folder("home/project")?;
     put(&project, "package.json", node::PROJECT)?;
     let mut npm = at_home(&home, "npm", &["install"]);
-    npm.current_dir(&project).env("npm_config_globalconfig", &config);
+    npm.current_dir(&project);
     succeed(npm).await?;
     assert!(project.join("node_modules/@site/hello/index.js").exists());
     let lock = fs::read_to_string(project.join("package-lock.json"))?;
@@ -94,13 +95,16 @@ async fn npm_installs_with_what_it_is_told() -> Result<()> {
     let registry = format!("{}{}{}", &lock[..begin], site.index.url(TARBALL), &lock[end..]);
     site.index.serve(TARBALL, Resource::cacheable(tarball));
     for (name, lock) in [("again", &lock), ("old", &old), ("registry", &registry)] {
-        let home = site.folder(&format!("home/{name}"))?;
-        put(&home, "package.json", node::PROJECT)?;
-        put(&home, "package-lock.json", lock.as_bytes())?;
+        let project = site.folder(&format!("home/{name}"))?;
+        put(&project, "package.json", node::PROJECT)?;
+        put(&project, "package-lock.json", lock.as_bytes())?;
         let mut npm = at_home(&home, "npm", &["ci", "--fetch-retries=0"]);
-        npm.current_dir(&home).env("npm_config_globalconfig", &config);
+        npm.current_dir(&project);
         succeed(npm).await?;
-        assert!(home.join("node_modules/@site/hello/index.js").exists(), "{lock}");
+        assert!(
+            project.join("node_modules/@site/hello/index.js").exists(),
+            "{lock}"
+        );
     }
     let asked = site.index.connections() - before;
     assert!(asked <= 1, "past us, or again: {asked} connections");
@@ -193,11 +197,8 @@ async fn apt_updates_and_downloads_with_what_it_is_told() -> Result<()> {
     };
 
     let home = site.folder("by-mirror-path")?;
-    // The archive is below `/debian/` of the upstream.
+    // As it stands; the archive is below `/debian/` of the upstream.
     let sources = file(&text, "/etc/apt/sources.list.d/kato.sources")?
-        .split("\n# Or,")
-        .next()
-        .unwrap_or_default()
         .replace("SUITE", "stable")
         .replace("/usr/share/keyrings/debian-archive-keyring.gpg", &key)
         .replace(

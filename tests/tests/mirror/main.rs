@@ -4,6 +4,7 @@
 //! Each test ends the origins before clients come: whatever they get is in the store.
 
 mod apt;
+mod every_name;
 mod fill;
 mod languages;
 mod misses;

@@ -157,3 +157,71 @@ async fn r55_a_staged_file_that_was_altered_while_the_host_is_away_says_what_to_
     site.node.upgrade_ends(0, &[])?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c13_a_folder_of_katos_that_is_a_link_is_refused_and_nothing_behind_it_is_deleted() -> Result<()> {
+    let site = Site::at_one().await?;
+    let elsewhere = site.folder.path().join("elsewhere");
+    let stranger = elsewhere.join("notes/of a person");
+    durable::create_folder(stranger.parent().unwrap())?;
+    durable::write(&stranger, b"mine", 0o644)?;
+    durable::write(&elsewhere.join("file"), b"mine", 0o644)?;
+    let before = site.node.product()?;
+    for name in ["staging", "pristine", "state/work", "tmp/module-latches"] {
+        let place = site.node.state(name);
+        let aside = site.folder.path().join("aside");
+        let was_there = place.exists();
+        if was_there {
+            durable::rename(&place, &aside)?;
+        }
+        durable::symlink(&elsewhere, &place)?;
+        let said = site.node.upgrade_ends(20, &[])?;
+        assert!(
+            said.contains(&place.display().to_string()) && said.contains("is a symbolic link"),
+            "{said}"
+        );
+        assert_eq!(fs::read(&stranger)?, b"mine", "{name}");
+        assert_eq!(
+            integration_tests::node::names(&elsewhere),
+            ["file", "notes"],
+            "{name}"
+        );
+        assert_eq!(site.node.product()?, before, "{name}");
+        fs::remove_file(&place)?;
+        if was_there {
+            durable::rename(&aside, &place)?;
+        }
+    }
+    site.node.upgrade_ends(0, &[])?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c13_of_the_staging_folder_only_what_kato_names_is_removed() -> Result<()> {
+    let site = Site::at_one().await?;
+    let staging = site.node.state("staging");
+    let (over, folder) = ("0".repeat(64), "1".repeat(64));
+    for path in [
+        "README",
+        "notes/of a person",
+        ".tmpABCDEF/file",
+        &format!("{folder}/file"),
+    ] {
+        let path = staging.join(path);
+        durable::create_folder(path.parent().unwrap())?;
+        durable::write(&path, b"mine", 0o644)?;
+    }
+    for end in ["", ".part", ".part.json"] {
+        durable::write(
+            &staging.join(format!("{over}{end}")),
+            b"of an upgrade that was given up",
+            0o644,
+        )?;
+    }
+    site.node.upgrade_ends(0, &[])?;
+    let left = integration_tests::node::names(&staging);
+    assert_eq!(left, [".tmpABCDEF", &folder, "README", "notes"]);
+    assert_eq!(fs::read(staging.join("notes/of a person"))?, b"mine");
+    assert_eq!(fs::read(staging.join(".tmpABCDEF/file"))?, b"mine");
+    Ok(())
+}

@@ -15,7 +15,13 @@ use kato_shared::durable;
 
 use crate::setup::Site;
 
-/// Builds a package with one file, and gives its file's name and content.
+/// The version of the tool that dpkg unpacks and cannot configure.
+const BROKEN: &str = "3.0";
+
+/// dpkg runs scripts in the node's own root, where there is no program at all.
+const NO_INTERPRETER: &[u8] = b"#!/bin/there-is-none\nexit 1\n";
+
+/// Builds a package with one file, and gives its file's name and content. That of the tool in [`BROKEN`] has a script that fails.
 fn deb(folder: &Path, name: &str, version: &str) -> Result<(String, Vec<u8>)> {
     let tree = folder.join(format!("tree-{name}-{version}"));
     durable::create_folder(&tree.join("DEBIAN"))?;
@@ -37,6 +43,9 @@ fn deb(folder: &Path, name: &str, version: &str) -> Result<(String, Vec<u8>)> {
         (&format!("usr/share/{name}/text"), &format!("{name} {version}\n")),
     ] {
         durable::write(&tree.join(path), content.as_bytes(), 0o644)?;
+    }
+    if name == "lab-tool" && version == BROKEN {
+        durable::write(&tree.join("DEBIAN/postinst"), NO_INTERPRETER, 0o755)?;
     }
     let file = format!("{name}_{version}_all.deb");
     let path = folder.join(&file);
@@ -159,6 +168,50 @@ mod as_root {
         site.node.upgrade_ends(22, &[])?;
         assert_eq!(version(&site.node, "lab-tool")?, "none");
         assert_eq!(site.node.text("etc/lab-tool.conf"), None);
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c23_a_package_whose_script_fails_bars_neither_the_old_version_nor_the_mended_one() -> Result<()>
+    {
+        let (mut site, folder) = site("").await?;
+        let broken = with("3.0.0", tools(folder.path(), BROKEN)?);
+        let mended = with("4.0.0", tools(folder.path(), "4.0")?);
+        site.repository.publish(&broken).await?;
+        site.repository.publish(&mended).await?;
+        site.node.add_settings("[upgrade]\nmodule_attempts = 2\n")?;
+        site.node.upgrade_ends(21, &["--version", "3.0.0"])?;
+        assert_eq!(version(&site.node, "lab-tool")?, "3.0 half-configured");
+        let said = site.node.upgrade_ends(22, &["--version", "3.0.0"])?;
+        assert!(said.contains("this node runs 1.0.0 again"), "{said}");
+        for name in ["lab-tool", "lab-library"] {
+            assert_eq!(version(&site.node, name)?, "1.0 installed");
+        }
+        assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
+
+        // Half way, forward to the release that mends it.
+        site.node.upgrade_ends(21, &["--version", "3.0.0", "--force"])?;
+        assert_eq!(version(&site.node, "lab-tool")?, "3.0 half-configured");
+        site.node.upgrade_ends(0, &["--version", "4.0.0", "--force"])?;
+        for name in ["lab-tool", "lab-library"] {
+            assert_eq!(version(&site.node, name)?, "4.0 installed");
+        }
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c23_a_new_package_whose_script_fails_goes_again() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let two = with("2.0.0", tools(folder.path(), BROKEN)?);
+        let mut site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;
+        with_dpkg(&site.node)?;
+        site.node.add_settings("[upgrade]\nmodule_attempts = 1\n")?;
+        site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+        site.node.upgrade_ends(22, &[])?;
+        for name in ["lab-tool", "lab-library"] {
+            assert_eq!(version(&site.node, name)?, "none");
+        }
+        assert_eq!(site.node.text("usr/share/lab-tool/text"), None);
         Ok(())
     }
 

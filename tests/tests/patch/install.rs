@@ -272,6 +272,35 @@ async fn r70_marked_by_hand_and_installed_once_more() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r70_marked_as_missing_and_installed_over_its_own_files_it_still_goes_back() -> Result<()> {
+    let site = Site::with(&[], &two()).await?;
+    site.ends(0, &["install", "one"])?;
+    site.ends(0, &["mark", "--notinstalled", "one"])?;
+    assert_eq!(site.states()?, "one=outstanding two=outstanding");
+    assert_eq!(site.conf(), "one\n", "no file is touched");
+    site.ends(0, &["install"])?;
+    assert_eq!(site.states()?, "one=installed two=installed");
+    site.ends(0, &["revert", "two"])?;
+    site.ends(0, &["revert", "one"])?;
+    assert_eq!(site.conf(), "version 1.0.0\n");
+    assert_eq!(site.node.text("s/etc/other.conf"), None);
+    assert_eq!(site.states()?, "one=outstanding two=outstanding");
+    assert!(
+        !site.node.state("state/patches/kept/one").exists(),
+        "nothing stays"
+    );
+
+    // Taken back by hand meanwhile: what is there now is the original.
+    site.ends(0, &["install", "one"])?;
+    site.node.put("s/etc/app.conf", "by hand\n")?;
+    site.ends(0, &["mark", "--notinstalled", "one"])?;
+    site.ends(0, &["install", "one"])?;
+    site.ends(0, &["revert", "one"])?;
+    assert_eq!(site.conf(), "by hand\n");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r70_a_manifest_of_ones_own_selects_and_adds_nothing() -> Result<()> {
     let site = Site::with(&[], &two()).await?;
     let manifest = site.folder.path().join("approved.json");

@@ -284,6 +284,43 @@ async fn r56_a_restoration_that_was_killed_goes_on_or_is_taken_back() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r56_a_restoration_that_was_killed_goes_on_with_the_same_words_alone() -> Result<()> {
+    let site = Site::upgraded().await?;
+    killed(&site.node, "restore.staged")?;
+    for other in [&["latest", "/s/etc/app.conf"][..], &["latest", "/s/none"]] {
+        let said = site.restore(other, 20)?;
+        assert!(
+            said.contains("is not complete") && said.contains("kato node restore --undo"),
+            "{said}"
+        );
+        is_as(&site.node, &site.after)?;
+    }
+    site.restore(&["--undo"], 0)?;
+
+    // Single paths: neither others nor everything, and the hint is the command that goes on.
+    let mut kato = site
+        .node
+        .kato(&["node", "restore", "--skip-confirmation", "latest", "/s/etc"])?;
+    kato.env("KATO_KILL_AT", "restore.staged");
+    let output = command::run(kato, LONG, &[])?;
+    ensure!(output.status.signal() == Some(9), "it was not killed");
+    let goes_on = format!("`kato node restore {} /s/etc`", site.backup()?);
+    for other in [
+        &["latest"][..],
+        &["latest", "/s/state"],
+        &["latest", "/s/etc", "/s/state"],
+    ] {
+        let said = site.restore(other, 20)?;
+        assert!(said.contains(&goes_on), "{said}");
+    }
+    site.restore(&["latest", "s/etc/"], 0)?;
+    assert_eq!(site.node.text("s/etc/local.conf").as_deref(), Some("only here"));
+    assert_eq!(site.node.text("s/state/db").as_deref(), Some("two"));
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r56_what_a_killed_restoration_left_beside_the_product_the_next_command_puts_away() -> Result<()> {
     let site = Site::upgraded().await?;
     for place in [

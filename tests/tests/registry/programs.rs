@@ -294,9 +294,7 @@ impl Docker {
             .iter()
             .find(|(path, _)| path.ends_with("/daemon.json"))
             .context("no daemon.json")?;
-        // What follows the object are words for people.
-        let end = settings.find("\n}").context("no object")? + 2;
-        durable::write(&config, &settings.as_bytes()[..end], 0o644)?;
+        durable::write(&config, settings.as_bytes(), 0o644)?;
         let mut daemon = command::new("dockerd");
         daemon
             .envs(environment.iter().copied())

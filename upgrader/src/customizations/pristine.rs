@@ -90,8 +90,9 @@ fn try_keep(paths: &NodePaths, installed: &Installed, limit: u64) -> Result<(), 
         return Ok(());
     };
     for item in listing.flatten() {
-        let is_kept = item.file_name().to_str().is_some_and(|name| kept.contains(name));
-        if !is_kept {
+        let name = item.file_name();
+        let is_over = |name: &str| crate::fetch::is_download(name) && !kept.contains(name);
+        if name.to_str().is_some_and(is_over) {
             durable::remove(&item.path())?;
         }
     }

@@ -46,6 +46,7 @@ pub use answers::{Answers, Seen, Source};
 pub use client::Timeouts;
 pub use error::FetchError;
 pub use pace::Floor;
+pub use part::is_download;
 pub use route::Route;
 pub use trusted::{trust_exit, trust_failure, trusted};
 

@@ -316,6 +316,16 @@ fn feed(file: &mut File, verifier: &mut Verifier) -> io::Result<bool> {
     }
 }
 
+/// Whether a file of the staging folder has a name that a download gives: `<hex>`, `<hex>.part` or `<hex>.part.json`.
+pub fn is_download(name: &str) -> bool {
+    let digest = name.strip_suffix(".part.json").unwrap_or(name);
+    let digest = digest.strip_suffix(".part").unwrap_or(digest);
+    digest.len() == 64
+        && digest
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn origin_path(part: &Path) -> PathBuf {
     part.with_extension("part.json")
 }

@@ -2,7 +2,8 @@
 //!
 //! Flow: unpack the archive → compare its `.deb` files with the release → note the versions that there are → finish what
 //! another run left half configured → install, in one call of dpkg, or of apt when a package is named that has no file in the
-//! archive → ask dpkg for every version. What is installed already is not touched.
+//! archive → finish again, where that failed before → ask dpkg for every version. What is installed already is not touched. A
+//! package whose script fails is mended by another version of it, so its failure bars neither the way forward nor the way back.
 //!
 //! The way back: the `.deb` files of an installation are kept until the next one, and are what it goes back with; packages
 //! that were not there are purged. Where no file of the old version is kept, the plan says that there is no way back.
@@ -73,7 +74,7 @@ pub(super) async fn install(job: &Job<'_>, packages: &[Package]) -> Result<Repor
     };
     note.act(act, job.module.timeout.get());
     note.save(job.paths)?;
-    dpkg.configure(job.deadline).await?;
+    let is_configured = dpkg.configure(job.deadline).await?;
     failpoint::hit("package.configured");
     let named = named(job, packages);
     let files: Vec<_> = debs.into_iter().map(|(_, deb)| deb).collect();
@@ -82,6 +83,10 @@ pub(super) async fn install(job: &Job<'_>, packages: &[Package]) -> Result<Repor
     } else {
         dpkg.apt_install(job.settings, &files, &named, job.deadline)
             .await?;
+    }
+    if !is_configured {
+        // What was broken is replaced by now, or it is another package, which dpkg names.
+        dpkg.configure_all(job.deadline).await?;
     }
     failpoint::hit("package.installed");
     Ok(report)
@@ -179,12 +184,14 @@ pub(super) async fn take_back(
     deadline: Instant,
 ) -> Result<(), ModuleError> {
     let dpkg = Dpkg::at(root, children);
-    dpkg.configure(deadline).await?;
+    let is_configured = dpkg.configure(deadline).await?;
     let (mut files, mut away) = (Vec::new(), Vec::new());
     for package in before {
         let now = dpkg.version(&package.name, deadline).await?;
         match (&package.version, &package.deb) {
-            (version, _) if *version == now => {}
+            // What was not there, and is not installed, may be half of it all the same.
+            (None, _) if now.is_none() && !dpkg.has_files(&package.name, deadline).await? => {}
+            (Some(version), _) if now.as_ref() == Some(version) => {}
             (Some(_), Some(deb)) => files.push(deb.clone()),
             (Some(version), None) => {
                 return Err(ModuleError::NotBack {
@@ -199,6 +206,9 @@ pub(super) async fn take_back(
     }
     if !away.is_empty() {
         dpkg.purge(&away, deadline).await?;
+    }
+    if !is_configured {
+        dpkg.configure_all(deadline).await?;
     }
     for package in before {
         let now = dpkg.version(&package.name, deadline).await?;

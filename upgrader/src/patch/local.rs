@@ -9,17 +9,21 @@ use anyhow::anyhow;
 use kato_shared::release::PatchList;
 
 use super::{
+    act::Purpose,
     choice::{ChoiceError, Wanted},
+    document::KeptDocument,
     listed::Listed,
     record::{InstalledPatch, Patches},
 };
 use crate::{
+    attempt::Attempt,
     cli::node::UpgradeRequest,
     document::DocumentError,
     exit::{Exit, Failure},
     installed::Installed,
-    module::{ModuleError, tree},
+    module::{ModuleError, tree, undo},
     paths::NodePaths,
+    plan::node::modules_for,
     run::{Node, goal},
 };
 
@@ -167,7 +171,8 @@ pub fn mark_installed(node: &Node, list: &PatchList, name: &str) -> Result<(), F
     Ok(patches.save(&node.paths)?)
 }
 
-/// Writes down that the patch `name` is not installed. Files stay as they are, and what was kept for its way back goes.
+/// Writes down that the patch `name` is not installed. Files stay as they are, and so does what was kept for its way back: when it
+/// is installed again over its own files, those are not the originals. See [`choose_originals`].
 ///
 /// # Errors
 /// [`Failure`] with 20 when it is not installed by the record.
@@ -182,8 +187,46 @@ pub fn mark_missing(node: &Node, name: &str) -> Result<(), Failure> {
         .into());
     }
     patches.rolled_back.retain(|patch| patch.name != name);
-    patches.save(&node.paths)?;
-    Ok(forget_kept(&node.paths, name)?)
+    Ok(patches.save(&node.paths)?)
+}
+
+/// Decides which originals lead back from the patch that `attempt` is about to install: those of an installation that was marked
+/// as missing, where the node still has its files; else what is on the node now, and older ones go.
+///
+/// # Errors
+/// [`Failure`] when what is kept, or a file of the patch on the node, cannot be read.
+pub fn choose_originals(node: &Node, attempt: &mut Attempt) -> Result<(), Failure> {
+    let patches = Patches::load(&node.paths)?;
+    let act = attempt.patch.as_mut().filter(|_| !attempt.changed);
+    let act = act.filter(|act| act.purpose == Purpose::Install && patches.installed(&act.name).is_none());
+    if let Some(act) = act {
+        act.keeps = !has_originals(&node.paths, node.roles(), &act.name)?;
+        if act.keeps {
+            forget_kept(&node.paths, &act.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether something is kept for the patch `name`, and the node still has the files that the patch brought.
+fn has_originals(paths: &NodePaths, roles: &[String], name: &str) -> Result<bool, Failure> {
+    let Some(kept) = KeptDocument::load(paths, name)?.filter(|_| undo::is_put_by(&paths.patch_kept(name)))
+    else {
+        return Ok(false);
+    };
+    for module in modules_for(&kept.release, roles) {
+        let Some(dest) = module.install.dest() else {
+            continue;
+        };
+        for file in &module.files {
+            let path = paths.on_node(dest).join(&file.path);
+            let found = tree::look(&path).map_err(ModuleError::io("reading", &path))?;
+            if !matches!(found, Some(tree::Kind::File { sha256, .. }) if sha256 == file.sha256) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Removes what was kept for the way back of the patch `name`.

@@ -1,14 +1,14 @@
 //! What must be so before a restoration begins: it is the right backup, everything it needs is here, and there is room.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
 use kato_shared::chain::Chain;
 
-use super::{Request, Restoration, find};
+use super::{Request, Restoration, find, plan::below_root};
 use crate::{
     attempt::Attempt,
     backup::{Found, Sizes},
@@ -36,12 +36,15 @@ pub(super) fn chosen(
     };
     let backup = find(paths, &name)?;
     match begun {
-        Some(begun) if begun.backup == backup.manifest.attempt => Ok((backup, begun)),
+        Some(begun) if begun.backup == backup.manifest.attempt && is_same(request, &begun) => {
+            Ok((backup, begun))
+        }
         Some(other) => {
-            let problem = anyhow!("the restoration of {} is not complete", other.backup);
+            let what = if other.whole { "all of it" } else { "single paths" };
+            let problem = anyhow!("the restoration of {} ({what}) is not complete", other.backup);
             Err(Failure::new(Exit::Preflight, problem).hint(format!(
-                "finish it with `kato node restore {}`, or take it back with `kato node restore --undo`",
-                other.backup
+                "nothing more was changed; finish it with `{}`, or take it back with `kato node restore --undo`",
+                other.command()
             )))
         }
         None => {
@@ -51,6 +54,13 @@ pub(super) fn chosen(
             Ok((backup, restoration))
         }
     }
+}
+
+/// Whether the request is for the very paths of `begun`. One that names nothing at all means what was begun.
+fn is_same(request: &Request, begun: &Restoration) -> bool {
+    let only: BTreeSet<PathBuf> = request.only.iter().map(|path| below_root(path)).collect();
+    let names_nothing = request.backup.is_none() && request.only.is_empty();
+    names_nothing || begun.whole == only.is_empty() && only == begun.only
 }
 
 /// Whether the backup may be restored here.

@@ -28,7 +28,7 @@ mod show;
 mod units;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -66,6 +66,13 @@ pub struct Restoration {
     pub started: Timestamp,
     /// Whether it is about everything in the backup.
     pub whole: bool,
+    /// The paths that were asked for, below the node's root; empty when it is about everything.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeSet::is_empty",
+        with = "crate::path_text::many"
+    )]
+    pub only: BTreeSet<PathBuf>,
     /// How far it is.
     pub phase: Phase,
     /// What is exchanged.
@@ -152,6 +159,12 @@ impl Restoration {
         document::read(&paths.restoration(), "the restoration in progress")
     }
 
+    /// The command that goes on with it.
+    fn command(&self) -> String {
+        let only = self.only.iter().map(|path| format!(" /{}", path.display()));
+        format!("kato node restore {}{}", self.backup, only.collect::<String>())
+    }
+
     fn save(&self, paths: &NodePaths) -> Result<(), DurableError> {
         if let Some(folder) = paths.restoration().parent() {
             durable::create_folder(folder)?;
@@ -236,8 +249,8 @@ pub fn refuse_upgrade(paths: &NodePaths) -> Result<(), Failure> {
                 restoration.backup
             );
             Err(Failure::new(Exit::Preflight, problem).hint(format!(
-                "finish it with `kato node restore {}`, or take it back with `kato node restore --undo`",
-                restoration.backup
+                "finish it with `{}`, or take it back with `kato node restore --undo`",
+                restoration.command()
             )))
         }
         _ => settle(paths),

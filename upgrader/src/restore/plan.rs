@@ -72,6 +72,7 @@ impl Restoration {
             folder: backup.folder.clone(),
             started: now,
             whole: only.is_empty(),
+            only: only.iter().map(|path| below_root(path)).collect(),
             phase: Phase::Staging,
             units: exchanged,
             records: records
@@ -80,6 +81,11 @@ impl Restoration {
                 .collect(),
         })
     }
+}
+
+/// A path as an operator names it, below the node's root and in one spelling.
+pub(super) fn below_root(path: &Path) -> PathBuf {
+    path.strip_prefix("/").unwrap_or(path).components().collect()
 }
 
 /// The paths of the backup that are wanted, below the root.
@@ -102,9 +108,9 @@ fn choose(paths: &NodePaths, backup: &Found, only: &[PathBuf]) -> Result<Vec<Pat
     }
     let mut chosen = Vec::new();
     for wanted in only {
-        let below = wanted.strip_prefix("/").unwrap_or(wanted);
+        let below = below_root(wanted);
         let is_saved = manifest.entries.iter().any(|entry| entry.path == below);
-        if !is_saved || records.iter().any(|record| record == below) {
+        if !is_saved || records.contains(&below) {
             let known: Vec<_> = tops().map(|path| format!("/{}", path.display())).collect();
             let problem = anyhow::anyhow!(
                 "`{}` is not in the backup {}, which holds {}",
@@ -115,7 +121,7 @@ fn choose(paths: &NodePaths, backup: &Found, only: &[PathBuf]) -> Result<Vec<Pat
             return Err(Failure::new(Exit::Usage, problem)
                 .hint("name one of these paths, or one below them, as it is below the node's root"));
         }
-        chosen.push(below.to_owned());
+        chosen.push(below);
     }
     chosen.sort();
     // One below another comes with it.

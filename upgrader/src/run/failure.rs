@@ -193,6 +193,7 @@ impl From<SelfUpdateError> for Failure {
             SelfUpdateError::Io { .. }
             | SelfUpdateError::Durable(_)
             | SelfUpdateError::SelfTest { .. }
+            | SelfUpdateError::Answer { .. }
             | SelfUpdateError::Altered { .. } => (
                 Exit::Failed,
                 "kato itself is unchanged; run the same command again",

@@ -69,6 +69,15 @@ pub(crate) async fn look(node: &Node, run: &str) -> Result<Taken, Failure> {
 }
 
 async fn take(node: &Node, run: &str) -> Result<Lock, Failure> {
+    if let Some(folder) = node.paths.linked_folder() {
+        let problem = anyhow::anyhow!(
+            "`{}` is a symbolic link, expected a folder of kato's own: what is behind it would be cleaned up",
+            folder.display()
+        );
+        return Err(Failure::new(Exit::Preflight, problem).hint(
+            "nothing was changed; remove the link and mount a file system there instead (a bind mount will do), or move the whole state folder and set `[node].state_dir` in kato.toml",
+        ));
+    }
     let holder = Holder::here(run, node.paths.root(), node.clock.now());
     let taken = Lock::take(&node.paths.lock(), &holder).await;
     taken.map_err(|error| room::explain(node, [], error.into()))

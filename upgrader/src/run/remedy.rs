@@ -35,7 +35,7 @@ pub fn of_io(error: &io::Error) -> &'static str {
     } else if is(&[Kind::InvalidFilename]) {
         "a name on this path is too long for its file system; shorten it"
     } else if is(&[Kind::ResourceBusy, Kind::ExecutableFileBusy]) {
-        "another program uses it; `fuser -v` on the path says which; then run the same command again"
+        "another program uses it (`fuser -v` on the path says which), or it is a mount point (`findmnt`); set it free, then run the same command again"
     } else {
         "look at the disk and its file system (`dmesg`), then run the same command again"
     }

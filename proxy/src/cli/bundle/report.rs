@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use kato_shared::settings::byte_size::human;
 use serde_json::{Value, json};
 
-use crate::bundle::{
-    Bundle, Fault, Finding, Whole,
-    export::{Exported, Written},
-    import::Imported,
-    plan::Plan,
-    verify::Report,
+use crate::{
+    archive_keys::standing,
+    bundle::{
+        Bundle, Fault, Finding, Whole,
+        export::{Exported, Written},
+        import::Imported,
+        plan::Plan,
+        verify::Report,
+    },
 };
 
 /// Groups that a plan lists.
@@ -19,8 +23,8 @@ const LISTED: usize = 40;
 /// Speed of a USB stick of the common kind, by which times are told, in bytes a second.
 const SPEED: u64 = 30_000_000;
 
-/// What would be carried.
-pub(super) fn plan(plan: &Plan, is_json: bool) -> String {
+/// What would be carried, and what of it is over `now`, or soon will be.
+pub(super) fn plan(plan: &Plan, now: Timestamp, is_json: bool) -> String {
     if is_json {
         return document(&summary(plan));
     }
@@ -46,17 +50,18 @@ pub(super) fn plan(plan: &Plan, is_json: bool) -> String {
     text.extend(parameters(plan));
     text.extend(asked(plan));
     for suite in &plan.horizon {
-        let shown =
-            |time: Option<jiff::Timestamp>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+        let shown = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+        let mark = |end| standing(end, now).map_or_else(String::new, |standing| format!(" ({standing})"));
         text.push(format!(
-            "suite       {}  date {}  valid until {}\n",
+            "suite       {}  date {}  valid until {}{}\n",
             suite.what,
             shown(suite.date),
-            shown(suite.valid_until)
+            shown(suite.valid_until),
+            mark(suite.valid_until)
         ));
         for key in &suite.keys {
             let expires = match key.expires {
-                Some(time) => format!("expires {time}"),
+                Some(time) => format!("expires {time}{}", mark(key.expires)),
                 None if key.is_known => "does not expire".to_owned(),
                 None => "in no keyring here; name it with --apt-key".to_owned(),
             };

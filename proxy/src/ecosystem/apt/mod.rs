@@ -13,9 +13,11 @@
 
 mod form;
 mod index;
+mod listing;
 mod signature;
 
 pub(crate) use form::{ReleaseForm, release_form};
+pub(crate) use listing::{is_by_hash, is_listed_name, listed, names, offered};
 pub(crate) use signature::is_about;
 
 use std::io::Read;

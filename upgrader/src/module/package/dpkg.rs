@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use kato_shared::release::Package;
+use kato_shared::{chain::Chain, release::Package};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use tokio::time::{Instant, sleep};
 
@@ -57,6 +57,19 @@ impl<'a> Dpkg<'a> {
 
     /// The version of the package that is installed, by dpkg's own word.
     pub(super) async fn version(&self, name: &str, deadline: Instant) -> Result<Option<String>, ModuleError> {
+        let found = self.status(name, deadline).await?;
+        Ok(found.and_then(|line| line.strip_prefix("installed\t").map(str::to_owned)))
+    }
+
+    /// Whether files of the package are there, also of one whose scripts have failed: `half-configured`, `unpacked` and so on.
+    pub(super) async fn has_files(&self, name: &str, deadline: Instant) -> Result<bool, ModuleError> {
+        let found = self.status(name, deadline).await?;
+        let status = found.as_deref().and_then(|line| line.split('\t').next());
+        Ok(status.is_some_and(|status| !matches!(status, "not-installed" | "config-files")))
+    }
+
+    /// Status and version of the package, with a tab in between.
+    async fn status(&self, name: &str, deadline: Instant) -> Result<Option<String>, ModuleError> {
         let mut query = Line::new(["dpkg-query"]);
         if !self.is_machine() {
             query = query.with([format!("--admindir={}", self.root.join("var/lib/dpkg").display())]);
@@ -75,7 +88,11 @@ impl<'a> Dpkg<'a> {
                 });
             }
         };
-        let found = output.lines().find_map(|line| line.strip_prefix("installed\t"));
+        // One line for each architecture of it.
+        let lines = || output.lines();
+        let found = lines()
+            .find(|line| line.starts_with("installed\t"))
+            .or_else(|| lines().next());
         Ok(found.map(str::to_owned))
     }
 
@@ -101,8 +118,26 @@ impl<'a> Dpkg<'a> {
         })
     }
 
-    /// Configures what another run left unpacked.
-    pub(super) async fn configure(&self, deadline: Instant) -> Result<(), ModuleError> {
+    /// Configures what another run left unpacked; whether nothing of it is left. A package whose own script fails is no reason not
+    /// to install another version of it: that is what mends it.
+    pub(super) async fn configure(&self, deadline: Instant) -> Result<bool, ModuleError> {
+        match self.configure_all(deadline).await {
+            Ok(()) => Ok(true),
+            Err(
+                error @ ModuleError::Command {
+                    source: ProcessError::Status { .. },
+                    ..
+                },
+            ) => {
+                tracing::warn!(error = %Chain(&error), "packages stay half configured for now");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Configures what is unpacked, all of it.
+    pub(super) async fn configure_all(&self, deadline: Instant) -> Result<(), ModuleError> {
         self.free(deadline).await?;
         let line = self.dpkg().with(KEEP_SETTINGS).with(["--configure", "--pending"]);
         line.run(self.children, "configuring what was left unpacked", deadline)

@@ -132,8 +132,10 @@ fn own_notes(run: &Run) -> Vec<Finding> {
                 "a folder of its own"
             },
         );
-        let failure = Failure::new(Exit::Preflight, problem)
-            .hint("nothing was changed; move it away and run the same command again");
+        let failure = Failure::new(Exit::Preflight, problem).hint(format!(
+            "nothing {}was changed; move it away and run the same command again",
+            if run.attempt.begun { "more " } else { "" }
+        ));
         // In the place of a latch it would fail the module after all of its work.
         if run.attempt.begun && !is_in_the_way(&path) {
             Finding::Warned(terminal::describe(&failure))

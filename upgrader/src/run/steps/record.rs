@@ -23,7 +23,7 @@ use crate::{
     backup,
     customizations::pristine,
     exit::Failure,
-    failpoint,
+    failpoint, fetch,
     installed::{self, Installed, InstalledModule},
     latch::Latches,
     marker,
@@ -259,7 +259,11 @@ pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failu
             })?;
         }
     }
-    close(node, attempt.next(node.clock.now()))?;
+    let mut next = attempt.next(node.clock.now());
+    if let Some(next) = &mut next {
+        local::choose_originals(node, next)?;
+    }
+    close(node, next)?;
     Ok(left)
 }
 
@@ -293,7 +297,7 @@ pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes all downloads but those of the releases that come next.
+/// Removes all downloads but those of the releases that come next. What kato gave no name to is not its own, and stays.
 fn clean_staging(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
     let folder = node.paths.staging();
     // Also those of an upgrade that was put aside for a patch.
@@ -315,11 +319,11 @@ fn clean_staging(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
         .map_err(ModuleError::io("reading", &folder))?
         .flatten()
     {
-        let is_needed = item
-            .file_name()
+        let name = item.file_name();
+        let is_over = name
             .to_str()
-            .is_some_and(|name| needed.contains(name));
-        if !is_needed {
+            .is_some_and(|name| fetch::is_download(name) && !needed.contains(name));
+        if is_over && !item.file_type().is_ok_and(|kind| kind.is_dir()) {
             tree::remove(&item.path()).map_err(ModuleError::io("removing", &item.path()))?;
         }
     }
@@ -334,7 +338,10 @@ fn clean_state(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
     if let Some(folder) = node.kato_link().parent() {
         module::remove_temporary_files(folder)?;
     }
-    let mut folders = vec![paths.state_dir().to_owned()];
+    // Not all that is in the state folder: it may have been given a place where others have theirs.
+    module::remove_temporary_files(paths.state_dir())?;
+    let mut folders = paths.folders();
+    folders.retain(|folder| folder.parent() == Some(paths.state_dir()));
     while let Some(folder) = folders.pop() {
         module::remove_temporary_files(&folder)?;
         let Ok(listing) = fs::read_dir(&folder) else {

@@ -69,8 +69,7 @@ async fn replace(run: &mut Run, offered: &Upgrader) -> Result<(), Failure> {
     };
     let copy = super::stage::download(run, &wanted, "self-update", "kato").await?;
     let link = run.node.kato_link();
-    let program =
-        self_update::install(&run.node.paths, &run.node.children, &copy, &offered.sha256, &link).await?;
+    let program = self_update::install(&run.node.paths, &run.node.children, &copy, offered, &link).await?;
     let error = self_update::restart_as(&program, &offered.sha256, &run.id);
     Err(SelfUpdateError::Io {
         action: "starting",

@@ -75,6 +75,9 @@ impl Session {
                 self.reverting(&name, installed).await?
             }
         };
+        if !self.request.plan_only {
+            local::choose_originals(&node, &mut attempt)?;
+        }
         if let Some(act) = &mut attempt.patch {
             act.no_restart = wish.no_restart;
         }
