@@ -243,7 +243,7 @@ mod tests {
             "{said}"
         );
         // A record that is damaged hides nothing.
-        std::fs::write(licence.paths.licence(), "{").unwrap();
+        durable::write(&licence.paths.licence(), b"{", 0o644).unwrap();
         assert!(left_waived(&settings).unwrap().contains(RESTORE));
         assert!(licence.restore().await.unwrap());
         assert_eq!(left_waived(&settings), None);

@@ -38,6 +38,7 @@ pub(crate) enum Fault {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct State {
     roles: Vec<String>,
     version: Option<Version>,
