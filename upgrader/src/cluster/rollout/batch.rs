@@ -222,7 +222,8 @@ impl<'a> Rollout<'a> {
         }
         let checks = join_all(self.members_of(&there).map(|member| self.still_fine(member))).await;
         for (id, failed) in there.into_iter().zip(checks) {
-            if let (Some(failed), Some(mut result)) = (failed, self.results.remove(&id)) {
+            let Some(failed) = failed else { continue };
+            if let Some(mut result) = self.results.remove(&id) {
                 result.outcome = Outcome::Failed;
                 result.to.clone_from(&failed.version);
                 self.watcher.on(&finished(&result, Some(&failed)).into());
