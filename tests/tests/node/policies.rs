@@ -101,8 +101,8 @@ async fn c11_a_command_that_fails_shows_its_last_lines_and_is_run_again() -> Res
         said.contains("the command of the module database")
             && said.contains("exit status: 3")
             && said.contains("the database is locked")
-            && said.contains("\n60")
-            && !said.contains("\n9\n"),
+            && said.contains("\n  60")
+            && !said.contains("\n  9\n"),
         "{said}"
     );
     assert!(!site.node.latches().contains(&"database".to_owned()));

@@ -169,7 +169,7 @@ fn diff(node: &Node, named: &[PathBuf], json: bool) -> Result<Exit, Failure> {
         terminal::json(&json!({"schema": SCHEMA, "node": node.id, "differences": differences}));
     } else {
         for difference in &differences {
-            terminal::data(&report::difference_text(difference));
+            terminal::text(&report::difference_text(difference));
         }
     }
     Ok(exit(!differences.is_empty()))

@@ -1,7 +1,8 @@
 //! The terminal: data on stdout, everything else on stderr, a broken pipe is nobody's error.
 //!
 //! Much of what is printed was said by nodes, by the platform's commands and by hosts. Invariant: none of it moves the cursor, colours the
-//! screen, or looks like a line of somebody else; what goes on in a second line is indented there ([`shown`]). JSON goes out as it is.
+//! screen, or looks like a line of somebody else; what goes on in a second line is indented in messages ([`shown`]), and is no line of its
+//! own in data ([`flat`]). JSON goes out as it is.
 
 use std::{
     borrow::Cow,
@@ -14,12 +15,29 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::{exit::Failure, ssh::secret::Secret};
 
-/// Prints a line of data to stdout, cleaned.
-pub fn data(line: &str) {
-    document(&shown(line));
+/// Prints data to stdout, cleaned. Where it has several lines they are ours: what others said in them was made [`flat`] before.
+pub fn data(text: &str) {
+    let lines: Vec<Cow<'_, str>> = text.split('\n').map(flat).collect();
+    document(&lines.join("\n"));
 }
 
-/// Prints a line that is JSON already.
+/// Prints a text to stdout as it is, for a file or a program (`| patch -p1`); on a terminal, cleaned.
+pub fn text(text: &str) {
+    if !io::stdout().is_terminal() {
+        return document(text);
+    }
+    let is_harmless = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let cleaned = |c: char| {
+        if is_harmless(c) {
+            c
+        } else {
+            char::REPLACEMENT_CHARACTER
+        }
+    };
+    document(&text.chars().map(cleaned).collect::<String>());
+}
+
+/// Prints what is JSON or cleaned already.
 pub fn document(line: &str) {
     // A reader that has gone (`| head`) is no reason to stop an upgrade.
     let _reader_gone = writeln!(io::stdout().lock(), "{line}");
