@@ -142,7 +142,8 @@ fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             files(&path, found)?;
-        } else {
+        } else if path.is_file() {
+            // Sockets hold nothing.
             found.push((path.display().to_string(), fs::read(&path)?));
         }
     }
