@@ -239,16 +239,7 @@ async fn an_export_beside_a_proxy_that_fills_is_whole_and_leaves_nothing_behind(
     }
     succeed(&site, &export).await?;
     ensure!(site.path("out/test-000002").exists(), "no second bundle");
-    let whole = [
-        "bundle",
-        "import",
-        &bundle,
-        "--cache-dir",
-        &site.at("there"),
-        "--trust",
-        &site.at("key.pub"),
-    ];
-    succeed(&site, &whole.map(str::to_owned)).await?;
+    succeed(&site, &import(&site, 1)).await?;
     crate::served::all_is_served(&site).await
 }
 
