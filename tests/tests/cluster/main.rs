@@ -2,6 +2,7 @@
 
 mod access;
 mod batches;
+mod changed;
 mod failures;
 mod licence;
 mod maintenance;

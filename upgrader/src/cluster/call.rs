@@ -106,7 +106,7 @@ impl Call<'_> {
         lease.say(&format!(
             "the upgrade of the cluster to {}, plan {}",
             plan.target,
-            self.id_of(&plan)
+            self.id_of(&plan)?
         ));
         self.refuse(&problems)?;
         if !has_work {

@@ -46,15 +46,24 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// What it means for the rollout, for people.
+    /// What it means for the rollout, for people, and what lets it go on.
     pub fn text(&self) -> String {
+        let next = match self.wish {
+            Wish::Pause => "`kato cluster resume` lets it go on".to_owned(),
+            Wish::Abort => format!("`{AGAIN}` makes a new plan"),
+        };
+        format!("{}; {next}", self.since_when())
+    }
+
+    /// What it means for the rollout, since when, and why.
+    pub fn since_when(&self) -> String {
         let reason = self.reason.as_ref();
         let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-        let (what, next) = match self.wish {
-            Wish::Pause => ("paused", "`kato cluster resume` lets it go on".to_owned()),
-            Wish::Abort => ("given up", format!("`{AGAIN}` makes a new plan")),
+        let what = match self.wish {
+            Wish::Pause => "paused",
+            Wish::Abort => "given up",
         };
-        format!("{what} since {:.0}{reason}; {next}", self.since)
+        format!("{what} since {:.0}{reason}", self.since)
     }
 }
 

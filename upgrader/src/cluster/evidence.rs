@@ -69,6 +69,7 @@ pub async fn run(
         "schema": SCHEMA, "created": now, "cluster": inventory.name, "kato": self_update::own_version().to_string(),
     });
     entries.insert(0, ("report.json".into(), format!("{head}\n")));
+    let answers = overview::own_words(answers, &inventory);
     entries.push((
         "status.json".into(),
         overview::document(settings, &inventory, &answers)?,

@@ -2,7 +2,7 @@
 
 mod rollout;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use kato_shared::{clock::Clock, release::Version};
 use serde::Serialize;
@@ -26,6 +26,7 @@ use crate::{
     plan::{
         cluster::ClusterPlan,
         facts::{NodeStatus, RunState},
+        preflight::{NodeProblem, Problem},
     },
     report::terminal,
     settings::Settings,
@@ -89,6 +90,7 @@ struct Leased<'a> {
 /// [`Failure`] as of [`super::run`] when there is no inventory or this is not Core. A node that does not answer is no failure.
 pub async fn list(settings: &Settings, config: &Path, json: bool) -> Result<Exit, Failure> {
     let (inventory, answers) = ask(settings, config).await?;
+    let answers = own_words(answers, &inventory);
     if json {
         terminal::json(&NodeList {
             schema: SCHEMA,
@@ -107,6 +109,7 @@ pub async fn list(settings: &Settings, config: &Path, json: bool) -> Result<Exit
 /// As [`list`].
 pub async fn status(settings: &Settings, config: &Path, json: bool) -> Result<Exit, Failure> {
     let (inventory, answers) = ask(settings, config).await?;
+    let answers = own_words(answers, &inventory);
     if json {
         terminal::document(&document(settings, &inventory, &answers)?);
         return Ok(Exit::Done);
@@ -187,6 +190,22 @@ pub(super) async fn ask(settings: &Settings, config: &Path) -> Result<(Inventory
     let answers = facts::gather(nodes.values()).await;
     connect::close(&nodes).await;
     Ok((inventory, answers))
+}
+
+/// What another node says at a node's address is no answer of it: its version and state would be taken for the node's.
+pub(super) fn own_words(answers: Answers, inventory: &Inventory) -> Answers {
+    let Answers { facts, mut problems } = answers;
+    let (facts, strangers): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        facts.into_iter().partition(|(id, status)| *id == status.node);
+    problems.extend(strangers.into_iter().map(|(node, status)| NodeProblem {
+        node,
+        problem: Problem::OtherNode {
+            answered: terminal::flat(&status.node).into_owned(),
+        },
+    }));
+    let place = |id: &String| inventory.nodes.iter().position(|node| node.id == *id);
+    problems.sort_by_key(|found| place(&found.node));
+    Answers { facts, problems }
 }
 
 /// What failed on nodes, with what to do about it.
@@ -279,5 +298,72 @@ pub(super) fn state(status: &NodeStatus) -> String {
         format!("{text}, out of service")
     } else {
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inventory() -> Inventory {
+        let node = |id: &str, role: &str| {
+            format!("[[node]]\nid = \"{id}\"\naddress = \"{id}\"\nroles = [\"{role}\"]\n")
+        };
+        let text = [node("core", "primary"), node("b1", "base"), node("w1", "dea")].concat();
+        Inventory::parse(Path::new("cluster.toml"), &text).unwrap()
+    }
+
+    /// At the address of `asked`, `answered` says that it is at 2.0.0.
+    fn answer(asked: &str, answered: &str) -> (String, NodeStatus) {
+        let document = serde_json::json!({
+            "schema": 1, "node": answered, "roles": [], "version": "2.0.0", "kato": "0.1.0", "state": "idle"
+        });
+        (asked.to_owned(), serde_json::from_value(document).unwrap())
+    }
+
+    #[test]
+    fn what_another_node_says_at_an_address_is_no_answer() {
+        let answers = Answers {
+            facts: [
+                answer("b1", "zz\u{1b}[2J"),
+                answer("core", "core"),
+                answer("w1", "w1"),
+            ]
+            .into(),
+            problems: Vec::new(),
+        };
+        let own = own_words(answers, &inventory());
+        assert_eq!(own.facts.keys().collect::<Vec<_>>(), ["core", "w1"]);
+        let said = own.problems[0].problem.to_string();
+        assert!(
+            said.contains("answers the node `zz") && !said.contains('\u{1b}'),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_silent_node_does_not_make_the_others_incomplete() {
+        let plan = serde_json::json!({
+            "schema": 1, "id": "p1", "created": "2026-01-01T00:00:00Z", "cluster": "lab", "target": "2.0.0",
+            "release_digest": kato_shared::Digest::of(b"release"), "force": false, "nodes": [], "warnings": [],
+        });
+        let rollout = Rollout {
+            plan: Some(serde_json::from_value(plan).unwrap()),
+            lease: None,
+            wanted: None,
+        };
+        let said = |facts: &[&str]| {
+            let answers = Answers {
+                facts: facts.iter().map(|id| answer(id, id)).collect(),
+                problems: Vec::new(),
+            };
+            headline(&rollout, &inventory(), &answers)
+        };
+        assert!(said(&["b1", "core", "w1"]).ends_with("3 of 3 nodes are there; complete"));
+        assert!(
+            said(&["core", "w1"]).ends_with("b1 gave no answer, all that did are there"),
+            "{}",
+            said(&["core", "w1"])
+        );
     }
 }

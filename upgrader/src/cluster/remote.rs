@@ -163,7 +163,10 @@ impl RemoteNode {
             return Problem::NotUnderstood { program, said };
         }
         let is_missing = matches!(output.ended, Ended::Exit(code) if NOT_THERE.contains(&code));
-        if is_missing {
+        // sudo ends with 1 for a program that is not there.
+        let last = answer::last_words(&output.stderr);
+        let sudo_missed_it = last.starts_with("sudo: ") && last.ends_with(": command not found");
+        if is_missing || sudo_missed_it {
             return Problem::NoKato { program };
         }
         // A node answers so to one alone: to whom it has seen a successor of.
@@ -345,6 +348,14 @@ mod tests {
         assert!(matches!(
             node(true).no_status(&output(1), ""),
             Problem::NoStatus { .. }
+        ));
+        let by_sudo = Output {
+            stderr: "sudo: /home/stackato/bin/kato: command not found\n".into(),
+            ..output(1)
+        };
+        assert!(matches!(
+            node(true).no_status(&by_sudo, ""),
+            Problem::NoKato { .. }
         ));
         assert!(matches!(
             node(true).no_status(&output(0), "hello"),

@@ -65,7 +65,7 @@ async fn follow(
     let mut was_at_work = false;
     let mut last = String::new();
     loop {
-        let answers = facts::gather(nodes.values()).await;
+        let answers = overview::own_words(facts::gather(nodes.values()).await, inventory);
         let lease = overview::last_lease(settings);
         let is_at_work = lease
             .as_ref()

@@ -214,6 +214,7 @@ pub fn plan(
     plan.warnings.extend(outages::warning(&plan));
     plan.warnings.extend(outages::thinned(&plan));
     plan.batches = plan.foresee().0;
+    plan.warnings.extend(outages::together(&plan));
     plan.id = plan.derive_id();
     Ok(plan)
 }

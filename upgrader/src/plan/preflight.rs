@@ -338,6 +338,21 @@ mod tests {
     }
 
     #[test]
+    fn r17_a_changed_host_key_is_compared_before_it_is_accepted() {
+        let problem = Problem::Unreachable {
+            detail: "`w1` at 10.0.0.3 cannot be reached: Host key verification failed.".into(),
+        };
+        let remedy = problem.remedy(&node(), &SshSettings::default());
+        for expected in [
+            "at its console",
+            "`ssh-keygen -R 10.0.0.3`",
+            "`ssh stackato@10.0.0.3`",
+        ] {
+            assert!(remedy.contains(expected), "{remedy}");
+        }
+    }
+
+    #[test]
     fn r17_a_refusing_sudo_is_named_with_its_remedy() {
         let problem = Problem::NoStatus {
             program: "sudo -n kato".into(),
@@ -351,7 +366,7 @@ mod tests {
         );
         let remedy = problem.remedy(&node(), &SshSettings::default());
         assert!(
-            remedy.contains("ssh stackato@10.0.0.3 sudo -n true") && remedy.contains("NOPASSWD"),
+            remedy.contains("ssh stackato@10.0.0.3 sudo -n -l") && remedy.contains("NOPASSWD"),
             "{remedy}"
         );
     }

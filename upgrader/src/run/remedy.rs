@@ -79,6 +79,9 @@ pub fn of_damaged(path: &Path) -> &'static str {
         "it names what was stopped when the node was retired: start that by hand, move the file away, then run `kato node rejoin`"
     } else if ends("state/fence.json") || ends("state/cluster-lease.json") {
         "when no orchestrator is at work (`kato lock show` on Core), move it away; the next one writes it anew"
+    } else if ends("state/plan.json") {
+        "`kato node list` shows how far the nodes are: move it away, then run the same command with `--version` and the release that was on its way; \
+         a pause of that plan is gone with it"
     } else if ends("state/patches/list.json") {
         "move it away; `kato patch update` fetches the list anew"
     } else if is_below("state/work") {
@@ -112,6 +115,7 @@ mod tests {
             paths.platform_notes(),
             paths.fence(),
             paths.patch_list(),
+            paths.state_dir().join("state/plan.json"),
             paths.work().join("web.json"),
             paths.undo().join("001-web.json"),
             paths.backups().join("b1/manifest.json"),

@@ -41,7 +41,7 @@ pub(super) struct Look {
 impl Call<'_> {
     /// Chooses the release; where nobody outside may be asked, the cache on Core is started for it and asked alone.
     async fn find(&self, facts: &BTreeMap<String, NodeStatus>) -> Result<Found, Failure> {
-        let mut request = self.bound(facts);
+        let mut request = self.bound(facts)?;
         if request.offline {
             let cache = prepare::offline(self.settings, &self.inventory, &request).await?;
             request.cache_url = Some(cache);
@@ -69,12 +69,14 @@ impl Call<'_> {
                 preflight::way(status, &found.target.version, &found.graph),
             ));
         }
-        problems.extend(self.forgotten(&facts));
+        let earlier = self.earlier()?;
+        problems.extend(self.forgotten(earlier.as_ref(), &facts));
         problems.extend(self.unlicensed());
         let mut plan = self.plan(&facts, &found)?;
         problems.extend(self.denied(&plan));
         if plan.upgrades().next().is_some() {
-            plan.warnings.extend(self.replaced(&plan));
+            problems.extend(self.paused(earlier.as_ref(), &plan));
+            plan.warnings.extend(Self::replaced(earlier.as_ref(), &plan));
             problems.extend(self.measured(nodes, &facts, &found, &mut plan).await?);
             problems.extend(self.of_the_site(&mut plan).await?);
             // What is begun asks each node while it stages, and has downloaded by then what the answer needs.

@@ -28,7 +28,7 @@ impl Call<'_> {
     /// done. The nodes are upgraded whatever becomes of it.
     pub(super) async fn end_maintenance(&self, plan: &ClusterPlan) -> Result<(), Failure> {
         if let Ok(Some(record)) = self.maintenance().ours() {
-            let behind = plan.leaves_behind(&record.run, self.earlier().as_ref());
+            let behind = plan.leaves_behind(&record.run, self.earlier()?.as_ref());
             if !behind.is_empty() {
                 terminal::say(&format!(
                     "maintenance mode stays on: the upgrade {} that turned it on is not done with {}; its end turns it off, or `{}` at any time",

@@ -62,6 +62,12 @@ pub(in crate::cluster) fn headline(rollout: &Rollout, inventory: &Inventory, ans
         status.is_some_and(|status| status.is_settled_at(&plan.target))
     };
     let there = inventory.nodes.iter().filter(|node| is_there(&node.id)).count();
+    let silent: Vec<&str> = inventory
+        .nodes
+        .iter()
+        .map(|node| node.id.as_str())
+        .filter(|id| !answers.facts.contains_key(*id))
+        .collect();
     let (count, gone) = (inventory.nodes.len(), vanished(plan, inventory));
     let what = match (held, &rollout.wanted) {
         (None, Some(wanted)) if there < count => wanted.text(),
@@ -80,6 +86,9 @@ pub(in crate::cluster) fn headline(rollout: &Rollout, inventory: &Inventory, ans
         ),
         (None, _) if there == count && gone.is_empty() => "complete".into(),
         (None, _) if there == count => "all that the inventory still has".into(),
+        (None, _) if there + silent.len() == count && there > 0 => {
+            format!("{} gave no answer, all that did are there", silent.join(", "))
+        }
         (None, _) => format!("not complete; go on with `{AGAIN}`"),
     };
     let gone = match gone[..] {

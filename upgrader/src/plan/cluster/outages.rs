@@ -1,5 +1,5 @@
-//! Roles that are down while a node of them is upgraded, because nobody stands in: no other node has the role, or none that has it is in
-//! service; and roles of which fewer stay than one would think, because some were away before.
+//! Roles that are down while a node of them is upgraded, because nobody stands in: no other node has the role, none that has it is in
+//! service, or all that are in service are upgraded together; and roles of which fewer stay than one would think, because some were away before.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,39 @@ pub(super) fn warning(plan: &ClusterPlan) -> Option<String> {
         format!(
             "nobody stands in for a node that is upgraded and alone has a role: {}",
             alone.join(", ")
+        )
+    })
+}
+
+/// The line about roles all of whose nodes that are in service are upgraded in one batch; `None` when there are none.
+pub(super) fn together(plan: &ClusterPlan) -> Option<String> {
+    let down: Vec<String> = plan
+        .batches
+        .iter()
+        .flat_map(|batch| {
+            let in_batch = |node: &PlannedNode| batch.contains(&node.id);
+            let mut roles: BTreeMap<String, Vec<&PlannedNode>> = BTreeMap::new();
+            for node in plan.nodes.iter().filter(|node| node.absent.is_none()) {
+                let own = node.roles.iter().filter(|role| **role != plan.implicit_role);
+                for role in own {
+                    roles.entry(role.to_lowercase()).or_default().push(node);
+                }
+            }
+            // A single node was told already.
+            roles.retain(|_, nodes| nodes.len() > 1 && nodes.iter().all(|node| in_batch(node)));
+            roles
+                .into_iter()
+                .map(|(role, nodes)| {
+                    let ids: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+                    format!("{role} ({})", ids.join(", "))
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    (!down.is_empty()).then(|| {
+        format!(
+            "all nodes of a role that are in service are upgraded together, and the role is down meanwhile; `min_available` or a smaller `max_in_flight` keeps some: {}",
+            down.join(", ")
         )
     })
 }

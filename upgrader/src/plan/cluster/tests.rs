@@ -101,6 +101,46 @@ fn c07_roles_without_a_second_node_are_named() {
 }
 
 #[test]
+fn c07_roles_whose_nodes_are_upgraded_together_are_named() {
+    let text = r#"
+        [rollout]
+        canaries = 0
+        max_in_flight = 2
+        [[node]]
+        id = "core"
+        address = "10.0.0.1"
+        roles = ["primary"]
+        [[node]]
+        id = "c1"
+        address = "10.0.0.2"
+        roles = ["controller"]
+        [[node]]
+        id = "c2"
+        address = "10.0.0.3"
+        roles = ["Controller"]
+    "#;
+    let made = |text: &str, away: bool| {
+        let inventory = Inventory::parse(Path::new("cluster.toml"), text).unwrap();
+        let mut facts = facts([("core", "1.0.0"), ("c1", "1.0.0"), ("c2", "1.0.0")]);
+        facts.get_mut("c2").unwrap().out_of_service = away;
+        let now = Timestamp::UNIX_EPOCH;
+        plan(&inventory, &facts, &target(), &Wishes::default(), now)
+            .unwrap()
+            .warnings
+    };
+    let is_told = |warnings: &[String]| {
+        warnings
+            .iter()
+            .any(|line| line.contains("upgraded together") && line.ends_with("controller (c1, c2)"))
+    };
+    assert!(is_told(&made(text, false)), "{:?}", made(text, false));
+    // One after the other, and with one that is away already, which has a line of its own.
+    let one = text.replace("max_in_flight = 2", "max_in_flight = 1");
+    assert!(!is_told(&made(&one, false)));
+    assert!(!is_told(&made(text, true)), "{:?}", made(text, true));
+}
+
+#[test]
 fn r06_an_upgrade_has_ended_when_none_of_its_nodes_is_left_behind() {
     let only_w1 = Wishes {
         choice: Choice {

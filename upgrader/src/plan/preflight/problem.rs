@@ -187,6 +187,12 @@ impl Problem {
             Self::Unreachable { .. } if node.transport == Transport::Local => {
                 "look at `kato` and `config` of the node in the inventory".into()
             }
+            Self::Unreachable { detail } if detail.contains(HOST_KEY) => format!(
+                "its host key is not the one that Core knows. Was the machine built anew? Compare the key at its console \
+                 (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), then take the old one out with `ssh-keygen -R {}` and let `{}` ask for the new one",
+                node.address,
+                try_ssh(node, ssh)
+            ),
             Self::Unreachable { .. } => format!("make `{}` work without a question", try_ssh(node, ssh)),
             Self::NoKato { .. } => {
                 "install kato there, or correct `kato` of the node in the inventory".into()
@@ -248,7 +254,7 @@ impl Problem {
             ),
             (Self::NoStatus { hint: Some(hint), .. }, _) => format!("it says: {hint}"),
             (Self::NoStatus { .. }, Transport::Ssh) if ssh.sudo => format!(
-                "see why with `{} sudo -n true`; kato is run by `sudo -n`, which needs a NOPASSWD rule: `kato print-sudoers` prints it",
+                "see why with `{} sudo -n -l`, which lists what may be run; kato is run by `sudo -n`, which needs a NOPASSWD rule: `kato print-sudoers` prints it",
                 try_ssh(node, ssh)
             ),
             (_, Transport::Ssh | Transport::Local) => {
@@ -257,6 +263,9 @@ impl Problem {
         }
     }
 }
+
+/// What OpenSSH says of a machine that shows an unknown key or another one than before.
+const HOST_KEY: &str = "Host key verification failed";
 
 fn try_ssh(node: &InventoryNode, ssh: &SshSettings) -> String {
     let config = ssh

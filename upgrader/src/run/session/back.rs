@@ -37,6 +37,14 @@ impl Session {
         installed: Option<Installed>,
     ) -> Result<Way, Stopped> {
         let version = attempt.leads_to().to_string();
+        // Core has every node fetch before the first is changed. What this one needs next, it has; its turn brings it back.
+        if self.request.download_only && self.start.run.is_some() {
+            let text = format!(
+                "the node is on its way back to {version}, and goes on with it in its turn; nothing is fetched before"
+            );
+            self.tell(EventKind::Warning { text });
+            return Ok(Way::Ended(Ending::Done));
+        }
         if self.request.plan_only || self.request.download_only {
             let problem = anyhow::anyhow!("the node is on its way back to {version}");
             let failure = Failure::new(Exit::Preflight, problem).hint(format!(
