@@ -3,12 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use integration_tests::{
-    authority::Authority,
-    image::Image,
-    presets::preset,
-    registry::{Answered, Registry},
-};
+use integration_tests::{authority::Authority, image::Image, presets::preset, registry::Registry};
 use kato_shared::durable;
 use tempfile::TempDir;
 
@@ -189,8 +184,7 @@ async fn skopeo_pulls_by_the_preset_of_a_private_registry_where_it_may_and_again
 
     let filled = [&filled[..], &[("10.1.0.0/16", "127.0.0.0/8")]].concat();
     let cache = cache(&preset("registry-private", &filled)?).await?;
-    let by_host = format!("{}/lab/app", site.registry.address);
-    blocking(|| site.pulls(&cache, &["internal/lab/app", &by_host]))?;
+    blocking(|| site.pulls(&cache, &["internal/lab/app"]))?;
     ensure!(
         !cache
             .proxy
