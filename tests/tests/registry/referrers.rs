@@ -155,9 +155,9 @@ impl Site {
         let authority = Authority::new(folder.path())?;
         let front = TlsFront::start(&authority.server("registry")?, registry.origin.address()).await?;
         let settings = format!(
-            "[registry]\ndefault = \"lab\"\n{}[[upstream]]\nname = \"sealed\"\nkind = \"registry\"\nurls = [\"https://{}/\"]\n\
+            "[registry]\ndefault = \"hub\"\n{}[[upstream]]\nname = \"sealed\"\nkind = \"registry\"\nurls = [\"https://{}/\"]\n\
              intercept = true\nca_file = \"{}\"\n{keys}",
-            registry.section("lab", keys),
+            registry.section("hub", keys),
             front.address,
             authority.certificate.display()
         );
@@ -176,10 +176,10 @@ impl Site {
         let (here, there) = (self.cache.proxy.data, self.registry.origin.address());
         let sign = if rest.contains('?') { '&' } else { '?' };
         let url = match door {
-            Door::Prefix => format!("http://{here}/v2/lab/lab/app/{rest}"),
-            Door::Namespace => format!("http://{here}/v2/lab/app/{rest}{sign}ns=lab"),
+            Door::Prefix => format!("http://{here}/v2/hub/lab/app/{rest}"),
+            Door::Namespace => format!("http://{here}/v2/lab/app/{rest}{sign}ns=hub"),
             Door::Default => format!("http://{here}/v2/lab/app/{rest}"),
-            Door::MirrorPath => format!("http://{here}/lab/v2/lab/app/{rest}"),
+            Door::MirrorPath => format!("http://{here}/hub/v2/lab/app/{rest}"),
             Door::HostPath => format!("http://{here}/http/{there}/v2/lab/app/{rest}"),
             Door::ForwardProxy => format!("http://{there}/v2/lab/app/{rest}"),
             Door::Opened => format!("https://{}/v2/lab/app/{rest}", self.front.address),
