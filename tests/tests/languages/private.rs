@@ -148,7 +148,7 @@ async fn p18_cargo_needs_no_token_for_a_registry_that_wants_one_of_the_cache() -
     site.index.close_to_all_but(&shown());
     let (_, told) = site.proxy.client().fetch("/crates/config.json").await?;
     ensure!(!String::from_utf8(told)?.contains("auth-required"));
-    let mut lock = None;
+    let mut lock: Option<Vec<u8>> = None;
     for name in ["first", "second", "with-a-token"] {
         let project = rust::project(&site, name)?;
         if let Some(lock) = &lock {
