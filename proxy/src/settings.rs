@@ -412,19 +412,7 @@ impl Settings {
             if upstream.client_certificate.is_some() != upstream.client_key.is_some() {
                 return Err(InvalidSettings::HalfAnIdentity(upstream.name.clone()));
             }
-            if upstream.credentials_file.is_some()
-                && (upstream.kind == Kind::Registry || upstream.has_user_in_url())
-            {
-                return Err(InvalidSettings::Credentials {
-                    upstream: upstream.name.clone(),
-                    is_registry: upstream.kind == Kind::Registry,
-                });
-            }
-            if upstream.proxy_credentials_file.is_some()
-                && !matches!(upstream.proxy, Some(ParentProxy::At(_)))
-            {
-                return Err(InvalidSettings::CredentialsWithoutProxy(upstream.name.clone()));
-            }
+            upstream.has_one_place_for_each_secret()?;
             if let Some(clear) = upstream
                 .urls
                 .iter()

@@ -149,10 +149,10 @@ pub fn publish_npm_as((index, files): (&Origin, &Origin), called: &str, folder: 
     )?;
     put(folder, "package/index.js", b"module.exports = 'hello'\n")?;
     let bytes = tarball(folder, "package")?;
+    let tarball = format!("{called}{TARBALL}");
     let packument = format!(
-        r#"{{"name":"@site/hello","dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"@site/hello","version":"1.0.0","dist":{{"integrity":"{}","tarball":"{}"}}}}}}}}"#,
-        integrity(&bytes),
-        format!("{called}{TARBALL}")
+        r#"{{"name":"@site/hello","dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"@site/hello","version":"1.0.0","dist":{{"integrity":"{}","tarball":"{tarball}"}}}}}}}}"#,
+        integrity(&bytes)
     );
     let packument = document(packument, ABBREVIATED).header("vary", "accept-encoding, accept");
     index.serve(PACKUMENT, packument);

@@ -288,12 +288,7 @@ impl Pipeline {
         let for_first = flight.head_for_first(&response);
         if let Some(reason) = not_stored_for(storability, kept) {
             if reason == NoStoreReason::Authorization {
-                let upstream = flight.ask.target.upstream.name.as_str();
-                warn_seldom!(
-                    upstream,
-                    hint = OWN_ACCOUNT,
-                    "what clients ask for with credentials of their own is asked of the upstream each time and not stored"
-                );
+                warn_of_own_credentials(&flight);
             }
             if kept == Replacing::ByRule {
                 self.note_private(&flight.ask, response.status);
@@ -323,6 +318,16 @@ impl Pipeline {
 }
 
 /// Why a response is not stored, if it is not.
+/// Says why a cache that is asked does nothing.
+fn warn_of_own_credentials(flight: &Flight) {
+    let upstream = flight.ask.target.upstream.name.as_str();
+    warn_seldom!(
+        upstream,
+        hint = OWN_ACCOUNT,
+        "what clients ask for with credentials of their own is asked of the upstream each time and not stored"
+    );
+}
+
 const fn not_stored_for(storability: Storability, kept: Replacing) -> Option<NoStoreReason> {
     match (storability, kept) {
         (Storability::NoStore(reason), _) => Some(reason),

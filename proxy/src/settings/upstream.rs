@@ -131,6 +131,24 @@ impl Upstream {
         Ok(())
     }
 
+    /// Refuses credentials that nobody would read, or that stand in two places.
+    ///
+    /// # Errors
+    /// [`InvalidSettings::Credentials`], [`InvalidSettings::CredentialsWithoutProxy`].
+    pub(super) fn has_one_place_for_each_secret(&self) -> Result<(), InvalidSettings> {
+        let is_registry = self.kind == Kind::Registry;
+        if self.credentials_file.is_some() && (is_registry || self.has_user_in_url()) {
+            return Err(InvalidSettings::Credentials {
+                upstream: self.name.clone(),
+                is_registry,
+            });
+        }
+        if self.proxy_credentials_file.is_some() && !matches!(self.proxy, Some(ParentProxy::At(_))) {
+            return Err(InvalidSettings::CredentialsWithoutProxy(self.name.clone()));
+        }
+        Ok(())
+    }
+
     /// An upstream with the default kind and no overrides.
     pub fn new(name: UpstreamName, urls: Vec<BaseUrl>) -> Self {
         Self {

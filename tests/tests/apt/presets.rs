@@ -246,27 +246,7 @@ async fn story(row: &Row) -> Result<()> {
         mirrors[0].requests(&path(names[0])).len() == 1,
         "through us, and once"
     );
-    // A package that no index names is never asked about again either: the rule of the preset alone says so.
-    let old = format!("{}{}/lab-old/lab-old_0.9_all.deb", row.layout.base, row.pool);
-    mirrors[0].serve(
-        &old,
-        Resource::new("old")
-            .header("etag", "\"1\"")
-            .header("cache-control", "max-age=0"),
-    );
-    let below = old.strip_prefix(row.path).context("not below the upstream")?;
-    let url = format!("http://{}/{}/{below}", proxy.data, row.upstream);
-    for _ in 0..2 {
-        let mut curl = command::new("curl");
-        curl.args(["--fail", "--silent", "--show-error", &url]);
-        ensure!(run(curl).await? == "old");
-        let stored = proxy.client().get(&format!("/{}/{below}", row.upstream));
-        proxy.wait_until_stored(&stored, b"old").await?;
-    }
-    ensure!(
-        mirrors[0].requests(&old).len() == 1,
-        "what never changes was asked about again"
-    );
+    asks_once_about_what_no_index_names(row, &proxy, &mirrors[0]).await?;
 
     let last = mirrors.len() - 1;
     for mirror in &mut mirrors[..last] {
@@ -287,5 +267,28 @@ async fn story(row: &Row) -> Result<()> {
     for name in names {
         row.download(&source, name).await?;
     }
+    Ok(())
+}
+
+/// A package that no index names is never asked about again either: the rule of the preset alone says so.
+async fn asks_once_about_what_no_index_names(row: &Row, proxy: &Proxy, mirror: &Origin) -> Result<()> {
+    let old = format!("{}{}/lab-old/lab-old_0.9_all.deb", row.layout.base, row.pool);
+    let file = Resource::new("old").header("etag", "\"1\"");
+    mirror.serve(&old, file.header("cache-control", "max-age=0"));
+    let below = old.strip_prefix(row.path).context("not below the upstream")?;
+    let path = format!("/{}/{below}", row.upstream);
+    for _ in 0..2 {
+        let mut curl = command::new("curl");
+        curl.args(["--fail", "--silent", "--show-error"]);
+        curl.arg(format!("http://{}{path}", proxy.data));
+        ensure!(run(curl).await? == "old");
+        proxy
+            .wait_until_stored(&proxy.client().get(&path), b"old")
+            .await?;
+    }
+    ensure!(
+        mirror.requests(&old).len() == 1,
+        "what never changes was asked about again"
+    );
     Ok(())
 }
