@@ -317,8 +317,7 @@ impl Pipeline {
     }
 }
 
-/// Why a response is not stored, if it is not.
-/// Says why a cache that is asked does nothing.
+/// Says why a cache that is asked stores nothing.
 fn warn_of_own_credentials(flight: &Flight) {
     let upstream = flight.ask.target.upstream.name.as_str();
     warn_seldom!(
@@ -328,6 +327,7 @@ fn warn_of_own_credentials(flight: &Flight) {
     );
 }
 
+/// Why a response is not stored, if it is not.
 const fn not_stored_for(storability: Storability, kept: Replacing) -> Option<NoStoreReason> {
     match (storability, kept) {
         (Storability::NoStore(reason), _) => Some(reason),
