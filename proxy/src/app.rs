@@ -161,6 +161,13 @@ pub struct App {
     reloader: Reloader,
 }
 
+/// Says what `registry.users_file` does not protect.
+pub(crate) fn warn_of_what_is_beside_users(settings: &Settings) {
+    for beside in settings.beside_users() {
+        tracing::warn!(upstream = beside.upstream, hint = beside.hint(), "{beside}");
+    }
+}
+
 impl App {
     /// Binds the addresses and opens the store. No network is needed: upstreams and name servers may be dead.
     ///
@@ -169,6 +176,7 @@ impl App {
     pub async fn build(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new(&settings);
         let (given, at, counted) = (settings.clone(), clock.clone(), metrics.clone());
+        warn_of_what_is_beside_users(&settings);
         let Inputs { origin, pair } = blocking(move || Inputs::read(&given, at, counted)).await?;
         // Addresses before the store: a second process with the same settings should hear of the port, and touch nothing.
         let data = bind("data", "listen", settings.listen.data).await?;

@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     admin::access::{TokenError, read_token},
+    app::warn_of_what_is_beside_users,
     listener::Bounds,
     origin::OriginError,
     pipeline::Current,
@@ -94,6 +95,7 @@ impl Reloader {
         let (folder, hosts) = (settings.ca_dir(), settings.intercepted_hosts());
         let clock = self.current.load().clock();
         let authority = spawn_blocking(move || Authority::ready(&folder, &hosts, &clock)).await??;
+        warn_of_what_is_beside_users(&settings);
         self.current.replace(settings, authority)?;
         if let Some((certificates, pair)) = self.certificates.as_ref().zip(pair) {
             certificates.replace(pair);

@@ -448,27 +448,16 @@ pub fn not_opened(authority: &str) -> Problem {
 }
 
 /// The end of a tunnel cannot be reached.
-pub fn tunnel_failed(authority: &str, error: &std::io::Error) -> Problem {
-    let (kind, title, status) = if error.kind() == std::io::ErrorKind::TimedOut {
-        (
-            "upstream-timeout",
-            "upstream too slow",
-            StatusCode::GATEWAY_TIMEOUT,
-        )
-    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
-        ("address-refused", "address not allowed", StatusCode::FORBIDDEN)
-    } else {
-        (
-            "upstream-unreachable",
-            "upstream not reached",
-            StatusCode::BAD_GATEWAY,
-        )
-    };
-    describe(
-        kind,
-        title,
-        status,
-        format!("{authority}: {}", Chain(error)),
-        None,
-    )
+///
+/// Off-spec: a host that may be asked for and leads to an address that is not allowed is a fault of the upstream, as it is for a request, and no
+/// refusal of this client's (RFC 9110 §9.3.6 names none).
+pub fn tunnel_failed(authority: &str, error: &OriginError) -> Problem {
+    let mut problem = upstream_failed(authority, error);
+    if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout) {
+        problem.hint = Some(
+            "a tunnel needs its host and keeps nothing; with intercept = true of its upstream, what is stored is served"
+                .into(),
+        );
+    }
+    problem
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::tls::authority::Hosts;
 
 mod admin;
+mod beside_users;
 mod fixed;
 mod listen;
 mod mirror;
@@ -29,6 +30,7 @@ mod registry;
 mod upstream;
 
 pub use admin::{Admin, OpenPage};
+pub use beside_users::BesideUsers;
 pub use listen::{Listen, Tls};
 pub use mirror::Mirror;
 pub use origins::{NoProxy, Origins, ParentProxy, ParentUrl, ProxyEnvironment, TlsVersion};
@@ -280,6 +282,18 @@ pub enum InvalidSettings {
         /// The URL that is not https.
         url: String,
     },
+    /// Two places for one secret, or one that nobody would read.
+    #[error(
+        "the upstream `{upstream}` has credentials_file and {beside}\nhint: {hint}",
+        hint = if *is_registry { "name the file in [upstream.registry], where it is for the token service as well" } else { "keep one of them" },
+        beside = if *is_registry { "kind = \"registry\"" } else { "user:password@ in a URL" },
+    )]
+    Credentials {
+        /// Which.
+        upstream: UpstreamName,
+        /// Whether it is a registry.
+        is_registry: bool,
+    },
     /// Registries and proxies have no path.
     #[error(
         "listen.public_url is `{0}`\nhint: expected http:// or https://, a host, and nothing behind it: this server has to be at the root of a host"
@@ -398,11 +412,7 @@ impl Settings {
             if upstream.client_certificate.is_some() != upstream.client_key.is_some() {
                 return Err(InvalidSettings::HalfAnIdentity(upstream.name.clone()));
             }
-            if upstream.proxy_credentials_file.is_some()
-                && !matches!(upstream.proxy, Some(ParentProxy::At(_)))
-            {
-                return Err(InvalidSettings::CredentialsWithoutProxy(upstream.name.clone()));
-            }
+            upstream.has_one_place_for_each_secret()?;
             if let Some(clear) = upstream
                 .urls
                 .iter()

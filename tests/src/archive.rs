@@ -19,14 +19,45 @@ use crate::{
 /// Making a key and a signature takes a moment; a busy machine takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where an archive has its suite, and what it says about it: what differs from one distribution to the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// The path of the archive, with a slash at both ends.
+    pub base: &'static str,
+    /// The suite.
+    pub suite: &'static str,
+    /// The processors that it is for.
+    pub architectures: &'static str,
+    /// Who made it.
+    pub origin: &'static str,
+}
+
+impl Layout {
+    /// An archive with one suite, for tests that are about no distribution.
+    pub const LAB: Self = Self {
+        base: "/debian/",
+        suite: "stable",
+        architectures: "amd64 all",
+        origin: "Lab",
+    };
+
+    /// The path of what stands at `path` below the suite.
+    fn in_suite(&self, path: &str) -> String {
+        format!("{}dists/{}/{path}", self.base, self.suite)
+    }
+}
+
 /// What an archive has; nothing is served before [`Archive::publish`].
 #[derive(Debug)]
 pub struct Archive {
     home: TempDir,
+    layout: Layout,
     /// By path below `dists/stable/`.
     indexes: BTreeMap<String, Vec<u8>>,
     generation: u32,
     is_listed_by_sha512: bool,
+    /// By path below the suite, as [`Archive::publish`] has served it last.
+    published: Vec<(String, Vec<u8>)>,
 }
 
 impl Archive {
@@ -35,11 +66,21 @@ impl Archive {
     /// # Errors
     /// When gpg is not there.
     pub fn new() -> Result<Self> {
+        Self::laid_out(Layout::LAB)
+    }
+
+    /// An archive without anything that is laid out like this, and its key.
+    ///
+    /// # Errors
+    /// When gpg is not there.
+    pub fn laid_out(layout: Layout) -> Result<Self> {
         let archive = Self {
             home: tempfile::tempdir()?,
+            layout,
             indexes: BTreeMap::new(),
             generation: 0,
             is_listed_by_sha512: false,
+            published: Vec::new(),
         };
         let user = [
             "--quick-gen-key",
@@ -69,34 +110,31 @@ impl Archive {
         self.is_listed_by_sha512 = true;
     }
 
-    /// Signs the indexes and serves them on `origin` below `/debian/dists/stable/`, by their names and by their digests; to be validated
+    /// Signs the indexes and serves them on `origin` below its suite, by their names and by their digests; to be validated
     /// each time, as archives have it.
     ///
     /// # Errors
     /// When gpg fails.
     pub fn publish(&mut self, origin: &Origin) -> Result<()> {
         self.generation += 1;
-        let tag = format!("\"{}\"", self.generation);
-        // As archives say it. Without it a time would stand for the content, and two generations may have one second.
-        let modified = format!("Thu, 0{} Jan 2026 00:00:00 GMT", self.generation);
-        let serve = |path: &str, content: &[u8]| {
-            let resource = Resource::new(content.to_vec())
-                .header("etag", &tag)
-                .header("last-modified", &modified)
-                .header("cache-control", "max-age=0");
-            origin.serve(&format!("/debian/dists/stable/{path}"), resource);
-        };
+        let mut files = Vec::new();
+        let Layout {
+            suite,
+            architectures,
+            origin: made_by,
+            ..
+        } = self.layout;
         let mut release = format!(
-            "Origin: Lab\nSuite: stable\nCodename: stable\nArchitectures: amd64 all\nComponents: main\nAcquire-By-Hash: yes\n\
-             Date: Thu, 0{} Jan 2026 00:00:00 UTC\nSHA256:\n",
+            "Origin: {made_by}\nSuite: {suite}\nCodename: {suite}\nArchitectures: {architectures}\nComponents: main\n\
+             Acquire-By-Hash: yes\nDate: Thu, 0{} Jan 2026 00:00:00 UTC\nSHA256:\n",
             self.generation
         );
         for (path, content) in &self.indexes {
             let digest = Digest::of(content).hex();
             writeln!(release, " {digest} {} {path}", content.len())?;
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            serve(path, content);
-            serve(&format!("{folder}/by-hash/SHA256/{digest}"), content);
+            files.push((path.clone(), content.clone()));
+            files.push((format!("{folder}/by-hash/SHA256/{digest}"), content.clone()));
         }
         if self.is_listed_by_sha512 {
             release.push_str("SHA512:\n");
@@ -109,7 +147,7 @@ impl Archive {
                     .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
                 writeln!(release, " {digest} {} {path}", content.len())?;
                 let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                serve(&format!("{folder}/by-hash/SHA512/{digest}"), content);
+                files.push((format!("{folder}/by-hash/SHA512/{digest}"), content.clone()));
             }
         }
         let (plain, inline, apart) = ("Release", "InRelease", "Release.gpg");
@@ -130,10 +168,26 @@ impl Archive {
             "--detach-sign",
             text(&plain_at)?,
         ])?;
-        serve(plain, release.as_bytes());
-        serve(inline, &std::fs::read(&inline_at)?);
-        serve(apart, &std::fs::read(&apart_at)?);
+        files.push((plain.to_owned(), release.into_bytes()));
+        files.push((inline.to_owned(), std::fs::read(&inline_at)?));
+        files.push((apart.to_owned(), std::fs::read(&apart_at)?));
+        self.published = files;
+        self.mirror(origin);
         Ok(())
+    }
+
+    /// Serves what was published last on another server as well: a mirror, which has every byte of it.
+    pub fn mirror(&self, origin: &Origin) {
+        let tag = format!("\"{}\"", self.generation);
+        // As archives say it. Without it a time would stand for the content, and two generations may have one second.
+        let modified = format!("Thu, 0{} Jan 2026 00:00:00 GMT", self.generation);
+        for (path, content) in &self.published {
+            let resource = Resource::new(content.clone())
+                .header("etag", &tag)
+                .header("last-modified", &modified)
+                .header("cache-control", "max-age=0");
+            origin.serve(&self.layout.in_suite(path), resource);
+        }
     }
 
     fn gpg(&self, rest: &[&str]) -> Result<()> {

@@ -113,6 +113,13 @@ impl Origin {
         self.state.resources().insert(path.to_owned(), resource);
     }
 
+    /// From now on all that is served wants this `Authorization`.
+    pub fn close_to_all_but(&self, authorization: &str) {
+        for resource in self.state.resources().values_mut() {
+            resource.wanted = Some(authorization.to_owned());
+        }
+    }
+
     /// `http://127.0.0.1:PORT` and `path`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)

@@ -97,8 +97,18 @@ pub fn wheel(folder: &Path) -> Result<Vec<u8>> {
 
 /// Serves the wheel and the page of its project, in the form of `content_type`; returns the wheel's digest.
 pub fn publish_wheel(index: &Origin, files: &Origin, wheel: &[u8], content_type: &str) -> String {
+    publish_wheel_as((index, files), &files.url(""), wheel, content_type)
+}
+
+/// The same where clients know the host of files as `called`, a URL without a slash at its end.
+pub fn publish_wheel_as(
+    (index, files): (&Origin, &Origin),
+    called: &str,
+    wheel: &[u8],
+    content_type: &str,
+) -> String {
     let (digest, metadata) = (sha256(wheel), sha256(METADATA.as_bytes()));
-    let url = files.url(&format!("/packages/{WHEEL}"));
+    let url = format!("{called}/packages/{WHEEL}");
     let page = if content_type == SIMPLE_JSON {
         format!(
             r#"{{"meta":{{"api-version":"1.1"}},"name":"hello-site","files":[{{"filename":"{WHEEL}","url":"{url}","hashes":{{"sha256":"{digest}"}},"core-metadata":{{"sha256":"{metadata}"}}}}]}}"#
@@ -124,6 +134,14 @@ pub fn publish_wheel(index: &Origin, files: &Origin, wheel: &[u8], content_type:
 /// # Errors
 /// When tar fails.
 pub fn publish_npm(index: &Origin, files: &Origin, folder: &Path) -> Result<Vec<u8>> {
+    publish_npm_as((index, files), &files.url(""), folder)
+}
+
+/// The same where clients know the host of files as `called`, a URL without a slash at its end.
+///
+/// # Errors
+/// As [`publish_npm`].
+pub fn publish_npm_as((index, files): (&Origin, &Origin), called: &str, folder: &Path) -> Result<Vec<u8>> {
     put(
         folder,
         "package/package.json",
@@ -131,10 +149,10 @@ pub fn publish_npm(index: &Origin, files: &Origin, folder: &Path) -> Result<Vec<
     )?;
     put(folder, "package/index.js", b"module.exports = 'hello'\n")?;
     let bytes = tarball(folder, "package")?;
+    let tarball = format!("{called}{TARBALL}");
     let packument = format!(
-        r#"{{"name":"@site/hello","dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"@site/hello","version":"1.0.0","dist":{{"integrity":"{}","tarball":"{}"}}}}}}}}"#,
-        integrity(&bytes),
-        files.url(TARBALL)
+        r#"{{"name":"@site/hello","dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"@site/hello","version":"1.0.0","dist":{{"integrity":"{}","tarball":"{tarball}"}}}}}}}}"#,
+        integrity(&bytes)
     );
     let packument = document(packument, ABBREVIATED).header("vary", "accept-encoding, accept");
     index.serve(PACKUMENT, packument);
@@ -156,6 +174,18 @@ pub fn integrity(bytes: &[u8]) -> String {
 /// # Errors
 /// When tar fails.
 pub fn publish_crate(index: &Origin, files: &Origin, folder: &Path) -> Result<Vec<u8>> {
+    publish_crate_as((index, files), (&index.url(""), &files.url("")), folder)
+}
+
+/// The same where clients know the index and the host of files as these, URLs without a slash at their end.
+///
+/// # Errors
+/// As [`publish_crate`].
+pub fn publish_crate_as(
+    (index, files): (&Origin, &Origin),
+    (index_called, files_called): (&str, &str),
+    folder: &Path,
+) -> Result<Vec<u8>> {
     let manifest = "[package]\nname = \"hello-site\"\nversion = \"1.0.0\"\nedition = \"2021\"\n";
     put(folder, "hello-site-1.0.0/Cargo.toml", manifest.as_bytes())?;
     put(folder, "hello-site-1.0.0/src/lib.rs", b"//! Hello.\n")?;
@@ -164,7 +194,7 @@ pub fn publish_crate(index: &Origin, files: &Origin, folder: &Path) -> Result<Ve
         "{{\"name\":\"hello-site\",\"vers\":\"1.0.0\",\"deps\":[],\"cksum\":\"{}\",\"features\":{{}},\"yanked\":false}}\n",
         sha256(&archive)
     );
-    let config = format!(r#"{{"dl":"{}","api":"{}"}}"#, files.url("/crates"), index.url(""));
+    let config = format!(r#"{{"dl":"{files_called}/crates","api":"{index_called}"}}"#);
     index.serve("/config.json", document(config, "application/json"));
     index.serve(INDEX_FILE, document(line, "text/plain"));
     files.serve(CRATE, Resource::cacheable(archive.clone()));

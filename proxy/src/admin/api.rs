@@ -66,6 +66,9 @@ pub struct EntryView {
     /// Whether a pin keeps it from eviction.
     #[serde(default)]
     pub pinned: bool,
+    /// Of a tag or a list of a registry: until when it is believed, or was (`tag_ttl`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub believed_until: Option<Timestamp>,
     /// The request fields that select it, with their values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vary: Vec<(String, Option<String>)>,
@@ -98,7 +101,7 @@ pub struct DamageView {
 }
 
 impl EntryView {
-    /// As it is stored; whether it is pinned the store tells.
+    /// As it is stored; whether it is pinned the store tells, and how long it is believed the settings.
     pub(super) fn of(url: &str, response: &StoredResponse) -> Self {
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Self {
@@ -110,6 +113,7 @@ impl EntryView {
             validated: response.head.times.response,
             invalidated: response.head.invalidated,
             pinned: false,
+            believed_until: None,
             vary: response.head.selecting.pairs().to_vec(),
             headers: response
                 .head

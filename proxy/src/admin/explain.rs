@@ -5,12 +5,13 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
-use kato_shared::api::Problem;
+use kato_shared::{api::Problem, settings::HumanDuration};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Admin, EntryView, Query,
     api::{bad_query, store_failed},
+    believed::believed_until,
     selection::key_of,
 };
 use crate::{
@@ -22,7 +23,8 @@ use crate::{
         select,
         validation::has_validator,
     },
-    route::Route,
+    route::{Route, Target},
+    settings::Kind,
     store::StoredResponse,
 };
 
@@ -73,6 +75,8 @@ struct Facts {
     overrides: Overrides,
     now: Timestamp,
     headers: HeaderMap,
+    /// Of a tag or a list of a registry: how long such a name is believed, before the spread.
+    tag_ttl: Option<HumanDuration>,
 }
 
 impl Admin {
@@ -95,6 +99,7 @@ impl Admin {
                 .unwrap_or_default(),
             now: self.pipeline.now(),
             headers: fields(query)?,
+            tag_ttl: target.as_ref().and_then(|target| tag_ttl(target)),
         };
         let rows = self.pipeline.store().list(key.clone(), String::new(), 1).await;
         let responses = rows
@@ -116,6 +121,12 @@ impl Admin {
                 .into_iter()
                 .map(|mut one| {
                     one.entry.pinned = store.is_pinned(&key, &one.entry.digest);
+                    one
+                })
+                .zip(&responses)
+                .map(|(mut one, response)| {
+                    let settings = self.pipeline.settings();
+                    one.entry.believed_until = believed_until(settings, (plain, response), facts.now);
                     one
                 })
                 .collect(),
@@ -175,6 +186,9 @@ fn explained(facts: &Facts, url: &str, responses: &[StoredResponse]) -> Vec<Expl
                 "its digest was known in advance".to_owned()
             } else if facts.overrides.immutable {
                 "immutable in the settings of its upstream".to_owned()
+            } else if let Some(ttl) = facts.tag_ttl.filter(|_| response.head.status.is_success()) {
+                let lifetime = for_people(lifetime.duration.as_secs());
+                format!("tag_ttl = {ttl} in the settings of its upstream, spread by a tenth to {lifetime}")
             } else {
                 deviation.map_or_else(|| source.to_owned(), |deviation| format!("{source}; {deviation}"))
             };
@@ -196,6 +210,18 @@ fn explained(facts: &Facts, url: &str, responses: &[StoredResponse]) -> Vec<Expl
             }
         })
         .collect()
+}
+
+/// How long `target`, where it is a name in a registry, is believed; `None` where something else in the settings says more.
+fn tag_ttl(target: &Target) -> Option<HumanDuration> {
+    let upstream = &target.upstream;
+    let is_bounded = upstream.min_freshness.is_some() || upstream.max_freshness.is_some();
+    let is_registry = upstream.kind == Kind::Registry && !is_bounded;
+    upstream
+        .registry
+        .name_lifetime(&target.path)
+        .filter(|_| is_registry)?;
+    Some(upstream.registry.tag_ttl)
 }
 
 /// A decision as an operator reads it; `asking` says what becomes of asking.

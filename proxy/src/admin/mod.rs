@@ -20,6 +20,7 @@
 
 pub mod access;
 mod api;
+mod believed;
 mod explain;
 mod selection;
 mod store_api;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Admin, EntryPage, EntryView, Query,
     api::{bad_query, store_failed},
+    believed::believed_until,
 };
 use crate::{
     key::CacheKey,
@@ -164,7 +165,11 @@ impl Admin {
         let selection = Selection::of(query, self.router())?;
         let after = Some(query.get("after")).filter(|after| !after.is_empty());
         let mut after = after.map_or_else(String::new, |after| format!("GET {after}"));
-        let store = self.pipeline.store();
+        let (store, settings, now) = (
+            self.pipeline.store(),
+            self.pipeline.settings(),
+            self.pipeline.now(),
+        );
         let mut entries: Vec<EntryView> = Vec::new();
         loop {
             let rows = self.rows(&selection, &after).await?;
@@ -181,6 +186,7 @@ impl Admin {
                 let chosen = responses.iter().filter(|response| selection.has(key, response));
                 entries.extend(chosen.map(|response| EntryView {
                     pinned: store.is_pinned(key, &response.content.digest),
+                    believed_until: believed_until(settings, (url_of(key), response), now),
                     ..EntryView::of(url_of(key), response)
                 }));
                 after.clone_from(key);

@@ -9,7 +9,7 @@ use super::{
     fail, print,
 };
 use crate::{
-    admin::{EntryPage, Explanation, SelectionReport, ShowPage, VerifyReport, for_people},
+    admin::{EntryPage, EntryView, Explanation, SelectionReport, ShowPage, VerifyReport, for_people},
     exit,
     origin::{AdminFailure, admin_call},
 };
@@ -73,12 +73,13 @@ pub(super) fn ls(args: &ListArgs) -> u8 {
             |page: EntryPage| {
                 for entry in &page.entries {
                     print(&format!(
-                        "{:>12}  {}  {}  {}{}\n",
+                        "{:>12}  {}  {}  {}{}{}\n",
                         human(entry.length),
                         entry.status,
                         entry.validated,
                         entry.url,
-                        if entry.pinned { "  pinned" } else { "" }
+                        if entry.pinned { "  pinned" } else { "" },
+                        believed(entry)
                     ));
                 }
                 left = left.saturating_sub(page.entries.len());
@@ -91,6 +92,12 @@ pub(super) fn ls(args: &ListArgs) -> u8 {
             _ => return code,
         }
     }
+}
+
+/// Until when a tag is believed, or was, for the end of a line; empty for what is no name of a registry.
+fn believed(entry: &EntryView) -> String {
+    let until = entry.believed_until;
+    until.map_or_else(String::new, |until| format!("  believed until {until}"))
 }
 
 /// `show`.
@@ -151,7 +158,11 @@ fn explanation(one: &Explanation) -> Vec<String> {
             for_people(one.lifetime_secs),
             for_people(one.ttl_secs)
         ),
-        format!("  rule       {}", one.rule),
+        format!(
+            "  rule       {}{}",
+            one.rule,
+            believed(entry).replacen("  ", "; ", 1)
+        ),
         format!(
             "  validated  {}{}",
             entry.validated,

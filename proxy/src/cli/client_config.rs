@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct ClientConfigArgs {
-    /// apt, docker, containerd, podman, pip, npm, cargo, curl or env
+    /// apt, docker, containerd, podman, skopeo, buildah, pip, npm, cargo, curl or env
     client: Client,
     /// How the client knows this server [default: this host's name and the port for clients]
     #[arg(long, value_name = "URL")]

@@ -160,7 +160,12 @@ fn check_config(args: &SettingsArgs) -> u8 {
             };
             let _inside = runtime.enter();
             match readable(&settings) {
-                Ok(()) => print_settings(&settings),
+                Ok(()) => {
+                    for beside in settings.beside_users() {
+                        tell(&format!("warning: {beside}\nhint: {}", beside.hint()));
+                    }
+                    print_settings(&settings)
+                }
                 Err(error) => serve::refuse(&error),
             }
         }

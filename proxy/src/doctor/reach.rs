@@ -88,6 +88,9 @@ async fn ask(server: &Url, machine: &Machine, now: &impl Fn() -> Timestamp, chec
     let Some(mut page) = page(server, &prober, now, checks).await else {
         return false;
     };
+    for beside in &page.beside_users {
+        checks.push(Check::warning("users", beside.to_string(), beside.hint()));
+    }
     for upstream in &mut page.upstreams {
         if let Some(offline) = &page.offline {
             checks.push(held(server, &prober, (upstream, offline)).await);

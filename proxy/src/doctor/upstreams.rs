@@ -16,6 +16,14 @@ use crate::{
     setup::{OfflineView, UpstreamView},
 };
 
+/// Problems of ours that say that an upstream, or the way to it, is away for now. What has to be mended here (TLS, an address that is not allowed) is none of
+/// them.
+const AWAY: [&str; 3] = [
+    "urn:kato:problem:upstream-unreachable",
+    "urn:kato:problem:upstream-timeout",
+    "urn:kato:problem:upstream-busy",
+];
+
 /// Has `upstream` probed by what the first of these suites that leads to it must have, rather than by a folder.
 pub(super) fn prefer_document(upstream: &mut UpstreamView, suites: &[Suite]) {
     let found = suites
@@ -40,7 +48,9 @@ pub(super) async fn object(
         Ok(answer) if is_closed(&answer) => vec![door(server, prober, subject).await],
         Ok(answer) => {
             let skew = upstream_clock(&answer, now()).map(|ahead| skewed(&subject, ahead));
-            let mut checks = vec![if let Some(check) = absent(&subject, &answer, upstream) {
+            let mut checks = vec![if let Some(check) = away(&subject, &answer, upstream) {
+                check
+            } else if let Some(check) = absent(&subject, &answer, upstream) {
                 check
             } else if upstream.is_folder && is_not_listed(&answer) {
                 let said = format!("answers {} for a folder that it does not list", answer.status);
@@ -102,6 +112,34 @@ pub(super) async fn held(
     }
 }
 
+/// What is to be said of an upstream that does not answer while content of it is served; `None` where that is not so.
+fn away(subject: &str, answer: &Probed, upstream: &UpstreamView) -> Option<Check> {
+    let hint = "what is stored of it is served, however stale; what is not is not to be had until it answers";
+    if cache_status(answer).contains("stale-if-error") {
+        let said = format!("does not answer; `{}` was served from the store", upstream.probe);
+        return Some(Check::warning(subject, said, hint));
+    }
+    if upstream.holds != Some(true) {
+        return None;
+    }
+    let problem = serde_json::from_slice::<Problem>(&answer.body)
+        .ok()
+        .filter(Problem::is_own);
+    let said = match problem {
+        Some(problem) if AWAY.contains(&problem.kind.as_str()) => problem.detail,
+        None if answer.status.is_server_error() => format!("the upstream answers {}", answer.status),
+        Some(_) | None => return None,
+    };
+    Some(Check::warning(subject, said, hint))
+}
+
+/// Our own member of `Cache-Status`, the last one.
+fn cache_status(answer: &Probed) -> &str {
+    let mut lines = answer.headers.get_all("cache-status").iter();
+    let ours = lines.next_back().and_then(|line| line.to_str().ok());
+    ours.unwrap_or_default()
+}
+
 /// What is to be said where the upstream has not what it was asked for, of whatever kind it is; `None` where that is not so.
 fn absent(subject: &str, answer: &Probed, upstream: &UpstreamView) -> Option<Check> {
     let is_own = || serde_json::from_slice::<Problem>(&answer.body).is_ok_and(|problem| problem.is_own());
@@ -142,7 +180,7 @@ pub(super) fn judged(subject: &str, answer: &Probed, must_be_there: bool) -> Che
     let status = answer.status;
     let said = format!("the upstream answers {status}");
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let hint = "clients need credentials for it, or the server needs others than it has: see the settings of this upstream";
+        let hint = "clients need credentials for it, or the server needs others than it has: `credentials_file` in the settings of this upstream";
         return if must_be_there {
             Check::failed(subject, said, hint)
         } else {
@@ -152,12 +190,7 @@ pub(super) fn judged(subject: &str, answer: &Probed, must_be_there: bool) -> Che
     if status.is_server_error() || must_be_there && !status.is_success() {
         return Check::failed(subject, said, "ask the upstream's operator");
     }
-    let mut lines = answer.headers.get_all("cache-status").iter();
-    let ours = lines
-        .next_back()
-        .and_then(|line| line.to_str().ok())
-        .unwrap_or_default();
-    Check::ok(subject, format!("answers {status} ({ours})"))
+    Check::ok(subject, format!("answers {status} ({})", cache_status(answer)))
 }
 
 #[cfg(test)]
@@ -185,6 +218,64 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_that_is_away_is_a_warning_as_long_as_content_of_it_is_served() {
+        let view = |holds: Option<bool>| UpstreamView {
+            name: "a".into(),
+            kind: crate::settings::Kind::Npm,
+            path: "/a/".into(),
+            probe: "/a/-/ping".into(),
+            must_be_there: false,
+            is_folder: false,
+            held: None,
+            holds,
+            tag_ttl: None,
+        };
+        let answer = |status: u16, kind: &str, ours: &'static str| {
+            Probed {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: http::HeaderMap::from_iter([(
+                http::HeaderName::from_static("cache-status"),
+                http::HeaderValue::from_static(ours),
+            )]),
+            body: format!(
+                r#"{{"type":"urn:kato:problem:{kind}","title":"","status":{status},"detail":"no connection"}}"#
+            )
+            .into_bytes(),
+        }
+        };
+        for (holds, status, kind, ours, is_warning) in [
+            (
+                Some(true),
+                502,
+                "upstream-unreachable",
+                "kato; fwd=uri-miss",
+                true,
+            ),
+            (Some(true), 504, "upstream-timeout", "kato; fwd=uri-miss", true),
+            (Some(true), 502, "upstream-tls", "kato; fwd=uri-miss", false),
+            (Some(true), 502, "address-refused", "kato; fwd=uri-miss", false),
+            (
+                Some(false),
+                502,
+                "upstream-unreachable",
+                "kato; fwd=uri-miss",
+                false,
+            ),
+            (None, 502, "upstream-unreachable", "kato; fwd=uri-miss", false),
+            (Some(false), 200, "", "kato; hit; detail=stale-if-error", true),
+            (Some(true), 200, "", "kato; hit", false),
+        ] {
+            let check = away("upstream a", &answer(status, kind, ours), &view(holds));
+            let state = check.map(|check| check.state);
+            assert_eq!(
+                state,
+                is_warning.then_some(State::Warning),
+                "{holds:?} {status} {kind} {ours}"
+            );
+        }
+    }
+
+    #[test]
     fn an_archive_is_asked_for_what_a_source_of_this_machine_names() {
         let suite = |url: &str| Suite {
             name: "stable".into(),
@@ -199,6 +290,8 @@ mod tests {
             must_be_there: false,
             is_folder: true,
             held: None,
+            holds: None,
+            tag_ttl: None,
         };
         let mut upstream = folder.clone();
         prefer_document(

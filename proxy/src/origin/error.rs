@@ -464,16 +464,6 @@ impl ConnectError {
             }
         }
     }
-
-    /// As an error of a socket, for tunnels.
-    pub(super) fn into_io(self) -> io::Error {
-        let kind = match self.kind() {
-            ErrorKind::Guarded => io::ErrorKind::PermissionDenied,
-            ErrorKind::Timeout => io::ErrorKind::TimedOut,
-            ErrorKind::Unreachable | ErrorKind::BadResponse | ErrorKind::Busy => io::ErrorKind::NotConnected,
-        };
-        io::Error::new(kind, self)
-    }
 }
 
 fn retry_after_text(wait: Duration) -> String {

@@ -14,7 +14,6 @@ use super::{
     health::Standing,
     lease::Lease,
     outgoing::Outgoing,
-    parent::basic_of,
     pool::NoHead,
     rate_limit::{RateLimit, is_counted},
     redirect::{self, MAX_REDIRECTS},
@@ -160,7 +159,7 @@ impl Origin {
             is_repeatable: request.method.is_idempotent() && !request.has_stand_in,
             path,
             headers,
-            authorization: basic_of(url).filter(|_| as_us && profile.is_below_own(url)),
+            authorization: if as_us { profile.basic(url) } else { None },
             body: &request.body,
             interim: request.interim.as_ref(),
         };

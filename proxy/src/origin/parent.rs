@@ -61,8 +61,9 @@ impl Parents {
     /// [`OriginError::File`] when its credentials cannot be read.
     pub(super) fn of(origins: &Origins, upstream: &Upstream) -> Result<Self, OriginError> {
         if let Some(ParentProxy::At(url)) = &upstream.proxy {
-            let credentials = upstream.proxy_credentials_file.as_deref();
-            let parent = Parent::new(url, credentials.map(credentials_of).transpose()?);
+            let file = upstream.proxy_credentials_file.as_deref();
+            let credentials = file.map(|path| credentials_of("proxy_credentials_file", path));
+            let parent = Parent::new(url, credentials.transpose()?);
             return Ok(Self::always(parent));
         }
         let own = upstream.proxy.as_ref();
@@ -127,11 +128,11 @@ fn basic(pair: &[u8]) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The credentials in a file: one line `user:password`.
-fn credentials_of(path: &Path) -> Result<HeaderValue, OriginError> {
+/// The credentials in the file that the setting `key` names: one line `user:password`.
+pub(super) fn credentials_of(key: &'static str, path: &Path) -> Result<HeaderValue, OriginError> {
     super::tls::warn_if_open(path);
     let bad = |source: Option<std::io::Error>| OriginError::File {
-        key: "proxy_credentials_file",
+        key,
         path: path.to_owned(),
         expected: "one line user:password",
         source,

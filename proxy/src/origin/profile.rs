@@ -15,7 +15,7 @@ use super::{
     auth::Auth,
     connect::{Connector, End},
     outgoing::Way,
-    parent::Parents,
+    parent::{Parents, basic_of},
     pool::{Bounds, Destination},
     tls::Tls,
 };
@@ -34,6 +34,8 @@ pub(super) struct Profile {
     pub(super) tls: Tls,
     /// For registries.
     pub(super) auth: Option<Auth>,
+    /// Of an upstream that is none: the operator's credentials, for the origins of its `urls` below its bases.
+    pub(super) basic: Option<(HeaderValue, Vec<url::Origin>)>,
     /// (host, port) of the upstream's `urls`: they alone see its client certificate.
     pub(super) own: HashSet<(String, u16)>,
     /// All its base URLs: what is asked for in the operator's name is below them.
@@ -80,6 +82,15 @@ impl Profile {
         let is_above =
             |base: &Url| base.origin() == url.origin() && path_below(url.path(), base.path()).is_some();
         self.bases.iter().any(is_above) && Reading::of(url.path()).is_some()
+    }
+
+    /// The operator's credentials for `url`, where they are shown there: those of the URL itself, or those of the upstream's file.
+    pub(super) fn basic(&self, url: &Url) -> Option<HeaderValue> {
+        let of_file = || {
+            let (basic, origins) = self.basic.as_ref()?;
+            origins.contains(&url.origin()).then(|| basic.clone())
+        };
+        basic_of(url).or_else(of_file).filter(|_| self.is_below_own(url))
     }
 
     /// Whether a redirect may lead to `url`; its address is judged apart.

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use http::HeaderValue;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -17,7 +18,7 @@ use super::{
     dial::Winners,
     dns::{Lifetimes, Resolver, SystemLookup},
     guard::Guard,
-    parent::Parents,
+    parent::{Parents, credentials_of},
     pool::Bounds,
     profile::{Profile, place},
     tls::Tls,
@@ -70,10 +71,11 @@ impl Setup {
             wait: settings.origins.connection_wait.get(),
             patience: settings.limits.progress_timeout.get(),
         };
-        let profile = |parents, (tls, auth), (own, bases, redirects, closed)| Profile {
+        let profile = |parents, (tls, auth, basic), (own, bases, redirects, closed)| Profile {
             parents,
             tls,
             auth,
+            basic,
             own,
             bases,
             redirects,
@@ -92,7 +94,7 @@ impl Setup {
                 upstream.name.to_string(),
                 profile(
                     parents,
-                    (tls, Auth::of(upstream)?),
+                    (tls, Auth::of(upstream)?, basic(upstream)?),
                     (
                         own.collect(),
                         upstream.all_urls().cloned().collect(),
@@ -104,7 +106,7 @@ impl Setup {
         }
         let fallback = profile(
             Parents::default(),
-            (common, None),
+            (common, None, None),
             (HashSet::new(), Vec::new(), None, Vec::new()),
         );
         Ok(Self { profiles, fallback })
@@ -117,6 +119,7 @@ impl Setup {
                 &upstream.proxy_credentials_file,
                 &upstream.ca_file,
                 &upstream.client_certificate,
+                &upstream.credentials_file,
             ]
             .iter()
             .any(|file| file.is_some())
@@ -138,6 +141,15 @@ impl Setup {
     pub(super) fn sweep(&self, now: Instant) {
         self.profiles.values().for_each(|profile| profile.sweep(now));
     }
+}
+
+/// The operator's credentials for an upstream from its file, and the origins that see them.
+fn basic(upstream: &Upstream) -> Result<Option<(HeaderValue, Vec<url::Origin>)>, OriginError> {
+    let Some(path) = &upstream.credentials_file else {
+        return Ok(None);
+    };
+    let origins = upstream.urls.iter().map(|base| base.url().origin()).collect();
+    Ok(Some((credentials_of("credentials_file", path)?, origins)))
 }
 
 /// Where redirects of `upstream` may not lead: to upstreams that some of its clients may not use.

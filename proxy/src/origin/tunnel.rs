@@ -1,20 +1,19 @@
 //! The far end of a client's tunnel (CONNECT).
 
-use std::io;
-
 use url::Url;
 
 use super::{
-    ConnectError, Origin, OriginError,
+    Origin, OriginError,
     connect::{End, Stream},
+    error::ExchangeError,
 };
 
 impl Origin {
     /// A tunnel for a client to `host` at `port`, guarded like requests, through the parent proxy where there is one.
     ///
     /// # Errors
-    /// When there is no connection; `PermissionDenied` for guarded addresses, `TimedOut` for slow ones.
-    pub async fn tunnel(&self, upstream: &str, host: &str, port: u16) -> io::Result<Stream> {
+    /// When there is no connection, as for a request.
+    pub async fn tunnel(&self, upstream: &str, host: &str, port: u16) -> Result<Stream, OriginError> {
         let profile = self.profile(upstream);
         let connector = self.connector();
         let end = End {
@@ -26,12 +25,14 @@ impl Origin {
             Some(parent) => {
                 let judged = Url::parse(&format!("https://{end}/"));
                 if !judged.is_ok_and(|url| connector.guard.allows(&url)) {
-                    let source = OriginError::Guarded { url: end.to_string() };
-                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, source));
+                    return Err(OriginError::Guarded { url: end.to_string() });
                 }
                 connector.tunnel(&end, parent, &profile.tls.parent).await
             }
         };
-        made.map_err(ConnectError::into_io)
+        made.map_err(|error| OriginError::Request {
+            url: end.to_string(),
+            source: ExchangeError::Connect(error),
+        })
     }
 }

@@ -20,7 +20,7 @@ use super::{
     answer::shown_if_wanted,
     door::is_error_at_the_door,
     groups::{is_document, is_member},
-    retrieve::found,
+    retrieve::{found, keep_credentials_of_clients_back},
 };
 use crate::{
     admission::Slot,
@@ -98,6 +98,7 @@ impl Pipeline {
         let slot = self.place(client)?;
         let target = self.shown_as_stored(asked, client)?;
         fields::strip_unkeyed(&mut asked.headers);
+        keep_credentials_of_clients_back(&target, &mut asked.headers);
         let accepts = registry::prepare(&target, &mut asked.headers);
         let key = target.key.as_str();
         self.settled(key).await;

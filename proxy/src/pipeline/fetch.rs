@@ -34,6 +34,9 @@ use crate::{
     store::{Responses, StoredResponse},
 };
 
+/// What makes private content common to all who may use an upstream.
+const OWN_ACCOUNT: &str = "give the cache an account: credentials_file of that [[upstream]], and clients for who may have what it reads";
+
 impl Pipeline {
     /// Starts the task for a flight. Without `tell` nobody waits for the first reader.
     pub(super) fn start_fetch(
@@ -284,6 +287,9 @@ impl Pipeline {
         let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
         let for_first = flight.head_for_first(&response);
         if let Some(reason) = not_stored_for(storability, kept) {
+            if reason == NoStoreReason::Authorization {
+                warn_of_own_credentials(&flight);
+            }
             if kept == Replacing::ByRule {
                 self.note_private(&flight.ask, response.status);
             }
@@ -309,6 +315,16 @@ impl Pipeline {
             self.keep_by_digest(&tag, digest).await;
         }
     }
+}
+
+/// Says why a cache that is asked stores nothing.
+fn warn_of_own_credentials(flight: &Flight) {
+    let upstream = flight.ask.target.upstream.name.as_str();
+    warn_seldom!(
+        upstream,
+        hint = OWN_ACCOUNT,
+        "what clients ask for with credentials of their own is asked of the upstream each time and not stored"
+    );
 }
 
 /// Why a response is not stored, if it is not.

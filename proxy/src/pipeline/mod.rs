@@ -214,7 +214,7 @@ impl Pipeline {
         if let Err(refusal) = self.settle(&mut request) {
             return (*refusal, Counted::default());
         }
-        if let Some(page) = self.own_page(&request, client) {
+        if let Some(page) = self.own_page(&request, client).await {
             return (page, Counted::default());
         }
         if self.is_for_token(&request) {
@@ -275,7 +275,8 @@ impl Pipeline {
         }
         let view = self.view_of(&target, request.uri());
         let base = view.and_then(|_| self.server_base(&request));
-        let (parts, _no_content) = request.into_parts();
+        let (mut parts, _no_content) = request.into_parts();
+        retrieve::keep_credentials_of_clients_back(&target, &mut parts.headers);
         match view {
             Some(view) => self.answer_view((parts, client), target, view, base).await,
             None => self.answer_retrieval(parts, target, client).await,

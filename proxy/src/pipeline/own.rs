@@ -2,25 +2,30 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::{Answer, Pipeline};
+use super::{Answer, Asked, Pipeline};
 use crate::{
     deliver::Payload,
     metrics::Outcome,
     respond,
+    route::keys_below,
+    settings::Upstream,
     setup::{Client, SetupPage, Site},
 };
 
 /// Where the certificate of the local authority is, on either listener.
 pub const CA_PATH: &str = "/-/ca.crt";
 
+/// How many URLs of an upstream are looked at for content: the first ones may be errors.
+const LOOKED_AT: usize = 100;
+
 /// Below it are the texts for clients.
 const SETUP_PATH: &str = "/-/setup/";
 
 impl Pipeline {
     /// The page that a request in origin-form asks for, where there is one.
-    pub(super) fn own_page<B>(&self, request: &Request<B>, asking: IpAddr) -> Option<Answer> {
+    pub(super) async fn own_page(&self, request: &Asked, asking: IpAddr) -> Option<Answer> {
         let is_for_us = request.uri().authority().is_none();
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         if !is_for_us || !is_read {
@@ -28,7 +33,7 @@ impl Pipeline {
         }
         let path = request.uri().path();
         let page = match path.strip_prefix(SETUP_PATH) {
-            Some(client) => self.setup_page(client, (request, asking)),
+            Some(client) => self.setup_page(client, (request, asking)).await,
             None if path == CA_PATH => self.ca_certificate(),
             None => return None,
         };
@@ -41,7 +46,7 @@ impl Pipeline {
     }
 
     /// What `client` is told, or which clients there are.
-    fn setup_page<B>(&self, client: &str, (request, asking): (&Request<B>, IpAddr)) -> Response<Payload> {
+    async fn setup_page(&self, client: &str, (request, asking): (&Asked, IpAddr)) -> Response<Payload> {
         let Some(base) = self.server_base(request) else {
             return respond::problem(&respond::bad_host());
         };
@@ -58,6 +63,7 @@ impl Pipeline {
             let accept = request.headers().get(header::ACCEPT);
             let wants_json = accept.is_some_and(|accept| accept == "application/json");
             return if wants_json {
+                self.note_what_is_held(&mut page).await;
                 text_page("application/json", serde_json::to_vec(&page).unwrap_or_default())
             } else {
                 text_page("text/plain; charset=utf-8", page.text().into_bytes())
@@ -70,6 +76,28 @@ impl Pipeline {
             ))),
             Err(error) => respond::problem(&respond::not_set_up(&error)),
         }
+    }
+
+    /// Says of each upstream whether the store has something of it.
+    async fn note_what_is_held(&self, page: &mut SetupPage) {
+        for view in &mut page.upstreams {
+            let of_name = |upstream: &&Upstream| upstream.name.as_str() == view.name;
+            if let Some(upstream) = self.settings().upstreams.iter().find(of_name) {
+                view.holds = self.holds_any(upstream).await;
+            }
+        }
+    }
+
+    /// Whether one of the first responses below the base URLs of `upstream` is content; `None` where the index cannot tell.
+    async fn holds_any(&self, upstream: &Upstream) -> Option<bool> {
+        for prefix in upstream.all_urls().filter_map(keys_below) {
+            let rows = self.0.store.list(prefix, String::new(), LOOKED_AT).await.ok()?;
+            let mut found = rows.iter().flat_map(|(_, responses)| responses);
+            if found.any(|response| response.head.status == StatusCode::OK) {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
 
     /// The certificate of the local authority, PEM; 404 where nothing is opened.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{Method, Version, request};
+use http::{HeaderMap, Method, Version, header, request};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::oneshot,
@@ -54,6 +54,16 @@ impl Selected {
 
     pub(super) fn response(&self) -> StoredResponse {
         self.entry.response(self.index)
+    }
+}
+
+/// Takes away what a client shows of itself where the upstream is asked in the operator's name: it is not for the upstream, which would be asked
+/// as somebody else, and every client gets what the operator's account may read.
+///
+/// Off-spec: RFC 9110 §11.6.2 has a proxy pass `Authorization` on. Here the operator has said whose account it is.
+pub(super) fn keep_credentials_of_clients_back(target: &Target, headers: &mut HeaderMap) {
+    if headers.contains_key(header::AUTHORIZATION) && target.is_asked_in_the_operators_name() {
+        headers.remove(header::AUTHORIZATION);
     }
 }
 

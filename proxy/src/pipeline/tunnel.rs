@@ -12,7 +12,7 @@ use crate::{
     cache_status::{CacheStatus, Forward},
     deliver::Payload,
     metrics::{Outcome, Tunnelled},
-    origin::{ErrorKind, Stream},
+    origin::Stream,
     respond,
 };
 
@@ -34,7 +34,7 @@ impl Pipeline {
         let stream = match self.0.origin.tunnel(upstream, &host, port).await {
             Ok(stream) => stream,
             Err(error) => {
-                self.0.metrics.upstream_failure(upstream, ErrorKind::Unreachable);
+                self.0.metrics.upstream_failure(upstream, error.kind());
                 tracing::info!(%client, authority, error = %Chain(&error), "no tunnel");
                 let problem = respond::tunnel_failed(&authority, &error);
                 return Answer::generated(respond::problem(&problem), Outcome::Failed, "no tunnel");

@@ -1,7 +1,7 @@
 //! Links to the next page of a list ([RFC 8288](https://www.rfc-editor.org/rfc/rfc8288), distribution specification, "Listing tags").
 //!
-//! A registry links to itself. A client that followed such a link would go past this cache, or to another registry behind it, so
-//! the link is answered as one to the same page here. One that leads anywhere else is left out.
+//! A registry links to itself. A client of the door, or of a mirror path, that followed such a link would go past this cache, or to another registry
+//! behind it, so the link is answered as one to the same page here. Who has the registry's own URL, by a proxy, gets its links as they are. One that leads anywhere else is left out.
 
 use std::fmt::Write as _;
 
@@ -28,10 +28,10 @@ pub(super) fn lead_back(place: &Place, headers: &mut HeaderMap) {
 
 /// The link to the next page in a field's `value`, as `</v2/…?…>; rel="next"` of the same page here.
 fn own_link(place: &Place, value: &str) -> Option<HeaderValue> {
-    let door = place.door.as_ref()?;
+    let (path, namespace) = place.asked_here()?;
     let target = links(value).find(|link| link.is_next)?.target;
     // A relative reference is meant from the page that was asked for, which ends as ours does.
-    let page = Url::parse(BASE).and_then(|base| base.join(&door.path)).ok()?;
+    let page = Url::parse(BASE).and_then(|base| base.join(path)).ok()?;
     let url = page.join(target).ok()?;
     let endpoint = |url: &Url| url.path().rsplit('/').next().map(str::to_owned);
     if endpoint(&url) != endpoint(&page) {
@@ -39,8 +39,8 @@ fn own_link(place: &Place, value: &str) -> Option<HeaderValue> {
     }
     // Which registry is meant is for the client to say, not for the registry.
     let parts = url.query()?.split('&').filter(|part| !part.starts_with("ns="));
-    let mut own = format!("<{}?{}", door.path, parts.collect::<Vec<_>>().join("&"));
-    if let Some(namespace) = &door.namespace {
+    let mut own = format!("<{path}?{}", parts.collect::<Vec<_>>().join("&"));
+    if let Some(namespace) = namespace {
         // Writing to a `String` cannot fail.
         let _infallible = write!(own, "&ns={namespace}");
     }
@@ -152,6 +152,25 @@ mod tests {
             let own = own_link(&place("/v2/hub.example/app/tags/list", None), link);
             assert_eq!(own.as_ref().map(|own| own.to_str().unwrap()), expected, "{link}");
         }
+    }
+
+    #[test]
+    fn by_a_mirror_path_they_lead_back_to_that_path() {
+        let by_mirror_path = Place {
+            mirror_path: Some("/hub/v2/library/app/tags/list".into()),
+            ..Place::of("v2/library/app/tags/list")
+        };
+        for link in [
+            "</v2/library/app/tags/list?last=b>; rel=\"next\"",
+            "<?last=b>; rel=next",
+        ] {
+            let own = own_link(&by_mirror_path, link).unwrap();
+            assert_eq!(own, "</hub/v2/library/app/tags/list?last=b>; rel=\"next\"");
+        }
+        assert_eq!(
+            own_link(&Place::of("v2/library/app/tags/list"), "<?last=b>; rel=next"),
+            None
+        );
     }
 
     #[test]

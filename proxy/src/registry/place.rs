@@ -13,6 +13,8 @@ pub struct Place {
     pub repository: String,
     /// How it was asked for, if by the door `/v2/`.
     pub door: Option<Door>,
+    /// The path by which it was asked for, if that is a mirror path.
+    pub mirror_path: Option<String>,
 }
 
 /// What can be asked for.
@@ -71,7 +73,15 @@ impl Place {
             class,
             repository: repository.unwrap_or_default().to_owned(),
             door: None,
+            mirror_path: None,
         }
+    }
+
+    /// Where this server has it for the client that asked, path and `ns`: links lead back there. `None` for those who have the registry's own URL.
+    pub fn asked_here(&self) -> Option<(&str, Option<&str>)> {
+        let by_door = self.door.as_ref();
+        let by_door = by_door.map(|door| (door.path.as_str(), door.namespace.as_deref()));
+        by_door.or_else(|| Some((self.mirror_path.as_deref()?, None)))
     }
 
     /// Whether `path`, below the base URL of a registry, is that of the question whether there is a registry.

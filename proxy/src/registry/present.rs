@@ -35,6 +35,9 @@ pub(crate) fn present(target: &Target, accepts: Option<&Accepts>, response: &mut
     if place.door.is_some() {
         at_the_door(target, place, response);
     }
+    if place.class.is_paged() && place.asked_here().is_some() {
+        link::lead_back(place, response.headers_mut());
+    }
 }
 
 /// What a registry's front end adds to every answer says nothing about its content: cookies of a login page, and for names, freshness
@@ -86,7 +89,4 @@ fn at_the_door(target: &Target, place: &Place, response: &mut Response<Payload>)
     headers.remove(header::WWW_AUTHENTICATE);
     headers.remove(header::SET_COOKIE);
     headers.insert(API_VERSION, api_version());
-    if place.class.is_paged() {
-        link::lead_back(place, headers);
-    }
 }

@@ -109,6 +109,13 @@ impl Target {
         std::iter::once(&*self.upstream).chain(others)
     }
 
+    /// Whether it is asked for with credentials of the operator's.
+    pub(crate) fn is_asked_in_the_operators_name(&self) -> bool {
+        self.candidates
+            .iter()
+            .any(|url| self.upstream.shows_credentials_to(url))
+    }
+
     /// All upstreams that must let a client pass.
     pub fn keepers(&self) -> impl Iterator<Item = &Upstream> {
         let gates = self.gates.iter().map(Arc::as_ref);
@@ -198,7 +205,13 @@ impl Router {
                     registry::Found::Target(target) => *target,
                 }
             }
-            _ => mirror::target(&self.upstreams, uri)?,
+            _ => {
+                let mut target = mirror::target(&self.upstreams, uri)?;
+                if let Some(place) = &mut target.registry {
+                    place.mirror_path = Some(uri.path().to_owned());
+                }
+                target
+            }
         };
         let gates = target
             .candidates
@@ -376,6 +389,12 @@ fn finish(upstream: &Arc<Upstream>, candidates: Vec<Url>, path: String) -> Resul
         path,
         key,
     })
+}
+
+/// How the cache keys begin of what stands below `base`, of the settings.
+pub(crate) fn keys_below(base: &Url) -> Option<String> {
+    let uri = without_credentials(base).as_str().parse::<Uri>().ok()?;
+    Some(CacheKey::new(&Method::GET, &uri).ok()?.to_string())
 }
 
 /// The URL as clients write it: credentials of the settings are for the upstream alone, and no part of the key.

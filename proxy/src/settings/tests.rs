@@ -121,6 +121,17 @@ fn what_only_the_whole_shows_is_refused() {
         error.contains("`a` and `b`") && error.contains("http://y/"),
         "{error}"
     );
+    for (keys, expected) in [
+        (
+            "kind = \"registry\"\nurls = [\"http://a/\"]\n",
+            "[upstream.registry]",
+        ),
+        ("urls = [\"http://u:p@a/\"]\n", "keep one of them"),
+    ] {
+        let text = format!("[[upstream]]\nname = \"a\"\n{keys}credentials_file = \"/etc/kato/a\"\n");
+        let error = parse(&text).unwrap().validate().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
     let empty = parse("[[upstream]]\nname = \"a\"\nurls = []\n").unwrap();
     assert!(matches!(empty.validate(), Err(InvalidSettings::NoUrls(_))));
 }

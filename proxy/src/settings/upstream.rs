@@ -16,6 +16,7 @@ use crate::{
     ecosystem::tuf::{self, Lasting},
     fill::{AbortRule, OnAbort},
     policy::{Overrides, SetCookie},
+    route::path_below,
 };
 
 /// A configured origin.
@@ -104,6 +105,10 @@ pub struct Upstream {
     /// The networks whose clients may have what comes from here, of those that `access.clients` lets in; without it, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<Vec<Network>>,
+    /// A file with `user:password` for its `urls`, and for those of its `file_urls` that are at the same server; of a registry it stands in
+    /// `registry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
     /// With `kind = "registry"`: its names, its tags, its credentials.
     #[serde(default)]
     pub registry: RegistryRules,
@@ -122,6 +127,24 @@ impl Upstream {
                     upstreams: (other.name.clone(), self.name.clone()),
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses credentials that nobody would read, or that stand in two places.
+    ///
+    /// # Errors
+    /// [`InvalidSettings::Credentials`], [`InvalidSettings::CredentialsWithoutProxy`].
+    pub(super) fn has_one_place_for_each_secret(&self) -> Result<(), InvalidSettings> {
+        let is_registry = self.kind == Kind::Registry;
+        if self.credentials_file.is_some() && (is_registry || self.has_user_in_url()) {
+            return Err(InvalidSettings::Credentials {
+                upstream: self.name.clone(),
+                is_registry,
+            });
+        }
+        if self.proxy_credentials_file.is_some() && !matches!(self.proxy, Some(ParentProxy::At(_))) {
+            return Err(InvalidSettings::CredentialsWithoutProxy(self.name.clone()));
         }
         Ok(())
     }
@@ -156,8 +179,31 @@ impl Upstream {
             client_certificate: None,
             client_key: None,
             clients: None,
+            credentials_file: None,
             registry: RegistryRules::default(),
         }
+    }
+
+    /// Whether it is asked with credentials of the operator's: then those that clients show are not for it.
+    pub fn has_own_credentials(&self) -> bool {
+        self.credentials_file.is_some() || self.has_user_in_url()
+    }
+
+    /// Whether a URL of its has `user:password@`.
+    pub(super) fn has_user_in_url(&self) -> bool {
+        self.all_urls().any(has_user)
+    }
+
+    /// Whether the operator's credentials go with what reads `url`.
+    pub(crate) fn shows_credentials_to(&self, url: &Url) -> bool {
+        let is_below = |base: &Url| path_below(url.path(), base.path()).is_some();
+        let is_at_server = || self.urls.iter().any(|base| base.url().origin() == url.origin());
+        has_user(url)
+            || self.credentials_file.is_some()
+                && is_at_server()
+                && self
+                    .all_urls()
+                    .any(|base| base.origin() == url.origin() && is_below(base))
     }
 
     /// Whether a client at `address` may have what comes from here.
@@ -230,6 +276,11 @@ impl Upstream {
     pub fn is_immutable(&self, path: &str) -> bool {
         self.immutable.iter().any(|glob| glob.0.matches(path))
     }
+}
+
+/// Whether there is `user@` or `user:password@` in it.
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 impl FromStr for Upstream {

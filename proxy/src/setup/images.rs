@@ -28,6 +28,18 @@ fn registries(site: Site<'_>) -> Vec<(String, &str)> {
     all
 }
 
+/// When a tag that has moved is seen, as comments.
+fn tags_note(site: Site<'_>) -> String {
+    let each = site.upstreams(Some(Kind::Registry));
+    let each: Vec<_> = each
+        .map(|upstream| format!("{} {}", upstream.name, upstream.registry.tag_ttl))
+        .collect();
+    format!(
+        "# A tag that has moved is seen after the tag_ttl of its registry: {}.\n",
+        each.join(", ")
+    )
+}
+
 /// What has to be there for [`hosts_files`], as comments; empty where that is nothing.
 fn hosts_note(site: Site<'_>, folder: &str) -> String {
     let mut text = authority_note(site, &format!("{folder}/{AUTHORITY_FILE}"));
@@ -88,6 +100,7 @@ pub(super) fn docker(site: Site<'_>) -> String {
             upstream.name
         );
     }
+    text.push_str(&tags_note(site));
     text.push_str(&authority_note(
         site,
         &format!("/etc/docker/certs.d/{authority}/ca.crt"),
@@ -109,6 +122,7 @@ pub(super) fn containerd(site: Site<'_>) -> String {
          version = 3\n\
          [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n\n"
     );
+    text.push_str(&tags_note(site));
     text.push_str(&hosts_note(site, "/etc/containerd/certs.d"));
     text.push_str(&hosts_files(site, "/etc/containerd/certs.d"));
     text
@@ -120,6 +134,7 @@ pub(super) fn podman(site: Site<'_>) -> String {
         "{FILE}/etc/containers/registries.conf.d/50-kato-proxy.conf\n\
          # podman, skopeo and buildah read it, and CRI-O after it was restarted; what stands in registries.conf counts as well.\n"
     );
+    text.push_str(&tags_note(site));
     text.push_str(&authority_note(
         site,
         &format!("/etc/containers/certs.d/{}/ca.crt", site.base.authority()),

@@ -7,7 +7,7 @@
 //! | Module | Clients |
 //! |---|---|
 //! | `apt` | apt |
-//! | `images` | docker, containerd, podman (with skopeo and buildah) |
+//! | `images` | docker, containerd, podman, skopeo, buildah |
 //! | `languages` | pip, npm, cargo |
 //! | `plain` | curl, env |
 //!
@@ -42,8 +42,12 @@ pub enum Client {
     Docker,
     /// containerd.
     Containerd,
-    /// podman, skopeo, buildah, CRI-O.
+    /// podman and CRI-O.
     Podman,
+    /// skopeo, which reads podman's files.
+    Skopeo,
+    /// buildah, which reads them as well.
+    Buildah,
     /// pip and uv.
     Pip,
     /// npm.
@@ -58,11 +62,13 @@ pub enum Client {
 
 impl Client {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Apt,
         Self::Docker,
         Self::Containerd,
         Self::Podman,
+        Self::Skopeo,
+        Self::Buildah,
         Self::Pip,
         Self::Npm,
         Self::Cargo,
@@ -77,6 +83,8 @@ impl Client {
             Self::Docker => "docker",
             Self::Containerd => "containerd",
             Self::Podman => "podman",
+            Self::Skopeo => "skopeo",
+            Self::Buildah => "buildah",
             Self::Pip => "pip",
             Self::Npm => "npm",
             Self::Cargo => "cargo",
@@ -89,7 +97,9 @@ impl Client {
     pub const fn kind(self) -> Option<Kind> {
         match self {
             Self::Apt => Some(Kind::Packages),
-            Self::Docker | Self::Containerd | Self::Podman => Some(Kind::Registry),
+            Self::Docker | Self::Containerd | Self::Podman | Self::Skopeo | Self::Buildah => {
+                Some(Kind::Registry)
+            }
             Self::Pip => Some(Kind::Pypi),
             Self::Npm => Some(Kind::Npm),
             Self::Cargo => Some(Kind::Cargo),
@@ -104,7 +114,8 @@ impl Client {
             Self::Apt => apt::text(site),
             Self::Docker => images::docker(site),
             Self::Containerd => images::containerd(site),
-            Self::Podman => images::podman(site),
+            // They read the same files.
+            Self::Podman | Self::Skopeo | Self::Buildah => images::podman(site),
             Self::Pip => languages::pip(site),
             Self::Npm => languages::npm(site),
             Self::Cargo => languages::cargo(site),
@@ -124,13 +135,7 @@ impl FromStr for Client {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // They read the same file as podman.
-        let name = if matches!(text, "skopeo" | "buildah") {
-            "podman"
-        } else {
-            text
-        };
-        let found = Self::ALL.into_iter().find(|client| client.name() == name);
+        let found = Self::ALL.into_iter().find(|client| client.name() == text);
         found.ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
             format!("`{text}` is no client that can be set up: expected one of {names}")

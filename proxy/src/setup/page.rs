@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
+use kato_shared::settings::HumanDuration;
 use serde::{Deserialize, Serialize};
 
 use super::{Client, Site, languages::simple_index};
 use crate::{
     offline::Served,
-    settings::{Kind, Upstream},
+    settings::{BesideUsers, Kind, Upstream},
 };
 
 /// `GET /-/setup/` for somebody who accepts JSON.
@@ -23,6 +24,9 @@ pub struct SetupPage {
     /// Whether no origin is asked, and what is served instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<OfflineView>,
+    /// What is given to those who are no users of the registries, though there are users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside_users: Vec<BesideUsers>,
     /// What is served.
     pub upstreams: Vec<UpstreamView>,
 }
@@ -56,6 +60,12 @@ pub struct UpstreamView {
     /// How many responses below its first base URL the snapshot has, where one is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<u64>,
+    /// Whether the store has something of it, which is served while it is away; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<bool>,
+    /// Of a registry: how long a tag is believed, a tenth more or less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_ttl: Option<HumanDuration>,
 }
 
 impl SetupPage {
@@ -69,6 +79,7 @@ impl SetupPage {
             clients: clients.map(|client| client.name().to_owned()).collect(),
             certificate: site.is_opened().then(|| "/-/ca.crt".to_owned()),
             offline: None,
+            beside_users: beside_users(site),
             upstreams: site.upstreams(None).map(view).collect(),
         }
     }
@@ -103,6 +114,20 @@ impl SetupPage {
     }
 }
 
+/// As the settings have it, of what the client may know about.
+fn beside_users(site: Site<'_>) -> Vec<BesideUsers> {
+    let is_for_client = |name: &str| {
+        site.upstreams(None)
+            .any(|upstream| upstream.name.as_str() == name)
+    };
+    let mut all = site.settings.beside_users();
+    all.retain(|beside| {
+        let registry = beside.around.as_ref().map(|(_, registry)| registry.as_str());
+        is_for_client(&beside.upstream) && registry.is_none_or(is_for_client)
+    });
+    all
+}
+
 fn view(upstream: &Upstream) -> UpstreamView {
     let path = format!("/{}/", upstream.name);
     let (probe, must_be_there) = match upstream.kind {
@@ -125,5 +150,7 @@ fn view(upstream: &Upstream) -> UpstreamView {
         must_be_there,
         is_folder: matches!(upstream.kind, Kind::Packages | Kind::Generic),
         held: None,
+        holds: None,
+        tag_ttl: (upstream.kind == Kind::Registry).then_some(upstream.registry.tag_ttl),
     }
 }

@@ -72,6 +72,7 @@ Acquire::Retries "2";
         r#"# registry-mirrors holds for the default registry alone. Images of others, by their prefix:
 #   docker pull cache.site:3180/images/REPOSITORY:TAG
 #   docker pull cache.site:3180/more/REPOSITORY:TAG
+# A tag that has moved is seen after the tag_ttl of its registry: images 1m, more 1m.
 # Engine 29 and later with the containerd image store: the files hosts.toml in the place of daemon.json, effective at once.
 
 # file: /etc/docker/daemon.json
@@ -109,6 +110,7 @@ version = 3
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "/etc/containerd/certs.d"
 
+# A tag that has moved is seen after the tag_ttl of its registry: images 1m, more 1m.
 # file: /etc/containerd/certs.d/hub.example/hosts.toml
 server = "http://cache.site:3180"
 
@@ -133,6 +135,7 @@ server = "http://cache.site:3180"
         "podman",
         r#"# file: /etc/containers/registries.conf.d/50-kato-proxy.conf
 # podman, skopeo and buildah read it, and CRI-O after it was restarted; what stands in registries.conf counts as well.
+# A tag that has moved is seen after the tag_ttl of its registry: images 1m, more 1m.
 [[registry]]
 prefix = "hub.example"
 location = "cache.site:3180/images"

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `pypi` | pages of the simple API | links, into paths of ours without our host |
 //! | `npm` | packuments | `dist.tarball`, into URLs of ours (npm takes no others) |
-//! | `cargo` | `config.json` | `dl`, into a URL of ours; `api` goes: nothing can be published through a cache |
+//! | `cargo` | `config.json` | `dl`, into a URL of ours; `api` goes: nothing can be published through a cache; `auth-required` goes where the operator's credentials are shown |
 //!
 //! Without a network documents name only what is held, see [`promised`].
 //!
@@ -260,7 +260,8 @@ fn crate_config(document: &[u8], links: Links<'_>, base: &ServerBase) -> Result<
     };
     let shown = Config {
         dl: format!("{}{template}", base.at(path)),
-        ..config
+        // We are who is asked for it; clients need no account for what they get from us.
+        auth_required: config.auth_required && !links.upstream.has_own_credentials(),
     };
     serde_json::to_vec(&shown).map_err(|error| unreadable(error.to_string()))
 }

@@ -70,6 +70,7 @@ pub struct Resource {
     pub(super) bytes_per_second: Option<u64>,
     pub(super) faults: VecDeque<Fault>,
     pub(super) afterwards: Fault,
+    pub(super) wanted: Option<String>,
 }
 
 impl Resource {
@@ -84,6 +85,7 @@ impl Resource {
             bytes_per_second: None,
             faults: VecDeque::new(),
             afterwards: Fault::None,
+            wanted: None,
         }
     }
 
@@ -140,6 +142,13 @@ impl Resource {
     #[must_use]
     pub fn always(mut self, fault: Fault) -> Self {
         self.afterwards = fault;
+        self
+    }
+
+    /// For requests with this `Authorization` alone; all others get 401.
+    #[must_use]
+    pub fn wants(mut self, authorization: &str) -> Self {
+        self.wanted = Some(authorization.to_owned());
         self
     }
 

@@ -97,7 +97,14 @@ async fn answer(
     (resource, fault): (&Resource, Fault),
 ) -> io::Result<Then> {
     let other;
-    let (resource, part) = if let Fault::Status(status) = fault {
+    let is_stranger =
+        resource.wanted.is_some() && request.header("authorization") != resource.wanted.as_deref();
+    let (resource, part) = if is_stranger {
+        other = Resource::new("who are you?\n")
+            .status(401)
+            .header("www-authenticate", "Basic realm=\"lab\"");
+        (&other, Part::Whole)
+    } else if let Fault::Status(status) = fault {
         other = Resource::new(format!("status {status}\n")).status(status);
         (&other, Part::Whole)
     } else {

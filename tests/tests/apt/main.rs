@@ -10,6 +10,7 @@ mod fleet;
 mod indexes;
 mod odd;
 mod origin;
+mod presets;
 
 /// Needs root and namespaces.
 mod as_root {

@@ -7,10 +7,14 @@ use integration_tests::{
     command,
     origin::{Fault, Resource},
     proxy,
+    published::PACKUMENT,
 };
 use serde_json::Value;
 
-use crate::site::{Site, document, run};
+use crate::{
+    node,
+    site::{Site, document, run},
+};
 
 fn doctor(server: &str) -> Result<Command> {
     let mut doctor = command::new(proxy::program()?);
@@ -61,6 +65,23 @@ async fn an_upstream_that_is_not_reached_and_a_server_that_is_none_are_failures(
     let output = run(doctor(&gone)?).await?;
     assert_eq!(state(&output, "connection")?, "failed");
     assert_eq!(output.status.code(), Some(1));
+    Ok(())
+}
+
+/// The cache does what it is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_away_is_a_warning_while_content_of_it_is_served() -> Result<()> {
+    let mut site = Site::start("npm", "npm").await?;
+    node::publish(&site)?;
+    let (answer, packument) = site.proxy.client().fetch(&format!("/npm{PACKUMENT}")).await?;
+    assert_eq!(answer.status, 200);
+    assert!(!packument.is_empty());
+    let stored = site.proxy.client().get(&format!("/npm{PACKUMENT}"));
+    site.proxy.wait_until_stored(&stored, &packument).await?;
+    site.cut_off().await;
+    let output = run(doctor(&site.url())?).await?;
+    assert_eq!(state(&output, "upstream npm")?, "warning", "{output:?}");
+    assert_eq!(output.status.code(), Some(0));
     Ok(())
 }
 

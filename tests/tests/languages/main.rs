@@ -8,6 +8,7 @@ mod check;
 mod doctor;
 mod node;
 mod odd;
+mod private;
 mod python;
 mod refusals;
 mod rust;

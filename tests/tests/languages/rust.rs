@@ -23,7 +23,7 @@ pub(crate) fn publish(site: &Site) -> Result<Vec<u8>> {
 }
 
 /// cargo in a project that wants the crate, with nothing but the cache to ask and nothing remembered.
-fn cargo(site: &Site, project: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn cargo(site: &Site, project: &Path, arguments: &[&str]) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let rustc = Path::new(&program).with_file_name("rustc");
     let mut cargo = command::new(&program);
@@ -36,7 +36,8 @@ fn cargo(site: &Site, project: &Path, arguments: &[&str]) -> Command {
     cargo
 }
 
-fn project(site: &Site, name: &str) -> Result<PathBuf> {
+/// A project that wants the crate.
+pub(crate) fn project(site: &Site, name: &str) -> Result<PathBuf> {
     let folder = site.folder(name)?;
     let manifest = "[package]\nname = \"project\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\nhello-site = { version = \"1\", registry = \"site\" }\n[workspace]\n";
     put(&folder, "Cargo.toml", manifest.as_bytes())?;

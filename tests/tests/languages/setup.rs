@@ -253,6 +253,18 @@ async fn p19_a_host_that_could_be_a_command_is_refused_and_not_repeated() -> Res
 async fn p19_who_has_nothing_to_be_told_hears_what_there_is() -> Result<()> {
     let site = Site::start("npm", "npm").await?;
     let client = site.proxy.client();
+    let images = Site::start("images", "registry").await?;
+    let (_, listed) = images.proxy.client().fetch("/-/setup/").await?;
+    let listed = String::from_utf8(listed)?;
+    for name in ["docker", "containerd", "podman", "skopeo", "buildah"] {
+        assert!(listed.contains(&format!("/-/setup/{name}\n")), "{name}: {listed}");
+        let (response, body) = images.proxy.client().fetch(&format!("/-/setup/{name}")).await?;
+        let said = String::from_utf8(body)?;
+        assert!(
+            response.status == 200 && said.contains("tag_ttl of its registry: images 1m"),
+            "{said}"
+        );
+    }
     for path in ["/-/setup/pip", "/-/setup/yum"] {
         let (response, body) = client.fetch(path).await?;
         let said = String::from_utf8(body)?;

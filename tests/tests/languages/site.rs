@@ -58,7 +58,7 @@ impl Site {
     }
 
     /// A cache with what `upstreams` makes of the URLs of the index and of the files.
-    async fn with_settings(upstreams: impl Fn(&str, &str) -> Result<String>) -> Result<Self> {
+    pub(crate) async fn with_settings(upstreams: impl Fn(&str, &str) -> Result<String>) -> Result<Self> {
         let (index, files) = (Origin::start().await?, Origin::start().await?);
         let folder = tempfile::tempdir()?;
         let upstreams = upstreams(&index.url("/"), &files.url("/"))?;

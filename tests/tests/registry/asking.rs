@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use integration_tests::origin::{Fault, Gate, Resource};
+use integration_tests::{
+    origin::{Fault, Gate, Resource},
+    proxy::run_to_end,
+};
 use kato_shared::{Digest, durable};
 use tokio::{
     task::JoinSet,
@@ -25,6 +28,51 @@ pub(crate) async fn until_held(cache: &Cache, target: &str) -> Result<()> {
         }
     };
     timeout(SOON, held).await.context("the tag is not kept")?
+}
+
+/// Why a tag is fresh or stale, and until when, is for operators to see.
+#[tokio::test(flavor = "multi_thread")]
+async fn p11_show_and_ls_say_how_long_a_tag_is_believed() -> Result<()> {
+    let (registry, cache, image) = site("[upstream.registry]\ntag_ttl = \"10m\"\n").await?;
+    let tag = "/v2/lab/lab/app/manifests/v1";
+    assert_eq!(cache.get(tag).await?.status, 200);
+    cache
+        .proxy
+        .wait_until_stored(&cache.proxy.client().get(tag), &image.manifest)
+        .await?;
+    let admin = cache.proxy.admin.to_string();
+    let url = registry.origin.url("/v2/lab/app/manifests/v1");
+    let shown = run_to_end(&["show", "--admin", &admin, &url]).await?;
+    assert!(
+        shown
+            .stdout
+            .contains("tag_ttl = 10m in the settings of its upstream")
+            && shown.stdout.contains("; believed until "),
+        "{shown:?}"
+    );
+    let listed = run_to_end(&["ls", "--admin", &admin]).await?;
+    let lines = listed.stdout.lines();
+    let (tags, others): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(&url));
+    assert!(
+        tags.len() == 1 && tags[0].contains("  believed until "),
+        "{listed:?}"
+    );
+    assert!(
+        !others.is_empty() && others.iter().all(|line| !line.contains("believed")),
+        "{listed:?}"
+    );
+    let json = run_to_end(&["ls", "--json", "--admin", &admin]).await?;
+    let page: serde_json::Value = serde_json::from_str(&json.stdout)?;
+    let entry = page["entries"]
+        .as_array()
+        .and_then(|all| all.iter().find(|entry| entry["url"] == url));
+    let entry = entry.context("no such entry")?;
+    let validated: jiff::Timestamp = entry["validated"].as_str().context("no time")?.parse()?;
+    let until: jiff::Timestamp = entry["believed_until"].as_str().context("no end")?.parse()?;
+    // A tenth more or less, and the age that the answer had by then.
+    let seconds = until.duration_since(validated).as_secs();
+    assert!((530..=661).contains(&seconds), "{seconds}");
+    Ok(())
 }
 
 #[tokio::test]

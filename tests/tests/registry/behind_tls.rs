@@ -18,8 +18,9 @@ use crate::{
 };
 
 /// As `htpasswd -nbB -C 4 ada opensesame` writes it: a user of the registry, or of the cache.
-const ADA: &str = "ada:$2y$04$0RjH4FzSBaKxAcmgS7yN2Oouvj3iNIQq7Pl4haJTzLyE4b/V2cu42\n";
-const ADA_SHOWS: &str = "ada:opensesame";
+pub(crate) const ADA: &str = "ada:$2y$04$0RjH4FzSBaKxAcmgS7yN2Oouvj3iNIQq7Pl4haJTzLyE4b/V2cu42\n";
+/// What she shows.
+pub(crate) const ADA_SHOWS: &str = "ada:opensesame";
 
 /// A registry behind TLS that wants name and password, and a cache with a door with TLS; one authority for both.
 struct Site {

@@ -372,6 +372,29 @@ async fn lists_come_in_pages_whose_links_lead_back_here() -> Result<()> {
         assert!(cache.get(next).await?.body.ends_with(br#"["v2"]}"#));
     }
     assert_eq!(registry.methods("/v2/lab/app/tags/list?n=1"), ["GET"]);
+    // By a mirror path it leads back to that.
+    let host = registry.origin.address();
+    for base in ["/lab".to_owned(), format!("/http/{host}")] {
+        let first = cache.get(&format!("{base}/v2/lab/app/tags/list?n=1")).await?;
+        let link = first.header("link").context("no link")?.to_owned();
+        assert_eq!(
+            link,
+            format!("<{base}/v2/lab/app/tags/list?last=v1&n=1>; rel=\"next\"")
+        );
+        let next = link.trim_start_matches('<').split('>').next().unwrap_or_default();
+        assert!(cache.get(next).await?.body.ends_with(br#"["v2"]}"#));
+    }
+    // Who has the registry's own URL gets its links as they are.
+    let by_proxy = cache
+        .get(&registry.origin.url("/v2/lab/app/tags/list?n=1"))
+        .await?;
+    assert!(
+        by_proxy
+            .header("link")
+            .context("no link")?
+            .starts_with("</v2/lab/app/tags/list?n=1>"),
+        "{by_proxy:?}"
+    );
     let digest = Digest::of(b"x");
     let index = Resource::new("{}").header("content-type", "application/vnd.oci.image.index.v1+json");
     registry

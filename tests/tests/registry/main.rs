@@ -7,7 +7,7 @@
 //!
 //! `asking` is about what a registry is asked, and how often,
 //! `behind_tls` has TLS on both sides, `users` those who have to say who they are, `turned_away` what is refused, `wrong` content
-//! that is not what was asked for, `recorded` what programs ask in one pull, written down by `recording`.
+//! that is not what was asked for, `recorded` what programs ask in one pull, written down by `recording`, `presets` the presets that are delivered, `referrers` what refers to an image.
 
 mod asking;
 mod behind_tls;
@@ -17,10 +17,12 @@ mod doors;
 mod image;
 mod odd;
 mod origin;
+mod presets;
 mod programs;
 mod real;
 mod recorded;
 mod recording;
+mod referrers;
 mod scripted;
 mod turned_away;
 mod users;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use integration_tests::{origin::Resource, presets::preset};
 
-use crate::scripted::{ALWAYS, MANIFEST, Scripted, Small, cache, site};
+use crate::scripted::{ALWAYS, LONG, MANIFEST, Scripted, Small, cache, site};
 
 /// Status codes, and what the client is given at once: the held one, or what came.
 const CASES: [(u16, u16); 13] = [
@@ -107,6 +107,40 @@ async fn p10_a_digest_that_is_none_or_another_takes_no_tags_place() -> Result<()
             said.header("docker-content-digest"),
             Some(image.digest().as_str())
         );
+    }
+    Ok(())
+}
+
+/// The word of the registry is passed on, and the tag is not kept by it: the manifest that it announces is not there.
+#[tokio::test]
+async fn p10_a_head_that_announces_a_wrong_digest_leaves_no_tag_behind() -> Result<()> {
+    let (mut registry, cache, image) = site(LONG).await?;
+    let other = format!("sha256:{}", "a".repeat(64));
+    let wrong = Resource::new(image.manifest.clone())
+        .header("content-type", MANIFEST)
+        .header("docker-content-digest", &other);
+    registry.origin.serve("/v2/lab/app/manifests/new", wrong.clone());
+    // Under the announced digest as well, which the content has not.
+    let announced = format!("/v2/lab/app/manifests/{other}");
+    registry.origin.serve(&announced, wrong);
+    let tag = "/v2/lab/lab/app/manifests/new";
+    let said = cache.ask("HEAD", tag, &[("accept", MANIFEST)]).await?;
+    assert_eq!(
+        (said.status, said.header("docker-content-digest")),
+        (200, Some(other.as_str())),
+        "{said:?}"
+    );
+    registry.origin.wait_for_requests(&announced, 1).await?;
+    let got = cache.get(tag).await?;
+    assert_eq!(
+        (got.status, got.code().as_deref()),
+        (502, Some("DIGEST_INVALID")),
+        "{got:?}"
+    );
+    registry.origin.stop().await;
+    for method in ["HEAD", "GET"] {
+        let said = cache.ask(method, tag, &[("accept", MANIFEST)]).await?;
+        assert_eq!(said.status, 502, "{method} {said:?}");
     }
     Ok(())
 }

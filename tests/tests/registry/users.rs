@@ -38,6 +38,56 @@ async fn site(keys: &str) -> Result<(Scripted, Cache, Small)> {
     Ok((registry, cache_in(folder, &settings).await?, image))
 }
 
+/// Networks alone protect what is no registry, and what a longer base URL takes out of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_users_do_not_protect_is_said_at_the_start_by_check_config_and_by_doctor() -> Result<()> {
+    let registry = Scripted::start().await?;
+    let image = Small::new("one");
+    registry.push("lab/app", "v1", &image);
+    let folder = tempfile::tempdir()?;
+    let users = folder.path().join("users");
+    durable::write(&users, format!("{ADA}\n").as_bytes(), 0o600)?;
+    let settings = format!(
+        "[registry]\nusers_file = \"{}\"\n{}[[upstream]]\nname = \"files\"\nurls = [\"http://files.example/\"]\n\
+         [[upstream]]\nname = \"known\"\nurls = [\"http://known.example/\"]\nclients = [\"10.1.0.0/16\"]\n\
+         [[upstream]]\nname = \"around\"\nurls = [\"{}\"]\n",
+        users.display(),
+        registry.section("lab", LONG),
+        registry.origin.url("/v2/lab/"),
+    );
+    let cache = cache_in(folder, &settings).await?;
+    // It is as it is said: no user is asked for.
+    let said = cache.get("/around/app/manifests/v1").await?;
+    assert_eq!((said.status, &said.body), (200, &image.manifest), "{said:?}");
+    assert_eq!(cache.get(TAG).await?.status, 401);
+
+    let open = "what comes from `files` is given to everybody whom [access] lets in";
+    let around = "is given without a user by way of `around`";
+    let file = cache.folder.path().join("proxy.toml");
+    let checked = proxy::run_to_end(&["check-config", "--config", file.to_str().context("UTF-8")?]).await?;
+    let mut doctor = command::new(proxy::program()?);
+    doctor.args([
+        "doctor",
+        "--json",
+        "--server",
+        &format!("http://{}/", cache.proxy.data),
+    ]);
+    let output = spawn_blocking(move || command::run(doctor, SOON, &[])).await??;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let checks = report["checks"].as_array().context("no checks")?;
+    let of_users = checks.iter().filter(|check| check["subject"] == "users");
+    assert!(
+        of_users.clone().all(|check| check["state"] == "warning"),
+        "{report:#}"
+    );
+    let found: String = of_users.map(ToString::to_string).collect();
+    for said in [cache.proxy.log(), checked.stderr, found] {
+        assert!(said.contains(open) && said.contains(around), "{said}");
+        assert!(!said.contains("`known`"), "{said}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_finds_a_door_well_that_asks_for_users() -> Result<()> {
     let (_registry, cache, _image) = site("").await?;

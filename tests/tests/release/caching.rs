@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 use integration_tests::{
+    presets::preset,
     proxy::{Proxy, Settings},
     releases::Repository,
     static_server::{Fault, StaticServer},
 };
+use kato_shared::durable;
 use tempfile::TempDir;
 
 use super::{TRUST, TRY_AGAIN, document, kato_in, refused, text};
@@ -72,6 +74,26 @@ async fn every_target_crosses_the_wan_once_however_many_nodes_ask() -> Result<()
         .collect();
     assert_eq!(targets.len(), 11, "{targets:?}");
     assert!(targets.iter().all(|(_, count)| *count == 1), "{targets:?}");
+    Ok(())
+}
+
+/// The preset as it is delivered, with the host filled in; then the host is off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_served_by_the_preset_and_again_without_the_host() -> Result<()> {
+    let site = Site::new().await?;
+    let url = site.host.url();
+    let settings = preset("kato-release", &[("https://upgrade.example/", url.as_str())])?;
+    let file = site.folder.path().join("proxy.toml");
+    durable::write(&file, settings.as_bytes(), 0o644)?;
+    let store = site.folder.path().join("cache");
+    let cache = Settings::new(&store)
+        .arguments(&["--config", text(&file)])
+        .start()
+        .await?;
+    let arguments = verify(&site.root, url.as_str(), &cache);
+    document(&words(&arguments))?;
+    drop(site.host);
+    document(&words(&arguments))?;
     Ok(())
 }
 
