@@ -63,7 +63,10 @@ impl Pipeline {
             lesson: None,
         };
         let pipeline = self.clone();
-        self.0.tasks.spawn(async move { pipeline.fly(flight).await });
+        // A task is moved more than once, and its way is long: what is moved is a pointer.
+        self.0
+            .tasks
+            .spawn(Box::pin(async move { pipeline.fly(flight).await }));
     }
 
     async fn fly(&self, mut flight: Flight) {
@@ -282,14 +285,16 @@ impl Pipeline {
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
-        let for_first = flight.head_for_first(&response);
         if let Some(reason) = not_stored_for(storability, kept) {
             if kept == Replacing::ByRule {
                 self.note_private(&flight.ask, response.status);
             }
+            let for_first = flight.head_for_first(&response);
             return Box::pin(not_stored(flight, (for_first, response), reason)).await;
         }
+        let mut for_first = None;
         if let Storability::StoreDespite(reason) = storability {
+            for_first = Some(flight.head_for_first(&response));
             let rule = format!("stored although the response forbids it: {reason}");
             self.deviates(&flight.ask.target, "store-despite", &rule);
             // Content that never changes is for all; a cookie is for one.
