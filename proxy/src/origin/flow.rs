@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
+use tokio::task::yield_now;
 
 use super::{
     bulk::{Bulk, LEAST},
@@ -134,7 +135,14 @@ impl Flow {
                     None => break None,
                 }
             },
-            Self::Bulk(bulk) => bulk.next(position).await?,
+            Self::Bulk(bulk) => match bulk.next(position).await {
+                Ok(next) => next,
+                Err(error) => {
+                    // First what came goes to the clients: hyper drops it where it hears of the end in the same moment.
+                    yield_now().await;
+                    return Err(error.into());
+                }
+            },
             Self::Here(bytes) => Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()),
             Self::Ended => None,
             Self::Lost => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),

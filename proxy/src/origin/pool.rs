@@ -239,9 +239,10 @@ impl Destination {
         if is_unknown && let Some(shared) = self.http2() {
             return Ok((Sender::Http2(shared), true));
         }
-        let (stream, is_http2) = self.connect().await?;
+        // Seldom beside what goes over connections that are there, and long: requests on those do not carry room for it.
+        let (stream, is_http2) = Box::pin(self.connect()).await?;
         if is_http2 {
-            let begun = open::http2(stream, (&self.connector.tasks, permit)).await;
+            let begun = Box::pin(open::http2(stream, (&self.connector.tasks, permit))).await;
             let sender = begun.map_err(|source| self.no_http(source))?;
             self.lock().http2 = Some((sender.clone(), Instant::now()));
             return Ok((Sender::Http2(sender), false));
@@ -250,7 +251,7 @@ impl Destination {
         let connection = match stream.into_tcp() {
             Ok((stream, _nothing)) => Kept::Plain(Plain::new(stream)),
             Err(stream) => {
-                let begun = open::http1(stream, &self.connector.tasks).await;
+                let begun = Box::pin(open::http1(stream, &self.connector.tasks)).await;
                 Kept::Hyper(begun.map_err(|source| self.no_http(source))?)
             }
         };
@@ -328,7 +329,9 @@ impl Destination {
         match sender {
             Sender::Http1(kept, permit) => {
                 let stream: Stream = match kept {
-                    Kept::Hyper(connection) => return self.send_by_hyper(connection, permit, outgoing).await,
+                    Kept::Hyper(connection) => {
+                        return Box::pin(self.send_by_hyper(connection, permit, outgoing)).await;
+                    }
                     Kept::Plain(plain) if outgoing.is_plain() => {
                         match plain.ask(&self.way.head(outgoing)).await {
                             Heard::Answer(answer) => return Ok(self.arrived(*answer, permit)),
@@ -337,12 +340,12 @@ impl Destination {
                     }
                     Kept::Plain(plain) => Box::new(plain.into_stream()),
                 };
-                let begun = open::http1(stream, &self.connector.tasks).await;
+                let begun = Box::pin(open::http1(stream, &self.connector.tasks)).await;
                 let connection = begun.map_err(|error| Unanswered {
                     error,
                     is_unsent: false,
                 })?;
-                self.send_by_hyper(connection, permit, outgoing).await
+                Box::pin(self.send_by_hyper(connection, permit, outgoing)).await
             }
             Sender::Http2(mut sender) => {
                 let request = self.way.request(outgoing, true);

@@ -116,7 +116,7 @@ impl Pipeline {
             }
             // About none of them, or a redirect on the way forbids to store by now.
             flight.validated.clear();
-            answered = self.send(&flight).await;
+            answered = Box::pin(self.send(&flight)).await;
         }
         match answered {
             Ok(response) => self.received(flight, response).await,
@@ -311,7 +311,7 @@ impl Pipeline {
         }
         self.0.metrics.filled(since.elapsed());
         if let Some(digest) = digest {
-            self.keep_by_digest(&tag, digest).await;
+            Box::pin(self.keep_by_digest(&tag, digest)).await;
         }
     }
 }

@@ -161,7 +161,7 @@ impl Origin {
             return self.ask(request, url, headers).await;
         }
         let expected = match auth.expected(url) {
-            Some(challenge) => self.authorization(request, auth, (&challenge, url), None).await,
+            Some(challenge) => Box::pin(self.authorization(request, auth, (&challenge, url), None)).await,
             None => Ok(None),
         };
         let sent = expected.unwrap_or_else(|error| {
@@ -169,15 +169,14 @@ impl Origin {
             auth.forget(url);
             None
         });
-        let response = self.showing(request, auth, url, (headers, sent.as_ref())).await?;
+        let response = Box::pin(self.showing(request, auth, url, (headers, sent.as_ref()))).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
         let Some(challenge) = Challenge::of(response.headers()) else {
             return Ok(response);
         };
-        let next = self
-            .authorization(request, auth, (&challenge, url), sent.as_ref())
+        let next = Box::pin(self.authorization(request, auth, (&challenge, url), sent.as_ref()))
             .await
             .inspect_err(|_no_token| auth.forget(url))?;
         let Some(next) = next.filter(|next| sent.as_ref() != Some(next)) else {
@@ -185,7 +184,7 @@ impl Origin {
         };
         auth.met(url, challenge);
         redirect::finish(response.into_body()).await;
-        self.showing(request, auth, url, (headers, Some(&next))).await
+        Box::pin(self.showing(request, auth, url, (headers, Some(&next)))).await
     }
 
     /// One exchange with `authorization`. Where those are the credentials themselves, what becomes of them is noted; and while nobody
