@@ -30,7 +30,7 @@ use super::{Inner, Store, StoredResponse, hot::MAX_BODY};
 
 /// How long the thread waits for company of the first body. Short beside what an operator would call lost, long beside a burst of
 /// requests: what answers them should not share the processor with what can wait.
-const GATHER: Duration = Duration::from_millis(250);
+const GATHER: Duration = Duration::from_millis(200);
 
 /// The most bytes that are queued or promised.
 const LIMIT: u64 = 16 << 20;
