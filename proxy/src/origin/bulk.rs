@@ -192,7 +192,7 @@ impl Bulk {
             }
         }
         // The origin is faster than this: larger pieces, where not too many have them.
-        if self.wide.is_none() {
+        if self.wide.is_none() && self.left >= LEAST_ROOM as u64 {
             self.wide = Arc::clone(&self.wides).try_acquire_owned().ok();
         }
         Ok(())
