@@ -1,12 +1,12 @@
-//! A large body over plain TCP, read past hyper: the connection is taken out of hyper once the head is there, and handed back to it
-//! when the body has ended.
+//! A body over plain TCP, read past hyper: what is left of it after a plain head ([`plain`](super::plain)); and a large one whose head
+//! hyper has read, for which the connection is taken out of hyper.
 //!
 //! Why: a cold download at full speed costs what its copies cost. hyper reads through a buffer of its own, begins each piece wherever
 //! the one before ended, and hands it over by a channel and a task. Here a piece is up to a megabyte of what the socket has, and begins in its
 //! page of memory where it will begin in its page of the file: the kernel copies that three times as fast as some other distances
 //! (`rep movsb`; see `store::read` for the same).
 //!
-//! Deliberately absent: chunked bodies, TLS, HTTP/2 and everything small, which hyper reads; whatever goes wrong is an error that
+//! Deliberately absent: chunked bodies, TLS and HTTP/2, which hyper reads; whatever goes wrong is an error that
 //! ends the connection, and taking the body up again is `resume`'s.
 //!
 //! Invariant: never more than the announced bytes are read, so that what the connection carries next is whole.
