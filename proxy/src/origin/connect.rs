@@ -40,7 +40,10 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
         false
     }
 
-    /// The TCP connection, where [`Self::is_tcp`], and bytes that come before those of it; else itself.
+    /// The TCP connection, where [`Self::is_tcp`], and bytes that come before those of it.
+    ///
+    /// # Errors
+    /// Itself, where there is more than that.
     fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Bytes), Stream>;
 }
 

@@ -85,8 +85,10 @@ pub(crate) enum LastingBody {
 }
 
 impl Pipeline {
-    /// The answer to a GET or HEAD without content, if the store has one that may be sent as it is; else what was asked, where that is
-    /// as it was.
+    /// The answer to a GET or HEAD without content, if the store has one that may be sent as it is.
+    ///
+    /// # Errors
+    /// What was asked, where the store has nothing; nothing, where looking at what it has has changed that.
     pub async fn at_hand(
         &self,
         mut asked: request::Parts,
