@@ -159,16 +159,19 @@ pub async fn serve<S: Wire>(
         if let Some(ready) = pipeline.prepared(asked, client, started, &mut head) {
             connection.send_ready(&head, ready).await?;
         } else {
-            let Some(mut request) = head::read(asked) else {
+            let Some(request) = head::read(asked) else {
                 break;
             };
-            let Some(mut answer) = pipeline.at_hand(&mut request, client, started).await else {
-                // The same head once more: looking at what is at hand has changed it.
-                let request = head::read(asked)?;
-                let asked = (&pipeline, request, (client, started));
-                Box::pin(connection.ask_and_send(asked, ending, (&mut head, length))).await?;
-                connection.take(length);
-                continue;
+            let mut answer = match pipeline.at_hand(request, client, started).await {
+                Ok(answer) => answer,
+                Err(unchanged) => {
+                    // The same head once more, where looking at what is at hand has changed it.
+                    let request = unchanged.or_else(|| head::read(asked))?;
+                    let asked = (&pipeline, request, (client, started));
+                    Box::pin(connection.ask_and_send(asked, ending, (&mut head, length))).await?;
+                    connection.take(length);
+                    continue;
+                }
             };
             if let Some(lasting) = answer.lasting.take() {
                 let kept = pipeline.to_prepare();

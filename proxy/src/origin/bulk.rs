@@ -1,12 +1,12 @@
-//! A large body over plain TCP, read past hyper: the connection is taken out of hyper once the head is there, and handed back to it
-//! when the body has ended.
+//! A body over plain TCP, read past hyper: what is left of it after a plain head ([`plain`](super::plain)); and a large one whose head
+//! hyper has read, for which the connection is taken out of hyper.
 //!
 //! Why: a cold download at full speed costs what its copies cost. hyper reads through a buffer of its own, begins each piece wherever
 //! the one before ended, and hands it over by a channel and a task. Here a piece is up to a megabyte of what the socket has, and begins in its
 //! page of memory where it will begin in its page of the file: the kernel copies that three times as fast as some other distances
 //! (`rep movsb`; see `store::read` for the same).
 //!
-//! Deliberately absent: chunked bodies, TLS, HTTP/2 and everything small, which hyper reads; whatever goes wrong is an error that
+//! Deliberately absent: chunked bodies, TLS and HTTP/2, which hyper reads; whatever goes wrong is an error that
 //! ends the connection, and taking the body up again is `resume`'s.
 //!
 //! Invariant: never more than the announced bytes are read, so that what the connection carries next is whole.
@@ -68,6 +68,33 @@ pub(super) struct Bulk {
 }
 
 impl Bulk {
+    /// A body of `length` bytes that no one else reads, of which `come` is here.
+    pub(super) fn of(
+        stream: TcpStream,
+        (place, may_be_kept): (Place, bool),
+        come: Bytes,
+        length: u64,
+    ) -> Self {
+        let wides = place.wide_pieces();
+        Self {
+            stream,
+            place: Some(place).filter(|_| may_be_kept),
+            ahead: Some(come).filter(|come| !come.is_empty()).into_iter().collect(),
+            left: length,
+            buffer: BytesMut::new(),
+            room: 0,
+            is_fresh: false,
+            used: VecDeque::new(),
+            wide: None,
+            wides,
+        }
+    }
+
+    /// Bytes to come.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Takes over a body of which nothing was read and `length` bytes are to come. `None` when the connection has ended meanwhile: then
     /// `incoming` has all that came.
     ///
@@ -85,7 +112,7 @@ impl Bulk {
         while let Some(Ok(frame)) = incoming.frame().await {
             ahead.extend(frame.into_data().ok());
         }
-        ahead.push_back(read);
+        ahead.extend(read);
         ahead.retain(|piece: &Bytes| !piece.is_empty());
         let come = ahead.iter().map(|piece| piece.len() as u64).sum::<u64>();
         Some(Self {
@@ -165,7 +192,7 @@ impl Bulk {
             }
         }
         // The origin is faster than this: larger pieces, where not too many have them.
-        if self.wide.is_none() {
+        if self.wide.is_none() && self.left >= LEAST_ROOM as u64 {
             self.wide = Arc::clone(&self.wides).try_acquire_owned().ok();
         }
         Ok(())
@@ -176,8 +203,14 @@ impl Bulk {
         if self.room >= LEAST_ROOM {
             return;
         }
-        let size = if self.wide.is_some() { WIDE } else { ROOM };
         self.buffer = BytesMut::new();
+        if self.left < LEAST_ROOM as u64 {
+            // The end of it, or a small one: where it begins does not matter.
+            self.room = usize::try_from(self.left).unwrap_or(LEAST_ROOM);
+            self.buffer.reserve(self.room);
+            return;
+        }
+        let size = if self.wide.is_some() { WIDE } else { ROOM };
         if self.used.len() >= ROUND
             && let Some(oldest) = self.used.pop_front()
             && let Ok(memory) = oldest.try_into_mut()

@@ -40,10 +40,11 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
         false
     }
 
-    /// The TCP connection, where [`Self::is_tcp`].
-    fn into_tcp(self: Box<Self>) -> Option<TcpStream> {
-        None
-    }
+    /// The TCP connection, where [`Self::is_tcp`], and bytes that come before those of it.
+    ///
+    /// # Errors
+    /// Itself, where there is more than that.
+    fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Bytes), Stream>;
 }
 
 impl Io for TcpStream {
@@ -51,14 +52,22 @@ impl Io for TcpStream {
         true
     }
 
-    fn into_tcp(self: Box<Self>) -> Option<TcpStream> {
-        Some(*self)
+    fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Bytes), Stream> {
+        Ok((*self, Bytes::new()))
     }
 }
 
-impl Io for TlsStream<Stream> {}
+impl Io for TlsStream<Stream> {
+    fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Bytes), Stream> {
+        Err(self)
+    }
+}
 
-impl Io for TokioIo<Upgraded> {}
+impl Io for TokioIo<Upgraded> {
+    fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Bytes), Stream> {
+        Err(self)
+    }
+}
 
 /// A connection of whatever kind.
 pub type Stream = Box<dyn Io>;

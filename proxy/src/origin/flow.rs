@@ -1,9 +1,10 @@
 //! Where the bytes of one response come from: from hyper, or, for a large body that is read as fast as it comes, from the socket
 //! ([`bulk`](super::bulk)).
 
-use bytes::Bytes;
-use http_body_util::BodyExt;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
+use tokio::task::yield_now;
 
 use super::{
     bulk::{Bulk, LEAST},
@@ -11,11 +12,52 @@ use super::{
     lease::Lease,
 };
 
+/// The content of a response whose head has come.
+#[derive(Debug)]
+pub(super) enum Arriving {
+    /// hyper reads it; with the connection, where that is not for others meanwhile.
+    Hyper(Incoming, Option<Lease>),
+    /// The rest of it comes past hyper.
+    Bulk(Box<Bulk>),
+    /// All of it.
+    Here(Bytes),
+}
+
+impl Arriving {
+    /// All of it, and the connection is for others again; `None` where that is more than `most` bytes, or breaks off.
+    ///
+    /// # Cancel safety
+    /// Dropped early, the content is lost, and the connection with it.
+    pub(super) async fn whole(self, most: usize) -> Option<Bytes> {
+        match self {
+            Self::Here(bytes) => Some(bytes).filter(|bytes| bytes.len() <= most),
+            Self::Hyper(incoming, lease) => {
+                let whole = Limited::new(incoming, most).collect().await.ok()?.to_bytes();
+                lease.into_iter().for_each(Lease::give_back);
+                Some(whole)
+            }
+            Self::Bulk(mut bulk) => {
+                if bulk.left() > most as u64 {
+                    return None;
+                }
+                let mut whole = BytesMut::new();
+                while let Some(piece) = bulk.next(0).await.ok()? {
+                    whole.extend_from_slice(&piece);
+                }
+                bulk.finish();
+                Some(whole.freeze())
+            }
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) enum Flow {
     Hyper(ByHyper),
     Bulk(Box<Bulk>),
+    /// All of it is here.
+    Here(Bytes),
     /// All was read.
     Ended,
     /// Nobody knows where the rest is: reading was given up half-way.
@@ -37,15 +79,20 @@ impl Flow {
     pub(super) fn length(&self) -> Option<u64> {
         match self {
             Self::Hyper(by_hyper) => by_hyper.incoming.size_hint().exact(),
-            Self::Bulk(_) | Self::Ended | Self::Lost => None,
+            Self::Bulk(bulk) => Some(bulk.left()),
+            Self::Here(bytes) => Some(bytes.len() as u64),
+            Self::Ended | Self::Lost => None,
         }
     }
 
-    /// Whether [`Self::go_in_bulk`] will do something.
+    /// Whether the rest is large, and is read past hyper after [`Self::go_in_bulk`].
     pub(super) fn may_go_in_bulk(&self) -> bool {
-        let has_socket = |by_hyper: &ByHyper| by_hyper.lease.as_ref().is_some_and(Lease::has_socket);
-        matches!(self, Self::Hyper(by_hyper) if has_socket(by_hyper))
-            && self.length().is_some_and(|length| length >= LEAST)
+        let may_go = match self {
+            Self::Hyper(by_hyper) => by_hyper.lease.as_ref().is_some_and(Lease::has_socket),
+            Self::Bulk(_) => true,
+            Self::Here(_) | Self::Ended | Self::Lost => false,
+        };
+        may_go && self.length().is_some_and(|length| length >= LEAST)
     }
 
     /// Has the rest read past hyper. Nothing of the body may have been read.
@@ -56,7 +103,8 @@ impl Flow {
         let Some(length) = self.length().filter(|_| self.may_go_in_bulk()) else {
             return;
         };
-        if let Self::Hyper(mut by_hyper) = std::mem::replace(self, Self::Lost)
+        if matches!(self, Self::Hyper(_))
+            && let Self::Hyper(mut by_hyper) = std::mem::replace(self, Self::Lost)
             && let Some(lease) = by_hyper.lease.take()
         {
             let of = (length, by_hyper.may_be_kept);
@@ -87,7 +135,15 @@ impl Flow {
                     None => break None,
                 }
             },
-            Self::Bulk(bulk) => bulk.next(position).await?,
+            Self::Bulk(bulk) => match bulk.next(position).await {
+                Ok(next) => next,
+                Err(error) => {
+                    // First what came goes to the clients: hyper drops it where it hears of the end in the same moment.
+                    yield_now().await;
+                    return Err(error.into());
+                }
+            },
+            Self::Here(bytes) => Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()),
             Self::Ended => None,
             Self::Lost => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
         };
@@ -108,6 +164,7 @@ impl Flow {
         match self {
             Self::Hyper(by_hyper) => by_hyper.incoming.is_end_stream(),
             Self::Bulk(bulk) => bulk.is_at_end(),
+            Self::Here(bytes) => bytes.is_empty(),
             Self::Ended => true,
             Self::Lost => false,
         }
@@ -119,7 +176,7 @@ impl Flow {
                 lease: Some(lease), ..
             }) => lease.give_back(),
             Self::Bulk(bulk) => bulk.finish(),
-            Self::Hyper(_) | Self::Ended | Self::Lost => {}
+            Self::Hyper(_) | Self::Here(_) | Self::Ended | Self::Lost => {}
         }
     }
 }

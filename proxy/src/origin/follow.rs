@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts, uri::PathAndQuery};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use kato_shared::{chain::Chain, redact};
 use tokio::time::Instant;
 use url::{Position, Url};
 
 use super::{
     Origin, OriginBody, OriginError, OriginRequest, OriginResponse,
-    flow::{ByHyper, Flow},
+    flow::{Arriving, ByHyper, Flow},
     health::Standing,
-    lease::Lease,
     outgoing::Outgoing,
+    plain::is_persistent,
     pool::NoHead,
     rate_limit::{RateLimit, is_counted},
     redirect::{self, MAX_REDIRECTS},
@@ -43,8 +43,8 @@ impl Origin {
             let sent = self.clock().now();
             let shown = (!hops.is_empty()).then(|| self.of_its_own(url, headers));
             let shown = shown.as_ref().unwrap_or(headers);
-            let (response, lease) = self.ask_with_token(request, url, shown).await?;
-            let (mut head, incoming) = response.into_parts();
+            let response = self.ask_with_token(request, url, shown).await?;
+            let (mut head, content) = response.into_parts();
             usable(url, shown, (head.status, &head.headers))
                 .inspect_err(|error| self.metrics().upstream_failure(&request.upstream, error.kind()))?;
             let times = Times {
@@ -58,7 +58,7 @@ impl Origin {
                 let redirected = target.map(|(url, _)| url);
                 let found_at = redirected.clone();
                 let current = Current {
-                    flow: flow(&mut head, incoming, lease),
+                    flow: flow(&mut head, content),
                     nth,
                     redirected,
                 };
@@ -74,7 +74,7 @@ impl Origin {
                     headers: head.headers,
                 });
             };
-            redirect::finish(incoming, lease).await;
+            redirect::finish(content).await;
             let headers = self.redirected(request, (url, headers), &next)?;
             hops.push(Hop {
                 status: head.status,
@@ -127,7 +127,7 @@ impl Origin {
         request: &OriginRequest,
         url: &Url,
         headers: &HeaderMap,
-    ) -> Result<(http::Response<Incoming>, Option<Lease>), OriginError> {
+    ) -> Result<http::Response<Arriving>, OriginError> {
         let as_us = self.profile(&request.upstream).speaks_for_us(request);
         self.ask_as(as_us, request, url, headers).await
     }
@@ -140,7 +140,7 @@ impl Origin {
         request: &OriginRequest,
         url: &Url,
         headers: &HeaderMap,
-    ) -> Result<(http::Response<Incoming>, Option<Lease>), OriginError> {
+    ) -> Result<http::Response<Arriving>, OriginError> {
         if !self.connector().guard.allows(url) {
             return Err(OriginError::Guarded {
                 url: redact::url(url),
@@ -166,12 +166,12 @@ impl Origin {
         self.metrics().upstream_request(&request.upstream);
         match destination.exchange(&outgoing).await {
             Ok(answered) => {
-                let wants_patience = is_asking_for_patience(answered.0.status())
-                    && answered.0.headers().contains_key(header::RETRY_AFTER);
+                let wants_patience = is_asking_for_patience(answered.status())
+                    && answered.headers().contains_key(header::RETRY_AFTER);
                 if self.health().answered(url, wants_patience) {
                     tracing::info!(upstream = request.upstream, url = %origin_of(url), "the origin answers again");
                 }
-                self.note_rate_limit(request, url, answered.0.headers());
+                self.note_rate_limit(request, url, answered.headers());
                 Ok(answered)
             }
             Err(no_head) => Err(self.not_answered(request, url, no_head)),
@@ -264,7 +264,12 @@ fn usable(
 /// the connection.
 ///
 /// [RFC 9110 §15.3.6]: https://www.rfc-editor.org/rfc/rfc9110#section-15.3.6
-fn flow(head: &mut Parts, incoming: Incoming, lease: Option<Lease>) -> Flow {
+fn flow(head: &mut Parts, content: Arriving) -> Flow {
+    let (incoming, lease) = match content {
+        Arriving::Hyper(incoming, lease) => (incoming, lease),
+        Arriving::Bulk(bulk) => return Flow::Bulk(bulk),
+        Arriving::Here(bytes) => return Flow::Here(bytes),
+    };
     if head.status == StatusCode::RESET_CONTENT && !incoming.is_end_stream() {
         head.headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -275,13 +280,6 @@ fn flow(head: &mut Parts, incoming: Incoming, lease: Option<Lease>) -> Flow {
         lease,
         may_be_kept: is_persistent(head.version, &head.headers),
     })
-}
-
-/// Whether the connection stays open after this response, as far as the response says (RFC 9112 §9.3).
-fn is_persistent(version: http::Version, headers: &HeaderMap) -> bool {
-    let mut options = headers.get_all(header::CONNECTION).iter();
-    version == http::Version::HTTP_11
-        && options.all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
 fn origin_of(url: &Url) -> String {

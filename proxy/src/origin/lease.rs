@@ -9,7 +9,8 @@ use tokio::{
 
 use super::{
     open::{Http1, Socket},
-    pool::Destination,
+    plain::Plain,
+    pool::{Destination, Kept},
 };
 
 /// The right to a connection until the body that it carries was read.
@@ -28,7 +29,7 @@ impl fmt::Debug for Lease {
 impl Lease {
     /// The body was read to its end: the next request may use the connection.
     pub(super) fn give_back(self) {
-        self.destination.keep(self.connection, self.permit);
+        self.destination.keep(Kept::Hyper(self.connection), self.permit);
     }
 
     /// Whether the body can be read past hyper.
@@ -54,8 +55,8 @@ impl Lease {
 
 /// The right to a connection that hyper does not have.
 pub(super) struct Place {
-    destination: Arc<Destination>,
-    permit: OwnedSemaphorePermit,
+    pub(super) destination: Arc<Destination>,
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 impl fmt::Debug for Place {
@@ -72,6 +73,7 @@ impl Place {
 
     /// The body was read to its end: the next request may use the connection.
     pub(super) fn give_back(self, stream: TcpStream) {
-        self.destination.keep_socket(stream, self.permit);
+        self.destination
+            .keep(Kept::Plain(Plain::new(stream)), self.permit);
     }
 }

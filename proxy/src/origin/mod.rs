@@ -3,7 +3,7 @@
 //! Flow: [`Origin::send`] tries the URLs of a request's upstream in order ([`send`], [`retry`]), those that failed of late last
 //! ([`health`]), follows redirects ([`follow`], [`redirect`], [`shown`]), and returns the response head and an [`OriginBody`]. A body that breaks off is
 //! taken up again where it stopped when its validator allows ([`resume`]), from the next URL if need be; the reader of the body does
-//! not notice. A large one over plain TCP is read past hyper ([`bulk`]). Interim responses (1xx) go to the client that waits.
+//! not notice. Over plain TCP a GET goes past hyper ([`plain`]; large bodies: [`bulk`]) unless its answer is difficult ([`rewound`]). Interim responses (1xx) go to the client that waits.
 //!
 //! Below that: each upstream has a [`profile`] (parent proxies, TLS, connections); each origin a bounded [`pool`] of connections, which
 //! [`connect`] makes: name ([`dns`]), address ([`guard`]), TCP ([`dial`]), parent proxy ([`parent`]), TLS ([`tls`]).
@@ -35,6 +35,7 @@ mod order;
 mod outgoing;
 mod parent;
 mod paths;
+mod plain;
 mod pool;
 mod probe;
 mod profile;
@@ -42,6 +43,7 @@ mod rate_limit;
 mod redirect;
 mod resume;
 mod retry;
+mod rewound;
 mod send;
 mod setup;
 mod shown;

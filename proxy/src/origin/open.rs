@@ -12,11 +12,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{
-    connect::{End, Stream},
-    error::ConnectError,
-    outgoing::Content,
-};
+use super::{connect::Stream, outgoing::Content};
 
 /// HTTP/2: a connection that carries requests and says nothing is asked whether it lives, and then given this long.
 const PING_AFTER: Duration = Duration::from_secs(15);
@@ -32,24 +28,25 @@ pub(super) struct Http1 {
 /// A connection without hyper.
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
-    /// What hyper has read and nobody has seen.
-    pub(super) read: Bytes,
+    /// What was read and nobody has seen, in order.
+    pub(super) read: [Bytes; 2],
 }
 
-/// HTTP/1.1 with `end`.
-pub(super) async fn http1(stream: Stream, end: &End, tasks: &TaskTracker) -> Result<Http1, ConnectError> {
+/// HTTP/1.1 by hyper.
+pub(super) async fn http1(stream: Stream, tasks: &TaskTracker) -> hyper::Result<Http1> {
     let is_tcp = stream.is_tcp();
     let begun = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-    let (sender, mut connection) = begun.map_err(|source| no_http(end, source))?;
+    let (sender, mut connection) = begun?;
     let (socket, wanted) = oneshot::channel::<oneshot::Sender<Socket>>();
     tasks.spawn(async move {
         let ended = tokio::select! {
             biased;
             Ok(reply) = wanted => {
                 let parts = connection.into_parts();
-                if let Some(stream) = parts.io.into_inner().into_tcp() {
+                if let Ok((stream, unread)) = parts.io.into_inner().into_tcp() {
+                    let read = [parts.read_buf, unread];
                     // Whoever asked may have gone: then the connection ends here.
-                    let _gone = reply.send(Socket { stream, read: parts.read_buf });
+                    let _gone = reply.send(Socket { stream, read });
                 }
                 return;
             }
@@ -65,19 +62,18 @@ pub(super) async fn http1(stream: Stream, end: &End, tasks: &TaskTracker) -> Res
     })
 }
 
-/// HTTP/2 with `end`; the connection keeps `permit` as long as it lives.
+/// HTTP/2; the connection keeps `permit` as long as it lives.
 pub(super) async fn http2(
     stream: Stream,
-    end: &End,
     (tasks, permit): (&TaskTracker, OwnedSemaphorePermit),
-) -> Result<http2::SendRequest<Content>, ConnectError> {
+) -> hyper::Result<http2::SendRequest<Content>> {
     let begun = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_AFTER)
         .handshake(TokioIo::new(stream))
         .await;
-    let (sender, connection) = begun.map_err(|source| no_http(end, source))?;
+    let (sender, connection) = begun?;
     tasks.spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(error = %Chain(&error), "a connection to an origin ended");
@@ -85,11 +81,4 @@ pub(super) async fn http2(
         drop(permit);
     });
     Ok(sender)
-}
-
-fn no_http(end: &End, source: hyper::Error) -> ConnectError {
-    ConnectError::Handshake {
-        to: end.to_string(),
-        source,
-    }
 }

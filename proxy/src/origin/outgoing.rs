@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::Full;
-use hyper::{body::Incoming, ext::on_informational};
+use hyper::ext::on_informational;
 use rustls::ClientConfig;
 
 use super::{
@@ -49,6 +49,13 @@ pub(super) struct Outgoing<'r> {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) body: &'r Bytes,
     pub(super) interim: Option<&'r Interim>,
+}
+
+impl Outgoing<'_> {
+    /// Whether it is a GET without content, as nearly all are.
+    pub(super) fn is_plain(&self) -> bool {
+        *self.method == Method::GET && self.body.is_empty()
+    }
 }
 
 impl Way {
@@ -95,8 +102,38 @@ impl Way {
         Uri::from_parts(parts).unwrap_or_else(|_incomplete| Uri::from(path))
     }
 
+    /// The same as the bytes of a head for HTTP/1.1 (RFC 9112 §3), `outgoing` being without content.
+    pub(super) fn head(&self, outgoing: &Outgoing<'_>) -> Vec<u8> {
+        let absolute = self.parent.as_ref().filter(|_| self.tls.is_none());
+        let for_parent = absolute.and_then(|parent| parent.authorization.as_ref());
+        let authorization = outgoing.authorization.as_ref();
+        let authorization = authorization.filter(|_| !outgoing.headers.contains_key(header::AUTHORIZATION));
+        let mut head = Vec::with_capacity(512);
+        let mut write = |parts: &[&[u8]]| parts.iter().for_each(|part| head.extend_from_slice(part));
+        write(&[outgoing.method.as_str().as_bytes(), b" "]);
+        if absolute.is_some() {
+            write(&[b"http://", self.authority.as_str().as_bytes()]);
+        }
+        write(&[outgoing.path.as_str().as_bytes(), b" HTTP/1.1\r\n"]);
+        let ours = [
+            (&header::HOST, Some(&self.host)),
+            (&header::AUTHORIZATION, authorization),
+            (&header::PROXY_AUTHORIZATION, for_parent),
+        ];
+        let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let is_ours = |name: &HeaderName| {
+            *name == header::HOST || (for_parent.is_some() && *name == header::PROXY_AUTHORIZATION)
+        };
+        let theirs = outgoing.headers.iter().filter(|(name, _)| !is_ours(name));
+        for (name, value) in ours.chain(theirs) {
+            write(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+        write(&[b"\r\n"]);
+        head
+    }
+
     /// A 407 in answer to an absolute-form request is the parent's, and meant for us.
-    pub(super) fn check(&self, response: &Response<Incoming>) -> Result<(), ExchangeError> {
+    pub(super) fn check<B>(&self, response: &Response<B>) -> Result<(), ExchangeError> {
         let absolute = self.parent.as_ref().filter(|_| self.tls.is_none());
         match absolute {
             Some(parent) if response.status() == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED => {

@@ -3,6 +3,7 @@
 //! At most `limits.connections_per_origin` are open, idle ones included: a request takes a permit (in the order of arrival), then
 //! the idle connection used last, and makes a new one only when none is idle. An HTTP/2 connection is one connection, however many
 //! requests share it. A connection goes back when the body that it carried was read to its end; one that was left early is closed.
+//! Over plain TCP it is without hyper ([`plain`](super::plain)), which gets it for what is not plain.
 //!
 //! The server may close an idle connection at the very moment when a request is sent over it. Then the request goes over a new one:
 //! at once where nothing of it was sent, and otherwise only if it is idempotent (RFC 9110 §9.2.2).
@@ -14,19 +15,21 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http2};
+use hyper::client::conn::http2;
 use tokio::{
-    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
 use super::{
+    bulk::Bulk,
     connect::{Connector, Stream},
     error::{ConnectError, ExchangeError},
-    lease::Lease,
+    flow::Arriving,
+    lease::{Lease, Place},
     open::{self, Http1},
     outgoing::{Content, Outgoing, Way},
+    plain::{self, Heard, Plain},
 };
 
 /// How long an idle connection is kept: below the minute or more after which servers close them by themselves.
@@ -70,12 +73,41 @@ struct State {
 }
 
 struct Idle {
-    connection: Http1,
+    connection: Kept,
     since: Instant,
 }
 
+/// An HTTP/1.1 connection on which nothing is under way.
+pub(super) enum Kept {
+    /// Over plain TCP.
+    Plain(Plain),
+    /// Over TLS, or where something was not plain.
+    Hyper(Http1),
+}
+
+impl Kept {
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Plain(plain) => !plain.is_quiet(),
+            Self::Hyper(connection) => connection.sender.is_closed(),
+        }
+    }
+
+    /// Whether it can carry a request now.
+    async fn is_ready(&mut self) -> bool {
+        match self {
+            // It was looked at when it was taken.
+            Self::Plain(_) => true,
+            // The body before was read to its end; the connection is ready, or closes, within the same moment.
+            Self::Hyper(connection) => {
+                matches!(timeout(READY_WITHIN, connection.sender.ready()).await, Ok(Ok(())))
+            }
+        }
+    }
+}
+
 enum Sender {
-    Http1(Http1, OwnedSemaphorePermit),
+    Http1(Kept, OwnedSemaphorePermit),
     Http2(http2::SendRequest<Content>),
 }
 
@@ -116,7 +148,7 @@ impl Destination {
     pub(super) async fn exchange(
         self: &Arc<Self>,
         outgoing: &Outgoing<'_>,
-    ) -> Result<(Response<Incoming>, Option<Lease>), NoHead> {
+    ) -> Result<Response<Arriving>, NoHead> {
         let mut may_reuse = true;
         loop {
             let (sender, is_reused) = self.checkout(may_reuse).await.map_err(NoHead::Failed)?;
@@ -126,9 +158,9 @@ impl Destination {
                 return Err(NoHead::Stalled);
             };
             match sent {
-                Ok((response, lease)) => {
+                Ok(response) => {
                     self.way.check(&response).map_err(NoHead::Failed)?;
-                    return Ok((response, lease));
+                    return Ok(response);
                 }
                 // A server that answered, with whatever, did not close an idle connection.
                 Err(failed) if failed.error.is_parse() => return Err(NoHead::Failed(failed.error.into())),
@@ -157,25 +189,14 @@ impl Destination {
     }
 
     /// Keeps a connection over which everything was read; `permit` is whose place it has.
-    pub(super) fn keep(&self, connection: Http1, permit: OwnedSemaphorePermit) {
-        if connection.sender.is_closed() {
+    pub(super) fn keep(&self, connection: Kept, permit: OwnedSemaphorePermit) {
+        if connection.is_closed() {
             return;
         }
         let since = Instant::now();
         self.lock().idle.push(Idle { connection, since });
         // Whoever waits for the permit finds the connection.
         drop(permit);
-    }
-
-    /// Keeps a connection that hyper does not have.
-    pub(super) fn keep_socket(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let tasks = self.connector.tasks.clone();
-        tasks.spawn(async move {
-            let opened = open::http1(Box::new(stream), &self.way.end, &self.connector.tasks).await;
-            if let Ok(connection) = opened {
-                self.keep(connection, permit);
-            }
-        });
     }
 
     /// See [`super::lease::Place::wide_pieces`].
@@ -188,7 +209,7 @@ impl Destination {
         let mut state = self.lock();
         state
             .idle
-            .retain(|idle| now < idle.since + IDLE_TIMEOUT && !idle.connection.sender.is_closed());
+            .retain(|idle| now < idle.since + IDLE_TIMEOUT && !idle.connection.is_closed());
         if state
             .http2
             .as_ref()
@@ -205,8 +226,7 @@ impl Destination {
         }
         let permit = self.permit().await?;
         while may_reuse && let Some(mut connection) = self.idle() {
-            // The body before was read to its end; the connection is ready, or closes, within the same moment.
-            if matches!(timeout(READY_WITHIN, connection.sender.ready()).await, Ok(Ok(()))) {
+            if connection.is_ready().await {
                 return Ok((Sender::Http1(connection, permit), true));
             }
         }
@@ -219,15 +239,30 @@ impl Destination {
         if is_unknown && let Some(shared) = self.http2() {
             return Ok((Sender::Http2(shared), true));
         }
-        let (stream, is_http2) = self.connect().await?;
+        // Seldom beside what goes over connections that are there, and long: requests on those do not carry room for it.
+        let (stream, is_http2) = Box::pin(self.connect()).await?;
         if is_http2 {
-            let sender = open::http2(stream, &self.way.end, (&self.connector.tasks, permit)).await?;
+            let begun = Box::pin(open::http2(stream, (&self.connector.tasks, permit))).await;
+            let sender = begun.map_err(|source| self.no_http(source))?;
             self.lock().http2 = Some((sender.clone(), Instant::now()));
             return Ok((Sender::Http2(sender), false));
         }
-        let connection = open::http1(stream, &self.way.end, &self.connector.tasks).await?;
         self.lock().speaks_http1 = true;
+        let connection = match stream.into_tcp() {
+            Ok((stream, _nothing)) => Kept::Plain(Plain::new(stream)),
+            Err(stream) => {
+                let begun = Box::pin(open::http1(stream, &self.connector.tasks)).await;
+                Kept::Hyper(begun.map_err(|source| self.no_http(source))?)
+            }
+        };
         Ok((Sender::Http1(connection, permit), false))
+    }
+
+    fn no_http(&self, source: hyper::Error) -> ConnectError {
+        ConnectError::Handshake {
+            to: self.way.end.to_string(),
+            source,
+        }
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, ExchangeError> {
@@ -257,11 +292,11 @@ impl Destination {
         Some(sender.clone())
     }
 
-    fn idle(&self) -> Option<Http1> {
+    fn idle(&self) -> Option<Kept> {
         let now = Instant::now();
         let mut state = self.lock();
         while let Some(idle) = state.idle.pop() {
-            if !idle.connection.sender.is_closed() && now < idle.since + IDLE_TIMEOUT {
+            if now < idle.since + IDLE_TIMEOUT && !idle.connection.is_closed() {
                 return Some(idle.connection);
             }
         }
@@ -290,25 +325,76 @@ impl Destination {
         self: &Arc<Self>,
         sender: Sender,
         outgoing: &Outgoing<'_>,
-    ) -> Result<(Response<Incoming>, Option<Lease>), Unanswered> {
+    ) -> Result<Response<Arriving>, Unanswered> {
         match sender {
-            Sender::Http1(mut connection, permit) => {
-                let request = self.way.request(outgoing, false);
-                let sending = connection.sender.try_send_request(request);
-                let response = sending.await.map_err(unanswered)?;
-                let lease = Lease {
-                    destination: Arc::clone(self),
-                    connection,
-                    permit,
+            Sender::Http1(kept, permit) => {
+                let stream: Stream = match kept {
+                    Kept::Hyper(connection) => {
+                        return Box::pin(self.send_by_hyper(connection, permit, outgoing)).await;
+                    }
+                    Kept::Plain(plain) if outgoing.is_plain() => {
+                        match plain.ask(&self.way.head(outgoing)).await {
+                            Heard::Answer(answer) => return Ok(self.arrived(*answer, permit)),
+                            Heard::Difficult(rewound) => Box::new(rewound),
+                        }
+                    }
+                    Kept::Plain(plain) => Box::new(plain.into_stream()),
                 };
-                Ok((response, Some(lease)))
+                let begun = Box::pin(open::http1(stream, &self.connector.tasks)).await;
+                let connection = begun.map_err(|error| Unanswered {
+                    error,
+                    is_unsent: false,
+                })?;
+                Box::pin(self.send_by_hyper(connection, permit, outgoing)).await
             }
             Sender::Http2(mut sender) => {
                 let request = self.way.request(outgoing, true);
                 let response = sender.try_send_request(request).await.map_err(unanswered)?;
-                Ok((response, None))
+                Ok(response.map(|incoming| Arriving::Hyper(incoming, None)))
             }
         }
+    }
+
+    async fn send_by_hyper(
+        self: &Arc<Self>,
+        mut connection: Http1,
+        permit: OwnedSemaphorePermit,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<Response<Arriving>, Unanswered> {
+        let request = self.way.request(outgoing, false);
+        let sending = connection.sender.try_send_request(request);
+        let response = sending.await.map_err(unanswered)?;
+        let lease = Lease {
+            destination: Arc::clone(self),
+            connection,
+            permit,
+        };
+        Ok(response.map(|incoming| Arriving::Hyper(incoming, Some(lease))))
+    }
+
+    /// A plain answer; the connection is for others where all of it is here.
+    fn arrived(self: &Arc<Self>, answer: plain::Answer, permit: OwnedSemaphorePermit) -> Response<Arriving> {
+        let plain::Answer {
+            head,
+            come,
+            length,
+            connection,
+            may_be_kept,
+        } = answer;
+        let content = if come.len() as u64 == length {
+            if may_be_kept {
+                self.keep(Kept::Plain(connection), permit);
+            }
+            Arriving::Here(come)
+        } else {
+            let place = Place {
+                destination: Arc::clone(self),
+                permit,
+            };
+            let bulk = Bulk::of(connection.into_stream(), (place, may_be_kept), come, length);
+            Arriving::Bulk(Box::new(bulk))
+        };
+        Response::from_parts(head, content)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

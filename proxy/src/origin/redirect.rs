@@ -6,13 +6,11 @@
 use std::time::Duration;
 
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Incoming};
 use kato_shared::redact;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{OriginError, OriginRequest, lease::Lease};
+use super::{OriginError, OriginRequest, flow::Arriving};
 
 /// Redirects followed for one request; browsers stop at 20, caches at 5 to 10.
 pub(super) const MAX_REDIRECTS: usize = 10;
@@ -56,13 +54,9 @@ pub(super) fn drop_credentials(headers: &mut HeaderMap) {
 }
 
 /// Reads the page that came with a redirect, where it is small and at hand.
-pub(super) async fn finish(page: Incoming, lease: Option<Lease>) {
-    let Some(lease) = lease else { return };
-    let is_read = page.is_end_stream() || {
-        let reading = Limited::new(page, MAX_PAGE).collect();
-        matches!(timeout(PAGE_PATIENCE, reading).await, Ok(Ok(_)))
-    };
-    if is_read {
-        lease.give_back();
+pub(super) async fn finish(page: Arriving) {
+    // Over HTTP/2 the connection is for others all the same.
+    if !matches!(page, Arriving::Hyper(_, None)) {
+        let _read_or_closed = timeout(PAGE_PATIENCE, page.whole(MAX_PAGE)).await;
     }
 }

@@ -86,17 +86,35 @@ pub(crate) enum LastingBody {
 
 impl Pipeline {
     /// The answer to a GET or HEAD without content, if the store has one that may be sent as it is.
+    ///
+    /// # Errors
+    /// What was asked, where the store has nothing; nothing, where looking at what it has has changed that.
     pub async fn at_hand(
         &self,
-        asked: &mut request::Parts,
+        mut asked: request::Parts,
         client: IpAddr,
         started: Instant,
+    ) -> Result<AtHand, Option<request::Parts>> {
+        let is_stored = |target: &Arc<Target>| self.may_be_stored(target);
+        let Some(target) = self.shown_as_stored(&asked, client).filter(is_stored) else {
+            return Err(Some(asked));
+        };
+        let answer = self.stored_answer(&mut asked, target, (client, started)).await;
+        answer.ok_or(None)
+    }
+
+    /// Whether anything may be stored for `target`; false is certain, and has asked no disk.
+    fn may_be_stored(&self, target: &Target) -> bool {
+        self.served().is_some() || self.0.store.may_have(target.key.as_str())
+    }
+
+    async fn stored_answer(
+        &self,
+        asked: &mut request::Parts,
+        target: Arc<Target>,
+        (client, started): (IpAddr, Instant),
     ) -> Option<AtHand> {
-        if !self.0.settings.access.allows(client) || !matches!(asked.method, Method::GET | Method::HEAD) {
-            return None;
-        }
         let slot = self.place(client)?;
-        let target = self.shown_as_stored(asked, client)?;
         fields::strip_unkeyed(&mut asked.headers);
         keep_credentials_of_clients_back(&target, &mut asked.headers);
         let accepts = registry::prepare(&target, &mut asked.headers);
@@ -153,6 +171,9 @@ impl Pipeline {
 
     /// The target of a request that may be answered from the store. What is shown otherwise than it is stored is made for each answer.
     fn shown_as_stored(&self, asked: &request::Parts, client: IpAddr) -> Option<Arc<Target>> {
+        if !self.0.settings.access.allows(client) || !matches!(asked.method, Method::GET | Method::HEAD) {
+            return None;
+        }
         let line = (&asked.method, &asked.uri, asked.version);
         let seen = self.guest_at_hand(&asked.uri, &asked.headers);
         match self.admit(line, (&asked.headers, client), seen) {

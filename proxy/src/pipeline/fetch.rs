@@ -66,7 +66,10 @@ impl Pipeline {
             lesson: None,
         };
         let pipeline = self.clone();
-        self.0.tasks.spawn(async move { pipeline.fly(flight).await });
+        // A task is moved more than once, and its way is long: what is moved is a pointer.
+        self.0
+            .tasks
+            .spawn(Box::pin(async move { pipeline.fly(flight).await }));
     }
 
     async fn fly(&self, mut flight: Flight) {
@@ -116,7 +119,7 @@ impl Pipeline {
             }
             // About none of them, or a redirect on the way forbids to store by now.
             flight.validated.clear();
-            answered = self.send(&flight).await;
+            answered = Box::pin(self.send(&flight)).await;
         }
         match answered {
             Ok(response) => self.received(flight, response).await,
@@ -285,7 +288,6 @@ impl Pipeline {
         }
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
-        let for_first = flight.head_for_first(&response);
         if let Some(reason) = not_stored_for(storability, kept) {
             if reason == NoStoreReason::Authorization {
                 warn_of_own_credentials(&flight);
@@ -293,9 +295,12 @@ impl Pipeline {
             if kept == Replacing::ByRule {
                 self.note_private(&flight.ask, response.status);
             }
+            let for_first = flight.head_for_first(&response);
             return Box::pin(not_stored(flight, (for_first, response), reason)).await;
         }
+        let mut for_first = None;
         if let Storability::StoreDespite(reason) = storability {
+            for_first = Some(flight.head_for_first(&response));
             let rule = format!("stored although the response forbids it: {reason}");
             self.deviates(&flight.ask.target, "store-despite", &rule);
             // Content that never changes is for all; a cookie is for one.
@@ -312,7 +317,7 @@ impl Pipeline {
         }
         self.0.metrics.filled(since.elapsed());
         if let Some(digest) = digest {
-            self.keep_by_digest(&tag, digest).await;
+            Box::pin(self.keep_by_digest(&tag, digest)).await;
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     ecosystem::{self, Integrity},
     fill::{FillError, Reader, collapse::FillPermit},
     origin::{OriginBody, OriginResponse},
-    policy::{NoStoreReason, Overrides, Request, Stored, Times},
+    policy::{NoStoreReason, Overrides, Request, Stored, Times, withholds},
     store::StoredResponse,
 };
 
@@ -76,11 +76,16 @@ impl Flight {
             .then_some(FillError::Size { expected, announced })
     }
 
-    /// A response that may be stored, before its content has come; `for_first` is its head for the client that began the flight.
-    pub(super) fn arrival(&self, response: OriginResponse, for_first: Stored) -> Arrival {
+    /// A response that may be stored, before its content has come; `for_first` is its head for the client that began the flight, where
+    /// that does not follow from `response`.
+    pub(super) fn arrival(&self, response: OriginResponse, for_first: Option<Stored>) -> Arrival {
+        let head = self.stored_head(&response);
+        let for_first = for_first.or_else(|| {
+            withholds(&response.headers, &self.overrides).then(|| self.head_for_first(&response))
+        });
         Arrival {
             heads: Heads {
-                head: self.stored_head(&response),
+                head,
                 for_first,
                 version: response.version,
             },

@@ -150,8 +150,7 @@ impl Pipeline {
             }
             match self.once_more(&mut flight).await {
                 Some(response) => {
-                    let for_first = flight.head_for_first(&response);
-                    arrival = flight.arrival(response, for_first);
+                    arrival = flight.arrival(response, None);
                 }
                 None => break,
             }
@@ -250,7 +249,7 @@ impl Pipeline {
             version: heads.version,
         })));
         flight.permit.share(Arc::clone(&shared));
-        let told = LedOutcome::Shared(shared, None, Some(Box::new(heads.for_first)));
+        let told = LedOutcome::Shared(shared, None, heads.for_first.map(Box::new));
         tell(flight.tell.take(), told);
     }
 

@@ -56,7 +56,7 @@ pub(super) async fn not_stored(
         Ok((body, true)) => {
             let heads = Heads {
                 head: flight.stored_head(&response),
-                for_first,
+                for_first: Some(for_first),
                 version: response.version,
             };
             hand_on(flight, &heads, body, reason);
@@ -91,9 +91,6 @@ pub(super) fn hand_on(mut flight: Flight, heads: &Heads, body: Bytes, reason: No
     });
     let shared = Arc::new(Shared::HandedOn { whole, reason });
     flight.permit.share(Arc::clone(&shared));
-    let for_first = Box::new(heads.for_first.clone());
-    tell(
-        flight.tell.take(),
-        LedOutcome::Shared(shared, None, Some(for_first)),
-    );
+    let for_first = heads.for_first.clone().map(Box::new);
+    tell(flight.tell.take(), LedOutcome::Shared(shared, None, for_first));
 }

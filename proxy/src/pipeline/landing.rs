@@ -40,8 +40,8 @@ pub(super) struct Arrival {
 pub(super) struct Heads {
     /// As it will be stored.
     pub(super) head: Stored,
-    /// As the client that caused it gets it.
-    pub(super) for_first: Stored,
+    /// As the client that caused it gets it, where that is another.
+    pub(super) for_first: Option<Stored>,
     pub(super) version: http::Version,
 }
 
@@ -136,7 +136,7 @@ impl Pipeline {
         let shared = Arc::new(Shared::Filling(Box::new(filling)));
         flight.lesson = self.note_lesson(&flight.ask.target, status, Some(Arc::clone(&shared)));
         flight.permit.share(Arc::clone(&shared));
-        let told = LedOutcome::Shared(shared, reader, Some(Box::new(heads.for_first)));
+        let told = LedOutcome::Shared(shared, reader, heads.for_first.map(Box::new));
         tell(flight.tell.take(), told);
         heads.head
     }
@@ -174,8 +174,7 @@ impl Pipeline {
             return self.mismatch(flight, Arc::new(error), Some(0));
         }
         if flight.ask.target.most_looked_at().is_some() {
-            let for_first = flight.head_for_first(&response);
-            let arrival = flight.arrival(response, for_first);
+            let arrival = flight.arrival(response, None);
             return Box::pin(self.land(flight, arrival)).await;
         }
         let head = flight.stored_head(&response);

@@ -73,7 +73,7 @@ impl Pipeline {
             version: heads.version,
         })));
         flight.permit.share(Arc::clone(&shared));
-        let told = LedOutcome::Shared(shared, None, Some(Box::new(heads.for_first)));
+        let told = LedOutcome::Shared(shared, None, heads.for_first.map(Box::new));
         tell(flight.tell.take(), told);
     }
 

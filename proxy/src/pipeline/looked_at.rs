@@ -103,7 +103,10 @@ impl Heads {
     fn state_digest(&mut self, body: &[u8]) {
         let digest = kato_shared::Digest::of(body).to_string();
         if let Ok(value) = http::HeaderValue::try_from(digest) {
-            for head in [&mut self.head, &mut self.for_first] {
+            for head in [Some(&mut self.head), self.for_first.as_mut()]
+                .into_iter()
+                .flatten()
+            {
                 let fields = &mut head.headers;
                 fields
                     .entry(DOCKER_CONTENT_DIGEST)

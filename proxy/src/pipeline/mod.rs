@@ -218,7 +218,10 @@ impl Pipeline {
             return (page, Counted::default());
         }
         if self.is_for_token(&request) {
-            return (self.token_page(request, client).await, Counted::default());
+            return (
+                Box::pin(self.token_page(request, client)).await,
+                Counted::default(),
+            );
         }
         let seen = self.guest(&request, client).await;
         let line = (request.method(), request.uri(), request.version());
@@ -234,7 +237,7 @@ impl Pipeline {
                 upstreams,
             } => {
                 let upstream = upstreams.first().map_or("", |first| first.name.as_str());
-                let answer = self.tunnel(request, (host, port), upstream, client).await;
+                let answer = Box::pin(self.tunnel(request, (host, port), upstream, client)).await;
                 (answer, Counted::default())
             }
             Route::Target(target) if inside::is_in_clear(&request, &target) => {
@@ -265,7 +268,7 @@ impl Pipeline {
             return Answer::generated(refusal, Outcome::Refused, "unserved");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return self.forward(request, &target).await;
+            return Box::pin(self.forward(request, &target)).await;
         }
         // A client that takes us for its registry, by its proxy settings, hears as at the door that there is one, whether or not the one
         // behind is there and gives tokens. By mirror path it is asked of the registry, as `doctor` does to see whether it is well.
@@ -278,7 +281,7 @@ impl Pipeline {
         let (mut parts, _no_content) = request.into_parts();
         retrieve::keep_credentials_of_clients_back(&target, &mut parts.headers);
         match view {
-            Some(view) => self.answer_view((parts, client), target, view, base).await,
+            Some(view) => Box::pin(self.answer_view((parts, client), target, view, base)).await,
             None => self.answer_retrieval(parts, target, client).await,
         }
     }

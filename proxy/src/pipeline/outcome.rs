@@ -62,7 +62,7 @@ impl Pipeline {
         match led.outcome {
             LedOutcome::Shared(shared, reader, for_first) => match &*shared {
                 Shared::Filling(filling) => {
-                    if let Some(answer) = self.side_trip(ask, filling).await {
+                    if let Some(answer) = Box::pin(self.side_trip(ask, filling)).await {
                         return Round::Done(Box::new(answer));
                     }
                     let origin_status = filling.head.status;
@@ -106,7 +106,7 @@ impl Pipeline {
                 | Shared::Mismatch { .. }
                 | Shared::Withheld
                 | Shared::Overloaded { .. }) => {
-                    self.follow_other(ask, selected, status, overrides, other).await
+                    Box::pin(self.follow_other(ask, selected, status, overrides, other)).await
                 }
             },
             LedOutcome::Private(passing, reason) => {
@@ -136,7 +136,7 @@ impl Pipeline {
         }
         match &**shared {
             Shared::Filling(filling) => {
-                if let Some(answer) = self.side_trip(ask, filling).await {
+                if let Some(answer) = Box::pin(self.side_trip(ask, filling)).await {
                     return Round::Done(Box::new(answer));
                 }
                 let Some(reader) = filling.fill.reader(0) else {
@@ -174,7 +174,9 @@ impl Pipeline {
             | Shared::Failed { .. }
             | Shared::Mismatch { .. }
             | Shared::Withheld
-            | Shared::Overloaded { .. }) => self.follow_other(ask, selected, status, overrides, other).await,
+            | Shared::Overloaded { .. }) => {
+                Box::pin(self.follow_other(ask, selected, status, overrides, other)).await
+            }
         }
     }
 

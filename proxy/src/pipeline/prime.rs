@@ -98,11 +98,11 @@ impl Pipeline {
             .due(&repository(&flight.ask.target), Instant::now());
         let mut is_primed = false;
         for path in due {
-            is_primed |= self.prime_by(&flight.ask, &path).await;
+            is_primed |= Box::pin(self.prime_by(&flight.ask, &path)).await;
         }
         if is_primed {
             tracing::debug!(url = %flight.ask.target.key.shown(), "asking again for a blob, after its manifests");
-            return self.send(flight).await;
+            return Box::pin(self.send(flight)).await;
         }
         Ok(response)
     }

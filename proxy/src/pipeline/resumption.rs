@@ -66,8 +66,8 @@ impl Pipeline {
                 self.0.metrics.note(Event::Resumed);
                 Resumption::Goes(Box::new(Arrival {
                     heads: Heads {
-                        for_first: head.clone(),
                         head,
+                        for_first: None,
                         version: response.version,
                     },
                     body: response.body,

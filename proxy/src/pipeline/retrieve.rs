@@ -111,7 +111,7 @@ impl Pipeline {
             self.settled(&flight_key).await;
             let mut entry = self.open_to(&ask.target, self.lookup(&ask.target).await);
             if let Some(known) = ask.known {
-                entry = self.of_known(&ask.target, entry, known).await;
+                entry = Box::pin(self.of_known(&ask.target, entry, known)).await;
             }
             match self.round(&ask, &flight_key, entry, &overrides).await {
                 Round::Done(answer) => return *answer,
@@ -125,7 +125,7 @@ impl Pipeline {
         if self.0.settings.offline {
             return self.absent(&ask, Absence::Unknown);
         }
-        self.alone(&ask, why, &overrides).await
+        Box::pin(self.alone(&ask, why, &overrides)).await
     }
 
     /// What is known about the content before it is looked for, after waiting for those who are about to say it.
@@ -152,7 +152,7 @@ impl Pipeline {
 
     async fn round(&self, ask: &Arc<Ask>, key: &str, entry: Responses, overrides: &Overrides) -> Round {
         if self.0.settings.offline {
-            return self.disconnected(ask, entry, overrides).await;
+            return Box::pin(self.disconnected(ask, entry, overrides)).await;
         }
         let now = self.0.clock.now();
         let (decision, selected) = self.judge(&ask.request(), &ask.target, &entry, (overrides, now));
@@ -228,7 +228,7 @@ impl Pipeline {
         // A HEAD has no content that could fill the store: it is asked as it is, for this client.
         // Except about a tag that is held: what all have to know is asked once for all.
         if ask.method == Method::HEAD && !(ask.target.is_tag() && selected.is_some()) {
-            return self.head(ask, selected, why, overrides).await;
+            return Box::pin(self.head(ask, selected, why, overrides)).await;
         }
         // "no-store … for this request" (RFC 9111 §5.2.1.5): it neither leads others nor follows them.
         let is_apart = policy::cache_control::RequestDirectives::of(&ask.headers).no_store;

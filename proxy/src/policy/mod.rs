@@ -64,7 +64,7 @@ pub use freshness::is_fresh;
 pub use overrides::{Deviation, Overrides, SetCookie};
 pub use replacing::{Content, Document, Replacing, replacing};
 pub use storable::{NoStoreReason, Storability, is_for_all_who_wait, storability};
-pub use stored::{Request, Stored, Times};
+pub use stored::{Request, Stored, Times, withholds};
 pub use vary::{Lookup, Selecting, select};
 
 #[cfg(test)]

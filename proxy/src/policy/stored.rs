@@ -1,6 +1,6 @@
 //! The facts: a request as the policy sees it, and what the index keeps of a stored response.
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use jiff::Timestamp;
 use url::Url;
 
@@ -95,18 +95,24 @@ impl Stored {
 /// The header fields of a response that may be stored, see [`Stored::new`].
 pub(super) fn kept_headers(response: &HeaderMap, times: Times, overrides: &Overrides) -> HeaderMap {
     let mut kept = forwarded_headers(response, times);
-    let directives = targeted::effective(response, &overrides.targeted_fields).directives;
-    // "the cache MUST NOT store the listed fields" (§5.2.2.7) and must not reuse them unvalidated (§5.2.2.4): a field
-    // that is not stored is never reused by mistake.
-    for name in directives
-        .private
-        .fields()
-        .iter()
-        .chain(directives.no_cache.fields())
-    {
+    for name in withheld(response, overrides) {
         kept.remove(name);
     }
     kept
+}
+
+/// Whether [`Stored::new`] leaves out fields that [`Stored::for_first_client`] has.
+pub fn withholds(response: &HeaderMap, overrides: &Overrides) -> bool {
+    withheld(response, overrides)
+        .iter()
+        .any(|name| response.contains_key(name))
+}
+
+/// "the cache MUST NOT store the listed fields" (§5.2.2.7) and must not reuse them unvalidated (§5.2.2.4): a field that is not stored is
+/// never reused by mistake.
+fn withheld(response: &HeaderMap, overrides: &Overrides) -> Vec<HeaderName> {
+    let directives = targeted::effective(response, &overrides.targeted_fields).directives;
+    [directives.private.fields(), directives.no_cache.fields()].concat()
 }
 
 /// The header fields of a response that go further than the hop they came over, with a `Date`.

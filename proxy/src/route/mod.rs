@@ -47,7 +47,7 @@ pub struct Router {
     default_registry: Option<UpstreamName>,
     /// Targets by request target: what was asked for a moment ago is often asked for again, and reading URLs costs more
     /// than all the rest of a hit.
-    known: Arc<Mutex<Recent<Box<str>, Arc<Target>>>>,
+    known: Arc<Mutex<Recent<Arc<str>, Arc<Target>>>>,
 }
 
 /// The most bytes of [`Router`]'s memory, roughly.
@@ -250,7 +250,7 @@ impl Router {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Recent<Box<str>, Arc<Target>>> {
+    fn known(&self) -> MutexGuard<'_, Recent<Arc<str>, Arc<Target>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -28,9 +28,9 @@ use kato_shared::Digest;
 
 use super::{Inner, Store, StoredResponse, hot::MAX_BODY};
 
-/// How long the thread waits for company of the first body. Short beside what an operator would call lost, long beside the
-/// distance of requests in a burst.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long the thread waits for company of the first body. Short beside what an operator would call lost, long beside a burst of
+/// requests: what answers them should not share the processor with what can wait.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// The most bytes that are queued or promised.
 const LIMIT: u64 = 16 << 20;
@@ -139,6 +139,11 @@ impl WriteBehind {
         if is_first || self.used.load(Ordering::Relaxed) >= ENOUGH {
             self.queue.changed.notify_all();
         }
+    }
+
+    /// Whether responses of `key` are queued.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.lock().by_key.contains_key(key)
     }
 
     /// The queued responses of `key`, oldest first.

@@ -55,6 +55,12 @@ impl Store {
         }
     }
 
+    /// Whether there may be stored responses of `key`; false is certain.
+    pub fn may_have(&self, key: &str) -> bool {
+        // In the order of [`Self::lookup`], for its reason.
+        self.0.behind.has(key) || self.0.index.ledger().may_know(key)
+    }
+
     /// The responses of a key: those of the index under those that are to follow; and what is taught about it.
     fn latest(
         &self,

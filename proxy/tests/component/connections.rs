@@ -1,9 +1,10 @@
 //! One connection, several requests.
 
 use crate::{
-    Proxy, content,
-    origin::{Origin, reply},
+    Proxy, body, content,
+    origin::{Origin, Step, head, reply},
     raw::Raw,
+    wait_until,
 };
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
@@ -71,4 +72,43 @@ async fn rfc9110_s9_3_2_head_says_what_get_would_and_has_no_content() {
     client.send("GET /o/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(client.answer().await.body == whole);
     assert_eq!(origin.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn one_connection_to_an_origin_carries_plain_answers_and_difficult_ones_and_is_left_when_it_says_too_much()
+ {
+    let origin = Origin::start(|asked| {
+        let plain = reply("200 OK", &[FRESH], asked.path.as_bytes());
+        let Step::Send(bytes) = &plain[0] else {
+            return plain;
+        };
+        match asked.path.as_str() {
+            "/more" => vec![Step::Send([bytes, &bytes[..]].concat())],
+            "/split" => {
+                let (first, rest) = bytes.split_at(13);
+                vec![Step::Send(first.to_vec()), Step::Send(rest.to_vec())]
+            }
+            "/chunked" => {
+                let head = head("200 OK", &[FRESH, ("Transfer-Encoding", "chunked")]);
+                let chunks = b"\r\n2\r\n/c\r\n6\r\nhunked\r\n0\r\n\r\n";
+                vec![Step::Send([head.as_bytes(), chunks].concat())]
+            }
+            "/hints" => {
+                let hints = head("103 Early Hints", &[("Link", "</a>; rel=preload")]);
+                vec![Step::Send([hints.as_bytes(), b"\r\n", bytes].concat())]
+            }
+            _ => plain,
+        }
+    })
+    .await;
+    let proxy = Proxy::start(origin.address).await;
+    for path in ["/more", "/a", "/split", "/b", "/chunked", "/c", "/hints", "/d"] {
+        assert_eq!(body(proxy.get(path).await).await, path.as_bytes(), "{path}");
+        wait_until("it is stored", async || {
+            proxy.stats().await.stored_responses >= origin.asked().len() as u64
+        })
+        .await;
+    }
+    let connections: Vec<usize> = origin.asked().iter().map(|asked| asked.connection).collect();
+    assert_eq!(connections, [0, 1, 1, 1, 1, 1, 1, 1]);
 }

@@ -32,13 +32,11 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use kato_shared::{chain::Chain, redact};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{Origin, OriginError, OriginRequest, lease::Lease, redirect};
+use super::{Origin, OriginError, OriginRequest, flow::Arriving, redirect};
 use crate::{
     registry::Place,
     settings::{BaseUrl, Kind, Upstream},
@@ -150,7 +148,7 @@ impl Origin {
         request: &OriginRequest,
         url: &Url,
         headers: &HeaderMap,
-    ) -> Result<(Response<Incoming>, Option<Lease>), OriginError> {
+    ) -> Result<Response<Arriving>, OriginError> {
         let profile = self.profile(&request.upstream);
         let auth = profile.auth.as_ref();
         let Some(auth) =
@@ -163,7 +161,7 @@ impl Origin {
             return self.ask(request, url, headers).await;
         }
         let expected = match auth.expected(url) {
-            Some(challenge) => self.authorization(request, auth, (&challenge, url), None).await,
+            Some(challenge) => Box::pin(self.authorization(request, auth, (&challenge, url), None)).await,
             None => Ok(None),
         };
         let sent = expected.unwrap_or_else(|error| {
@@ -171,23 +169,22 @@ impl Origin {
             auth.forget(url);
             None
         });
-        let (response, lease) = self.showing(request, auth, url, (headers, sent.as_ref())).await?;
+        let response = Box::pin(self.showing(request, auth, url, (headers, sent.as_ref()))).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok((response, lease));
+            return Ok(response);
         }
         let Some(challenge) = Challenge::of(response.headers()) else {
-            return Ok((response, lease));
+            return Ok(response);
         };
-        let next = self
-            .authorization(request, auth, (&challenge, url), sent.as_ref())
+        let next = Box::pin(self.authorization(request, auth, (&challenge, url), sent.as_ref()))
             .await
             .inspect_err(|_no_token| auth.forget(url))?;
         let Some(next) = next.filter(|next| sent.as_ref() != Some(next)) else {
-            return Ok((response, lease));
+            return Ok(response);
         };
         auth.met(url, challenge);
-        redirect::finish(response.into_body(), lease).await;
-        self.showing(request, auth, url, (headers, Some(&next))).await
+        redirect::finish(response.into_body()).await;
+        Box::pin(self.showing(request, auth, url, (headers, Some(&next)))).await
     }
 
     /// One exchange with `authorization`. Where those are the credentials themselves, what becomes of them is noted; and while nobody
@@ -198,7 +195,7 @@ impl Origin {
         auth: &Auth,
         url: &Url,
         (headers, authorization): (&HeaderMap, Option<&HeaderValue>),
-    ) -> Result<(Response<Incoming>, Option<Lease>), OriginError> {
+    ) -> Result<Response<Arriving>, OriginError> {
         let credentials = auth.credentials.as_ref().map(Credentials::basic);
         if authorization.is_none() || authorization != credentials.as_ref() {
             return self.ask(request, url, &with(headers, authorization)).await;
@@ -215,7 +212,7 @@ impl Origin {
         let answered = self.ask(request, url, &with(headers, shown.as_ref())).await?;
         if shown.is_some() {
             let mut standing = auth.standing();
-            match answered.0.status() {
+            match answered.status() {
                 StatusCode::UNAUTHORIZED => standing.refused(place(url), Instant::now()),
                 // Whoever is in trouble has not looked at it.
                 status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {}
@@ -288,7 +285,7 @@ impl Origin {
         };
         tracing::debug!(upstream = request.upstream, realm = %redact::url(realm), scope = bearer.scope, "asking for a token");
         // The registry has named it: what may be shown to that may be shown here.
-        let (response, lease) = self
+        let response = self
             .ask_as(true, &asked, &asked.candidates[0], &asked.headers)
             .await?;
         let status = response.status();
@@ -299,21 +296,17 @@ impl Origin {
         };
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             tracing::warn!(upstream = request.upstream, realm = %redact::url(realm), scope = bearer.scope, %status, "the token service gives no token; hint: check the credentials of [upstream.registry]");
-            redirect::finish(response.into_body(), lease).await;
+            redirect::finish(response.into_body()).await;
             return Ok(None);
         }
         if status != StatusCode::OK {
             return Err(fails("expected 200 and a token"));
         }
-        let reading = Limited::new(response.into_body(), MAX_ANSWER).collect();
-        let body = timeout(self.progress_timeout(), reading).await;
-        let Ok(Ok(body)) = body else {
+        let reading = response.into_body().whole(MAX_ANSWER);
+        let Ok(Some(body)) = timeout(self.progress_timeout(), reading).await else {
             return Err(fails("its answer did not come whole"));
         };
-        if let Some(lease) = lease {
-            lease.give_back();
-        }
-        let token = Token::read(&body.to_bytes(), Instant::now());
+        let token = Token::read(&body, Instant::now());
         token.map(Some).ok_or_else(|| fails("its answer holds no token"))
     }
 }
