@@ -25,6 +25,8 @@ use crate::{
 pub(crate) enum Fault {
     /// The next call does not get through.
     Unreachable,
+    /// The next command gives no answer within its deadline.
+    Hang,
     /// The connection breaks after so many events were read; the run goes on.
     CutAfter(usize),
     /// The answer to the start is lost; the run has begun.
@@ -174,6 +176,8 @@ impl FakeNode {
     fn answer(&self, args: &[&str]) -> Result<Output, HostError> {
         let mut state = self.lock();
         match args {
+            // What is behind the words of `kato`: another command, which has none.
+            [] => Ok(output(0, "")),
             ["node", "upgrade", "--status", "--json"] => Ok(output(0, &state.status(&self.id))),
             [
                 "node",
@@ -233,9 +237,16 @@ impl FakeNode {
         }
     }
 
-    fn call(&self) -> Result<(), HostError> {
+    fn call(&self, command: &RemoteCommand) -> Result<(), HostError> {
         let mut state = self.lock();
         state.calls += 1;
+        if state.take_fault(&Fault::Hang) {
+            return Err(HostError::Deadline {
+                node: self.id.clone(),
+                command: command.argv.join(" "),
+                deadline: command.deadline.unwrap_or_default(),
+            });
+        }
         if state.take_fault(&Fault::Unreachable) {
             state.run_out(&self.id);
             return Err(HostError::Unreachable {
@@ -399,14 +410,14 @@ impl Host for FakeNode {
     async fn run(&self, command: &RemoteCommand) -> Result<Output, HostError> {
         // A real node is not instant: whoever is killed is killed between calls, too.
         tokio::task::yield_now().await;
-        self.call()?;
+        self.call(command)?;
         let answer = self.answer(&arguments(command));
         tokio::task::yield_now().await;
         answer
     }
 
     async fn lines(&self, command: &RemoteCommand, lines: mpsc::Sender<String>) -> Result<Output, HostError> {
-        self.call()?;
+        self.call(command)?;
         let args = arguments(command);
         let ["node", "events", "--after", after, "--follow"] = args[..] else {
             return Ok(output(2, ""));
