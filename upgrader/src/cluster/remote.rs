@@ -148,7 +148,10 @@ impl RemoteNode {
     /// Why a call brought no answer: a `kato` that hangs is put right elsewhere than a connection, so that a node which kept us waiting is
     /// asked for something that needs neither `kato` nor sudo nor a disk.
     async fn silence(&self, error: &HostError) -> Problem {
-        if let HostError::Deadline { command, deadline, .. } = error {
+        if let HostError::Deadline {
+            command, deadline, ..
+        } = error
+        {
             let probe = RemoteCommand {
                 argv: vec!["true".into()],
                 env: Vec::new(),
@@ -326,7 +329,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::inventory::{SshSettings, Transport},
-        ssh::fake::{Fault, FakeNode},
+        ssh::fake::{FakeNode, Fault},
     };
 
     fn node(sudo: bool) -> RemoteNode {
@@ -380,10 +383,17 @@ mod tests {
             remedy(&hangs)
         );
         // Nothing gives an answer: the line is cut, and nobody has noticed yet.
-        for faults in [&[Fault::Hang, Fault::Hang][..], &[Fault::Hang, Fault::Unreachable], &[Fault::Unreachable]] {
+        for faults in [
+            &[Fault::Hang, Fault::Hang][..],
+            &[Fault::Hang, Fault::Unreachable],
+            &[Fault::Unreachable],
+        ] {
             let cut = asked(faults).await.unwrap_err();
             assert!(matches!(cut, Problem::Unreachable { .. }), "{faults:?}: {cut}");
-            assert_eq!(remedy(&cut), "make `ssh stackato@10.0.0.3` work without a question");
+            assert_eq!(
+                remedy(&cut),
+                "make `ssh stackato@10.0.0.3` work without a question"
+            );
         }
         assert!(asked(&[]).await.is_ok());
     }

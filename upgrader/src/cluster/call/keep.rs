@@ -87,8 +87,10 @@ impl Call<'_> {
         let (there, all) = plan.reached_of(&earlier);
         (there < all).then(|| {
             format!(
-                "this replaces the plan {} to {}, which is not done: {there} of {all} nodes are there",
-                earlier.id, earlier.target
+                "this replaces the plan {} to {}, which is not done: {there} of {} there",
+                earlier.id,
+                earlier.target,
+                kato_shared::counted(all, "node is", "nodes are")
             )
         })
     }

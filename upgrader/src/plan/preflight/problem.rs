@@ -198,15 +198,7 @@ impl Problem {
                 "look at `kato` and `config` of the node in the inventory".into()
             }
             Self::Unreachable { .. } => format!("make `{}` work without a question", try_ssh(node, ssh)),
-            Self::Hangs { command, .. } => {
-                let way = match node.transport {
-                    Transport::Ssh => format!("{} ", try_ssh(node, ssh)),
-                    Transport::Local => String::new(),
-                };
-                format!(
-                    "run `{way}{command}` and look what it waits for there, such as a disk that does not answer; the connection is fine"
-                )
-            }
+            Self::Hangs { command, .. } => hanging(command, node, ssh),
             Self::NoKato { .. } => {
                 "install kato there, or correct `kato` of the node in the inventory".into()
             }
@@ -280,6 +272,16 @@ impl Problem {
             }
         }
     }
+}
+
+fn hanging(command: &str, node: &InventoryNode, ssh: &SshSettings) -> String {
+    let way = match node.transport {
+        Transport::Ssh => format!("{} ", try_ssh(node, ssh)),
+        Transport::Local => String::new(),
+    };
+    format!(
+        "run `{way}{command}` and look what it waits for there, such as a disk that does not answer; the connection is fine"
+    )
 }
 
 fn try_ssh(node: &InventoryNode, ssh: &SshSettings) -> String {
