@@ -68,11 +68,11 @@ pub fn signers(in_release: &str, ring: &[RingKey]) -> Vec<SigningKey> {
 /// How `end` stands `now`, where somebody has to see to it: it is over, or soon will be.
 pub fn standing(end: Option<Timestamp>, now: Timestamp) -> Option<String> {
     let left = end?.duration_since(now);
-    let days = left.abs().as_hours() / 24;
+    let days = kato_shared::counted(left.abs().as_hours() / 24, "day", "days");
     if left.is_negative() {
-        Some(format!("EXPIRED {days} days ago"))
+        Some(format!("EXPIRED {days} ago"))
     } else {
-        (left < SOON).then(|| format!("ends in {days} days"))
+        (left < SOON).then(|| format!("ends in {days}"))
     }
 }
 

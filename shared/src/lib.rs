@@ -9,6 +9,7 @@ pub mod api;
 pub mod backoff;
 pub mod chain;
 pub mod clock;
+pub mod counted;
 pub mod digest;
 pub mod durable;
 pub mod redact;
@@ -20,4 +21,5 @@ pub mod telemetry;
 pub mod trust;
 pub mod verify;
 
+pub use counted::counted;
 pub use digest::Digest;

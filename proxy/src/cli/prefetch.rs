@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use kato_shared::{clock::Clock, settings::byte_size::human, telemetry};
+use kato_shared::{clock::Clock, counted, settings::byte_size::human, telemetry};
 use tokio::{
     runtime::Builder,
     task::spawn_blocking,
@@ -259,8 +259,8 @@ impl Extent {
             )
         };
         format!(
-            "{items} of {} files, {}{of}, {}/s{}",
-            self.files,
+            "{items} of {}, {}{of}, {}/s{}",
+            counted(self.files, "file", "files"),
             human(bytes),
             human(rate),
             left.unwrap_or_default()
@@ -300,12 +300,12 @@ fn conclude(summary: &Summary) -> u8 {
     }
     and_more(summary.failures.len());
     tell(&format!(
-        "fetched {} files, {}; {} were held, {}; {} documents; {} absent; {} failed",
-        summary.fetched,
+        "fetched {}, {}; {} held, {}; {}; {} absent; {} failed",
+        counted(summary.fetched, "file", "files"),
         human(summary.fetched_bytes),
-        summary.held,
+        counted(summary.held, "was", "were"),
         human(summary.held_bytes),
-        summary.documents,
+        counted(summary.documents, "document", "documents"),
         summary.absent.len(),
         summary.failures.len()
     ));

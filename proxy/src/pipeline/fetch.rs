@@ -257,6 +257,21 @@ impl Pipeline {
         flight.share(Shared::Validated { head, content });
     }
 
+    /// Notes what is not stored for `reason`.
+    fn note_not_stored(
+        &self,
+        flight: &Flight,
+        reason: NoStoreReason,
+        (kept, status): (Replacing, StatusCode),
+    ) {
+        if reason == NoStoreReason::Authorization {
+            warn_of_own_credentials(flight);
+        }
+        if kept == Replacing::ByRule {
+            self.note_private(&flight.ask, status);
+        }
+    }
+
     /// A response with content.
     async fn received(&self, mut flight: Flight, mut response: OriginResponse) {
         let request = Request {
@@ -289,12 +304,7 @@ impl Pipeline {
         let head = (response.status, &response.headers);
         let storability = policy::storability(&request, head, flight.promise().is_some(), &flight.overrides);
         if let Some(reason) = not_stored_for(storability, kept) {
-            if reason == NoStoreReason::Authorization {
-                warn_of_own_credentials(&flight);
-            }
-            if kept == Replacing::ByRule {
-                self.note_private(&flight.ask, response.status);
-            }
+            self.note_not_stored(&flight, reason, (kept, response.status));
             let for_first = flight.head_for_first(&response);
             return Box::pin(not_stored(flight, (for_first, response), reason)).await;
         }

@@ -8,6 +8,7 @@
 
 pub mod byte_size;
 pub mod duration;
+pub mod range;
 mod value;
 
 use std::path::{Path, PathBuf};

@@ -256,7 +256,7 @@ async fn prefetch_fills_through_the_server_that_has_the_store_open() -> Result<(
     let url = site.origin.url("/beside");
     let words = ["prefetch", "--cache-dir", &store, "--upstream", &upstream, &url].map(str::to_owned);
     let said = succeed(&site, &words).await?;
-    ensure!(said.contains("fetched 1 files"), "{said}");
+    ensure!(said.contains("fetched 1 file,"), "{said}");
     ensure!(
         has(&proxy, &("/beside".to_owned(), body)).await?,
         "it is not there"

@@ -1,6 +1,7 @@
 //! A cluster of three machines, upgraded from Core over ssh by the one command that an operator types.
 
 mod access;
+mod agents;
 mod batches;
 mod changed;
 mod failures;

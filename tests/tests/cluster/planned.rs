@@ -6,7 +6,7 @@ mod as_root {
     use integration_tests::releases::TestRelease;
     use serde_json::Value;
 
-    use crate::site::{KATO, Site, text, verb, wait_event, with_gates};
+    use crate::site::{KATO, PATIENCE, Site, text, verb, wait_event, with_gates};
 
     fn two() -> TestRelease {
         with_gates(TestRelease::standard("2.0.0").with_payload(2 << 20), &["dea"])
@@ -44,6 +44,105 @@ mod as_root {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn r68_resume_goes_on_with_the_plan_that_was_begun_and_with_nothing_else() -> Result<()> {
+        let site = Site::at_one(&[two()]).await?;
+        let resume = |more: &[&str]| {
+            // Nobody is at a terminal, and nobody needs to be: what was begun was said yes to.
+            let words = [KATO, "node", "upgrade", "--cluster", "--resume"];
+            let words: Vec<&str> = words.iter().chain(more).copied().collect();
+            site.node("core")?.exec_within(PATIENCE, &words, &[])
+        };
+        let nothing = resume(&[])?;
+        assert_eq!(nothing.status.code(), Some(0), "{}", text(&nothing));
+        assert!(
+            text(&nothing).contains("there is no interrupted upgrade of the cluster to resume"),
+            "{}",
+            text(&nothing)
+        );
+        let contradiction = resume(&["--only", "w1"])?;
+        assert_eq!(contradiction.status.code(), Some(2), "{}", text(&contradiction));
+
+        site.hold_at("w1", "module")?;
+        let first = site.node("core")?.spawn(&[
+            KATO,
+            "node",
+            "upgrade",
+            "--cluster",
+            "--skip-confirmation",
+            "--only",
+            "controller,dea",
+            "--role-order",
+            "dea,controller",
+        ])?;
+        site.wait_at("w1", "module")?;
+        // SIGKILL.
+        drop(first);
+        site.repository.publish(&TestRelease::standard("3.0.0")).await?;
+
+        let plan = resume(&["--plan", "--json"])?;
+        assert_eq!(plan.status.code(), Some(0), "{}", text(&plan));
+        let plan: Value = serde_json::from_slice(&plan.stdout)?;
+        assert_eq!(
+            (&plan["target"], &plan["nodes"][2]["action"]),
+            (&"2.0.0".into(), &"left_out".into()),
+            "{plan}"
+        );
+
+        site.release("w1", "module")?;
+        let done = resume(&[])?;
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+        assert!(text(&done).contains("continuing plan"), "{}", text(&done));
+        site.ends_with(&["1.0.0", "2.0.0", "2.0.0"])?;
+        assert_eq!(site.upgrades_of("w1")?.len(), 2, "one for 1.0.0, one for 2.0.0");
+
+        // It is done, and the newer release is nobody's plan.
+        let again = resume(&[])?;
+        assert_eq!(again.status.code(), Some(0), "{}", text(&again));
+        assert!(text(&again).contains("nothing to do"), "{}", text(&again));
+        site.ends_with(&["1.0.0", "2.0.0", "2.0.0"])
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c25_a_kato_that_hangs_is_named_as_such_and_ssh_is_not_to_blame() -> Result<()> {
+        let site = Site::at_one(&[two()]).await?;
+        let w1 = site.node("w1")?;
+        let program = w1.ok(&["readlink", "-f", KATO])?;
+        w1.ok(&["rm", KATO])?;
+        w1.put(KATO, b"#!/bin/sh\nexec tail -f /dev/null\n", 0o755)?;
+        site.node("c1")?.cut()?;
+        let refused = site.upgrade(&["--plan"])?;
+        assert_eq!(refused.status.code(), Some(20), "{}", text(&refused));
+        let said = text(&refused);
+        assert!(
+            said.contains("w1: the node is reached, and `sudo -n /home/stackato/bin/kato "),
+            "{said}"
+        );
+        assert!(
+            said.contains("gave no answer within 30s") && said.contains("the connection is fine"),
+            "{said}"
+        );
+        assert!(said.contains("c1: no connection to c1"), "{said}");
+        w1.ok(&["ln", "-sf", program.trim(), KATO])?;
+        site.node("c1")?.heal()?;
+        site.node("c1")?.wait_reachable()?;
+        site.ends_with(&["1.0.0", "1.0.0", "1.0.0"])
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn r22_a_plan_says_whose_room_for_work_could_not_be_judged() -> Result<()> {
+        // The platform of these machines has no `capacity`.
+        let site = Site::at_one(&[two()]).await?;
+        let plan = site.upgrade(&["--plan"])?;
+        assert_eq!(plan.status.code(), Some(0), "{}", text(&plan));
+        assert!(
+            text(&plan).contains("warning: w1: whether their work has room elsewhere could not be judged"),
+            "{}",
+            text(&plan)
+        );
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn c25_all_findings_of_all_kinds_come_in_one_list_with_remedies() -> Result<()> {
         let site = Site::at_one(&[two()]).await?;
         let settings = format!("[maintenance]\nauto = \"verify\"\n{}", verb("get"));
@@ -56,7 +155,7 @@ mod as_root {
         site.append(
             "core",
             "/etc/kato/cluster.toml",
-            "[preflight]\nmemory = \"1000TiB\"\n",
+            "[preflight]\nmemory = \"64TiB\"\n",
         )?;
         site.node("c1")?.ok(&["rm", "/etc/sudoers.d/kato"])?;
         // Nobody is at this address: the nodes would have nowhere to download from.

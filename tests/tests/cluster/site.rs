@@ -234,7 +234,23 @@ impl Site {
                 "{name} was left retired"
             );
         }
-        let told = self.node("core")?.ok(&[KATO, "status", "--json"])?;
+        self.told(&[KATO, "status", "--json"], versions)
+    }
+
+    /// [`Self::ends_with`] where Core's key is in the agent at `socket` alone.
+    pub(crate) fn ends_behind_an_agent(&self, socket: &str, versions: &[&str]) -> Result<()> {
+        ensure!(
+            self.versions()? == versions,
+            "{:?} are not {versions:?}",
+            self.versions()?
+        );
+        let agent = format!("SSH_AUTH_SOCK={socket}");
+        self.told(&["env", &agent, KATO, "status", "--json"], versions)
+    }
+
+    /// That Core, asked by `words`, tells `versions`.
+    fn told(&self, words: &[&str], versions: &[&str]) -> Result<()> {
+        let told = self.node("core")?.ok(words)?;
         let told: Value = serde_json::from_str(&told)?;
         for ((name, ..), version) in self.machines.iter().zip(versions) {
             let nodes = told["nodes"].as_array().context("no nodes")?;

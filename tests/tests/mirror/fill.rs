@@ -83,16 +83,16 @@ async fn a_running_proxy_is_filled_and_failures_are_named() -> Result<()> {
     let planned = run_to_end(&fill(&["--plan", &other])).await?;
     let said = (
         planned.stdout.contains("/b\n"),
-        planned.stderr.contains("1 files are missing"),
+        planned.stderr.contains("1 file is missing"),
     );
     assert_eq!(said, (true, true), "{} {}", planned.stdout, planned.stderr);
     assert_eq!(run_to_end(&fill(&[&other])).await?.code, Some(0));
     let planned = run_to_end(&fill(&["--plan", &other])).await?;
     let asked_again =
-        "0 files are missing, exactly 0 B (0 bytes); 1 are held, 7 B, and 1 more, which may have changed";
+        "0 files are missing, exactly 0 B (0 bytes); 1 is held, 7 B, and 1 more, which may have changed";
     assert!(planned.stderr.contains(asked_again), "{}", planned.stderr);
     let again = run_to_end(&fill(&[])).await?;
-    assert!(again.stderr.contains("1 were held"), "{}", again.stderr);
+    assert!(again.stderr.contains("1 was held"), "{}", again.stderr);
     assert_eq!(origin.requests("/a").len(), 1);
 
     let gone = run_to_end(&fill(&[&origin.url("/gone")])).await?;

@@ -113,7 +113,10 @@ async fn c14_a_damaged_record_of_an_upgrade_is_moved_away_or_given_up_by_a_resto
     let said = restore(&site, 0, &["latest"])?;
     assert!(said.contains("gives that upgrade up"), "{said}");
     // The user's own file is in no release: the comparison says so, and of nothing else.
-    assert!(said.contains("1 files are not as 1.0.0 installed them"), "{said}");
+    assert!(
+        said.contains("1 file differs from what 1.0.0 installed"),
+        "{said}"
+    );
     is_back(&site, &before)?;
     assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
 

@@ -166,7 +166,7 @@ async fn r45_local_changes_are_saved_and_local_files_survive() -> Result<()> {
     );
     // R44: what was in a replaced folder is gone from there, and in the backup.
     assert_eq!(site.node.text("s/code/console/theme.css"), None);
-    assert!(said.contains("1 files in"), "{said}");
+    assert!(said.contains("1 file in"), "{said}");
     let backups = names(&site.node.state("backup"));
     let newest = backups
         .iter()

@@ -45,7 +45,7 @@ async fn r02_a_release_that_needs_a_patch_is_refused_before_anything_and_names_i
     site.ends(0, &["install", "one"])?;
     let said = site.node.upgrade_ends(0, &[])?;
     assert!(
-        said.contains("warning: 1 patches of 1.0.0 are not installed (1 required): two;"),
+        said.contains("warning: 1 patch of 1.0.0 is not installed (1 required): two;"),
         "{said}"
     );
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));

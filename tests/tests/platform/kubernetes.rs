@@ -72,7 +72,7 @@ async fn c04_what_blocks_a_drain_is_named_with_its_disruption_budget() -> Result
     let error = empty(platform.as_ref(), 30, OnTimeout::Fail).await.unwrap_err();
     let said = text(&error);
     assert!(
-        said.contains("1 units of work")
+        said.contains("1 unit of work")
             && said.contains("shop/web-1 (the disruption budget web allows 0 more)"),
         "{said}"
     );

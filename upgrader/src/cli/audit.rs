@@ -143,7 +143,10 @@ fn verify(report: &Report, json: bool) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Done);
     }
-    let problem = anyhow::anyhow!("the audit log is not whole: {} findings", report.findings.len());
+    let problem = anyhow::anyhow!(
+        "the audit log is not whole: {}",
+        kato_shared::counted(report.findings.len(), "finding", "findings")
+    );
     Err(Failure::new(Exit::Failed, problem)
         .hint("compare it with a copy, or with the numbers and digests that notifications carried"))
 }
@@ -151,8 +154,8 @@ fn verify(report: &Report, json: bool) -> Result<Exit, Failure> {
 fn whole(report: &Report, first: Option<u64>) -> String {
     match (first, report.head) {
         (Some(first), Some(head)) => format!(
-            "{} records are whole, {first} to {}; the last is {}:{}",
-            report.records.len(),
+            "{} whole, {first} to {}; the last is {}:{}",
+            kato_shared::counted(report.records.len(), "record is", "records are"),
             head.seq,
             head.seq,
             head.sha256.hex()

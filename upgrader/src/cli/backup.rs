@@ -118,11 +118,11 @@ fn list(node: &Node, json: bool) {
         let half = if manifest.amid.is_some() { ", half new" } else { "" };
         let bytes = kato_shared::settings::byte_size::human(size(backup));
         terminal::data(&format!(
-            "{}  {}  {from}{half}, before {}  {bytes}, {} entries",
+            "{}  {}  {from}{half}, before {}  {bytes}, {}",
             manifest.attempt,
             manifest.time.strftime("%Y-%m-%d %H:%M:%S"),
             manifest.to,
-            manifest.entries.len()
+            kato_shared::counted(manifest.entries.len(), "entry", "entries")
         ));
         for path in &manifest.unsettled {
             terminal::say(&format!(

@@ -44,7 +44,7 @@ pub enum ClusterCommand {
 #[derive(Debug, Args)]
 pub struct WhyArgs {
     /// Why, for whoever reads the status.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = super::reason::words)]
     pub reason: Option<String>,
 }
 

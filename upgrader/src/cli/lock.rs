@@ -34,7 +34,7 @@ pub enum LockCommand {
     /// Break the lock of this node, whose holder is provably dead, or with `--cluster` that of an upgrade which is dead or silent.
     Break {
         /// Why; it is written to the audit log.
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = super::reason::words)]
         reason: String,
         /// The lock of the cluster's upgrade instead.
         #[arg(long)]
@@ -80,10 +80,6 @@ pub async fn run(args: &LockArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 async fn break_it(node: &Node, reason: &str, is_cluster: bool) -> Result<Exit, Failure> {
-    if reason.trim().is_empty() {
-        let what = anyhow::anyhow!("`--reason` is empty: whoever reads the audit log wants to know why");
-        return Err(Failure::new(Exit::Usage, what).hint("say it in a few words"));
-    }
     let (name, path) = if is_cluster {
         ("cluster", node.paths.cluster_lock())
     } else {

@@ -28,6 +28,7 @@ pub mod maintenance;
 pub mod node;
 pub mod patch;
 pub mod prepare;
+mod reason;
 pub mod release;
 pub mod service;
 pub mod status;
@@ -185,6 +186,77 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn upgrade(words: &str) -> Result<Cli, clap::Error> {
+        let words = words.split(' ').filter(|word| !word.is_empty());
+        Cli::try_parse_from(["kato", "node", "upgrade"].into_iter().chain(words))
+    }
+
+    /// The option that comes last in `words`.
+    fn last_option(words: &str) -> &str {
+        words.split(' ').rfind(|word| word.starts_with("--")).unwrap()
+    }
+
+    const OF_CLUSTER: [&str; 3] = ["--only w1", "--exclude w1", "--role-order dea"];
+
+    #[test]
+    fn words_that_exclude_each_other_are_refused_by_name() {
+        let with_resume = [
+            "--version 2.0.0",
+            "--force",
+            "--download-only",
+            "--update-kato",
+            "--status",
+        ];
+        let with_plan = ["--download-only", "--update-kato", "--status", "--prepare"];
+        let with_status = [
+            "--plan",
+            "--resume",
+            "--force",
+            "--download-only",
+            "--update-kato",
+            "--cluster",
+        ];
+        let excluding: [(&str, &[&str]); 4] = [
+            ("--resume", &with_resume),
+            ("--cluster --resume", &OF_CLUSTER),
+            ("--plan", &with_plan),
+            ("--status", &with_status),
+        ];
+        for (words, others) in excluding {
+            for other in others {
+                let refused = upgrade(&format!("{words} {other}")).unwrap_err();
+                let said = refused.to_string();
+                assert_eq!(refused.exit_code(), 2, "{words} {other}: {said}");
+                let both = said.contains(last_option(words)) && said.contains(last_option(other));
+                assert!(
+                    both && said.contains("cannot be used with"),
+                    "{words} {other}: {said}"
+                );
+            }
+        }
+        for alone in OF_CLUSTER {
+            let said = upgrade(alone).unwrap_err().to_string();
+            assert!(said.contains("--cluster"), "{alone}: {said}");
+        }
+    }
+
+    #[test]
+    fn words_that_go_together_are_taken() {
+        for taken in [
+            "--plan --resume",
+            "--plan --skip-confirmation",
+            "--plan --skip-confirmation --resume",
+            "--resume --skip-confirmation --tolerant --offline",
+            "--cluster --plan --resume",
+            "--cluster --plan --skip-confirmation",
+            "--cluster --plan --only w1 --exclude dea --role-order dea,base",
+            "--cluster --resume --skip-confirmation --apply-patches",
+            "--cluster --download-only --version 2.0.0 --force",
+        ] {
+            upgrade(taken).unwrap();
+        }
+    }
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {

@@ -127,17 +127,19 @@ pub struct UpgradeArgs {
     /// Start the cache on this Core node and fill it with everything that the release needs.
     #[arg(long, conflicts_with_all = ["status", "plan", "download_only", "resume", "force", "update_kato"])]
     pub prepare: bool,
-    /// Print what would be done and change nothing.
-    #[arg(long)]
+    /// Print what would be done and change nothing. With `--skip-confirmation`, as it would be where nobody can be asked; with `--resume`, what
+    /// is left of the interrupted upgrade.
+    #[arg(long, conflicts_with_all = ["download_only", "update_kato"])]
     pub plan: bool,
     /// Download and check everything; nothing is changed but `kato` itself.
     #[arg(long)]
     pub download_only: bool,
     /// Print the state of the upgrade on this node.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["plan", "download_only", "resume", "force", "update_kato"])]
     pub status: bool,
-    /// Continue the interrupted upgrade, and do nothing when there is none.
-    #[arg(long)]
+    /// Continue the interrupted upgrade as it was begun, and do nothing when there is none. Nobody is asked. With `--cluster`, the plan that was
+    /// begun from here: its release, nodes and order.
+    #[arg(long, conflicts_with_all = ["version", "force", "download_only", "update_kato", "role_order", "only", "exclude"])]
     pub resume: bool,
     /// Install the installed version once more; never relaxes a check.
     #[arg(long)]
@@ -149,7 +151,7 @@ pub struct UpgradeArgs {
     #[arg(long)]
     pub skip_confirmation: bool,
     /// The order in which roles are upgraded, comma separated (with `--cluster`).
-    #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
+    #[arg(long, value_name = "ROLE,…", value_delimiter = ',', requires = "cluster")]
     pub role_order: Option<Vec<String>>,
     /// Upgrade these nodes and no others: ids or roles, comma separated (with `--cluster`).
     #[arg(long, value_name = "NODE|ROLE,…", value_delimiter = ',', requires = "cluster")]

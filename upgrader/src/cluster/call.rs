@@ -12,6 +12,7 @@ mod history;
 mod keep;
 mod look;
 mod mode;
+mod resume;
 
 use std::collections::BTreeMap;
 
@@ -100,6 +101,7 @@ impl Call<'_> {
                 self.print_plan(&plan);
             }
             self.refuse(&problems)?;
+            self.refuse_another(&plan)?;
             return Ok(Exit::Done);
         };
         plan.fence = Some(lease.token());
@@ -109,6 +111,7 @@ impl Call<'_> {
             self.id_of(&plan)?
         ));
         self.refuse(&problems)?;
+        self.refuse_another(&plan)?;
         if !has_work {
             terminal::say(&ask::nothing_to_do(&plan));
             // A call that was killed behind its last node has left this to us.

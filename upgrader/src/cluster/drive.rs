@@ -171,7 +171,7 @@ impl<'a> Drive<'a> {
                     self.heard();
                     return Ok(status);
                 }
-                Err(Problem::Unreachable { detail }) => self.wait(&detail).await?,
+                Err(problem) if problem.is_silence() => self.wait(&problem.to_string()).await?,
                 Err(problem) => {
                     let exit = if problem == Problem::Superseded {
                         Exit::LockHeld

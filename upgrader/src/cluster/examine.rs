@@ -95,20 +95,21 @@ pub async fn examine(
         .collect();
     let is_out = |(id, status): (&String, &NodeStatus)| status.out_of_service.then(|| id.clone());
     let out: Vec<String> = facts.iter().filter_map(is_out).collect();
-    let (short, mute) = capacity::check(&plan.batches, &surveys, &out);
+    let judged = capacity::check(&plan.batches, &surveys, &out);
     // Nodes that gave no answer may have room, and what is in their way is said already; with those that are left out nobody reckons.
     let is_known = |node: &PlannedNode| facts.contains_key(&node.id) || node.action == Action::LeftOut;
     if plan.nodes.iter().all(is_known) {
-        examined.problems.extend(short);
+        examined.problems.extend(judged.short);
     }
     examined.warn(
         &unknown,
         "measured only when their turn comes, because their kato is older than this one",
     );
     examined.warn(
-        &mute,
-        "not known whether their work has room elsewhere, because `[platform].capacity` is not set",
+        &judged.mute,
+        "whether their work has room elsewhere could not be judged, because `[platform].capacity` is not set there or gave no answer",
     );
+    examined.warnings.extend(judged.unsure);
     examined
 }
 

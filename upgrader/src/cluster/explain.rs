@@ -301,17 +301,13 @@ fn order(situation: &Situation<'_>, plan: &ClusterPlan, node: &InventoryNode) ->
     }
     closed(
         Gate::Order,
-        format!("{} before it: {}", count(before.len()), before.join(", ")),
+        format!(
+            "{} before it: {}",
+            kato_shared::counted(before.len(), "node is", "nodes are"),
+            before.join(", ")
+        ),
         format!("it begins when they are at {}", plan.target),
     )
-}
-
-fn count(nodes: usize) -> String {
-    if nodes == 1 {
-        "one node is".into()
-    } else {
-        format!("{nodes} nodes are")
-    }
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@
 mod error;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use kato_shared::settings::{ByteSize, HumanDuration};
+use kato_shared::settings::{ByteSize, HumanDuration, range};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{
@@ -64,10 +64,13 @@ pub struct SshSettings {
     /// An `ssh_config` file used instead of the user's own (`ssh -F`).
     pub config: Option<PathBuf>,
     /// How long a connection may take to be made.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 300>")]
     pub connect_timeout: HumanDuration,
-    /// How long a node may be silent until its connection counts as lost; its work goes on.
+    /// How long a node may be silent until its connection counts as lost; its work goes on. ssh asks thrice, once a second at most.
+    #[serde(deserialize_with = "range::duration::<_, _, 3, 3600>")]
     pub keep_alive: HumanDuration,
     /// How long a node that was lost in the middle of its upgrade is called again before the run stops.
+    #[serde(deserialize_with = "range::duration::<_, _, 0, 604_800>")]
     pub patience: HumanDuration,
 }
 
@@ -129,9 +132,14 @@ struct ClusterFragment {
     name: String,
     core_role: String,
     implicit_role: String,
+    #[serde(deserialize_with = "range::duration::<_, _, 2, 3600>")]
     lease: HumanDuration,
+    #[serde(deserialize_with = "range::size::<_, _, 1024, TIB>")]
     line_speed: Option<ByteSize>,
 }
+
+/// More a second than any line brings.
+const TIB: u64 = 1 << 40;
 
 impl Default for ClusterFragment {
     fn default() -> Self {
@@ -224,6 +232,24 @@ impl Inventory {
         kato_shared::Digest::of(&serde_json::to_vec(self).unwrap_or_default())
     }
 
+    /// Every word that is a role here, in the inventory's rules and on the command line: what nodes have, what every node has, and Core's.
+    pub fn roles(&self) -> BTreeSet<String> {
+        let of_nodes = self.nodes.iter().flat_map(|node| &node.roles);
+        of_nodes
+            .chain([&self.implicit_role, &self.core_role])
+            .cloned()
+            .collect()
+    }
+
+    /// The roles of `node` for people: of one that has no other, the role that every node has.
+    pub fn shown_roles(&self, node: &InventoryNode) -> String {
+        if node.roles.is_empty() {
+            self.implicit_role.clone()
+        } else {
+            node.roles.join(",")
+        }
+    }
+
     /// The node called `id`.
     pub fn node(&self, id: &str) -> Option<&InventoryNode> {
         self.nodes.iter().find(|node| node.id == id)
@@ -274,20 +300,10 @@ impl Inventory {
         )
     }
 
-    /// Rules that no node could obey, and rules for a role that nobody has: a misspelt name would be no rule at all.
+    /// Rules for a role that nobody has: a misspelt name would be no rule at all.
     fn check_rollout(&self, path: &Path) -> Result<(), InventoryError> {
-        if let Some(role) = self.rollout.without_a_node() {
-            return Err(InventoryError::NothingInFlight {
-                path: path.to_owned(),
-                role: role.to_owned(),
-            });
-        }
-        let is_had = |role: &&String| {
-            **role == self.implicit_role
-                || **role == self.core_role
-                || self.nodes.iter().any(|node| node.has_role(role))
-        };
-        match self.rollout.role.keys().find(|role| !is_had(role)) {
+        let known = self.roles();
+        match self.rollout.role.keys().find(|role| !known.contains(*role)) {
             None => Ok(()),
             Some(role) => Err(InventoryError::RoleOfNobody {
                 path: path.to_owned(),

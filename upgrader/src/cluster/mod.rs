@@ -48,6 +48,7 @@ use self::{
 use crate::{
     cli::node::UpgradeRequest,
     exit::{Exit, Failure},
+    report::terminal,
     settings::Settings,
 };
 
@@ -62,13 +63,17 @@ pub(crate) const AGAIN: &str = "kato node upgrade --cluster";
 pub async fn run(request: UpgradeRequest, settings: &Settings, config: &Path) -> Result<Exit, Failure> {
     let inventory = load(settings, config)?;
     refuse_off_core(settings, &inventory)?;
-    let nodes = connect::ready(&inventory, settings, config).await?;
     let call = Call {
         request,
         settings,
         inventory,
         clock: Clock::system(),
     };
+    let Some(call) = call.resumed()? else {
+        terminal::say("there is no interrupted upgrade of the cluster to resume");
+        return Ok(Exit::Done);
+    };
+    let nodes = connect::ready(&call.inventory, settings, config).await?;
     let outcome = Box::pin(call.upgrade(nodes.clone())).await;
     connect::close(&nodes).await;
     outcome

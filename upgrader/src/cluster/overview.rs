@@ -254,7 +254,7 @@ fn print(inventory: &Inventory, answers: &Answers) {
         [
             node.id.clone(),
             node.address.clone(),
-            node.roles.join(","),
+            inventory.shown_roles(node),
             version,
             status.map_or_else(|| "?".into(), |status| status.kato.clone()),
             status.map_or_else(|| "no answer".into(), state),

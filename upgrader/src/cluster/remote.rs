@@ -28,6 +28,8 @@ use crate::{
 
 /// How long a node may take to say how it is; it reads a few small files.
 const STATUS_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a node that can be reached takes at most for a command that does nothing.
+const PROBE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a node may take to measure the folders that an upgrade saves; they may have millions of files.
 const SURVEY_DEADLINE: Duration = Duration::from_secs(300);
 /// How long a node may take until its run has begun; it reads the release metadata on the way.
@@ -131,16 +133,42 @@ impl RemoteNode {
     /// The [`Problem`] of not getting an answer.
     pub async fn status(&self) -> Result<NodeStatus, Problem> {
         let command = self.command(&["node", "upgrade", "--status", "--json"], Some(STATUS_DEADLINE));
-        let unreachable = |error: HostError| Problem::Unreachable {
-            detail: error.to_string(),
+        let output = match self.host.run(&command).await {
+            Ok(output) => output,
+            Err(error) => return Err(self.silence(&error).await),
         };
-        let output = self.host.run(&command).await.map_err(unreachable)?;
         if output.ended == REFUSED_WORDS
             && let Some(kato) = self.without_fences().await
         {
             return Err(Problem::NoFences { kato });
         }
         answer::read(&output.stdout).map_err(|said| self.no_status(&output, &said))
+    }
+
+    /// Why a call brought no answer: a `kato` that hangs is put right elsewhere than a connection, so that a node which kept us waiting is
+    /// asked for something that needs neither `kato` nor sudo nor a disk.
+    async fn silence(&self, error: &HostError) -> Problem {
+        if let HostError::Deadline {
+            command, deadline, ..
+        } = error
+        {
+            let probe = RemoteCommand {
+                argv: vec!["true".into()],
+                env: Vec::new(),
+                deadline: Some(PROBE_DEADLINE),
+                input: None,
+            };
+            let answered = self.host.run(&probe).await;
+            if answered.is_ok_and(|output| output.ended.is_success()) {
+                return Problem::Hangs {
+                    command: command.clone(),
+                    deadline: *deadline,
+                };
+            }
+        }
+        Problem::Unreachable {
+            detail: error.to_string(),
+        }
     }
 
     /// The version of a `kato` that answers when it is shown no token, and so does not know them.
@@ -216,10 +244,10 @@ impl RemoteNode {
         if let Some(cache) = &asked.cache {
             arguments.extend(["--cache", cache]);
         }
-        let output = self.run(&arguments, SURVEY_DEADLINE).await;
-        let output = output.map_err(|error| Problem::Unreachable {
-            detail: error.to_string(),
-        })?;
+        let output = match self.run(&arguments, SURVEY_DEADLINE).await {
+            Ok(output) => output,
+            Err(error) => return Err(self.silence(&error).await),
+        };
         if output.ended == REFUSED_WORDS {
             return Ok(None);
         }
@@ -302,7 +330,10 @@ impl RemoteNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cluster::inventory::Transport, ssh::fake::FakeNode};
+    use crate::{
+        cluster::inventory::{SshSettings, Transport},
+        ssh::fake::{FakeNode, Fault},
+    };
 
     fn node(sudo: bool) -> RemoteNode {
         let node = InventoryNode {
@@ -332,6 +363,42 @@ mod tests {
             "/home/stackato/bin/kato --config /etc/kato/kato.toml x"
         );
         assert_eq!(direct.env, skip);
+    }
+
+    #[tokio::test]
+    async fn a_kato_that_hangs_and_a_node_that_is_not_reached_are_two_problems_with_two_remedies() {
+        let asked = |faults: &[Fault]| {
+            let fake = FakeNode::new("w1", &["dea"], "1.0.0").with_faults(faults);
+            let host = fake.host();
+            async move { RemoteNode { host, ..node(true) }.status().await }
+        };
+        let remedy = |problem: &Problem| problem.remedy(&node(true).node, &SshSettings::default());
+        // Its kato gives no answer, and the next command does.
+        let hangs = asked(&[Fault::Hang]).await.unwrap_err();
+        assert_eq!(
+            hangs.to_string(),
+            "the node is reached, and `sudo -n /home/stackato/bin/kato --config /etc/kato/kato.toml node upgrade --status --json` \
+             there gave no answer within 30s"
+        );
+        assert!(
+            remedy(&hangs).starts_with("run `ssh stackato@10.0.0.3 sudo -n /home/stackato/bin/kato "),
+            "{}",
+            remedy(&hangs)
+        );
+        // Nothing gives an answer: the line is cut, and nobody has noticed yet.
+        for faults in [
+            &[Fault::Hang, Fault::Hang][..],
+            &[Fault::Hang, Fault::Unreachable],
+            &[Fault::Unreachable],
+        ] {
+            let cut = asked(faults).await.unwrap_err();
+            assert!(matches!(cut, Problem::Unreachable { .. }), "{faults:?}: {cut}");
+            assert_eq!(
+                remedy(&cut),
+                "make `ssh stackato@10.0.0.3` work without a question"
+            );
+        }
+        assert!(asked(&[]).await.is_ok());
     }
 
     #[test]

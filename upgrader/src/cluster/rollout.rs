@@ -93,3 +93,7 @@ async fn drive(
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+#[path = "rollout/tests/scale.rs"]
+mod scale;

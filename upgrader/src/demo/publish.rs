@@ -101,8 +101,8 @@ impl Publisher {
         let release = Release::from_json("release.json", &std::fs::read(document)?)?;
         let bytes = made.artifacts.values().map(|artifact| artifact.size).sum();
         terminal::say(&format!(
-            "release {version}: {} modules, {}",
-            release.modules.len(),
+            "release {version}: {}, {}",
+            kato_shared::counted(release.modules.len(), "module", "modules"),
             human(bytes)
         ));
         for folder in [source, build] {

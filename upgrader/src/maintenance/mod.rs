@@ -51,6 +51,13 @@ struct Answer {
     on: bool,
 }
 
+/// What the `on` command may say of itself, where the platform knows; without it the mode is taken to be off before.
+#[derive(Deserialize)]
+struct Switched {
+    /// Whether the mode is on because of this call.
+    changed: bool,
+}
+
 /// What is to be done before the first node is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -70,6 +77,14 @@ pub const fn need(auto: MaintenanceAuto, is: Option<bool>, knows_on: bool) -> Ne
         (MaintenanceAuto::On, _) => Need::TurnOn,
         (MaintenanceAuto::Verify, Some(false)) => Need::Ask,
     }
+}
+
+/// Who brought the mode to where it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turned {
+    ByUs,
+    /// It was so before the command, as the command says.
+    WasSo,
 }
 
 /// The maintenance mode of the platform, switched from this node.
@@ -168,12 +183,23 @@ impl Maintenance {
                 ));
             }
         }
+        // Who was asked may have taken an hour, and somebody else has turned it on meanwhile.
+        let is_ours = self.ours()?.is_some();
+        if !is_ours && self.is_on().await? == Some(true) {
+            return Ok(self.found_on().await?);
+        }
         Record::new(run, self.clock.now())
             .save(&self.paths)
             .map_err(MaintenanceError::from)?;
         failpoint::hit("maintenance.owned");
         let turned = match self.switch(true).await {
-            Ok(()) => self.probe().await,
+            Ok(Turned::WasSo) if !is_ours => {
+                // Between our look and our command: it stays with whoever turned it on.
+                Record::remove(&self.paths).map_err(MaintenanceError::from)?;
+                return Ok(self.found_on().await?);
+            }
+            // With a record from before, what a killed call left may have turned it on in this moment.
+            Ok(Turned::ByUs | Turned::WasSo) => self.probe().await,
             Err(error) => Err(error),
         };
         failpoint::hit("maintenance.on");
@@ -222,7 +248,7 @@ impl Maintenance {
     }
 
     /// Calls the command and waits until the platform says so, too.
-    async fn switch(&self, wanted: bool) -> Result<(), MaintenanceError> {
+    async fn switch(&self, wanted: bool) -> Result<Turned, MaintenanceError> {
         let (verb, command) = if wanted {
             ("on", &self.settings.on)
         } else {
@@ -230,15 +256,19 @@ impl Maintenance {
         };
         let command = command.as_ref().ok_or(MaintenanceError::NoCommand(verb))?;
         let children = orphans::of_core(&self.paths, &self.clock, &self.log, "of the maintenance mode").await;
-        call(&children.on(&format!("`[maintenance].{verb}`")), verb, command).await?;
+        let said = call(&children.on(&format!("`[maintenance].{verb}`")), verb, command).await?;
+        let turned = match serde_json::from_str::<Switched>(&said) {
+            Ok(Switched { changed: false }) => Turned::WasSo,
+            Ok(Switched { changed: true }) | Err(_) => Turned::ByUs,
+        };
         for _look in 0..LOOKS {
             match self.is_on().await {
                 Ok(Some(is)) if is != wanted => sleep(self.between_looks).await,
-                Ok(_as_wanted) => return Ok(()),
+                Ok(_as_wanted) => return Ok(turned),
                 // The way off is never locked: what cannot be asked any more was turned off by a command that ended well.
                 Err(error) if !wanted => {
                     tracing::warn!(error = %Chain(&error), "whether maintenance mode is off cannot be asked");
-                    return Ok(());
+                    return Ok(turned);
                 }
                 Err(error) => return Err(error),
             }

@@ -222,3 +222,59 @@ async fn c10_a_switch_is_believed_only_when_it_was_read_back() {
     assert!(refused.to_string().contains("still off"), "{refused}");
     assert_eq!(mode.left_on(), None);
 }
+
+#[tokio::test]
+async fn r06_what_somebody_else_turned_on_between_our_look_and_our_command_stays_on() {
+    let script = |text: &str, folder: &Path| PlatformCommand {
+        argv: vec![
+            "/bin/sh".into(),
+            "-c".into(),
+            text.replace("DIR", &folder.display().to_string()),
+        ],
+        timeout: HumanDuration::from_secs(30),
+    };
+    // Says how it is, and behind the answer with this number somebody else turns it on.
+    let get = |at: u32| {
+        format!(
+            "echo x >>DIR/looks; if test -e DIR/mode; then echo '{{\"on\": true}}'; else echo '{{\"on\": false}}'; fi; \
+             test $(wc -l <DIR/looks) -ne {at} || touch DIR/mode"
+        )
+    };
+    let on = "echo x >>DIR/ons; if test -e DIR/mode; then echo '{\"changed\": false}'; else touch DIR/mode; echo '{\"changed\": true}'; fi";
+    for (auto, at, ons) in [
+        // Behind the first look, before the second.
+        (MaintenanceAuto::On, 1, 0),
+        (MaintenanceAuto::Verify, 1, 0),
+        // Behind the last look before the command, which says so.
+        (MaintenanceAuto::On, 2, 1),
+        (MaintenanceAuto::Verify, 2, 1),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mode = platform(folder.path(), auto);
+        mode.settings.get = Some(script(&get(at), folder.path()));
+        mode.settings.on = Some(script(on, folder.path()));
+        mode.begin("p1", || true).await.unwrap();
+        let calls = std::fs::read_to_string(folder.path().join("ons")).unwrap_or_default();
+        assert_eq!(calls.lines().count(), ons, "{auto:?}, behind look {at}");
+        assert_eq!((mode.ours().unwrap(), mode.left_on()), (None, None));
+        assert!(mode.end().await.unwrap().unwrap().contains("as it was before"));
+        assert_eq!(
+            mode.is_on().await.unwrap(),
+            Some(true),
+            "{auto:?}, behind look {at}"
+        );
+    }
+    // Nobody else: the same commands, and it is ours.
+    let folder = tempfile::tempdir().unwrap();
+    let mut mode = platform(folder.path(), MaintenanceAuto::On);
+    mode.settings.get = Some(script(&get(0), folder.path()));
+    mode.settings.on = Some(script(on, folder.path()));
+    mode.begin("p1", never).await.unwrap();
+    // Killed and begun again: `on` is not called any more, and it stays ours.
+    mode.begin("p1", never).await.unwrap();
+    assert_eq!(
+        mode.end().await.unwrap().unwrap(),
+        "maintenance mode is off again"
+    );
+    assert_eq!(mode.is_on().await.unwrap(), Some(false));
+}

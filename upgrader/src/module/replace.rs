@@ -114,8 +114,10 @@ fn report_changes(job: &Job<'_>, old: &Path, report: &mut Report) {
         })
         .count();
     if changed > 0 {
+        let verb = if changed == 1 { "was" } else { "were" };
         report.lines.push(format!(
-            "{changed} files in {} were changed here; they are in the backup {}",
+            "{} in {} {verb} changed here; see the backup {}",
+            kato_shared::counted(changed, "file", "files"),
             dest.display(),
             job.paths.backups().join(&job.attempt.id).display()
         ));

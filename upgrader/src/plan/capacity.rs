@@ -7,36 +7,53 @@ use super::{
     survey::Survey,
 };
 
-/// The batches whose work does not fit anywhere else, each as a problem of its first node; and the drained nodes whose platform does
-/// not say how much they have, about which nothing can be said.
+/// What is known about the room for the work of the batches.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// The batches whose work does not fit anywhere else, each as a problem of its first node.
+    pub short: Vec<NodeProblem>,
+    /// The drained nodes whose platform does not say how much they have.
+    pub mute: Vec<String>,
+    /// The batches whose work fits only if there is room on nodes that do not say, in words.
+    pub unsure: Vec<String>,
+}
+
+/// Whether the work of each of `batches` has room elsewhere.
 ///
 /// `out` are the nodes that are out of service already: nothing can move to them.
-pub fn check(
-    batches: &[Vec<String>],
-    surveys: &BTreeMap<String, Survey>,
-    out: &[String],
-) -> (Vec<NodeProblem>, Vec<String>) {
+pub fn check(batches: &[Vec<String>], surveys: &BTreeMap<String, Survey>, out: &[String]) -> Judged {
     let drained = || surveys.iter().filter(|(_, survey)| survey.is_drained);
-    let unknown: Vec<String> = drained()
-        .filter(|(_, survey)| survey.capacity.is_none())
-        .map(|(id, _)| id.clone())
-        .collect();
-    let mut problems = Vec::new();
+    let mut judged = Judged {
+        mute: drained()
+            .filter(|(_, survey)| survey.capacity.is_none())
+            .map(|(id, _)| id.clone())
+            .collect(),
+        ..Judged::default()
+    };
     for batch in batches {
         let known = |id: &String| {
             let survey = surveys.get(id).filter(|survey| survey.is_drained)?;
             survey.capacity
         };
         let leaves = batch.iter().filter_map(known).map(|capacity| capacity.used).sum();
+        let stays = |id: &String| !batch.contains(id) && !out.contains(id);
         let room: u64 = drained()
-            .filter(|(id, _)| !batch.contains(id) && !out.contains(id))
+            .filter(|(id, _)| stays(id))
             .filter_map(|(_, survey)| survey.capacity)
             .map(|capacity| capacity.free)
             .sum();
+        if leaves <= room {
+            continue;
+        }
         // With somebody who does not say, there may be more room than we know of.
-        let others_unknown = unknown.iter().any(|id| !batch.contains(id) && !out.contains(id));
-        if leaves > room && !others_unknown {
-            problems.push(NodeProblem {
+        let others: Vec<&str> = judged
+            .mute
+            .iter()
+            .filter(|id| stays(id))
+            .map(String::as_str)
+            .collect();
+        if others.is_empty() {
+            judged.short.push(NodeProblem {
                 node: batch.first().cloned().unwrap_or_default(),
                 problem: Problem::Capacity {
                     batch: batch.clone(),
@@ -44,9 +61,15 @@ pub fn check(
                     room,
                 },
             });
+        } else {
+            judged.unsure.push(format!(
+                "what leaves {} is {leaves}, those that say have room for {room}: whether {} can take the rest is not known",
+                batch.join(", "),
+                others.join(", ")
+            ));
         }
     }
-    (problems, unknown)
+    judged
 }
 
 #[cfg(test)]
@@ -70,8 +93,9 @@ mod tests {
             .collect();
         let owned = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<String>>();
         let batches: Vec<_> = batches.iter().map(|batch| owned(batch)).collect();
-        let (found, _) = check(&batches, &surveys, &owned(out));
-        found.iter().map(|found| found.problem.to_string()).collect()
+        let judged = check(&batches, &surveys, &owned(out));
+        let short = judged.short.iter().map(|found| found.problem.to_string());
+        short.chain(judged.unsure).collect()
     }
 
     #[test]
@@ -96,7 +120,17 @@ mod tests {
     #[test]
     fn r22_a_node_that_does_not_say_is_not_taken_for_full() {
         let some = [("w1", Some((60, 0))), ("w2", None)];
-        assert!(problems(&some, &[&["w1"]], &[]).is_empty());
+        assert_eq!(
+            problems(&some, &[&["w1"], &["w2"]], &[]),
+            [
+                "what leaves w1 is 60, those that say have room for 0: whether w2 can take the rest is not known"
+            ]
+        );
+        // One that is out of service can take nothing, whatever it would say.
+        assert_eq!(
+            problems(&some, &[&["w1"]], &["w2"]),
+            ["what leaves w1 is 60, and the others have room for 0: 60 short"]
+        );
         let alone = [("w1", Some((60, 0)))];
         assert_eq!(problems(&alone, &[&["w1"]], &[]).len(), 1);
     }

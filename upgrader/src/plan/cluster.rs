@@ -4,6 +4,7 @@
 //! the nodes. A second call that comes to the same decision therefore continues the first one's plan ([`ClusterPlan::continues`]).
 
 mod choice;
+mod earlier;
 mod outages;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use super::{
     absence::{self, Absence},
     batch::{self, Halt, Member, Standing},
     estimate::Estimate,
-    facts::{NodeStatus, RunState},
+    facts::NodeStatus,
     order::{self, OrderNode, OrderRules, Place, RoleOrderError},
     policy::Policies,
     survey::NodeWork,
@@ -76,6 +77,9 @@ pub struct ClusterPlan {
     /// The rules of the roles.
     #[serde(default)]
     pub policies: Policies,
+    /// The order of roles that the operator asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_order: Option<Vec<String>>,
     /// The role that says nothing about a node.
     #[serde(default)]
     pub implicit_role: String,
@@ -169,13 +173,13 @@ pub fn plan(
             roles: &node.roles,
         })
         .collect();
-    let mut rules = target.rules.clone();
     // What this cluster calls its special roles is the inventory's word, not the release's.
-    rules.core_role.clone_from(&inventory.core_role);
-    rules.implicit_role.clone_from(&inventory.implicit_role);
+    let mut rules = target
+        .rules
+        .clone()
+        .called(&inventory.core_role, &inventory.implicit_role);
     if let Some(asked) = &wishes.role_order {
-        let known: Vec<String> = rules.list.iter().chain(&target.roles).cloned().collect();
-        rules.list = order::read_role_order(asked, &to_order, &known)?;
+        rules.list = order::read_role_order(asked, &to_order, &target.roles, &rules)?;
     }
     let ordered = order::order(&to_order, &rules);
     let nodes = ordered.nodes.into_iter().filter_map(|placed| {
@@ -200,6 +204,7 @@ pub fn plan(
         nodes: nodes.collect(),
         batches: Vec::new(),
         policies: inventory.rollout.clone(),
+        role_order: wishes.role_order.clone(),
         implicit_role: inventory.implicit_role.clone(),
         core_role: inventory.core_role.clone(),
         inventory_digest: Some(inventory.digest()),
@@ -255,84 +260,9 @@ impl ClusterPlan {
         self.nodes.iter().filter(|node| node.action == Action::Upgrade)
     }
 
-    /// Whether `earlier` decided the same, so that this call continues it. Versions and skips differ as nodes get done;
-    /// `--force` always begins anew.
-    pub fn continues(&self, earlier: &Self) -> bool {
-        let same = |a: &PlannedNode, b: &PlannedNode| {
-            a.id == b.id && a.address == b.address && a.roles == b.roles && a.place == b.place
-        };
-        !self.force
-            && !earlier.force
-            && earlier.schema == self.schema
-            && earlier.target == self.target
-            && earlier.release_digest == self.release_digest
-            && earlier.policies == self.policies
-            && earlier.nodes.len() == self.nodes.len()
-            && earlier.nodes.iter().zip(&self.nodes).all(|(a, b)| same(a, b))
-            // A node that went backwards was restored or built anew by somebody: another story than ours.
-            && earlier.nodes.iter().zip(&self.nodes).all(|(a, b)| b.from >= a.from)
-            // A finished plan is not continued: what is to be done now is new.
-            && self.upgrades().all(|now| earlier.upgrades().any(|then| then.id == now.id))
-    }
-
-    /// This plan as the continuation of `earlier`: its name, and the versions that the nodes had when it began.
-    #[must_use]
-    pub fn continuing(mut self, earlier: &Self) -> Self {
-        self.id.clone_from(&earlier.id);
-        self.created = earlier.created;
-        self.batches.clone_from(&earlier.batches);
-        self.artifacts.clone_from(&earlier.artifacts);
-        for (node, before) in self.nodes.iter_mut().zip(&earlier.nodes) {
-            node.from.clone_from(&before.from);
-        }
-        self
-    }
-
-    /// The nodes that the upgrade `run` is not done with when everything that this plan upgrades is at the target: those that this one leaves
-    /// out and `run` does not, and those on which a run is at work. `kept` is the plan on file; where it is not the one of `run`, nobody
-    /// knows any more whom that was for, and every node counts.
-    pub fn leaves_behind(&self, run: &str, kept: Option<&Self>) -> Vec<&str> {
-        let of_run = kept.filter(|kept| kept.id == run && kept.target == self.target);
-        let is_of_run = |id: &str| of_run.is_none_or(|plan| plan.upgrades().any(|node| node.id == id));
-        let left_out = self.nodes.iter().filter(|node| node.action == Action::LeftOut);
-        left_out
-            .filter(|node| node.busy || is_of_run(&node.id))
-            .map(|node| node.id.as_str())
-            .collect()
-    }
-
-    /// How many nodes of `earlier`, another plan, are at its target or beyond as this one was made, and how many it upgrades.
-    pub fn reached_of(&self, earlier: &Self) -> (usize, usize) {
-        let is_there = |node: &&PlannedNode| {
-            let now = self.nodes.iter().find(|now| now.id == node.id);
-            now.is_some_and(|now| !now.busy && now.from.as_ref() >= Some(&earlier.target))
-        };
-        (
-            earlier.upgrades().filter(is_there).count(),
-            earlier.upgrades().count(),
-        )
-    }
-
     /// Bytes that the nodes install, each file counted once: what crosses the line to the upgrade host at most.
     pub fn bytes_once(&self) -> u64 {
         self.artifacts.iter().map(|artifact| artifact.bytes).sum()
-    }
-
-    /// Whether this plan was begun and is not done: somebody who repeats the command without a version means its target, whatever was
-    /// published meanwhile. A target that a node rolled back, or that a node has gone beyond, binds nobody.
-    pub fn binds(&self, facts: &BTreeMap<String, NodeStatus>) -> bool {
-        let target = &self.target;
-        let name = target.to_string();
-        let of_upgrades = || self.upgrades().filter_map(|node| facts.get(&node.id));
-        let is_over = facts.values().any(|status| {
-            status.rolled_back.contains_key(&name)
-                || status.version.as_ref().is_some_and(|version| version > target)
-        });
-        let is_open = |status: &NodeStatus| {
-            status.version.as_ref() != Some(target)
-                || status.state != RunState::Idle && status.to.as_ref() == Some(target)
-        };
-        !self.force && !is_over && of_upgrades().any(is_open)
     }
 
     /// The batches when nothing fails, and why the rules let some nodes never have their turn, if they do.

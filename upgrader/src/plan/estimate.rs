@@ -119,10 +119,10 @@ fn nodes(batches: &[Vec<String>], known: &BTreeMap<String, Took>) -> (Option<Dur
         guessed => format!(", {guessed} of them by the mean of the others"),
     };
     let basis = format!(
-        "{} s for {} nodes in {} batches, by what they took last time{guessed}",
+        "{} s for {} in {}, by what they took last time{guessed}",
         time.as_secs(),
-        all.len(),
-        batches.len()
+        kato_shared::counted(all.len(), "node", "nodes"),
+        kato_shared::counted(batches.len(), "batch", "batches")
     );
     (Some(time), Some(basis))
 }

@@ -46,6 +46,23 @@ impl Default for OrderRules {
     }
 }
 
+impl OrderRules {
+    /// The same rules in the words of a cluster that calls its special roles so, also in the list.
+    #[must_use]
+    pub fn called(mut self, core_role: &str, implicit_role: &str) -> Self {
+        for role in &mut self.list {
+            if role.eq_ignore_ascii_case(&self.core_role) {
+                core_role.clone_into(role);
+            } else if role.eq_ignore_ascii_case(&self.implicit_role) {
+                implicit_role.clone_into(role);
+            }
+        }
+        core_role.clone_into(&mut self.core_role);
+        implicit_role.clone_into(&mut self.implicit_role);
+        self
+    }
+}
+
 /// Why a node stands where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
@@ -120,7 +137,8 @@ pub enum RoleOrderError {
 
 /// Reads the operator's list of roles: in lower case, each role once, blanks around it removed.
 ///
-/// `known` are the roles that the release or its modules name; the roles of the nodes and the default order are valid too.
+/// `known` are the roles that the release or its modules name; the roles of the nodes, those that `rules` give a meaning to, and the default
+/// order are valid too.
 ///
 /// # Errors
 /// [`RoleOrderError`] with the valid roles.
@@ -128,13 +146,16 @@ pub fn read_role_order(
     asked: &[String],
     nodes: &[OrderNode<'_>],
     known: &[String],
+    rules: &OrderRules,
 ) -> Result<Vec<String>, RoleOrderError> {
+    let default = OrderRules::default().called(&rules.core_role, &rules.implicit_role);
     let valid: BTreeSet<String> = nodes
         .iter()
         .flat_map(|node| node.roles)
         .chain(known)
+        .chain(&rules.list)
+        .chain(&default.list)
         .map(|role| role.to_lowercase())
-        .chain(DEFAULT_ROLE_ORDER.map(String::from))
         .filter(|role| role != "*")
         .collect();
     let listed = || valid.iter().cloned().collect();

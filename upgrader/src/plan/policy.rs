@@ -5,8 +5,8 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use kato_shared::settings::HumanDuration;
-use serde::{Deserialize, Serialize};
+use kato_shared::settings::{HumanDuration, range};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 /// A number of nodes, as such or measured by how many there are of the role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +22,13 @@ pub enum Amount {
 
 /// A text that is no amount of nodes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no number of nodes: expected a number, a share such as `25%`, or `n-1` for all but one")]
+#[error(
+    "`{0}` is no number of nodes: expected a number from 0 to {MOST_NODES}, a share from `0%` to `100%`, or `n-1` for all but one"
+)]
 pub struct ParseAmountError(String);
+
+/// More nodes than any cluster has.
+const MOST_NODES: u32 = 100_000;
 
 /// How an amount stands in a file: `2`, `"25%"`, `"n-1"`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,7 +72,10 @@ impl FromStr for Amount {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || ParseAmountError(text.to_owned());
-        let number = |digits: &str| digits.trim().parse::<u32>().ok();
+        let number = |digits: &str| {
+            let number = digits.trim().parse::<u32>().ok();
+            number.filter(|number| *number <= MOST_NODES)
+        };
         if let Some(digits) = text.strip_suffix('%') {
             let share = number(digits).filter(|share| *share <= 100);
             return share
@@ -98,8 +106,10 @@ impl TryFrom<Written> for Amount {
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         match written {
             Written::Number(count) => {
-                let known = u32::try_from(count).map_err(|_negative| ParseAmountError(count.to_string()));
-                known.map(Self::Count)
+                let known = u32::try_from(count).ok().filter(|count| *count <= MOST_NODES);
+                known
+                    .map(Self::Count)
+                    .ok_or_else(|| ParseAmountError(count.to_string()))
             }
             Written::Text(text) => text.parse(),
         }
@@ -190,28 +200,41 @@ impl Policies {
     pub fn of(&self, role: &str) -> &RolePolicy {
         self.role.get(role).unwrap_or(&self.every)
     }
+}
 
-    /// The role whose rules would let no node be upgraded at all.
-    pub fn without_a_node(&self) -> Option<&str> {
-        let is_stuck = |policy: &RolePolicy| policy.max_in_flight == Amount::Count(0);
-        if is_stuck(&self.every) || self.total == Amount::Count(0) {
-            return Some("every role");
-        }
-        let stuck = self.role.iter().find(|(_, policy)| is_stuck(policy));
-        stuck.map(|(role, _)| role.as_str())
+/// A number of nodes that may be none.
+fn nodes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    range::count(from, "nodes", 0..=MOST_NODES)
+}
+
+/// An amount of nodes that is not nothing: with none at a time no node could ever be upgraded.
+fn some_nodes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Amount>, D::Error> {
+    let amount = Amount::deserialize(from)?;
+    if matches!(amount, Amount::Count(0) | Amount::Percent(0)) {
+        return Err(D::Error::custom(format!(
+            "`{amount}` given, and no node could be upgraded: expected a number of nodes from 1 to {MOST_NODES}, a share from `1%` to `100%`, \
+             or `n-1` for all but one"
+        )));
     }
+    Ok(Some(amount))
 }
 
 /// `[rollout]` as it is written: each role's table says only what is different.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RolloutFragment {
+    #[serde(deserialize_with = "nodes")]
     canaries: Option<u32>,
+    #[serde(deserialize_with = "some_nodes")]
     max_in_flight: Option<Amount>,
+    #[serde(deserialize_with = "some_nodes")]
     max_in_flight_total: Option<Amount>,
+    #[serde(deserialize_with = "nodes")]
     max_failures: Option<u32>,
+    #[serde(deserialize_with = "nodes")]
     max_unreachable: Option<u32>,
     min_available: Option<Amount>,
+    #[serde(deserialize_with = "range::duration::<_, _, 0, 604_800>")]
     soak: Option<HumanDuration>,
     role: BTreeMap<String, RoleFragment>,
 }
@@ -219,11 +242,16 @@ pub(crate) struct RolloutFragment {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RoleFragment {
+    #[serde(deserialize_with = "nodes")]
     canaries: Option<u32>,
+    #[serde(deserialize_with = "some_nodes")]
     max_in_flight: Option<Amount>,
+    #[serde(deserialize_with = "nodes")]
     max_failures: Option<u32>,
+    #[serde(deserialize_with = "nodes")]
     max_unreachable: Option<u32>,
     min_available: Option<Amount>,
+    #[serde(deserialize_with = "range::duration::<_, _, 0, 604_800>")]
     soak: Option<HumanDuration>,
 }
 

@@ -7,7 +7,7 @@ mod problem;
 use jiff::Timestamp;
 use kato_shared::{
     release::{Graph, PatchList, Release, Version},
-    settings::{ByteSize, HumanDuration},
+    settings::{ByteSize, HumanDuration, range},
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,13 +22,18 @@ use crate::{
     space::{self, Need},
 };
 
+/// More than any node has, in bytes.
+const MOST_MEMORY: u64 = 64 << 40;
+
 /// `[preflight]`: what every node must be able to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// How far a node's clock may be from Core's.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
     pub clock_skew: HumanDuration,
     /// How much memory must be available on a node.
+    #[serde(deserialize_with = "range::size::<_, _, 0, MOST_MEMORY>")]
     pub memory: ByteSize,
 }
 

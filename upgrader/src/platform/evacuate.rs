@@ -61,8 +61,8 @@ pub enum EvacuateError {
     Platform(#[from] PlatformError),
     /// Work is left.
     #[error(
-        "the node still has {} units of work {limit} after it was retired; {}{}",
-        found.count, blocked_by(found), because(cause.as_ref())
+        "the node still has {} of work {limit} after it was retired; {}{}",
+        found.units(), blocked_by(found), because(cause.as_ref())
     )]
     Left {
         /// What is left.
@@ -94,7 +94,7 @@ pub enum EvacuateError {
         limit: HumanDuration,
     },
     /// The work that is left cannot be ended.
-    #[error("the node still has {} units of work, and the platform has no command to end them; {}", found.count, blocked_by(found))]
+    #[error("the node still has {} of work, and the platform has no command to end them; {}", found.units(), blocked_by(found))]
     NoForce {
         /// What is left.
         found: Resident,

@@ -213,6 +213,13 @@ pub struct Resident {
     pub retired: Option<bool>,
 }
 
+impl Resident {
+    /// How much work it is, for people: `1 unit`.
+    pub fn units(&self) -> String {
+        kato_shared::counted(self.count, "unit", "units")
+    }
+}
+
 #[derive(Deserialize)]
 struct Running {
     version: String,

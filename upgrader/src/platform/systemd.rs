@@ -99,8 +99,8 @@ impl Systemd {
             return Err(PlatformError::Refused {
                 verb: verb.key(),
                 reason: format!(
-                    "systemctl told of {} units, expected {}: {}",
-                    units.len(),
+                    "systemctl told of {}, expected {}: {}",
+                    kato_shared::counted(units.len(), "unit", "units"),
                     self.units.len(),
                     text.chars().take(200).collect::<String>()
                 ),
@@ -171,9 +171,9 @@ impl Systemd {
             let earlier = before.get(&unit.id).map_or(0, |unit| unit.restarts);
             if unit.restarts > earlier {
                 return Err(refused(format!(
-                    "{} was restarted {} times within {}",
+                    "{} was restarted {} within {}",
                     unit.id,
-                    unit.restarts - earlier,
+                    kato_shared::counted(unit.restarts - earlier, "time", "times"),
                     self.settings.settle
                 )));
             }

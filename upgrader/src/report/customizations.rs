@@ -69,9 +69,9 @@ pub fn scan_lines(scan: &Scan) -> Vec<String> {
         }
         let sum = mine.iter().map(|change| change.bytes).sum();
         lines.push(format!(
-            "{}: {} files, {}; {}",
+            "{}: {}, {}; {}",
             class.name(),
-            mine.len(),
+            kato_shared::counted(mine.len(), "file", "files"),
             bytes(sum),
             about(class)
         ));
@@ -113,13 +113,8 @@ fn words(what: &[What]) -> String {
 pub fn archive_lines(archives: &[Manifest]) -> Vec<String> {
     let line = |archive: &Manifest| {
         let sum = archive.files.iter().map(|file| file.bytes).sum();
-        let count = archive.files.len();
-        format!(
-            "{}  of {}  {count} files, {}",
-            archive.id,
-            archive.version,
-            bytes(sum)
-        )
+        let count = kato_shared::counted(archive.files.len(), "file", "files");
+        format!("{}  of {}  {count}, {}", archive.id, archive.version, bytes(sum))
     };
     archives.iter().map(line).collect()
 }

@@ -178,9 +178,9 @@ fn compare(node: &Node, installed: &Installed) -> Result<(), Failure> {
         .collect();
     if let Some(first) = paths.first() {
         terminal::say(&format!(
-            "warning: {} files are not as {} installed them, `{first}` is the first: the backup has them so; `kato customizations scan` \
-             lists them, and `kato node upgrade --force` installs the release again",
-            paths.len(),
+            "warning: {} from what {} installed, `{first}` is the first: the backup has it so; `kato customizations scan` \
+             lists all, and `kato node upgrade --force` installs the release again",
+            kato_shared::counted(paths.len(), "file differs", "files differ"),
             installed.version
         ));
     }

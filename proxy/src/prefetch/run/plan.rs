@@ -1,6 +1,6 @@
 //! What is missing, and how much that is.
 
-use kato_shared::settings::byte_size::human;
+use kato_shared::{counted, settings::byte_size::human};
 
 use crate::prefetch::Item;
 
@@ -31,8 +31,9 @@ impl Plan {
         let exactly = match unknown {
             0 => format!("exactly {} ({bytes} bytes)", human(bytes)),
             _ => format!(
-                "{} ({bytes} bytes) and {unknown} files whose size no index says",
-                human(bytes)
+                "{} ({bytes} bytes) and {} whose size no index says",
+                human(bytes),
+                counted(unknown, "file", "files")
             ),
         };
         let again = match self.again.len() {
@@ -40,9 +41,9 @@ impl Plan {
             again => format!(", and {again} more, which may have changed and are asked for again"),
         };
         format!(
-            "{} files are missing, {exactly}; {} are held, {}{again}",
-            self.missing.len(),
-            self.held,
+            "{} missing, {exactly}; {} held, {}{again}",
+            counted(self.missing.len(), "file is", "files are"),
+            counted(self.held, "is", "are"),
             human(self.held_bytes)
         )
     }
@@ -68,7 +69,7 @@ mod tests {
             plan.line()
         );
         plan.missing.push(item(None));
-        assert!(plan.line().contains("1 files whose size"), "{}", plan.line());
+        assert!(plan.line().contains("1 file whose size"), "{}", plan.line());
         plan.missing.clear();
         plan.again.push(item(None));
         assert_eq!(

@@ -49,12 +49,8 @@ pub async fn run(args: PatchArgs, context: &Context) -> Result<Exit, Failure> {
         }
         PatchCommand::Update(place) => {
             let listed = local::update(&node, &place.request(context)).await?;
-            let count = listed.list.patches.len();
-            Ok(done(
-                &node,
-                context,
-                &format!("the newest list has {count} patches"),
-            ))
+            let count = kato_shared::counted(listed.list.patches.len(), "patch", "patches");
+            Ok(done(&node, context, &format!("the newest list has {count}")))
         }
         PatchCommand::Mark(args) => mark(&args, &node, context).await,
         PatchCommand::Reinstall(args) => {

@@ -225,11 +225,11 @@ async fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
         .map_err(trust_failure)?;
     let versions: Vec<_> = verified.versions.iter().map(Version::to_string).collect();
     let line = format!(
-        "verified {}: releases {}; {} patches; {} targets, {} bytes",
+        "verified {}: releases {}; {}; {}, {} bytes",
         verified.product,
         versions.join(", "),
-        verified.patches.len(),
-        verified.targets,
+        kato_shared::counted(verified.patches.len(), "patch", "patches"),
+        kato_shared::counted(verified.targets, "target", "targets"),
         verified.bytes
     );
     tell(context, &verified, &[line]);

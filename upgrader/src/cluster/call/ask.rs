@@ -27,7 +27,8 @@ impl Call<'_> {
                 terminal::say(&line);
             }
         }
-        if self.request.skip_confirmation {
+        // What is resumed was said yes to.
+        if self.request.skip_confirmation || self.request.resume {
             return Ok(());
         }
         if !terminal::is_interactive() {
@@ -39,8 +40,8 @@ impl Call<'_> {
                 "look at the plan with `{AGAIN} --plan`, then add `--skip-confirmation`"
             )));
         }
-        let count = plan.upgrades().count();
-        if terminal::confirm(&format!("upgrade {count} nodes to {}?", plan.target)) {
+        let count = kato_shared::counted(plan.upgrades().count(), "node", "nodes");
+        if terminal::confirm(&format!("upgrade {count} to {}?", plan.target)) {
             Ok(())
         } else {
             Err(Failure::new(

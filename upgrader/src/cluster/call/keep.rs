@@ -117,8 +117,10 @@ impl Call<'_> {
         let earlier = unfinished(earlier, plan)?;
         let (there, all) = plan.reached_of(earlier);
         Some(format!(
-            "this replaces the plan {} to {}, which is not done: {there} of {all} nodes are there",
-            earlier.id, earlier.target
+            "this replaces the plan {} to {}, which is not done: {there} of {} there",
+            earlier.id,
+            earlier.target,
+            kato_shared::counted(all, "node is", "nodes are")
         ))
     }
 

@@ -81,7 +81,10 @@ impl Call<'_> {
             problems.extend(self.of_the_site(&mut plan).await?);
             // What is begun asks each node while it stages, and has downloaded by then what the answer needs.
             if self.request.plan_only {
-                problems.extend(self.conflicting(nodes, &mut plan).await?);
+                // Who has not said how it is would keep us waiting once more, and is named already.
+                let mut answering = nodes.clone();
+                answering.retain(|id, _| facts.contains_key(id));
+                problems.extend(self.conflicting(&answering, &mut plan).await?);
             }
         }
         Ok(Look {

@@ -15,7 +15,7 @@ impl Call<'_> {
     }
 
     pub(super) fn may_ask(&self) -> bool {
-        !self.request.skip_confirmation && terminal::is_interactive()
+        !self.request.skip_confirmation && !self.request.resume && terminal::is_interactive()
     }
 
     pub(super) async fn begin_maintenance(&self, run: &str) -> Result<(), Failure> {

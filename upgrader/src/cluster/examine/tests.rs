@@ -132,6 +132,67 @@ async fn c25_two_hundred_nodes_are_asked_and_planned_in_seconds_with_two_questio
     assert!(plan.batches.len() < 120, "{} batches", plan.batches.len());
 }
 
+#[tokio::test(start_paused = true)]
+async fn c25_two_hundred_nodes_behind_a_slow_line_are_asked_many_at_a_time() {
+    let inventory = inventory(200, "");
+    let (nodes, fakes) = cluster(&inventory);
+    // What a login and the start of a program take on a far node.
+    for fake in fakes.values() {
+        fake.take_time(std::time::Duration::from_millis(300));
+    }
+    let (found, clock, began) = (found(), Clock::system(), Instant::now());
+    let answers = asking::gather(nodes.values()).await;
+    let mut plan = plan(
+        &inventory,
+        &answers.facts,
+        &found.target,
+        &Wishes::default(),
+        clock.now(),
+    )
+    .unwrap();
+    let ground = ground(&inventory, &answers.facts, &found);
+    let examined = examine(&ground, &nodes, &mut plan, &clock).await;
+    // The clock stands still but for the waiting: one after the other it were two minutes.
+    let took = began.elapsed();
+    assert!(took.as_secs() < 5, "{took:?}");
+    assert_eq!((answers.problems, examined.problems), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn r22_where_the_room_for_work_cannot_be_judged_the_plan_says_so() {
+    let inventory = inventory(6, "");
+    let (nodes, fakes) = cluster(&inventory);
+    let workers: Vec<String> = inventory
+        .nodes
+        .iter()
+        .filter(|node| node.has_role("dea"))
+        .map(|node| node.id.clone())
+        .collect();
+    for id in &workers {
+        fakes[id].keep_capacity_secret();
+    }
+    let (found, clock) = (found(), Clock::system());
+    let answers = asking::gather(nodes.values()).await;
+    let mut plan = plan(
+        &inventory,
+        &answers.facts,
+        &found.target,
+        &Wishes::default(),
+        clock.now(),
+    )
+    .unwrap();
+    let ground = ground(&inventory, &answers.facts, &found);
+    let examined = examine(&ground, &nodes, &mut plan, &clock).await;
+    assert_eq!(examined.problems, []);
+    assert_eq!(
+        examined.warnings,
+        [format!(
+            "{}: whether their work has room elsewhere could not be judged, because `[platform].capacity` is not set there or gave no answer",
+            workers.join(", ")
+        )]
+    );
+}
+
 #[tokio::test]
 async fn r22_everything_in_the_way_is_found_before_anything_is_changed() {
     // All workers at once: nobody is left to take their work.

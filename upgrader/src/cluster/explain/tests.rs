@@ -143,7 +143,7 @@ fn c12_the_first_closed_gate_is_named() {
     );
     assert_eq!(
         gate(&case(&[("w1", done.clone())]), "core").1,
-        "one node is before it: c1"
+        "1 node is before it: c1"
     );
     assert_eq!(gate(&case(&[("w1", done)]), "w1").0, Gate::None);
 }

@@ -66,14 +66,6 @@ pub enum InventoryError {
         /// Which other characters are allowed.
         allowed: &'static str,
     },
-    /// A rule by which no node of a role could ever be upgraded.
-    #[error("{path}: `max_in_flight` of {role} is 0: expected at least 1, or no node could be upgraded")]
-    NothingInFlight {
-        /// The file.
-        path: PathBuf,
-        /// The role.
-        role: String,
-    },
     /// Rules for a role that no node has.
     #[error("{path}: `[rollout.role.{role}]` is about a role that no node has")]
     RoleOfNobody {

@@ -99,7 +99,8 @@ pub(in crate::cluster) fn headline(rollout: &Rollout, inventory: &Inventory, ans
         ),
     };
     format!(
-        "upgrade to {}: {there} of {count} nodes are there; {what}{gone}",
-        plan.target
+        "upgrade to {}: {there} of {} there; {what}{gone}",
+        plan.target,
+        kato_shared::counted(count, "node is", "nodes are")
     )
 }

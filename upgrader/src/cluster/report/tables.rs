@@ -89,10 +89,7 @@ fn work_lines(plan: &ClusterPlan) -> Vec<String> {
         lines.push(format!(
             "in all {} to the nodes, in {}",
             human(bytes),
-            match plan.batches.len() {
-                1 => "1 batch".to_owned(),
-                count => format!("{count} batches"),
-            }
+            kato_shared::counted(plan.batches.len(), "batch", "batches")
         ));
     }
     if let Some(estimate) = &plan.estimate {
@@ -110,8 +107,8 @@ fn risk_line(node: &str, risk: &AtRisk) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "{node}: {} local changes may be replaced, `kato customizations scan` there says how: {}{more}",
-        risk.count,
+        "{node}: {} may be replaced, `kato customizations scan` there says how: {}{more}",
+        kato_shared::counted(risk.count, "local change", "local changes"),
         named.join(", ")
     )
 }

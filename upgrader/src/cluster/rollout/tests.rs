@@ -257,6 +257,15 @@ async fn a_start_whose_answer_is_lost_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kato_that_hangs_for_a_moment_is_waited_for_as_a_lost_connection_is() {
+    let cluster = Cluster::new(&[Fault::CutAfter(2), Fault::Hang]);
+    let told = Told::default();
+    assert_eq!(cluster.upgrade(&told).await.exit(), Exit::Done);
+    assert!(told.has("node_lost") && told.has("node_back"));
+    assert_eq!(cluster.w1().starts().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_killed_run_is_resumed_once_and_a_second_kill_stops_the_rollout() {
     let cluster = Cluster::new(&[Fault::KillAfter(3)]);
     let told = Told::default();

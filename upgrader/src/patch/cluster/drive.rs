@@ -14,10 +14,7 @@ use crate::{
         remote::RemoteNode,
     },
     exit::Exit,
-    plan::{
-        facts::{NodeStatus, RunState},
-        preflight::Problem,
-    },
+    plan::facts::{NodeStatus, RunState},
     run::event::{ErrorReport, Event, EventKind},
     ssh::{Ended, Output},
 };
@@ -215,14 +212,14 @@ impl<'a> Drive<'a> {
         loop {
             match self.node.status().await {
                 Ok(status) => return Ok(status),
-                Err(Problem::Unreachable { detail }) if since.elapsed() < self.patience => {
+                Err(problem) if problem.is_silence() && since.elapsed() < self.patience => {
                     if calls == 0 {
-                        self.lost(&detail);
+                        self.lost(&problem.to_string());
                     }
                     tokio::time::sleep(Backoff::NETWORK.wait_jittered(calls)).await;
                     calls += 1;
                 }
-                Err(problem @ Problem::Unreachable { .. }) => {
+                Err(problem) if problem.is_silence() => {
                     return Err(failure(Exit::TryAgain, "status", problem.to_string()));
                 }
                 Err(problem) => return Err(failure(Exit::Preflight, "status", problem.to_string())),

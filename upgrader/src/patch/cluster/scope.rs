@@ -100,11 +100,7 @@ fn in_order(inventory: &Inventory) -> Vec<String> {
             roles: &node.roles,
         })
         .collect();
-    let rules = OrderRules {
-        core_role: inventory.core_role.clone(),
-        implicit_role: inventory.implicit_role.clone(),
-        ..OrderRules::default()
-    };
+    let rules = OrderRules::default().called(&inventory.core_role, &inventory.implicit_role);
     let order = order::order(&nodes, &rules);
     order.nodes.into_iter().map(|placed| placed.id).collect()
 }

@@ -114,10 +114,7 @@ impl Halt {
 }
 
 fn nodes(count: u32) -> String {
-    match count {
-        1 => "1 node".into(),
-        count => format!("{count} nodes"),
-    }
+    kato_shared::counted(count, "node", "nodes")
 }
 
 fn said(missing: &[String]) -> String {

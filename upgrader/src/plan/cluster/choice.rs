@@ -12,16 +12,25 @@ pub struct Choice {
     pub exclude: Vec<String>,
 }
 
-/// A word that is neither a node nor a role.
+/// A word that means no node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{word}` is neither a node nor a role of this cluster: nodes are {}; roles are {}", nodes.join(", "), roles.join(", "))]
-pub struct ChoiceError {
-    /// The word.
-    pub word: String,
-    /// The ids of all nodes.
-    pub nodes: Vec<String>,
-    /// The roles of all nodes.
-    pub roles: Vec<String>,
+pub enum ChoiceError {
+    /// It is neither a node nor a role.
+    #[error("`{word}` is neither a node nor a role of this cluster: nodes are {}; roles are {}", nodes.join(", "), roles.join(", "))]
+    Unknown {
+        /// The word.
+        word: String,
+        /// The ids of all nodes.
+        nodes: Vec<String>,
+        /// All roles.
+        roles: Vec<String>,
+    },
+    /// It is the role that every node has, and none has it alone.
+    #[error("`{word}` means the nodes that have no other role, and every node of this cluster has one")]
+    NobodyAlone {
+        /// The word.
+        word: String,
+    },
 }
 
 impl Choice {
@@ -35,17 +44,14 @@ impl Choice {
         let Some(word) = self.only.iter().chain(&self.exclude).find(means_nothing) else {
             return Ok(());
         };
-        let mut roles: Vec<String> = inventory
-            .nodes
-            .iter()
-            .flat_map(|node| node.roles.clone())
-            .collect();
-        roles.sort_unstable();
-        roles.dedup();
-        Err(ChoiceError {
-            word: word.clone(),
+        let word = word.trim().to_owned();
+        if word.eq_ignore_ascii_case(implicit) {
+            return Err(ChoiceError::NobodyAlone { word });
+        }
+        Err(ChoiceError::Unknown {
+            word,
             nodes: inventory.nodes.iter().map(|node| node.id.clone()).collect(),
-            roles,
+            roles: inventory.roles().into_iter().collect(),
         })
     }
 

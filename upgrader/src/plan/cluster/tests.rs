@@ -269,9 +269,16 @@ fn c25_who_is_left_out_stays_and_core_waits_for_them() {
     let refused = choice(&[], &["w9"]).check(&inventory()).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "`w9` is neither a node nor a role of this cluster: nodes are core, c1, w1; roles are controller, dea, primary"
+        "`w9` is neither a node nor a role of this cluster: nodes are core, c1, w1; roles are base, controller, dea, primary"
     );
     assert!(choice(&["DEA"], &["core"]).check(&inventory()).is_ok());
+    assert_eq!(
+        choice(&["base"], &[])
+            .check(&inventory())
+            .unwrap_err()
+            .to_string(),
+        "`base` means the nodes that have no other role, and every node of this cluster has one"
+    );
 }
 
 #[test]
@@ -387,4 +394,78 @@ fn c07_a_role_whose_other_nodes_are_silent_is_down() {
         warnings.iter().all(|warning| !warning.contains("dea")),
         "{warnings:?}"
     );
+}
+
+/// Core, a worker, and two nodes that have only the role that every node has, one of them without a word of it.
+fn with_base_nodes(core: &str, implicit: &str) -> Inventory {
+    let node =
+        |id: &str, roles: &str| format!("[[node]]\nid = \"{id}\"\naddress = \"{id}\"\nroles = [{roles}]\n");
+    let text = format!(
+        "[cluster]\ncore_role = \"{core}\"\nimplicit_role = \"{implicit}\"\n[rollout.role.{implicit}]\nmax_failures = 1\n{}{}{}{}",
+        node("core", &format!("\"{core}\"")),
+        node("w1", "\"dea\""),
+        node("b1", ""),
+        node("b2", &format!("\"{implicit}\"")),
+    );
+    Inventory::parse(Path::new("cluster.toml"), &text).unwrap()
+}
+
+fn plan_of(inventory: &Inventory, wishes: &Wishes) -> Result<ClusterPlan, RoleOrderError> {
+    let facts = facts([("core", "1.0.0"), ("w1", "1.0.0"), ("b1", "1.0.0")]);
+    plan(inventory, &facts, &target(), wishes, Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn r27_the_role_that_every_node_has_is_one_word_in_every_place() {
+    // By its default name, and by another; the release goes on calling it by its own.
+    for (core, name) in [("primary", "base"), ("hub", "common")] {
+        let inventory = with_base_nodes(core, name);
+        assert_eq!(inventory.shown_roles(inventory.node("b1").unwrap()), name);
+        let upgraded = |wishes: Wishes| {
+            wishes.choice.check(&inventory).unwrap();
+            let plan = plan_of(&inventory, &wishes).unwrap();
+            let ids: Vec<String> = plan.upgrades().map(|node| node.id.clone()).collect();
+            (ids.join(" "), plan.nodes[1].place.to_string())
+        };
+        let whole = ("w1 b1 b2 core".to_owned(), format!("has no role but {name}"));
+        assert_eq!(upgraded(Wishes::default()), whole);
+        let chosen = |only: &[&str], exclude: &[&str]| {
+            let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+            let choice = Choice {
+                only: words(only),
+                exclude: words(exclude),
+            };
+            let wishes = Wishes {
+                choice,
+                ..Wishes::default()
+            };
+            upgraded(wishes).0
+        };
+        assert_eq!(chosen(&[name], &[]), "b1 b2");
+        assert_eq!(chosen(&[], &[name]), "w1");
+        let first = Wishes {
+            role_order: Some(vec![name.to_uppercase(), "dea".into()]),
+            ..Wishes::default()
+        };
+        assert_eq!(upgraded(first).0, "b1 b2 w1 core");
+    }
+}
+
+#[test]
+fn r27_the_name_that_the_role_has_elsewhere_is_no_role_here() {
+    let inventory = with_base_nodes("primary", "common");
+    let wishes = Wishes {
+        role_order: Some(vec!["base".into()]),
+        ..Wishes::default()
+    };
+    assert_eq!(
+        plan_of(&inventory, &wishes).unwrap_err().to_string(),
+        "`base` in the role order is no role of this cluster: valid are common, controller, dea, primary, router"
+    );
+    let only = Choice {
+        only: vec!["base".into()],
+        ..Choice::default()
+    };
+    let refused = only.check(&inventory).unwrap_err().to_string();
+    assert!(refused.ends_with("roles are common, dea, primary"), "{refused}");
 }

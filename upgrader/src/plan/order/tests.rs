@@ -112,7 +112,12 @@ fn r30_an_unknown_role_is_refused_with_the_valid_ones() {
     let cluster = nodes("core=primary w1=dea db=mysql");
     let read = |asked: &[&str]| {
         let asked: Vec<String> = asked.iter().map(|role| (*role).to_owned()).collect();
-        read_role_order(&asked, &borrowed(&cluster), &["*".into(), "stager".into()])
+        read_role_order(
+            &asked,
+            &borrowed(&cluster),
+            &["*".into(), "stager".into()],
+            &OrderRules::default(),
+        )
     };
     assert_eq!(
         read(&["dea", "contoller"]).unwrap_err().to_string(),

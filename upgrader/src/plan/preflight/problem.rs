@@ -1,5 +1,7 @@
 //! What can be in the way of a node's upgrade, in words, and what the operator does about each.
 
+use std::time::Duration;
+
 use kato_shared::{
     release::{HopError, Version},
     settings::{HumanDuration, byte_size::human},
@@ -29,6 +31,14 @@ pub enum Problem {
     Unreachable {
         /// The words of the transport.
         detail: String,
+    },
+    /// It can be reached, and what was asked of its `kato` brought no answer in time.
+    #[error("the node is reached, and `{command}` there gave no answer within {}", humantime::format_duration(*deadline))]
+    Hangs {
+        /// What was run.
+        command: String,
+        /// How long it was given.
+        deadline: Duration,
     },
     /// There is no `kato`.
     #[error("`{program}` is not there")]
@@ -194,6 +204,7 @@ impl Problem {
                 try_ssh(node, ssh)
             ),
             Self::Unreachable { .. } => format!("make `{}` work without a question", try_ssh(node, ssh)),
+            Self::Hangs { command, .. } => hanging(command, node, ssh),
             Self::NoKato { .. } => {
                 "install kato there, or correct `kato` of the node in the inventory".into()
             }
@@ -245,6 +256,11 @@ impl Problem {
 }
 
 impl Problem {
+    /// Whether there was no answer at all, which may be otherwise in a moment.
+    pub const fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Hangs { .. })
+    }
+
     /// What the operator does where something came back that is no status.
     fn of_no_answer(&self, node: &InventoryNode, ssh: &SshSettings) -> String {
         match (self, node.transport) {
@@ -266,6 +282,16 @@ impl Problem {
 
 /// What OpenSSH says of a machine that shows an unknown key or another one than before.
 const HOST_KEY: &str = "Host key verification failed";
+
+fn hanging(command: &str, node: &InventoryNode, ssh: &SshSettings) -> String {
+    let way = match node.transport {
+        Transport::Ssh => format!("{} ", try_ssh(node, ssh)),
+        Transport::Local => String::new(),
+    };
+    format!(
+        "run `{way}{command}` and look what it waits for there, such as a disk that does not answer; the connection is fine"
+    )
+}
 
 fn try_ssh(node: &InventoryNode, ssh: &SshSettings) -> String {
     let config = ssh

@@ -205,7 +205,8 @@ pub(crate) fn progress(found: &Resident) -> String {
     } else {
         format!(": {}", found.blockers.join(", "))
     };
-    format!("{} units of work are left{blockers}", found.count)
+    let verb = if found.count == 1 { "is" } else { "are" };
+    format!("{} of work {verb} left{blockers}", found.units())
 }
 
 /// How a node that did not become empty ends the command.

@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -25,6 +26,8 @@ use crate::{
 pub(crate) enum Fault {
     /// The next call does not get through.
     Unreachable,
+    /// The next command gives no answer within its deadline.
+    Hang,
     /// The connection breaks after so many events were read; the run goes on.
     CutAfter(usize),
     /// The answer to the start is lost; the run has begun.
@@ -60,8 +63,16 @@ struct State {
     /// Whether the platform finds it ill.
     is_sick: bool,
     cordons: Vec<String>,
-    /// How many events of progress its runs tell beside the others.
+    /// How many events of progress its runs tell beside the others. One that talks forgets what was read.
     talk: u64,
+    /// How many of them its run has still to tell.
+    talking: u64,
+    /// How many events it has forgotten.
+    forgotten: usize,
+    /// Whether its platform says how much work it has and could take.
+    has_capacity: bool,
+    /// How long each answer takes.
+    delay: Duration,
 }
 
 /// The node; clones are the same node.
@@ -94,6 +105,10 @@ impl FakeNode {
             is_sick: false,
             cordons: Vec::new(),
             talk: 0,
+            talking: 0,
+            forgotten: 0,
+            has_capacity: true,
+            delay: Duration::ZERO,
         };
         Self {
             id: id.to_owned(),
@@ -137,6 +152,16 @@ impl FakeNode {
         self.lock().talk = events;
     }
 
+    /// Its platform does not say how much work it has and could take.
+    pub(crate) fn keep_capacity_secret(&self) {
+        self.lock().has_capacity = false;
+    }
+
+    /// Each of its answers takes so long.
+    pub(crate) fn take_time(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
     /// Somebody takes it out of service.
     pub(crate) fn retire(&self) {
         self.lock().is_out = true;
@@ -154,7 +179,7 @@ impl FakeNode {
 
     /// How many events it has told.
     pub(crate) fn told(&self) -> u64 {
-        self.lock().events.len() as u64
+        self.lock().seq() as u64
     }
 
     /// How many calls it got.
@@ -174,6 +199,8 @@ impl FakeNode {
     fn answer(&self, args: &[&str]) -> Result<Output, HostError> {
         let mut state = self.lock();
         match args {
+            // What is behind the words of `kato`: another command, which has none.
+            [] => Ok(output(0, "")),
             ["node", "upgrade", "--status", "--json"] => Ok(output(0, &state.status(&self.id))),
             [
                 "node",
@@ -190,7 +217,7 @@ impl FakeNode {
                 if state.doing == "running" {
                     return Ok(output(Exit::LockHeld.code().into(), "{}"));
                 }
-                let after = state.events.len();
+                let after = state.seq();
                 state.stages = rest.contains(&"--download-only");
                 state.begin(run, version.parse().unwrap());
                 if state.take_fault(&Fault::LoseStart) {
@@ -233,9 +260,16 @@ impl FakeNode {
         }
     }
 
-    fn call(&self) -> Result<(), HostError> {
+    fn call(&self, command: &RemoteCommand) -> Result<(), HostError> {
         let mut state = self.lock();
         state.calls += 1;
+        if state.take_fault(&Fault::Hang) {
+            return Err(HostError::Deadline {
+                node: self.id.clone(),
+                command: command.argv.join(" "),
+                deadline: command.deadline.unwrap_or_default(),
+            });
+        }
         if state.take_fault(&Fault::Unreachable) {
             state.run_out(&self.id);
             return Err(HostError::Unreachable {
@@ -256,13 +290,7 @@ impl State {
             from: self.version.as_ref().map(Version::to_string),
             to: to.to_string(),
         });
-        let talk = (0..self.talk).map(|done| EventKind::Progress {
-            step: "stage".into(),
-            subject: "app".into(),
-            done,
-            total: 0,
-        });
-        self.pending.extend(talk);
+        self.talking = self.talk;
         for step in STEPS {
             let step = step.to_owned();
             self.pending
@@ -273,19 +301,39 @@ impl State {
         self.to = Some(to);
     }
 
+    /// How many events it has told.
+    fn seq(&self) -> usize {
+        self.forgotten + self.events.len()
+    }
+
+    /// What it does next: it begins, talks, and makes its steps.
+    fn next_pending(&mut self) -> Option<EventKind> {
+        let begins = matches!(self.pending.front(), Some(EventKind::RunStarted { .. }));
+        if begins || self.talking == 0 {
+            return self.pending.pop_front();
+        }
+        self.talking -= 1;
+        Some(EventKind::Progress {
+            step: "stage".into(),
+            subject: "app".into(),
+            done: self.talk - self.talking,
+            total: 0,
+        })
+    }
+
     /// One step forward; `None` when nothing is at work.
     fn advance(&mut self, node: &str) -> Option<Event> {
         if self.doing != "running" {
             return None;
         }
-        let kind = match self.pending.pop_front() {
+        let kind = match self.next_pending() {
             Some(EventKind::StepFinished { step, .. }) if self.fails_at(&step) => self.fail(&step),
             Some(kind) => kind,
             None => self.finish(),
         };
         let event = Event {
             schema: 1,
-            seq: self.events.len() as u64 + 1,
+            seq: self.seq() as u64 + 1,
             time: Timestamp::UNIX_EPOCH,
             node: node.to_owned(),
             run: self.run.clone().unwrap_or_default(),
@@ -350,7 +398,7 @@ impl State {
     fn status(&self, id: &str) -> String {
         json!({
             "schema": 1, "node": id, "roles": self.roles, "version": self.version, "kato": "0.1.0", "state": self.doing,
-            "run": self.run, "to": self.to, "step": null, "last_seq": self.events.len(), "out_of_service": self.is_out,
+            "run": self.run, "to": self.to, "step": null, "last_seq": self.seq(), "out_of_service": self.is_out,
             "error": self.error, "retired_by": self.is_by_hand.then_some("hand"),
         })
         .to_string()
@@ -362,7 +410,7 @@ fn survey(id: &str, state: &State) -> String {
     json!({
         "schema": 1, "node": id, "time": kato_shared::clock::Clock::system().now(), "memory_available": 1 << 30,
         "staging": "/var/staging", "backups": "/var/backup", "work": "/var/work", "places": {"/": place},
-        "is_drained": state.roles.iter().any(|role| role == "dea"), "capacity": {"used": 10, "free": 20},
+        "is_drained": state.roles.iter().any(|role| role == "dea"), "capacity": state.has_capacity.then(|| json!({"used": 10, "free": 20})),
     })
     .to_string()
 }
@@ -399,14 +447,20 @@ impl Host for FakeNode {
     async fn run(&self, command: &RemoteCommand) -> Result<Output, HostError> {
         // A real node is not instant: whoever is killed is killed between calls, too.
         tokio::task::yield_now().await;
-        self.call()?;
+        let delay = self.lock().delay;
+        if delay > Duration::ZERO {
+            // By the clock of the test, which stands still but for this.
+            let never = std::future::pending::<()>();
+            assert!(tokio::time::timeout(delay, never).await.is_err());
+        }
+        self.call(command)?;
         let answer = self.answer(&arguments(command));
         tokio::task::yield_now().await;
         answer
     }
 
     async fn lines(&self, command: &RemoteCommand, lines: mpsc::Sender<String>) -> Result<Output, HostError> {
-        self.call()?;
+        self.call(command)?;
         let args = arguments(command);
         let ["node", "events", "--after", after, "--follow"] = args[..] else {
             return Ok(output(2, ""));
@@ -430,7 +484,12 @@ impl Host for FakeNode {
                     }
                     _ => {}
                 }
-                match state.events.get(at).cloned() {
+                if state.talk > 0 {
+                    let read = at - state.forgotten;
+                    state.events.drain(..read);
+                    state.forgotten = at;
+                }
+                match state.events.get(at - state.forgotten).cloned() {
                     Some(event) => Some(event),
                     None => state.advance(&self.id),
                 }

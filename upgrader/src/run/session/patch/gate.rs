@@ -86,9 +86,10 @@ impl Session {
         if !gate.outstanding.is_empty() {
             let names: Vec<_> = gate.outstanding.iter().map(|entry| entry.name.as_str()).collect();
             let text = format!(
-                "{} patches of {} are not installed ({}): {}; `kato patch install` or `--apply-patches` installs them",
-                names.len(),
+                "{} of {} {} not installed ({}): {}; `kato patch install` and `--apply-patches` install what is outstanding",
+                kato_shared::counted(names.len(), "patch", "patches"),
                 here.version,
+                if names.len() == 1 { "is" } else { "are" },
                 choice::severities(&gate.outstanding),
                 names.join(", ")
             );

@@ -1,0 +1,179 @@
+//! Values that mean something only within bounds, refused where they stand in the file with their unit and their range.
+//!
+//! Flow: `#[serde(deserialize_with = "range::duration::<_, _, 5, 3600>")]` on a field of a fragment → [`super::value`] adds file and line.
+//!
+//! Deliberately absent: bounds between two keys (whoever knows both checks them).
+
+use std::{fmt, marker::PhantomData};
+
+use serde::de::{Deserializer, Error, Visitor};
+
+use super::{ByteSize, HumanDuration};
+
+/// A duration of `MIN` to `MAX` seconds; also for an [`Option`] of it.
+///
+/// # Errors
+/// The deserializer's, with the unit and the range.
+pub fn duration<'de, D, T, const MIN: u64, const MAX: u64>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<HumanDuration>,
+{
+    let (least, most) = (HumanDuration::from_secs(MIN), HumanDuration::from_secs(MAX));
+    let read = Text {
+        expected: format!("a duration with its unit from `{least}` to `{most}`, such as `90s` or `1h 30m`"),
+        is_within: move |value: &HumanDuration| (least.get()..=most.get()).contains(&value.get()),
+        read: PhantomData,
+    };
+    from.deserialize_any(read).map(T::from)
+}
+
+/// A size of `MIN` to `MAX` bytes; also for an [`Option`] of it.
+///
+/// # Errors
+/// The deserializer's, with the unit and the range.
+pub fn size<'de, D, T, const MIN: u64, const MAX: u64>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<ByteSize>,
+{
+    let (least, most) = (ByteSize::new(MIN), ByteSize::new(MAX));
+    let read = Text {
+        expected: format!("a size with its unit from `{least}` to `{most}`, such as `64MiB`"),
+        is_within: move |value: &ByteSize| (least..=most).contains(value),
+        read: PhantomData,
+    };
+    from.deserialize_any(read).map(T::from)
+}
+
+/// A whole number of `MIN` to `MAX`, of what `unit` says; also for an [`Option`] of it.
+///
+/// # Errors
+/// The deserializer's, with the unit and the range.
+pub fn count<'de, D, T>(from: D, unit: &str, range: std::ops::RangeInclusive<u32>) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<u32>,
+{
+    let expected = format!("a number of {unit} from {} to {}", range.start(), range.end());
+    from.deserialize_any(Whole { expected, range }).map(T::from)
+}
+
+/// A value that stands in the file as a text.
+struct Text<T, F> {
+    expected: String,
+    is_within: F,
+    read: PhantomData<T>,
+}
+
+impl<T, F> Visitor<'_> for Text<T, F>
+where
+    T: std::str::FromStr,
+    T::Err: fmt::Display,
+    F: Fn(&T) -> bool,
+{
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        let value = text.trim().parse::<T>().ok();
+        let within = value.filter(|value| (self.is_within)(value));
+        within.ok_or_else(|| E::custom(format!("`{text}` given, expected {}", self.expected)))
+    }
+}
+
+/// A value that stands in the file as a number.
+struct Whole {
+    expected: String,
+    range: std::ops::RangeInclusive<u32>,
+}
+
+impl Visitor<'_> for Whole {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.expected)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<u32, E> {
+        let within = u32::try_from(number).ok();
+        let within = within.filter(|number| self.range.contains(number));
+        within.ok_or_else(|| E::custom(format!("`{number}` given, expected {}", self.expected)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+        count(from, "nodes", 1..=9)
+    }
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, default)]
+    struct Fragment {
+        #[serde(deserialize_with = "duration::<_, _, 5, 3600>")]
+        lease: Option<HumanDuration>,
+        #[serde(deserialize_with = "size::<_, _, 1024, 1_048_576>")]
+        memory: Option<ByteSize>,
+        #[serde(deserialize_with = "few")]
+        nodes: Option<u32>,
+    }
+
+    fn read(text: &str) -> Result<Fragment, String> {
+        super::super::parse(Path::new("x.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_within_is_read_and_what_is_absent_stays_absent() {
+        assert_eq!(read("").unwrap(), Fragment::default());
+        for (text, lease) in [("5s", 5), ("1h", 3600), (" 1m 30s ", 90)] {
+            let found = read(&format!("lease = \"{text}\"\n")).unwrap().lease;
+            assert_eq!(found, Some(HumanDuration::from_secs(lease)), "{text}");
+        }
+        assert_eq!(
+            read("memory = \"1KiB\"\n").unwrap().memory,
+            Some(ByteSize::new(1024))
+        );
+        assert_eq!(read("nodes = 9\n").unwrap().nodes, Some(9));
+    }
+
+    #[test]
+    fn what_is_not_is_refused_with_line_unit_and_range() {
+        let duration = "a duration with its unit from `5s` to `1h`, such as `90s` or `1h 30m`";
+        let size = "a size with its unit from `1KiB` to `1MiB`, such as `64MiB`";
+        let nodes = "a number of nodes from 1 to 9";
+        for (value, said, expected) in [
+            ("lease = \"0s\"", "`0s` given", duration),
+            ("lease = \"4s 999ms\"", "`4s 999ms` given", duration),
+            ("lease = \"2h\"", "`2h` given", duration),
+            ("lease = \"-5s\"", "`-5s` given", duration),
+            ("lease = 60", "invalid type: integer `60`", duration),
+            ("lease = \"60\"", "`60` given", duration),
+            ("memory = \"1B\"", "`1B` given", size),
+            ("memory = \"2MiB\"", "`2MiB` given", size),
+            ("memory = 2048", "invalid type: integer `2048`", size),
+            ("nodes = 0", "`0` given", nodes),
+            ("nodes = -1", "`-1` given", nodes),
+            ("nodes = 10", "`10` given", nodes),
+            ("nodes = 1.5", "invalid type: floating point `1.5`", nodes),
+            ("nodes = \"2\"", "invalid type: string \"2\"", nodes),
+            ("nodes = 99999999999999999999", "99999999999999999999", nodes),
+        ] {
+            let refused = read(&format!("\n{value}\n")).unwrap_err();
+            assert!(refused.starts_with("x.toml:2: "), "{refused}");
+            assert!(
+                refused.contains(&format!("{said}, expected {expected}")),
+                "{value}: {refused}"
+            );
+        }
+    }
+}
