@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! image     tag or digest → index → manifests of the declared platforms → configuration, layers; referrers were asked for
-//! apt       suite → InRelease → Packages of the declared components and architectures → .deb of the declared packages
+//! apt       suite → InRelease → Packages of the declared components and architectures → .deb of the declared packages, and of what they need
 //! release   version → its document → targets of all roles
 //! lock      each entry, by its digest
 //! file      what is at a URL
@@ -10,8 +10,7 @@
 //! What is declared and not there is a [`Gap`], named so that somebody can ask for it. Content is read by digest through a function of the
 //! caller; nothing is fetched, and nothing is believed that the content does not say itself.
 //!
-//! Deliberately absent: signatures (clients verify them, and the rehearsal lets them), and dependencies of apt's packages (`apt-get` itself
-//! found them when they were fetched; the declaration lists all of them).
+//! Deliberately absent: signatures (clients verify them, and the rehearsal lets them), and conflicts of packages.
 
 mod apt;
 mod declaration;
@@ -25,7 +24,7 @@ use bytes::Bytes;
 use kato_shared::Digest;
 use serde::Serialize;
 
-pub use apt::DeclaredSuite;
+pub use apt::{DeclaredPackage, DeclaredSuite, Status, StatusError};
 pub use declaration::{DeclarationError, Declared, DeclaredCommand};
 pub use image::DeclaredImage;
 pub use release::DeclaredRelease;
@@ -70,6 +69,8 @@ pub struct Report {
     pub gaps: Vec<Gap>,
     /// What indexes list and what is held of it, for people: "index lists 63421, held 1204".
     pub notes: Vec<String>,
+    /// What may be done about gaps, for people; each once.
+    pub hints: Vec<String>,
 }
 
 impl Report {
@@ -95,9 +96,7 @@ pub fn check(
     for image in &declared.images {
         image::check(&mut check, image, &declared.platforms);
     }
-    for suite in &declared.suites {
-        apt::check(&mut check, suite);
-    }
+    apt::check(&mut check, &declared.suites);
     for release in &declared.releases {
         release::check(&mut check, release);
     }
@@ -137,6 +136,12 @@ impl Check<'_> {
 
     fn note(&mut self, note: &str) {
         self.report.notes.push(format!("{}: {note}", self.subject));
+    }
+
+    fn hint(&mut self, hint: &str) {
+        if !self.report.hints.iter().any(|known| known == hint) {
+            self.report.hints.push(hint.to_owned());
+        }
     }
 
     /// The 200 at `url`, whatever its variant.

@@ -7,13 +7,13 @@ use crate::{prefetch::LockKind, snapshot::Class};
 
 /// A snapshot under construction, with its content.
 #[derive(Default)]
-struct Held {
+pub(super) struct Held {
     entries: Vec<Entry>,
     content: HashMap<Digest, Bytes>,
 }
 
 impl Held {
-    fn put(&mut self, url: &str, body: &str) -> Digest {
+    pub(super) fn put(&mut self, url: &str, body: &str) -> Digest {
         let digest = Digest::of(body.as_bytes());
         self.content.insert(digest, Bytes::from(body.to_owned()));
         self.entries.push(Entry {
@@ -33,12 +33,21 @@ impl Held {
     }
 
     /// What is missing, without the thing of which this is the URL's end.
-    fn gaps(&self, declared: &Declaration, without: &str) -> Vec<String> {
+    pub(super) fn gaps(&self, declared: &Declaration, without: &str) -> Vec<String> {
         let entries = self.entries.iter();
         let left = entries.filter(|entry| without.is_empty() || !entry.key.ends_with(without));
         let snapshot = Snapshot::new(left.cloned().collect());
         let report = check(&snapshot, &|digest| self.content.get(digest).cloned(), declared);
         report.gaps.into_iter().map(|gap| gap.missing).collect()
+    }
+
+    pub(super) fn report(&self, declared: &Declaration) -> Report {
+        let snapshot = Snapshot::new(self.entries.clone());
+        check(&snapshot, &|digest| self.content.get(digest).cloned(), declared)
+    }
+
+    pub(super) fn remove(&mut self, end: &str) {
+        self.entries.retain(|entry| !entry.key.ends_with(end));
     }
 }
 
@@ -154,6 +163,8 @@ fn an_index_is_there_under_every_name_that_its_suite_lists() {
             components: vec!["main".into()],
             architectures: vec![architecture.into()],
             packages: Vec::new(),
+            status: None,
+            recommends: false,
         }],
         ..Declaration::default()
     };
@@ -216,7 +227,9 @@ fn a_suite_is_closed_from_its_signature_to_the_packages_of_the_list() {
             suite: "s".into(),
             components: vec!["main".into()],
             architectures: vec!["amd64".into()],
-            packages: names.iter().map(|name| (*name).to_owned()).collect(),
+            packages: names.iter().map(|name| name.parse().unwrap()).collect(),
+            status: None,
+            recommends: false,
         }],
         ..Declaration::default()
     };
@@ -231,7 +244,10 @@ fn a_suite_is_closed_from_its_signature_to_the_packages_of_the_list() {
     );
     assert_eq!(
         held.gaps(&with(&["none", "h=2"]), ""),
-        ["package h: in no index", "package none: in no index"]
+        [
+            "package h=2: the indexes of amd64 list h 1",
+            "package none: in no index of amd64"
+        ]
     );
     assert_eq!(
         held.gaps(&with(&[]), "InRelease"),

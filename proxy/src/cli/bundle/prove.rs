@@ -94,6 +94,7 @@ impl ExportArgs {
             .map(|gap| format!("missing {} ({})", gap.missing, gap.subject))
             .collect();
         show(&gaps);
+        report.hints.iter().for_each(|hint| tell(&format!("hint: {hint}")));
         gaps
     }
 

@@ -1,0 +1,345 @@
+use super::{super::tests::Held, universe::File, *};
+use crate::closure::Declaration;
+
+const ARCHIVE: &str = "http://d.example/debian";
+
+/// A suite: its name, more of its document, and its packages by architecture, one a line: `name version [architecture]; Field: value; …`.
+type Suite<'t> = (&'t str, &'t str, &'t [(&'t str, &'t str)]);
+
+/// A snapshot of `suites` with all of their files, and their declarations without packages.
+fn world(suites: &[Suite<'_>]) -> (Held, Vec<DeclaredSuite>) {
+    let (mut held, mut declared) = (Held::default(), Vec::new());
+    for (suite, head, lists) in suites {
+        let mut document = format!("Suite: {suite}\n{head}SHA256:\n");
+        let mut architectures = Vec::new();
+        for (architecture, lines) in *lists {
+            let index: String = lines
+                .lines()
+                .map(|line| {
+                    let mut parts = line.split(';').map(str::trim);
+                    let words: Vec<&str> = parts.next().unwrap().split_whitespace().collect();
+                    let own = words.get(2).unwrap_or(architecture);
+                    let file = format!("pool/{suite}/{}_{}_{own}.deb", words[0], words[1].replace(':', "%3a"));
+                    let body = format!("{file} {line}");
+                    let url = File::new(ARCHIVE, &file, None).url;
+                    let digest = held.put(&url, &body).hex();
+                    let more: String = parts.map(|field| format!("{field}\n")).collect();
+                    format!(
+                        "Package: {}\nVersion: {}\nArchitecture: {own}\nFilename: {file}\nSHA256: {digest}\n{more}\n",
+                        words[0], words[1]
+                    )
+                })
+                .collect();
+            let name = format!("main/binary-{architecture}/Packages");
+            let digest = held.put(&format!("{ARCHIVE}/dists/{suite}/{name}"), &index);
+            document += &format!(" {} {} {name}\n", digest.hex(), index.len());
+            if *architecture != "all" {
+                architectures.push((*architecture).to_owned());
+            }
+        }
+        held.put(&format!("{ARCHIVE}/dists/{suite}/InRelease"), &document);
+        declared.push(DeclaredSuite {
+            archive: ARCHIVE.into(),
+            suite: (*suite).into(),
+            components: vec!["main".into()],
+            architectures,
+            packages: Vec::new(),
+            status: None,
+            recommends: false,
+        });
+    }
+    (held, declared)
+}
+
+fn asked(declared: &[DeclaredSuite], packages: &[&str], status: Option<&str>) -> Declaration {
+    let mut suites = declared.to_vec();
+    suites[0].packages = packages.iter().map(|name| name.parse().unwrap()).collect();
+    suites[0].status = status.map(|text| Arc::new(Status::of("dpkg-status", text).unwrap()));
+    Declaration {
+        suites,
+        ..Declaration::default()
+    }
+}
+
+/// The gaps where one suite for amd64 has `lines`, `packages` are asked for, and the file that ends with `without` is not held.
+fn gaps(lines: &str, packages: &[&str], without: &str) -> Vec<String> {
+    let (held, declared) = world(&[("s", "", &[("amd64", lines)])]);
+    held.gaps(&asked(&declared, packages, None), without)
+}
+
+fn deb(name: &str) -> String {
+    format!("{ARCHIVE}/pool/s/{name}.deb")
+}
+
+#[test]
+fn what_a_package_needs_is_needed_to_the_last() {
+    let lines = "tool 1; Depends: lib (>= 2), other\nlib 2; Pre-Depends: deep\ndeep 1 all; Depends: tool\nother 1\nnobody 1\n";
+    assert_eq!(gaps(lines, &["tool"], ""), Vec::<String>::new());
+    assert_eq!(gaps(lines, &["tool"], "nobody_1_amd64.deb"), Vec::<String>::new());
+    assert_eq!(gaps(lines, &["tool"], "tool_1_amd64.deb"), [deb("tool_1_amd64")]);
+    assert_eq!(
+        gaps(lines, &["tool"], "lib_2_amd64.deb"),
+        [format!("{}, needed by tool (Depends: lib (>= 2))", deb("lib_2_amd64"))]
+    );
+    assert_eq!(
+        gaps(lines, &["tool"], "deep_1_all.deb"),
+        [format!("{}, needed by lib (Pre-Depends: deep)", deb("deep_1_all"))]
+    );
+}
+
+/// Of what indexes list apt takes the candidate, and the first alternative that can be had, whatever is held.
+#[test]
+fn what_apt_would_take_has_to_be_held() {
+    let need = |name: &str, by: &str| vec![format!("{}, needed by {by}", deb(name))];
+    let none = Vec::new();
+    for (lines, packages, without, expected) in [
+        // The candidate, not whichever version is there.
+        ("a 1\na 2\na 1:0.1\n", &["a"][..], "a_2_amd64.deb", none.clone()),
+        ("a 1\na 2\n", &["a"], "a_2_amd64.deb", vec![deb("a_2_amd64")]),
+        ("a 1~rc1\na 1\n", &["a"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
+        ("a 1\na 2\n", &["a=1"], "a_2_amd64.deb", none.clone()),
+        ("a 1\na 2\n", &["a=1"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
+        ("a 1\na 2\n", &["a=1", "a=2"], "a_2_amd64.deb", vec![deb("a_2_amd64")]),
+        ("a 1\na 2\n", &["a=1", "a=2"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
+        ("a 1\na 2; Depends: b\nb 1\n", &["a=1", "a=2"], "b_1_amd64.deb", need("b_1_amd64", "a (Depends: b)")),
+        // The first alternative, unless another is there already.
+        ("a 1; Depends: b | c\nb 1\nc 1\n", &["a"], "b_1_amd64.deb", need("b_1_amd64", "a (Depends: b | c)")),
+        ("a 1; Depends: b | c\nb 1\nc 1\n", &["a"], "c_1_amd64.deb", none.clone()),
+        ("a 1; Depends: b | c\nb 1\nc 1\n", &["a", "c"], "b_1_amd64.deb", none.clone()),
+        ("a 1; Depends: c, b | c\nb 1\nc 1\n", &["a"], "b_1_amd64.deb", none.clone()),
+        // One that cannot be had is passed over: it is in no index, too old, or needs what is not there.
+        ("a 1; Depends: b | c\nc 1\n", &["a"], "", none.clone()),
+        ("a 1; Depends: b (>= 2) | c\nb 1\nc 1\n", &["a"], "c_1_amd64.deb", need("c_1_amd64", "a (Depends: b (>= 2) | c)")),
+        ("a 1; Depends: b | c\nb 1; Depends: gone\nc 1\n", &["a"], "b_1_amd64.deb", none.clone()),
+        ("a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b, gone\nc 1\n", &["a"], "b_1_amd64.deb", none.clone()),
+        ("a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b\nc 1\n", &["a"], "d_1_amd64.deb", need("d_1_amd64", "b (Depends: d)")),
+        // Names that others provide.
+        ("a 1; Depends: v\np 1; Provides: v\n", &["a"], "p_1_amd64.deb", need("p_1_amd64", "a (Depends: v)")),
+        ("a 1; Depends: v\np 1; Provides: v\nq 1; Provides: v\n", &["a"], "p_1_amd64.deb", none.clone()),
+        ("a 1; Depends: v\np 1; Provides: v; Priority: important\nq 1; Provides: v; Priority: optional\n", &["a"], "p_1_amd64.deb", need("p_1_amd64", "a (Depends: v)")),
+        ("a 1; Depends: v (>= 2)\np 1; Provides: v (= 2)\nq 1; Provides: v\n", &["a"], "p_1_amd64.deb", need("p_1_amd64", "a (Depends: v (>= 2))")),
+        ("v 1; Provides: w\n", &["w"], "", none.clone()),
+        // Architectures behind a colon, and of a need.
+        ("a 1; Depends: b:any, c:native\nb 1; Multi-Arch: allowed\nc 1\n", &["a"], "b_1_amd64.deb", need("b_1_amd64", "a (Depends: b:any)")),
+        ("a 1; Depends: b [arm64], c <stage1>\n", &["a"], "", none.clone()),
+        ("a 1\n", &["a:amd64"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
+        // A name as apt spells it in a URL.
+        ("g++ 1:2\n", &["g++"], "", none.clone()),
+        ("g++ 1:2\n", &["g++"], "g%2B%2B_1%253a2_amd64.deb", vec![deb("g%2B%2B_1%253a2_amd64")]),
+    ] {
+        assert_eq!(gaps(lines, packages, without), expected, "{lines}{packages:?} without {without}");
+    }
+}
+
+#[test]
+fn what_no_candidate_meets_is_named_with_who_needs_it() {
+    for (lines, package, expected) in [
+        ("a 1; Depends: b\n", "a", "b, needed by a (Depends: b): b is in no index of amd64"),
+        (
+            "a 1; Depends: b (>= 2)\nb 1\n",
+            "a",
+            "b, needed by a (Depends: b (>= 2)): the indexes of amd64 list b 1",
+        ),
+        // Apt takes candidates alone.
+        (
+            "a 1; Depends: b (<< 2)\nb 1\nb 2\n",
+            "a",
+            "b, needed by a (Depends: b (<< 2)): the indexes of amd64 list b 1, 2, of which apt takes 2",
+        ),
+        ("a 1; Depends: b (= 1)\nb 1-1\n", "a", "b, needed by a (Depends: b (= 1)): the indexes of amd64 list b 1-1"),
+        ("a 1; Depends: v (= 1)\np 1; Provides: v\n", "a", "v, needed by a (Depends: v (= 1)): v is in no index of amd64"),
+        ("a 1; Depends: b:any\nb 1\n", "a", "b, needed by a (Depends: b:any): the indexes of amd64 list b 1"),
+        ("a 1; Depends: b:arm64\nb 1\n", "a", "b, needed by a (Depends: b:arm64): the indexes of amd64 list b 1"),
+        // Where no alternative will do, the first one says why.
+        ("a 1; Depends: b | c\nb 1; Depends: d\n", "a", "d, needed by b (Depends: d): d is in no index of amd64"),
+        (
+            "p 1; Provides: v\nq 1; Provides: v\n",
+            "v",
+            "package v: provided by p, q, of which apt takes none by itself; declare one of them",
+        ),
+        ("a 1\n", "a:arm64", "package a:arm64: arm64 is not in its `architectures`"),
+    ] {
+        assert_eq!(gaps(lines, &[package], ""), [expected], "{lines}");
+    }
+}
+
+#[test]
+fn each_architecture_has_its_own_packages() {
+    let (held, declared) = world(&[(
+        "s",
+        "",
+        &[("amd64", "a 1\nb 1 all\nc 1\n"), ("arm64", "a 1\nb 1 all\n")],
+    )]);
+    let gaps = |packages: &[&str], without: &str| held.gaps(&asked(&declared, packages, None), without);
+    assert_eq!(gaps(&["a", "b"], ""), Vec::<String>::new());
+    assert_eq!(gaps(&["a"], "a_1_amd64.deb"), [deb("a_1_amd64")]);
+    assert_eq!(gaps(&["a"], "a_1_arm64.deb"), [deb("a_1_arm64")]);
+    assert_eq!(gaps(&["a:arm64"], "a_1_amd64.deb"), Vec::<String>::new());
+    assert_eq!(gaps(&["c"], ""), ["package c: in no index of arm64"]);
+    assert_eq!(gaps(&["c:amd64"], ""), Vec::<String>::new());
+}
+
+/// Debian's own indexes have the packages for all; other suites have them apart.
+#[test]
+fn packages_for_all_that_are_listed_apart_are_read() {
+    let lists: &[(&str, &str)] = &[("amd64", "a 1; Depends: b\n"), ("all", "b 1 all\n")];
+    let (held, declared) = world(&[("s", "Architectures: all amd64\n", lists)]);
+    let declaration = asked(&declared, &["a"], None);
+    assert_eq!(held.gaps(&declaration, ""), Vec::<String>::new());
+    assert!(held.gaps(&declaration, "binary-all/Packages")[0].contains("binary-all/Packages"));
+    let head = "Architectures: all amd64\nNo-Support-for-Architecture-all: Packages\n";
+    let (held, declared) = world(&[("s", head, lists)]);
+    let gaps = held.gaps(&asked(&declared, &["a"], None), "");
+    assert_eq!(gaps, ["b, needed by a (Depends: b): b is in no index of amd64"]);
+}
+
+#[test]
+fn apt_resolves_over_all_declared_suites() {
+    let stable: &[(&str, &str)] = &[("amd64", "a 1; Depends: b (>= 2)\nb 1\nc 1\n")];
+    let updates: &[(&str, &str)] = &[("amd64", "b 2\nc 2\n")];
+    let url = |suite: &str, name: &str| format!("{ARCHIVE}/pool/{suite}/{name}_amd64.deb");
+    let (held, declared) = world(&[("stable", "", stable), ("updates", "", updates)]);
+    let gaps = |package: &str, without: &str| held.gaps(&asked(&declared, &[package], None), without);
+    assert_eq!(gaps("a", ""), Vec::<String>::new());
+    assert_eq!(gaps("a", "stable/b_1_amd64.deb"), Vec::<String>::new());
+    assert_eq!(
+        gaps("a", "updates/b_2_amd64.deb"),
+        [format!("{}, needed by a (Depends: b (>= 2))", url("updates", "b_2"))]
+    );
+    assert_eq!(gaps("c", "updates/c_2_amd64.deb"), [url("updates", "c_2")]);
+    // A suite that is not for automatic installation stands back.
+    for (head, expected) in [
+        ("NotAutomatic: yes\n", "stable"),
+        ("NotAutomatic: yes\nButAutomaticUpgrades: yes\n", "stable"),
+        ("NotAutomatic: no\n", "updates"),
+    ] {
+        let (held, declared) = world(&[("stable", "", stable), ("updates", head, updates)]);
+        let version = if expected == "stable" { "c_1" } else { "c_2" };
+        let taken = url(expected, version);
+        let gaps = held.gaps(&asked(&declared, &["c"], None), &taken);
+        assert_eq!(gaps, [taken], "{head}");
+    }
+}
+
+/// What is installed counts with its version, and nothing but that is left out.
+#[test]
+fn what_the_machine_has_is_not_needed() {
+    let package = |name: &str, version: &str, more: &str| {
+        format!("Package: {name}\nStatus: install ok installed\nVersion: {version}\nArchitecture: amd64\n{more}\n")
+    };
+    let lines = "tool 1; Depends: lib (>= 2), v\nlib 2\nlib-bin 2; Depends: lib (= 2)\np 1; Provides: v\nq 2; Breaks: old (<< 2)\nold 2\n";
+    let need = |name: &str, by: &str| vec![format!("{}, needed by {by}", deb(name))];
+    let lib = package("lib", "2", "");
+    let old_lib = package("lib", "1", "");
+    let lib_bin = package("lib-bin", "1", "Depends: lib (= 1)\n");
+    let p = package("p", "0", "Provides: v\n");
+    let none = Vec::new();
+    for (status, asked_for, without, expected) in [
+        (format!("{lib}{p}"), "tool", "lib_2_amd64.deb", none.clone()),
+        (format!("{lib}{p}"), "tool", "p_1_amd64.deb", none.clone()),
+        (format!("{lib}{p}"), "tool", "tool_1_amd64.deb", vec![deb("tool_1_amd64")]),
+        // Too old: it is upgraded.
+        (old_lib.clone(), "tool", "lib_2_amd64.deb", need("lib_2_amd64", "tool (Depends: lib (>= 2))")),
+        // And what goes with it.
+        (
+            format!("{old_lib}{lib_bin}{p}"),
+            "tool",
+            "lib-bin_2_amd64.deb",
+            need("lib-bin_2_amd64", "what is installed: lib-bin (Depends: lib (= 1))"),
+        ),
+        (package("old", "1", ""), "q", "old_2_amd64.deb", need("old_2_amd64", "q (Breaks: old (<< 2))")),
+        // Removed, but for its configuration; and of another machine.
+        (
+            format!("{p}{}", lib.replace("install ok installed", "deinstall ok config-files")),
+            "tool",
+            "lib_2_amd64.deb",
+            need("lib_2_amd64", "tool (Depends: lib (>= 2))"),
+        ),
+        (
+            format!("{p}{}", lib.replace("amd64", "arm64")),
+            "tool",
+            "lib_2_amd64.deb",
+            need("lib_2_amd64", "tool (Depends: lib (>= 2))"),
+        ),
+        // The newest is installed already; or an older one is, which apt upgrades.
+        (package("tool", "1", ""), "tool", "tool_1_amd64.deb", none.clone()),
+        (package("tool", "0.9", ""), "tool", "tool_1_amd64.deb", vec![deb("tool_1_amd64")]),
+    ] {
+        let (held, declared) = world(&[("s", "", &[("amd64", lines)])]);
+        let declaration = asked(&declared, &[asked_for], Some(&status));
+        assert_eq!(held.gaps(&declaration, without), expected, "{status} without {without}");
+    }
+}
+
+/// Every machine that is declared has to get what it asks for; what names no machine is for all of them.
+#[test]
+fn each_status_is_a_machine_of_its_own() {
+    let lines: &[(&str, &str)] = &[("amd64", "a 1; Depends: b\nb 1\nc 1; Depends: d\nd 1\n")];
+    let (held, mut declared) = world(&[("s", "", lines), ("t", "", &[("amd64", "")])]);
+    let status = |name: &str| {
+        let text = format!("Package: {name}\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n");
+        Some(Arc::new(Status::of(name, &text).unwrap()))
+    };
+    (declared[0].status, declared[1].status) = (status("b"), status("d"));
+    declared[0].packages = vec!["a".parse().unwrap()];
+    declared[1].packages = vec!["c".parse().unwrap()];
+    let gaps = |declared: &[DeclaredSuite], without: &str| {
+        let declaration = Declaration {
+            suites: declared.to_vec(),
+            ..Declaration::default()
+        };
+        held.gaps(&declaration, without).len()
+    };
+    for without in ["/b_1_amd64.deb", "/d_1_amd64.deb"] {
+        assert_eq!(gaps(&declared, without), 0, "{without}");
+    }
+    declared[1].status = None;
+    assert_eq!(gaps(&declared, "/d_1_amd64.deb"), 1, "the machine of `a` gets `c` as well");
+    assert_eq!(gaps(&declared, "/b_1_amd64.deb"), 0);
+}
+
+#[test]
+fn what_is_recommended_is_needed_where_it_is_declared_to_be_installed() {
+    let lines = "a 1; Recommends: b, gone, c\nb 1\nc 1; Depends: gone\n";
+    let (held, mut declared) = world(&[("s", "", &[("amd64", lines)])]);
+    let gaps = |declared: &[DeclaredSuite]| held.gaps(&asked(declared, &["a"], None), "b_1_amd64.deb");
+    assert_eq!(gaps(&declared), Vec::<String>::new());
+    declared[0].recommends = true;
+    assert_eq!(
+        gaps(&declared),
+        [format!("{}, needed by a (Recommends: b)", deb("b_1_amd64"))]
+    );
+}
+
+/// Whoever reads that half of a distribution is missing reads what to do about it.
+#[test]
+fn where_nothing_counts_as_installed_the_hint_says_so() {
+    let (mut held, declared) = world(&[("s", "", &[("amd64", "a 1; Depends: b\nb 1\n")])]);
+    let hints = |held: &Held, status: Option<&str>| {
+        let declaration = asked(&declared, &["a"], status);
+        held.report(&declaration).hints
+    };
+    assert_eq!(hints(&held, None), Vec::<String>::new());
+    held.remove("b_1_amd64.deb");
+    assert!(hints(&held, None)[0].contains("`status`"));
+    let other = "Package: c\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n";
+    assert_eq!(hints(&held, Some(other)), Vec::<String>::new());
+}
+
+#[test]
+fn packages_are_declared_as_apt_takes_them() {
+    for (text, expected) in [
+        ("a", Some(("a", None, None))),
+        ("lib-x1.0+:arm64=1:2.0~rc1-1", Some(("lib-x1.0+", Some("arm64"), Some("1:2.0~rc1-1")))),
+        ("a=", None),
+        ("a/stable", None),
+        ("", None),
+        ("a b", None),
+    ] {
+        let read = text.parse::<DeclaredPackage>().ok();
+        let read = read.as_ref().map(|read| {
+            (read.name.as_str(), read.architecture.as_deref(), read.version.as_deref())
+        });
+        assert_eq!(read, expected, "{text}");
+    }
+}
