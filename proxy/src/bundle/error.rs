@@ -1,8 +1,15 @@
 //! What goes wrong with bundles as a whole. What is wrong with single members is a [`super::Finding`].
 
-use std::{io, path::PathBuf};
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+};
 
-use kato_shared::{Digest, durable::DurableError};
+use kato_shared::{
+    Digest,
+    durable::{DurableError, is_disk_full},
+};
 
 use super::{header::HeaderError, pack::PackError, sign::SignError};
 use crate::{
@@ -68,9 +75,24 @@ pub enum BundleError {
         /// How much there is.
         free: u64,
     },
+    /// The disk filled up half-way.
+    #[error(
+        "the disk of `{path}` is full: {needed} bytes more are needed there, {free} are free\nhint: make room; the same command then goes on where this one stopped, and nothing of it is in use until it ends"
+    )]
+    Filled {
+        /// Where.
+        path: PathBuf,
+        /// How much is still to be written, at most.
+        needed: u64,
+        /// How much there is.
+        free: u64,
+        /// What failed.
+        #[source]
+        source: Box<Self>,
+    },
     /// What `--since` names is not known here.
     #[error(
-        "the snapshot {0} is not known here\nhint: name one that `bundle info` lists, or export with --full"
+        "the snapshot {0} is not known here\nhint: name one that `bundle info` lists; give a receipt of the site or an old BUNDLE.json, with which its series goes on; or export with --full"
     )]
     UnknownBase(String),
     /// Not a name of a series.
@@ -157,6 +179,7 @@ impl BundleError {
             | Self::NoBundle(_)
             | Self::Unproven => exit::USAGE,
             Self::NoRoom { .. }
+            | Self::Filled { .. }
             | Self::Occupied(_)
             | Self::Unseen(_)
             | Self::Empty
@@ -165,6 +188,34 @@ impl BundleError {
             | Self::Full(_)
             | Self::Durable(_)
             | Self::File { .. } => exit::REFUSED,
+        }
+    }
+
+    /// Whether it is that a disk is full.
+    fn is_disk_full(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if error.downcast_ref::<io::Error>().is_some_and(is_disk_full) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
+    /// For `map_err`: where the disk of `path` filled up half-way, that and what is missing there; `needed` counts what is still to be written.
+    pub(super) fn filled(path: &Path, needed: impl FnOnce() -> u64) -> impl FnOnce(Self) -> Self {
+        move |error| {
+            if !error.is_disk_full() {
+                return error;
+            }
+            let free = rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+            Self::Filled {
+                path: path.to_owned(),
+                needed: needed(),
+                free,
+                source: Box::new(error),
+            }
         }
     }
 

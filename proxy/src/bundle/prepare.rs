@@ -14,10 +14,12 @@ use super::{
     again::{adopt, begun},
     header::{Base, is_series},
     horizon::{has_suites, horizon},
+    import::snapshot_of,
+    medium::Bundle,
     pack::Limit,
     plan::{Has, Plan},
-    receipt::bases,
-    satisfy::{Answer, answer},
+    receipt::{Place, Since, bases},
+    satisfy::{Answer, Whole, answer},
     sign::Signer,
 };
 use crate::{
@@ -25,6 +27,10 @@ use crate::{
     snapshot::{Library, Parameters, Record, Side, Snapshot, Wanted, collect},
     store::Store,
 };
+
+/// By how much the numbers of a series go on that nobody here knows: bundles that left after what the site tells of may be on their way, or wait there,
+/// and a number that came twice is refused.
+const UNSEEN: u64 = 1000;
 
 /// The largest request file in bytes.
 const LARGEST_REQUEST: u64 = 1 << 30;
@@ -74,7 +80,16 @@ pub fn prepare(
     if let Some(signer) = signer {
         adopt(out, library, &order.series, signer)?;
     }
-    let chosen = choose((store, library, handle), order, collected.snapshot)?;
+    let wanted = order.satisfy.as_deref().map(read_wanted).transpose()?;
+    let mut since = since(library, order, wanted.as_ref())?;
+    let is_lost = order.satisfy.is_none() && forget_lost(library, order, &mut since);
+    let place = since.place.clone();
+    let chosen = choose(
+        (store, library, handle),
+        order,
+        (wanted.as_ref(), since.bases),
+        collected.snapshot,
+    )?;
     let encoded = chosen
         .snapshot
         .encode()
@@ -82,7 +97,7 @@ pub fn prepare(
     if signer.is_some() {
         library.keep(&encoded)?;
     }
-    let record = next(library, out, (&order.series, encoded.root), now)?;
+    let record = next(library, out, (&order.series, encoded.root, place), now)?;
     let horizon = horizon(
         store,
         &chosen.snapshot,
@@ -99,18 +114,13 @@ pub fn prepare(
     plan.parameters = collected.parameters;
     plan.horizon = horizon;
     plan.not_held = chosen.not_held;
-    plan.whole = chosen.whole;
+    plan.whole = chosen.whole.or(is_lost.then_some(Whole::UnknownSite));
     Ok(plan)
 }
 
-/// Which snapshot is sent to whom, where the store holds `now`.
-fn choose(
-    (store, library, handle): (&Store, &Library, &Handle),
-    order: &Order,
-    now: Snapshot,
-) -> Result<Answer, BundleError> {
-    let wanted = order.satisfy.as_deref().map(read_wanted).transpose()?;
-    let since = match (&order.since, &order.satisfy, &wanted) {
+/// What the site has.
+fn since(library: &Library, order: &Order, wanted: Option<&Wanted>) -> Result<Since, BundleError> {
+    let since = match (&order.since, &order.satisfy, wanted) {
         (Some(since), ..) => Some(since.clone()),
         // A request file says what the site has.
         (None, Some(path), Some(wanted)) if names_ours(wanted, &order.series) => {
@@ -118,16 +128,45 @@ fn choose(
         }
         (None, ..) => None,
     };
-    let bases = match since {
-        Some(since) => bases(library, &order.series, &since, (order.overlap, &order.sites))?,
-        None => Vec::new(),
-    };
+    match since {
+        Some(since) => bases(library, &order.series, &since, (order.overlap, &order.sites)),
+        None => Ok(Since::default()),
+    }
+}
+
+/// Where the folder of snapshots was lost, a document of the site still says which series goes on, and from where: what the site has is looked for in
+/// the bundle that the document is of, and else taken to be nothing. True for the latter.
+fn forget_lost(library: &Library, order: &Order, since: &mut Since) -> bool {
+    let is_lost = |base: &Base| library.load(base.root).is_err();
+    if since.place.is_none() || !since.bases.iter().any(is_lost) {
+        return false;
+    }
+    let path = order.since.as_deref().map(Path::new);
+    let folder = path.map(|path| path.parent().filter(|above| !above.as_os_str().is_empty()));
+    let bundle = folder.and_then(|folder| Bundle::open(folder.unwrap_or(Path::new(".")), None).ok());
+    let found = bundle
+        .filter(|bundle| since.bases.iter().all(|base| base.root == bundle.header.root))
+        .and_then(|bundle| snapshot_of(&bundle, Some(library)).ok()?.encode().ok());
+    if found.is_some_and(|encoded| library.keep(&encoded).is_ok()) && !since.bases.iter().any(is_lost) {
+        return false;
+    }
+    since.bases.clear();
+    true
+}
+
+/// Which snapshot is sent to whom, where the store holds `now`.
+fn choose(
+    (store, library, handle): (&Store, &Library, &Handle),
+    order: &Order,
+    (wanted, bases): (Option<&Wanted>, Vec<Base>),
+    now: Snapshot,
+) -> Result<Answer, BundleError> {
     let now = match known(library, order, &bases)? {
         Some(known) => now.settled_on(&known),
         None => now,
     };
     let missing = |contents| Ok(handle.block_on(store.missing(contents))?);
-    match &wanted {
+    match wanted {
         Some(wanted) => answer(
             (library, &order.series),
             (wanted, bases),
@@ -167,18 +206,30 @@ fn names_ours(wanted: &Wanted, series: &str) -> bool {
 }
 
 /// The next record of `series`, or that of an interrupted run which would write the same.
+///
+/// Where the site stands in a series that is not the one of the records here, it is the site's that goes on.
 fn next(
     library: &Library,
     out: &Path,
-    (series, root): (&str, Digest),
+    (series, root, place): (&str, Digest, Option<Place>),
     now: Timestamp,
 ) -> Result<Record, BundleError> {
     let records = library.records(Side::Exported, series)?;
     let last = records.last();
+    let is_of_place = |record: &Record| {
+        let is_it = |place: &Place| record.series_id == place.series_id && record.seq >= place.seq;
+        place.as_ref().is_none_or(is_it)
+    };
+    let after = last.map_or(0, |last| last.seq);
+    let (series_id, seq) = match (place, last) {
+        (_, Some(last)) if is_of_place(last) => (last.series_id.clone(), after.checked_add(1)),
+        (Some(place), _) => (place.series_id, place.seq.max(after).checked_add(UNSEEN)),
+        (None, _) => (new_series()?, after.checked_add(1)),
+    };
     let record = Record {
         series: series.to_owned(),
-        series_id: last.map_or_else(new_series, |last| Ok(last.series_id.clone()))?,
-        seq: last.map_or(0, |last| last.seq) + 1,
+        series_id,
+        seq: seq.ok_or_else(|| BundleError::UnknownBase(format!("{after}, after which no number comes")))?,
         root,
         created: now,
     };

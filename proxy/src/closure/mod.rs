@@ -4,7 +4,7 @@
 //! image     tag or digest → index → manifests of the declared platforms → configuration, layers; referrers were asked for
 //! apt       suite → InRelease → Packages of the declared components and architectures → .deb of the declared packages, and of what they need
 //! release   version → its document → targets of all roles
-//! lock      each entry, by its digest
+//! lock      the documents of the index that clients read, each entry where these say it is
 //! file      what is at a URL
 //! ```
 //! What is declared and not there is a [`Gap`], named so that somebody can ask for it. Content is read by digest through a function of the
@@ -30,7 +30,8 @@ pub use image::DeclaredImage;
 pub use release::DeclaredRelease;
 
 use crate::{
-    prefetch::{Lock, Platform},
+    key::normalise_escapes,
+    prefetch::{Indexes, Lock, Platform},
     snapshot::{Entry, Snapshot},
 };
 
@@ -80,11 +81,13 @@ impl Report {
     }
 }
 
-/// Checks `snapshot` against `declared`. `content` gives the bytes of a document; what it does not give is a gap.
+/// Checks `snapshot` against `declared`. `content` gives the bytes of a document; what it does not give is a gap. `indexes` are those that clients ask
+/// about what lock files name.
 pub fn check(
     snapshot: &Snapshot,
     content: &dyn Fn(&Digest) -> Option<Bytes>,
     declared: &Declaration,
+    indexes: &Indexes,
 ) -> Report {
     let mut check = Check {
         snapshot,
@@ -101,7 +104,7 @@ pub fn check(
         release::check(&mut check, release);
     }
     for lock in &declared.locks {
-        lock::check(&mut check, lock);
+        lock::check(&mut check, lock, indexes);
     }
     for (url, digest) in &declared.files {
         check.about(format!("file {url}"));
@@ -146,13 +149,18 @@ impl Check<'_> {
 
     /// The 200 at `url`, whatever its variant.
     fn found(&self, url: &str) -> Option<&Entry> {
-        let variants = self.snapshot.variants(&format!("GET {url}"));
-        variants.iter().find(|entry| entry.status == 200)
+        let mut variants = self.variants(url).iter();
+        variants.find(|entry| entry.status == 200)
+    }
+
+    /// What is held under `url`, however it is spelled.
+    fn variants(&self, url: &str) -> &[Entry] {
+        self.snapshot.variants(&format!("GET {}", normalise_escapes(url)))
     }
 
     /// Whether anything was ever answered at `url`, "there is nothing" included.
     fn was_asked(&self, url: &str) -> bool {
-        !self.snapshot.variants(&format!("GET {url}")).is_empty()
+        !self.variants(url).is_empty()
     }
 
     /// Looks for content at `url`, of `digest` where that is known. True where it is there.

@@ -37,13 +37,13 @@ impl Held {
         let entries = self.entries.iter();
         let left = entries.filter(|entry| without.is_empty() || !entry.key.ends_with(without));
         let snapshot = Snapshot::new(left.cloned().collect());
-        let report = check(&snapshot, &|digest| self.content.get(digest).cloned(), declared);
+        let report = check(&snapshot, &|digest| self.content.get(digest).cloned(), declared, &indexes());
         report.gaps.into_iter().map(|gap| gap.missing).collect()
     }
 
     pub(super) fn report(&self, declared: &Declaration) -> Report {
         let snapshot = Snapshot::new(self.entries.clone());
-        check(&snapshot, &|digest| self.content.get(digest).cloned(), declared)
+        check(&snapshot, &|digest| self.content.get(digest).cloned(), declared, &indexes())
     }
 
     pub(super) fn remove(&mut self, end: &str) {

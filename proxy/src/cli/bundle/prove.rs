@@ -80,7 +80,7 @@ impl ExportArgs {
             let bytes = std::fs::read(opened.store.content_path(digest)).ok()?;
             (Digest::of(&bytes) == *digest).then(|| Bytes::from(bytes))
         };
-        let report = check(&plan.snapshot, &content, &declared.what);
+        let report = check(&plan.snapshot, &content, &declared.what, &opened.indexes);
         if !self.plan.json {
             report.notes.iter().for_each(|note| tell(note));
             tell(&format!(
