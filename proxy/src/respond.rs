@@ -250,9 +250,9 @@ pub fn not_held(url: &str, snapshot: Option<&str>, why: &dyn std::fmt::Display, 
     let hint = match noted {
         Noted::Kept => format!("it was noted: {WAY}"),
         Noted::Coming => format!("it is being noted: {WAY}"),
-        Noted::Not(why) => format!(
-            "it is not noted: {why}; `kato-proxy request --add URL` asks for a URL that nobody noted"
-        ),
+        Noted::Not(why) => {
+            format!("it is not noted: {why}; `kato-proxy request --add URL` asks for a URL that nobody noted")
+        }
     };
     let held = snapshot.map_or("the store".to_owned(), |name| format!("snapshot {name}"));
     describe(

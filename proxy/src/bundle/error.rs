@@ -209,7 +209,8 @@ impl BundleError {
             if !error.is_disk_full() {
                 return error;
             }
-            let free = rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+            let free =
+                rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
             Self::Filled {
                 path: path.to_owned(),
                 needed: needed(),

@@ -121,8 +121,12 @@ impl Export<'_> {
             return Err(BundleError::Occupied(done));
         }
         self.check_room()?;
-        let left = || self.needed().saturating_sub(folder_size(&unfinished(self.out, record)));
-        self.write(&name, &done).map_err(BundleError::filled(self.out, left))
+        let left = || {
+            self.needed()
+                .saturating_sub(folder_size(&unfinished(self.out, record)))
+        };
+        self.write(&name, &done)
+            .map_err(BundleError::filled(self.out, left))
     }
 
     /// Writes the bundle `name`, which then is the folder `done`.

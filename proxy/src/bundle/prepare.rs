@@ -216,15 +216,14 @@ fn next(
 ) -> Result<Record, BundleError> {
     let records = library.records(Side::Exported, series)?;
     let last = records.last();
-    let is_of_place = |record: &Record| {
-        let is_it = |place: &Place| record.series_id == place.series_id && record.seq >= place.seq;
-        place.as_ref().is_none_or(is_it)
-    };
     let after = last.map_or(0, |last| last.seq);
     let (series_id, seq) = match (place, last) {
-        (_, Some(last)) if is_of_place(last) => (last.series_id.clone(), after.checked_add(1)),
+        (Some(place), Some(last)) if last.series_id == place.series_id && last.seq >= place.seq => {
+            (place.series_id, after.checked_add(1))
+        }
         (Some(place), _) => (place.series_id, place.seq.max(after).checked_add(UNSEEN)),
-        (None, _) => (new_series()?, after.checked_add(1)),
+        (None, Some(last)) => (last.series_id.clone(), after.checked_add(1)),
+        (None, None) => (new_series()?, Some(1)),
     };
     let record = Record {
         series: series.to_owned(),

@@ -37,7 +37,9 @@ use semver::Version;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Declaration, DeclaredImage, DeclaredPackage, DeclaredRelease, DeclaredSuite, Status, StatusError};
+use super::{
+    Declaration, DeclaredImage, DeclaredPackage, DeclaredRelease, DeclaredSuite, Status, StatusError,
+};
 use crate::prefetch::{Lock, LockError, Platform};
 
 /// How long a command may take that does not say otherwise.
@@ -246,7 +248,10 @@ impl Suite {
                 self.name, self.archive
             )));
         }
-        let packages = self.packages.iter().map(|package| package.parse().map_err(&wrong));
+        let packages = self
+            .packages
+            .iter()
+            .map(|package| package.parse().map_err(&wrong));
         let status = self.status.map(|path| Status::read(&beside.join(path)));
         Ok(DeclaredSuite {
             archive: plain(&self.archive),

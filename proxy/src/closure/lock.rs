@@ -86,7 +86,11 @@ fn document(check: &mut Check<'_>, url: &Url, asked: Asked, name: &str) -> Optio
     };
     let entries: &[Entry] = check.variants(url.as_str());
     let responses: Vec<Stored> = entries.iter().map(|entry| entry.response().head).collect();
-    let sent = match disconnected(&request, &responses, (&Overrides::default(), Timestamp::UNIX_EPOCH)) {
+    let sent = match disconnected(
+        &request,
+        &responses,
+        (&Overrides::default(), Timestamp::UNIX_EPOCH),
+    ) {
         Disconnected::Send { index, .. } => entries.get(index).filter(|entry| entry.status == 200),
         Disconnected::Absent(_) => None,
     };
@@ -176,7 +180,9 @@ fn project(check: &mut Check<'_>, index: &Url, package: &Package) {
             .any(|entry| digests.contains(&entry.digest))
     });
     if !is_held {
-        check.gap(format!("{name}: no file that {url} names and the lock file allows"));
+        check.gap(format!(
+            "{name}: no file that {url} names and the lock file allows"
+        ));
     }
 }
 

@@ -82,7 +82,9 @@ impl fmt::Display for Unnoted {
             Self::Off => "`note_misses` is off",
             Self::Closed => "its URL has something that may not cross, see `carried_parameters`",
             Self::Long => "its URL is too long",
-            Self::Full => "there are as many notes as are kept; `kato-proxy request --clear` and a restart make room",
+            Self::Full => {
+                "there are as many notes as are kept; `kato-proxy request --clear` and a restart make room"
+            }
             Self::Failed => "the notes could not be written, and the log of the proxy says why",
         })
     }
@@ -140,7 +142,11 @@ impl Misses {
         let has_failed = self.has_failed.load(Ordering::Relaxed);
         let must_write = self.put(miss());
         // It is tried again: the disk may have room by now.
-        let noted = if has_failed { Noted::Not(Unnoted::Failed) } else { Noted::Coming };
+        let noted = if has_failed {
+            Noted::Not(Unnoted::Failed)
+        } else {
+            Noted::Coming
+        };
         (noted, must_write)
     }
 
@@ -172,8 +178,7 @@ impl Misses {
             let written = if is_full {
                 Err(format!("it has {MOST_BYTES} bytes already"))
             } else {
-                durable::append_line(&self.path, &lines.join("\n"))
-                    .map_err(|error| Chain(&error).to_string())
+                durable::append_line(&self.path, &lines.join("\n")).map_err(|error| Chain(&error).to_string())
             };
             let mut seen = self.seen();
             for miss in misses {
@@ -330,7 +335,11 @@ mod tests {
         assert_eq!(note(&misses, url, &[]), Noted::Coming, "nobody knows by now");
         assert_eq!(note(&misses, url, &[]), Noted::Not(Unnoted::Failed));
         std::fs::remove_dir(&path).unwrap();
-        assert_eq!(note(&misses, url, &[]), Noted::Not(Unnoted::Failed), "it is tried again");
+        assert_eq!(
+            note(&misses, url, &[]),
+            Noted::Not(Unnoted::Failed),
+            "it is tried again"
+        );
         assert_eq!(note(&misses, url, &[]), Noted::Kept);
         assert_eq!(read_misses(folder.path()).unwrap(), [miss(url)]);
     }
@@ -341,6 +350,9 @@ mod tests {
         let file = durable::create_new(&folder.path().join(MISSES_FILE)).unwrap();
         file.set_len(MOST_BYTES).unwrap();
         let misses = Misses::new(folder.path());
-        assert_eq!(note(&misses, "http://a.example/1", &[]), Noted::Not(Unnoted::Full));
+        assert_eq!(
+            note(&misses, "http://a.example/1", &[]),
+            Noted::Not(Unnoted::Full)
+        );
     }
 }

@@ -193,7 +193,10 @@ impl Manifest {
     /// Those of `platforms` that an index does not offer, with those that it does; nothing where it says nothing of platforms.
     pub(crate) fn not_offered(&self, platforms: &[Platform]) -> Option<String> {
         let offered = self.manifests.iter().filter_map(|child| child.platform.as_ref());
-        not_among(offered.filter(|platform| !platform.is_unknown()).collect(), platforms)
+        not_among(
+            offered.filter(|platform| !platform.is_unknown()).collect(),
+            platforms,
+        )
     }
     /// Configuration and layers.
     pub(crate) fn content(&self) -> impl Iterator<Item = &Descriptor> {

@@ -23,7 +23,8 @@ use crate::{
 pub(crate) const PIP_ACCEPT: &str =
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01";
 /// How npm asks for a packument when it installs.
-pub(crate) const NPM_ACCEPT: &str = "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*";
+pub(crate) const NPM_ACCEPT: &str =
+    "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*";
 
 /// The indexes of languages that the settings name.
 #[derive(Debug, Clone, Default)]

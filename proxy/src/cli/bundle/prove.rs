@@ -94,7 +94,10 @@ impl ExportArgs {
             .map(|gap| format!("missing {} ({})", gap.missing, gap.subject))
             .collect();
         show(&gaps);
-        report.hints.iter().for_each(|hint| tell(&format!("hint: {hint}")));
+        report
+            .hints
+            .iter()
+            .for_each(|hint| tell(&format!("hint: {hint}")));
         gaps
     }
 

@@ -31,9 +31,13 @@ pub(super) fn read<'s>(
     check.about(format!("apt {} {}", suite.archive, suite.suite));
     let dists = format!("{}/dists/{}", suite.archive, suite.suite);
     let document = document(check, &dists);
-    let text = document.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let text = document
+        .as_deref()
+        .map(String::from_utf8_lossy)
+        .unwrap_or_default();
     // `InRelease` begins with a paragraph of its signature.
-    let head = paragraphs(&text).find(|read| read.get("Hash").is_none() && read.get("Suite").or(read.get("Date")).is_some());
+    let head = paragraphs(&text)
+        .find(|read| read.get("Hash").is_none() && read.get("Suite").or(read.get("Date")).is_some());
     let head = head.unwrap_or_default();
     let (mut listed, mut held) = (0_u64, 0_u64);
     for architecture in &suite.architectures {
@@ -42,9 +46,13 @@ pub(super) fn read<'s>(
         let release = Release { dists: &dists, text };
         for component in &suite.components {
             for folder in release.folders(&head, component, architecture) {
-                let Some(bytes) = packages_index(check, &release, &folder) else { continue };
+                let Some(bytes) = packages_index(check, &release, &folder) else {
+                    continue;
+                };
                 for read in paragraphs(&String::from_utf8_lossy(&bytes)) {
-                    let Some(package) = package(&read, suite, architecture) else { continue };
+                    let Some(package) = package(&read, suite, architecture) else {
+                        continue;
+                    };
                     listed += 1;
                     held += u64::from(package.is_held(check.snapshot));
                     let priority = priority(&head);
@@ -97,7 +105,10 @@ impl Release<'_> {
     fn folders(&self, head: &Paragraph<'_>, component: &str, architecture: &str) -> Vec<String> {
         let mut folders = vec![format!("{component}/binary-{architecture}")];
         let apart = format!("{component}/binary-all");
-        let mut named = head.get("Architectures").unwrap_or_default().split_ascii_whitespace();
+        let mut named = head
+            .get("Architectures")
+            .unwrap_or_default()
+            .split_ascii_whitespace();
         let is_named = named.any(|name| name == "all");
         let is_within = head
             .get("No-Support-for-Architecture-all")

@@ -132,7 +132,9 @@ fn foreign(check: &mut Check<'_>, suites: &[DeclaredSuite]) {
     for suite in suites {
         check.about(format!("apt {} {}", suite.archive, suite.suite));
         for package in &suite.packages {
-            let Some(architecture) = &package.architecture else { continue };
+            let Some(architecture) = &package.architecture else {
+                continue;
+            };
             if !suite.architectures.contains(architecture) {
                 check.gap(format!(
                     "package {}:{architecture}: {architecture} is not in its `architectures`",
@@ -153,9 +155,9 @@ struct Place<'p> {
 
 impl Place<'_> {
     fn check(&self, check: &mut Check<'_>, suites: &[&DeclaredSuite]) {
-        let on = self
-            .status
-            .map_or_else(String::new, |status| format!(", installed is what {} says", status.path));
+        let on = self.status.map_or_else(String::new, |status| {
+            format!(", installed is what {} says", status.path)
+        });
         check.about(format!("apt for {}{on}", self.architecture));
         for round in self.rounds(suites) {
             self.round(check, &round);
@@ -194,7 +196,12 @@ impl Place<'_> {
     fn round(&self, check: &mut Check<'_>, round: &Round) {
         let snapshot = check.snapshot;
         let is_held = |package: &Package| package.is_held(snapshot);
-        let machine = Machine::new(self.universe, (self.architecture, self.status), self.recommends, &is_held);
+        let machine = Machine::new(
+            self.universe,
+            (self.architecture, self.status),
+            self.recommends,
+            &is_held,
+        );
         let plan = machine.install(round);
         let mut is_bare = false;
         for Needed { package, by } in &plan.needed {

@@ -83,7 +83,9 @@ impl<'m> Machine<'m> {
             plan: Plan::default(),
         };
         let installed: Vec<&'m Package> = machine.installed.values().copied().collect();
-        installed.into_iter().for_each(|package| machine.note_provided(package));
+        installed
+            .into_iter()
+            .for_each(|package| machine.note_provided(package));
         machine
     }
 
@@ -230,7 +232,11 @@ impl<'m> Machine<'m> {
     }
 
     fn needs(&self, package: &'m Package) -> vec::IntoIter<Need<'m>> {
-        let wishes = if self.recommends { package.recommends.as_str() } else { "" };
+        let wishes = if self.recommends {
+            package.recommends.as_str()
+        } else {
+            ""
+        };
         let fields = [
             ("Pre-Depends", package.pre_depends.as_str()),
             ("Depends", package.depends.as_str()),
@@ -305,7 +311,9 @@ impl<'m> Machine<'m> {
     fn offered(&self, name: &str) -> String {
         let architecture = self.architecture;
         let installed = self.installed.get(name);
-        let installed = installed.map_or_else(String::new, |package| format!(", installed is {}", package.version));
+        let installed = installed.map_or_else(String::new, |package| {
+            format!(", installed is {}", package.version)
+        });
         let versions = self.universe.versions(name).iter();
         let versions: Vec<&str> = versions.map(|package| package.version.as_str()).collect();
         match self.candidate(name) {
@@ -315,7 +323,10 @@ impl<'m> Machine<'m> {
                 candidate.version
             ),
             Some(_) | None if !versions.is_empty() => {
-                format!("the indexes of {architecture} list {name} {}{installed}", versions.join(", "))
+                format!(
+                    "the indexes of {architecture} list {name} {}{installed}",
+                    versions.join(", ")
+                )
             }
             Some(_) | None => format!("{name} is in no index of {architecture}{installed}"),
         }

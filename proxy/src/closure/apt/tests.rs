@@ -79,11 +79,17 @@ fn what_a_package_needs_is_needed_to_the_last() {
     assert_eq!(gaps(lines, &["tool"], "tool_1_amd64.deb"), [deb("tool_1_amd64")]);
     assert_eq!(
         gaps(lines, &["tool"], "lib_2_amd64.deb"),
-        [format!("{}, needed by tool (Depends: lib (>= 2))", deb("lib_2_amd64"))]
+        [format!(
+            "{}, needed by tool (Depends: lib (>= 2))",
+            deb("lib_2_amd64")
+        )]
     );
     assert_eq!(
         gaps(lines, &["tool"], "deep_1_all.deb"),
-        [format!("{}, needed by lib (Pre-Depends: deep)", deb("deep_1_all"))]
+        [format!(
+            "{}, needed by lib (Pre-Depends: deep)",
+            deb("deep_1_all")
+        )]
     );
 }
 
@@ -99,42 +105,135 @@ fn what_apt_would_take_has_to_be_held() {
         ("a 1~rc1\na 1\n", &["a"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
         ("a 1\na 2\n", &["a=1"], "a_2_amd64.deb", none.clone()),
         ("a 1\na 2\n", &["a=1"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
-        ("a 1\na 2\n", &["a=1", "a=2"], "a_2_amd64.deb", vec![deb("a_2_amd64")]),
-        ("a 1\na 2\n", &["a=1", "a=2"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
-        ("a 1\na 2; Depends: b\nb 1\n", &["a=1", "a=2"], "b_1_amd64.deb", need("b_1_amd64", "a (Depends: b)")),
+        (
+            "a 1\na 2\n",
+            &["a=1", "a=2"],
+            "a_2_amd64.deb",
+            vec![deb("a_2_amd64")],
+        ),
+        (
+            "a 1\na 2\n",
+            &["a=1", "a=2"],
+            "a_1_amd64.deb",
+            vec![deb("a_1_amd64")],
+        ),
+        (
+            "a 1\na 2; Depends: b\nb 1\n",
+            &["a=1", "a=2"],
+            "b_1_amd64.deb",
+            need("b_1_amd64", "a (Depends: b)"),
+        ),
         // The first alternative, unless another is there already.
-        ("a 1; Depends: b | c\nb 1\nc 1\n", &["a"], "b_1_amd64.deb", need("b_1_amd64", "a (Depends: b | c)")),
-        ("a 1; Depends: b | c\nb 1\nc 1\n", &["a"], "c_1_amd64.deb", none.clone()),
-        ("a 1; Depends: b | c\nb 1\nc 1\n", &["a", "c"], "b_1_amd64.deb", none.clone()),
-        ("a 1; Depends: c, b | c\nb 1\nc 1\n", &["a"], "b_1_amd64.deb", none.clone()),
+        (
+            "a 1; Depends: b | c\nb 1\nc 1\n",
+            &["a"],
+            "b_1_amd64.deb",
+            need("b_1_amd64", "a (Depends: b | c)"),
+        ),
+        (
+            "a 1; Depends: b | c\nb 1\nc 1\n",
+            &["a"],
+            "c_1_amd64.deb",
+            none.clone(),
+        ),
+        (
+            "a 1; Depends: b | c\nb 1\nc 1\n",
+            &["a", "c"],
+            "b_1_amd64.deb",
+            none.clone(),
+        ),
+        (
+            "a 1; Depends: c, b | c\nb 1\nc 1\n",
+            &["a"],
+            "b_1_amd64.deb",
+            none.clone(),
+        ),
         // One that cannot be had is passed over: it is in no index, too old, or needs what is not there.
         ("a 1; Depends: b | c\nc 1\n", &["a"], "", none.clone()),
-        ("a 1; Depends: b (>= 2) | c\nb 1\nc 1\n", &["a"], "c_1_amd64.deb", need("c_1_amd64", "a (Depends: b (>= 2) | c)")),
-        ("a 1; Depends: b | c\nb 1; Depends: gone\nc 1\n", &["a"], "b_1_amd64.deb", none.clone()),
-        ("a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b, gone\nc 1\n", &["a"], "b_1_amd64.deb", none.clone()),
-        ("a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b\nc 1\n", &["a"], "d_1_amd64.deb", need("d_1_amd64", "b (Depends: d)")),
+        (
+            "a 1; Depends: b (>= 2) | c\nb 1\nc 1\n",
+            &["a"],
+            "c_1_amd64.deb",
+            need("c_1_amd64", "a (Depends: b (>= 2) | c)"),
+        ),
+        (
+            "a 1; Depends: b | c\nb 1; Depends: gone\nc 1\n",
+            &["a"],
+            "b_1_amd64.deb",
+            none.clone(),
+        ),
+        (
+            "a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b, gone\nc 1\n",
+            &["a"],
+            "b_1_amd64.deb",
+            none.clone(),
+        ),
+        (
+            "a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b\nc 1\n",
+            &["a"],
+            "d_1_amd64.deb",
+            need("d_1_amd64", "b (Depends: d)"),
+        ),
         // Names that others provide.
-        ("a 1; Depends: v\np 1; Provides: v\n", &["a"], "p_1_amd64.deb", need("p_1_amd64", "a (Depends: v)")),
-        ("a 1; Depends: v\np 1; Provides: v\nq 1; Provides: v\n", &["a"], "p_1_amd64.deb", none.clone()),
-        ("a 1; Depends: v\np 1; Provides: v; Priority: important\nq 1; Provides: v; Priority: optional\n", &["a"], "p_1_amd64.deb", need("p_1_amd64", "a (Depends: v)")),
-        ("a 1; Depends: v (>= 2)\np 1; Provides: v (= 2)\nq 1; Provides: v\n", &["a"], "p_1_amd64.deb", need("p_1_amd64", "a (Depends: v (>= 2))")),
+        (
+            "a 1; Depends: v\np 1; Provides: v\n",
+            &["a"],
+            "p_1_amd64.deb",
+            need("p_1_amd64", "a (Depends: v)"),
+        ),
+        (
+            "a 1; Depends: v\np 1; Provides: v\nq 1; Provides: v\n",
+            &["a"],
+            "p_1_amd64.deb",
+            none.clone(),
+        ),
+        (
+            "a 1; Depends: v\np 1; Provides: v; Priority: important\nq 1; Provides: v; Priority: optional\n",
+            &["a"],
+            "p_1_amd64.deb",
+            need("p_1_amd64", "a (Depends: v)"),
+        ),
+        (
+            "a 1; Depends: v (>= 2)\np 1; Provides: v (= 2)\nq 1; Provides: v\n",
+            &["a"],
+            "p_1_amd64.deb",
+            need("p_1_amd64", "a (Depends: v (>= 2))"),
+        ),
         ("v 1; Provides: w\n", &["w"], "", none.clone()),
         // Architectures behind a colon, and of a need.
-        ("a 1; Depends: b:any, c:native\nb 1; Multi-Arch: allowed\nc 1\n", &["a"], "b_1_amd64.deb", need("b_1_amd64", "a (Depends: b:any)")),
+        (
+            "a 1; Depends: b:any, c:native\nb 1; Multi-Arch: allowed\nc 1\n",
+            &["a"],
+            "b_1_amd64.deb",
+            need("b_1_amd64", "a (Depends: b:any)"),
+        ),
         ("a 1; Depends: b [arm64], c <stage1>\n", &["a"], "", none.clone()),
         ("a 1\n", &["a:amd64"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
         // A name as apt spells it in a URL.
         ("g++ 1:2\n", &["g++"], "", none.clone()),
-        ("g++ 1:2\n", &["g++"], "g%2B%2B_1%253a2_amd64.deb", vec![deb("g%2B%2B_1%253a2_amd64")]),
+        (
+            "g++ 1:2\n",
+            &["g++"],
+            "g%2B%2B_1%253a2_amd64.deb",
+            vec![deb("g%2B%2B_1%253a2_amd64")],
+        ),
     ] {
-        assert_eq!(gaps(lines, packages, without), expected, "{lines}{packages:?} without {without}");
+        assert_eq!(
+            gaps(lines, packages, without),
+            expected,
+            "{lines}{packages:?} without {without}"
+        );
     }
 }
 
 #[test]
 fn what_no_candidate_meets_is_named_with_who_needs_it() {
     for (lines, package, expected) in [
-        ("a 1; Depends: b\n", "a", "b, needed by a (Depends: b): b is in no index of amd64"),
+        (
+            "a 1; Depends: b\n",
+            "a",
+            "b, needed by a (Depends: b): b is in no index of amd64",
+        ),
         (
             "a 1; Depends: b (>= 2)\nb 1\n",
             "a",
@@ -146,18 +245,42 @@ fn what_no_candidate_meets_is_named_with_who_needs_it() {
             "a",
             "b, needed by a (Depends: b (<< 2)): the indexes of amd64 list b 1, 2, of which apt takes 2",
         ),
-        ("a 1; Depends: b (= 1)\nb 1-1\n", "a", "b, needed by a (Depends: b (= 1)): the indexes of amd64 list b 1-1"),
-        ("a 1; Depends: v (= 1)\np 1; Provides: v\n", "a", "v, needed by a (Depends: v (= 1)): v is in no index of amd64"),
-        ("a 1; Depends: b:any\nb 1\n", "a", "b, needed by a (Depends: b:any): the indexes of amd64 list b 1"),
-        ("a 1; Depends: b:arm64\nb 1\n", "a", "b, needed by a (Depends: b:arm64): the indexes of amd64 list b 1"),
+        (
+            "a 1; Depends: b (= 1)\nb 1-1\n",
+            "a",
+            "b, needed by a (Depends: b (= 1)): the indexes of amd64 list b 1-1",
+        ),
+        (
+            "a 1; Depends: v (= 1)\np 1; Provides: v\n",
+            "a",
+            "v, needed by a (Depends: v (= 1)): v is in no index of amd64",
+        ),
+        (
+            "a 1; Depends: b:any\nb 1\n",
+            "a",
+            "b, needed by a (Depends: b:any): the indexes of amd64 list b 1",
+        ),
+        (
+            "a 1; Depends: b:arm64\nb 1\n",
+            "a",
+            "b, needed by a (Depends: b:arm64): the indexes of amd64 list b 1",
+        ),
         // Where no alternative will do, the first one says why.
-        ("a 1; Depends: b | c\nb 1; Depends: d\n", "a", "d, needed by b (Depends: d): d is in no index of amd64"),
+        (
+            "a 1; Depends: b | c\nb 1; Depends: d\n",
+            "a",
+            "d, needed by b (Depends: d): d is in no index of amd64",
+        ),
         (
             "p 1; Provides: v\nq 1; Provides: v\n",
             "v",
             "package v: provided by p, q, of which apt takes none by itself; declare one of them",
         ),
-        ("a 1\n", "a:arm64", "package a:arm64: arm64 is not in its `architectures`"),
+        (
+            "a 1\n",
+            "a:arm64",
+            "package a:arm64: arm64 is not in its `architectures`",
+        ),
     ] {
         assert_eq!(gaps(lines, &[package], ""), [expected], "{lines}");
     }
@@ -187,7 +310,10 @@ fn packages_for_all_that_are_listed_apart_are_read() {
     let declaration = asked(&declared, &["a"], None);
     assert_eq!(held.gaps(&declaration, ""), Vec::<String>::new());
     let gaps = held.gaps(&declaration, "binary-all/Packages");
-    assert!(gaps.iter().any(|gap| gap.contains("binary-all/Packages")), "{gaps:?}");
+    assert!(
+        gaps.iter().any(|gap| gap.contains("binary-all/Packages")),
+        "{gaps:?}"
+    );
     let head = "Architectures: all amd64\nNo-Support-for-Architecture-all: Packages\n";
     let (held, declared) = world(&[("s", head, lists)]);
     let gaps = held.gaps(&asked(&declared, &["a"], None), "");
@@ -205,7 +331,10 @@ fn apt_resolves_over_all_declared_suites() {
     assert_eq!(gaps("a", "stable/b_1_amd64.deb"), Vec::<String>::new());
     assert_eq!(
         gaps("a", "updates/b_2_amd64.deb"),
-        [format!("{}, needed by a (Depends: b (>= 2))", url("updates", "b_2"))]
+        [format!(
+            "{}, needed by a (Depends: b (>= 2))",
+            url("updates", "b_2")
+        )]
     );
     assert_eq!(gaps("c", "updates/c_2_amd64.deb"), [url("updates", "c_2")]);
     // A suite that is not for automatic installation stands back.
@@ -226,7 +355,9 @@ fn apt_resolves_over_all_declared_suites() {
 #[test]
 fn what_the_machine_has_is_not_needed() {
     let package = |name: &str, version: &str, more: &str| {
-        format!("Package: {name}\nStatus: install ok installed\nVersion: {version}\nArchitecture: amd64\n{more}\n")
+        format!(
+            "Package: {name}\nStatus: install ok installed\nVersion: {version}\nArchitecture: amd64\n{more}\n"
+        )
     };
     let lines = "tool 1; Depends: lib (>= 2), v\nlib 2\nlib-bin 2; Depends: lib (= 2)\np 1; Provides: v\nq 2; Breaks: old (<< 2)\nold 2\n";
     let need = |name: &str, by: &str| vec![format!("{}, needed by {by}", deb(name))];
@@ -238,20 +369,41 @@ fn what_the_machine_has_is_not_needed() {
     for (status, asked_for, without, expected) in [
         (format!("{lib}{p}"), "tool", "lib_2_amd64.deb", none.clone()),
         (format!("{lib}{p}"), "tool", "p_1_amd64.deb", none.clone()),
-        (format!("{lib}{p}"), "tool", "tool_1_amd64.deb", vec![deb("tool_1_amd64")]),
+        (
+            format!("{lib}{p}"),
+            "tool",
+            "tool_1_amd64.deb",
+            vec![deb("tool_1_amd64")],
+        ),
         // Too old: it is upgraded.
-        (old_lib.clone(), "tool", "lib_2_amd64.deb", need("lib_2_amd64", "tool (Depends: lib (>= 2))")),
+        (
+            old_lib.clone(),
+            "tool",
+            "lib_2_amd64.deb",
+            need("lib_2_amd64", "tool (Depends: lib (>= 2))"),
+        ),
         // And what goes with it.
         (
             format!("{old_lib}{lib_bin}{p}"),
             "tool",
             "lib-bin_2_amd64.deb",
-            need("lib-bin_2_amd64", "what is installed: lib-bin (Depends: lib (= 1))"),
+            need(
+                "lib-bin_2_amd64",
+                "what is installed: lib-bin (Depends: lib (= 1))",
+            ),
         ),
-        (package("old", "1", ""), "q", "old_2_amd64.deb", need("old_2_amd64", "q (Breaks: old (<< 2))")),
+        (
+            package("old", "1", ""),
+            "q",
+            "old_2_amd64.deb",
+            need("old_2_amd64", "q (Breaks: old (<< 2))"),
+        ),
         // Removed, but for its configuration; and of another machine.
         (
-            format!("{p}{}", lib.replace("install ok installed", "deinstall ok config-files")),
+            format!(
+                "{p}{}",
+                lib.replace("install ok installed", "deinstall ok config-files")
+            ),
             "tool",
             "lib_2_amd64.deb",
             need("lib_2_amd64", "tool (Depends: lib (>= 2))"),
@@ -264,11 +416,20 @@ fn what_the_machine_has_is_not_needed() {
         ),
         // The newest is installed already; or an older one is, which apt upgrades.
         (package("tool", "1", ""), "tool", "tool_1_amd64.deb", none.clone()),
-        (package("tool", "0.9", ""), "tool", "tool_1_amd64.deb", vec![deb("tool_1_amd64")]),
+        (
+            package("tool", "0.9", ""),
+            "tool",
+            "tool_1_amd64.deb",
+            vec![deb("tool_1_amd64")],
+        ),
     ] {
         let (held, declared) = world(&[("s", "", &[("amd64", lines)])]);
         let declaration = asked(&declared, &[asked_for], Some(&status));
-        assert_eq!(held.gaps(&declaration, without), expected, "{status} without {without}");
+        assert_eq!(
+            held.gaps(&declaration, without),
+            expected,
+            "{status} without {without}"
+        );
     }
 }
 
@@ -278,7 +439,8 @@ fn each_status_is_a_machine_of_its_own() {
     let lines: &[(&str, &str)] = &[("amd64", "a 1; Depends: b\nb 1\nc 1; Depends: d\nd 1\n")];
     let (held, mut declared) = world(&[("s", "", lines), ("t", "", &[("amd64", "")])]);
     let status = |name: &str| {
-        let text = format!("Package: {name}\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n");
+        let text =
+            format!("Package: {name}\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n");
         Some(Arc::new(Status::of(name, &text).unwrap()))
     };
     (declared[0].status, declared[1].status) = (status("b"), status("d"));
@@ -295,7 +457,11 @@ fn each_status_is_a_machine_of_its_own() {
         assert_eq!(gaps(&declared, without), 0, "{without}");
     }
     declared[1].status = None;
-    assert_eq!(gaps(&declared, "/d_1_amd64.deb"), 1, "the machine of `a` gets `c` as well");
+    assert_eq!(
+        gaps(&declared, "/d_1_amd64.deb"),
+        1,
+        "the machine of `a` gets `c` as well"
+    );
     assert_eq!(gaps(&declared, "/b_1_amd64.deb"), 0);
 }
 
@@ -331,7 +497,10 @@ fn where_nothing_counts_as_installed_the_hint_says_so() {
 fn packages_are_declared_as_apt_takes_them() {
     for (text, expected) in [
         ("a", Some(("a", None, None))),
-        ("lib-x1.0+:arm64=1:2.0~rc1-1", Some(("lib-x1.0+", Some("arm64"), Some("1:2.0~rc1-1")))),
+        (
+            "lib-x1.0+:arm64=1:2.0~rc1-1",
+            Some(("lib-x1.0+", Some("arm64"), Some("1:2.0~rc1-1"))),
+        ),
         ("a=", None),
         ("a/stable", None),
         ("", None),
@@ -339,7 +508,11 @@ fn packages_are_declared_as_apt_takes_them() {
     ] {
         let read = text.parse::<DeclaredPackage>().ok();
         let read = read.as_ref().map(|read| {
-            (read.name.as_str(), read.architecture.as_deref(), read.version.as_deref())
+            (
+                read.name.as_str(),
+                read.architecture.as_deref(),
+                read.version.as_deref(),
+            )
         });
         assert_eq!(read, expected, "{text}");
     }

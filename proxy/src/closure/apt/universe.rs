@@ -93,7 +93,8 @@ impl Package {
     pub(super) fn is_held(&self, snapshot: &Snapshot) -> bool {
         self.files.iter().any(|file| {
             let mut entries = snapshot.variants(&format!("GET {}", file.url)).iter();
-            entries.any(|entry| entry.status == 200 && file.digest.is_none_or(|digest| entry.digest == digest))
+            entries
+                .any(|entry| entry.status == 200 && file.digest.is_none_or(|digest| entry.digest == digest))
         })
     }
 

@@ -25,7 +25,8 @@ impl Paragraph<'_> {
 
     /// Whether the field `name` says yes.
     pub(crate) fn says_yes(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("yes"))
+        self.get(name)
+            .is_some_and(|value| value.eq_ignore_ascii_case("yes"))
     }
 }
 
@@ -66,6 +67,9 @@ mod tests {
         assert_eq!(read.len(), 2);
         assert_eq!(read[0].get("Depends"), Some("b, c"));
         assert!(read[0].says_yes("essential") && !read[0].says_yes("Package"));
-        assert_eq!((read[1].text("Package"), read[1].text("x")), ("d".into(), String::new()));
+        assert_eq!(
+            (read[1].text("Package"), read[1].text("x")),
+            ("d".into(), String::new())
+        );
     }
 }

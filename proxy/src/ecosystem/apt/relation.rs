@@ -166,7 +166,10 @@ mod tests {
             names("a, b (>= 1:2.0-1) | c:any (<<3) ,\n d [!i386], e[i386 linux-any], f <!nocheck> ,"),
             [vec!["a"], vec!["b", "c"], vec!["d"], vec!["e"], vec!["f"]]
         );
-        assert_eq!(names("a [arm64], b [!amd64] | c, d <stage1>, e <stage1> <!x>"), [["c"], ["e"]]);
+        assert_eq!(
+            names("a [arm64], b [!amd64] | c, d <stage1>, e <stage1> <!x>"),
+            [["c"], ["e"]]
+        );
         assert_eq!(names(""), Vec::<Vec<&str>>::new());
         let read = groups("c:any (<< 3)", "amd64");
         assert_eq!(read[0].text, "c:any (<< 3)");

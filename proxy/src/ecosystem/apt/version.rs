@@ -44,8 +44,7 @@ fn part(mut one: &[u8], mut other: &[u8]) -> Ordering {
         let longest = left.len().max(right.len());
         let weights = |text: &[u8]| (0..longest).map(|at| weight(text.get(at))).collect::<Vec<_>>();
         let ordering = weights(left).cmp(&weights(right));
-        let ordering =
-            ordering.then_with(|| number(run(&mut one, is_digit), run(&mut other, is_digit)));
+        let ordering = ordering.then_with(|| number(run(&mut one, is_digit), run(&mut other, is_digit)));
         if ordering != Ordering::Equal {
             return ordering;
         }
@@ -115,7 +114,11 @@ mod tests {
             ("1.0-1", "1.0-1+deb12u1", Ordering::Less),
             ("1.0-1~bpo12+1", "1.0-1", Ordering::Less),
             ("1-2-3", "1-2-4", Ordering::Less),
-            ("99999999999999999999999", "100000000000000000000000", Ordering::Less),
+            (
+                "99999999999999999999999",
+                "100000000000000000000000",
+                Ordering::Less,
+            ),
         ] {
             assert_eq!(compare(one, other), expected, "{one} {other}");
             assert_eq!(compare(other, one), expected.reverse(), "{other} {one}");
@@ -126,7 +129,8 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "the judge of these tests")]
     fn dpkg(one: &str, relation: &str, other: &str) -> bool {
         let mut dpkg = Command::new("dpkg");
-        dpkg.args(["--compare-versions", one, relation, other]).stderr(Stdio::null());
+        dpkg.args(["--compare-versions", one, relation, other])
+            .stderr(Stdio::null());
         dpkg.status().unwrap().success()
     }
 
