@@ -11,7 +11,7 @@
 //! suite = "stable"
 //! components = ["main"]
 //! architectures = ["amd64"]
-//! packages = ["lab-tool"]                           # all that they depend on is needed as well, from any of the suites
+//! packages = ["lab-tool"]                           # NAME[:ARCHITECTURE][=VERSION]; all that they depend on is needed as well, from any of the suites
 //! status = "dpkg-status"                            # beside this file: what the machine has installed is not needed
 //! recommends = true                                 # what is recommended is needed as well; not by default
 //! [[release]]
