@@ -4,6 +4,7 @@ use std::{
     error::Error,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use kato_shared::{
@@ -77,13 +78,14 @@ pub enum BundleError {
     },
     /// The disk filled up half-way.
     #[error(
-        "the disk of `{path}` is full: {needed} bytes more are needed there, {free} are free\nhint: make room; the same command then goes on where this one stopped, and nothing of it is in use until it ends"
+        "the disk of `{path}` is full: {} needed there, {free} bytes are free\nhint: make room; the same command then goes on where this one stopped, and nothing of it is in use until it ends",
+        .needed.map_or_else(|| "a little more is".to_owned(), |needed| format!("{needed} bytes more are"))
     )]
     Filled {
         /// Where.
         path: PathBuf,
-        /// How much is still to be written, at most.
-        needed: u64,
+        /// How much is still to be written, at most; none for a small document.
+        needed: Option<u64>,
         /// How much there is.
         free: u64,
         /// What failed.
@@ -134,6 +136,11 @@ pub enum BundleError {
     /// A request file.
     #[error(transparent)]
     Wanted(#[from] WantedError),
+    /// A request file that asks for nothing.
+    #[error(
+        "the request file `{0}` asks for nothing: no URL and no content\nhint: what is new is carried by `bundle export --since`; `kato-proxy request` writes down what clients of a mirror have missed"
+    )]
+    NothingAsked(PathBuf),
     /// The library of snapshots.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -176,6 +183,7 @@ impl BundleError {
             | Self::Series(_)
             | Self::Pack(_)
             | Self::Wanted(_)
+            | Self::NothingAsked(_)
             | Self::NoBundle(_)
             | Self::Unproven => exit::USAGE,
             Self::NoRoom { .. }
@@ -195,7 +203,8 @@ impl BundleError {
     fn is_disk_full(&self) -> bool {
         let mut cause: Option<&(dyn Error + 'static)> = Some(self);
         while let Some(error) = cause {
-            if error.downcast_ref::<io::Error>().is_some_and(is_disk_full) {
+            let shared = error.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref);
+            if error.downcast_ref().or(shared).is_some_and(is_disk_full) {
                 return true;
             }
             cause = error.source();
@@ -203,17 +212,33 @@ impl BundleError {
         false
     }
 
-    /// For `map_err`: where the disk of `path` filled up half-way, that and what is missing there; `needed` counts what is still to be written.
+    /// The file that cannot be written, where it is known.
+    fn place(&self) -> Option<&Path> {
+        if let Self::Durable(error) | Self::Library(LibraryError::Durable(error)) = self {
+            return Some(&error.path);
+        }
+        if let Self::File { path, .. } = self {
+            return Some(path);
+        }
+        None
+    }
+
+    /// For `map_err`: where the disk of `path` filled up half-way, that and what is missing there; `needed` counts what is still to be written
+    /// there. Elsewhere, in the folder of snapshots, it is small documents that are.
     pub(super) fn filled(path: &Path, needed: impl FnOnce() -> u64) -> impl FnOnce(Self) -> Self {
         move |error| {
             if !error.is_disk_full() {
                 return error;
             }
+            let elsewhere = error.place().filter(|place| !place.starts_with(path));
+            let elsewhere =
+                elsewhere.and_then(|place| place.ancestors().skip(1).find(|above| above.is_dir()));
+            let full = elsewhere.unwrap_or(path).to_owned();
             let free =
-                rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+                rustix::fs::statvfs(&full).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
             Self::Filled {
-                path: path.to_owned(),
-                needed: needed(),
+                needed: elsewhere.is_none().then(needed),
+                path: full,
                 free,
                 source: Box::new(error),
             }

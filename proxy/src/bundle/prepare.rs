@@ -81,6 +81,12 @@ pub fn prepare(
         adopt(out, library, &order.series, signer)?;
     }
     let wanted = order.satisfy.as_deref().map(read_wanted).transpose()?;
+    if let (Some(wanted), Some(path)) = (&wanted, &order.satisfy)
+        && wanted.urls.is_empty()
+        && wanted.digests.is_empty()
+    {
+        return Err(BundleError::NothingAsked(path.clone()));
+    }
     let mut since = since(library, order, wanted.as_ref())?;
     let is_lost = order.satisfy.is_none() && forget_lost(library, order, &mut since);
     let place = since.place.clone();
@@ -95,7 +101,11 @@ pub fn prepare(
         .encode()
         .map_err(BundleError::file("encoding the snapshot for", out))?;
     if signer.is_some() {
-        library.keep(&encoded)?;
+        let size = || encoded.chunks.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        library
+            .keep(&encoded)
+            .map_err(BundleError::from)
+            .map_err(BundleError::filled(library.folder(), size))?;
     }
     let record = next(library, out, (&order.series, encoded.root, place), now)?;
     let horizon = horizon(
