@@ -97,6 +97,20 @@ pub enum BundleError {
         "the snapshot {0} is not known here\nhint: name one that `bundle info` lists; give a receipt of the site or an old BUNDLE.json, with which its series goes on; or export with --full"
     )]
     UnknownBase(String),
+    /// The site has another series of that name.
+    #[error(
+        "the site has another series called {series} ({theirs}) than the one that goes on here ({ours})\nhint: if this one began anew by mistake, move `{folder}` and its bundles in the folder of --out away: then the same command goes on with the site's"
+    )]
+    OtherSeries {
+        /// The name.
+        series: String,
+        /// The one here.
+        ours: String,
+        /// The site's.
+        theirs: String,
+        /// Where the records of ours are.
+        folder: PathBuf,
+    },
     /// Not a name of a series.
     #[error(
         "`{0}` is no name of a series: expected up to 40 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit"
@@ -184,6 +198,7 @@ impl BundleError {
             | Self::Pack(_)
             | Self::Wanted(_)
             | Self::NothingAsked(_)
+            | Self::OtherSeries { .. }
             | Self::NoBundle(_)
             | Self::Unproven => exit::USAGE,
             Self::NoRoom { .. }

@@ -90,6 +90,9 @@ pub fn prepare(
     let mut since = since(library, order, wanted.as_ref())?;
     let is_lost = order.satisfy.is_none() && forget_lost(library, order, &mut since);
     let place = since.place.clone();
+    if order.since.is_some() {
+        is_one_series(library, &order.series, place.as_ref())?;
+    }
     let chosen = choose(
         (store, library, handle),
         order,
@@ -105,7 +108,7 @@ pub fn prepare(
         library
             .keep(&encoded)
             .map_err(BundleError::from)
-            .map_err(BundleError::filled(library.folder(), size))?;
+            .map_err(BundleError::filled(store.dir(), size))?;
     }
     let record = next(library, out, (&order.series, encoded.root, place), now)?;
     let horizon = horizon(
@@ -141,6 +144,20 @@ fn since(library: &Library, order: &Order, wanted: Option<&Wanted>) -> Result<Si
     match since {
         Some(since) => bases(library, &order.series, &since, (order.overlap, &order.sites)),
         None => Ok(Since::default()),
+    }
+}
+
+/// Nothing switches from one series to another of its name by the way: other sites go by the one that is going on.
+fn is_one_series(library: &Library, series: &str, place: Option<&Place>) -> Result<(), BundleError> {
+    let records = library.records(Side::Exported, series)?;
+    match (place, records.last()) {
+        (Some(place), Some(last)) if last.series_id != place.series_id => Err(BundleError::OtherSeries {
+            series: series.to_owned(),
+            ours: last.series_id.clone(),
+            theirs: place.series_id.clone(),
+            folder: library.exported(series),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -217,7 +234,7 @@ fn names_ours(wanted: &Wanted, series: &str) -> bool {
 
 /// The next record of `series`, or that of an interrupted run which would write the same.
 ///
-/// Where the site stands in a series that is not the one of the records here, it is the site's that goes on.
+/// Where there are no records, or they end before where the site stands, it goes on after that.
 fn next(
     library: &Library,
     out: &Path,
@@ -228,11 +245,11 @@ fn next(
     let last = records.last();
     let after = last.map_or(0, |last| last.seq);
     let (series_id, seq) = match (place, last) {
-        (Some(place), Some(last)) if last.series_id == place.series_id && last.seq >= place.seq => {
-            (place.series_id, after.checked_add(1))
+        (Some(place), None) => (place.series_id, place.seq.checked_add(UNSEEN)),
+        (Some(place), Some(last)) if last.series_id == place.series_id && last.seq < place.seq => {
+            (place.series_id, place.seq.checked_add(UNSEEN))
         }
-        (Some(place), _) => (place.series_id, place.seq.max(after).checked_add(UNSEEN)),
-        (None, Some(last)) => (last.series_id.clone(), after.checked_add(1)),
+        (_, Some(last)) => (last.series_id.clone(), after.checked_add(1)),
         (None, None) => (new_series()?, Some(1)),
     };
     let record = Record {

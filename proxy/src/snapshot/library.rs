@@ -196,6 +196,11 @@ impl Library {
         Ok(records)
     }
 
+    /// Where the records of `series` are that left from here.
+    pub fn exported(&self, series: &str) -> PathBuf {
+        self.folder.join(Side::Exported.folder()).join(series)
+    }
+
     /// The names of all series on `side`.
     ///
     /// # Errors

@@ -37,9 +37,9 @@ fn is_told(said: &Output, folder: &Path) -> Result<()> {
     for part in [
         &format!("the disk of `{}", folder.display()),
         "` is full: ",
-        "more ",
+        " more ",
         " needed there, ",
-        " bytes are free",
+        " are free",
         "hint: make room; the same command",
     ] {
         ensure!(words.contains(part), "`{part}` is not said: {words}");
