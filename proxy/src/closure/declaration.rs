@@ -162,7 +162,7 @@ impl Declared {
             .platforms
             .iter()
             .map(|platform| platform.parse().map_err(&wrong));
-        let suites = file.apt.into_iter().map(|suite| suite.declared(beside, &wrong));
+        let suites = file.apt.into_iter().map(|suite| suite.declared(beside, wrong));
         Ok(Self {
             what: Declaration {
                 platforms: platforms.collect::<Result<Vec<Platform>, _>>()?,

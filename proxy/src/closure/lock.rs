@@ -195,6 +195,7 @@ fn node(check: &mut Check<'_>, index: &Url, package: &Package) {
     #[derive(Deserialize)]
     struct Packument {
         #[serde(default)]
+        #[expect(clippy::zero_sized_map_values, reason = "a set is no object of JSON")]
         versions: BTreeMap<String, IgnoredAny>,
     }
     let name = named(package);

@@ -266,6 +266,43 @@ fn a_suite_is_closed_from_its_signature_to_the_packages_of_the_list() {
     assert!(held.gaps(&with(&[]), &index.hex())[0].contains("in any compression"));
 }
 
+const AMD64: &str = r#"{"os":"linux","architecture":"amd64"}"#;
+const ARM7: &str = r#"{"os":"linux","architecture":"arm","variant":"v7"}"#;
+const ARM64: &str = r#"{"os":"linux","architecture":"arm64"}"#;
+
+/// A configuration, the platforms that are declared, and what is said then.
+const PLATFORMS: &[(&str, &[&str], &str)] = &[
+    (AMD64, &[], ""),
+    (AMD64, &["linux/amd64"], ""),
+    (
+        AMD64,
+        &["linux/arm64"],
+        "there is none for linux/arm64: it is offered for linux/amd64",
+    ),
+    (
+        AMD64,
+        &["linux/amd64", "linux/arm64"],
+        "there is none for linux/arm64: it is offered for linux/amd64",
+    ),
+    (AMD64, &["windows/amd64"], "there is none for windows/amd64"),
+    (ARM7, &["linux/arm/v7"], ""),
+    (ARM7, &["linux/arm"], ""),
+    (
+        ARM7,
+        &["linux/arm/v6"],
+        "there is none for linux/arm/v6: it is offered for linux/arm/v7",
+    ),
+    // The variant that clients take for granted.
+    (ARM64, &["linux/arm64/v8"], ""),
+    (ARM64, &["linux/arm64/v9"], "there is none for linux/arm64/v9"),
+    ("{}", &[], ""),
+    (
+        "{}",
+        &["linux/amd64"],
+        "does not say for which platform it is; linux/amd64 was declared",
+    ),
+];
+
 /// A manifest that is in no index is for the platform that its configuration names.
 #[test]
 fn a_single_manifest_is_for_the_platform_of_its_configuration() {
@@ -295,40 +332,7 @@ fn a_single_manifest_is_for_the_platform_of_its_configuration() {
         held.gaps(&declared, "").join("; ")
     };
     let oci = "application/vnd.oci.image.config.v1+json";
-    let amd64 = r#"{"os":"linux","architecture":"amd64"}"#;
-    let arm7 = r#"{"os":"linux","architecture":"arm","variant":"v7"}"#;
-    let arm64 = r#"{"os":"linux","architecture":"arm64"}"#;
-    for (config, platforms, expected) in [
-        (amd64, &[][..], ""),
-        (amd64, &["linux/amd64"], ""),
-        (
-            amd64,
-            &["linux/arm64"],
-            "there is none for linux/arm64: it is offered for linux/amd64",
-        ),
-        (
-            amd64,
-            &["linux/amd64", "linux/arm64"],
-            "there is none for linux/arm64: it is offered for linux/amd64",
-        ),
-        (amd64, &["windows/amd64"], "there is none for windows/amd64"),
-        (arm7, &["linux/arm/v7"], ""),
-        (arm7, &["linux/arm"], ""),
-        (
-            arm7,
-            &["linux/arm/v6"],
-            "there is none for linux/arm/v6: it is offered for linux/arm/v7",
-        ),
-        // The variant that clients take for granted.
-        (arm64, &["linux/arm64/v8"], ""),
-        (arm64, &["linux/arm64/v9"], "there is none for linux/arm64/v9"),
-        ("{}", &[], ""),
-        (
-            "{}",
-            &["linux/amd64"],
-            "does not say for which platform it is; linux/amd64 was declared",
-        ),
-    ] {
+    for (config, platforms, expected) in PLATFORMS {
         for media_type in [oci, "application/vnd.docker.container.image.v1+json", ""] {
             let said = gaps(config, media_type, platforms);
             assert_eq!(

@@ -137,20 +137,28 @@ async fn what_apt_would_install_at_the_site_is_what_has_to_be_held() -> Result<(
     ensure!(said.contains(&gap) && said.contains("`status`"), "{said}");
     ensure!(said.contains("1 are missing"), "{said}");
 
-    // apt agrees: it cannot fetch that one, and where the machine has it, it does not want it.
+    apt_agrees(
+        folder,
+        (&origin, &archive),
+        &declaration("status = \"dpkg-status\"\n"),
+    )
+    .await
+}
+
+/// apt cannot fetch what is a gap, and where the machine has it, it does not want it.
+async fn apt_agrees(folder: &Path, (origin, archive): (&Origin, &Archive), declaration: &str) -> Result<()> {
     let status = "Package: lab-deep\nStatus: install ok installed\nVersion: 1.0\nArchitecture: all\nMaintainer: Lab <lab@lab.example>\nDescription: deep\n";
     put(folder, "dpkg-status", status.as_bytes())?;
     ensure!(
-        !apt_installs(folder, &origin, (&archive, "bare"), "").await?,
+        !apt_installs(folder, origin, (archive, "bare"), "").await?,
         "apt installs what is not held"
     );
     ensure!(
-        apt_installs(folder, &origin, (&archive, "has"), status).await?,
+        apt_installs(folder, origin, (archive, "has"), status).await?,
         "apt wants what it has"
     );
     std::fs::remove_dir_all(folder.join("out-lacking"))?;
-    let (code, said, is_closed) =
-        export(folder, "lacking", &declaration("status = \"dpkg-status\"\n")).await?;
+    let (code, said, is_closed) = export(folder, "lacking", declaration).await?;
     ensure!(code == Some(0) && is_closed == true, "{said}");
     Ok(())
 }

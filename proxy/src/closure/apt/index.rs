@@ -39,7 +39,7 @@ pub(super) fn read<'s>(
     let head = paragraphs(&text)
         .find(|read| read.get("Hash").is_none() && read.get("Suite").or(read.get("Date")).is_some());
     let head = head.unwrap_or_default();
-    let (mut listed, mut held) = (0_u64, 0_u64);
+    let (mut listed, mut there) = (0_u64, 0_u64);
     for architecture in &suite.architectures {
         let universe = universes.entry(architecture).or_default();
         let Some(text) = &document else { continue };
@@ -54,14 +54,14 @@ pub(super) fn read<'s>(
                         continue;
                     };
                     listed += 1;
-                    held += u64::from(package.is_held(check.snapshot));
+                    there += u64::from(package.is_held(check.snapshot));
                     let priority = priority(&head);
                     universe.add(Package { priority, ..package }, architecture);
                 }
             }
         }
     }
-    check.note(&format!("the indexes list {listed}, held are {held}"));
+    check.note(&format!("the indexes list {listed}, held are {there}"));
 }
 
 /// The package of a paragraph, if it is for `architecture`.

@@ -83,9 +83,9 @@ impl<'m> Machine<'m> {
             plan: Plan::default(),
         };
         let installed: Vec<&'m Package> = machine.installed.values().copied().collect();
-        installed
-            .into_iter()
-            .for_each(|package| machine.note_provided(package));
+        for package in installed {
+            machine.note_provided(package);
+        }
         machine
     }
 

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::{super::tests::Held, universe::File, *};
 use crate::closure::Declaration;
 
@@ -13,26 +15,10 @@ fn world(suites: &[Suite<'_>]) -> (Held, Vec<DeclaredSuite>) {
         let mut document = format!("Suite: {suite}\n{head}SHA256:\n");
         let mut architectures = Vec::new();
         for (architecture, lines) in *lists {
-            let index: String = lines
-                .lines()
-                .map(|line| {
-                    let mut parts = line.split(';').map(str::trim);
-                    let words: Vec<&str> = parts.next().unwrap().split_whitespace().collect();
-                    let own = words.get(2).unwrap_or(architecture);
-                    let file = format!("pool/{suite}/{}_{}_{own}.deb", words[0], words[1].replace(':', "%3a"));
-                    let body = format!("{file} {line}");
-                    let url = File::new(ARCHIVE, &file, None).url;
-                    let digest = held.put(&url, &body).hex();
-                    let more: String = parts.map(|field| format!("{field}\n")).collect();
-                    format!(
-                        "Package: {}\nVersion: {}\nArchitecture: {own}\nFilename: {file}\nSHA256: {digest}\n{more}\n",
-                        words[0], words[1]
-                    )
-                })
-                .collect();
+            let index = index_of(&mut held, suite, architecture, lines);
             let name = format!("main/binary-{architecture}/Packages");
             let digest = held.put(&format!("{ARCHIVE}/dists/{suite}/{name}"), &index);
-            document += &format!(" {} {} {name}\n", digest.hex(), index.len());
+            writeln!(document, " {} {} {name}", digest.hex(), index.len()).unwrap();
             if *architecture != "all" {
                 architectures.push((*architecture).to_owned());
             }
@@ -49,6 +35,34 @@ fn world(suites: &[Suite<'_>]) -> (Held, Vec<DeclaredSuite>) {
         });
     }
     (held, declared)
+}
+
+/// An index of `lines`, whose files come to be held.
+fn index_of(held: &mut Held, suite: &str, architecture: &str, lines: &str) -> String {
+    let mut index = String::new();
+    for line in lines.lines() {
+        let mut parts = line.split(';').map(str::trim);
+        let words: Vec<&str> = parts.next().unwrap().split_whitespace().collect();
+        let own = words.get(2).unwrap_or(&architecture);
+        let file = format!(
+            "pool/{suite}/{}_{}_{own}.deb",
+            words[0],
+            words[1].replace(':', "%3a")
+        );
+        let url = File::new(ARCHIVE, &file, None).url;
+        let digest = held.put(&url, &format!("{file} {line}")).hex();
+        let (name, version) = (words[0], words[1]);
+        write!(
+            index,
+            "Package: {name}\nVersion: {version}\nArchitecture: {own}\nFilename: {file}\nSHA256: {digest}\n"
+        )
+        .unwrap();
+        for field in parts {
+            writeln!(index, "{field}").unwrap();
+        }
+        index.push('\n');
+    }
+    index
 }
 
 fn asked(declared: &[DeclaredSuite], packages: &[&str], status: Option<&str>) -> Declaration {
@@ -93,136 +107,128 @@ fn what_a_package_needs_is_needed_to_the_last() {
     );
 }
 
+/// Packages of an index, those that are asked for, the end of the name of a file that is not held, and what then is missing.
+type Case<'t> = (&'t str, &'t [&'t str], &'t str, &'t [&'t str]);
+
+/// A file that is missing, perhaps with who needs it: `file < package (Depends: …)`.
+const TAKEN: &[Case<'_>] = &[
+    // The candidate, not whichever version is there.
+    ("a 1\na 2\na 1:0.1\n", &["a"], "a_2_amd64.deb", &[]),
+    ("a 1\na 2\n", &["a"], "a_2_amd64.deb", &["a_2_amd64"]),
+    ("a 1~rc1\na 1\n", &["a"], "a_1_amd64.deb", &["a_1_amd64"]),
+    ("a 1\na 2\n", &["a=1"], "a_2_amd64.deb", &[]),
+    ("a 1\na 2\n", &["a=1"], "a_1_amd64.deb", &["a_1_amd64"]),
+    ("a 1\na 2\n", &["a=1", "a=2"], "a_2_amd64.deb", &["a_2_amd64"]),
+    ("a 1\na 2\n", &["a=1", "a=2"], "a_1_amd64.deb", &["a_1_amd64"]),
+    (
+        "a 1\na 2; Depends: b\nb 1\n",
+        &["a=1", "a=2"],
+        "b_1_amd64.deb",
+        &["b_1_amd64 < a (Depends: b)"],
+    ),
+    // The first alternative, unless another is there already.
+    (
+        "a 1; Depends: b | c\nb 1\nc 1\n",
+        &["a"],
+        "b_1_amd64.deb",
+        &["b_1_amd64 < a (Depends: b | c)"],
+    ),
+    ("a 1; Depends: b | c\nb 1\nc 1\n", &["a"], "c_1_amd64.deb", &[]),
+    (
+        "a 1; Depends: b | c\nb 1\nc 1\n",
+        &["a", "c"],
+        "b_1_amd64.deb",
+        &[],
+    ),
+    ("a 1; Depends: c, b | c\nb 1\nc 1\n", &["a"], "b_1_amd64.deb", &[]),
+    // One that cannot be had is passed over: it is in no index, too old, or needs what is not there.
+    ("a 1; Depends: b | c\nc 1\n", &["a"], "", &[]),
+    (
+        "a 1; Depends: b (>= 2) | c\nb 1\nc 1\n",
+        &["a"],
+        "c_1_amd64.deb",
+        &["c_1_amd64 < a (Depends: b (>= 2) | c)"],
+    ),
+    (
+        "a 1; Depends: b | c\nb 1; Depends: gone\nc 1\n",
+        &["a"],
+        "b_1_amd64.deb",
+        &[],
+    ),
+    (
+        "a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b, gone\nc 1\n",
+        &["a"],
+        "b_1_amd64.deb",
+        &[],
+    ),
+    (
+        "a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b\nc 1\n",
+        &["a"],
+        "d_1_amd64.deb",
+        &["d_1_amd64 < b (Depends: d)"],
+    ),
+    // Names that others provide.
+    (
+        "a 1; Depends: v\np 1; Provides: v\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &["p_1_amd64 < a (Depends: v)"],
+    ),
+    (
+        "a 1; Depends: v\np 1; Provides: v\nq 1; Provides: v\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &[],
+    ),
+    (
+        "a 1; Depends: v\np 1; Provides: v; Priority: important\nq 1; Provides: v; Priority: optional\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &["p_1_amd64 < a (Depends: v)"],
+    ),
+    (
+        "a 1; Depends: v (>= 2)\np 1; Provides: v (= 2)\nq 1; Provides: v\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &["p_1_amd64 < a (Depends: v (>= 2))"],
+    ),
+    ("v 1; Provides: w\n", &["w"], "", &[]),
+    // Architectures behind a colon, and of a need.
+    (
+        "a 1; Depends: b:any, c:native\nb 1; Multi-Arch: allowed\nc 1\n",
+        &["a"],
+        "b_1_amd64.deb",
+        &["b_1_amd64 < a (Depends: b:any)"],
+    ),
+    ("a 1; Depends: b [arm64], c <stage1>\n", &["a"], "", &[]),
+    ("a 1\n", &["a:amd64"], "a_1_amd64.deb", &["a_1_amd64"]),
+    // A name as apt spells it in a URL.
+    ("g++ 1:2\n", &["g++"], "", &[]),
+    (
+        "g++ 1:2\n",
+        &["g++"],
+        "g%2B%2B_1%253a2_amd64.deb",
+        &["g%2B%2B_1%253a2_amd64"],
+    ),
+];
+
 /// Of what indexes list apt takes the candidate, and the first alternative that can be had, whatever is held.
 #[test]
 fn what_apt_would_take_has_to_be_held() {
-    let need = |name: &str, by: &str| vec![format!("{}, needed by {by}", deb(name))];
-    let none = Vec::new();
-    for (lines, packages, without, expected) in [
-        // The candidate, not whichever version is there.
-        ("a 1\na 2\na 1:0.1\n", &["a"][..], "a_2_amd64.deb", none.clone()),
-        ("a 1\na 2\n", &["a"], "a_2_amd64.deb", vec![deb("a_2_amd64")]),
-        ("a 1~rc1\na 1\n", &["a"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
-        ("a 1\na 2\n", &["a=1"], "a_2_amd64.deb", none.clone()),
-        ("a 1\na 2\n", &["a=1"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
-        (
-            "a 1\na 2\n",
-            &["a=1", "a=2"],
-            "a_2_amd64.deb",
-            vec![deb("a_2_amd64")],
-        ),
-        (
-            "a 1\na 2\n",
-            &["a=1", "a=2"],
-            "a_1_amd64.deb",
-            vec![deb("a_1_amd64")],
-        ),
-        (
-            "a 1\na 2; Depends: b\nb 1\n",
-            &["a=1", "a=2"],
-            "b_1_amd64.deb",
-            need("b_1_amd64", "a (Depends: b)"),
-        ),
-        // The first alternative, unless another is there already.
-        (
-            "a 1; Depends: b | c\nb 1\nc 1\n",
-            &["a"],
-            "b_1_amd64.deb",
-            need("b_1_amd64", "a (Depends: b | c)"),
-        ),
-        (
-            "a 1; Depends: b | c\nb 1\nc 1\n",
-            &["a"],
-            "c_1_amd64.deb",
-            none.clone(),
-        ),
-        (
-            "a 1; Depends: b | c\nb 1\nc 1\n",
-            &["a", "c"],
-            "b_1_amd64.deb",
-            none.clone(),
-        ),
-        (
-            "a 1; Depends: c, b | c\nb 1\nc 1\n",
-            &["a"],
-            "b_1_amd64.deb",
-            none.clone(),
-        ),
-        // One that cannot be had is passed over: it is in no index, too old, or needs what is not there.
-        ("a 1; Depends: b | c\nc 1\n", &["a"], "", none.clone()),
-        (
-            "a 1; Depends: b (>= 2) | c\nb 1\nc 1\n",
-            &["a"],
-            "c_1_amd64.deb",
-            need("c_1_amd64", "a (Depends: b (>= 2) | c)"),
-        ),
-        (
-            "a 1; Depends: b | c\nb 1; Depends: gone\nc 1\n",
-            &["a"],
-            "b_1_amd64.deb",
-            none.clone(),
-        ),
-        (
-            "a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b, gone\nc 1\n",
-            &["a"],
-            "b_1_amd64.deb",
-            none.clone(),
-        ),
-        (
-            "a 1; Depends: b | c\nb 1; Depends: d\nd 1; Depends: b\nc 1\n",
-            &["a"],
-            "d_1_amd64.deb",
-            need("d_1_amd64", "b (Depends: d)"),
-        ),
-        // Names that others provide.
-        (
-            "a 1; Depends: v\np 1; Provides: v\n",
-            &["a"],
-            "p_1_amd64.deb",
-            need("p_1_amd64", "a (Depends: v)"),
-        ),
-        (
-            "a 1; Depends: v\np 1; Provides: v\nq 1; Provides: v\n",
-            &["a"],
-            "p_1_amd64.deb",
-            none.clone(),
-        ),
-        (
-            "a 1; Depends: v\np 1; Provides: v; Priority: important\nq 1; Provides: v; Priority: optional\n",
-            &["a"],
-            "p_1_amd64.deb",
-            need("p_1_amd64", "a (Depends: v)"),
-        ),
-        (
-            "a 1; Depends: v (>= 2)\np 1; Provides: v (= 2)\nq 1; Provides: v\n",
-            &["a"],
-            "p_1_amd64.deb",
-            need("p_1_amd64", "a (Depends: v (>= 2))"),
-        ),
-        ("v 1; Provides: w\n", &["w"], "", none.clone()),
-        // Architectures behind a colon, and of a need.
-        (
-            "a 1; Depends: b:any, c:native\nb 1; Multi-Arch: allowed\nc 1\n",
-            &["a"],
-            "b_1_amd64.deb",
-            need("b_1_amd64", "a (Depends: b:any)"),
-        ),
-        ("a 1; Depends: b [arm64], c <stage1>\n", &["a"], "", none.clone()),
-        ("a 1\n", &["a:amd64"], "a_1_amd64.deb", vec![deb("a_1_amd64")]),
-        // A name as apt spells it in a URL.
-        ("g++ 1:2\n", &["g++"], "", none.clone()),
-        (
-            "g++ 1:2\n",
-            &["g++"],
-            "g%2B%2B_1%253a2_amd64.deb",
-            vec![deb("g%2B%2B_1%253a2_amd64")],
-        ),
-    ] {
+    for (lines, packages, without, expected) in TAKEN {
+        let expected: Vec<String> = expected.iter().map(|file| missing(file)).collect();
         assert_eq!(
             gaps(lines, packages, without),
             expected,
             "{lines}{packages:?} without {without}"
         );
+    }
+}
+
+fn missing(text: &str) -> String {
+    match text.split_once(" < ") {
+        Some((file, by)) => format!("{}, needed by {by}", deb(file)),
+        None => deb(text),
     }
 }
 
@@ -314,8 +320,8 @@ fn packages_for_all_that_are_listed_apart_are_read() {
         gaps.iter().any(|gap| gap.contains("binary-all/Packages")),
         "{gaps:?}"
     );
-    let head = "Architectures: all amd64\nNo-Support-for-Architecture-all: Packages\n";
-    let (held, declared) = world(&[("s", head, lists)]);
+    let of_debian = "Architectures: all amd64\nNo-Support-for-Architecture-all: Packages\n";
+    let (held, declared) = world(&[("s", of_debian, lists)]);
     let gaps = held.gaps(&asked(&declared, &["a"], None), "");
     assert_eq!(gaps, ["b, needed by a (Depends: b): b is in no index of amd64"]);
 }
@@ -351,84 +357,82 @@ fn apt_resolves_over_all_declared_suites() {
     }
 }
 
+const OF_MACHINES: &str = "tool 1; Depends: lib (>= 2), v\nlib 2\nlib-bin 2; Depends: lib (= 2)\np 1; Provides: v\nq 2; Breaks: old (<< 2)\nold 2\n";
+
+/// Paragraphs of a status file: `name version [architecture [state]]; Field: value`.
+const LIB: &str = "lib 2";
+const OLD_LIB: &str = "lib 1";
+const P: &str = "p 0; Provides: v";
+
+/// What is installed, what is asked for, what is not held, and what then is missing.
+const MACHINES: &[Case<'_>] = &[
+    ("tool", &[LIB, P], "lib_2_amd64.deb", &[]),
+    ("tool", &[LIB, P], "p_1_amd64.deb", &[]),
+    ("tool", &[LIB, P], "tool_1_amd64.deb", &["tool_1_amd64"]),
+    // Too old: it is upgraded, and what goes with it.
+    (
+        "tool",
+        &[OLD_LIB],
+        "lib_2_amd64.deb",
+        &["lib_2_amd64 < tool (Depends: lib (>= 2))"],
+    ),
+    (
+        "tool",
+        &[OLD_LIB, "lib-bin 1; Depends: lib (= 1)", P],
+        "lib-bin_2_amd64.deb",
+        &["lib-bin_2_amd64 < what is installed: lib-bin (Depends: lib (= 1))"],
+    ),
+    (
+        "q",
+        &["old 1"],
+        "old_2_amd64.deb",
+        &["old_2_amd64 < q (Breaks: old (<< 2))"],
+    ),
+    // Removed, but for its configuration; and of another machine.
+    (
+        "tool",
+        &[P, "lib 2 amd64 config-files"],
+        "lib_2_amd64.deb",
+        &["lib_2_amd64 < tool (Depends: lib (>= 2))"],
+    ),
+    (
+        "tool",
+        &[P, "lib 2 arm64"],
+        "lib_2_amd64.deb",
+        &["lib_2_amd64 < tool (Depends: lib (>= 2))"],
+    ),
+    // The newest is installed already; or an older one is, which apt upgrades.
+    ("tool", &["tool 1"], "tool_1_amd64.deb", &[]),
+    ("tool", &["tool 0.9"], "tool_1_amd64.deb", &["tool_1_amd64"]),
+];
+
+fn status(lines: &[&str]) -> String {
+    let paragraph = |line: &&str| {
+        let (words, field) = line.split_once("; ").unwrap_or((line, "Section: x"));
+        let words: Vec<&str> = words.split(' ').collect();
+        let (architecture, state) = (
+            words.get(2).unwrap_or(&"amd64"),
+            words.get(3).unwrap_or(&"installed"),
+        );
+        format!(
+            "Package: {}\nStatus: install ok {state}\nVersion: {}\nArchitecture: {architecture}\n{field}\n",
+            words[0], words[1]
+        )
+    };
+    lines.iter().map(paragraph).collect::<Vec<_>>().join("\n")
+}
+
 /// What is installed counts with its version, and nothing but that is left out.
 #[test]
 fn what_the_machine_has_is_not_needed() {
-    let package = |name: &str, version: &str, more: &str| {
-        format!(
-            "Package: {name}\nStatus: install ok installed\nVersion: {version}\nArchitecture: amd64\n{more}\n"
-        )
-    };
-    let lines = "tool 1; Depends: lib (>= 2), v\nlib 2\nlib-bin 2; Depends: lib (= 2)\np 1; Provides: v\nq 2; Breaks: old (<< 2)\nold 2\n";
-    let need = |name: &str, by: &str| vec![format!("{}, needed by {by}", deb(name))];
-    let lib = package("lib", "2", "");
-    let old_lib = package("lib", "1", "");
-    let lib_bin = package("lib-bin", "1", "Depends: lib (= 1)\n");
-    let p = package("p", "0", "Provides: v\n");
-    let none = Vec::new();
-    for (status, asked_for, without, expected) in [
-        (format!("{lib}{p}"), "tool", "lib_2_amd64.deb", none.clone()),
-        (format!("{lib}{p}"), "tool", "p_1_amd64.deb", none.clone()),
-        (
-            format!("{lib}{p}"),
-            "tool",
-            "tool_1_amd64.deb",
-            vec![deb("tool_1_amd64")],
-        ),
-        // Too old: it is upgraded.
-        (
-            old_lib.clone(),
-            "tool",
-            "lib_2_amd64.deb",
-            need("lib_2_amd64", "tool (Depends: lib (>= 2))"),
-        ),
-        // And what goes with it.
-        (
-            format!("{old_lib}{lib_bin}{p}"),
-            "tool",
-            "lib-bin_2_amd64.deb",
-            need(
-                "lib-bin_2_amd64",
-                "what is installed: lib-bin (Depends: lib (= 1))",
-            ),
-        ),
-        (
-            package("old", "1", ""),
-            "q",
-            "old_2_amd64.deb",
-            need("old_2_amd64", "q (Breaks: old (<< 2))"),
-        ),
-        // Removed, but for its configuration; and of another machine.
-        (
-            format!(
-                "{p}{}",
-                lib.replace("install ok installed", "deinstall ok config-files")
-            ),
-            "tool",
-            "lib_2_amd64.deb",
-            need("lib_2_amd64", "tool (Depends: lib (>= 2))"),
-        ),
-        (
-            format!("{p}{}", lib.replace("amd64", "arm64")),
-            "tool",
-            "lib_2_amd64.deb",
-            need("lib_2_amd64", "tool (Depends: lib (>= 2))"),
-        ),
-        // The newest is installed already; or an older one is, which apt upgrades.
-        (package("tool", "1", ""), "tool", "tool_1_amd64.deb", none.clone()),
-        (
-            package("tool", "0.9", ""),
-            "tool",
-            "tool_1_amd64.deb",
-            vec![deb("tool_1_amd64")],
-        ),
-    ] {
-        let (held, declared) = world(&[("s", "", &[("amd64", lines)])]);
-        let declaration = asked(&declared, &[asked_for], Some(&status));
+    for (package, installed, without, expected) in MACHINES {
+        let (held, declared) = world(&[("s", "", &[("amd64", OF_MACHINES)])]);
+        let declaration = asked(&declared, &[package], Some(&status(installed)));
+        let expected: Vec<String> = expected.iter().map(|file| missing(file)).collect();
         assert_eq!(
             held.gaps(&declaration, without),
             expected,
-            "{status} without {without}"
+            "{installed:?} without {without}"
         );
     }
 }

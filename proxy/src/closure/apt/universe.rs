@@ -5,12 +5,16 @@ use std::{cmp::Ordering, collections::HashMap};
 use kato_shared::Digest;
 
 use crate::{
-    ecosystem::apt::{paragraph::Paragraph, relation, version},
+    ecosystem::apt::{
+        paragraph::Paragraph,
+        relation::{self, Bound},
+        version,
+    },
     key::normalise_escapes,
     snapshot::Snapshot,
 };
 
-/// The priority of a suite that says nothing of it, see apt_preferences(5).
+/// The priority of a suite that says nothing of it, see `apt_preferences(5)`.
 const USUAL: u16 = 500;
 /// Of one that says `NotAutomatic: yes` and `ButAutomaticUpgrades: yes`; it is also that of what is installed.
 pub(super) const INSTALLED: u16 = 100;
@@ -103,7 +107,7 @@ impl Package {
         let groups = relation::groups(&self.provides, architecture).into_iter();
         let relations = groups.flat_map(|group| group.alternatives);
         relations
-            .map(|relation| (relation.name, relation.bound.map(|bound| bound.version())))
+            .map(|relation| (relation.name, relation.bound.map(Bound::version)))
             .collect()
     }
 }

@@ -52,17 +52,17 @@ fn part(mut one: &[u8], mut other: &[u8]) -> Ordering {
     Ordering::Equal
 }
 
-fn is_digit(byte: &u8) -> bool {
+fn is_digit(byte: u8) -> bool {
     byte.is_ascii_digit()
 }
 
-fn is_other(byte: &u8) -> bool {
+fn is_other(byte: u8) -> bool {
     !byte.is_ascii_digit()
 }
 
 /// Takes the run of what `is_in` says from the beginning of `text`.
-fn run<'t>(text: &mut &'t [u8], is_in: fn(&u8) -> bool) -> &'t [u8] {
-    let length = text.iter().take_while(|byte| is_in(byte)).count();
+fn run<'t>(text: &mut &'t [u8], is_in: fn(u8) -> bool) -> &'t [u8] {
+    let length = text.iter().take_while(|byte| is_in(**byte)).count();
     let (run, rest) = text.split_at(length);
     *text = rest;
     run
