@@ -69,22 +69,9 @@ async fn export(folder: &Path, name: &str, declaration: &str) -> Result<(Option<
     Ok((waived.code, refused.stderr, header["closure"]["ok"].clone()))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_apt_would_install_at_the_site_is_what_has_to_be_held() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let folder = folder.path();
+/// Two stores: one that holds what apt asks for, and one that lacks a package of the second step.
+async fn fill(folder: &Path, origin: &Origin, archive: &Archive) -> Result<()> {
     let at = |name: &str| folder.join(name).display().to_string();
-    let keygen = [
-        "bundle",
-        "keygen",
-        "--secret",
-        &at("key"),
-        "--public",
-        &at("key.pub"),
-    ];
-    ensure!(run_to_end(&keygen).await?.code == Some(0), "no key");
-    let origin = Origin::start().await?;
-    let archive = publish(&origin, folder)?;
     let upstream = format!("debian={}", origin.url("/debian/"));
     let prefetch = |store: &str, more: Vec<String>| {
         let store = at(store);
@@ -119,7 +106,26 @@ async fn what_apt_would_install_at_the_site_is_what_has_to_be_held() -> Result<(
         urls.map(|path| origin.url(&format!("/debian/{path}"))).collect(),
     )
     .await?;
+    Ok(())
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_apt_would_install_at_the_site_is_what_has_to_be_held() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let keygen = [
+        "bundle",
+        "keygen",
+        "--secret",
+        &at("key"),
+        "--public",
+        &at("key.pub"),
+    ];
+    ensure!(run_to_end(&keygen).await?.code == Some(0), "no key");
+    let origin = Origin::start().await?;
+    let archive = publish(&origin, folder)?;
+    fill(folder, &origin, &archive).await?;
     let declaration = |more: &str| {
         format!(
             "[[apt]]\narchive = \"{}\"\nsuite = \"stable\"\ncomponents = [\"main\"]\narchitectures = [\"amd64\"]\npackages = [\"lab-app\"]\n{more}",
