@@ -8,6 +8,7 @@ use crate::{
     deliver::Payload,
     ecosystem::unserved::Unserved,
     fill::FillError,
+    offline::Noted,
     origin::{ErrorKind, OriginError},
     pipeline::OutOfPlace,
     registry,
@@ -244,14 +245,22 @@ pub fn offline(url: &str) -> Problem {
 }
 
 /// Offline, and not held: 404, since for the clients of this server it does not exist. `snapshot` is the one that is served, if it is one.
-pub fn not_held(url: &str, snapshot: Option<&str>, why: &dyn std::fmt::Display) -> Problem {
+pub fn not_held(url: &str, snapshot: Option<&str>, why: &dyn std::fmt::Display, noted: Noted) -> Problem {
+    const WAY: &str = "`kato-proxy request` writes down what is missing, and `kato-proxy prefetch --request FILE` fetches it where there is a network";
+    let hint = match noted {
+        Noted::Kept => format!("it was noted: {WAY}"),
+        Noted::Coming => format!("it is being noted: {WAY}"),
+        Noted::Not(why) => {
+            format!("it is not noted: {why}; `kato-proxy request --add URL` asks for a URL that nobody noted")
+        }
+    };
     let held = snapshot.map_or("the store".to_owned(), |name| format!("snapshot {name}"));
     describe(
         "offline",
         "not held, and offline",
         StatusCode::NOT_FOUND,
         format!("{url} is not in {held}: {why}; this proxy runs with --offline"),
-        Some("it is noted: `kato-proxy request` writes down what is missing, and `kato-proxy prefetch --request FILE` fetches it where there is a network".into()),
+        Some(hint),
     )
 }
 

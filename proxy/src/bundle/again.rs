@@ -60,6 +60,11 @@ impl Export<'_> {
         let Some(last) = records.last() else {
             return Ok(None);
         };
+        let ours = &self.plan.record;
+        // What goes on with the series of a site is new, whatever lies here.
+        if last.series_id != ours.series_id || last.seq.checked_add(1) != Some(ours.seq) {
+            return Ok(None);
+        }
         let folder = self.out.join(name(series, last.seq));
         let Ok(bundle) = Bundle::open(&folder, Some(&self.signer.trust()?)) else {
             return Ok(None);

@@ -1,8 +1,16 @@
 //! What goes wrong with bundles as a whole. What is wrong with single members is a [`super::Finding`].
 
-use std::{io, path::PathBuf};
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use kato_shared::{Digest, durable::DurableError};
+use kato_shared::{
+    Digest,
+    durable::{DurableError, is_disk_full},
+};
 
 use super::{header::HeaderError, pack::PackError, sign::SignError};
 use crate::{
@@ -68,11 +76,41 @@ pub enum BundleError {
         /// How much there is.
         free: u64,
     },
+    /// The disk filled up half-way.
+    #[error(
+        "the disk of `{path}` is full: {} needed there, {free} bytes are free\nhint: make room; the same command then goes on where this one stopped, and nothing of it is in use until it ends",
+        .needed.map_or_else(|| "a little more is".to_owned(), |needed| format!("{needed} bytes more are"))
+    )]
+    Filled {
+        /// Where.
+        path: PathBuf,
+        /// How much is still to be written, at most; none for a small document.
+        needed: Option<u64>,
+        /// How much there is.
+        free: u64,
+        /// What failed.
+        #[source]
+        source: Box<Self>,
+    },
     /// What `--since` names is not known here.
     #[error(
-        "the snapshot {0} is not known here\nhint: name one that `bundle info` lists, or export with --full"
+        "the snapshot {0} is not known here\nhint: name one that `bundle info` lists; give a receipt of the site or an old BUNDLE.json, with which its series goes on; or export with --full"
     )]
     UnknownBase(String),
+    /// The site has another series of that name.
+    #[error(
+        "the site has another series called {series} ({theirs}) than the one that goes on here ({ours})\nhint: if this one began anew by mistake, move `{folder}` and its bundles in the folder of --out away: then the same command goes on with the site's"
+    )]
+    OtherSeries {
+        /// The name.
+        series: String,
+        /// The one here.
+        ours: String,
+        /// The site's.
+        theirs: String,
+        /// Where the records of ours are.
+        folder: PathBuf,
+    },
     /// Not a name of a series.
     #[error(
         "`{0}` is no name of a series: expected up to 40 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit"
@@ -112,6 +150,11 @@ pub enum BundleError {
     /// A request file.
     #[error(transparent)]
     Wanted(#[from] WantedError),
+    /// A request file that asks for nothing.
+    #[error(
+        "the request file `{0}` asks for nothing: no URL and no content\nhint: what is new is carried by `bundle export --since`; `kato-proxy request` writes down what clients of a mirror have missed"
+    )]
+    NothingAsked(PathBuf),
     /// The library of snapshots.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -154,9 +197,12 @@ impl BundleError {
             | Self::Series(_)
             | Self::Pack(_)
             | Self::Wanted(_)
+            | Self::NothingAsked(_)
+            | Self::OtherSeries { .. }
             | Self::NoBundle(_)
             | Self::Unproven => exit::USAGE,
             Self::NoRoom { .. }
+            | Self::Filled { .. }
             | Self::Occupied(_)
             | Self::Unseen(_)
             | Self::Empty
@@ -165,6 +211,52 @@ impl BundleError {
             | Self::Full(_)
             | Self::Durable(_)
             | Self::File { .. } => exit::REFUSED,
+        }
+    }
+
+    /// Whether it is that a disk is full.
+    fn is_disk_full(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let shared = error.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref);
+            if error.downcast_ref().or(shared).is_some_and(is_disk_full) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
+    /// The file that cannot be written, where it is known.
+    fn place(&self) -> Option<&Path> {
+        if let Self::Durable(error) | Self::Library(LibraryError::Durable(error)) = self {
+            return Some(&error.path);
+        }
+        if let Self::File { path, .. } = self {
+            return Some(path);
+        }
+        None
+    }
+
+    /// For `map_err`: where the disk of `path` filled up half-way, that and what is missing there; `needed` counts what is still to be written
+    /// there. Elsewhere, in the folder of snapshots, it is small documents that are.
+    pub(super) fn filled(path: &Path, needed: impl FnOnce() -> u64) -> impl FnOnce(Self) -> Self {
+        move |error| {
+            if !error.is_disk_full() {
+                return error;
+            }
+            let elsewhere = error.place().filter(|place| !place.starts_with(path));
+            let elsewhere =
+                elsewhere.and_then(|place| place.ancestors().skip(1).find(|above| above.is_dir()));
+            let full = elsewhere.unwrap_or(path).to_owned();
+            let free =
+                rustix::fs::statvfs(&full).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+            Self::Filled {
+                needed: elsewhere.is_none().then(needed),
+                path: full,
+                free,
+                source: Box::new(error),
+            }
         }
     }
 

@@ -121,6 +121,17 @@ impl Export<'_> {
             return Err(BundleError::Occupied(done));
         }
         self.check_room()?;
+        let left = || {
+            self.needed()
+                .saturating_sub(folder_size(&unfinished(self.out, record)))
+        };
+        self.write(&name, &done)
+            .map_err(BundleError::filled(self.out, left))
+    }
+
+    /// Writes the bundle `name`, which then is the folder `done`.
+    fn write(&self, name: &str, done: &Path) -> Result<Exported, BundleError> {
+        let record = &self.plan.record;
         let folder = unfinished(self.out, record);
         let mut journal = self.begin(&folder)?;
         let head = match self.plan.limit {
@@ -151,10 +162,10 @@ impl Export<'_> {
         sync_file_system(&folder)?;
         // The journal is no part of a bundle.
         durable::remove(&folder.join(JOURNAL))?;
-        durable::rename(&folder, &done)?;
+        durable::rename(&folder, done)?;
         self.library.note(Side::Exported, record)?;
         Ok(Exported {
-            folder: done,
+            folder: done.to_owned(),
             record: record.clone(),
             written: Written::Now,
         })
@@ -167,13 +178,7 @@ impl Export<'_> {
             .map_err(BundleError::file("asking for the space of", self.out))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let written = folder_size(&unfinished(self.out, &self.plan.record));
-        // Where links are possible, much less is needed; that a medium is full half-way is worse than a refusal.
-        let is_same = self.plan.limit.is_none() && is_same_file_system(self.out, self.store.dir());
-        let needed = if is_same {
-            self.plan.documents_size()
-        } else {
-            self.plan.size()
-        };
+        let needed = self.needed();
         if needed > free.saturating_add(written) {
             return Err(BundleError::NoRoom {
                 path: self.out.to_owned(),
@@ -182,6 +187,17 @@ impl Export<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Bytes that are written into the folder.
+    fn needed(&self) -> u64 {
+        // Where links are possible, much less is needed; that a medium is full half-way is worse than a refusal.
+        let is_same = self.plan.limit.is_none() && is_same_file_system(self.out, self.store.dir());
+        if is_same {
+            self.plan.documents_size()
+        } else {
+            self.plan.size()
+        }
     }
 
     /// The journal of the run before, or a new one.

@@ -79,6 +79,14 @@ impl Import<'_> {
     /// # Errors
     /// [`BundleError`]; what was stored by then is used by the next run.
     pub fn run(&self) -> Result<Imported, BundleError> {
+        let left = || {
+            let missing = self.missing_payloads().unwrap_or_default();
+            self.needed(&missing)
+        };
+        self.take().map_err(BundleError::filled(self.store.dir(), left))
+    }
+
+    fn take(&self) -> Result<Imported, BundleError> {
         let record = self.bundle.header.record();
         let active = self.library.active()?;
         let here = Here {
@@ -126,18 +134,23 @@ impl Import<'_> {
         Ok(self.handle.block_on(self.store.missing(contents(sizes)))?)
     }
 
-    fn check_room(&self, missing: &[ContentRef]) -> Result<(), BundleError> {
+    /// Bytes that `missing` takes, with what is needed for a while beside it.
+    fn needed(&self, missing: &[ContentRef]) -> u64 {
         let content = missing
             .iter()
             .fold(0_u64, |sum, content| sum.saturating_add(content.length));
         // What the exporter knows to be needed beside the content, of a bundle that has something for us.
         let header = &self.bundle.header;
         let beside = header.need_free.saturating_sub(header.bytes.here);
-        let needed = if content == 0 {
+        if content == 0 {
             0
         } else {
             content.saturating_add(beside)
-        };
+        }
+    }
+
+    fn check_room(&self, missing: &[ContentRef]) -> Result<(), BundleError> {
+        let needed = self.needed(missing);
         let free = self.store.room()?;
         if needed > free {
             return Err(BundleError::NoRoom {

@@ -14,10 +14,12 @@ use super::{
     again::{adopt, begun},
     header::{Base, is_series},
     horizon::{has_suites, horizon},
+    import::snapshot_of,
+    medium::Bundle,
     pack::Limit,
     plan::{Has, Plan},
-    receipt::bases,
-    satisfy::{Answer, answer},
+    receipt::{Place, Since, bases},
+    satisfy::{Answer, Whole, answer},
     sign::Signer,
 };
 use crate::{
@@ -25,6 +27,10 @@ use crate::{
     snapshot::{Library, Parameters, Record, Side, Snapshot, Wanted, collect},
     store::Store,
 };
+
+/// By how much the numbers of a series go on that nobody here knows: bundles that left after what the site tells of may be on their way, or wait there,
+/// and a number that came twice is refused.
+const UNSEEN: u64 = 1000;
 
 /// The largest request file in bytes.
 const LARGEST_REQUEST: u64 = 1 << 30;
@@ -74,15 +80,37 @@ pub fn prepare(
     if let Some(signer) = signer {
         adopt(out, library, &order.series, signer)?;
     }
-    let chosen = choose((store, library, handle), order, collected.snapshot)?;
+    let wanted = order.satisfy.as_deref().map(read_wanted).transpose()?;
+    if let (Some(wanted), Some(path)) = (&wanted, &order.satisfy)
+        && wanted.urls.is_empty()
+        && wanted.digests.is_empty()
+    {
+        return Err(BundleError::NothingAsked(path.clone()));
+    }
+    let mut since = since(library, order, wanted.as_ref())?;
+    let is_lost = order.satisfy.is_none() && forget_lost(library, order, &mut since);
+    let place = since.place.clone();
+    if order.since.is_some() {
+        is_one_series(library, &order.series, place.as_ref())?;
+    }
+    let chosen = choose(
+        (store, library, handle),
+        order,
+        (wanted.as_ref(), since.bases),
+        collected.snapshot,
+    )?;
     let encoded = chosen
         .snapshot
         .encode()
         .map_err(BundleError::file("encoding the snapshot for", out))?;
     if signer.is_some() {
-        library.keep(&encoded)?;
+        let size = || encoded.chunks.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        library
+            .keep(&encoded)
+            .map_err(BundleError::from)
+            .map_err(BundleError::filled(store.dir(), size))?;
     }
-    let record = next(library, out, (&order.series, encoded.root), now)?;
+    let record = next(library, out, (&order.series, encoded.root, place), now)?;
     let horizon = horizon(
         store,
         &chosen.snapshot,
@@ -99,18 +127,13 @@ pub fn prepare(
     plan.parameters = collected.parameters;
     plan.horizon = horizon;
     plan.not_held = chosen.not_held;
-    plan.whole = chosen.whole;
+    plan.whole = chosen.whole.or(is_lost.then_some(Whole::UnknownSite));
     Ok(plan)
 }
 
-/// Which snapshot is sent to whom, where the store holds `now`.
-fn choose(
-    (store, library, handle): (&Store, &Library, &Handle),
-    order: &Order,
-    now: Snapshot,
-) -> Result<Answer, BundleError> {
-    let wanted = order.satisfy.as_deref().map(read_wanted).transpose()?;
-    let since = match (&order.since, &order.satisfy, &wanted) {
+/// What the site has.
+fn since(library: &Library, order: &Order, wanted: Option<&Wanted>) -> Result<Since, BundleError> {
+    let since = match (&order.since, &order.satisfy, wanted) {
         (Some(since), ..) => Some(since.clone()),
         // A request file says what the site has.
         (None, Some(path), Some(wanted)) if names_ours(wanted, &order.series) => {
@@ -118,16 +141,59 @@ fn choose(
         }
         (None, ..) => None,
     };
-    let bases = match since {
-        Some(since) => bases(library, &order.series, &since, (order.overlap, &order.sites))?,
-        None => Vec::new(),
-    };
+    match since {
+        Some(since) => bases(library, &order.series, &since, (order.overlap, &order.sites)),
+        None => Ok(Since::default()),
+    }
+}
+
+/// Nothing switches from one series to another of its name by the way: other sites go by the one that is going on.
+fn is_one_series(library: &Library, series: &str, place: Option<&Place>) -> Result<(), BundleError> {
+    let records = library.records(Side::Exported, series)?;
+    match (place, records.last()) {
+        (Some(place), Some(last)) if last.series_id != place.series_id => Err(BundleError::OtherSeries {
+            series: series.to_owned(),
+            ours: last.series_id.clone(),
+            theirs: place.series_id.clone(),
+            folder: library.exported(series),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Where the folder of snapshots was lost, a document of the site still says which series goes on, and from where: what the site has is looked for in
+/// the bundle that the document is of, and else taken to be nothing. True for the latter.
+fn forget_lost(library: &Library, order: &Order, since: &mut Since) -> bool {
+    let is_lost = |base: &Base| library.load(base.root).is_err();
+    if since.place.is_none() || !since.bases.iter().any(is_lost) {
+        return false;
+    }
+    let path = order.since.as_deref().map(Path::new);
+    let folder = path.map(|path| path.parent().filter(|above| !above.as_os_str().is_empty()));
+    let bundle = folder.and_then(|folder| Bundle::open(folder.unwrap_or(Path::new(".")), None).ok());
+    let found = bundle
+        .filter(|bundle| since.bases.iter().all(|base| base.root == bundle.header.root))
+        .and_then(|bundle| snapshot_of(&bundle, Some(library)).ok()?.encode().ok());
+    if found.is_some_and(|encoded| library.keep(&encoded).is_ok()) && !since.bases.iter().any(is_lost) {
+        return false;
+    }
+    since.bases.clear();
+    true
+}
+
+/// Which snapshot is sent to whom, where the store holds `now`.
+fn choose(
+    (store, library, handle): (&Store, &Library, &Handle),
+    order: &Order,
+    (wanted, bases): (Option<&Wanted>, Vec<Base>),
+    now: Snapshot,
+) -> Result<Answer, BundleError> {
     let now = match known(library, order, &bases)? {
         Some(known) => now.settled_on(&known),
         None => now,
     };
     let missing = |contents| Ok(handle.block_on(store.missing(contents))?);
-    match &wanted {
+    match wanted {
         Some(wanted) => answer(
             (library, &order.series),
             (wanted, bases),
@@ -167,18 +233,29 @@ fn names_ours(wanted: &Wanted, series: &str) -> bool {
 }
 
 /// The next record of `series`, or that of an interrupted run which would write the same.
+///
+/// Where there are no records, or they end before where the site stands, it goes on after that.
 fn next(
     library: &Library,
     out: &Path,
-    (series, root): (&str, Digest),
+    (series, root, place): (&str, Digest, Option<Place>),
     now: Timestamp,
 ) -> Result<Record, BundleError> {
     let records = library.records(Side::Exported, series)?;
     let last = records.last();
+    let after = last.map_or(0, |last| last.seq);
+    let (series_id, seq) = match (place, last) {
+        (Some(place), None) => (place.series_id, place.seq.checked_add(UNSEEN)),
+        (Some(place), Some(last)) if last.series_id == place.series_id && last.seq < place.seq => {
+            (place.series_id, place.seq.checked_add(UNSEEN))
+        }
+        (_, Some(last)) => (last.series_id.clone(), after.checked_add(1)),
+        (None, None) => (new_series()?, Some(1)),
+    };
     let record = Record {
         series: series.to_owned(),
-        series_id: last.map_or_else(new_series, |last| Ok(last.series_id.clone()))?,
-        seq: last.map_or(0, |last| last.seq) + 1,
+        series_id,
+        seq: seq.ok_or_else(|| BundleError::UnknownBase(format!("{after}, after which no number comes")))?,
         root,
         created: now,
     };

@@ -81,9 +81,29 @@ fn signature(path: &Path) -> PathBuf {
 #[derive(Deserialize)]
 struct Named {
     series: Option<String>,
+    series_id: Option<String>,
     seq: Option<u64>,
     root: Option<Digest>,
     have: Option<Record>,
+    pending: Option<Record>,
+}
+
+/// Where a site stands in a series, by what a document of it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which series of that name.
+    pub series_id: String,
+    /// The highest number that the site knows.
+    pub seq: u64,
+}
+
+/// What a site has.
+#[derive(Debug, Default)]
+pub struct Since {
+    /// The snapshots.
+    pub bases: Vec<Base>,
+    /// Where it stands, where a document and no number says so.
+    pub place: Option<Place>,
 }
 
 /// The snapshots that `since` names, for a site that has them: a number of `series`, or a receipt, a request file or an old `BUNDLE.json`. With
@@ -97,7 +117,7 @@ pub fn bases(
     series: &str,
     since: &str,
     (overlap, sites): (u64, &[String]),
-) -> Result<Vec<Base>, BundleError> {
+) -> Result<Since, BundleError> {
     let records = library.records(Side::Exported, series)?;
     let unknown = || BundleError::UnknownBase(since.to_owned());
     let base = |record: &Record| Base {
@@ -107,13 +127,16 @@ pub fn bases(
     if let Ok(seq) = since.parse::<u64>() {
         let seq = seq.saturating_sub(overlap);
         if seq == 0 {
-            return Ok(Vec::new());
+            return Ok(Since::default());
         }
         let record = records
             .iter()
             .find(|record| record.seq == seq)
             .ok_or_else(unknown)?;
-        return Ok(vec![base(record)]);
+        return Ok(Since {
+            bases: vec![base(record)],
+            place: None,
+        });
     }
     let bytes = read_bounded(Path::new(since), LARGEST)?;
     let is_receipt = serde_json::from_slice::<Receipt>(&bytes).is_ok();
@@ -121,15 +144,28 @@ pub fn bases(
         Trust::read(sites)?.verify(&bytes, &signature(Path::new(since)))?;
     }
     let named: Named = serde_json::from_slice(&bytes).map_err(|_no_document| unknown())?;
-    let (of, seq, root) = match named.have {
-        Some(have) => (Some(have.series), Some(have.seq), Some(have.root)),
-        None => (named.series, named.seq, named.root),
+    let (of, series_id, seq, root) = match named.have {
+        Some(have) => (
+            Some(have.series),
+            Some(have.series_id),
+            Some(have.seq),
+            Some(have.root),
+        ),
+        None => (named.series, named.series_id, named.seq, named.root),
     };
     if of.is_some_and(|of| of != series) {
         return Err(unknown());
     }
-    match (seq, root) {
-        (Some(seq), Some(root)) => Ok(vec![Base { seq, root }]),
-        _ => Err(unknown()),
-    }
+    let (Some(seq), Some(root)) = (seq, root) else {
+        return Err(unknown());
+    };
+    let is_of_it = |waiting: &Record| Some(&waiting.series_id) == series_id.as_ref();
+    let waiting = named.pending.filter(is_of_it).map_or(0, |waiting| waiting.seq);
+    Ok(Since {
+        bases: vec![Base { seq, root }],
+        place: series_id.map(|series_id| Place {
+            series_id,
+            seq: seq.max(waiting),
+        }),
+    })
 }

@@ -4,6 +4,7 @@ mod again;
 mod asked;
 mod hostile;
 mod kit;
+mod lost;
 mod volumes;
 
 use kato_shared::Digest;

@@ -11,7 +11,9 @@
 //! suite = "stable"
 //! components = ["main"]
 //! architectures = ["amd64"]
-//! packages = ["lab-tool"]                           # with all that they depend on
+//! packages = ["lab-tool"]                           # NAME[:ARCHITECTURE][=VERSION]; all that they depend on is needed as well, from any of the suites
+//! status = "dpkg-status"                            # beside this file: what the machine has installed is not needed
+//! recommends = true                                 # what is recommended is needed as well; not by default
 //! [[release]]
 //! repository = "https://upgrade.example"
 //! version = "2.0.0"
@@ -22,7 +24,10 @@
 //! argv = ["curl", "-fO", "{mirror}/files/tool.tar.gz"]
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use kato_shared::{
     Digest,
@@ -32,7 +37,9 @@ use semver::Version;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Declaration, DeclaredImage, DeclaredRelease, DeclaredSuite};
+use super::{
+    Declaration, DeclaredImage, DeclaredPackage, DeclaredRelease, DeclaredSuite, Status, StatusError,
+};
 use crate::prefetch::{Lock, LockError, Platform};
 
 /// How long a command may take that does not say otherwise.
@@ -72,6 +79,9 @@ pub enum DeclarationError {
     /// A lock file that it names.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A status file that it names.
+    #[error(transparent)]
+    Status(#[from] StatusError),
     /// A value.
     #[error("`{path}`: {problem}")]
     Value {
@@ -111,6 +121,10 @@ struct Suite {
     architectures: Vec<String>,
     #[serde(default)]
     packages: Vec<String>,
+    #[serde(default)]
+    status: Option<PathBuf>,
+    #[serde(default)]
+    recommends: bool,
 }
 
 #[derive(Deserialize)]
@@ -147,13 +161,14 @@ impl Declared {
         let platforms = file
             .platforms
             .iter()
-            .map(|platform| platform.parse().map_err(wrong));
+            .map(|platform| platform.parse().map_err(&wrong));
+        let suites = file.apt.into_iter().map(|suite| suite.declared(beside, wrong));
         Ok(Self {
             what: Declaration {
                 platforms: platforms.collect::<Result<Vec<Platform>, _>>()?,
                 locks: locks.collect::<Result<_, _>>()?,
                 images: file.image.into_iter().map(Image::declared).collect(),
-                suites: file.apt.into_iter().map(Suite::declared).collect(),
+                suites: suites.collect::<Result<_, _>>()?,
                 releases: file.release.into_iter().map(Release::declared).collect(),
                 files: file
                     .file
@@ -222,14 +237,31 @@ impl Image {
 }
 
 impl Suite {
-    fn declared(self) -> DeclaredSuite {
-        DeclaredSuite {
+    fn declared(
+        self,
+        beside: &Path,
+        wrong: impl Fn(String) -> DeclarationError,
+    ) -> Result<DeclaredSuite, DeclarationError> {
+        if self.name.ends_with('/') || self.components.is_empty() || self.architectures.is_empty() {
+            return Err(wrong(format!(
+                "suite `{}` of {}: expected a suite with components and architectures; declare the files of a flat archive as [[file]]",
+                self.name, self.archive
+            )));
+        }
+        let packages = self
+            .packages
+            .iter()
+            .map(|package| package.parse().map_err(&wrong));
+        let status = self.status.map(|path| Status::read(&beside.join(path)));
+        Ok(DeclaredSuite {
             archive: plain(&self.archive),
             suite: self.name,
             components: self.components,
             architectures: self.architectures,
-            packages: self.packages,
-        }
+            packages: packages.collect::<Result<Vec<DeclaredPackage>, _>>()?,
+            status: status.transpose()?.map(Arc::new),
+            recommends: self.recommends,
+        })
     }
 }
 

@@ -3,7 +3,14 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::Check;
-use crate::prefetch::{Manifest, Platform};
+use crate::prefetch::{Descriptor, Manifest, Platform, not_among};
+
+/// What a configuration is that says for which platform it is.
+const CONFIGURATIONS: [&str; 3] = [
+    "",
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+];
 
 /// An image of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,15 +21,26 @@ pub struct DeclaredImage {
     pub reference: String,
 }
 
+/// How a manifest was come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// It is what was declared.
+    Declaration,
+    /// An index names it.
+    Index,
+    /// It refers to another one.
+    Referrers,
+}
+
 pub(super) fn check(check: &mut Check<'_>, image: &DeclaredImage, platforms: &[Platform]) {
     check.about(format!("image {}:{}", image.repository, image.reference));
-    let mut queue = VecDeque::from([image.reference.clone()]);
+    let mut queue = VecDeque::from([(image.reference.clone(), By::Declaration)]);
     let mut seen = HashSet::new();
-    while let Some(reference) = queue.pop_front() {
+    while let Some((reference, by)) = queue.pop_front() {
         if !seen.insert(reference.clone()) {
             continue;
         }
-        let url = format!("{}/manifests/{reference}", image.repository);
+        let url = manifest_url(image, &reference);
         let Some((digest, bytes)) = check.document(&url) else {
             continue;
         };
@@ -37,11 +55,91 @@ pub(super) fn check(check: &mut Check<'_>, image: &DeclaredImage, platforms: &[P
                 blob_digest,
             );
         }
-        if let Some(lacking) = manifest.not_offered(platforms) {
-            check.gap(format!("{url}: {lacking}"));
+        if by != By::Referrers {
+            lacking(check, (image, &url), (&manifest, by), platforms);
         }
-        queue.extend(manifest.wanted(platforms).map(|child| child.digest.clone()));
+        let next = if by == By::Referrers { by } else { By::Index };
+        let wanted = manifest.wanted(platforms);
+        queue.extend(wanted.map(|child| (child.digest.clone(), next)));
         referrers(check, image, digest, &mut queue);
+    }
+}
+
+fn manifest_url(image: &DeclaredImage, reference: &str) -> String {
+    format!("{}/manifests/{reference}", image.repository)
+}
+
+/// Whether there is one for each of `platforms`. An index says for which each of its manifests is; of what it says nothing, and of a manifest that is
+/// in no index, the configuration does.
+fn lacking(
+    check: &mut Check<'_>,
+    (image, url): (&DeclaredImage, &str),
+    (manifest, by): (&Manifest, By),
+    platforms: &[Platform],
+) {
+    let mut offered = Vec::new();
+    match &manifest.config {
+        // Its index says for which it is, or asked it.
+        Some(_) if by == By::Index => return,
+        Some(config) => match configured(check, image, config) {
+            Configured::Platform(platform) => offered.push(platform),
+            Configured::Silent if platforms.is_empty() => {}
+            Configured::Silent => {
+                let wanted: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+                check.gap(format!(
+                    "{url}: its configuration does not say for which platform it is; {} was declared",
+                    wanted.join(", ")
+                ));
+            }
+            // Artifacts run nowhere; and what is not held is a gap already.
+            Configured::None => {}
+        },
+        None => {
+            for child in &manifest.manifests {
+                match &child.platform {
+                    Some(platform) if platform.is_unknown() => {}
+                    Some(platform) => offered.push(platform.clone()),
+                    None => offered.extend(of_child(check, image, child)),
+                }
+            }
+        }
+    }
+    if let Some(lacking) = not_among(offered.iter().collect(), platforms) {
+        check.gap(format!("{url}: {lacking}"));
+    }
+}
+
+/// What a configuration says of its platform.
+enum Configured {
+    Platform(Platform),
+    /// It is one of an image, and says nothing.
+    Silent,
+    /// It is none of an image, or not held.
+    None,
+}
+
+fn configured(check: &Check<'_>, image: &DeclaredImage, config: &Descriptor) -> Configured {
+    if !CONFIGURATIONS.contains(&config.media_type.as_str()) {
+        return Configured::None;
+    }
+    let entry = check.found(&format!("{}/blobs/{}", image.repository, config.digest));
+    let Some(bytes) = entry.and_then(|entry| (check.content)(&entry.digest)) else {
+        return Configured::None;
+    };
+    let platform = serde_json::from_slice::<Platform>(&bytes).ok();
+    platform
+        .filter(|platform| !platform.os.is_empty() && !platform.architecture.is_empty())
+        .map_or(Configured::Silent, Configured::Platform)
+}
+
+/// The platform of a manifest of an index that does not say it.
+fn of_child(check: &Check<'_>, image: &DeclaredImage, child: &Descriptor) -> Option<Platform> {
+    let entry = check.found(&manifest_url(image, &child.digest))?;
+    let bytes = (check.content)(&entry.digest)?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
+    match configured(check, image, manifest.config.as_ref()?) {
+        Configured::Platform(platform) => Some(platform),
+        Configured::Silent | Configured::None => None,
     }
 }
 
@@ -50,7 +148,7 @@ fn referrers(
     check: &mut Check<'_>,
     image: &DeclaredImage,
     digest: kato_shared::Digest,
-    queue: &mut VecDeque<String>,
+    queue: &mut VecDeque<(String, By)>,
 ) {
     let api = format!("{}/referrers/{digest}", image.repository);
     let tag = format!("{}/manifests/sha256-{}", image.repository, digest.hex());
@@ -63,7 +161,8 @@ fn referrers(
             let url = url.to_owned();
             if let Some((_, bytes)) = check.document(&url) {
                 let index: Manifest = serde_json::from_slice(&bytes).unwrap_or_default();
-                queue.extend(index.manifests.into_iter().map(|child| child.digest));
+                let children = index.manifests.into_iter();
+                queue.extend(children.map(|child| (child.digest, By::Referrers)));
             }
         }
         // That there are none is an answer, which registries may forbid to keep: then there is nothing to tell it from.

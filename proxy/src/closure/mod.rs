@@ -2,16 +2,15 @@
 //!
 //! ```text
 //! image     tag or digest → index → manifests of the declared platforms → configuration, layers; referrers were asked for
-//! apt       suite → InRelease → Packages of the declared components and architectures → .deb of the declared packages
+//! apt       suite → InRelease → Packages of the declared components and architectures → .deb of the declared packages, and of what they need
 //! release   version → its document → targets of all roles
-//! lock      each entry, by its digest
+//! lock      the documents of the index that clients read, each entry where these say it is
 //! file      what is at a URL
 //! ```
 //! What is declared and not there is a [`Gap`], named so that somebody can ask for it. Content is read by digest through a function of the
 //! caller; nothing is fetched, and nothing is believed that the content does not say itself.
 //!
-//! Deliberately absent: signatures (clients verify them, and the rehearsal lets them), and dependencies of apt's packages (`apt-get` itself
-//! found them when they were fetched; the declaration lists all of them).
+//! Deliberately absent: signatures (clients verify them, and the rehearsal lets them), and conflicts of packages.
 
 mod apt;
 mod declaration;
@@ -25,13 +24,14 @@ use bytes::Bytes;
 use kato_shared::Digest;
 use serde::Serialize;
 
-pub use apt::DeclaredSuite;
+pub use apt::{DeclaredPackage, DeclaredSuite, Status, StatusError};
 pub use declaration::{DeclarationError, Declared, DeclaredCommand};
 pub use image::DeclaredImage;
 pub use release::DeclaredRelease;
 
 use crate::{
-    prefetch::{Lock, Platform},
+    key::normalise_escapes,
+    prefetch::{Indexes, Lock, Platform},
     snapshot::{Entry, Snapshot},
 };
 
@@ -70,6 +70,8 @@ pub struct Report {
     pub gaps: Vec<Gap>,
     /// What indexes list and what is held of it, for people: "index lists 63421, held 1204".
     pub notes: Vec<String>,
+    /// What may be done about gaps, for people; each once.
+    pub hints: Vec<String>,
 }
 
 impl Report {
@@ -79,11 +81,13 @@ impl Report {
     }
 }
 
-/// Checks `snapshot` against `declared`. `content` gives the bytes of a document; what it does not give is a gap.
+/// Checks `snapshot` against `declared`. `content` gives the bytes of a document; what it does not give is a gap. `indexes` are those that clients ask
+/// about what lock files name.
 pub fn check(
     snapshot: &Snapshot,
     content: &dyn Fn(&Digest) -> Option<Bytes>,
     declared: &Declaration,
+    indexes: &Indexes,
 ) -> Report {
     let mut check = Check {
         snapshot,
@@ -95,14 +99,12 @@ pub fn check(
     for image in &declared.images {
         image::check(&mut check, image, &declared.platforms);
     }
-    for suite in &declared.suites {
-        apt::check(&mut check, suite);
-    }
+    apt::check(&mut check, &declared.suites);
     for release in &declared.releases {
         release::check(&mut check, release);
     }
     for lock in &declared.locks {
-        lock::check(&mut check, lock);
+        lock::check(&mut check, lock, indexes);
     }
     for (url, digest) in &declared.files {
         check.about(format!("file {url}"));
@@ -139,15 +141,26 @@ impl Check<'_> {
         self.report.notes.push(format!("{}: {note}", self.subject));
     }
 
+    fn hint(&mut self, hint: &str) {
+        if !self.report.hints.iter().any(|known| known == hint) {
+            self.report.hints.push(hint.to_owned());
+        }
+    }
+
     /// The 200 at `url`, whatever its variant.
     fn found(&self, url: &str) -> Option<&Entry> {
-        let variants = self.snapshot.variants(&format!("GET {url}"));
-        variants.iter().find(|entry| entry.status == 200)
+        let mut variants = self.variants(url).iter();
+        variants.find(|entry| entry.status == 200)
+    }
+
+    /// What is held under `url`, however it is spelled.
+    fn variants(&self, url: &str) -> &[Entry] {
+        self.snapshot.variants(&format!("GET {}", normalise_escapes(url)))
     }
 
     /// Whether anything was ever answered at `url`, "there is nothing" included.
     fn was_asked(&self, url: &str) -> bool {
-        !self.snapshot.variants(&format!("GET {url}")).is_empty()
+        !self.variants(url).is_empty()
     }
 
     /// Looks for content at `url`, of `digest` where that is known. True where it is there.

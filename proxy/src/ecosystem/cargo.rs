@@ -113,6 +113,12 @@ struct Line<'d> {
     cksum: Cow<'d, str>,
 }
 
+/// Whether the file of a crate lists `version`.
+pub(crate) fn lists(document: &[u8], version: &str) -> bool {
+    let mut lines = document.split(|byte| *byte == b'\n');
+    lines.any(|line| serde_json::from_slice::<Line<'_>>(line).is_ok_and(|line| line.vers == version))
+}
+
 /// What a crate's index file teaches about archives at the addresses of `config`. Lines that cannot be read teach nothing.
 pub fn lessons(config: &Config, document: &[u8]) -> Vec<Taught> {
     let lines = document.split(|byte| *byte == b'\n');

@@ -4,7 +4,8 @@
 //! look into a set.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
+    fmt,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     sync::{
@@ -49,6 +50,46 @@ pub struct Miss {
     pub snapshot: Option<String>,
 }
 
+/// Whether a request that was not answered is noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// It is on the disk.
+    Kept,
+    /// It will be written in a moment.
+    Coming,
+    /// It is not, and why.
+    Not(Unnoted),
+}
+
+/// Why a request is not noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnoted {
+    /// The settings say so.
+    Off,
+    /// Its URL must not cross.
+    Closed,
+    /// Its URL is too long.
+    Long,
+    /// There are enough notes.
+    Full,
+    /// The disk refuses.
+    Failed,
+}
+
+impl fmt::Display for Unnoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "`note_misses` is off",
+            Self::Closed => "its URL has something that may not cross, see `carried_parameters`",
+            Self::Long => "its URL is too long",
+            Self::Full => {
+                "there are as many notes as are kept; `kato-proxy request --clear` and a restart make room"
+            }
+            Self::Failed => "the notes could not be written, and the log of the proxy says why",
+        })
+    }
+}
+
 /// What is to be written.
 #[derive(Debug, Default)]
 struct Waiting {
@@ -60,9 +101,11 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Misses {
     path: PathBuf,
-    seen: Mutex<HashSet<String>>,
+    /// URLs, and whether they are on the disk.
+    seen: Mutex<HashMap<String, bool>>,
     waiting: Mutex<Waiting>,
     has_failed: AtomicBool,
+    is_full: AtomicBool,
 }
 
 impl Misses {
@@ -73,21 +116,42 @@ impl Misses {
             seen: Mutex::default(),
             waiting: Mutex::default(),
             has_failed: AtomicBool::new(false),
+            is_full: AtomicBool::new(is_full(&folder.join(MISSES_FILE))),
         }
     }
 
-    /// Whether a miss of `url` has to be written down: the first one, if it may cross where `allowed` parameters of queries may.
-    pub fn is_new(&self, url: &str, allowed: &[String]) -> bool {
-        if url.len() > LONGEST || judge(url, allowed).is_err() {
-            return false;
+    /// Notes the miss of `url`, which `miss` describes, unless that was done before, or must not be: it may cross where `allowed` parameters of queries
+    /// may. True where [`Self::write`] has to be called.
+    #[must_use]
+    pub fn note(&self, url: &str, allowed: &[String], miss: impl FnOnce() -> Miss) -> (Noted, bool) {
+        let not = |why| (Noted::Not(why), false);
+        if url.len() > LONGEST {
+            return not(Unnoted::Long);
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.len() < MOST && seen.insert(url.to_owned())
+        if judge(url, allowed).is_err() {
+            return not(Unnoted::Closed);
+        }
+        let mut seen = self.seen();
+        match seen.get(url) {
+            Some(true) => return (Noted::Kept, false),
+            Some(false) => return (Noted::Coming, false),
+            None if seen.len() >= MOST || self.is_full() => return not(Unnoted::Full),
+            None => seen.insert(url.to_owned(), false),
+        };
+        drop(seen);
+        let has_failed = self.has_failed.load(Ordering::Relaxed);
+        let must_write = self.put(miss());
+        // It is tried again: the disk may have room by now.
+        let noted = if has_failed {
+            Noted::Not(Unnoted::Failed)
+        } else {
+            Noted::Coming
+        };
+        (noted, must_write)
     }
 
     /// Puts `miss` among those that are to be written. True where nobody writes by now: then [`Self::write`] has to be called.
-    #[must_use]
-    pub fn put(&self, miss: Miss) -> bool {
+    fn put(&self, miss: Miss) -> bool {
         let mut waiting = self.waiting();
         waiting.misses.push(miss);
         !std::mem::replace(&mut waiting.is_writing, true)
@@ -105,17 +169,40 @@ impl Misses {
             if misses.is_empty() {
                 return;
             }
-            let is_full = std::fs::metadata(&self.path).is_ok_and(|found| found.len() >= MOST_BYTES);
             let lines: Vec<String> = misses
                 .iter()
                 .filter_map(|miss| serde_json::to_string(miss).ok())
                 .collect();
-            if is_full {
-                self.fails(&format!("it has {MOST_BYTES} bytes already"));
-            } else if let Err(error) = durable::append_line(&self.path, &lines.join("\n")) {
-                self.fails(&Chain(&error).to_string());
+            let is_full = is_full(&self.path);
+            self.is_full.store(is_full, Ordering::Relaxed);
+            let written = if is_full {
+                Err(format!("it has {MOST_BYTES} bytes already"))
+            } else {
+                durable::append_line(&self.path, &lines.join("\n")).map_err(|error| Chain(&error).to_string())
+            };
+            let mut seen = self.seen();
+            for miss in misses {
+                match written {
+                    Ok(()) => seen.insert(miss.url, true),
+                    // Who asks again is noted then.
+                    Err(_) => seen.remove(&miss.url),
+                };
+            }
+            drop(seen);
+            match written {
+                Ok(()) => self.has_failed.store(false, Ordering::Relaxed),
+                Err(why) => self.fails(&why),
             }
         }
+    }
+
+    /// Whether the file was full when it was last written to, and still is.
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed) && is_full(&self.path)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, bool>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -127,6 +214,11 @@ impl Misses {
             tracing::warn!(path = %self.path.display(), why, "misses are not noted any more");
         }
     }
+}
+
+/// Whether the file at `path` has as many notes as are kept.
+fn is_full(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.len() >= MOST_BYTES)
 }
 
 /// The notes in the store's `folder`, each URL once, in the order of their first miss. None where there is no file. Lines that were torn
@@ -167,24 +259,34 @@ mod tests {
         }
     }
 
+    /// Notes a miss of `url`, and writes it where that is for the caller to do.
+    fn note(misses: &Misses, url: &str, allowed: &[String]) -> Noted {
+        let (noted, must_write) = misses.note(url, allowed, || miss(url));
+        if must_write {
+            misses.write();
+        }
+        noted
+    }
+
     #[test]
     fn each_url_is_noted_once_and_torn_lines_are_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read_misses(folder.path()).unwrap(), []);
         let misses = Misses::new(folder.path());
-        for url in ["http://a.example/1", "http://a.example/1", "http://a.example/2"] {
-            if misses.is_new(url, &[]) {
-                assert!(misses.put(miss(url)), "nobody writes");
-                assert!(!misses.put(miss(url)), "somebody writes already");
-                misses.write();
-            }
+        for (url, must_write) in [("http://a.example/1", true), ("http://a.example/1", false)] {
+            assert_eq!(
+                misses.note(url, &[], || miss(url)),
+                (Noted::Coming, must_write),
+                "somebody writes already"
+            );
         }
+        misses.write();
+        assert_eq!(note(&misses, "http://a.example/1", &[]), Noted::Kept);
+        assert_eq!(note(&misses, "http://a.example/2", &[]), Noted::Coming);
         durable::append_line(&folder.path().join(MISSES_FILE), "{\"time\":").unwrap();
         // After a restart it is noted again, and read once.
         let again = Misses::new(folder.path());
-        assert!(again.is_new("http://a.example/1", &[]));
-        assert!(again.put(miss("http://a.example/1")));
-        again.write();
+        assert_eq!(note(&again, "http://a.example/1", &[]), Noted::Coming);
         let read: Vec<String> = read_misses(folder.path())
             .unwrap()
             .into_iter()
@@ -201,16 +303,56 @@ mod tests {
             "https://cdn.example/x?X-Amz-Signature=1",
             "https://cdn.example/x?access_token=1",
             "https://u:p@cdn.example/x",
+            "https://cdn.example/x?page=2",
             "no url",
         ] {
-            assert!(!misses.is_new(url, &[]), "{url}");
+            assert_eq!(note(&misses, url, &[]), Noted::Not(Unnoted::Closed), "{url}");
         }
-        assert!(!misses.is_new(&format!("https://cdn.example/{}", "x".repeat(LONGEST)), &[]));
-        assert!(!misses.is_new("https://cdn.example/x?page=2", &[]));
-        assert!(misses.is_new("https://cdn.example/x?page=2", &["page".to_owned()]));
+        let long = format!("https://cdn.example/{}", "x".repeat(LONGEST));
+        assert_eq!(note(&misses, &long, &[]), Noted::Not(Unnoted::Long));
+        let paged = "https://cdn.example/x?page=2";
+        assert_eq!(note(&misses, paged, &["page".to_owned()]), Noted::Coming);
         for nth in 1..MOST {
-            assert!(misses.is_new(&format!("https://cdn.example/{nth}"), &[]));
+            let url = format!("https://cdn.example/{nth}");
+            assert_eq!(misses.note(&url, &[], || miss(&url)).0, Noted::Coming);
         }
-        assert!(!misses.is_new("https://cdn.example/one-more", &[]));
+        misses.write();
+        assert_eq!(
+            note(&misses, "https://cdn.example/one-more", &[]),
+            Noted::Not(Unnoted::Full)
+        );
+    }
+
+    /// What cannot be written is not said to be noted, and is noted once the disk takes it.
+    #[test]
+    fn a_note_counts_when_the_disk_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MISSES_FILE);
+        // Nothing can be appended to a folder, not even by root.
+        durable::create_folder(&path).unwrap();
+        let misses = Misses::new(folder.path());
+        let url = "http://a.example/1";
+        assert_eq!(note(&misses, url, &[]), Noted::Coming, "nobody knows by now");
+        assert_eq!(note(&misses, url, &[]), Noted::Not(Unnoted::Failed));
+        std::fs::remove_dir(&path).unwrap();
+        assert_eq!(
+            note(&misses, url, &[]),
+            Noted::Not(Unnoted::Failed),
+            "it is tried again"
+        );
+        assert_eq!(note(&misses, url, &[]), Noted::Kept);
+        assert_eq!(read_misses(folder.path()).unwrap(), [miss(url)]);
+    }
+
+    #[test]
+    fn a_full_file_of_notes_takes_no_more_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = durable::create_new(&folder.path().join(MISSES_FILE)).unwrap();
+        file.set_len(MOST_BYTES).unwrap();
+        let misses = Misses::new(folder.path());
+        assert_eq!(
+            note(&misses, "http://a.example/1", &[]),
+            Noted::Not(Unnoted::Full)
+        );
     }
 }

@@ -17,5 +17,5 @@
 mod misses;
 mod served;
 
-pub use misses::{MISSES_FILE, Miss, Misses, read_misses};
+pub use misses::{MISSES_FILE, Miss, Misses, Noted, Unnoted, read_misses};
 pub use served::{ServeError, Served, Serving};

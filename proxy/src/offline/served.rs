@@ -126,10 +126,11 @@ impl Serving {
     pub fn look(&self, cache: &Path, wanted: Option<u64>) -> Result<bool, ServeError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let library = Library::new(cache);
-        let active = library.active()?;
+        let active = library.active();
         let record = match wanted {
-            None => active,
-            Some(wanted) => Some(numbered(&library, active.as_ref(), wanted)?),
+            None => active?,
+            // One that is named is served whatever is active, and where that cannot be told.
+            Some(wanted) => Some(numbered(&library, active.ok().flatten().as_ref(), wanted)?),
         };
         let Some(record) = record else {
             return Ok(self.served.swap(None).is_some());
@@ -229,6 +230,31 @@ mod tests {
     fn content(served: &Served, key: &str) -> Option<Digest> {
         let found = served.lookup(key);
         (!found.heads().is_empty()).then(|| found.content(0).digest)
+    }
+
+    /// A torn file is named with what to do about it; what is served stays, and another one can be named.
+    #[test]
+    fn a_damaged_active_json_is_named_with_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::new(folder.path());
+        let serving = Serving::default();
+        let first = import(&library, 1, vec![entry("GET http://a/name", "1", Class::Mutable)]);
+        library.activate(&first).unwrap();
+        assert!(serving.look(folder.path(), None).unwrap());
+        let path = library.folder().join("active.json");
+        for damage in ["", "{", "[]", "{\"series\":\"prod\"}", "\0\0\0"] {
+            kato_shared::durable::write(&path, damage.as_bytes(), 0o644).unwrap();
+            let said = serving.look(folder.path(), None).unwrap_err().to_string();
+            assert!(
+                said.contains("active.json") && said.contains("hint: move it away"),
+                "{said}"
+            );
+            assert_eq!(serving.now().unwrap().record, first, "{damage}");
+            assert!(
+                Serving::default().look(folder.path(), Some(1)).unwrap(),
+                "{damage}"
+            );
+        }
     }
 
     #[test]

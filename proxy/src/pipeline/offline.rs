@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     metrics::{Event, Outcome},
-    offline::{Miss, ServeError, Served},
+    offline::{Miss, Noted, ServeError, Served, Unnoted},
     policy::{self, Absence, Disconnected, Overrides},
     respond,
     snapshot::Record,
@@ -72,7 +72,7 @@ impl Pipeline {
 
     /// The answer about what is not held.
     pub(super) fn absent(&self, ask: &Ask, absence: Absence) -> Answer {
-        self.note_miss(ask, absence);
+        let noted = self.note_miss(ask, absence);
         let wants_stored_only = policy::cache_control::RequestDirectives::of(&ask.headers).only_if_cached;
         let url = ask.target.key.uri();
         let problem = if wants_stored_only {
@@ -82,6 +82,7 @@ impl Pipeline {
                 url,
                 self.served().map(|served| served.name()).as_deref(),
                 &absence,
+                noted,
             )
         };
         let detail = if wants_stored_only {
@@ -92,15 +93,16 @@ impl Pipeline {
         Answer::generated(respond::problem(&problem), Outcome::Failed, detail)
     }
 
-    fn note_miss(&self, ask: &Ask, absence: Absence) {
+    fn note_miss(&self, ask: &Ask, absence: Absence) -> Noted {
         let misses = &self.0.fills.misses;
         let url = ask.target.key.uri();
         let upstream = &ask.target.upstream;
-        if !self.0.settings.mirror.note_misses || !misses.is_new(url, &upstream.carried_parameters) {
-            return;
+        if !self.0.settings.mirror.note_misses {
+            return Noted::Not(Unnoted::Off);
         }
+        debug_assert!(matches!(ask.method, Method::GET | Method::HEAD));
         let accept = ask.headers.get(http::header::ACCEPT);
-        let miss = Miss {
+        let miss = || Miss {
             time: self.0.clock.now(),
             url: url.to_owned(),
             accept: accept.and_then(|accept| Some(accept.to_str().ok()?.to_owned())),
@@ -108,10 +110,11 @@ impl Pipeline {
             upstream: upstream.name.to_string(),
             snapshot: self.served().map(|served| served.name()),
         };
-        debug_assert!(matches!(ask.method, Method::GET | Method::HEAD));
-        if misses.put(miss) {
+        let (noted, must_write) = misses.note(url, &upstream.carried_parameters, miss);
+        if must_write {
             let misses = Arc::clone(misses);
             self.0.tasks.spawn_blocking(move || misses.write());
         }
+        noted
     }
 }

@@ -130,7 +130,18 @@ impl Platform {
     pub fn covers(&self, other: &Self) -> bool {
         self.os == other.os
             && self.architecture == other.architecture
-            && (self.variant.is_none() || self.variant == other.variant)
+            && (self.variant.is_none() || self.spelled_variant() == other.spelled_variant())
+    }
+
+    /// The variant; the one that clients take for granted where none is named (containerd's `platforms.Normalize`).
+    fn spelled_variant(&self) -> &str {
+        let named = self.variant.as_deref().filter(|variant| !variant.is_empty());
+        named.unwrap_or(match self.architecture.as_str() {
+            "arm64" => "v8",
+            "arm" => "v7",
+            "amd64" => "v1",
+            _ => "",
+        })
     }
 
     /// Whether it is the one of attestations, which run nowhere.
@@ -143,6 +154,8 @@ impl Platform {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
+    #[serde(default)]
+    pub(crate) media_type: String,
     pub(crate) digest: String,
     pub(crate) size: u64,
     #[serde(default)]
@@ -180,24 +193,11 @@ impl Manifest {
     /// Those of `platforms` that an index does not offer, with those that it does; nothing where it says nothing of platforms.
     pub(crate) fn not_offered(&self, platforms: &[Platform]) -> Option<String> {
         let offered = self.manifests.iter().filter_map(|child| child.platform.as_ref());
-        let offered: Vec<&Platform> = offered.filter(|platform| !platform.is_unknown()).collect();
-        let is_offered = |wanted: &&Platform| offered.iter().any(|platform| wanted.covers(platform));
-        let lacking: Vec<String> = platforms
-            .iter()
-            .filter(|wanted| !is_offered(wanted))
-            .map(ToString::to_string)
-            .collect();
-        if lacking.is_empty() || offered.is_empty() {
-            return None;
-        }
-        let offered: Vec<String> = offered.into_iter().map(ToString::to_string).collect();
-        Some(format!(
-            "there is none for {}: it is offered for {}",
-            lacking.join(", "),
-            offered.join(", ")
-        ))
+        not_among(
+            offered.filter(|platform| !platform.is_unknown()).collect(),
+            platforms,
+        )
     }
-
     /// Configuration and layers.
     pub(crate) fn content(&self) -> impl Iterator<Item = &Descriptor> {
         self.config
@@ -206,6 +206,25 @@ impl Manifest {
             .chain(&self.blobs)
             .filter(|descriptor| descriptor.urls.is_empty())
     }
+}
+
+/// Those of `platforms` that are not among the `offered`, in words; nothing where nothing is said of platforms.
+pub(crate) fn not_among(offered: Vec<&Platform>, platforms: &[Platform]) -> Option<String> {
+    let is_offered = |wanted: &&Platform| offered.iter().any(|platform| wanted.covers(platform));
+    let lacking: Vec<String> = platforms
+        .iter()
+        .filter(|wanted| !is_offered(wanted))
+        .map(ToString::to_string)
+        .collect();
+    if lacking.is_empty() || offered.is_empty() {
+        return None;
+    }
+    let offered: Vec<String> = offered.into_iter().map(ToString::to_string).collect();
+    Some(format!(
+        "there is none for {}: it is offered for {}",
+        lacking.join(", "),
+        offered.join(", ")
+    ))
 }
 
 /// Walks over one image.

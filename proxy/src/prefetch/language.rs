@@ -20,10 +20,11 @@ use crate::{
 };
 
 /// How pip asks for a page.
-const PIP_ACCEPT: &str =
+pub(crate) const PIP_ACCEPT: &str =
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01";
 /// How npm asks for a packument when it installs.
-const NPM_ACCEPT: &str = "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*";
+pub(crate) const NPM_ACCEPT: &str =
+    "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*";
 
 /// The indexes of languages that the settings name.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +66,16 @@ impl Indexes {
         Self {
             all: settings.upstreams.iter().filter_map(index).collect(),
         }
+    }
+
+    /// The base URL of the one of a kind, for Python's that of its pages.
+    pub(crate) fn url(&self, kind: Kind) -> Option<Url> {
+        let index = self.one(kind)?;
+        if kind != Kind::Pypi {
+            return Some(index.base.clone());
+        }
+        let below = index.path.strip_prefix(&format!("/{}/", index.name))?;
+        index.base.join(below).ok()
     }
 
     /// The one of a kind; where there are several, the first in the settings.

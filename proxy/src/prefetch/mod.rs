@@ -29,11 +29,12 @@ mod run;
 
 pub use apt::{AptInput, AptSource};
 pub use cache::{AskError, Cache};
-pub(crate) use image::Manifest;
+pub(crate) use image::{Descriptor, Manifest, not_among};
 pub use image::{ImageRef, Platform};
 pub use item::{Failure, Gathered, Item, mirror_path};
 pub use language::Indexes;
-pub use lock::{Lock, LockError, LockKind};
+pub(crate) use language::{NPM_ACCEPT, PIP_ACCEPT};
+pub use lock::{Lock, LockError, LockKind, Package};
 pub use release::ReleaseInput;
 pub use run::{Plan, Progress, Summary, fetch, measure};
 

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PATH, RehearsalError, Rehearsed, Stage, io_error, tail};
+use super::{PATH, RehearsalError, Rehearsed, Stage, io_error, orphans, tail};
 use crate::{closure::DeclaredCommand, offline::read_misses};
 
 /// How long the server may take to begin and to end.
@@ -30,12 +30,16 @@ const MOST_SAID: u64 = 8 << 10;
 /// [`RehearsalError`] when the server does not come up; a command that fails is no error but a finding.
 pub async fn inside(stage: &Stage, commands: &[DeclaredCommand]) -> Result<Rehearsed, RehearsalError> {
     loopback().await?;
+    orphans::adopt()?;
     let (mut server, address) = serve(stage).await?;
+    let spared = pid_of(&server);
     let work = tempfile::tempdir().map_err(io_error("creating a folder for commands"))?;
     let mut rehearsed = Rehearsed::default();
     for command in commands {
         let line = command.argv.join(" ");
-        let how = match run(command, &address, work.path()).await {
+        let ended = run(command, &address, work.path()).await;
+        orphans::end(spared);
+        let how = match ended {
             Ok((status, _)) if status.success() => {
                 rehearsed.done.push(line);
                 continue;
@@ -128,6 +132,10 @@ async fn serve(stage: &Stage) -> Result<(Child, String), RehearsalError> {
     Ok((server, data))
 }
 
+fn pid_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+}
+
 /// Runs a command: how it ended, and the end of what it said. Its own end counts, and ends what it has left behind in its process group, which
 /// may hold what it was given to write to: hence a file, not a pipe.
 async fn run(
@@ -154,11 +162,15 @@ async fn run(
         .stderr(given)
         .process_group(0);
     let mut child = client.spawn().map_err(io_error(format!("running `{program}`")))?;
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let group = pid_of(&child);
     let ended = within(declared.deadline.get(), &program, child.wait()).await;
     if let Some(group) = group {
         // Nobody is left in it, as a rule.
         let _gone = kill_process_group(group, Signal::KILL);
+    }
+    if ended.is_err() {
+        // Reaped here, as nobody else's orphan.
+        let _ended = child.wait().await;
     }
     let status = ended?;
     let mut bytes = Vec::new();
@@ -171,8 +183,7 @@ async fn run(
 
 /// SIGTERM, so that all that was noted is written.
 async fn end(server: &mut Child) -> Result<(), RehearsalError> {
-    let pid = server.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    if let Some(pid) = pid {
+    if let Some(pid) = pid_of(server) {
         kill_process(pid, Signal::TERM)
             .map_err(io::Error::from)
             .map_err(io_error("ending the server"))?;

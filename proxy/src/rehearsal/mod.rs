@@ -13,6 +13,7 @@
 //! Invariants: the namespace has no interface but loopback; the store that is exported is not changed; nothing stays of a rehearsal.
 
 mod inside;
+mod orphans;
 mod scratch;
 
 use std::{

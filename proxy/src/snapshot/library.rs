@@ -94,6 +94,17 @@ pub enum LibraryError {
         #[source]
         source: serde_json::Error,
     },
+    /// The document that says which snapshot is served.
+    #[error(
+        "`{path}`, which says which snapshot is served, is damaged\nhint: move it away and import the newest bundle once more: what is stored is not read again; until then `serve --snapshot N` serves snapshot N"
+    )]
+    Active {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A snapshot that cannot be read.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -185,6 +196,11 @@ impl Library {
         Ok(records)
     }
 
+    /// Where the records of `series` are that left from here.
+    pub fn exported(&self, series: &str) -> PathBuf {
+        self.folder.join(Side::Exported.folder()).join(series)
+    }
+
     /// The names of all series on `side`.
     ///
     /// # Errors
@@ -222,7 +238,13 @@ impl Library {
     /// # Errors
     /// [`LibraryError`] when the document is damaged.
     pub fn active(&self) -> Result<Option<Record>, LibraryError> {
-        read(&self.folder.join("active.json"))
+        read(&self.folder.join("active.json")).map_err(|error| match error {
+            LibraryError::Damaged { path, source } => LibraryError::Active { path, source },
+            other @ (LibraryError::Durable(_)
+            | LibraryError::Read { .. }
+            | LibraryError::Active { .. }
+            | LibraryError::Snapshot(_)) => other,
+        })
     }
 
     /// Makes `record` the one that is served.

@@ -4,10 +4,12 @@
 mod beside;
 mod carried;
 mod clients;
+mod full;
 mod interop;
 mod kills;
 mod large;
 mod lost;
+mod packages;
 mod proven;
 mod served;
 

@@ -80,11 +80,18 @@ mod as_root {
         let leaves = format!(
             "[[command]]\nargv = [\"sh\", \"-c\", \"sleep 600 & echo $! > {left}; exit 0\"]\ndeadline = \"30s\"\n"
         );
-        let said = export(&site, &format!("{file}{leaves}"), &[])?;
+        // In a session of its own it is of no group of the command.
+        let apart = site.at("apart");
+        let leaves_apart = format!(
+            "[[command]]\nargv = [\"sh\", \"-c\", '''setsid sh -c 'echo $$ > {apart}; exec sleep 600' & until [ -s {apart} ]; do sleep 0.05; done''']\ndeadline = \"30s\"\n"
+        );
+        let said = export(&site, &format!("{file}{leaves}{leaves_apart}"), &[])?;
         ensure!(said.status.code() == Some(0), "{said:?}");
-        let pid = std::fs::read_to_string(&left)?;
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-        ensure!(state.is_empty() || state.contains(") Z "), "{state}");
+        for left in [&left, &apart] {
+            let pid = std::fs::read_to_string(left)?;
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            ensure!(state.is_empty() || state.contains(") Z "), "{left}: {state}");
+        }
 
         let gone = format!("[[file]]\nurl = \"{}\"\n", site.origin.url("/pool/none.deb"));
         let said = export(&site, &format!("{gone}{SHUT_IN}"), &[])?;

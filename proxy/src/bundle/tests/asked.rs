@@ -236,3 +236,33 @@ fn a_hole_in_the_first_bundle_is_filled_with_what_is_missing_alone() {
     assert_eq!(there.import(&healing).unwrap().wanted, None);
     assert_holds(&there, &here, 0..20);
 }
+
+#[test]
+fn a_request_for_nothing_is_told_and_nothing_is_written() {
+    let lab = Lab::new();
+    let here = lab.site("here");
+    here.fill(0..3);
+    let order = request(&lab, "request.json", None, &[]);
+    let refused = lab.try_export(&here, &order).unwrap_err();
+    assert!(matches!(refused, BundleError::NothingAsked(_)), "{refused:?}");
+    assert!(refused.to_string().contains("asks for nothing"), "{refused}");
+    assert!(!lab.folder.path().join("out").exists());
+    assert_eq!(here.library.records(Side::Exported, "test").unwrap(), []);
+}
+
+/// The exporter has lost its folder of snapshots: the request says which series goes on.
+#[test]
+fn a_request_gives_the_series_of_an_exporter_that_lost_it() {
+    let lab = Lab::new();
+    let (here, there) = (lab.site("here"), lab.site("there"));
+    here.fill(0..3);
+    let first = lab.export(&here, &Order::default());
+    there.import(&lab.open(&first)).unwrap();
+    std::fs::remove_dir_all(here.library.folder()).unwrap();
+    here.fill(3..4);
+    let have = there.library.active().unwrap();
+    let order = request(&lab, "request.json", have, &[url(3)]);
+    let bundle = lab.open(&lab.export(&here, &order));
+    assert_eq!(there.import(&bundle).unwrap().wanted, None);
+    assert!(names(&there, &url(3)) && names(&there, &url(0)));
+}

@@ -11,6 +11,7 @@ use crate::{
     bundle::import::Imported,
     cli::{explain, fail, tell},
     exit,
+    prefetch::Indexes,
     settings::{Cache, DEFAULT_PATH, Settings},
     snapshot::{Library, Parameters},
     store::{OpenError, Store},
@@ -24,6 +25,8 @@ pub(super) struct Opened {
     pub(super) cache: Cache,
     /// Which parameters of queries it lets cross.
     pub(super) parameters: Parameters,
+    /// The indexes of languages that it names.
+    pub(super) indexes: Indexes,
     pub(super) runtime: Runtime,
     pub(super) store: Store,
     pub(super) library: Library,
@@ -51,6 +54,7 @@ struct Settled {
     config: Option<PathBuf>,
     cache: Cache,
     parameters: Parameters,
+    indexes: Indexes,
 }
 
 pub(super) fn event_loop() -> Result<Runtime, u8> {
@@ -84,6 +88,7 @@ impl StoreArgs {
         Ok(Settled {
             config,
             parameters: Parameters::of(&settings.upstreams),
+            indexes: Indexes::of(&settings),
             cache: settings.cache,
         })
     }
@@ -125,6 +130,7 @@ impl Settled {
             config: self.config,
             cache: self.cache,
             parameters: self.parameters,
+            indexes: self.indexes,
             runtime: event_loop()?,
             _view: view,
         })

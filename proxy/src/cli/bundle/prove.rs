@@ -80,7 +80,7 @@ impl ExportArgs {
             let bytes = std::fs::read(opened.store.content_path(digest)).ok()?;
             (Digest::of(&bytes) == *digest).then(|| Bytes::from(bytes))
         };
-        let report = check(&plan.snapshot, &content, &declared.what);
+        let report = check(&plan.snapshot, &content, &declared.what, &opened.indexes);
         if !self.plan.json {
             report.notes.iter().for_each(|note| tell(note));
             tell(&format!(
@@ -94,6 +94,10 @@ impl ExportArgs {
             .map(|gap| format!("missing {} ({})", gap.missing, gap.subject))
             .collect();
         show(&gaps);
+        report
+            .hints
+            .iter()
+            .for_each(|hint| tell(&format!("hint: {hint}")));
         gaps
     }
 

@@ -14,7 +14,10 @@
 mod form;
 mod index;
 mod listing;
+pub(crate) mod paragraph;
+pub(crate) mod relation;
 mod signature;
+pub(crate) mod version;
 
 pub(crate) use form::{ReleaseForm, release_form};
 pub(crate) use listing::{is_by_hash, is_listed_name, listed, names, offered};
