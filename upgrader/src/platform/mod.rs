@@ -107,8 +107,10 @@ pub struct Words {
     pub version: String,
     /// The folder to write to, or to read from.
     pub dir: String,
-    /// The services to restart, comma separated; empty for all of the node's roles.
+    /// The services to restart, comma separated; empty for all of `roles`.
     pub services: String,
+    /// The roles whose services are restarted, comma separated; empty for all of the node. A role's name is never a service's.
+    pub roles: String,
 }
 
 /// A verb that failed.
@@ -168,6 +170,20 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// [`PlatformError`].
     async fn call(&self, verb: Verb, words: &Words) -> Result<Option<String>, PlatformError>;
+
+    /// Starts again what `retire` has stopped on this machine, for it to show that it is well; no work is asked for. Where `retire` stops
+    /// nothing, nothing is done.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    async fn start(&self) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
+    /// The setting that should name what `role` does on this node, and does not: without it the adapter cannot retire the role.
+    fn lacks(&self, _role: &str) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The platform of the node `node`, as its settings say; its programs run as some of `children`.

@@ -176,7 +176,7 @@ impl Default for NomadSettings {
     }
 }
 
-/// A command of the platform. `{node}`, `{root}`, `{version}`, `{dir}` and `{services}` in an argument are replaced.
+/// A command of the platform. `{node}`, `{root}`, `{version}`, `{dir}`, `{services}` and `{roles}` in an argument are replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformCommand {
