@@ -93,6 +93,11 @@ async fn r70_one_up_to_a_number_and_none_without_what_it_requires() -> Result<()
         said.contains("no patch has the number 99; known are 1 (one), 2 (two)"),
         "{said}"
     );
+    let plan = String::from_utf8(site.patch(&["install", "--plan", "--local"])?.stdout)?;
+    assert!(
+        plan.contains("2 patches, one after the other: 1.0.0 → patch one → patch two"),
+        "{plan}"
+    );
     site.ends(0, &["install", "--to-patch-id", "1"])?;
     assert_eq!(site.states()?, "one=installed two=outstanding");
     let plan = String::from_utf8(site.patch(&["install", "--plan", "--local"])?.stdout)?;
@@ -395,7 +400,7 @@ async fn r70_the_units_of_the_roles_affected_are_restarted_and_a_restart_that_fa
         program.display().to_string()
     ))?;
     site.node.add_settings("[upgrade]\nretire_roles = []\n")?;
-    let calls = || std::fs::read_to_string(folder.join("calls")).unwrap_or_default();
+    let calls = || fs::read_to_string(folder.join("calls")).unwrap_or_default();
     site.ends(0, &["install", "dea-fix"])?;
     assert!(
         calls().contains("restart -- front.service back.service\n"),

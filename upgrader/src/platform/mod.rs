@@ -18,6 +18,7 @@ pub mod kubernetes;
 pub mod nomad;
 pub mod process;
 pub mod program;
+mod quantity;
 pub mod systemd;
 
 use async_trait::async_trait;
@@ -290,6 +291,18 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(
         expected,
         source,
     })
+}
+
+/// What an adapter answers to [`Verb::Capacity`], in the form that commands print.
+fn stated(capacity: Capacity) -> Result<Option<String>, PlatformError> {
+    serde_json::to_string(&capacity)
+        .map(Some)
+        .map_err(|source| PlatformError::Output {
+            verb: Verb::Capacity.key(),
+            output: String::new(),
+            expected: "a capacity that is JSON",
+            source,
+        })
 }
 
 /// What an adapter answers to [`Verb::Resident`], in the form that commands print.

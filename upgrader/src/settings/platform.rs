@@ -39,7 +39,8 @@ pub struct PlatformSettings {
     pub backup: Option<PlatformCommand>,
     /// Brings the platform's own state back from the folder `{dir}`; may be called twice.
     pub restore: Option<PlatformCommand>,
-    /// Prints how much work the node has and could take, in a unit of your own: `{"used": 300, "free": 100}`.
+    /// Prints how much work the node has and could take, in a unit of your own: `{"used": 300, "free": 100}`; the adapters
+    /// `kubernetes` and `nomad` count memory in MiB.
     pub capacity: Option<PlatformCommand>,
 }
 
