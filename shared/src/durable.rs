@@ -7,8 +7,8 @@ pub mod place;
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io::{self, Read, Seek as _, Write},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -234,24 +234,121 @@ pub fn symlink(target: &Path, link: &Path) -> Result<(), DurableError> {
     sync_folder(folder)
 }
 
-/// Replaces `to` with a copy of the file `from`, with permission bits `mode` and, if given, another owner (user, group).
+/// Replaces `to` with a copy of the file `from`, with permission bits `mode` and, if given, another owner (user, group). Holes stay holes.
 ///
 /// # Errors
 /// [`DurableError`] with the step that failed; the old content of `to` then stays, and no temporary file is left.
 #[track_caller]
 pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), DurableError> {
+    copy_with(from, to, (mode, owner), &[])
+}
+
+/// [`copy`], with extended attributes. A file system that has none gets none.
+///
+/// # Errors
+/// As [`copy`].
+#[track_caller]
+pub fn copy_with(
+    from: &Path,
+    to: &Path,
+    (mode, owner): (u32, Option<(u32, u32)>),
+    attributes: &[(String, Vec<u8>)],
+) -> Result<(), DurableError> {
     let mut source = File::open(from).map_err(wrap("opening", from))?;
+    let is_sparse = source
+        .metadata()
+        .is_ok_and(|metadata| metadata.blocks().saturating_mul(512) < metadata.len());
     let mut temp = temporary_file(parent(to), 0o600)?;
-    step(Operation::Write, || io::copy(&mut source, &mut temp)).map_err(wrap("writing", to))?;
+    step(Operation::Write, || {
+        if is_sparse {
+            write_with_holes(&mut source, temp.as_file_mut())
+        } else {
+            io::copy(&mut source, &mut temp)
+        }
+    })
+    .map_err(wrap("writing", to))?;
     if let Some((user, group)) = owner {
         std::os::unix::fs::fchown(temp.as_file(), Some(user), Some(group))
             .map_err(wrap("setting the owner of", to))?;
     }
-    // After the owner, because changing it clears the set-user-ID bit.
+    // After the owner, because changing it clears the set-user-ID bit and capabilities; an access list says more than the bits.
     temp.as_file()
         .set_permissions(fs::Permissions::from_mode(mode))
         .map_err(wrap("setting the mode of", to))?;
+    for (name, value) in attributes {
+        match rustix::fs::fsetxattr(
+            temp.as_file(),
+            name.as_str(),
+            value,
+            rustix::fs::XattrFlags::empty(),
+        ) {
+            Ok(()) | Err(rustix::io::Errno::NOTSUP) => {}
+            Err(error) => return Err(wrap("setting the attributes of", to)(error.into())),
+        }
+    }
     persist(temp, to)
+}
+
+/// Writes what `from` has to the empty file `to`, with holes where it is zero for long; gives how many bytes it was.
+///
+/// # Errors
+/// The error of reading or writing.
+pub fn write_with_holes(from: &mut impl Read, to: &mut File) -> io::Result<u64> {
+    const PIECE: usize = 64 * 1024;
+    let mut piece = vec![0; PIECE];
+    let mut length = 0_u64;
+    loop {
+        let mut filled = 0;
+        while filled < PIECE {
+            match from.read(&mut piece[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if filled == 0 {
+            to.set_len(length)?;
+            return Ok(length);
+        }
+        let bytes = &piece[..filled];
+        length += u64::try_from(filled).unwrap_or(0);
+        if filled == PIECE && bytes.iter().all(|byte| *byte == 0) {
+            to.seek(io::SeekFrom::Start(length))?;
+        } else {
+            to.write_all(bytes)?;
+        }
+    }
+}
+
+/// Creates the folder `path`, whose parent is there, with permission bits `mode` and, if given, another owner. Until it has them it is
+/// open to nobody else.
+///
+/// # Errors
+/// [`DurableError`] naming the folder.
+#[track_caller]
+pub fn create_folder_with(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), DurableError> {
+    step(Operation::MakeFolder, || {
+        fs::DirBuilder::new().mode(0o700).create(path)
+    })
+    .map_err(wrap("creating the folder", path))?;
+    mark_folder(path, mode, owner)?;
+    sync_folder(parent(path))
+}
+
+/// Gives the folder `path` the permission bits `mode` and, if given, another owner.
+///
+/// # Errors
+/// [`DurableError`] naming the folder.
+#[track_caller]
+pub fn mark_folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), DurableError> {
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::lchown(path, Some(user), Some(group))
+            .map_err(wrap("setting the owner of", path))?;
+    }
+    // After the owner, because changing it clears the set-group-ID bit.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(wrap("setting the mode of", path))?;
+    sync_folder(path)
 }
 
 /// Whether `name` is that of a temporary file of this module, which only a killed program leaves behind.

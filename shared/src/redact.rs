@@ -16,6 +16,17 @@ pub fn url(url: &Url) -> String {
     shown.into()
 }
 
+/// Whose address `url` is, for people and logs: without its path, too. Addresses of hooks carry their token there.
+pub fn receiver(address: &Url) -> String {
+    let mut shown = address.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    if !matches!(address.path(), "" | "/") {
+        shown.set_path("/***");
+    }
+    url(&shown)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +38,8 @@ mod tests {
             let shown = url(&Url::parse(&secret).unwrap());
             assert_eq!(shown, "https://***@cdn.example/a/b?sig=***&exp=***", "{who}");
         }
+        let hook = Url::parse("https://bob:pa55@chat.example:8443/services/T0/abc?token=x#y").unwrap();
+        assert_eq!(receiver(&hook), "https://***@chat.example:8443/***");
         let plain = Url::parse("https://cdn.example/a").unwrap();
         assert_eq!(url(&plain), "https://cdn.example/a");
     }

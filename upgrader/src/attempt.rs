@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     document::{self, DocumentError},
     failpoint,
+    module::image::Engine,
     patch::act::{PatchAct, Purpose},
     paths::NodePaths,
     run::event::ErrorReport,
@@ -74,6 +75,9 @@ pub struct Attempt {
     /// Whether the node was not healthy before anything was changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_unhealthy: bool,
+    /// The container runtime that it settled on, when one of its releases has images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// An upgrade that was downloaded and not begun when this began; it takes its place again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_aside: Option<Box<Self>>,
@@ -127,6 +131,7 @@ impl Attempt {
             patch,
             tolerant: false,
             was_unhealthy: false,
+            engine: None,
             put_aside: None,
         }
     }
@@ -148,6 +153,7 @@ impl Attempt {
         next.begun = true;
         next.staged = self.staged;
         next.tolerant = self.tolerant;
+        next.engine.clone_from(&self.engine);
         next.put_aside.clone_from(&self.put_aside);
         if let (Some(next), Some(own)) = (&mut next.patch, &self.patch) {
             next.no_restart = own.no_restart;

@@ -7,10 +7,10 @@ mod licence;
 mod maintenance;
 mod platform;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use kato_shared::settings::{ByteSize, HumanDuration, SettingsError};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use url::Url;
 
 pub use self::download::DownloadSettings;
@@ -58,12 +58,28 @@ pub struct NodeSettings {
     pub id: String,
     /// Its roles, e.g. `["dea"]`.
     pub roles: Vec<String>,
-    /// Everything that is installed or recorded is below this folder.
+    /// Everything that is installed or recorded is below this folder; from `/` on.
+    #[serde(deserialize_with = "absolute")]
     pub root: PathBuf,
-    /// Latches, journal, backups and downloads, below `root`.
+    /// Latches, journal, backups and downloads, below `root`; from there on, without `..`.
+    #[serde(deserialize_with = "absolute")]
     pub state_dir: PathBuf,
-    /// Where operators call `kato`, below `root`.
+    /// Where operators call `kato`, below `root`; as `state_dir`.
+    #[serde(deserialize_with = "absolute")]
     pub kato_link: PathBuf,
+}
+
+/// A relative path would be another place for each folder that `kato` is called in.
+fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    let leads_out = path.components().any(|part| matches!(part, Component::ParentDir));
+    if !path.is_absolute() || leads_out {
+        return Err(D::Error::custom(format!(
+            "expected a path that begins with / and has no `..`, found `{}`",
+            path.display()
+        )));
+    }
+    Ok(path)
 }
 
 impl Default for NodeSettings {
@@ -274,6 +290,21 @@ mod tests {
     fn an_empty_file_gives_the_defaults() {
         let settings: Settings = kato_shared::settings::parse(Path::new("kato.toml"), "").unwrap();
         assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn a_path_that_depends_on_where_kato_is_called_is_refused() {
+        for (key, path) in [
+            ("root", "relroot"),
+            ("root", "/srv/../x"),
+            ("state_dir", "../../x"),
+            ("kato_link", "kato"),
+        ] {
+            let text = format!("[node]\n{key} = \"{path}\"\n");
+            let error = kato_shared::settings::parse::<Settings>(Path::new("kato.toml"), &text).unwrap_err();
+            let text = kato_shared::chain::Chain(&error).to_string();
+            assert!(text.contains("expected a path that begins with /"), "{text}");
+        }
     }
 
     #[test]

@@ -257,7 +257,7 @@ async fn a_node_without_a_runtime_is_told_what_was_asked() -> Result<()> {
         .add_settings("[images]\nruntime = \"podman\"\ncommand = [\"/none/podman\"]\n")?;
     let said = site.node.upgrade_ends(75, &[])?;
     assert!(
-        said.contains("no container runtime answers: starting `/none/podman` failed")
+        said.contains("no container runtime is there: starting `/none/podman` failed")
             && said.contains("hint: start the container runtime"),
         "{said}"
     );

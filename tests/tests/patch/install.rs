@@ -93,6 +93,11 @@ async fn r70_one_up_to_a_number_and_none_without_what_it_requires() -> Result<()
         said.contains("no patch has the number 99; known are 1 (one), 2 (two)"),
         "{said}"
     );
+    let plan = String::from_utf8(site.patch(&["install", "--plan", "--local"])?.stdout)?;
+    assert!(
+        plan.contains("2 patches, one after the other: 1.0.0 → patch one → patch two"),
+        "{plan}"
+    );
     site.ends(0, &["install", "--to-patch-id", "1"])?;
     assert_eq!(site.states()?, "one=installed two=outstanding");
     let plan = String::from_utf8(site.patch(&["install", "--plan", "--local"])?.stdout)?;
@@ -364,5 +369,61 @@ async fn r70_what_was_downloaded_for_an_upgrade_is_still_there_after_a_patch() -
     assert_eq!(status["state"], "idle", "{status}");
     site.node.upgrade_ends(0, &["--offline"])?;
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    Ok(())
+}
+
+/// Units that are called otherwise than the role; `restart` fails while there is a file `fails`.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+folder=${0%/*}
+echo "$*" >> "$folder/calls"
+verb=$1; shift
+if [ $verb = restart ] && [ -e "$folder/fails" ]; then echo "it does not work today" >&2; exit 1; fi
+if [ $verb != show ]; then exit 0; fi
+for unit in "$@"; do
+    case $unit in -*) continue ;; esac
+    printf 'Id=%s\nLoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n\n' "$unit"
+done
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r70_the_units_of_the_roles_affected_are_restarted_and_a_restart_that_fails_holds_nobody()
+-> Result<()> {
+    let patch = TestPatch::of_etc(1, "dea-fix", &[("app.conf", "fixed\n")]).with("roles = [\"dea\"]\n");
+    let mut site = Site::with(&[], &[patch]).await?;
+    let folder = site.folder.path().join("systemd");
+    durable::create_folder(&folder)?;
+    let program = folder.join("systemctl");
+    durable::write(&program, SYSTEMCTL.as_bytes(), 0o755)?;
+    let units = "{ dea = [\"front.service\", \"back.service\"], controller = [\"api.service\"] }";
+    site.node.platform_is(&format!(
+        "adapter = \"systemd\"\nsystemd = {{ program = {:?}, settle = \"0s\", units = {units} }}\n",
+        program.display().to_string()
+    ))?;
+    site.node.add_settings("[upgrade]\nretire_roles = []\n")?;
+    let calls = || fs::read_to_string(folder.join("calls")).unwrap_or_default();
+    site.ends(0, &["install", "dea-fix"])?;
+    assert!(
+        calls().contains("restart -- front.service back.service\n"),
+        "{}",
+        calls()
+    );
+    site.ends(0, &["revert", "dea-fix"])?;
+    site.ends(0, &["install", "dea-fix", "--no-restart"])?;
+    let status = String::from_utf8(site.patch(&["status", "-l"])?.stdout)?;
+    assert!(
+        status.contains("restart pending: the services of dea;"),
+        "{status}"
+    );
+    site.ends(0, &["revert", "dea-fix"])?;
+
+    durable::write(&folder.join("fails"), b"", 0o644)?;
+    let said = site.ends(23, &["install", "dea-fix"])?;
+    assert!(said.contains("--no-restart` leaves the restart to you"), "{said}");
+    site.ends(22, &["install", "dea-fix", "--no-restart"])?;
+    assert_eq!(site.states()?, "dea-fix=rolled-back");
+    site.ends(23, &["install", "dea-fix"])?;
+    site.ends(22, &["revert", "dea-fix", "--no-restart"])?;
+    assert_eq!(site.states()?, "dea-fix=rolled-back");
+    assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
     Ok(())
 }

@@ -81,3 +81,21 @@ async fn an_unhealthy_container_is_named() -> Result<()> {
     assert!(error.to_string().contains("c1-name is unhealthy"), "{error}");
     Ok(())
 }
+
+#[tokio::test]
+async fn r70_a_restart_of_roles_is_one_of_all_labelled_containers() -> Result<()> {
+    let fake = with_containers()?;
+    let words = Words {
+        roles: "web".into(),
+        ..Words::default()
+    };
+    fake.platform("docker", ALL)?.call(Verb::Restart, &words).await?;
+    assert_eq!(
+        fake.calls()
+            .iter()
+            .filter(|call| *call == "restart -- c1 c3")
+            .count(),
+        1
+    );
+    Ok(())
+}

@@ -49,7 +49,8 @@ case "$1 $2" in
     "get node")
         cordoned=false; if [ -e "$state/cordoned" ]; then cordoned=true; fi
         ready=True; if [ -e "$state/sick" ]; then ready=False; fi
-        printf '{"spec": {"unschedulable": %s}, "status": {"conditions": [' "$cordoned"
+        printf '{"spec": {"unschedulable": %s}, "status": {"allocatable": {"memory": "%s"}, "conditions": [' "$cordoned" \
+            "$(cat "$state/memory" 2>/dev/null || echo 1Gi)"
         printf '{"type": "Ready", "status": "%s", "message": "the kubelet stopped"}]}}' "$ready" ;;
     "get poddisruptionbudgets")
         printf '{"items": ['
@@ -75,7 +76,8 @@ case "$1 $2" in
     "node status")
         eligible=eligible; if [ -e "$state/ineligible" ]; then eligible=ineligible; fi
         status=ready; if [ -e "$state/down" ]; then status=down; fi
-        printf '{"ID": "n-1", "Status": "%s", "SchedulingEligibility": "%s", "Drain": false}' "$status" "$eligible" ;;
+        printf '{"ID": "n-1", "Status": "%s", "SchedulingEligibility": "%s", "Drain": false%s}' "$status" "$eligible" \
+            "$(cat "$state/resources" 2>/dev/null)" ;;
     "operator api")
         for last in "$@"; do :; done
         test "$last" = /v1/node/n-1/allocations

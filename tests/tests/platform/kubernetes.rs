@@ -147,3 +147,42 @@ async fn a_sick_node_is_not_healthy_and_the_condition_is_named() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn r22_what_a_node_has_and_could_take_is_memory_that_pods_request() -> Result<()> {
+    let fake = Fake::kubectl()?;
+    fake.put("memory", "4000Mi")?;
+    let requesting = |name: &str, owner: &str, phase: &str, memory: &str| {
+        let spec = format!(
+            r#""spec": {{"containers": [{{"resources": {{"requests": {{"memory": "{memory}"}}}}}}]}}, "status""#
+        );
+        pod(name, owner, phase, "").replace(r#""status""#, &spec)
+    };
+    fake.put(
+        "pods/web-1",
+        &requesting("web-1", "ReplicaSet", "Running", "1000Mi"),
+    )?;
+    fake.put(
+        "pods/web-2",
+        &requesting("web-2", "ReplicaSet", "Pending", "524289Ki"),
+    )?;
+    // Requests nothing, and counts as nothing.
+    fake.put("pods/web-3", &pod("web-3", "ReplicaSet", "Running", ""))?;
+    // Stays on the node, and takes room there.
+    fake.put("pods/log", &requesting("log", "DaemonSet", "Running", "100Mi"))?;
+    fake.put("pods/done", &requesting("done", "Job", "Succeeded", "2000Mi"))?;
+    let platform = fake.platform("kubernetes", "timeout = \"30s\"")?;
+    let found = platform::capacity(platform.as_ref(), &Words::default()).await?;
+    // 1000 + 512 and a bit; 4000 without these and the 100 of the daemon set.
+    assert_eq!(found.map(|found| (found.used, found.free)), Some((1513, 2387)));
+    fake.put("cordoned", "")?;
+    let found = platform::capacity(platform.as_ref(), &Words::default()).await?;
+    assert_eq!(found.map(|found| (found.used, found.free)), Some((1513, 0)));
+    fake.put("memory", "much")?;
+    assert!(
+        platform::capacity(platform.as_ref(), &Words::default())
+            .await
+            .is_err()
+    );
+    Ok(())
+}

@@ -89,3 +89,39 @@ async fn a_client_that_is_down_is_not_healthy() -> Result<()> {
     assert!(error.to_string().contains("expected a node"), "{error}");
     Ok(())
 }
+
+#[tokio::test]
+async fn r22_what_a_node_has_and_could_take_is_memory_that_is_allocated() -> Result<()> {
+    let fake = Fake::nomad()?;
+    let having = |id: &str, status: &str, job: &str, mib: u64| {
+        let tasks = format!(
+            r#""AllocatedResources": {{"Tasks": {{"a": {{"Memory": {{"MemoryMB": {mib}}}}}, "b": {{"Memory": {{"MemoryMB": 1}}}}}}}}, "Job""#
+        );
+        allocation(id, status, job).replace(r#""Job""#, &tasks)
+    };
+    fake.put("allocations/a1", &having("a1", "running", "service", 99))?;
+    fake.put("allocations/a2", &having("a2", "complete", "service", 999))?;
+    fake.put("allocations/a3", &having("a3", "running", "system", 49))?;
+    let platform = fake.platform("nomad", "ignore_system = true")?;
+    let words = Words::default();
+    let asked = || platform::capacity(platform.as_ref(), &words);
+    assert!(asked().await.is_err(), "it does not say how much there is");
+    let resources = r#", "NodeResources": {"Memory": {"MemoryMB": 1000}}, "ReservedResources": {"Memory": {"MemoryMB": 100}}"#;
+    fake.put("resources", resources)?;
+    assert_eq!(
+        asked().await?.map(|found| (found.used, found.free)),
+        Some((100, 750))
+    );
+    let all = fake.platform("nomad", "")?;
+    let found = platform::capacity(all.as_ref(), &Words::default()).await?;
+    assert_eq!(found.map(|found| (found.used, found.free)), Some((150, 750)));
+    fake.put("ineligible", "")?;
+    assert_eq!(
+        asked().await?.map(|found| (found.used, found.free)),
+        Some((100, 0))
+    );
+    // Work whose memory nobody tells is not taken for none.
+    fake.put("allocations/a4", &allocation("a4", "running", "service"))?;
+    assert!(asked().await.is_err());
+    Ok(())
+}

@@ -3,7 +3,11 @@
 use std::fs;
 
 use anyhow::Result;
-use integration_tests::{node::TestNode, releases::Repository, static_server::StaticServer};
+use integration_tests::{
+    node::TestNode,
+    releases::{Repository, TestRelease},
+    static_server::StaticServer,
+};
 
 use crate::fakes::{Fake, pod};
 
@@ -16,8 +20,15 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn at_one() -> Result<Self> {
+        Self::before(&TestRelease::standard("2.0.0")).await
+    }
+
+    /// The same with `two` as 2.0.0.
+    pub(crate) async fn before(two: &TestRelease) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let repository = Repository::with_two_releases(folder.path()).await?;
+        let repository = Repository::empty(folder.path()).await?;
+        repository.publish(&TestRelease::standard("1.0.0")).await?;
+        repository.publish(two).await?;
         let host = StaticServer::start(&repository.dir()).await?;
         let node = TestNode::new(
             &folder.path().join("node"),
@@ -165,5 +176,75 @@ async fn one_verb_can_be_a_command_and_a_platform_can_be_nobody() -> Result<()> 
     site.node.upgrade_ends(0, &[])?;
     assert!(!site.node.path("asked").exists());
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    Ok(())
+}
+
+const UNITS: &str = "units = { dea = [\"front.service\", \"back.service\"] }, settle = \"0s\"";
+
+fn with_units() -> Result<Fake> {
+    let fake = Fake::systemctl()?;
+    for unit in ["front", "back"] {
+        fake.put(&format!("units/{unit}.service"), "loaded active running 0\n")?;
+    }
+    Ok(fake)
+}
+
+/// A release that restarts nothing, one whose module restarts one unit of two, and one that is rolled back: what the retirement has
+/// stopped runs when the node has to show that it is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_what_was_stopped_to_retire_the_node_runs_before_it_is_judged() -> Result<()> {
+    let nothing = TestRelease::standard("2.0.0");
+    let mut one_unit = nothing.clone();
+    one_unit.modules[0]
+        .keys
+        .push_str("restart = [\"front.service\"]\n");
+    let mut sick = nothing.clone();
+    sick.tail
+        .push_str("[[check]]\nid = \"command\"\nargv = [\"false\"]\ndeadline = \"0s\"\n");
+    for (release, code) in [(nothing, 0), (one_unit, 0), (sick, 22)] {
+        let mut site = Site::before(&release).await?;
+        let fake = with_units()?;
+        site.node.platform_is(&fake.lines("systemd", UNITS))?;
+        site.node.add_settings("[upgrade]\nsettle = \"5s\"\n")?;
+        let said = site.node.upgrade_ends(code, &[])?;
+        assert!(!said.contains("names nothing of it"), "{said}");
+        let calls = fake.calls();
+        assert!(calls.iter().any(|call| call.starts_with("stop -- ")), "{calls:?}");
+        for unit in ["units/front.service", "units/back.service"] {
+            assert_eq!(fake.text(unit), "loaded active running 0\n", "{unit}: {calls:?}");
+        }
+
+        let mut site = Site::before(&release).await?;
+        let fake = Fake::docker()?;
+        fake.put("containers/front.service", "running healthy")?;
+        fake.put("containers/back.service", "running healthy")?;
+        fake.put("containers/other", "exited")?;
+        site.node
+            .platform_is(&fake.lines("docker", "timeout = \"30s\""))?;
+        site.node.add_settings("[upgrade]\nsettle = \"5s\"\n")?;
+        site.node.upgrade_ends(code, &[])?;
+        assert_eq!(fake.text("containers/back.service").trim(), "running healthy");
+        assert_eq!(
+            fake.text("containers/other").trim(),
+            "exited",
+            "nobody's but the operator's"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r38_a_role_that_is_to_be_retired_and_has_no_unit_is_told() -> Result<()> {
+    let mut site = Site::at_one().await?;
+    let fake = with_units()?;
+    let units = "units = { daemon = [\"front.service\"] }, settle = \"0s\"";
+    site.node.platform_is(&fake.lines("systemd", units))?;
+    let said = site.node.upgrade_ends(0, &[])?;
+    assert!(
+        said.contains(
+            "`upgrade.retire_roles` has the role `dea`, and `[platform.systemd].units` names nothing of it"
+        ),
+        "{said}"
+    );
     Ok(())
 }

@@ -127,3 +127,41 @@ async fn units_that_are_not_there_cannot_be_stopped_and_an_answer_that_is_none_i
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn r70_a_restart_of_roles_is_one_of_their_units_and_never_of_their_names() -> Result<()> {
+    for (services, roles, expected) in [
+        ("", "web", "restart -- web.service"),
+        ("", "WEB", "restart -- web.service"),
+        ("", "", "restart -- agent.service web.service"),
+        // A role without units of its own is in those of the whole node.
+        ("", "router", "restart -- agent.service web.service"),
+        ("", "web,router", "restart -- agent.service web.service"),
+        ("agent.service", "web", "restart -- agent.service"),
+    ] {
+        let fake = with_units()?;
+        let platform = fake.platform("systemd", ALL)?;
+        let words = Words {
+            services: services.into(),
+            roles: roles.into(),
+            ..Words::default()
+        };
+        platform.call(Verb::Restart, &words).await?;
+        let calls = fake.calls();
+        assert_eq!(
+            calls.last().map(String::as_str),
+            Some(expected),
+            "{services:?} {roles:?}"
+        );
+    }
+    // One that an operator masked stays as it is.
+    let fake = with_units()?;
+    fake.put("units/web.service", "masked inactive dead 0\n")?;
+    let words = Words {
+        roles: "web".into(),
+        ..Words::default()
+    };
+    fake.platform("systemd", ALL)?.call(Verb::Restart, &words).await?;
+    assert!(!fake.calls().iter().any(|call| call.starts_with("restart")));
+    Ok(())
+}

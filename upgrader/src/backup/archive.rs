@@ -25,6 +25,8 @@ use crate::module::tree::{Entry, Kind};
 
 /// How the names of extended attributes begin in PAX records, as GNU tar and bsdtar write them.
 pub(super) const XATTR: &str = "SCHILY.xattr.";
+/// The PAX record of the time of the last change.
+pub(super) const MTIME: &str = "mtime";
 /// Up to this size a file is read as a whole before it is written, so that it can be read again.
 const AT_ONCE: u64 = 8 * 1024 * 1024;
 /// How often a file that changes is read.
@@ -110,9 +112,8 @@ impl<W: Write> Writer<'_, W> {
         let saved = if kind.is_file() {
             self.file(&path, below, &metadata)?
         } else {
-            self.attributes(&path)?;
-            let mut header = tar::Header::new_gnu();
-            header.set_metadata(&metadata);
+            self.attributes(&path, &metadata)?;
+            let mut header = header(&metadata).map_err(wrong)?;
             if kind.is_symlink() {
                 let to = fs::read_link(&path).map_err(wrong)?;
                 self.tar.append_link(&mut header, below, &to).map_err(wrong)?;
@@ -122,7 +123,7 @@ impl<W: Write> Writer<'_, W> {
                     .append_data(&mut header, below, io::empty())
                     .map_err(wrong)?;
                 if kind.is_dir() {
-                    Kind::Folder
+                    Kind::FOLDER
                 } else {
                     Kind::Special
                 }
@@ -149,18 +150,17 @@ impl<W: Write> Writer<'_, W> {
         let identity = (metadata.dev(), metadata.ino());
         if let Some((first, kind)) = self.names.get(&identity) {
             let (first, kind) = (first.clone(), kind.clone());
-            let mut header = tar::Header::new_gnu();
-            header.set_metadata(metadata);
+            // Its attributes and its time came with its first name.
+            let mut header = header(metadata).map_err(wrong)?;
             header.set_entry_type(tar::EntryType::Link);
             header.set_size(0);
             self.tar.append_link(&mut header, below, &first).map_err(wrong)?;
             return Ok(kind);
         }
-        self.attributes(path)?;
+        self.attributes(path, metadata)?;
         let (sha256, is_settled) = if metadata.len() <= AT_ONCE {
             let (bytes, metadata, is_settled) = read_still(path).map_err(wrong)?;
-            let mut header = tar::Header::new_gnu();
-            header.set_metadata(&metadata);
+            let mut header = header(&metadata).map_err(wrong)?;
             header.set_size(u64::try_from(bytes.len()).unwrap_or(0));
             self.tar
                 .append_data(&mut header, below, bytes.as_slice())
@@ -169,8 +169,7 @@ impl<W: Write> Writer<'_, W> {
         } else {
             let mut content = Hashing::new(File::open(path).map_err(wrong)?);
             let before = content.inner.metadata().map_err(wrong)?;
-            let mut header = tar::Header::new_gnu();
-            header.set_metadata(&before);
+            let mut header = header(&before).map_err(wrong)?;
             // A file that grows meanwhile is saved as long as it was; one that shrinks is padded, so that the archive stays sound.
             let mut padded = Hashing::new((&mut content).chain(io::repeat(0)).take(before.len()));
             self.tar
@@ -194,17 +193,55 @@ impl<W: Write> Writer<'_, W> {
     }
 
     /// Writes the extended attributes of `path` in front of its entry.
-    fn attributes(&mut self, path: &Path) -> Result<(), BackupError> {
+    fn attributes(&mut self, path: &Path, metadata: &Metadata) -> Result<(), BackupError> {
         let wrong = |source| failed("reading the attributes of", path)(source);
-        let found = attributes(path).map_err(wrong)?;
-        let records = found
-            .iter()
-            .map(|(name, value)| (format!("{XATTR}{name}"), value.as_slice()))
-            .collect::<Vec<_>>();
-        self.tar
-            .append_pax_extensions(records.iter().map(|(name, value)| (name.as_str(), *value)))
-            .map_err(wrong)
+        records(&mut self.tar, path, time(metadata).as_deref()).map_err(wrong)
     }
+}
+
+/// Writes what the header of the entry at `path` has no field for in front of it: its extended attributes, and its `time` if given.
+fn records<W: Write>(tar: &mut tar::Builder<W>, path: &Path, time: Option<&str>) -> io::Result<()> {
+    let found = attributes(path)?;
+    let records = found
+        .iter()
+        .map(|(name, value)| (format!("{XATTR}{name}"), value.as_slice()))
+        .chain(time.map(|time| (MTIME.to_owned(), time.as_bytes())))
+        .collect::<Vec<_>>();
+    tar.append_pax_extensions(records.iter().map(|(name, value)| (name.as_str(), *value)))
+}
+
+/// Writes the extended attributes of `path` in front of its entry.
+///
+/// # Errors
+/// The error of reading or writing them.
+pub(crate) fn save_attributes<W: Write>(tar: &mut tar::Builder<W>, path: &Path) -> io::Result<()> {
+    records(tar, path, None)
+}
+
+/// The time of the last change as PAX writes it, where the header's whole seconds since 1970 do not say it.
+fn time(metadata: &Metadata) -> Option<String> {
+    let (secs, nanos) = (metadata.mtime(), metadata.mtime_nsec());
+    match (secs, nanos) {
+        (0.., 0) => None,
+        (_, 0) => Some(secs.to_string()),
+        (0.., _) => Some(format!("{secs}.{nanos:09}")),
+        // Nanoseconds count forwards, decimal places of a negative number backwards.
+        _ => Some(format!("-{}.{:09}", -(secs + 1), 1_000_000_000 - nanos)),
+    }
+}
+
+/// A header with what `metadata` says that has a field in it.
+fn header(metadata: &Metadata) -> io::Result<tar::Header> {
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(metadata);
+    // Before 1970 there is no such number; `time` says it.
+    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    let kind = metadata.file_type();
+    if kind.is_char_device() || kind.is_block_device() {
+        header.set_device_major(rustix::fs::major(metadata.rdev()))?;
+        header.set_device_minor(rustix::fs::minor(metadata.rdev()))?;
+    }
+    Ok(header)
 }
 
 fn names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {

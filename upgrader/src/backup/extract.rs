@@ -13,7 +13,11 @@ use std::{
 use kato_shared::{Digest, digest::Hasher, durable};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 
-use super::{BackupError, Manifest, archive::XATTR, failed};
+use super::{
+    BackupError, Manifest,
+    archive::{MTIME, XATTR},
+    failed,
+};
 use crate::module::tree::{Entry, Kind};
 
 /// Bytes by entry.
@@ -59,7 +63,7 @@ pub(super) fn read(
         let is_right = match (kind, found) {
             (Kind::File { sha256, .. }, Found::Content(content)) => *sha256 == content,
             (Kind::File { .. }, Found::SecondName)
-            | (Kind::Folder, Found::Folder)
+            | (Kind::Folder { .. }, Found::Folder)
             | (Kind::Special, Found::Special) => true,
             (Kind::Link { to }, Found::Link(target)) => *to == target,
             _ => false,
@@ -84,6 +88,44 @@ enum Found {
     Special,
 }
 
+/// What the PAX records of `entry` say: extended attributes, and the time where the header cannot.
+#[expect(clippy::type_complexity, reason = "two things that are in one list")]
+fn records(
+    entry: &mut tar::Entry<'_, impl Read>,
+) -> io::Result<(Vec<(String, Vec<u8>)>, Option<(i64, i64)>)> {
+    let (mut attributes, mut time) = (Vec::new(), None);
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        let record = record?;
+        let Ok(key) = record.key() else { continue };
+        if let Some(name) = key.strip_prefix(XATTR) {
+            attributes.push((name.to_owned(), record.value_bytes().to_vec()));
+        } else if key == MTIME {
+            time = record.value().ok().and_then(time_of);
+        }
+    }
+    Ok((attributes, time))
+}
+
+/// The extended attributes that were saved with `entry`.
+///
+/// # Errors
+/// The error of reading them.
+pub(crate) fn saved_attributes(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Vec<(String, Vec<u8>)>> {
+    Ok(records(entry)?.0)
+}
+
+/// Seconds and nanoseconds of a time as PAX writes it, e.g. `-1.25`.
+fn time_of(text: &str) -> Option<(i64, i64)> {
+    let (whole, places) = text.split_once('.').unwrap_or((text, ""));
+    let digits: String = places.chars().chain(std::iter::repeat('0')).take(9).collect();
+    let (secs, nanos): (i64, i64) = (whole.parse().ok()?, digits.parse().ok()?);
+    Some(if whole.starts_with('-') && nanos > 0 {
+        (secs - 1, 1_000_000_000 - nanos)
+    } else {
+        (secs, nanos)
+    })
+}
+
 /// What an extraction has made so far.
 #[derive(Default)]
 struct Staged {
@@ -98,29 +140,26 @@ struct Staged {
 struct Marks {
     mode: u32,
     owner: (u32, u32),
-    time: i64,
+    /// Seconds and nanoseconds.
+    time: (i64, i64),
     attributes: Vec<(String, Vec<u8>)>,
 }
 
 impl Marks {
     fn of(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Self> {
-        let mut attributes = Vec::new();
-        if let Some(records) = entry.pax_extensions()? {
-            for record in records {
-                let record = record?;
-                if let Some(name) = record.key().ok().and_then(|key| key.strip_prefix(XATTR)) {
-                    attributes.push((name.to_owned(), record.value_bytes().to_vec()));
-                }
-            }
-        }
+        let (attributes, exact) = records(entry)?;
         let header = entry.header();
+        let time = match exact {
+            Some(time) => time,
+            None => (i64::try_from(header.mtime()?).unwrap_or(0), 0),
+        };
         Ok(Self {
             mode: header.mode()? & 0o7777,
             owner: (
                 u32::try_from(header.uid()?).unwrap_or(0),
                 u32::try_from(header.gid()?).unwrap_or(0),
             ),
-            time: i64::try_from(header.mtime()?).unwrap_or(0),
+            time,
             attributes,
         })
     }
@@ -143,8 +182,8 @@ impl Marks {
             fs::set_permissions(path, fs::Permissions::from_mode(self.mode))?;
         }
         let time = Timespec {
-            tv_sec: self.time,
-            tv_nsec: 0,
+            tv_sec: self.time.0,
+            tv_nsec: self.time.1,
         };
         let times = Timestamps {
             last_access: time,

@@ -21,8 +21,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use archive::{attributes, save_attributes};
 pub use error::BackupError;
 pub use extract::Sizes;
+pub(crate) use extract::saved_attributes;
 use jiff::Timestamp;
 use kato_shared::{Digest, durable, release::Version, settings::HumanDuration};
 use serde::{Deserialize, Serialize};
@@ -86,6 +88,18 @@ pub struct Manifest {
         with = "crate::path_text::many"
     )]
     pub skipped: Vec<PathBuf>,
+}
+
+impl Manifest {
+    /// Whether it was taken for a patch, whose name is in that of its attempt.
+    fn is_of_patch(&self) -> bool {
+        let from = self
+            .from
+            .as_ref()
+            .map_or_else(|| "none".into(), Version::to_string);
+        let began = self.attempt.strip_prefix(&format!("{from}-to-{}-", self.to));
+        began.is_some_and(|rest| rest.contains('-'))
+    }
 }
 
 /// Whose backup it is.
@@ -313,9 +327,13 @@ pub fn retain(paths: &NodePaths, retention: Retention, now: Timestamp) -> Result
     let (halves, wholes): (Vec<_>, Vec<_>) = all(paths)
         .into_iter()
         .partition(|backup| backup.manifest.amid.is_some());
+    // Patches leave one each: the newest that leads back to another release is not theirs to push out.
+    let upgrade = wholes.iter().find(|backup| !backup.manifest.is_of_patch());
+    let upgrade = upgrade.map(|backup| backup.folder.clone());
     let numbered = |backups: Vec<Found>| backups.into_iter().enumerate();
     for (at, backup) in numbered(wholes).chain(numbered(halves)) {
-        if at > 0 && (at >= keep || is_old(&backup)) {
+        let is_too_many = at >= keep && Some(&backup.folder) != upgrade.as_ref();
+        if at > 0 && (is_too_many || is_old(&backup)) {
             tree::remove(&backup.folder).map_err(failed("removing", &backup.folder))?;
         }
     }

@@ -175,7 +175,7 @@ fn r39_attributes_owners_second_names_holes_and_pipes_come_back() {
         &look(&found.join("pipe")).file_type()
     ));
     if has_attributes {
-        let found = archive::attributes(&found.join("d/a")).unwrap();
+        let found = attributes(&found.join("d/a")).unwrap();
         assert!(
             found.contains(&("user.note".into(), b"x\0y".to_vec())),
             "{found:?}"
@@ -255,4 +255,91 @@ fn c14_a_backup_of_a_node_that_was_half_new_is_not_the_latest_and_displaces_none
     retain(&paths, retention, Timestamp::from_second(9).unwrap()).unwrap();
     let left: Vec<_> = all(&paths).into_iter().map(|one| one.manifest.attempt).collect();
     assert_eq!(left, ["four", "three", "one"]);
+}
+
+#[test]
+fn r39_patches_do_not_push_the_backup_of_the_newest_upgrade_out() {
+    let (_root, paths) = node();
+    let ids = [
+        "none-to-2.0.0-20260101T000000001",
+        "none-to-2.0.0-20260101T000000002",
+    ];
+    take(&paths, ids[0], 1, ALL);
+    take(&paths, ids[1], 2, ALL);
+    for patch in 3..8 {
+        take(
+            &paths,
+            &format!("none-to-2.0.0-dea-fix-2026010{patch}T000000000"),
+            patch,
+            ALL,
+        );
+    }
+    let retention = |keep| Retention { keep, max_age: None };
+    let now = Timestamp::from_second(1000).unwrap();
+    for keep in [3, 2, 1] {
+        retain(&paths, retention(keep), now).unwrap();
+        let left: Vec<String> = all(&paths)
+            .into_iter()
+            .map(|backup| backup.manifest.attempt)
+            .collect();
+        assert_eq!(left.len(), usize::try_from(keep).unwrap() + 1, "{left:?}");
+        assert_eq!(left.last().map(String::as_str), Some(ids[1]), "{left:?}");
+    }
+}
+
+#[test]
+fn r39_devices_and_times_before_1970_and_between_seconds_come_back_and_gnu_tar_reads_them() {
+    let (root, paths) = node();
+    let at = |name: &str| root.path().join("s/etc").join(name);
+    let times = [
+        ("old", -315_619_200, 0),
+        ("older", -1, 750_000_000),
+        ("exact", 1_000_000, 5),
+        ("plain", 7, 0),
+    ];
+    for (name, secs, nanos) in times {
+        durable::write(&at(name), b"x", 0o644).unwrap();
+        let time = rustix::fs::Timespec {
+            tv_sec: secs,
+            tv_nsec: nanos,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        rustix::fs::utimensat(rustix::fs::CWD, at(name), &times, rustix::fs::AtFlags::empty()).unwrap();
+    }
+    fs::hard_link(at("old"), at("zz-second")).unwrap();
+    let bits = rustix::fs::Mode::from_raw_mode(0o600);
+    let device = |name: &str, kind, major, minor| {
+        let number = rustix::fs::makedev(major, minor);
+        rustix::fs::mknodat(rustix::fs::CWD, at(name), kind, bits, number).is_ok()
+    };
+    let can_make = device("nul", rustix::fs::FileType::CharacterDevice, 1, 3)
+        && device("blk", rustix::fs::FileType::BlockDevice, 7, 5);
+    take(&paths, "one", 1, ALL);
+    let backup = named(&paths, "one").unwrap();
+    backup.verify().unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let found = restored(&backup, into.path()).join("etc");
+    for (name, secs, nanos) in times {
+        let is = fs::symlink_metadata(found.join(name)).unwrap();
+        assert_eq!((is.mtime(), is.mtime_nsec()), (secs, nanos), "{name}");
+    }
+    if can_make {
+        for name in ["nul", "blk"] {
+            let was = fs::symlink_metadata(at(name)).unwrap();
+            let is = fs::symlink_metadata(found.join(name)).unwrap();
+            assert_eq!(is.rdev(), was.rdev(), "{name}");
+        }
+    }
+    #[expect(clippy::disallowed_methods, reason = "a reader that is not ours")]
+    let tar = std::process::Command::new("tar")
+        .args(["-I", "zstd", "-tvf"])
+        .arg(backup.archive())
+        .output();
+    if let Ok(tar) = tar {
+        let said = String::from_utf8_lossy(&tar.stderr).into_owned();
+        assert!(tar.status.success() || said.contains("zstd"), "{said}");
+    }
 }

@@ -203,7 +203,7 @@ const fn name(kind: &Kind) -> &'static str {
     match kind {
         Kind::File { .. } => "file",
         Kind::Link { .. } => "link",
-        Kind::Folder => "folder",
+        Kind::Folder { .. } => "folder",
         Kind::Special => "device, socket or pipe",
     }
 }

@@ -270,10 +270,10 @@ impl New {
         };
         match (self.files.get(below), pristine) {
             (Some(file), _) => Some(file.clone()),
-            (None, _) if self.folders.contains(below) => Some(Kind::Folder),
-            (None, Some(Kind::Folder)) if had_files() => None,
+            (None, _) if self.folders.contains(below) => Some(Kind::FOLDER),
+            (None, Some(Kind::Folder { .. })) if had_files() => None,
             // Links and empty folders are not listed: most stay as they were.
-            (None, Some(Kind::Link { .. } | Kind::Folder | Kind::Special)) => pristine.cloned(),
+            (None, Some(Kind::Link { .. } | Kind::Folder { .. } | Kind::Special)) => pristine.cloned(),
             (None, _) => None,
         }
     }

@@ -131,7 +131,7 @@ pub fn contents(
         .iter()
         .filter_map(|entry| match &entry.kind {
             Kind::File { sha256, .. } if wanted.contains(&entry.path) => Some((&*entry.path, *sha256)),
-            Kind::File { .. } | Kind::Link { .. } | Kind::Folder | Kind::Special => None,
+            Kind::File { .. } | Kind::Link { .. } | Kind::Folder { .. } | Kind::Special => None,
         })
         .collect();
     read(file, &digests).map_err(|source| PristineError::Read { path, source })

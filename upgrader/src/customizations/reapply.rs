@@ -16,7 +16,7 @@ use kato_shared::durable;
 use serde::Serialize;
 
 use super::{
-    archive::{self, LOCAL, Manifest, Merges, ORIGINAL, Reason, SavedFile},
+    archive::{self, LOCAL, Manifest, Merges, ORIGINAL, Reason, SavedFile, SavedFolder},
     change::{Change, What},
     difference::of_release,
     error::CustomizationError,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     installed::Installed,
     module::{
-        beside,
+        self, beside,
         tree::{self, Kind},
     },
     paths::NodePaths,
@@ -88,16 +88,17 @@ pub fn decide(saved: &SavedFile, now: Option<&Kind>) -> Action {
     let pristine = saved.pristine.as_ref();
     let is_pristine = |now: &Kind| pristine.is_some_and(|pristine| pristine.same_content(now));
     match (&saved.local, now) {
-        (None, None | Some(Kind::Folder)) | (Some(Kind::Folder), Some(Kind::Folder)) => Action::InPlace,
+        (None, None | Some(Kind::Folder { .. })) => Action::InPlace,
+        (Some(Kind::Folder { .. }), Some(Kind::Folder { .. })) => Action::Attributes,
         (None, Some(now)) if is_pristine(now) => Action::Delete,
         (None, Some(_)) => Action::Leave("it was deleted here, and the release has another one now"),
         (Some(Kind::Special), _) => Action::Leave("devices, sockets and pipes are not saved"),
         (Some(_), None) if only_attributes => Action::Leave("it is not there any more"),
         (Some(_), None) => Action::PutBack,
-        (Some(Kind::Folder), Some(_)) => Action::Leave(TYPE),
+        (Some(Kind::Folder { .. }), Some(_)) => Action::Leave(TYPE),
         (Some(Kind::File { .. }), Some(Kind::File { .. })) if only_attributes => Action::Attributes,
         (Some(local), Some(now)) if local.same_content(now) => Action::Attributes,
-        (Some(_), Some(Kind::Folder | Kind::Special)) => Action::Beside(TYPE),
+        (Some(_), Some(Kind::Folder { .. } | Kind::Special)) => Action::Beside(TYPE),
         (Some(_), Some(now)) if is_pristine(now) => Action::PutBack,
         (Some(_), Some(_)) if pristine.is_none() => Action::Beside(NEW_ONE),
         (Some(Kind::File { .. }), Some(Kind::File { .. })) if saved.has_original => Action::Merge,
@@ -144,7 +145,14 @@ pub fn reapply(
     let made = Merges::load(paths, id)?;
     let mut steps = Vec::with_capacity(chosen.len());
     for saved in chosen {
-        steps.push(Step::new(paths, installed, saved, scratch.path(), (id, &made))?);
+        let folders = &request.from.folders;
+        steps.push(Step::new(
+            paths,
+            installed,
+            (saved, folders),
+            scratch.path(),
+            (id, &made),
+        )?);
     }
     if !request.plan_only {
         save_first(paths, installed, &steps, request.now)?;
@@ -203,6 +211,8 @@ fn save_first(
 /// One saved change on its way back.
 struct Step<'a> {
     saved: &'a SavedFile,
+    /// What the folders were like.
+    folders: &'a [SavedFolder],
     told: Reapplied,
     /// Where it belongs on this machine.
     here: PathBuf,
@@ -215,7 +225,7 @@ impl<'a> Step<'a> {
     fn new(
         paths: &NodePaths,
         installed: &Installed,
-        saved: &'a SavedFile,
+        (saved, folders): (&'a SavedFile, &'a [SavedFolder]),
         scratch: &Path,
         (id, made): (&str, &Merges),
     ) -> Result<Self, CustomizationError> {
@@ -252,6 +262,7 @@ impl<'a> Step<'a> {
                 action,
             },
             saved,
+            folders,
             here,
             content,
             merged,
@@ -270,30 +281,55 @@ impl<'a> Step<'a> {
             Action::InPlace | Action::Leave(_) => Ok(()),
             Action::Delete => Ok(durable::remove(&self.here)?),
             Action::Attributes => self.attributes(),
-            Action::PutBack => self.put(&self.here),
+            Action::PutBack => self.put(&self.here, &module::attributes(&self.content)),
             Action::Merge => {
+                let attributes = module::attributes(&self.content);
                 durable::write(&self.content, self.merged.as_deref().unwrap_or_default(), 0o600)?;
-                self.put(&self.here)
+                self.put(&self.here, &attributes)
             }
             Action::Beside(_) => {
                 let name = self.told.beside.as_deref().and_then(Path::file_name);
-                self.put(&self.here.with_file_name(name.unwrap_or_default()))
+                let beside = self.here.with_file_name(name.unwrap_or_default());
+                self.put(&beside, &module::attributes(&self.content))
             }
         }
     }
 
-    fn put(&self, to: &Path) -> Result<(), CustomizationError> {
-        if let Some(folder) = to.parent() {
-            durable::create_folder(folder)?;
-        }
+    fn put(&self, to: &Path, attributes: &[(String, Vec<u8>)]) -> Result<(), CustomizationError> {
+        self.make_folders(to)?;
         match &self.saved.local {
             Some(Kind::File { mode, .. }) => {
                 let (mode, owner) = self.wanted(*mode, to);
-                durable::copy(&self.content, to, mode, owner)?;
+                durable::copy_with(&self.content, to, (mode, owner), attributes)?;
             }
             Some(Kind::Link { to: target }) => durable::symlink(target, to)?,
-            Some(Kind::Folder) => durable::create_folder(to)?,
+            Some(Kind::Folder { mode: Some(mode) }) => make_folder(to, *mode, self.saved.owner)?,
+            // Saved by a `kato` that did not note what folders are like.
+            Some(Kind::Folder { mode: None }) => durable::create_folder(to)?,
             Some(Kind::Special) | None => {}
+        }
+        Ok(())
+    }
+
+    /// The missing folders above `to`, from the top, each like the one that was there when the file was saved: what a folder closed is
+    /// never open meanwhile.
+    fn make_folders(&self, to: &Path) -> Result<(), CustomizationError> {
+        let depth = self.saved.below.components().count().saturating_sub(1);
+        let saved = self.saved.path.ancestors().skip(1);
+        let pairs: Vec<(&Path, &Path)> = saved
+            .zip(to.ancestors().skip(1))
+            .take(depth)
+            .take_while(|(saved, here)| saved.file_name() == here.file_name())
+            .collect();
+        for (saved, here) in pairs.into_iter().rev() {
+            let known = self.folders.iter().find(|folder| folder.path == saved);
+            if let (Some(known), Some(above)) = (known, here.parent()) {
+                durable::create_folder(above)?;
+                make_folder(here, known.mode, Some(known.owner))?;
+            }
+        }
+        if let Some(folder) = to.parent() {
+            durable::create_folder(folder)?;
         }
         Ok(())
     }
@@ -322,15 +358,38 @@ impl<'a> Step<'a> {
     fn attributes(&self) -> Result<(), CustomizationError> {
         if let Some(Kind::File { mode, .. }) = self.saved.local {
             let (mode, owner) = self.wanted(mode, &self.here);
-            durable::copy(&self.here, &self.here, mode, owner)?;
+            let attributes = module::attributes(&self.here);
+            durable::copy_with(&self.here, &self.here, (mode, owner), &attributes)?;
+        }
+        if let Some(Kind::Folder { mode: Some(mode) }) = self.saved.local {
+            let (mode, owner) = self.wanted(mode, &self.here);
+            durable::mark_folder(&self.here, mode, owner)?;
         }
         Ok(())
     }
 }
 
+/// Makes the folder `path`, unless there is one. One that a killed run has made and not finished is empty and closed: it is finished.
+fn make_folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), CustomizationError> {
+    let Ok(there) = fs::symlink_metadata(path) else {
+        return Ok(durable::create_folder_with(path, mode, owner)?);
+    };
+    let is_unfinished = there.is_dir()
+        && there.permissions().mode() & 0o7777 == 0o700
+        && there.uid() == rustix::process::geteuid().as_raw()
+        && fs::read_dir(path).is_ok_and(|mut listing| listing.next().is_none());
+    if is_unfinished {
+        durable::mark_folder(path, mode, owner)?;
+    }
+    Ok(())
+}
+
 /// Whether bits or an owner that were changed are not as they were saved.
 fn attributes_differ(saved: &SavedFile, here: &Path) -> bool {
-    let (Some(Kind::File { mode, .. }), Ok(metadata)) = (&saved.local, fs::symlink_metadata(here)) else {
+    let Ok(metadata) = fs::symlink_metadata(here) else {
+        return false;
+    };
+    let Some(Kind::File { mode, .. } | Kind::Folder { mode: Some(mode) }) = &saved.local else {
         return false;
     };
     let of = |what: What| saved.what.contains(&what);

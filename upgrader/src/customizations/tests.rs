@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +24,7 @@ use tokio::time::Instant;
 use super::{
     Change, Fate,
     archive::{self, Reason},
+    change::What,
     difference,
     outlook::{self, Basis},
     pristine, reapply, scan,
@@ -500,4 +504,149 @@ proptest! {
         reapply::reapply(&node.paths, &installed, &request).unwrap();
         prop_assert_eq!(node.product(), after);
     }
+}
+
+fn like(path: &Path) -> (u32, u32, u32) {
+    let is = fs::symlink_metadata(path).unwrap();
+    (is.permissions().mode() & 0o7777, is.uid(), is.gid())
+}
+
+fn saved_and_replaced(node: &Node, installed: &Installed, two: &Attempt) -> Installed {
+    let changes = scan(&node.paths, installed).unwrap().changes;
+    let about = ("up", Reason::Upgrade, Timestamp::UNIX_EPOCH);
+    archive::save(&node.paths, installed, &changes, about)
+        .unwrap()
+        .unwrap();
+    let installed = node.install(two, Some(installed)).unwrap();
+    node.settle(two);
+    installed
+}
+
+fn put_back(node: &Node, installed: &Installed) -> Vec<reapply::Reapplied> {
+    let request = reapply::Request {
+        from: &archive::find(&node.paths, Some("up")).unwrap(),
+        only: &[],
+        plan_only: false,
+        now: Timestamp::UNIX_EPOCH,
+    };
+    reapply::reapply(&node.paths, installed, &request).unwrap()
+}
+
+#[test]
+fn r47_folders_come_back_as_closed_as_they_were_with_attributes_and_holes() {
+    let node = Node::new("vendor+save");
+    let files = Files::from([("a", "1\n".to_owned())]);
+    let one = node.release("1.0.0", &files, &files);
+    let installed = node.install(&one, None).unwrap();
+    node.settle(&one);
+    let at = |below: &str| node.here("s/web").join(below);
+    fs::create_dir_all(at("private/deep")).unwrap();
+    fs::create_dir(at("empty")).unwrap();
+    durable::write(&at("private/deep/key"), b"secret\n", 0o644).unwrap();
+    let sparse = fs::File::create_new(at("private/sparse")).unwrap();
+    sparse.set_len(8 * 1024 * 1024).unwrap();
+    drop(sparse);
+    let flags = rustix::fs::XattrFlags::empty();
+    let has_attributes = rustix::fs::lsetxattr(at("private/deep/key"), "user.a", b"x", flags).is_ok();
+    let set = |below: &str, mode: u32| {
+        // Only root can; without it the owner is compared as it is.
+        let _mine = std::os::unix::fs::chown(at(below), Some(33), Some(44));
+        fs::set_permissions(at(below), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("private/deep", 0o2770);
+    set("private", 0o700);
+    set("empty", 0o750);
+    let was = ["private", "private/deep", "empty"].map(|below| like(&at(below)));
+
+    let two = node.release("2.0.0", &Files::from([("a", "2\n".to_owned())]), &files);
+    let installed = saved_and_replaced(&node, &installed, &two);
+    assert!(!at("private").exists());
+    // A run was killed right after it had made the folder.
+    fs::create_dir(at("private")).unwrap();
+    fs::set_permissions(at("private"), fs::Permissions::from_mode(0o700)).unwrap();
+    put_back(&node, &installed);
+    assert_eq!(
+        ["private", "private/deep", "empty"].map(|below| like(&at(below))),
+        was
+    );
+    assert_eq!(fs::read(at("private/deep/key")).unwrap(), b"secret\n");
+    let is = fs::metadata(at("private/sparse")).unwrap();
+    assert!(
+        is.len() == 8 * 1024 * 1024 && is.blocks() * 512 < 1024 * 1024,
+        "{}",
+        is.blocks()
+    );
+    if has_attributes {
+        let found = crate::backup::attributes(&at("private/deep/key")).unwrap();
+        assert!(found.contains(&("user.a".into(), b"x".to_vec())), "{found:?}");
+    }
+    assert!(
+        put_back(&node, &installed)
+            .iter()
+            .all(|done| done.action == reapply::Action::InPlace)
+    );
+}
+
+#[test]
+fn r45_the_bits_of_a_releases_folder_are_compared_saved_and_put_back() {
+    let node = Node::new("vendor+save");
+    let files = Files::from([("a", "1\n".to_owned()), ("d/b", "1\n".to_owned())]);
+    let one = node.release("1.0.0", &files, &files);
+    let installed = node.install(&one, None).unwrap();
+    node.settle(&one);
+    assert!(scan(&node.paths, &installed).unwrap().changes.is_empty());
+    let folder = node.here("s/web/d");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    // The folder of an overlay belongs to many.
+    fs::set_permissions(node.here("s/etc/d"), fs::Permissions::from_mode(0o700)).unwrap();
+    let changes = scan(&node.paths, &installed).unwrap().changes;
+    let found: Vec<_> = changes
+        .iter()
+        .map(|change| (change.path.as_path(), change.what.clone()))
+        .collect();
+    assert_eq!(found, [(Path::new("/s/web/d"), vec![What::Mode])]);
+    assert_eq!(changes[0].at_worst, Fate::Lost);
+
+    let newer = Files::from([("a", "2\n".to_owned()), ("d/b", "2\n".to_owned())]);
+    let two = node.release("2.0.0", &newer, &files);
+    let basis = Basis {
+        installed: Some(&installed),
+        bases: &installed.modules,
+        before: &[],
+    };
+    let modules: Vec<&Module> = two.release.modules.iter().collect();
+    let foreseen = outlook::foresee(&node.paths, basis, &two.release, &modules).unwrap();
+    let fates: Vec<_> = foreseen
+        .iter()
+        .map(|found| (found.change.path.as_path(), found.fate))
+        .collect();
+    assert_eq!(fates, [(Path::new("/s/web/d"), Fate::Lost)]);
+    let installed = saved_and_replaced(&node, &installed, &two);
+    assert_ne!(like(&folder).0, 0o700);
+    let done = put_back(&node, &installed);
+    assert_eq!(
+        done.iter().map(|done| done.action).collect::<Vec<_>>(),
+        [reapply::Action::Attributes]
+    );
+    assert_eq!(like(&folder).0, 0o700);
+    assert_eq!(put_back(&node, &installed)[0].action, reapply::Action::InPlace);
+}
+
+#[test]
+fn r45_an_overlay_keeps_the_attributes_of_what_it_replaces() {
+    let node = Node::new("vendor+save");
+    let files = Files::from([("a", "1\n".to_owned())]);
+    let one = node.release("1.0.0", &files, &files);
+    let installed = node.install(&one, None).unwrap();
+    node.settle(&one);
+    let conf = node.here("s/etc/a");
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::lsetxattr(&conf, "user.a", b"x", flags).is_err() {
+        return;
+    }
+    let two = node.release("2.0.0", &files, &Files::from([("a", "2\n".to_owned())]));
+    node.install(&two, Some(&installed)).unwrap();
+    assert_eq!(fs::read(&conf).unwrap(), b"2\n");
+    let found = crate::backup::attributes(&conf).unwrap();
+    assert!(found.contains(&("user.a".into(), b"x".to_vec())), "{found:?}");
 }

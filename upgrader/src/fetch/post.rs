@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use http::HeaderMap;
+use kato_shared::redact;
 use url::Url;
 
-use super::{FetchError, error::shown};
+use super::FetchError;
 
 /// Posts documents. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ impl Poster {
         let answer = request.send().await.map_err(|source| FetchError::Unreachable {
             peer: format!("the receiver {}", url.host_str().unwrap_or_default()),
             is_cache: false,
-            url: shown(url),
+            url: redact::receiver(url),
             elsewhere: None,
             source: source.without_url(),
         })?;
@@ -53,7 +54,7 @@ impl Poster {
             return Ok(());
         }
         Err(FetchError::Status {
-            url: shown(url),
+            url: redact::receiver(url),
             status: answer.status().as_u16(),
             elsewhere: None,
             detail: None,

@@ -109,8 +109,26 @@ pub enum ModuleError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// The container runtime is there, and says nothing.
+    #[error("the container runtime `{runtime}` does not answer")]
+    Silent {
+        /// Its command.
+        runtime: String,
+        /// What became of the last question.
+        #[source]
+        source: ProcessError,
+    },
+    /// The container runtime says something that is not understood.
+    #[error("the container runtime `{runtime}` answers with something else than a list of images")]
+    Unclear {
+        /// Its command.
+        runtime: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
     /// There is nothing to pull images with.
-    #[error("no container runtime answers: {asked}")]
+    #[error("no container runtime is there: {asked}")]
     NoRuntime {
         /// What each said.
         asked: String,
@@ -136,6 +154,8 @@ impl ModuleError {
             | Self::Undone { .. }
             | Self::NotBack { .. }
             | Self::Busy { .. }
+            | Self::Silent { .. }
+            | Self::Unclear { .. }
             | Self::NoRuntime { .. } => false,
         }
     }

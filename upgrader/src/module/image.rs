@@ -4,13 +4,14 @@
 //! what the tag meant, and move it → look whether the tag means the digest. A pulled image that is not tagged harms nobody, so
 //! pulls are not taken back; the tag is. What a tag meant before stays at hand as `<tag>-before`.
 //!
-//! Invariant: nothing is tagged whose digest the runtime has not confirmed.
+//! Invariants: nothing is tagged whose digest the runtime has not confirmed; one upgrade asks one runtime, which it settles on before it
+//! changes anything; a runtime that says nothing has not said that a tag is not there.
 
 mod runtime;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use kato_shared::release::Image;
+use kato_shared::release::{Image, Install, Module};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -39,9 +40,32 @@ impl Moved {
     }
 }
 
+/// The runtime of the job's upgrade.
+async fn engine(job: &Job<'_>) -> Result<Engine, ModuleError> {
+    Engine::settled(job.attempt.engine.as_ref(), &job.settings.images, job.children).await
+}
+
+/// The runtime that an upgrade to a release with `modules` settles on; `None` when it needs none.
+///
+/// # Errors
+/// Those of [`Engine::find`].
+pub async fn settle(
+    modules: &[&Module],
+    settings: &ImageSettings,
+    children: &Children,
+) -> Result<Option<Engine>, ModuleError> {
+    let needs_one = |module: &&&Module| matches!(module.install, Install::Image { .. });
+    if modules.iter().find(needs_one).is_none() {
+        return Ok(None);
+    }
+    Engine::find(settings, children, runtime::PATIENCE)
+        .await
+        .map(Some)
+}
+
 /// Pulls what is not there.
 pub(super) async fn preload(job: &Job<'_>, images: &[Image]) -> Result<(), ModuleError> {
-    let engine = Engine::find(&job.settings.images, job.children).await?;
+    let engine = engine(job).await?;
     for image in images {
         pull(job, &engine, image).await?;
     }
@@ -49,19 +73,19 @@ pub(super) async fn preload(job: &Job<'_>, images: &[Image]) -> Result<(), Modul
 }
 
 pub(super) async fn install(job: &Job<'_>, images: &[Image]) -> Result<Report, ModuleError> {
-    let engine = Engine::find(&job.settings.images, job.children).await?;
+    let engine = engine(job).await?;
     let mut note = Note::open(job, true)?;
     // Also where no tag moves: a module without a note is one whose note is lost.
     note.save(job.paths)?;
     let mut report = Report::default();
     for image in images {
         let tagged = image.tagged();
-        if engine.holds(job.children, &tagged, image).await.is_some() {
+        if engine.holds(job.children, &tagged, image).await?.is_some() {
             continue;
         }
         let pulled = pull(job, &engine, image).await?;
         let moved = Moved {
-            was: engine.meaning(job.children, &tagged).await,
+            was: engine.meaning(job.children, &tagged).await?,
             tagged,
             engine: engine.clone(),
         };
@@ -83,9 +107,13 @@ pub(super) async fn install(job: &Job<'_>, images: &[Image]) -> Result<Report, M
 
 /// Every image's tag means its digest.
 pub(super) async fn check(job: &Job<'_>, images: &[Image]) -> Result<(), ModuleError> {
-    let engine = Engine::find(&job.settings.images, job.children).await?;
+    let engine = engine(job).await?;
     for image in images {
-        if engine.holds(job.children, &image.tagged(), image).await.is_none() {
+        if engine
+            .holds(job.children, &image.tagged(), image)
+            .await?
+            .is_none()
+        {
             return Err(ModuleError::Undone {
                 module: job.module.name.clone(),
                 problem: format!("{} is not {}", image.tagged(), image.digest),
@@ -102,7 +130,7 @@ pub(super) async fn take_back(
     deadline: Instant,
 ) -> Result<(), ModuleError> {
     let engine = &moved.engine;
-    if engine.meaning(children, &moved.tagged).await == moved.was {
+    if engine.meaning(children, &moved.tagged).await? == moved.was {
         return Ok(());
     }
     match moved.was {
@@ -113,7 +141,7 @@ pub(super) async fn take_back(
         }
         None => engine.untag(children, &moved.tagged, deadline).await?,
     }
-    if engine.meaning(children, &moved.tagged).await == moved.was {
+    if engine.meaning(children, &moved.tagged).await? == moved.was {
         return Ok(());
     }
     Err(ModuleError::NotBack {
@@ -127,13 +155,13 @@ pub(super) async fn look(
     children: &Children,
     images: &[&Image],
 ) -> (Option<PathBuf>, Vec<kato_shared::Digest>) {
-    let Ok(engine) = Engine::find(settings, children).await else {
+    let Ok(engine) = Engine::find(settings, children, Duration::ZERO).await else {
         // The pull says it with all that is needed to help; a plan can be made without.
         return (None, Vec::new());
     };
     let mut there = Vec::new();
     for image in images {
-        if engine.holds(children, &image.tagged(), image).await.is_some() {
+        if let Ok(Some(_)) = engine.holds(children, &image.tagged(), image).await {
             there.push(image.digest);
         }
     }
@@ -144,14 +172,14 @@ pub(super) async fn look(
 async fn pull(job: &Job<'_>, engine: &Engine, image: &Image) -> Result<String, ModuleError> {
     let cache = job.settings.cache.url.as_ref();
     let source = engine.source(image, cache);
-    if engine.holds(job.children, &source, image).await.is_some() {
+    if engine.holds(job.children, &source, image).await?.is_some() {
         return Ok(source);
     }
     engine
         .pull(job.children, image, cache, &job.paths.work(), job.deadline)
         .await?;
     failpoint::hit("image.pulled");
-    if engine.holds(job.children, &source, image).await.is_some() {
+    if engine.holds(job.children, &source, image).await?.is_some() {
         return Ok(source);
     }
     Err(ModuleError::Undone {

@@ -39,7 +39,7 @@ use kato_shared::{
 use tokio::time::Instant;
 
 use crate::{
-    attempt::Attempt, failpoint, installed::InstalledModule, paths::NodePaths, platform::Children,
+    attempt::Attempt, backup, failpoint, installed::InstalledModule, paths::NodePaths, platform::Children,
     settings::Settings,
 };
 pub use error::ModuleError;
@@ -165,6 +165,22 @@ pub async fn preload(job: &Job<'_>) -> Result<(), ModuleError> {
         Install::Package { packages } => package::preload(job, packages).await,
         Install::Image { images } => image::preload(job, images).await,
     }
+}
+
+/// The extended attributes of the file `path` that another content may have as well: access lists, capabilities, labels, and the user's
+/// own. None when there is no file. What they are is a matter of the node; a module brings none.
+pub(crate) fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
+    // Digests and signatures of the content.
+    const OF_CONTENT: [&str; 2] = ["security.ima", "security.evm"];
+    if path.symlink_metadata().is_err() {
+        return Vec::new();
+    }
+    let mut found = backup::attributes(path).unwrap_or_else(|error| {
+        tracing::warn!(%error, path = %path.display(), "its extended attributes cannot be read");
+        Vec::new()
+    });
+    found.retain(|(name, _)| !OF_CONTENT.contains(&name.as_str()));
+    found
 }
 
 /// Installs the module.

@@ -108,7 +108,7 @@ fn entries(job: &Job<'_>) -> Result<Vec<tree::Entry>, ModuleError> {
     };
     let folder = |path: &Path| tree::Entry {
         path: path.to_owned(),
-        kind: tree::Kind::Folder,
+        kind: tree::Kind::FOLDER,
     };
     let files = &job.module.files;
     let above = files.iter().flat_map(|file| file.path.ancestors().skip(1));

@@ -262,9 +262,13 @@ fn put(row: &Row, from: &Path, to: &Path) -> Result<(), ModuleError> {
         durable::create_folder(folder)?;
     }
     match &row.new {
-        Some(Kind::File { mode, .. }) => durable::copy(from, to, kept_mode(row, *mode), owner(to))?,
+        Some(Kind::File { mode, .. }) => {
+            let marks = (kept_mode(row, *mode), owner(to));
+            // As owner and mode: an access list that an operator gave it stays.
+            durable::copy_with(from, to, marks, &super::attributes(to))?;
+        }
         Some(Kind::Link { to: target }) => durable::symlink(target, to)?,
-        Some(Kind::Folder) => durable::create_folder(to)?,
+        Some(Kind::Folder { .. }) => durable::create_folder(to)?,
         Some(Kind::Special) | None => {}
     }
     failpoint::hit("overlay.file");
@@ -293,9 +297,11 @@ fn save(job: &Job<'_>, row: &Row, local: &Path) -> Result<(), ModuleError> {
         durable::create_folder(folder)?;
     }
     match &row.local {
-        Some(Kind::File { mode, .. }) => durable::copy(local, &saved, *mode, owner(local))?,
+        Some(Kind::File { mode, .. }) => {
+            durable::copy_with(local, &saved, (*mode, owner(local)), &super::attributes(local))?;
+        }
         Some(Kind::Link { to }) => durable::symlink(to, &saved)?,
-        Some(Kind::Folder | Kind::Special) | None => {}
+        Some(Kind::Folder { .. } | Kind::Special) | None => {}
     }
     failpoint::hit("overlay.saved");
     Ok(())

@@ -86,9 +86,16 @@ fn carry_over(job: &Job<'_>, dest: &Path, fresh: &Path, report: &mut Report) -> 
             durable::create_folder(folder)?;
         }
         match entry.kind {
-            tree::Kind::File { mode, .. } => durable::copy(&from, &to, mode, overlay_owner(&from))?,
+            tree::Kind::File { mode, .. } => {
+                durable::copy_with(
+                    &from,
+                    &to,
+                    (mode, overlay_owner(&from)),
+                    &super::attributes(&from),
+                )?;
+            }
             tree::Kind::Link { to: target } => durable::symlink(&target, &to)?,
-            tree::Kind::Folder => durable::create_folder(&to)?,
+            tree::Kind::Folder { .. } => durable::create_folder(&to)?,
             tree::Kind::Special => continue,
         }
         report.lines.push(format!("{} was carried over", to.display()));

@@ -39,7 +39,11 @@ pub enum Kind {
         to: PathBuf,
     },
     /// A folder.
-    Folder,
+    Folder {
+        /// Its permission bits, where they count; a folder that many write to has those that it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
+    },
     /// A device, socket or pipe; modules do not install these, but they may be found.
     Special,
 }
@@ -50,14 +54,30 @@ impl Kind {
         match (self, other) {
             (Self::File { sha256: one, .. }, Self::File { sha256: two, .. }) => one == two,
             (Self::Link { to: one }, Self::Link { to: two }) => one == two,
-            (Self::Folder, Self::Folder) => true,
+            (Self::Folder { .. }, Self::Folder { .. }) => true,
             _ => false,
         }
     }
 
+    /// A folder whose permission bits do not count.
+    pub const FOLDER: Self = Self::Folder { mode: None };
+
     /// Whether it is a folder.
     pub const fn is_folder(&self) -> bool {
-        matches!(self, Self::Folder)
+        matches!(self, Self::Folder { .. })
+    }
+
+    /// The same as it is at `path`, with its permission bits where it is a folder.
+    #[must_use]
+    pub fn with_mode_of(self, path: &Path) -> Self {
+        match self {
+            Self::Folder { .. } => Self::Folder {
+                mode: fs::symlink_metadata(path)
+                    .ok()
+                    .map(|metadata| metadata.permissions().mode() & 0o7777),
+            },
+            other @ (Self::File { .. } | Self::Link { .. } | Self::Special) => other,
+        }
     }
 }
 
@@ -100,7 +120,7 @@ pub fn look(path: &Path) -> io::Result<Option<Kind>> {
             to: fs::read_link(path)?,
         }
     } else if kind.is_dir() {
-        Kind::Folder
+        Kind::FOLDER
     } else if kind.is_file() {
         Kind::File {
             sha256: digest(path)?,
@@ -170,8 +190,9 @@ fn measure(path: &Path) -> io::Result<(u64, u64)> {
     Ok((bytes, entries))
 }
 
-/// What an entry takes in a backup beside its content, in bytes at most: its header in the archive, and its line in the manifest.
-const SAVED: u64 = 1024;
+/// What an entry takes in a backup beside its content, in bytes at most: its headers in the archive, and its line in the
+/// manifest.
+const SAVED: u64 = 2048;
 
 /// The bytes that a backup of everything at `path` takes at most, itself included; 0 when there is nothing.
 ///

@@ -5,7 +5,10 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use kato_shared::{Digest, durable, release::Version};
+use kato_shared::{
+    Digest, durable,
+    release::{Install, Version},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Job, ModuleError, tree::Entry};
@@ -58,7 +61,13 @@ impl Work {
     }
 
     /// Notes what was unpacked to `folder`.
-    pub(super) fn save(job: &Job<'_>, entries: Vec<Entry>, folder: &Path) -> Result<(), ModuleError> {
+    pub(super) fn save(job: &Job<'_>, mut entries: Vec<Entry>, folder: &Path) -> Result<(), ModuleError> {
+        // Into folders that others write to as well, an overlay puts files; what those folders are like is not its business.
+        if !matches!(job.module.install, Install::Overlay { .. }) {
+            for entry in &mut entries {
+                entry.kind = entry.kind.clone().with_mode_of(&folder.join(&entry.path));
+            }
+        }
         durable::create_folder(&job.paths.work())?;
         let work = Self {
             sha256: job.artifact.sha256,

@@ -76,7 +76,7 @@ impl Delivery {
     async fn in_order(self, pending: Vec<Pending>) -> bool {
         for pending in pending {
             if let Err(error) = self.one(&pending).await {
-                let url = redact::url(&pending.url);
+                let url = redact::receiver(&pending.url);
                 tracing::warn!(url, error = %Chain(&error), "a notification was not delivered; it is tried again later");
                 return false;
             }

@@ -106,8 +106,11 @@ pub struct PatchedModule {
 /// A restart that was left to the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingRestart {
-    /// The services or roles, comma separated; empty for all of the node.
+    /// The services, comma separated; empty for all of `roles`.
     pub services: String,
+    /// The roles whose services it is, comma separated; empty for all of the node.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub roles: String,
     /// Whether it is the machine.
     pub machine: bool,
     /// The boot in which the patch was installed: another boot has restarted everything.

@@ -218,10 +218,11 @@ fn of_patch(patch: &PatchLine) -> Vec<String> {
     }
     add("status", &state(patch));
     if let Some(pending) = &patch.restart_pending {
-        let what = match (pending.machine, pending.services.as_str()) {
-            (true, _) => "the machine".to_owned(),
-            (false, "") => "all services of the node".to_owned(),
-            (false, services) => services.to_owned(),
+        let what = match (pending.machine, pending.services.as_str(), pending.roles.as_str()) {
+            (true, ..) => "the machine".to_owned(),
+            (false, "", "") => "all services of the node".to_owned(),
+            (false, "", roles) => format!("the services of {}", roles.replace(',', ", ")),
+            (false, services, _) => services.to_owned(),
         };
         add(
             "restart pending",

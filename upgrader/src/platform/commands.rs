@@ -23,4 +23,19 @@ impl Platform for Overridden {
             self.adapter.call(verb, words).await
         }
     }
+
+    async fn start(&self) -> Result<(), PlatformError> {
+        // What a command did to retire the node, the adapter cannot know.
+        if self.commands.knows(Verb::Retire) {
+            return Ok(());
+        }
+        self.adapter.start().await
+    }
+
+    fn lacks(&self, role: &str) -> Option<&'static str> {
+        if self.commands.knows(Verb::Retire) {
+            return None;
+        }
+        self.adapter.lacks(role)
+    }
 }

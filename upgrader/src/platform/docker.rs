@@ -200,6 +200,7 @@ impl Docker {
         if !named.is_empty() {
             return self.on("restart", Verb::Restart, named).await;
         }
+        // Nothing says which containers are which role's, so those of roles are all of them.
         let running = self.running(Verb::Restart).await?.into_iter().map(|one| one.id);
         self.on("restart", Verb::Restart, running.collect()).await?;
         self.start_noted(Verb::Restart).await
@@ -266,5 +267,9 @@ impl Platform for Docker {
             Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => return Ok(None),
         }
         Ok(Some(String::new()))
+    }
+
+    async fn start(&self) -> Result<(), PlatformError> {
+        self.start_noted(Verb::Rejoin).await
     }
 }

@@ -54,6 +54,7 @@ impl ExecPlatform {
             ("version", words.version.as_str()),
             ("dir", words.dir.as_str()),
             ("services", words.services.as_str()),
+            ("roles", words.roles.as_str()),
         ];
         command
             .argv

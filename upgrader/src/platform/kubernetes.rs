@@ -7,6 +7,7 @@
 //! | force | `drain --disable-eviction --force --grace-period=0` |
 //! | rejoin | `uncordon` |
 //! | health | `get node`: its condition `Ready` is true |
+//! | capacity | `get pods` and `get node`: memory that is requested and that is left ([`quantity`]) |
 //!
 //! Blockers are the pods that are left, each with the disruption budget that forbids its eviction at the moment.
 
@@ -15,11 +16,24 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{Platform, PlatformError, Resident, Verb, Words, process::Children, program::Program, told};
-use crate::settings::KubernetesSettings;
+use super::{
+    Platform, PlatformError, Resident, Verb, Words,
+    process::Children,
+    program::Program,
+    quantity::{Memory, Spec},
+    stated, told,
+};
+use crate::{plan::survey::Capacity, settings::KubernetesSettings};
 
 /// How long `kubectl` may take beyond the time that it was told itself.
 const GRACE: Duration = Duration::from_secs(15);
+
+/// The unit of what a node has and could take.
+const MIB: u128 = 1024 * 1024;
+
+fn in_mib(mib: u128) -> u64 {
+    u64::try_from(mib).unwrap_or(u64::MAX)
+}
 
 /// A node of Kubernetes.
 #[derive(Debug, Clone)]
@@ -54,6 +68,8 @@ struct Owner {
 #[derive(Debug, Deserialize)]
 struct Pod {
     metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
     status: PodStatus,
 }
 
@@ -77,7 +93,10 @@ struct MachineSpec {
 
 #[derive(Debug, Deserialize)]
 struct MachineStatus {
+    #[serde(default)]
     conditions: Vec<Condition>,
+    #[serde(default)]
+    allocatable: Memory,
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,8 +156,12 @@ impl Pod {
             .metadata
             .annotations
             .contains_key("kubernetes.io/config.mirror");
-        let is_finished = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
-        !of_daemon_set && !is_static && !is_finished
+        !of_daemon_set && !is_static && !self.is_finished()
+    }
+
+    /// Whether its containers run no more: what it requested is free.
+    fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
 
     fn described(&self, budgets: &[Budget]) -> String {
@@ -229,14 +252,50 @@ impl Kubernetes {
         self.program.json(verb, &arguments, self.limit(), "a node").await
     }
 
-    async fn resident(&self) -> Result<Resident, PlatformError> {
-        let verb = Verb::Resident;
+    async fn pods(&self, verb: Verb) -> Result<List<Pod>, PlatformError> {
         let of_node = format!("--field-selector=spec.nodeName={}", self.node);
         let arguments = ["get", "pods", "--all-namespaces", &of_node, "--output=json"];
-        let pods: List<Pod> = self
-            .program
+        self.program
             .json(verb, &arguments, self.limit(), "a list of pods")
-            .await?;
+            .await
+    }
+
+    /// Memory in MiB: what the pods that a drain moves request, and what no pod of the node has requested. A pod that requests none
+    /// counts as none, as it does for the scheduler.
+    async fn capacity(&self) -> Result<Capacity, PlatformError> {
+        let verb = Verb::Capacity;
+        let machine = self.machine(verb).await?;
+        let (mut leaves, mut requested) = (0_u128, 0_u128);
+        for pod in self
+            .pods(verb)
+            .await?
+            .items
+            .iter()
+            .filter(|pod| !pod.is_finished())
+        {
+            let bytes = pod.spec.requested();
+            requested += bytes;
+            leaves += if pod.is_resident() { bytes } else { 0 };
+        }
+        let Some(all) = machine.status.allocatable.bytes() else {
+            return Err(PlatformError::Refused {
+                verb: verb.key(),
+                reason: format!("{} does not say how much memory it can allocate", self.node),
+            });
+        };
+        Ok(Capacity {
+            used: in_mib(leaves.div_ceil(MIB)),
+            free: if machine.spec.unschedulable {
+                0
+            } else {
+                in_mib(all.saturating_sub(requested) / MIB)
+            },
+        })
+    }
+
+    async fn resident(&self) -> Result<Resident, PlatformError> {
+        let verb = Verb::Resident;
+        let pods = self.pods(verb).await?;
         let left: Vec<_> = pods.items.into_iter().filter(Pod::is_resident).collect();
         let budgets = if left.is_empty() {
             Vec::new()
@@ -290,10 +349,10 @@ impl Kubernetes {
 impl Platform for Kubernetes {
     fn knows(&self, verb: Verb) -> bool {
         match verb {
-            Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Health => true,
-            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => {
-                false
+            Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Health | Verb::Capacity => {
+                true
             }
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => false,
         }
     }
 
@@ -311,9 +370,8 @@ impl Platform for Kubernetes {
             }
             Verb::Rejoin => self.cordon(verb, "uncordon").await?,
             Verb::Health => self.health().await?,
-            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => {
-                return Ok(None);
-            }
+            Verb::Capacity => return stated(self.capacity().await?),
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
         }
         Ok(Some(String::new()))
     }

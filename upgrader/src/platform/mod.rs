@@ -18,6 +18,7 @@ pub mod kubernetes;
 pub mod nomad;
 pub mod process;
 pub mod program;
+mod quantity;
 pub mod systemd;
 
 use async_trait::async_trait;
@@ -107,8 +108,10 @@ pub struct Words {
     pub version: String,
     /// The folder to write to, or to read from.
     pub dir: String,
-    /// The services to restart, comma separated; empty for all of the node's roles.
+    /// The services to restart, comma separated; empty for all of `roles`.
     pub services: String,
+    /// The roles whose services are restarted, comma separated; empty for all of the node. A role's name is never a service's.
+    pub roles: String,
 }
 
 /// A verb that failed.
@@ -168,6 +171,20 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// [`PlatformError`].
     async fn call(&self, verb: Verb, words: &Words) -> Result<Option<String>, PlatformError>;
+
+    /// Starts again what `retire` has stopped on this machine, for it to show that it is well; no work is asked for. Where `retire` stops
+    /// nothing, nothing is done.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    async fn start(&self) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
+    /// The setting that should name what `role` does on this node, and does not: without it the adapter cannot retire the role.
+    fn lacks(&self, _role: &str) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The platform of the node `node`, as its settings say; its programs run as some of `children`.
@@ -281,6 +298,18 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(
         expected,
         source,
     })
+}
+
+/// What an adapter answers to [`Verb::Capacity`], in the form that commands print.
+fn stated(capacity: Capacity) -> Result<Option<String>, PlatformError> {
+    serde_json::to_string(&capacity)
+        .map(Some)
+        .map_err(|source| PlatformError::Output {
+            verb: Verb::Capacity.key(),
+            output: String::new(),
+            expected: "a capacity that is JSON",
+            source,
+        })
 }
 
 /// What an adapter answers to [`Verb::Resident`], in the form that commands print.

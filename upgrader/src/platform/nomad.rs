@@ -8,14 +8,17 @@
 //! | force | `node drain -enable -force` |
 //! | rejoin | `node drain -disable`, then `node eligibility -enable` |
 //! | health | `node status`: the node is ready |
+//! | capacity | `node status` and its allocations: memory that is allocated and that is left |
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{Platform, PlatformError, Resident, Verb, Words, process::Children, program::Program, told};
-use crate::settings::NomadSettings;
+use super::{
+    Platform, PlatformError, Resident, Verb, Words, process::Children, program::Program, stated, told,
+};
+use crate::{plan::survey::Capacity, settings::NomadSettings};
 
 /// How long `nomad node drain` may take beyond the deadline that it was told.
 const GRACE: Duration = Duration::from_secs(60);
@@ -34,6 +37,31 @@ struct Client {
     id: String,
     status: String,
     scheduling_eligibility: String,
+    #[serde(default)]
+    node_resources: Option<Room>,
+    #[serde(default)]
+    reserved_resources: Option<Room>,
+}
+
+/// Memory, in the units of Nomad, which are MiB.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Room {
+    memory: Memory,
+}
+
+#[derive(Debug, Deserialize)]
+struct Memory {
+    #[serde(rename = "MemoryMB")]
+    mib: u64,
+}
+
+/// What an allocation has, task by task.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Allocated {
+    #[serde(default)]
+    tasks: BTreeMap<String, Room>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,6 +74,8 @@ struct Allocation {
     client_status: String,
     #[serde(default)]
     job: Option<Job>,
+    #[serde(default)]
+    allocated_resources: Option<Allocated>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,24 +145,69 @@ impl Nomad {
         self.program.json(verb, &arguments, limit, "a node").await
     }
 
-    async fn resident(&self) -> Result<Resident, PlatformError> {
-        let verb = Verb::Resident;
-        let client = self.client(verb).await?;
+    async fn allocations(&self, verb: Verb, client: &Client) -> Result<Vec<Allocation>, PlatformError> {
         let path = format!("/v1/node/{}/allocations", client.id);
         let address = self.address();
         let mut arguments = vec!["operator", "api"];
         arguments.extend(Some(address.as_str()).filter(|address| !address.is_empty()));
         arguments.push(&path);
         let limit = self.settings.timeout.get();
-        let all: Vec<Allocation> = self
-            .program
+        self.program
             .json(verb, &arguments, limit, "a list of allocations")
-            .await?;
-        let left: Vec<_> = all
-            .iter()
-            .filter(|one| one.is_at_work())
-            .filter(|one| !(self.settings.ignore_system && one.is_of_system_job()))
-            .collect();
+            .await
+    }
+
+    /// Whether a drain moves the allocation.
+    fn leaves(&self, allocation: &Allocation) -> bool {
+        allocation.is_at_work() && !(self.settings.ignore_system && allocation.is_of_system_job())
+    }
+
+    /// Memory in MiB: what the allocations have that a drain moves, and what no allocation has. `MemoryMax` does not count: the
+    /// scheduler gives more than there is of it.
+    async fn capacity(&self) -> Result<Capacity, PlatformError> {
+        let verb = Verb::Capacity;
+        let client = self.client(verb).await?;
+        let unknown = |what: &str| PlatformError::Refused {
+            verb: verb.key(),
+            reason: format!(
+                "{what} of the node {} does not say how much memory it has",
+                client.id
+            ),
+        };
+        let Some(all) = &client.node_resources else {
+            return Err(unknown("`NodeResources`"));
+        };
+        let reserved = client
+            .reserved_resources
+            .as_ref()
+            .map_or(0, |room| room.memory.mib);
+        let (mut used, mut allocated) = (0_u64, 0_u64);
+        for one in self.allocations(verb, &client).await? {
+            if !one.is_at_work() {
+                continue;
+            }
+            let Some(tasks) = one.allocated_resources.as_ref().map(|given| &given.tasks) else {
+                return Err(unknown(&format!("the allocation {}", one.id)));
+            };
+            let mib: u64 = tasks.values().map(|task| task.memory.mib).sum();
+            allocated = allocated.saturating_add(mib);
+            used = used.saturating_add(if self.leaves(&one) { mib } else { 0 });
+        }
+        Ok(Capacity {
+            used,
+            free: if client.scheduling_eligibility == "eligible" {
+                all.memory.mib.saturating_sub(reserved).saturating_sub(allocated)
+            } else {
+                0
+            },
+        })
+    }
+
+    async fn resident(&self) -> Result<Resident, PlatformError> {
+        let verb = Verb::Resident;
+        let client = self.client(verb).await?;
+        let all = self.allocations(verb, &client).await?;
+        let left: Vec<_> = all.iter().filter(|one| self.leaves(one)).collect();
         Ok(Resident {
             count: u64::try_from(left.len()).unwrap_or(u64::MAX),
             blockers: left
@@ -159,10 +234,10 @@ impl Nomad {
 impl Platform for Nomad {
     fn knows(&self, verb: Verb) -> bool {
         match verb {
-            Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Health => true,
-            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => {
-                false
+            Verb::Retire | Verb::Resident | Verb::Force | Verb::Rejoin | Verb::Health | Verb::Capacity => {
+                true
             }
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => false,
         }
     }
 
@@ -184,9 +259,8 @@ impl Platform for Nomad {
                 self.program.act(verb, &arguments, limit).await?;
             }
             Verb::Health => self.health().await?,
-            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => {
-                return Ok(None);
-            }
+            Verb::Capacity => return stated(self.capacity().await?),
+            Verb::Restart | Verb::Reboot | Verb::Version | Verb::Backup | Verb::Restore => return Ok(None),
         }
         Ok(Some(String::new()))
     }

@@ -6,7 +6,7 @@
 //! | resident | `show`: units that are not inactive or failed |
 //! | force | `kill --signal=KILL` |
 //! | rejoin | `start` |
-//! | restart | `daemon-reload`, then `restart` |
+//! | restart | `daemon-reload`, then `restart` of what is named, of the roles' units, or of all |
 //! | reboot | `reboot` |
 //! | health | `show` twice: every unit is active, and none was restarted in between |
 //!
@@ -109,9 +109,28 @@ impl Systemd {
         Ok(units)
     }
 
-    /// Does `act` to the units that are not masked, those of `only` when it names some.
-    async fn act(&self, verb: Verb, act: &[&str], only: &str) -> Result<(), PlatformError> {
-        let named: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
+    /// The units of this node that belong to one of `roles`, comma separated. Roles without a unit of their own are in those of the
+    /// whole node, and so are all of them when none is named: these are none then.
+    fn of_roles(&self, roles: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        for role in roles.split(',').filter(|role| !role.is_empty()) {
+            let own = self
+                .settings
+                .units
+                .iter()
+                .filter(|(name, _)| name.eq_ignore_ascii_case(role));
+            let before = found.len();
+            found.extend(own.flat_map(|(_, units)| units).map(String::as_str));
+            if found.len() == before {
+                return Vec::new();
+            }
+        }
+        found.retain(|unit| self.units.iter().any(|own| own == unit));
+        found
+    }
+
+    /// Does `act` to the units that are not masked, to `named` alone when it names some.
+    async fn act(&self, verb: Verb, act: &[&str], named: &[&str]) -> Result<(), PlatformError> {
         let mut arguments: Vec<String> = act.iter().map(ToString::to_string).collect();
         arguments.push("--".into());
         let given = arguments.len();
@@ -134,6 +153,31 @@ impl Systemd {
         self.program
             .act(verb, &arguments, self.settings.timeout.get())
             .await
+    }
+
+    /// Restarts the services of `words`, else the units of its roles, else all.
+    async fn restart(&self, words: &Words) -> Result<(), PlatformError> {
+        let named: Vec<&str> = words
+            .services
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .collect();
+        if !named.is_empty() {
+            return self.act(Verb::Restart, &["restart"], &named).await;
+        }
+        let of_roles = self.of_roles(&words.roles);
+        if of_roles.is_empty() {
+            return self.act(Verb::Restart, &["restart"], &[]).await;
+        }
+        let shown = self.units.iter().zip(self.show(Verb::Restart).await?);
+        let meant: Vec<&str> = shown
+            .filter(|(name, unit)| !unit.is_masked() && of_roles.contains(&name.as_str()))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if meant.is_empty() {
+            return Ok(());
+        }
+        self.act(Verb::Restart, &["restart"], &meant).await
     }
 
     async fn resident(&self) -> Result<Resident, PlatformError> {
@@ -224,13 +268,13 @@ impl Platform for Systemd {
         }
         match verb {
             Verb::Resident => return told(&self.resident().await?),
-            Verb::Retire => self.act(verb, &["stop"], "").await?,
-            Verb::Force => self.act(verb, &["kill", "--signal=KILL"], "").await?,
-            Verb::Rejoin => self.act(verb, &["start"], "").await?,
+            Verb::Retire => self.act(verb, &["stop"], &[]).await?,
+            Verb::Force => self.act(verb, &["kill", "--signal=KILL"], &[]).await?,
+            Verb::Rejoin => self.act(verb, &["start"], &[]).await?,
             Verb::Restart => {
                 let limit = self.settings.timeout.get();
                 self.program.act(verb, &["daemon-reload"], limit).await?;
-                self.act(verb, &["restart"], &words.services).await?;
+                self.restart(words).await?;
             }
             Verb::Reboot => {
                 let limit = self.settings.timeout.get();
@@ -240,5 +284,20 @@ impl Platform for Systemd {
             Verb::Version | Verb::Backup | Verb::Restore | Verb::Capacity => return Ok(None),
         }
         Ok(Some(String::new()))
+    }
+
+    async fn start(&self) -> Result<(), PlatformError> {
+        if self.units.is_empty() {
+            return Ok(());
+        }
+        self.act(Verb::Rejoin, &["start"], &[]).await
+    }
+
+    fn lacks(&self, role: &str) -> Option<&'static str> {
+        let names_one = |(name, units): (&String, &Vec<String>)| {
+            (name == "*" || name.eq_ignore_ascii_case(role)) && !units.is_empty()
+        };
+        let is_known = self.settings.units.iter().any(names_one);
+        (!is_known).then_some("[platform.systemd].units")
     }
 }

@@ -1,6 +1,6 @@
 //! Local changes as a person reads them: in a plan, and from `kato customizations`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use kato_shared::settings::byte_size::human as bytes;
 
@@ -13,6 +13,7 @@ use crate::{
         reapply::{Action, Reapplied},
     },
     path_text,
+    report::terminal,
 };
 
 /// The lines of a plan about local changes: for each module what happens to how many, and the gravest by name.
@@ -44,7 +45,7 @@ pub fn outlook_lines(modules: &[ModuleOutlook]) -> Vec<String> {
             .filter(|file| file.fate != Fate::Kept)
             .collect();
         for file in &moved {
-            let (path, what) = (path_text::show(&file.path), words(&file.what));
+            let (path, what) = (shown(&file.path), words(&file.what));
             lines.push(format!("             {path} ({what}): {}", file.fate.phrase()));
         }
         let unlisted = moved.len() == LISTED && module.more > 0;
@@ -95,13 +96,18 @@ const fn about(class: Class) -> &'static str {
 }
 
 fn change_line(change: &Change) -> String {
-    let (what, path) = (words(&change.what), path_text::show(&change.path));
+    let (what, path) = (words(&change.what), shown(&change.path));
     let worst = match change.class {
         Class::Overlay if change.at_worst == Fate::Kept => "  (stays)".to_owned(),
         Class::Overlay => format!("  (stays, or else: {})", change.at_worst.phrase()),
         Class::Replace | Class::Versioned | Class::Safe => String::new(),
     };
     format!("  {what:<16} {path}{worst}")
+}
+
+/// A path in one line: what is in its name must not look like another line.
+fn shown(path: &Path) -> String {
+    terminal::flat(&path_text::show(path)).into_owned()
 }
 
 fn words(what: &[What]) -> String {
@@ -127,7 +133,7 @@ pub fn difference_text(difference: &Difference) -> String {
     }
     for note in &difference.notes {
         // Writing to a String cannot fail.
-        let _infallible = writeln!(text, "# {}: {note}", path_text::show(&difference.path));
+        let _infallible = writeln!(text, "# {}: {note}", shown(&difference.path));
     }
     text.truncate(text.trim_end_matches('\n').len());
     text
@@ -135,11 +141,11 @@ pub fn difference_text(difference: &Difference) -> String {
 
 /// The line of `kato customizations reapply` for one file.
 pub fn reapplied_line(reapplied: &Reapplied, plan_only: bool) -> String {
-    let path = path_text::show(&reapplied.path);
+    let path = shown(&reapplied.path);
     let beside = reapplied
         .beside
         .as_ref()
-        .map(|beside| path_text::show(beside).into_owned())
+        .map(|beside| shown(beside))
         .unwrap_or_default();
     match (reapplied.action, plan_only) {
         (Action::InPlace, _) => format!("{path}: is as it was saved"),
@@ -154,5 +160,16 @@ pub fn reapplied_line(reapplied: &Reapplied, plan_only: bool) -> String {
         (Action::Beside(why), true) => format!("{path}: {why}; would be put beside it as {beside}"),
         (Action::Beside(why), false) => format!("{path}: {why}; put beside it as {beside}"),
         (Action::Leave(why), _) => format!("{path}: left alone, {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r45_a_newline_in_a_name_makes_no_second_line() {
+        let shown = shown(Path::new("/s/web/a\n  added            /s/web/b\u{1b}[2J"));
+        assert_eq!(shown, "/s/web/a   added            /s/web/b\u{fffd}[2J");
     }
 }

@@ -15,7 +15,15 @@ pub fn way(plans: &[NodePlan]) -> String {
             .from
             .as_ref()
             .map_or_else(|| "nothing".into(), ToString::to_string);
-        let steps: Vec<_> = plans.iter().map(|plan| plan.to.to_string()).collect();
+        let patch = |plan: &NodePlan| plan.patch.as_ref().map(|name| format!("patch {name}"));
+        let step = |plan: &NodePlan| patch(plan).unwrap_or_else(|| plan.to.to_string());
+        let steps: Vec<_> = plans.iter().map(step).collect();
+        let is_patch = |plan: &NodePlan| plan.patch.is_some();
+        let what = match (plans.iter().all(is_patch), plans.iter().any(is_patch)) {
+            (true, _) => "patches",
+            (false, true) => "patches and releases",
+            (false, false) => "releases",
+        };
         let sum = plans
             .iter()
             .flat_map(|plan| &plan.space)
@@ -24,11 +32,11 @@ pub fn way(plans: &[NodePlan]) -> String {
         // Writing to a String cannot fail.
         let _infallible = write!(
             whole,
-            "\n{} releases, one after the other: {from} → {}\n  space      {} in all, before the first begins\n  way back   from each to the one before; {} is the last",
+            "\n{} {what}, one after the other: {from} → {}\n  space      {} in all, before the first begins\n  way back   from each to the one before; {} is the last",
             plans.len(),
             steps.join(" → "),
             bytes(sum),
-            last.to
+            step(last)
         );
     }
     whole

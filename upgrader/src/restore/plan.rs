@@ -37,7 +37,7 @@ impl Restoration {
             .map(|entry| (entry.path.as_path(), &entry.kind))
             .collect();
         let inside = |folder: &Path| match kinds.get(folder) {
-            Some(Kind::Folder) => Some(
+            Some(Kind::Folder { .. }) => Some(
                 kinds
                     .keys()
                     .filter(|path| path.parent() == Some(folder))

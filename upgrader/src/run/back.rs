@@ -146,7 +146,7 @@ pub(super) fn failed(run: &Run, stopped: Stopped) -> Stopped {
         )
         .display(),
     );
-    let hint = remedy(run, &failure, &lost);
+    let hint = remedy(run, &step, &failure, &lost);
     Stopped {
         step,
         failure: Failure::new(Exit::RollbackFailed, failure.source.context(text)).hint(hint),
@@ -186,7 +186,7 @@ fn lists(run: &Run, step: &str, found: &undo::Found) -> String {
 }
 
 /// What to do next. A module whose note is `lost` comes back with the backup alone.
-fn remedy(run: &Run, failure: &Failure, lost: &[(String, ModuleError)]) -> String {
+fn remedy(run: &Run, step: &str, failure: &Failure, lost: &[(String, ModuleError)]) -> String {
     let cause = failure.hint.as_deref().unwrap_or("remove the cause");
     let command = run.attempt.command();
     let is_for_good = |error: Option<&ModuleError>| error.is_some_and(ModuleError::is_lost_note);
@@ -225,6 +225,8 @@ fn remedy(run: &Run, failure: &Failure, lost: &[(String, ModuleError)]) -> Strin
             "with {files} moved away, `kato node upgrade --force` goes forward instead"
         ))
     };
-    let hints = [again, restore, forward];
+    let unrestarted = (step == "restart" && run.attempt.is_of_patches())
+        .then(|| format!("`{command} --no-restart` leaves the restart to you"));
+    let hints = [again, unrestarted, restore, forward];
     hints.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

@@ -116,6 +116,11 @@ impl From<ModuleError> for Failure {
                 "start the container runtime, or name it in kato.toml ([images] runtime, command), then run the same command again"
                     .to_owned(),
             ),
+            ModuleError::Silent { .. } | ModuleError::Unclear { .. } => (
+                Exit::Failed,
+                "see to it that the container runtime answers, or name the right one in kato.toml ([images] runtime, command), then run the same command again"
+                    .to_owned(),
+            ),
             ModuleError::NotBack { .. } => (
                 Exit::Failed,
                 "set it right by hand and run the same command again".to_owned(),

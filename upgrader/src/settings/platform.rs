@@ -39,7 +39,8 @@ pub struct PlatformSettings {
     pub backup: Option<PlatformCommand>,
     /// Brings the platform's own state back from the folder `{dir}`; may be called twice.
     pub restore: Option<PlatformCommand>,
-    /// Prints how much work the node has and could take, in a unit of your own: `{"used": 300, "free": 100}`.
+    /// Prints how much work the node has and could take, in a unit of your own: `{"used": 300, "free": 100}`; the adapters
+    /// `kubernetes` and `nomad` count memory in MiB.
     pub capacity: Option<PlatformCommand>,
 }
 
@@ -176,7 +177,7 @@ impl Default for NomadSettings {
     }
 }
 
-/// A command of the platform. `{node}`, `{root}`, `{version}`, `{dir}` and `{services}` in an argument are replaced.
+/// A command of the platform. `{node}`, `{root}`, `{version}`, `{dir}`, `{services}` and `{roles}` in an argument are replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformCommand {

@@ -3,14 +3,13 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io,
     path::{Component, Path, PathBuf},
 };
 
 use kato_shared::durable;
 
 use super::{Manifest, folder};
-use crate::{customizations::error::CustomizationError, module::tree, paths::NodePaths};
+use crate::{backup, customizations::error::CustomizationError, module::tree, paths::NodePaths};
 
 /// Unpacks those files of the archive whose path is `wanted` to `into/local/…` and `into/original/…`.
 ///
@@ -51,7 +50,14 @@ pub fn extract(
         let to = into.join(&name);
         durable::create_folder(to.parent().unwrap_or(into))?;
         let mut out = durable::create_new(&to)?;
-        io::copy(&mut entry, &mut out).map_err(read("writing", &to))?;
+        let attributes = backup::saved_attributes(&mut entry).map_err(read("reading", &file))?;
+        durable::write_with_holes(&mut entry, &mut out).map_err(read("writing", &to))?;
+        for (name, value) in attributes {
+            match rustix::fs::fsetxattr(&out, name.as_str(), &value, rustix::fs::XattrFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOTSUP) => {}
+                Err(error) => return Err(read("writing", &to)(error.into())),
+            }
+        }
     }
     Ok(())
 }

@@ -67,6 +67,21 @@ pub struct Manifest {
     pub archive: Digest,
     /// The saved changes, by path.
     pub files: Vec<SavedFile>,
+    /// The folders in which they were, below their modules' folders, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<SavedFolder>,
+}
+
+/// What a folder was like in which something was saved: where it is gone, it is made again like that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFolder {
+    /// Where it was.
+    #[serde(with = "crate::path_text")]
+    pub path: PathBuf,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its user and group.
+    pub owner: (u32, u32),
 }
 
 /// One saved change.

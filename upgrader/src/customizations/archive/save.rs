@@ -4,15 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
 use kato_shared::{digest::Hasher, durable};
 
-use super::{LOCAL, Manifest, ORIGINAL, Reason, SCHEMA, SavedFile, folder, load, name};
+use super::{LOCAL, Manifest, ORIGINAL, Reason, SCHEMA, SavedFile, SavedFolder, folder, load, name};
 use crate::{
+    backup,
     customizations::{
         change::{Change, Class, What},
         error::CustomizationError,
@@ -55,6 +56,7 @@ pub fn save(
         version: installed.version.clone(),
         time: now,
         archive: tree::digest(&file).map_err(CustomizationError::io("reading", &file))?,
+        folders: folders(paths, &files),
         files,
     };
     durable::write_json(&part.join("manifest.json"), &manifest, 0o600)?;
@@ -80,6 +82,28 @@ fn saved_files(installed: &Installed, changes: &[Change]) -> Vec<SavedFile> {
     };
     let not_safe = changes.iter().filter(|change| change.class != Class::Safe);
     not_safe.filter_map(saved).collect()
+}
+
+/// The folders between the modules' folders and what is saved.
+fn folders(paths: &NodePaths, files: &[SavedFile]) -> Vec<SavedFolder> {
+    let mut found = BTreeMap::new();
+    for file in files.iter().filter(|file| file.local.is_some()) {
+        let depth = file.below.components().count().saturating_sub(1);
+        for folder in file.path.ancestors().skip(1).take(depth) {
+            let Ok(metadata) = fs::symlink_metadata(paths.on_node(folder)) else {
+                continue;
+            };
+            if metadata.is_dir() {
+                let saved = SavedFolder {
+                    path: folder.to_owned(),
+                    mode: metadata.permissions().mode() & 0o7777,
+                    owner: (metadata.uid(), metadata.gid()),
+                };
+                found.insert(folder.to_owned(), saved);
+            }
+        }
+    }
+    found.into_values().collect()
 }
 
 /// The path of a change below its module's folder; in its version's where every version has one.
@@ -194,6 +218,7 @@ fn add<W: io::Write>(
             inner: File::open(&here).map_err(failed)?,
             hasher: Hasher::new(),
         };
+        backup::save_attributes(tar, &here).map_err(failed)?;
         // A file that grows meanwhile is saved as long as it was; one that shrinks is padded, so that the archive stays sound.
         let padded = (&mut content).chain(io::repeat(0)).take(metadata.len());
         tar.append_data(&mut header, name, padded).map_err(failed)?;
@@ -202,7 +227,7 @@ fn add<W: io::Write>(
             mode: metadata.permissions().mode() & 0o7777,
         }
     } else if metadata.is_dir() {
-        Kind::Folder
+        Kind::FOLDER.with_mode_of(&here)
     } else {
         Kind::Special
     });

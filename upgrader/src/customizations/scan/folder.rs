@@ -35,6 +35,7 @@ impl Scanner {
             }
             let here = subject.folder.join(&entry.path);
             let local = tree::look(&here).map_err(CustomizationError::io("reading", &here))?;
+            let local = local.map(|local| local.with_mode_of(&here));
             let what = self.differences(&here, &entry.kind, local.as_ref());
             if what.contains(&What::Type) || what.contains(&What::Deleted) {
                 hidden.insert(&entry.path);
@@ -75,9 +76,15 @@ impl Scanner {
         if !pristine.same_content(local) {
             what.push(What::Changed);
         }
-        if let (Kind::File { mode: pristine, .. }, Kind::File { mode: local, .. }) = (pristine, local)
-            && pristine != local
-        {
+        let is_other_mode = match (pristine, local) {
+            // Those of a folder are recorded where the folder is the module's alone.
+            (Kind::File { mode: pristine, .. }, Kind::File { mode: local, .. })
+            | (Kind::Folder { mode: Some(pristine) }, Kind::Folder { mode: Some(local) }) => {
+                pristine != local
+            }
+            _ => false,
+        };
+        if is_other_mode {
             what.push(What::Mode);
         }
         if self.has_other_owner(here) {
@@ -125,7 +132,8 @@ impl Scanner {
             }
             let is_ours = below.as_os_str().is_empty() || self.known.contains(&folder);
             if is_empty && !is_ours {
-                self.add(subject, &below, vec![What::Added], None, Some(Kind::Folder));
+                let local = Kind::FOLDER.with_mode_of(&folder);
+                self.add(subject, &below, vec![What::Added], None, Some(local));
             }
         }
         Ok(())

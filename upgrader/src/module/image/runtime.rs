@@ -17,17 +17,23 @@ use std::{
 use kato_shared::{durable, release::Image};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::{
     module::{ModuleError, child::Line},
-    platform::Children,
+    platform::{Children, ProcessError},
     settings::{ImageSettings, Runtime},
 };
 
 /// How long a question may take.
 const QUESTION: Duration = Duration::from_secs(30);
+
+/// How long a runtime may be silent, as one is that is restarted; shorter, and a package upgrade fails what comes after it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 20 });
+
+/// After how long it is asked again.
+const AGAIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 
 /// What questions are for.
 const ASKING: &str = "asking the container runtime";
@@ -40,38 +46,92 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The runtime that the settings name, or the first that answers.
+    /// The runtime that the settings name, or the first whose program is there; it has to answer within `patience`. One that is there
+    /// and silent is not passed over: its images would go to another one.
     ///
     /// # Errors
-    /// [`ModuleError::NoRuntime`].
-    pub async fn find(settings: &ImageSettings, children: &Children) -> Result<Self, ModuleError> {
+    /// [`ModuleError::NoRuntime`], [`ModuleError::Silent`].
+    pub async fn find(
+        settings: &ImageSettings,
+        children: &Children,
+        patience: Duration,
+    ) -> Result<Self, ModuleError> {
         let candidates = match settings.runtime {
             Runtime::Auto => vec![Runtime::Docker, Runtime::Podman, Runtime::Containerd],
             named @ (Runtime::Docker | Runtime::Podman | Runtime::Containerd) => vec![named],
         };
         let mut asked = Vec::new();
         for runtime in candidates {
-            let usual: &[&str] = match runtime {
-                Runtime::Auto | Runtime::Docker => &["docker"],
-                Runtime::Podman => &["podman"],
-                // Where Kubernetes looks for images.
-                Runtime::Containerd => &["ctr", "--namespace", "k8s.io"],
-            };
-            let command = if settings.command.is_empty() {
-                usual.iter().map(ToString::to_string).collect()
-            } else {
-                settings.command.clone()
-            };
-            let engine = Self { runtime, command };
+            let engine = Self::of(settings, runtime);
             // All three ask their daemon, where they have one.
-            match engine.line(["version"]).ask(&children.on(ASKING), QUESTION).await {
+            let version = engine.line(["version"]);
+            match version.ask(&children.on(ASKING), QUESTION).await {
                 Ok(_) => return Ok(engine),
-                Err(error) => asked.push(kato_shared::chain::Chain(&error).to_string()),
+                Err(missing @ ProcessError::Start { .. }) => {
+                    asked.push(kato_shared::chain::Chain(&missing).to_string());
+                }
+                Err(_silent) => {
+                    engine.ask(children, &version, patience).await?;
+                    return Ok(engine);
+                }
             }
         }
         Err(ModuleError::NoRuntime {
             asked: asked.join("; "),
         })
+    }
+
+    /// `runtime` with the command of the settings, else the usual one.
+    fn of(settings: &ImageSettings, runtime: Runtime) -> Self {
+        let usual: &[&str] = match runtime {
+            Runtime::Auto | Runtime::Docker => &["docker"],
+            Runtime::Podman => &["podman"],
+            // Where Kubernetes looks for images.
+            Runtime::Containerd => &["ctr", "--namespace", "k8s.io"],
+        };
+        let command = if settings.command.is_empty() {
+            usual.iter().map(ToString::to_string).collect()
+        } else {
+            settings.command.clone()
+        };
+        Self { runtime, command }
+    }
+
+    /// The runtime of an upgrade that has `settled` on one: that one, unless the settings name another by now.
+    ///
+    /// # Errors
+    /// Those of [`Self::find`].
+    pub async fn settled(
+        settled: Option<&Self>,
+        settings: &ImageSettings,
+        children: &Children,
+    ) -> Result<Self, ModuleError> {
+        match (settled, settings.runtime) {
+            (Some(engine), Runtime::Auto) => Ok(engine.clone()),
+            (Some(_), named) => Ok(Self::of(settings, named)),
+            (None, _) => Self::find(settings, children, PATIENCE).await,
+        }
+    }
+
+    /// What the runtime says to the question `line`, which is asked again while it says nothing: its daemon may be restarting.
+    ///
+    /// # Errors
+    /// [`ModuleError::Silent`] after `patience`.
+    async fn ask(&self, children: &Children, line: &Line, patience: Duration) -> Result<String, ModuleError> {
+        let began = Instant::now();
+        loop {
+            let error = match line.ask(&children.on(ASKING), QUESTION).await {
+                Ok(text) => return Ok(text),
+                Err(error) => error,
+            };
+            if began.elapsed() >= patience {
+                return Err(ModuleError::Silent {
+                    runtime: self.command.join(" "),
+                    source: error,
+                });
+            }
+            sleep(AGAIN).await;
+        }
     }
 
     fn line<A: Into<String>>(&self, arguments: impl IntoIterator<Item = A>) -> Line {
@@ -127,50 +187,84 @@ impl Engine {
     }
 
     /// What `reference` means when its digest is that of `image`, and its content is whole.
-    pub(super) async fn holds(&self, children: &Children, reference: &str, image: &Image) -> Option<String> {
+    ///
+    /// # Errors
+    /// [`ModuleError::Silent`].
+    pub(super) async fn holds(
+        &self,
+        children: &Children,
+        reference: &str,
+        image: &Image,
+    ) -> Result<Option<String>, ModuleError> {
         if self.runtime == Runtime::Containerd {
             let line = self
                 .line(["images", "check"])
                 .with([format!("name=={reference}")]);
-            let text = line.ask(&children.on(ASKING), QUESTION).await.ok()?;
-            let columns = row(&text, reference)?;
+            let text = self.ask(children, &line, PATIENCE).await?;
+            let columns = row(&text, reference).unwrap_or_default();
             let is_whole = columns.get(3).is_some_and(|status| status == "complete");
-            return columns
+            return Ok(columns
                 .into_iter()
                 .nth(2)
-                .filter(|digest| is_whole && *digest == image.digest.to_string());
+                .filter(|digest| is_whole && *digest == image.digest.to_string()));
         }
-        let found = self.inspect(children, reference).await?;
+        let Some(found) = self.inspect(children, reference).await? else {
+            return Ok(None);
+        };
         let ending = format!("@{}", image.digest);
-        let digests = found["RepoDigests"].as_array()?;
-        digests
-            .iter()
-            .filter_map(Value::as_str)
-            .any(|digest| digest.ends_with(&ending))
-            .then(|| found["Id"].as_str().map(str::to_owned))?
+        let mut digests = found["RepoDigests"].as_array().into_iter().flatten();
+        let is_it = digests.any(|digest| digest.as_str().is_some_and(|digest| digest.ends_with(&ending)));
+        Ok(found["Id"].as_str().filter(|_| is_it).map(str::to_owned))
     }
 
-    /// The runtime's own name of the image that `reference` means; `None` when there is no such reference.
-    pub(super) async fn meaning(&self, children: &Children, reference: &str) -> Option<String> {
+    /// The runtime's own name of the image that `reference` means; `None` when the runtime says that there is no such reference.
+    ///
+    /// # Errors
+    /// [`ModuleError::Silent`] when it does not say.
+    pub(super) async fn meaning(
+        &self,
+        children: &Children,
+        reference: &str,
+    ) -> Result<Option<String>, ModuleError> {
         if self.runtime == Runtime::Containerd {
             let line = self.line(["images", "list"]).with([format!("name=={reference}")]);
-            return row(&line.ask(&children.on(ASKING), QUESTION).await.ok()?, reference)?
-                .into_iter()
-                .nth(2);
+            let table = self.ask(children, &line, PATIENCE).await?;
+            return Ok(row(&table, reference).and_then(|columns| columns.into_iter().nth(2)));
         }
-        self.inspect(children, reference).await?["Id"]
-            .as_str()
-            .map(str::to_owned)
+        let found = self.inspect(children, reference).await?;
+        Ok(found.and_then(|found| found["Id"].as_str().map(str::to_owned)))
     }
 
-    async fn inspect(&self, children: &Children, reference: &str) -> Option<Value> {
-        let text = self
-            .line(["image", "inspect", reference])
-            .ask(&children.on(ASKING), QUESTION)
-            .await
-            .ok()?;
-        let mut all: Vec<Value> = serde_json::from_str(&text).ok()?;
-        all.pop()
+    /// What docker or podman knows of `reference`. That there is nothing counts only when a list, which succeeds either way, has nothing
+    /// of it: an inspection fails in the same way when its daemon is not there.
+    async fn inspect(&self, children: &Children, reference: &str) -> Result<Option<Value>, ModuleError> {
+        let began = Instant::now();
+        loop {
+            let line = self.line(["image", "inspect", reference]);
+            let error = match line.ask(&children.on(ASKING), QUESTION).await {
+                Ok(text) => match serde_json::from_str::<Vec<Value>>(&text) {
+                    Ok(mut all) => return Ok(all.pop()),
+                    Err(source) => {
+                        return Err(ModuleError::Unclear {
+                            runtime: self.command.join(" "),
+                            source,
+                        });
+                    }
+                },
+                Err(error) => error,
+            };
+            let list = self.line(["image", "ls", "--quiet", "--no-trunc", reference]);
+            if self.ask(children, &list, PATIENCE).await?.trim().is_empty() {
+                return Ok(None);
+            }
+            if began.elapsed() >= PATIENCE {
+                return Err(ModuleError::Silent {
+                    runtime: self.command.join(" "),
+                    source: error,
+                });
+            }
+            sleep(AGAIN).await;
+        }
     }
 
     /// Lets `tagged` mean what `reference` means.
@@ -280,5 +374,86 @@ mod tests {
             ["sha256:b", "incomplete"]
         );
         assert_eq!(row(table, "hub.example/app"), None);
+    }
+
+    /// A docker that keeps a tag in a file, and is silent as long as there is a file `silent`, or for the next `inspect` calls that
+    /// `flaky` has a line for.
+    fn fake() -> (tempfile::TempDir, ImageSettings) {
+        const DOCKER: &str = r#"#!/bin/sh
+state=${0%/*}
+echo "$*" >> "$state/calls"
+if [ -e "$state/silent" ]; then echo "Cannot connect to the daemon" >&2; exit 1; fi
+case "$1 $2" in
+    "image inspect")
+        if [ -s "$state/flaky" ]; then sed -i 1d "$state/flaky"; exit 1; fi
+        if [ ! -e "$state/tag" ]; then echo "No such image" >&2; exit 1; fi
+        printf '[{"Id": "%s", "RepoDigests": []}]' "$(cat "$state/tag")" ;;
+    "image ls") cat "$state/tag" 2>/dev/null ;;
+esac
+exit 0
+"#;
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("docker");
+        durable::write(&program, DOCKER.as_bytes(), 0o755).unwrap();
+        let settings = ImageSettings {
+            command: vec![program.display().to_string()],
+            ..ImageSettings::default()
+        };
+        (folder, settings)
+    }
+
+    #[tokio::test]
+    async fn c14_a_runtime_that_says_nothing_has_not_said_that_there_is_no_such_tag() {
+        let (folder, settings) = fake();
+        let children = Children::default();
+        let put = |name: &str, text: &str| {
+            durable::write(&folder.path().join(name), text.as_bytes(), 0o644).unwrap();
+        };
+        let engine = Engine::find(&settings, &children, PATIENCE).await.unwrap();
+        assert_eq!(engine.meaning(&children, "x:live").await.unwrap(), None);
+        put("tag", "sha256:old");
+        put("flaky", "1\n2\n");
+        let meaning = engine.meaning(&children, "x:live").await.unwrap();
+        assert_eq!(meaning.as_deref(), Some("sha256:old"), "asked again");
+        put("silent", "");
+        let error = engine.meaning(&children, "x:live").await.unwrap_err();
+        assert!(matches!(error, ModuleError::Silent { .. }), "{error:?}");
+        // Also on the way back, where there was no such tag.
+        let moved = crate::module::image::Moved {
+            tagged: "x:live".into(),
+            was: None,
+            engine,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let error = crate::module::image::take_back(&moved, &children, deadline)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ModuleError::Silent { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn c14_a_runtime_that_is_there_and_silent_is_not_passed_over_and_an_upgrade_keeps_its_own() {
+        let (folder, settings) = fake();
+        let children = Children::default();
+        durable::write(&folder.path().join("silent"), b"", 0o644).unwrap();
+        let error = Engine::find(&settings, &children, PATIENCE).await.unwrap_err();
+        assert!(matches!(error, ModuleError::Silent { .. }), "{error:?}");
+        let settled = engine(Runtime::Podman);
+        let found = Engine::settled(Some(&settled), &settings, &children)
+            .await
+            .unwrap();
+        assert_eq!(found, settled);
+        let named = ImageSettings {
+            runtime: Runtime::Docker,
+            ..settings
+        };
+        let found = Engine::settled(Some(&settled), &named, &children).await.unwrap();
+        assert_eq!(found.runtime, Runtime::Docker, "an operator has the last word");
+        let missing = ImageSettings {
+            command: vec!["/nonexistent/docker".into()],
+            ..ImageSettings::default()
+        };
+        let error = Engine::find(&missing, &children, PATIENCE).await.unwrap_err();
+        assert!(matches!(error, ModuleError::NoRuntime { .. }), "{error:?}");
     }
 }

@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_change_between_file_and_folder_is_refused() {
-        let (b, n, folder) = (&file("b"), &file("n"), &Kind::Folder);
+        let (b, n, folder) = (&file("b"), &file("n"), &Kind::FOLDER);
         assert!(with(Some(b), Some(folder), Some(n)).refusal().is_some());
         assert!(with(Some(b), Some(b), Some(folder)).refusal().is_some());
         assert_eq!(with(None, None, Some(folder)), Action::Install);
@@ -199,7 +199,7 @@ mod tests {
             (0_u8..2).prop_map(|n| Some(Kind::Link {
                 to: n.to_string().into()
             })),
-            Just(Some(Kind::Folder)),
+            Just(Some(Kind::FOLDER)),
         ]
     }
 

@@ -69,7 +69,7 @@ pub fn check(note: &Note) -> Result<(), ModuleError> {
             (None, None) => true,
             // Files that others put into a folder of ours meanwhile keep it there.
             (None, Some(kind)) => note.shared && kind.is_folder(),
-            (Some(was), Some(Kind::Folder)) if !note.shared => was.stands_at(path),
+            (Some(was), Some(Kind::Folder { .. })) if !note.shared => was.stands_at(path),
             (Some(was), Some(kind)) => was.kind.same_content(kind),
             (Some(_), None) => false,
         };
@@ -97,7 +97,7 @@ fn put_back(note: &Note, path: &Path, kept: &Path, was: &Was) -> Result<(), Modu
         durable::create_folder(folder)?;
     }
     match &was.kind {
-        Kind::Folder if note.shared => {
+        Kind::Folder { .. } if note.shared => {
             if path.symlink_metadata().is_err() {
                 durable::create_folder(path)?;
                 fs::set_permissions(path, fs::Permissions::from_mode(was.folder_mode))
@@ -116,8 +116,8 @@ fn put_back(note: &Note, path: &Path, kept: &Path, was: &Was) -> Result<(), Modu
                 return Err(lost(path, kept));
             }
         }
-        Kind::Folder | Kind::Special if was.stands_at(path) => {}
-        Kind::Folder | Kind::Special => return Err(lost(path, kept)),
+        Kind::Folder { .. } | Kind::Special if was.stands_at(path) => {}
+        Kind::Folder { .. } | Kind::Special => return Err(lost(path, kept)),
     }
     // What made way for a folder; see `move_back`.
     let out = out(kept);

@@ -12,11 +12,7 @@ use std::{
 use kato_shared::durable;
 
 use super::{Act, ModuleError, Note, Was, all, beside, copy, file};
-use crate::{
-    document, failpoint,
-    module::tree::{self, Kind},
-    paths::NodePaths,
-};
+use crate::{document, failpoint, module::tree, paths::NodePaths};
 
 /// Moves all notes of the undo journal and the originals that they speak of into `folder`.
 ///
@@ -139,7 +135,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), ModuleError> {
     let Some(kind) = tree::look(from).map_err(reading())? else {
         return Ok(());
     };
-    if kind != Kind::Folder {
+    if !kind.is_folder() {
         return copy(&kind, from, to);
     }
     let metadata = fs::symlink_metadata(from).map_err(reading())?;

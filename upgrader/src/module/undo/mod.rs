@@ -285,9 +285,12 @@ fn is_empty(path: &Path) -> bool {
 
 fn copy(kind: &Kind, from: &Path, to: &Path) -> Result<(), ModuleError> {
     match kind {
-        Kind::File { mode, .. } => durable::copy(from, to, *mode, overlay::owner(from))?,
+        Kind::File { mode, .. } => {
+            let marks = (*mode, overlay::owner(from));
+            durable::copy_with(from, to, marks, &super::attributes(from))?;
+        }
         Kind::Link { to: target } => durable::symlink(target, to)?,
-        Kind::Folder | Kind::Special => {}
+        Kind::Folder { .. } | Kind::Special => {}
     }
     Ok(())
 }

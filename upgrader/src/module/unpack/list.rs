@@ -35,7 +35,7 @@ pub fn list(archive: &Archive) -> Result<Vec<Entry>, UnpackError> {
         }
         let above = path.ancestors().skip(1);
         for folder in above.filter(|folder| !folder.as_os_str().is_empty()) {
-            found.entry(folder.to_owned()).or_insert(Kind::Folder);
+            found.entry(folder.to_owned()).or_insert(Kind::FOLDER);
         }
         let kind = kind(&mut entry, &found).map_err(unreadable)?;
         if let Some(kind) = kind {
@@ -52,7 +52,7 @@ pub fn list(archive: &Archive) -> Result<Vec<Entry>, UnpackError> {
 fn kind(entry: &mut tar::Entry<'_, impl Read>, found: &BTreeMap<PathBuf, Kind>) -> io::Result<Option<Kind>> {
     let of = entry.header().entry_type();
     if of.is_dir() {
-        return Ok(Some(Kind::Folder));
+        return Ok(Some(Kind::FOLDER));
     }
     if of.is_file() || of.is_contiguous() || of.is_gnu_sparse() {
         let mode = entry.header().mode()? & 0o7777;

@@ -92,6 +92,22 @@ impl Session {
         };
         let is_it = |name: &Option<String>| name.as_ref().is_none_or(|name| *name == act.name);
         let is_installing = act.purpose == Purpose::Install;
+        let is_about_it = match &wish.verb {
+            Verb::Install(_) => is_installing,
+            Verb::Reinstall(name) => is_installing && *name == act.name,
+            Verb::Revert(name) => is_it(name),
+        };
+        if let Some(act) = attempt
+            .patch
+            .as_mut()
+            .filter(|act| is_about_it && wish.no_restart && !act.no_restart)
+        {
+            // Also on the way back: a restart that fails holds nobody for ever.
+            act.no_restart = true;
+            attempt
+                .save(&self.node.paths)
+                .map_err(|error| early(error.into()))?;
+        }
         match &wish.verb {
             Verb::Install(_) if is_installing => {
                 let ending = self.go_on(attempt, installed).await?;

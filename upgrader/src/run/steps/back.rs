@@ -119,7 +119,7 @@ impl Step for VerifyBack {
         true
     }
 
-    /// It only looks.
+    /// It only looks, and what it starts is started again.
     fn is_interruptible(&self) -> bool {
         true
     }

@@ -98,6 +98,7 @@ pub(super) fn standing(run: &Run) -> Vec<Finding> {
         ));
         found.push(judged(run, failure));
     }
+    found.extend(in_service(run));
     let dropped = run.plan.dropped.iter().map(|name| {
         Finding::Warned(format!(
             "the module `{name}` is not in {}; its files stay",
@@ -106,6 +107,20 @@ pub(super) fn standing(run: &Run) -> Vec<Finding> {
     });
     found.extend(dropped);
     found
+}
+
+/// The roles that are to be retired and that the platform's adapter knows nothing of.
+fn in_service(run: &Run) -> Option<Finding> {
+    let drained = &run.node.settings.upgrade.retire_roles;
+    let is_drained = |role: &&String| drained.iter().any(|listed| listed.eq_ignore_ascii_case(role));
+    let platform = &run.node.platform;
+    let role = run.node.roles().iter().filter(is_drained);
+    let mut lacking = role.filter_map(|role| Some((role, platform.lacks(role)?)));
+    let (role, setting) = lacking.next()?;
+    Some(Finding::Warned(format!(
+        "`upgrade.retire_roles` has the role `{role}`, and `{setting}` names nothing of it: what it does on this node is neither \
+         stopped nor restarted nor looked at; hint: name its units there, or take the role out of `retire_roles`"
+    )))
 }
 
 /// What lies where kato keeps latches and the failure marker, and is neither: at the end of the upgrade nobody could remove it.

@@ -70,9 +70,10 @@ impl Step for Restart {
         if run.plan.restart == RestartScope::Reboot {
             return reboot(run).await;
         }
+        let (services, roles) = affected(run);
         let words = Words {
-            // The node's services all together, or those that modules name.
-            services: affected(run),
+            services,
+            roles,
             ..run.words()
         };
         run.node.platform.call(Verb::Restart, &words).await?;
@@ -81,19 +82,20 @@ impl Step for Restart {
     }
 }
 
-/// What is restarted, comma separated; empty for all services of the node. A patch restarts the services that its modules
-/// name, else the roles that it affects.
-fn affected(run: &Run) -> String {
+/// The services and the roles that are restarted, comma separated; both empty for all services of the node. A patch restarts the
+/// services that its modules name, else those of the roles that it affects.
+fn affected(run: &Run) -> (String, String) {
     let named = services(run);
     match &run.attempt.release.patch {
-        _ if run.plan.restart == RestartScope::None => named.join(","),
-        Some(_) if !named.is_empty() => named.join(","),
+        _ if run.plan.restart == RestartScope::None => (named.join(","), String::new()),
+        Some(_) if !named.is_empty() => (named.join(","), String::new()),
         Some(patch) if !patch.roles.iter().any(|role| role == "*") => {
             let own = run.node.roles().iter();
             let affected = own.filter(|own| patch.roles.iter().any(|role| role.eq_ignore_ascii_case(own)));
-            affected.map(String::as_str).collect::<Vec<_>>().join(",")
+            let roles = affected.map(String::as_str).collect::<Vec<_>>();
+            (String::new(), roles.join(","))
         }
-        Some(_) | None => String::new(),
+        Some(_) | None => (String::new(), String::new()),
     }
 }
 
@@ -101,8 +103,10 @@ fn affected(run: &Run) -> String {
 pub(super) fn left(run: &Run) -> Option<PendingRestart> {
     let is_left = run.attempt.patch.as_ref().is_some_and(|act| act.no_restart);
     let is_nothing = run.plan.restart == RestartScope::None && services(run).is_empty();
+    let (services, roles) = affected(run);
     (is_left && !is_nothing).then(|| PendingRestart {
-        services: affected(run),
+        services,
+        roles,
         machine: run.plan.restart == RestartScope::Reboot,
         boot_id: lock::boot_id(run.node.paths.root()),
     })

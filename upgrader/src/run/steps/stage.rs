@@ -92,7 +92,8 @@ fn archives_agree(run: &Run) -> Result<(), Failure> {
 }
 
 /// What modules need beside their archives (images, packages of apt) in every release on the way.
-async fn preload(run: &Run) -> Result<(), Failure> {
+async fn preload(run: &mut Run) -> Result<(), Failure> {
+    settle_on_a_runtime(run).await?;
     let then = run.attempt.then.iter().map(|target| &target.release);
     for release in std::iter::once(&run.attempt.release).chain(then) {
         for module in modules_for(release, run.node.roles()) {
@@ -111,6 +112,29 @@ async fn preload(run: &Run) -> Result<(), Failure> {
             })?;
         }
     }
+    Ok(())
+}
+
+/// Which container runtime the images of all releases on the way go to is settled before anything is changed.
+async fn settle_on_a_runtime(run: &mut Run) -> Result<(), Failure> {
+    if run.attempt.engine.is_some() {
+        return Ok(());
+    }
+    let then = run.attempt.then.iter().map(|target| &target.release);
+    let modules: Vec<_> = std::iter::once(&run.attempt.release)
+        .chain(then)
+        .flat_map(|release| modules_for(release, run.node.roles()))
+        .collect();
+    let settling = module::image::settle(&modules, &run.node.settings.images, &run.node.children);
+    let settled = tokio::select! {
+        settled = settling => settled,
+        () = run.stop.cancelled() => return Err(stopped()),
+    };
+    run.attempt.engine = settled.map_err(|error| Failure {
+        // Nothing was changed, and what does not answer may do so later.
+        exit: Exit::TryAgain,
+        ..Failure::from(error)
+    })?;
     Ok(())
 }
 

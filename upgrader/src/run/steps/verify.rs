@@ -17,6 +17,7 @@ use crate::{
     fetch::health,
     latch::Verdict,
     module,
+    ownership::Ownership,
     plan::node::modules_for,
     platform::{self, Verb, Words, process},
     report::terminal,
@@ -47,7 +48,7 @@ impl Step for Verify {
         true
     }
 
-    /// It only looks.
+    /// It only looks, and what it starts is started again.
     fn is_interruptible(&self) -> bool {
         true
     }
@@ -71,6 +72,7 @@ impl Step for Verify {
 /// [`Exit::Failed`] with the check that was not good in time.
 pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure> {
     let node = Arc::clone(&run.node);
+    started(&node).await?;
     let version = run.attempt.leads_to().to_string();
     let words = run.words();
     let looks = looks_at(&node, &version, checks);
@@ -109,6 +111,15 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
         sleep(POLL).await;
     }
     run.seen_version = Some(version);
+    Ok(())
+}
+
+/// What the node was taken out of service with is started again where that stopped it: not every restart is of everything, some
+/// releases restart nothing, and not everything comes back with the machine. What does not run cannot show that it is well.
+async fn started(node: &Node) -> Result<(), Failure> {
+    if Ownership::load(&node.paths)?.is_some() {
+        node.platform.start().await?;
+    }
     Ok(())
 }
 
