@@ -3,7 +3,7 @@
 //! At most `limits.connections_per_origin` are open, idle ones included: a request takes a permit (in the order of arrival), then
 //! the idle connection used last, and makes a new one only when none is idle. An HTTP/2 connection is one connection, however many
 //! requests share it. A connection goes back when the body that it carried was read to its end; one that was left early is closed.
-//! Over plain TCP it is without hyper ([`plain`](super::plain)), which gets it for what is not plain.
+//! Over plain TCP it is without hyper ([`plain`]), which gets it for what is not plain.
 //!
 //! The server may close an idle connection at the very moment when a request is sent over it. Then the request goes over a new one:
 //! at once where nothing of it was sent, and otherwise only if it is idempotent (RFC 9110 §9.2.2).

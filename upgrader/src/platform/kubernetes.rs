@@ -7,7 +7,7 @@
 //! | force | `drain --disable-eviction --force --grace-period=0` |
 //! | rejoin | `uncordon` |
 //! | health | `get node`: its condition `Ready` is true |
-//! | capacity | `get pods` and `get node`: memory that is requested and that is left ([`quantity`]) |
+//! | capacity | `get pods` and `get node`: memory that is requested and that is left (`platform::quantity`) |
 //!
 //! Blockers are the pods that are left, each with the disruption budget that forbids its eviction at the moment.
 
