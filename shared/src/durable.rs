@@ -70,6 +70,22 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
     persist(temp, path)
 }
 
+/// [`write()`] for a path that a person has named. What is there and is neither a file nor a folder, such as `/dev/null`, or the pipe behind
+/// `/dev/stdout`, is written to as it is: replacing it would take it from the whole machine.
+///
+/// # Errors
+/// As [`write()`].
+#[track_caller]
+pub fn hand_out(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    let is_special = |there: &fs::Metadata| !there.is_file() && !there.is_dir();
+    if !fs::metadata(path).as_ref().is_ok_and(is_special) {
+        return write(path, bytes, mode);
+    }
+    let opened = OpenOptions::new().write(true).open(path);
+    let mut special = opened.map_err(wrap("opening", path))?;
+    step(Operation::Write, || special.write_all(bytes)).map_err(wrap("writing", path))
+}
+
 /// A temporary file in `folder` with permission bits `mode`, as far as the umask lets it.
 #[track_caller]
 fn temporary_file(folder: &Path, mode: u32) -> Result<NamedTempFile, DurableError> {
@@ -444,6 +460,21 @@ fn parent(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_handed_out_replaces_files_and_no_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, device) = (folder.path().join("file"), folder.path().join("device"));
+        for text in ["old", "new"] {
+            hand_out(&file, text.as_bytes(), 0o600).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+        hand_out(&device, b"gone", 0o600).unwrap();
+        assert_eq!(fs::read_link(&device).unwrap(), Path::new("/dev/null"));
+        assert!(!fs::metadata(&device).unwrap().is_file());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
 
     #[test]
     fn a_write_replaces_the_content_and_leaves_nothing_else() {

@@ -311,6 +311,12 @@ pub fn holder(path: &Path) -> Option<Holder> {
     }
 }
 
+/// The holder that the lock at `path` had last, when that is `run`, which has not said that it ended, and its process on the node below `root`
+/// lives: it is replacing itself by another `kato`, and has the lock again in a moment.
+pub fn in_between(path: &Path, root: &Path, run: &str) -> Option<Holder> {
+    last_holder(path).filter(|last| last.run == run && last.standing(root) == Standing::Alive)
+}
+
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -343,6 +349,23 @@ mod tests {
             command: vec!["kato".into(), "node".into(), "upgrade".into()],
             ..Holder::here(run, Path::new("/"), Timestamp::UNIX_EPOCH)
         }
+    }
+
+    #[tokio::test]
+    async fn c03_a_run_that_replaces_its_program_is_at_work_while_nobody_has_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, root) = (folder.path().join("lock"), Path::new("/"));
+        let alive = Holder::here("r1", root, Timestamp::UNIX_EPOCH);
+        drop(Lock::take(&path, &alive).await.unwrap());
+        assert_eq!(holder(&path), None);
+        assert_eq!(in_between(&path, root, "r1"), Some(alive.clone()));
+        assert_eq!(in_between(&path, root, "r2"), None);
+        let dead = Holder {
+            process_started: Some(1),
+            ..alive
+        };
+        drop(Lock::take(&path, &dead).await.unwrap());
+        assert_eq!(in_between(&path, root, "r1"), None);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Receipt {
             );
             durable::write(&signature(path), signer.sign(&text, &comment)?.as_bytes(), 0o644)?;
         }
-        durable::write(path, &text, 0o644)?;
+        durable::hand_out(path, &text, 0o644)?;
         Ok(())
     }
 }

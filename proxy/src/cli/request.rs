@@ -119,7 +119,7 @@ fn write(args: &RequestArgs, notes: &Path, (count, text): (usize, String)) -> u8
         print(&text);
         return exit::DONE;
     };
-    if let Err(error) = durable::write(output, text.as_bytes(), 0o644) {
+    if let Err(error) = durable::hand_out(output, text.as_bytes(), 0o644) {
         return fail(exit::REFUSED, &explain(&error));
     }
     if args.clear

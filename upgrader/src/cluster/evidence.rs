@@ -82,7 +82,7 @@ pub async fn run(
     let bytes = packed(&entries, now.as_second())
         .context("packing the report failed")
         .map_err(|error| Failure::new(Exit::Bug, error))?;
-    durable::write(&to, &bytes, 0o600).map_err(|error| {
+    durable::hand_out(&to, &bytes, 0o600).map_err(|error| {
         Failure::new(Exit::Preflight, error).hint("name a file in a folder with room with `--output`")
     })?;
     if is_json {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Node,
     event::{Event, EventKind},
+    status,
 };
 use crate::{
     exit::{Exit, Failure},
@@ -43,7 +44,8 @@ struct Busy {
 /// # Errors
 /// [`Failure`] with 25 and the holder on stdout when another run is active; 1 when the run did not start.
 pub async fn start(node: &Node, run: &str, arguments: &[String]) -> Result<Exit, Failure> {
-    if let Some(holder) = lock::holder(&node.paths.lock()).filter(|holder| holder.run != run) {
+    let (holder, _) = status::at_work(node)?;
+    if let Some(holder) = holder.filter(|holder| holder.run != run) {
         return Err(busy(node, holder));
     }
     let after_seq = last_seq(node)?;

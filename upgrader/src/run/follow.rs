@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{
-    Node,
-    event::{Event, EventKind},
-};
+use super::{Node, event::EventKind, status::at_work};
 use crate::{
     exit::{Exit, Failure},
-    jsonl, lock,
     report::terminal,
 };
 
@@ -26,9 +22,7 @@ const POLL: Duration = Duration::from_millis(200);
 pub async fn events(node: &Node, after: u64, follow: bool) -> Result<Exit, Failure> {
     let mut seen = after;
     loop {
-        // The order matters: a run that ends between the two looks has its last event in the second.
-        let is_alive = lock::holder(&node.paths.lock()).is_some();
-        let (events, _) = jsonl::read::<Event>(&node.paths.events())?;
+        let (holder, events) = at_work(node)?;
         let mut finished = false;
         for event in events.iter().filter(|event| event.seq > seen) {
             terminal::json(event);
@@ -38,7 +32,7 @@ pub async fn events(node: &Node, after: u64, follow: bool) -> Result<Exit, Failu
         if !follow || finished {
             return Ok(Exit::Done);
         }
-        if !is_alive {
+        if holder.is_none() {
             // Nothing new and nobody who could write it; the last event was seen before, or never came.
             let ended = events
                 .last()

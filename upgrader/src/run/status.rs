@@ -12,7 +12,9 @@ use crate::{
     attempt::Attempt,
     exit::{Exit, Failure},
     installed::Installed,
-    journal, jsonl, lock, marker,
+    journal, jsonl,
+    lock::{self, Holder},
+    marker,
     ownership::{By, Ownership},
     plan::facts::Progress,
     quarantine::Quarantine,
@@ -80,14 +82,29 @@ pub enum State {
     Interrupted,
 }
 
+/// The run that is at work, and all events. One that replaces itself by another `kato` is at work, though nobody has the lock for an instant.
+///
+/// # Errors
+/// [`Failure`] when the stream cannot be read.
+pub(super) fn at_work(node: &Node) -> Result<(Option<Holder>, Vec<Event>), Failure> {
+    // The order matters: a run that ends between the two looks has its last event in the second.
+    let holder = lock::holder(&node.paths.lock());
+    let (events, _) = jsonl::read::<Event>(&node.paths.events())?;
+    let holder = holder.or_else(|| {
+        let last = events.last();
+        let unfinished = last.filter(|event| !matches!(event.kind, EventKind::RunFinished { .. }))?;
+        lock::in_between(&node.paths.lock(), node.paths.root(), &unfinished.run)
+    });
+    Ok((holder, events))
+}
+
 /// Reads the status.
 ///
 /// # Errors
 /// [`Failure`] when a file of the node cannot be read.
 pub fn read(node: &Node) -> Result<Status, Failure> {
     let paths = &node.paths;
-    let holder = lock::holder(&paths.lock());
-    let (events, _) = jsonl::read::<Event>(&paths.events())?;
+    let (holder, events) = at_work(node)?;
     let mut last = Last::of(&events);
     if holder
         .as_ref()
