@@ -183,6 +183,7 @@ fn calls_of(line: &str) -> Vec<(&'static str, bool)> {
     const FUNCTIONS: &[&str] = &[
         "write",
         "write_json",
+        "hand_out",
         "append_line",
         "create_new",
         "flush",
