@@ -1,7 +1,7 @@
 //! `kato-resume.service`: goes on with the upgrade after the machine was restarted, where systemd is the first process.
 //!
-//! The unit is there only while an upgrade waits for a restart: it is written and enabled before the machine is restarted, and
-//! removed by the run that ends the upgrade. A run that is killed, or stopped by the next restart, leaves it for that.
+//! The unit is there only while an upgrade is in progress: it is written and enabled before the machine is restarted, and
+//! removed by the run that ends the upgrade. A run that is killed, that fails, or that was about something else leaves it for the next start.
 //! Elsewhere an operator, or the orchestrator on Core, runs `kato node upgrade --resume`.
 
 use std::{

@@ -131,6 +131,26 @@ pub fn prepare(
     Ok(plan)
 }
 
+/// The plan of a bundle with all of `snapshot`, for somebody who has nothing: what a site has in the end that takes the bundle in of which it is the
+/// snapshot. The snapshot goes into `library`.
+///
+/// # Errors
+/// [`BundleError`].
+pub fn whole(
+    library: &Library,
+    snapshot: &Snapshot,
+    (series, out): (&str, &Path),
+    now: Timestamp,
+) -> Result<Plan, BundleError> {
+    let encoded = snapshot
+        .encode()
+        .map_err(BundleError::file("encoding the snapshot for", out))?;
+    library.keep(&encoded)?;
+    let record = next(library, out, (series, encoded.root, None), now)?;
+    let answer = Answer::of(snapshot.clone());
+    Plan::new(record, (answer.snapshot, &encoded), answer.has, None, None)
+}
+
 /// What the site has.
 fn since(library: &Library, order: &Order, wanted: Option<&Wanted>) -> Result<Since, BundleError> {
     let since = match (&order.since, &order.satisfy, wanted) {

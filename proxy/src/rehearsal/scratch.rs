@@ -15,11 +15,11 @@ use crate::{
         host::Alone,
         import::Import,
         ledger::Allowed,
-        prepare::{Order, prepare},
+        prepare::whole,
         sign::{Signer, Trust, keygen},
     },
     settings::Cache,
-    snapshot::{Library, Parameters},
+    snapshot::{Library, Snapshot},
     store::Store,
 };
 
@@ -34,13 +34,14 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Fills a new store with what `prefixes` select of `store`, by way of a bundle.
+    /// Fills a new store with `snapshot`, the content of which is in `store`, by way of a bundle: with what a site has that takes the bundle in
+    /// which it travels, and nothing else.
     ///
     /// # Errors
     /// [`RehearsalError`].
     pub fn fill(
         (store, settings, handle): (&Store, &Cache, &Handle),
-        (prefixes, parameters): (&[String], &Parameters),
+        snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Self, RehearsalError> {
         let scratch = Self {
@@ -51,14 +52,8 @@ impl Scratch {
         let (secret, public, out) = (at("key"), at("key.pub"), at("out"));
         keygen(&secret, &public, None).map_err(crate::bundle::BundleError::from)?;
         let library = Library::new(&at("library"));
-        let order = Order {
-            series: SERIES.to_owned(),
-            prefixes: prefixes.to_vec(),
-            parameters: parameters.clone(),
-            ..Order::default()
-        };
         let signer = Signer::read(&secret, None).map_err(crate::bundle::BundleError::from)?;
-        let plan = prepare((store, &library, handle), &order, &out, now, Some(&signer))?;
+        let plan = whole(&library, snapshot, (SERIES, &out), now)?;
         let exported = Export {
             store,
             library: &library,

@@ -121,6 +121,62 @@ mod as_root {
         Ok(())
     }
 
+    /// A bundle for a request carries what was asked for; what the store holds beside that is nothing that the site will have.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_bundle_is_rehearsed_and_not_the_store_that_it_comes_from() -> Result<()> {
+        let site = Site::new(4).await?;
+        let (here, there) = (site.at("here"), site.at("there"));
+        let (key, out, public) = (site.at("key"), site.at("out"), site.at("key.pub"));
+        let url = |nth: u8| site.origin.url(&format!("/pool/{nth}.deb"));
+        let (first, asked) = (url(1), url(0));
+        let mut words = Site::export(&here, &key, &out);
+        words.extend(["--prefix", &first]);
+        site.ok(&words, &[])?;
+        let bundle = only(&site.path("out"))?.display().to_string();
+        site.ok(
+            &[
+                "bundle",
+                "import",
+                &bundle,
+                "--cache-dir",
+                &there,
+                "--trust",
+                &public,
+            ],
+            &[],
+        )?;
+        let request = site.at("request.json");
+        let words = [
+            "request",
+            "--cache-dir",
+            &there,
+            "--output",
+            &request,
+            "--add",
+            &asked,
+        ];
+        site.ok(&words, &[])?;
+
+        let curl = |nth: u8| {
+            format!(
+                "[[command]]\nargv = [\"curl\", \"-sSfO\", \"{{mirror}}/pkg/pool/{nth}.deb\"]\ndeadline = \"30s\"\n"
+            )
+        };
+        let file = format!("[[file]]\nurl = \"{asked}\"\n");
+        let all = format!("{file}{}{}", curl(0), curl(2));
+        let said = export(&site, &all, &["--satisfy", &request])?;
+        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        ensure!(said.status.code() == Some(20), "{words}");
+        ensure!(
+            words.contains("/pool/2.deb") && !words.contains("missed  http://127.0.0.1/pool/0.deb"),
+            "{words}"
+        );
+        let carried = format!("{file}{}{}", curl(0), curl(1));
+        let said = export(&site, &carried, &["--satisfy", &request])?;
+        ensure!(said.status.code() == Some(0), "{said:?}");
+        Ok(())
+    }
+
     /// Of two commands one fails, and one succeeds although it did not get what it asked for.
     #[tokio::test(flavor = "multi_thread")]
     async fn what_clients_miss_in_the_rehearsal_stops_an_export() -> Result<()> {

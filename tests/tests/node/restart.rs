@@ -82,6 +82,21 @@ async fn r41_a_restart_that_did_not_happen_is_asked_for_again_and_never_taken_fo
     Ok(())
 }
 
+/// Whoever looks at a node that waits for its restart takes nothing from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_what_is_asked_meanwhile_leaves_the_unit_for_the_start_of_the_machine() -> Result<()> {
+    let site = site("").await?;
+    site.node.upgrade_ends(75, &[])?;
+    site.node.upgrade_ends(0, &["--plan"])?;
+    assert!(site.node.path(WANTS).is_symlink(), "after a look");
+    site.node.upgrade_ends(0, &["--download-only"])?;
+    assert!(site.node.path(WANTS).is_symlink(), "after a download");
+    assert_eq!(start_of_the_machine(&site)?, Some(0));
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert!(!site.node.path(UNIT).exists() && !site.node.path(WANTS).is_symlink());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r41_c23_a_node_that_is_not_healthy_after_its_restart_goes_back_by_itself() -> Result<()> {
     let check = "[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n";

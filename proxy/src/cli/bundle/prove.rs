@@ -37,7 +37,7 @@ impl ExportArgs {
                 Ok(self.closure(opened, plan, declared))
             })?,
             rehearsal: self.judge(commands(declared), "that clients are content with it", || {
-                self.rehearsal(opened, declared)
+                self.rehearsal(opened, plan, declared)
             })?,
         })
     }
@@ -101,8 +101,8 @@ impl ExportArgs {
         gaps
     }
 
-    fn rehearsal(&self, opened: &Opened, declared: &Declared) -> Result<Vec<String>, u8> {
-        match self.rehearsed(opened, declared) {
+    fn rehearsal(&self, opened: &Opened, plan: &Plan, declared: &Declared) -> Result<Vec<String>, u8> {
+        match self.rehearsed(opened, plan, declared) {
             Ok(findings) => {
                 show(&findings);
                 Ok(findings)
@@ -116,13 +116,14 @@ impl ExportArgs {
         }
     }
 
-    fn rehearsed(&self, opened: &Opened, declared: &Declared) -> Result<Vec<String>, RehearsalError> {
+    fn rehearsed(
+        &self,
+        opened: &Opened,
+        plan: &Plan,
+        declared: &Declared,
+    ) -> Result<Vec<String>, RehearsalError> {
         let parties = (&opened.store, &opened.cache, opened.runtime.handle());
-        let scratch = Scratch::fill(
-            parties,
-            (&self.plan.prefix, &opened.parameters),
-            Clock::system().now(),
-        )?;
+        let scratch = Scratch::fill(parties, &plan.snapshot, Clock::system().now())?;
         let stage = Stage {
             config: opened.config.clone(),
             store: scratch.store(),

@@ -39,6 +39,12 @@ pub(super) fn read<'s>(
     let head = paragraphs(&text)
         .find(|read| read.get("Hash").is_none() && read.get("Suite").or(read.get("Date")).is_some());
     let head = head.unwrap_or_default();
+    if let Some(text) = &document {
+        let release = Release { dists: &dists, text };
+        for component in &suite.components {
+            descriptions(check, &release, component);
+        }
+    }
     let (mut listed, mut there) = (0_u64, 0_u64);
     for architecture in &suite.architectures {
         let universe = universes.entry(architecture).or_default();
@@ -135,11 +141,31 @@ impl Release<'_> {
     }
 }
 
+/// The ways in which indexes are compressed.
+const COMPRESSIONS: [&str; 6] = [".xz", ".gz", ".zst", ".bz2", ".lz4", ""];
+
+/// The descriptions of packages that a client reads which sets no language: where the suite lists them, `apt-get update` fails without.
+fn descriptions(check: &mut Check<'_>, release: &Release<'_>, component: &str) {
+    let folder = format!("{component}/i18n/Translation-en");
+    let names: Vec<String> = COMPRESSIONS
+        .iter()
+        .flat_map(|kind| apt::names(release.text, &format!("{folder}{kind}")))
+        .collect();
+    if names.is_empty() {
+        return;
+    }
+    check.report.checked += 1;
+    if !names.iter().any(|name| release.answered(check, name).is_some()) {
+        let dists = release.dists;
+        check.gap(format!("{dists}/{folder}, in any compression that Release lists"));
+    }
+}
+
 /// The index of packages in `folder`, in whichever compression: by the names by which clients ask, the strongest digest first.
 fn packages_index(check: &mut Check<'_>, release: &Release<'_>, folder: &str) -> Option<Vec<u8>> {
     check.report.checked += 1;
     let mut is_listed = false;
-    for kind in [".xz", ".gz", ".zst", ".bz2", ".lz4", ""] {
+    for kind in COMPRESSIONS {
         for name in apt::names(release.text, &format!("{folder}/Packages{kind}")) {
             is_listed = true;
             let content = release

@@ -90,8 +90,8 @@ impl std::str::FromStr for DeclaredPackage {
     }
 }
 
-/// Which packages are asked for on one machine: names, perhaps with a version.
-type Round = BTreeMap<String, Option<String>>;
+/// Which packages are asked for on one machine: names, perhaps with a version, in the order in which apt looks at them.
+type Round = Vec<(String, Option<String>)>;
 
 pub(super) fn check(check: &mut Check<'_>, suites: &[DeclaredSuite]) {
     let mut universes: BTreeMap<&str, Universe> = BTreeMap::new();
@@ -168,24 +168,27 @@ impl Place<'_> {
     fn rounds(&self, suites: &[&DeclaredSuite]) -> Vec<Round> {
         let mut first = Round::new();
         let mut others = BTreeSet::new();
-        let packages: BTreeSet<&DeclaredPackage> = suites.iter().flat_map(|suite| &suite.packages).collect();
+        let packages = suites.iter().flat_map(|suite| &suite.packages);
         let is_meant = |package: &&DeclaredPackage| {
             let architecture = package.architecture.as_deref();
             architecture.is_none_or(|architecture| architecture == self.architecture)
         };
-        for package in packages.into_iter().filter(is_meant) {
-            let known = first.entry(package.name.clone()).or_default();
-            match (&package.version, known.is_some()) {
-                (Some(version), false) => *known = Some(version.clone()),
-                (Some(version), true) if known.as_ref() != Some(version) => {
+        for package in packages.filter(is_meant) {
+            let known = first.iter_mut().find(|(name, _)| *name == package.name);
+            match (known, &package.version) {
+                (None, version) => first.push((package.name.clone(), version.clone())),
+                (Some((_, known @ None)), version) => known.clone_from(version),
+                (Some((_, Some(known))), Some(version)) if known != version => {
                     others.insert((package.name.clone(), version.clone()));
                 }
-                (None | Some(_), _) => {}
+                (Some(_), _) => {}
             }
         }
         let others = others.into_iter().map(|(name, version)| {
             let mut round = first.clone();
-            round.insert(name, Some(version));
+            for one in round.iter_mut().filter(|(known, _)| *known == name) {
+                one.1 = Some(version.clone());
+            }
             round
         });
         let others: Vec<Round> = others.collect();

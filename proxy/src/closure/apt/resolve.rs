@@ -1,11 +1,11 @@
 //! What `apt-get install` would fetch on a machine: pure, over what indexes list and what is installed.
 //!
 //! As apt does it (`MarkInstall`): everything that is asked for is marked, then each need is looked at in order. One that is met by what is marked
-//! or installed is met. Else the first alternative is taken whose candidate fits and can be installed; of packages that merely provide a name the
-//! one of the highest priority. Apt takes nothing but candidates, and does not look at what a mirror holds: an alternative that is held is of no use
+//! or installed is met. Else an alternative is taken whose candidate fits and can be installed: one that upgrades what is installed before all that
+//! are new, else the first; of packages that merely provide a name the one of the highest priority. Apt takes nothing but candidates, and does not look at what a mirror holds: an alternative that is held is of no use
 //! while apt takes the one before it.
 //!
-//! What is installed and would break by an upgrade is upgraded as well.
+//! What is installed and would break by an upgrade, or says that it breaks or conflicts with what comes, is upgraded as well.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -167,7 +167,9 @@ impl<'m> Machine<'m> {
         }
         let best = self.universe.best(name)?;
         let stays = self.installed.get(name).is_some_and(|installed| {
-            best.priority < INSTALLED || version::compare(&best.version, &installed.version).is_le()
+            installed.is_on_hold
+                || best.priority < INSTALLED
+                || version::compare(&best.version, &installed.version).is_le()
         });
         (!stays).then_some(best)
     }
@@ -277,12 +279,14 @@ impl<'m> Machine<'m> {
             if group.alternatives.iter().any(|relation| self.is_met(relation)) {
                 continue;
             }
-            let targets: Vec<&'m Package> = group
+            let mut targets: Vec<&'m Package> = group
                 .alternatives
                 .iter()
                 .flat_map(|relation| self.targets(relation))
                 .filter(|target| !self.chosen.contains_key(target.name.as_str()))
                 .collect();
+            // Stable: upgrades first, each kind in the order of the field.
+            targets.sort_by_key(|target| !self.installed.contains_key(target.name.as_str()));
             let is_alive = |target: &&&Package| !self.dead.contains(target.name.as_str());
             let first = targets.first().filter(|_| field != WISH);
             match targets.iter().find(is_alive).or(first) {
@@ -393,6 +397,11 @@ impl<'m> Machine<'m> {
                 }
             }
         }
+        for package in &stays {
+            if let Some(found) = self.in_the_way(package) {
+                return Some(found);
+            }
+        }
         for chosen in self.plan.needed.iter().map(|needed| needed.package) {
             for (field, text) in [("Breaks", &chosen.breaks), ("Conflicts", &chosen.conflicts)] {
                 for group in groups(text, self.architecture) {
@@ -412,6 +421,39 @@ impl<'m> Machine<'m> {
             }
         }
         None
+    }
+
+    /// The newer version of `package`, which is installed and says that it breaks or conflicts with something chosen; with who says so.
+    fn in_the_way(&self, package: &'m Package) -> Option<(&'m Package, String)> {
+        let newer = self.candidate(&package.name)?;
+        for (field, text) in [("Breaks", &package.breaks), ("Conflicts", &package.conflicts)] {
+            for group in groups(text, self.architecture) {
+                let mut chosen = self.plan.needed.iter().map(|needed| needed.package);
+                let met = chosen.find(|chosen| self.is_against(package, &group.alternatives[0], chosen));
+                let Some(met) = met else { continue };
+                let still = [&newer.breaks, &newer.conflicts].into_iter().any(|text| {
+                    let groups = groups(text, self.architecture);
+                    groups
+                        .iter()
+                        .any(|group| self.is_against(newer, &group.alternatives[0], met))
+                });
+                if !still {
+                    return Some((
+                        newer,
+                        format!("what is installed: {}", said_by(package, field, &group)),
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether `relation`, which `owner` breaks or conflicts with, means `other`; nothing is against itself, by whatever name.
+    fn is_against(&self, owner: &Package, relation: &Relation<'_>, other: &Package) -> bool {
+        let named = other.name == relation.name && relation.admits(Some(&other.version));
+        let mut provided = other.provided(self.architecture).into_iter();
+        let is_provided = provided.any(|(name, version)| name == relation.name && relation.admits(version));
+        owner.name != other.name && (named || is_provided)
     }
 
     /// Whether what was installed met `relation` before anything was chosen.

@@ -437,6 +437,112 @@ fn what_the_machine_has_is_not_needed() {
     }
 }
 
+/// What indexes list, what a machine has, the end of the name of a file that is not held, and what then is missing for `app`.
+type Upgrade<'t> = (&'t str, &'t str, &'t str, &'t [&'t str]);
+
+const UPGRADES: &[Upgrade<'_>] = &[
+    // An alternative that upgrades what is installed comes before a new one.
+    (
+        "app 1; Depends: old | lib (>= 2)\nold 1\nlib 2\n",
+        "lib 1",
+        "lib_2_amd64.deb",
+        &["lib_2_amd64 < app (Depends: old | lib (>= 2))"],
+    ),
+    (
+        "app 1; Depends: old | lib (>= 2)\nold 1\nlib 2\n",
+        "lib 1",
+        "old_1_amd64.deb",
+        &[],
+    ),
+    (
+        "app 1; Depends: a\na 1\nb 2; Provides: a\n",
+        "b 1",
+        "b_2_amd64.deb",
+        &["b_2_amd64 < app (Depends: a)"],
+    ),
+    // What is installed says that it breaks what comes, and its new version does not.
+    (
+        "app 1; Depends: lib (>= 2)\nlib 2\nold 2\n",
+        "old 1; Breaks: lib (>= 2)",
+        "old_2_amd64.deb",
+        &["old_2_amd64 < what is installed: old (Breaks: lib (>= 2))"],
+    ),
+    (
+        "app 1; Depends: lib\nlib 2; Provides: v\nold 2\n",
+        "old 1; Conflicts: v",
+        "old_2_amd64.deb",
+        &["old_2_amd64 < what is installed: old (Conflicts: v)"],
+    ),
+    (
+        "app 1; Depends: lib (>= 2)\nlib 2\nold 2; Breaks: lib\n",
+        "old 1; Breaks: lib (>= 2)",
+        "old_2_amd64.deb",
+        &[],
+    ),
+];
+
+/// As apt does, which upgrades rather than installs, and takes what stands in the way out of it.
+#[test]
+fn what_apt_would_upgrade_has_to_be_held() {
+    for (lines, installed, without, expected) in UPGRADES {
+        let (held, declared) = world(&[("s", "", &[("amd64", lines)])]);
+        let declaration = asked(&declared, &["app"], Some(&status(&[installed])));
+        let expected: Vec<String> = expected.iter().map(|file| missing(file)).collect();
+        assert_eq!(
+            held.gaps(&declaration, without),
+            expected,
+            "{lines}{installed} without {without}"
+        );
+    }
+}
+
+#[test]
+fn what_is_on_hold_is_not_upgraded() {
+    let (held, declared) = world(&[("s", "", &[("amd64", "app 1; Depends: lib (>= 2)\nlib 2\n")])]);
+    let on_hold = status(&["lib 1"]).replace("install ok", "hold ok");
+    let gaps = held.gaps(&asked(&declared, &["app"], Some(&on_hold)), "");
+    assert_eq!(
+        gaps,
+        ["lib, needed by app (Depends: lib (>= 2)): the indexes of amd64 list lib 2, installed is 1"]
+    );
+}
+
+/// The first of the list is looked at first, and what it takes may meet what the next one needs.
+#[test]
+fn packages_are_looked_at_in_the_order_of_the_list() {
+    let lines = "zz 1; Depends: v\naa 1; Depends: w\nv 1\nw 1; Provides: v\n";
+    assert_eq!(
+        gaps(lines, &["zz", "aa"], "v_1_amd64.deb"),
+        [missing("v_1_amd64 < zz (Depends: v)")]
+    );
+    assert_eq!(gaps(lines, &["aa", "zz"], "v_1_amd64.deb"), Vec::<String>::new());
+}
+
+/// `apt-get update` of a client that sets no language ends with an error without them.
+#[test]
+fn descriptions_that_a_suite_lists_have_to_be_held() {
+    let name = "main/i18n/Translation-en";
+    let lists: &[(&str, &str)] = &[("amd64", "a 1\n")];
+    for function in ["SHA256", "MD5Sum"] {
+        let hex = if function == "SHA256" {
+            kato_shared::Digest::of(b"text").hex()
+        } else {
+            "1cb251ec0d568de6a929b520c4aed8d1".to_owned()
+        };
+        let head = format!("{function}:\n {hex} 4 {name}\n");
+        let (mut held, declared) = world(&[("s", &head, lists)]);
+        let declaration = asked(&declared, &["a"], None);
+        let url = format!("{ARCHIVE}/dists/s/{name}");
+        assert_eq!(
+            held.gaps(&declaration, ""),
+            [format!("{url}, in any compression that Release lists")],
+            "{function}"
+        );
+        held.put(&url, "text");
+        assert_eq!(held.gaps(&declaration, ""), Vec::<String>::new(), "{function}");
+    }
+}
+
 /// Every machine that is declared has to get what it asks for; what names no machine is for all of them.
 #[test]
 fn each_status_is_a_machine_of_its_own() {

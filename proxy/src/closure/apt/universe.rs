@@ -40,6 +40,8 @@ pub(super) struct Package {
     pub(super) provides: String,
     /// Where it is; nowhere for what is installed.
     pub(super) files: Vec<File>,
+    /// Whether the machine is told to keep it as it is (`apt-mark hold`).
+    pub(super) is_on_hold: bool,
 }
 
 /// Where a package is.
@@ -74,7 +76,9 @@ impl Package {
             Some("important") => 2,
             Some("standard") => 3,
             Some("optional") => 4,
-            _ => 5,
+            Some(_) => 5,
+            // Apt takes one that says nothing before all others.
+            None => 0,
         };
         Some(Self {
             name: read.get("Package")?.to_owned(),
@@ -90,6 +94,9 @@ impl Package {
             conflicts: read.text("Conflicts"),
             provides: read.text("Provides"),
             files: Vec::new(),
+            is_on_hold: read
+                .get("Status")
+                .is_some_and(|status| status.starts_with("hold ")),
         })
     }
 

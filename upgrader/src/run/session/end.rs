@@ -4,6 +4,7 @@ use kato_shared::chain::Chain;
 
 use super::Session;
 use crate::{
+    attempt::Attempt,
     exit::{Exit, Failure},
     fetch,
     journal::Act,
@@ -71,13 +72,16 @@ impl Session {
         }
     }
 
-    /// The unit that goes on after a restart of the machine stays only while there is something to go on with; gives
-    /// whether it does.
+    /// The unit that goes on after a restart of the machine stays as long as the upgrade is in progress, whatever this run was about and however it
+    /// ended; gives whether it does.
     async fn unit_after(&mut self, exit: Exit) -> bool {
         let Some(unit) = ResumeUnit::of(&self.node.paths, &self.node.children) else {
             return false;
         };
+        // A record that cannot be read is one.
+        let is_over = matches!(Attempt::load(&self.node.paths), Ok(None));
         if exit != Exit::TryAgain
+            && is_over
             && let Err(error) = unit.remove().await
         {
             let text = format!("{} was not removed: {}", resume::UNIT, Chain(&error));
