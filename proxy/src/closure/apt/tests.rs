@@ -529,8 +529,8 @@ fn descriptions_that_a_suite_lists_have_to_be_held() {
         } else {
             "1cb251ec0d568de6a929b520c4aed8d1".to_owned()
         };
-        let head = format!("{function}:\n {hex} 4 {name}\n");
-        let (mut held, declared) = world(&[("s", &head, lists)]);
+        let lists_of = format!("{function}:\n {hex} 4 {name}\n");
+        let (mut held, declared) = world(&[("s", &lists_of, lists)]);
         let declaration = asked(&declared, &["a"], None);
         let url = format!("{ARCHIVE}/dists/s/{name}");
         assert_eq!(
