@@ -21,19 +21,27 @@ const SECRETS: [&str; 9] = [
 
 #[tokio::test]
 async fn secrets_stand_in_no_log_metric_answer_or_file() -> Result<()> {
-    let setup = set_up().await?;
+    let (setup, open) = set_up().await?;
     send_secrets(&setup).await?;
     let stored = setup.stored().await?;
     assert!(stored.contains(&"/redirected".to_owned()), "{stored:?}");
-    let heads = setup.origin.heads().concat();
-    for sent_on in ["s3cretAuthorization", "s3cretCookie", "s3cretRedirectSignature"] {
+    let (heads, of_open) = (setup.origin.heads().concat(), open.heads().concat());
+    for (heads, sent_on) in [
+        (&heads, "s3cretCookie"),
+        (&heads, "s3cretRedirectSignature"),
+        (&of_open, "s3cretAuthorization"),
+    ] {
         assert!(
             heads.contains(sent_on),
             "{sent_on} never got as far as the origin"
         );
     }
     assert!(
-        !heads.contains("s3cretProxyAuthorization"),
+        !heads.contains("s3cretAuthorization"),
+        "where the operator has an account, the client's is not shown"
+    );
+    assert!(
+        !heads.contains("s3cretProxyAuthorization") && !of_open.contains("s3cretProxyAuthorization"),
         "for us, not for the origin"
     );
 
@@ -52,13 +60,17 @@ async fn secrets_stand_in_no_log_metric_answer_or_file() -> Result<()> {
     Ok(())
 }
 
-/// A proxy that logs all it can, before an origin that redirects to a signed URL and has pages that vary by secrets.
-async fn set_up() -> Result<Setup> {
+const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nCache-Control: public, s-maxage=60\r\nVary: Cookie, Authorization\r\nContent-Length: 4\r\n\r\ngood";
+
+/// A proxy that logs all it can, before an origin that redirects to a signed URL and has pages that vary by secrets; and one where the
+/// operator has no account.
+async fn set_up() -> Result<(Setup, crate::RawOrigin)> {
     let folder = tempfile::tempdir()?;
-    let origin = crate::RawOrigin::start().await?;
+    let (origin, open) = (crate::RawOrigin::start().await?, crate::RawOrigin::start().await?);
     let url = format!("http://user:s3cretUpstreamPassword@{}/", origin.address);
     let proxy = integration_tests::proxy::Settings::new(folder.path())
         .upstream("files", &url)
+        .upstream("open", &format!("http://{}/", open.address))
         // A port where nobody listens, so that failures are logged, too.
         .upstream("dead", "http://user:s3cretUpstreamPassword@127.0.0.1:1/")
         .arguments(&["--log", "debug,kato_proxy=trace,access=info"])
@@ -79,12 +91,10 @@ async fn set_up() -> Result<Setup> {
         "/public",
         "/cookie",
     ] {
-        setup.origin.answer(
-            path,
-            b"HTTP/1.1 200 OK\r\nCache-Control: public, s-maxage=60\r\nVary: Cookie, Authorization\r\nContent-Length: 4\r\n\r\ngood",
-        );
+        setup.origin.answer(path, GOOD);
     }
-    Ok(setup)
+    open.answer("/public", GOOD);
+    Ok((setup, open))
 }
 
 /// Requests with a secret in every place that one can have, answered, refused and failing.
@@ -96,6 +106,7 @@ async fn send_secrets(setup: &Setup) -> Result<()> {
         format!("GET /files/cookie HTTP/1.1\r\nHost: c\r\n{secret_fields}\r\n"),
         format!("HEAD /files/cookie HTTP/1.1\r\nHost: c\r\nCache-Control: no-cache\r\n{secret_fields}\r\n"),
         format!("GET /files/redirected HTTP/1.1\r\nHost: c\r\n{secret_fields}\r\n"),
+        format!("GET /open/public HTTP/1.1\r\nHost: c\r\n{secret_fields}\r\n"),
         "POST /files/public HTTP/1.1\r\nHost: c\r\nContent-Length: 17\r\n\r\ns3cretBodyOfAPost".to_owned(),
         "GET http://u:s3cretTargetPassword@HOST/a HTTP/1.1\r\nHost: c\r\n\r\n".to_owned(),
         "GET http://unknown.example/a?sig=s3cretRefusedQuery HTTP/1.1\r\nHost: c\r\n\r\n".to_owned(),
