@@ -87,15 +87,7 @@ async fn an_import_says_so_activates_nothing_and_goes_on() -> Result<()> {
     site.ok(&Site::export(&store, &key, &out), &[])?;
     let bundle = only(&site.path("out"))?.display().to_string();
     let (there, public) = (site.at("there"), site.at("key.pub"));
-    let import = [
-        "bundle",
-        "import",
-        &bundle,
-        "--cache-dir",
-        &there,
-        "--trust",
-        &public,
-    ];
+    let import = Site::import(&bundle, &there, &public);
     site.ok(&import, &[("KATO_KILL_TRACE", &site.at("trace"))])?;
     for moment in moments(&site.path("trace"))? {
         fs::remove_dir_all(site.path("there"))?;

@@ -122,6 +122,19 @@ impl Site {
         command::success(&arguments.join(" "), self.run(arguments, variables)?)
     }
 
+    /// The arguments of an import of `bundle` into the store `there`, by the key `public`.
+    const fn import<'a>(bundle: &'a str, there: &'a str, public: &'a str) -> [&'a str; 7] {
+        [
+            "bundle",
+            "import",
+            bundle,
+            "--cache-dir",
+            there,
+            "--trust",
+            public,
+        ]
+    }
+
     /// The arguments of an export into `out`.
     fn export<'a>(store: &'a str, key: &'a str, out: &'a str) -> Vec<&'a str> {
         vec![

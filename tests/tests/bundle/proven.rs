@@ -133,18 +133,7 @@ mod as_root {
         words.extend(["--prefix", &first]);
         site.ok(&words, &[])?;
         let bundle = only(&site.path("out"))?.display().to_string();
-        site.ok(
-            &[
-                "bundle",
-                "import",
-                &bundle,
-                "--cache-dir",
-                &there,
-                "--trust",
-                &public,
-            ],
-            &[],
-        )?;
+        site.ok(&Site::import(&bundle, &there, &public), &[])?;
         let request = site.at("request.json");
         let words = [
             "request",

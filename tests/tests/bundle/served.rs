@@ -29,18 +29,7 @@ async fn served(more: &[&str]) -> Result<()> {
     site.ok(&export, &[])?;
     let bundle = only(&site.path("out"))?.display().to_string();
     let (there, public) = (site.at("there"), site.at("key.pub"));
-    site.ok(
-        &[
-            "bundle",
-            "import",
-            &bundle,
-            "--cache-dir",
-            &there,
-            "--trust",
-            &public,
-        ],
-        &[],
-    )?;
+    site.ok(&Site::import(&bundle, &there, &public), &[])?;
     // Nothing of the first side is left: what is served can only come from the bundle.
     fs::remove_dir_all(&store)?;
     fs::remove_dir_all(&out)?;

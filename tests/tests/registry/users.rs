@@ -65,15 +65,7 @@ async fn what_users_do_not_protect_is_said_at_the_start_by_check_config_and_by_d
     let around = "is given without a user by way of `around`";
     let file = cache.folder.path().join("proxy.toml");
     let checked = proxy::run_to_end(&["check-config", "--config", file.to_str().context("UTF-8")?]).await?;
-    let mut doctor = command::new(proxy::program()?);
-    doctor.args([
-        "doctor",
-        "--json",
-        "--server",
-        &format!("http://{}/", cache.proxy.data),
-    ]);
-    let output = spawn_blocking(move || command::run(doctor, SOON, &[])).await??;
-    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let report = doctor(&cache).await?;
     let checks = report["checks"].as_array().context("no checks")?;
     let of_users = checks.iter().filter(|check| check["subject"] == "users");
     assert!(
@@ -88,9 +80,8 @@ async fn what_users_do_not_protect_is_said_at_the_start_by_check_config_and_by_d
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn doctor_finds_a_door_well_that_asks_for_users() -> Result<()> {
-    let (_registry, cache, _image) = site("").await?;
+/// What `doctor` says of `cache`.
+async fn doctor(cache: &Cache) -> Result<Value> {
     let mut doctor = command::new(proxy::program()?);
     doctor.args([
         "doctor",
@@ -99,7 +90,13 @@ async fn doctor_finds_a_door_well_that_asks_for_users() -> Result<()> {
         &format!("http://{}/", cache.proxy.data),
     ]);
     let output = spawn_blocking(move || command::run(doctor, SOON, &[])).await??;
-    let report: Value = serde_json::from_slice(&output.stdout)?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_a_door_well_that_asks_for_users() -> Result<()> {
+    let (_registry, cache, _image) = site("").await?;
+    let report = doctor(&cache).await?;
     let checks = report["checks"].as_array().context("no checks")?;
     let of_it = checks.iter().find(|check| check["subject"] == "upstream lab");
     assert_eq!(of_it.context("no check of it")?["state"], "ok", "{report:#}");
