@@ -104,7 +104,7 @@ where
     /// Serves until the connection ends.
     pub(super) async fn serve(self, accepted: Accepted) {
         if let Accepted::Clear(stream) | Accepted::Tls(stream, _) = &accepted {
-            socket::prepare(stream, self.bounds.progress_timeout);
+            socket::prepare(stream, self.peer.ip(), self.bounds.progress_timeout);
         }
         let served = match accepted {
             Accepted::Clear(stream) => self.in_clear(stream).await,
