@@ -9,7 +9,11 @@
 //!
 //! [RFC 9111 §2]: https://www.rfc-editor.org/rfc/rfc9111#section-2
 
-use std::{fmt, str::FromStr};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use http::{Method, Uri};
 use kato_shared::redact;
@@ -68,12 +72,26 @@ impl CacheKey {
         let port = authority
             .port_u16()
             .filter(|port| Some(*port) != default_port(&scheme));
-        let port = port.map_or_else(String::new, |port| format!(":{port}"));
         let path = Some(target.path()).filter(|path| !path.is_empty()).unwrap_or("/");
-        let mut text = format!("{CLASS}{scheme}://{host}{port}{}", normalise_escapes(path));
-        if let Some(query) = target.query() {
+        let path = normalise_escapes(path);
+        let query = target.query().map(normalise_escapes);
+        let length = CLASS.len()
+            + scheme.len()
+            + host.len()
+            + path.len()
+            + query.as_ref().map_or(0, |query| query.len());
+        let mut text = String::with_capacity(length + "://:65535?".len());
+        for part in [CLASS, &scheme, "://", &host] {
+            text.push_str(part);
+        }
+        if let Some(port) = port {
+            // Writing to a `String` cannot fail.
+            let _infallible = write!(text, ":{port}");
+        }
+        text.push_str(&path);
+        if let Some(query) = &query {
             text.push('?');
-            text.push_str(&normalise_escapes(query));
+            text.push_str(query);
         }
         Ok(Self { text })
     }
@@ -123,7 +141,10 @@ fn default_port(scheme: &str) -> Option<u16> {
 ///
 /// A text with a `%` that begins no escape is no URI; its escapes are left alone, since unescaping beside the stray `%` could
 /// make an escape that was not there (`%%30a` is not `%0a`).
-pub(crate) fn normalise_escapes(text: &str) -> String {
+pub(crate) fn normalise_escapes(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii() && byte != b'%') {
+        return Cow::Borrowed(text);
+    }
     let bytes = text.as_bytes();
     let escape_at = |at: usize| bytes.get(at + 1..at + 3).and_then(escaped_byte);
     let is_valid = (0..bytes.len()).all(|at| bytes[at] != b'%' || escape_at(at).is_some());
@@ -139,7 +160,7 @@ pub(crate) fn normalise_escapes(text: &str) -> String {
         }
         at += if escaped.is_some() { 3 } else { 1 };
     }
-    out
+    Cow::Owned(out)
 }
 
 /// Appends `%XX`, in upper case.

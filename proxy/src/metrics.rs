@@ -10,7 +10,6 @@ mod render;
 mod store;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -21,7 +20,7 @@ use std::{
 use kato_shared::api::{RequestStats, UpstreamStats};
 use serde::Serialize;
 
-use crate::{origin::ErrorKind, settings::Settings, store::Trouble};
+use crate::{origin::ErrorKind, quick_map::QuickMap, settings::Settings, store::Trouble};
 use histogram::Histogram;
 
 pub use gauges::Gauges;
@@ -144,7 +143,7 @@ struct Counters {
     join_wait: Histogram,
     /// By name, in the order in which they were configured. A replaced upstream keeps its counts; none is ever removed.
     upstreams: RwLock<Vec<(String, Arc<UpstreamCounters>)>>,
-    urls: Mutex<HashMap<String, Arc<UrlCounters>>>,
+    urls: Mutex<QuickMap<String, Arc<UrlCounters>>>,
 }
 
 /// Counters of one upstream, shared with whoever answers for it.

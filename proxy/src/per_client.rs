@@ -5,14 +5,15 @@
 //! Invariant: what is counted is released when its [`Place`] is dropped.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::quick_map::QuickMap;
+
 /// Counts by client; clones count together.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PerClient(Arc<Mutex<HashMap<IpAddr, u32>>>);
+pub(crate) struct PerClient(Arc<Mutex<QuickMap<IpAddr, u32>>>);
 
 /// One of the things that a client has.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl PerClient {
         self.counts().len()
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+    fn counts(&self) -> MutexGuard<'_, QuickMap<IpAddr, u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{
     borrow::Borrow,
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     hash::Hash,
     ops::Deref,
     sync::{
@@ -16,6 +16,8 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+
+use crate::quick_map::QuickMap;
 
 /// A value that a [`Recent`] may hold, shared with everybody who serves from it.
 #[derive(Debug, Default)]
@@ -63,7 +65,7 @@ impl<V> Deref for Held<V> {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
-    entries: HashMap<K, Slot<V>>,
+    entries: QuickMap<K, Slot<V>>,
     /// In the order of their turns; entries that are gone leave their place until it is its turn.
     turns: VecDeque<(u64, K)>,
     last: u64,
@@ -80,7 +82,7 @@ struct Slot<V> {
 impl<K, V> Default for Recent<K, V> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: QuickMap::default(),
             turns: VecDeque::new(),
             last: 0,
             weight: 0,

@@ -9,16 +9,15 @@
 //!
 //! Deliberately absent: timers. A flight ends when its task ends, and the task has deadlines of its own.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use http::HeaderMap;
 use tokio::sync::{Notify, watch};
+
+use crate::quick_map::QuickMap;
 
 /// What can be known about a flight.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ pub trait Answers {
 #[derive(Debug)]
 pub struct Collapse<S>(Arc<Mutex<Flights<S>>>);
 
-type Flights<S> = HashMap<String, Vec<Flight<S>>>;
+type Flights<S> = QuickMap<Arc<str>, Vec<Flight<S>>>;
 
 #[derive(Debug)]
 struct Flight<S> {
@@ -90,7 +89,7 @@ impl<S> Clone for Collapse<S> {
 
 impl<S> Default for Collapse<S> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(HashMap::new())))
+        Self(Arc::default())
     }
 }
 
@@ -113,7 +112,8 @@ impl<S: Answers> Collapse<S> {
     /// Joins a flight for `key` that answers `request`, or begins one.
     pub fn join(&self, key: &str, request: &HeaderMap) -> Joined<S> {
         let mut flights = self.lock();
-        let of_key = flights.entry(key.to_owned()).or_default();
+        let key: Arc<str> = key.into();
+        let of_key = flights.entry(Arc::clone(&key)).or_default();
         let follow = of_key.iter().find(|flight| match &*flight.state.borrow() {
             State::Waiting => true,
             State::Shared(shared) => !shared.is_failure() && shared.answers(request),
@@ -134,7 +134,7 @@ impl<S: Answers> Collapse<S> {
         });
         Joined::Lead(FillPermit {
             collapse: self.clone(),
-            key: key.to_owned(),
+            key,
             id,
             state,
             tainted,
@@ -191,7 +191,7 @@ impl<S> Collapse<S> {
 #[derive(Debug)]
 pub struct FillPermit<S> {
     collapse: Collapse<S>,
-    key: String,
+    key: Arc<str>,
     id: u64,
     state: watch::Sender<State<S>>,
     tainted: Arc<AtomicBool>,
@@ -240,10 +240,10 @@ impl<S> Drop for FillPermit<S> {
     fn drop(&mut self) {
         {
             let mut flights = self.collapse.lock();
-            if let Some(of_key) = flights.get_mut(&self.key) {
+            if let Some(of_key) = flights.get_mut(&*self.key) {
                 of_key.retain(|flight| flight.id != self.id);
                 if of_key.is_empty() {
-                    flights.remove(&self.key);
+                    flights.remove(&*self.key);
                 }
             }
         }

@@ -32,6 +32,7 @@ use super::{
     guard::Guard,
     parent::Parent,
 };
+use crate::pacing;
 
 /// Bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
@@ -269,8 +270,11 @@ impl Connector {
                 });
             }
         };
-        if has_choice && let Ok(peer) = stream.peer_addr() {
-            self.winners.won(bare, peer.ip());
+        if let Ok(peer) = stream.peer_addr() {
+            if has_choice {
+                self.winners.won(bare, peer.ip());
+            }
+            pacing::spare(&stream, peer.ip());
         }
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");

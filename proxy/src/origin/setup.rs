@@ -1,7 +1,7 @@
 //! What follows from the settings, made once: profiles of upstreams, the connector, the guard.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex},
 };
 
@@ -23,12 +23,15 @@ use super::{
     profile::{Profile, place},
     tls::Tls,
 };
-use crate::settings::{Kind, NoProxy, Settings, Upstream};
+use crate::{
+    quick_map::QuickMap,
+    settings::{Kind, NoProxy, Settings, Upstream},
+};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Setup {
-    profiles: HashMap<String, Profile>,
+    profiles: QuickMap<String, Profile>,
     /// For names that no upstream has; routes lead to upstreams, so it is not used.
     fallback: Profile,
 }
@@ -84,7 +87,7 @@ impl Setup {
             bounds,
             destinations: Mutex::default(),
         };
-        let mut profiles = HashMap::new();
+        let mut profiles = QuickMap::default();
         for (upstream, parents) in rules {
             let tls = Tls::of(&common, &settings.origins, upstream)?;
             let own = upstream.urls.iter().filter_map(|base| place(base.url()));

@@ -9,6 +9,8 @@
 //!
 //! [RFC 3986 §6.2.2]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use crate::key::normalise_escapes;
@@ -29,35 +31,46 @@ pub(crate) fn below<'p>(path: &'p str, base: &str) -> Option<&'p str> {
     Some(rest)
 }
 
-/// The segments of a path as the most generous server reads them.
+/// The segments of a path as the most generous server reads them, each followed by a slash: none of them has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reading(Vec<Vec<u8>>);
+pub(crate) struct Reading {
+    segments: Vec<u8>,
+    depth: usize,
+}
 
 impl Reading {
     /// The reading of `path`; `None` where some server would find a dot segment in it, which leads nobody knows where.
     pub(crate) fn of(path: &str) -> Option<Self> {
-        let plain: Vec<u8> = percent_decode_str(path).collect();
-        let segments = plain.split(|byte| matches!(byte, b'/' | b'\\'));
-        let read: Option<Vec<_>> = segments.map(segment).collect();
-        let mut read = read?;
-        read.retain(|segment| !segment.is_empty());
-        Some(Self(read))
+        let plain: Cow<'_, [u8]> = percent_decode_str(path).into();
+        let mut read = Self {
+            segments: Vec::with_capacity(plain.len() + 1),
+            depth: 0,
+        };
+        for written in plain.split(|byte| matches!(byte, b'/' | b'\\')) {
+            let segment = segment(written)?;
+            if !segment.is_empty() {
+                read.segments.extend(segment.iter().map(u8::to_ascii_lowercase));
+                read.segments.push(b'/');
+                read.depth += 1;
+            }
+        }
+        Some(read)
     }
 
     /// Whether it is `base`, or something below it.
     pub(crate) fn is_below(&self, base: &Self) -> bool {
-        self.0.starts_with(&base.0)
+        self.segments.starts_with(&base.segments)
     }
 
     /// How many segments it has.
     pub(crate) fn depth(&self) -> usize {
-        self.0.len()
+        self.depth
     }
 }
 
-/// One segment: without parameters (`a;v=1`), what follows a NUL, and the dots and blanks at its end, which some file systems pass over; in
-/// lower case. `None` for a dot segment.
-fn segment(written: &[u8]) -> Option<Vec<u8>> {
+/// One segment: without parameters (`a;v=1`), what follows a NUL, and the dots and blanks at its end, which some file systems pass over.
+/// `None` for a dot segment.
+fn segment(written: &[u8]) -> Option<&[u8]> {
     let name = written
         .split(|byte| matches!(byte, b';' | 0))
         .next()
@@ -68,7 +81,7 @@ fn segment(written: &[u8]) -> Option<Vec<u8>> {
     }
     let is_passed_over = |byte: &u8| *byte == b'.' || byte.is_ascii_whitespace();
     let end = name.iter().rposition(|byte| !is_passed_over(byte));
-    Some(name[..end.map_or(0, |last| last + 1)].to_ascii_lowercase())
+    Some(&name[..end.map_or(0, |last| last + 1)])
 }
 
 #[cfg(test)]

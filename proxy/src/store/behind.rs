@@ -14,7 +14,7 @@
 //! Deliberately absent: a promise. What is queued is lost by a power cut, like what is still being downloaded.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -27,6 +27,7 @@ use bytes::Bytes;
 use kato_shared::Digest;
 
 use super::{Inner, Store, StoredResponse, hot::MAX_BODY};
+use crate::quick_map::QuickMap;
 
 /// How long the thread waits for company of the first body. Short beside what an operator would call lost, long beside a burst of
 /// requests: what answers them should not share the processor with what can wait.
@@ -86,9 +87,9 @@ struct Queue {
 struct State {
     waiting: VecDeque<Arc<Item>>,
     /// Everything that is not durable, waiting or being written.
-    by_key: HashMap<String, Vec<Arc<Item>>>,
+    by_key: QuickMap<String, Vec<Arc<Item>>>,
     /// Their bodies, with the number of items that have them.
-    bodies: HashMap<Digest, (Bytes, usize)>,
+    bodies: QuickMap<Digest, (Bytes, usize)>,
     /// Bytes of `bodies`; each larger body asks for them while it makes room.
     bytes: u64,
     queued: u64,

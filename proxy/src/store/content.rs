@@ -1,7 +1,7 @@
 //! Content on its way in (a temporary file with its room) and on its way out (an open file that is in use).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -14,7 +14,7 @@ use kato_shared::{
 };
 
 use super::{Store, StoreError, layout::remove_if_there};
-use crate::recent::Held;
+use crate::{quick_map::QuickMap, recent::Held};
 
 /// Room is asked for in steps of this many bytes when the size of a body is not known.
 const STEP: u64 = 16 << 20;
@@ -184,7 +184,7 @@ impl Drop for Temporary {
 /// Who reads what.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InUseCounts {
-    readers: Arc<Mutex<HashMap<Digest, usize>>>,
+    readers: Arc<Mutex<QuickMap<Digest, usize>>>,
     suspects: Arc<Mutex<HashSet<Digest>>>,
 }
 

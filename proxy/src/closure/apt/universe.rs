@@ -61,7 +61,7 @@ impl File {
             .replace('#', "%23")
             .replace('+', "%2B");
         Self {
-            url: normalise_escapes(&format!("{archive}/{escaped}")),
+            url: normalise_escapes(&format!("{archive}/{escaped}")).into_owned(),
             digest,
         }
     }
