@@ -125,6 +125,28 @@ pub fn is_restarting(path: &Path) -> Result<bool, JournalError> {
     Ok(last.is_some_and(|record| matches!(record.act, Act::Rebooting { .. })))
 }
 
+/// The boot in which the last restart of the machine for `attempt` was asked for, and when, by the journal at `path`.
+///
+/// # Errors
+/// [`JournalError`].
+pub fn restart_asked_in(path: &Path, attempt: &str) -> Result<Option<(String, Timestamp)>, JournalError> {
+    let (records, _) = jsonl::read::<Record>(path)?;
+    Ok(restart_asked(&records, attempt).map(|(boot_id, time)| (boot_id.to_owned(), time)))
+}
+
+fn restart_asked<'a>(records: &'a [Record], attempt: &str) -> Option<(&'a str, Timestamp)> {
+    records.iter().rev().find_map(|record| match &record.act {
+        Act::Rebooting { attempt: of, boot_id } if of == attempt => Some((boot_id.as_str(), record.time)),
+        Act::Rebooting { .. }
+        | Act::Started { .. }
+        | Act::Intent { .. }
+        | Act::Done { .. }
+        | Act::Skipped { .. }
+        | Act::Failed { .. }
+        | Act::Finished { .. } => None,
+    })
+}
+
 fn understood(path: &Path, records: &[Record]) -> Result<(), JournalError> {
     match records.iter().find(|record| record.schema > SCHEMA) {
         None => Ok(()),
@@ -190,16 +212,12 @@ impl Journal {
 
     /// The boot in which the last restart of the machine for `attempt` was asked for.
     pub fn rebooted_in(&self, attempt: &str) -> Option<&str> {
-        self.records.iter().rev().find_map(|record| match &record.act {
-            Act::Rebooting { attempt: of, boot_id } if of == attempt => Some(boot_id.as_str()),
-            Act::Rebooting { .. }
-            | Act::Started { .. }
-            | Act::Intent { .. }
-            | Act::Done { .. }
-            | Act::Skipped { .. }
-            | Act::Failed { .. }
-            | Act::Finished { .. } => None,
-        })
+        self.restart_asked(attempt).map(|(boot_id, _)| boot_id)
+    }
+
+    /// The boot in which the last restart of the machine for `attempt` was asked for, and when.
+    pub fn restart_asked(&self, attempt: &str) -> Option<(&str, Timestamp)> {
+        restart_asked(&self.records, attempt)
     }
 }
 

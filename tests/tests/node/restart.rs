@@ -71,14 +71,51 @@ async fn r41_a_restart_that_did_not_happen_is_asked_for_again_and_never_taken_fo
     let site = site("").await?;
     site.node.put("platform/reboot-fails", "")?;
     site.node.upgrade_ends(75, &[])?;
-    // The same boot: the unit, or anybody else, asks again.
+    // The same boot: the unit, which systemd calls again and again, puts nothing off; an operator asks again.
     assert_eq!(start_of_the_machine(&site)?, Some(75));
+    assert_eq!(site.node.calls("reboot"), 1);
+    assert!(site.node.path("platform/retired").exists());
+    site.node.upgrade_ends(75, &[])?;
     assert_eq!(site.node.calls("reboot"), 2);
     assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
     fs::remove_file(site.node.path("platform/reboot-fails"))?;
-    assert_eq!(start_of_the_machine(&site)?, Some(75));
+    site.node.upgrade_ends(75, &[])?;
     assert_eq!(start_of_the_machine(&site)?, Some(0));
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    Ok(())
+}
+
+/// The platform is silent when the unit begins, and again when the node is to be put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_the_unit_waits_for_a_platform_of_commands_and_stays_when_it_waits_in_vain() -> Result<()> {
+    let mut site = site("").await?;
+    site.node.add_settings("[upgrade]\nsettle = \"1s\"\n")?;
+    site.node.upgrade_ends(75, &[])?;
+    let (retired, rejoined) = (site.node.calls("retire"), site.node.calls("rejoin"));
+    site.node.put("platform/fail-rejoin", "")?;
+    assert_eq!(start_of_the_machine(&site)?, Some(21));
+    assert!(
+        site.node.calls("rejoin") > rejoined + 2,
+        "it is asked again and again"
+    );
+    assert!(site.node.path(WANTS).is_symlink(), "systemd tries again");
+    let events = fs::read_to_string(site.node.state("state/events.jsonl"))?;
+    for words in [
+        "waits for the platform to answer after the restart: ",
+        "the platform did not answer within 1s after the restart of the machine",
+    ] {
+        assert!(events.contains(words), "{events}");
+    }
+    fs::remove_file(site.node.path("platform/fail-rejoin"))?;
+    assert_eq!(start_of_the_machine(&site)?, Some(0));
+    assert_eq!(
+        site.node.calls("retire"),
+        retired,
+        "nothing was left that needs an empty node"
+    );
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    assert!(!site.node.path("platform/retired").exists());
+    assert!(!site.node.path(UNIT).exists() && !site.node.path(WANTS).is_symlink());
     Ok(())
 }
 

@@ -79,7 +79,7 @@ async fn out_of_service(node: &Node, id: String, rules: Rules, json: bool) -> Re
         Err(error) => {
             let failure = retire::failure(error);
             // At once, before anything else: a node that nobody is working on belongs into service.
-            if let Err(also) = retire::put_back(node, &words).await {
+            if let Err(also) = retire::put_back(node, &words, &mut |text| terminal::say(&text)).await {
                 terminal::say(&format!("warning: {}", terminal::describe(&also)));
             }
             Err(failure)
@@ -98,7 +98,8 @@ pub async fn rejoin(node: Node, json: bool) -> Result<Exit, Failure> {
     let deed = Deed::new(Subject::Rejoin, node.id.clone()).run(id);
     let words = node.words();
     // It is all that was asked for, and the next try is the same.
-    let work = node.stop.at_once(retire::put_back(&node, &words));
+    let mut tell = |text: String| terminal::say(&text);
+    let work = node.stop.at_once(retire::put_back(&node, &words, &mut tell));
     let work = node.stop.on_signals(work);
     AuditLog::of(&node).around(deed, work).await?;
     say(&node, false, None, json);

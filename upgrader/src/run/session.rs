@@ -6,6 +6,7 @@ mod back;
 mod end;
 mod one;
 mod patch;
+mod restarted;
 mod shown;
 mod target;
 
@@ -20,7 +21,6 @@ use super::{
     ending::Ending,
     engine::{self, Stopped},
     event::EventKind,
-    steps::retire,
     stream::Stream,
     taken_up::TakenUp,
     upgrade::Start,
@@ -132,6 +132,10 @@ impl Session {
     pub(super) async fn work(&mut self) -> Result<Ending, Stopped> {
         let mut installed = Installed::load(&self.node.paths).map_err(|error| early(error.into()))?;
         let mut attempt = self.unfinished(installed.as_ref())?;
+        self.be_patient_after_restart(attempt.as_ref());
+        if let Some(since) = self.awaits_restart(attempt.as_ref()) {
+            return Ok(Ending::Awaiting(since));
+        }
         if let Some(of_patches) = attempt.take_if(|attempt| attempt.is_of_patches() && !self.start.kato_alone)
         {
             match self.patches_first(of_patches, installed.as_ref()).await? {
@@ -239,7 +243,7 @@ impl Session {
 
     /// The node has the release: only what a killed run may have left is put right.
     async fn nothing_to_do(&mut self) -> Result<Ending, Failure> {
-        retire::rejoin(&self.node, &self.node.words()).await?;
+        self.rejoined().await?;
         marker::clear(&self.node.paths)?;
         Ok(Ending::Done)
     }
