@@ -1,7 +1,8 @@
 //! `kato-resume.service`: goes on with the upgrade after the machine was restarted, where systemd is the first process.
 //!
 //! The unit is there only while an upgrade is in progress: it is written and enabled before the machine is restarted, and
-//! removed by the run that ends the upgrade. A run that is killed, that fails, or that was about something else leaves it for the next start.
+//! removed by the run that ends the upgrade. A run that is killed, that fails, or that was about something else leaves it for the next start;
+//! systemd itself calls it again for what may pass (`Restart=` in the unit, and which exits a person must look at).
 //! Elsewhere an operator, or the orchestrator on Core, runs `kato node upgrade --resume`.
 
 use std::{

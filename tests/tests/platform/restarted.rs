@@ -22,7 +22,8 @@ struct Case {
     retires: &'static str,
 }
 
-fn cases() -> Result<Vec<Case>> {
+/// Those of `adapters`.
+fn cases(adapters: &[&str]) -> Result<Vec<Case>> {
     let nomad = Fake::nomad()?;
     nomad.put("allocations/a1", &allocation("a1", "running", "service"))?;
     let kubectl = Fake::kubectl()?;
@@ -37,7 +38,7 @@ fn cases() -> Result<Vec<Case>> {
         more,
         retires,
     };
-    Ok(vec![
+    let mut all = vec![
         case("nomad", nomad, "timeout = \"30s\"", "node drain -enable"),
         case("kubernetes", kubectl, "timeout = \"30s\"", "drain "),
         case("docker", docker, "timeout = \"30s\"", "stop "),
@@ -47,7 +48,9 @@ fn cases() -> Result<Vec<Case>> {
             "units = { dea = [\"web.service\"] }, settle = \"0s\"",
             "stop ",
         ),
-    ])
+    ];
+    all.retain(|case| adapters.contains(&case.adapter));
+    Ok(all)
 }
 
 impl Case {
@@ -102,7 +105,7 @@ fn goes_on(site: &Site, case: &Case) -> Result<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn r41_a_platform_that_is_starting_is_waited_for_and_an_unchanged_node_is_not_emptied_again()
 -> Result<()> {
-    for case in cases()? {
+    for case in cases(&["nomad", "kubernetes", "docker", "systemd"])? {
         let site = waiting(&case, "60s").await?;
         site.node.put(BOOT, "the second boot")?;
         case.fake.put("away", "")?;
@@ -128,7 +131,7 @@ async fn r41_a_platform_that_is_starting_is_waited_for_and_an_unchanged_node_is_
 /// Something is left to install: the node is out of service for it, whatever its start made of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn r41_what_is_left_to_change_after_the_restart_is_changed_on_an_empty_node() -> Result<()> {
-    for case in cases()? {
+    for case in cases(&["kubernetes", "docker", "systemd"])? {
         let site = waiting(&case, "60s").await?;
         site.node.put(BOOT, "the second boot")?;
         let latch = site.node.latches().pop().context("a latch")?;
@@ -166,7 +169,7 @@ async fn r41_what_is_left_to_change_after_the_restart_is_changed_on_an_empty_nod
 /// What is silent for too long is said, with how long was waited, and the same command goes on when it answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn r41_a_platform_that_does_not_come_up_in_its_time_ends_the_run_and_not_the_upgrade() -> Result<()> {
-    for case in cases()? {
+    for case in cases(&["nomad", "systemd"])? {
         let site = waiting(&case, "1s").await?;
         site.node.put(BOOT, "the second boot")?;
         let latch = site.node.latches().pop().context("a latch")?;
@@ -186,6 +189,39 @@ async fn r41_a_platform_that_does_not_come_up_in_its_time_ends_the_run_and_not_t
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();
         anyhow::ensure!(ended.status.success(), "{}: {said}", case.adapter);
         assert!(case.is_in_service(), "{}", case.adapter);
+    }
+    Ok(())
+}
+
+/// A platform that the new release has silenced for good is no reason to stay with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_c23_a_node_whose_platform_stays_silent_after_the_restart_goes_back() -> Result<()> {
+    for case in cases(&["nomad", "docker"])? {
+        let adapter = case.adapter;
+        let site = waiting(&case, "1s").await?;
+        site.node.put(BOOT, "the second boot")?;
+        case.fake.put("away", "")?;
+        let said = site.node.upgrade_ends(75, &["--resume"])?;
+        assert!(
+            said.contains("going back to 1.0.0") && said.contains("half upgraded, so the upgrade goes on"),
+            "{adapter}: {said}"
+        );
+        case.fake.remove("away")?;
+        site.node.put(BOOT, "the third boot")?;
+        let retired = case.times_retired();
+        site.node.upgrade_ends(22, &["--resume"])?;
+        assert_eq!(
+            case.times_retired(),
+            retired,
+            "{adapter}: it is back, and was restarted"
+        );
+        assert_eq!(site.node.installed().as_deref(), Some("1.0.0"), "{adapter}");
+        assert!(case.is_in_service(), "{adapter}");
+        assert_eq!(
+            site.node.leftovers()?,
+            Vec::<std::path::PathBuf>::new(),
+            "{adapter}"
+        );
     }
     Ok(())
 }

@@ -73,7 +73,6 @@ impl Step for Retire {
                 Need::Act
             });
         }
-        answers(run).await?;
         Ok(match outside(run).await? {
             Outside::Empty => Need::Skip(STAYS_OUT.into()),
             Outside::No | Outside::WithWork => Need::Act,
@@ -81,20 +80,15 @@ impl Step for Retire {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        answers(run).await?;
-        if Ownership::load(&run.node.paths)?.is_none() {
-            if outside(run).await? == Outside::WithWork {
-                run.warn(format!("{STAYS_OUT}; the work that is still on it is moved away"));
-            } else {
-                let ownership = Ownership {
-                    run: run.id.clone(),
-                    since: run.node.clock.now(),
-                    by: By::Run,
-                };
-                ownership.save(&run.node.paths)?;
+        let emptied = match answers(run).await {
+            Ok(()) if !owned(run).await? => {
+                run.warn(STAYS_OUT);
+                return Ok(Acted::Done);
             }
-        }
-        match empty(run).await {
+            Ok(()) => empty(run).await,
+            Err(failure) => Err(failure),
+        };
+        match emptied {
             Ok(()) => {
                 run.is_emptied = true;
                 Ok(Acted::Done)
@@ -126,6 +120,25 @@ impl Step for Retire {
         let name = self.name();
         rejoin(&node, &words, &mut |text| run.progress(&name, text)).await
     }
+}
+
+/// Writes down that we take the node out of service, unless somebody wants it out already; `false` when it is, and nothing runs on it.
+async fn owned(run: &mut Run) -> Result<bool, Failure> {
+    if Ownership::load(&run.node.paths)?.is_some() {
+        return Ok(true);
+    }
+    match outside(run).await? {
+        // Seen only now: when the step began, the platform was silent.
+        Outside::Empty => return Ok(false),
+        Outside::WithWork => run.warn(format!("{STAYS_OUT}; the work that is still on it is moved away")),
+        Outside::No => Ownership {
+            run: run.id.clone(),
+            since: run.node.clock.now(),
+            by: By::Run,
+        }
+        .save(&run.node.paths)?,
+    }
+    Ok(true)
 }
 
 /// Whether a step is left that changes what is installed. The latches are read now: an operator may have deleted one since the plan
