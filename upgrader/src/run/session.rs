@@ -133,8 +133,8 @@ impl Session {
         let mut installed = Installed::load(&self.node.paths).map_err(|error| early(error.into()))?;
         let mut attempt = self.unfinished(installed.as_ref())?;
         self.be_patient_after_restart(attempt.as_ref());
-        if let Some(since) = self.awaits_restart(attempt.as_ref()) {
-            return Ok(Ending::Awaiting(since));
+        if let Some(ending) = self.kept_from_resuming(attempt.as_ref()) {
+            return Ok(ending);
         }
         if let Some(of_patches) = attempt.take_if(|attempt| attempt.is_of_patches() && !self.start.kato_alone)
         {
@@ -148,12 +148,6 @@ impl Session {
                 Way::Forward(again) => attempt = Some(*again),
                 Way::Ended(ending) => return Ok(ending),
             }
-        }
-        let is_begun = attempt.as_ref().is_some_and(|attempt| attempt.begun) || self.taken_up.is_some();
-        if self.request.resume && !is_begun {
-            let text = "there is no interrupted upgrade to resume".into();
-            self.tell(EventKind::Notice { text });
-            return Ok(Ending::Done);
         }
         let goal = self.goal_in_time(installed.as_ref(), attempt.as_ref()).await;
         let mut targets = match goal.map_err(early)? {

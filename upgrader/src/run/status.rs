@@ -20,6 +20,7 @@ use crate::{
     lock::{self, Holder},
     marker,
     ownership::{By, Ownership},
+    paths::NodePaths,
     plan::facts::Progress,
     quarantine::Quarantine,
     resume::ResumeUnit,
@@ -172,26 +173,14 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
     let attempt = Attempt::load(paths)?;
     let begun = attempt.as_ref().filter(|attempt| attempt.begun);
     let restart = begun.and_then(|attempt| Restart::of(node, attempt));
-    let is_cut_off = last.run.is_some() && !last.is_finished;
-    let state = if holder.is_some() {
-        State::Running
-    } else if is_cut_off {
-        State::Interrupted
-    } else if last.error.is_some() && last.to.is_some() && !last.is_rolled_back {
-        State::Failed
-    } else if restart.is_some() {
-        State::Interrupted
-    } else if marker::is_set(paths) {
-        State::Failed
-    } else if begun.is_some() {
-        State::Interrupted
-    } else {
-        State::Idle
+    let state = match &holder {
+        Some(_) => State::Running,
+        None => last.state(paths, begun, restart.as_ref()),
     };
     // Of a run that was cut off, the restart was the last that it did; or something else was.
     let restart = restart
         .filter(|_| state == State::Interrupted)
-        .filter(|_| !is_cut_off || journal::is_restarting(&paths.journal()).unwrap_or(false));
+        .filter(|_| !last.is_cut_off() || journal::is_restarting(&paths.journal()).unwrap_or(false));
     let ends_at = begun
         .filter(|_| state == State::Interrupted)
         .map(|attempt| attempt.ends_at().to_string());
@@ -237,6 +226,28 @@ struct Last {
 }
 
 impl Last {
+    fn is_cut_off(&self) -> bool {
+        self.run.is_some() && !self.is_finished
+    }
+
+    /// What is going on while no run is at work, on a node in the middle of `begun`, which may stand at its restart.
+    fn state(&self, paths: &NodePaths, begun: Option<&Attempt>, restart: Option<&Restart>) -> State {
+        let has_failed = self.error.is_some() && self.to.is_some() && !self.is_rolled_back;
+        if self.is_cut_off() {
+            State::Interrupted
+        } else if has_failed {
+            State::Failed
+        } else if restart.is_some() {
+            State::Interrupted
+        } else if marker::is_set(paths) {
+            State::Failed
+        } else if begun.is_some() {
+            State::Interrupted
+        } else {
+            State::Idle
+        }
+    }
+
     fn of(events: &[Event]) -> Self {
         let mut last = Self::default();
         for event in events {
@@ -280,35 +291,34 @@ impl Last {
     }
 }
 
+/// What is going on and what goes on with it, for people.
+fn doing(status: &Status) -> String {
+    let is_back = status.is_rolled_back
+        || status
+            .rolled_back
+            .contains_key(status.to.as_deref().unwrap_or_default());
+    if let Some(restart) = &status.restart {
+        return restart.words();
+    }
+    match status.state {
+        State::Idle if status.going_back_to.is_none() && is_back => "idle; the last upgrade was rolled back",
+        State::Idle if status.error.is_some() => "idle; the last command was refused before it began",
+        State::Idle => "idle",
+        State::Running => "an upgrade is running",
+        State::Failed => "the last run failed; run `kato node upgrade` again",
+        State::Interrupted => "the last run was cut off; run `kato node upgrade` again",
+    }
+    .into()
+}
+
 /// The status as a person reads it.
 pub fn text(status: &Status) -> String {
     let version = status.version.as_deref().unwrap_or("no release");
-    let restart = status.restart.as_ref().map(Restart::words);
     let mut lines = vec![format!("{}: {version}", status.node)];
     let mut add = |name: &str, value: &str| lines.push(format!("  {name:<9} {value}"));
     add("roles", &status.roles.join(", "));
     add("kato", &status.kato);
-    add(
-        "state",
-        match status.state {
-            State::Idle
-                if status.going_back_to.is_none()
-                    && (status.is_rolled_back
-                        || status
-                            .rolled_back
-                            .contains_key(status.to.as_deref().unwrap_or_default())) =>
-            {
-                "idle; the last upgrade was rolled back"
-            }
-            State::Idle if status.error.is_some() => "idle; the last command was refused before it began",
-            State::Idle => "idle",
-            State::Running => "an upgrade is running",
-            State::Failed => "the last run failed; run `kato node upgrade` again",
-            State::Interrupted => restart
-                .as_deref()
-                .unwrap_or("the last run was cut off; run `kato node upgrade` again"),
-        },
-    );
+    add("state", &doing(status));
     if status.state != State::Idle {
         let known = [("run", &status.run), ("to", &status.to), ("step", &status.step)];
         for (name, value) in known {

@@ -7,7 +7,7 @@ use crate::{
     attempt::Attempt,
     exit::Failure,
     lock,
-    run::{event::EventKind, steps::retire},
+    run::{ending::Ending, event::EventKind, steps::retire},
 };
 
 /// How long a restart that was asked for may take to come. An operator may have asked for one in some minutes, and who asks again then
@@ -64,13 +64,22 @@ impl Session {
         }
     }
 
-    /// For how long the restart that `attempt` has asked for is awaited, when that is all there is to do: `--resume`, which the unit calls
-    /// again and again, never puts off what it waits for. Any other command asks for it once more.
-    pub(super) fn awaits_restart(&self, attempt: Option<&Attempt>) -> Option<SignedDuration> {
-        match self.restart_of(attempt) {
-            Restart::Awaited(since) if self.request.resume && !self.request.plan_only => Some(since),
-            Restart::NotAsked | Restart::Came | Restart::Awaited(_) | Restart::Missed => None,
+    /// How `--resume` ends when nothing has begun, or when the restart that `attempt` has asked for is all there is to wait for: the unit
+    /// calls it again and again, and never puts that off. Any other command asks for it once more.
+    pub(super) fn kept_from_resuming(&mut self, attempt: Option<&Attempt>) -> Option<Ending> {
+        if !self.request.resume {
+            return None;
         }
+        match self.restart_of(attempt) {
+            Restart::Awaited(since) if !self.request.plan_only => return Some(Ending::Awaiting(since)),
+            Restart::NotAsked | Restart::Came | Restart::Awaited(_) | Restart::Missed => {}
+        }
+        if attempt.is_some_and(|attempt| attempt.begun) || self.taken_up.is_some() {
+            return None;
+        }
+        let text = "there is no interrupted upgrade to resume".into();
+        self.tell(EventKind::Notice { text });
+        Some(Ending::Done)
     }
 
     /// Puts the node back into service if a run took it out.

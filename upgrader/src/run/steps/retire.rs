@@ -396,7 +396,7 @@ pub(crate) async fn rejoin(node: &Node, words: &Words, tell: Tell<'_>) -> Result
 /// # Errors
 /// As [`rejoin`].
 pub(crate) async fn put_back(node: &Node, words: &Words, tell: Tell<'_>) -> Result<(), Failure> {
-    match node.stop.patiently(asked_back(node, words, tell)).await {
+    match node.stop.patiently(Box::pin(asked_back(node, words, tell))).await {
         Some(Ok(())) => {}
         Some(Err(failure)) => return Err(failure.hint(STILL_OUT)),
         None => {
