@@ -11,7 +11,7 @@ fn command(source: ProcessError) -> PlatformError {
     }
 }
 
-fn refused_connection() -> PlatformError {
+fn silent() -> PlatformError {
     command(ProcessError::Status {
         command: "nomad node drain".into(),
         status: ExitStatus::from_raw(256),
@@ -28,7 +28,7 @@ fn r41_only_a_platform_that_gives_no_answer_is_silent() {
     let program = || "nomad".to_owned();
     let source = || io::Error::from(io::ErrorKind::NotFound);
     for (error, expected) in [
-        (refused_connection(), true),
+        (silent(), true),
         (
             command(ProcessError::Start {
                 program: program(),
@@ -87,8 +87,9 @@ fn r41_only_a_platform_that_gives_no_answer_is_silent() {
     }
 }
 
-#[test]
-fn r41_silence_is_waited_for_until_the_time_is_over_and_nothing_else_is() {
+// The clock stands still.
+#[tokio::test(start_paused = true)]
+async fn r41_silence_is_waited_for_until_the_time_is_over_and_nothing_else_is() {
     let wait = |tries| Wait {
         tries,
         ..Wait::begin()
@@ -99,57 +100,22 @@ fn r41_silence_is_waited_for_until_the_time_is_over_and_nothing_else_is() {
     };
     let minute = HumanDuration::from_secs(60);
     let secs = Duration::from_secs;
-    for (limit, error, tries, at, expected) in [
-        (None, refused_connection(), 0, secs(0), Verdict::Counts),
-        (Some(minute), no, 0, secs(0), Verdict::Counts),
-        (
-            Some(minute),
-            refused_connection(),
-            0,
-            secs(0),
-            Verdict::Again(POLL),
-        ),
-        (
-            Some(minute),
-            refused_connection(),
-            2,
-            secs(9),
-            Verdict::Again(POLL * 4),
-        ),
-        (
-            Some(minute),
-            refused_connection(),
-            40,
-            secs(30),
-            Verdict::Again(SLOWEST),
-        ),
-        (
-            Some(minute),
-            refused_connection(),
-            40,
-            secs(58),
-            Verdict::Again(secs(2)),
-        ),
-        (
-            Some(minute),
-            refused_connection(),
-            40,
-            secs(60),
-            Verdict::Over(minute),
-        ),
-        (
-            Some(minute),
-            refused_connection(),
-            40,
-            secs(99),
-            Verdict::Over(minute),
-        ),
+    let judged = |limit, error, tries, at| wait(tries).judge(limit, error, Instant::now() + at);
+    assert_eq!(judged(None, &silent(), 0, secs(0)), Verdict::Counts);
+    assert_eq!(judged(Some(minute), &no, 0, secs(0)), Verdict::Counts);
+    for (tries, at, expected) in [
+        (0, 0, Verdict::Again(POLL)),
+        (2, 9, Verdict::Again(POLL * 4)),
+        (40, 30, Verdict::Again(SLOWEST)),
+        // The last question is asked at the very end.
+        (40, 58, Verdict::Again(secs(2))),
+        (40, 60, Verdict::Over(minute)),
+        (40, 99, Verdict::Over(minute)),
     ] {
-        let wait = wait(tries);
         assert_eq!(
-            wait.judge(limit, &error, wait.began + at),
+            judged(Some(minute), &silent(), tries, secs(at)),
             expected,
-            "{limit:?} {at:?}"
+            "{tries} {at}"
         );
     }
 }
@@ -165,7 +131,7 @@ async fn ask(node: &Node, told: &mut Vec<String>) -> (u32, Failure) {
     loop {
         asked += 1;
         let mut tell = |text| told.push(text);
-        if let Err(failure) = wait.after(node, refused_connection(), &mut tell).await {
+        if let Err(failure) = wait.after(node, silent(), &mut tell).await {
             return (asked, failure);
         }
     }
