@@ -100,7 +100,8 @@ async fn r41_silence_is_waited_for_until_the_time_is_over_and_nothing_else_is() 
     };
     let minute = HumanDuration::from_secs(60);
     let secs = Duration::from_secs;
-    let judged = |limit, error, tries, at| wait(tries).judge(limit, error, Instant::now() + at);
+    let judged =
+        |limit, error: &PlatformError, tries, at| wait(tries).judge(limit, error, Instant::now() + at);
     assert_eq!(judged(None, &silent(), 0, secs(0)), Verdict::Counts);
     assert_eq!(judged(Some(minute), &no, 0, secs(0)), Verdict::Counts);
     for (tries, at, expected) in [
