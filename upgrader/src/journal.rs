@@ -125,6 +125,33 @@ pub fn is_restarting(path: &Path) -> Result<bool, JournalError> {
     Ok(last.is_some_and(|record| matches!(record.act, Act::Rebooting { .. })))
 }
 
+/// The boot in which the last restart of the machine for `attempt` was asked for, and when, by the journal at `path`; `None` as well when
+/// a step has failed since: it is that failure then which the upgrade stands at.
+///
+/// # Errors
+/// [`JournalError`].
+pub fn stands_at_restart(path: &Path, attempt: &str) -> Result<Option<(String, Timestamp)>, JournalError> {
+    let (records, _) = jsonl::read::<Record>(path)?;
+    let failed = records
+        .iter()
+        .rposition(|record| matches!(record.act, Act::Failed { .. }));
+    let since = failed.map_or(0, |failed| failed + 1);
+    Ok(restart_asked(&records[since..], attempt).map(|(boot_id, time)| (boot_id.to_owned(), time)))
+}
+
+fn restart_asked<'a>(records: &'a [Record], attempt: &str) -> Option<(&'a str, Timestamp)> {
+    records.iter().rev().find_map(|record| match &record.act {
+        Act::Rebooting { attempt: of, boot_id } if of == attempt => Some((boot_id.as_str(), record.time)),
+        Act::Rebooting { .. }
+        | Act::Started { .. }
+        | Act::Intent { .. }
+        | Act::Done { .. }
+        | Act::Skipped { .. }
+        | Act::Failed { .. }
+        | Act::Finished { .. } => None,
+    })
+}
+
 fn understood(path: &Path, records: &[Record]) -> Result<(), JournalError> {
     match records.iter().find(|record| record.schema > SCHEMA) {
         None => Ok(()),
@@ -190,16 +217,12 @@ impl Journal {
 
     /// The boot in which the last restart of the machine for `attempt` was asked for.
     pub fn rebooted_in(&self, attempt: &str) -> Option<&str> {
-        self.records.iter().rev().find_map(|record| match &record.act {
-            Act::Rebooting { attempt: of, boot_id } if of == attempt => Some(boot_id.as_str()),
-            Act::Rebooting { .. }
-            | Act::Started { .. }
-            | Act::Intent { .. }
-            | Act::Done { .. }
-            | Act::Skipped { .. }
-            | Act::Failed { .. }
-            | Act::Finished { .. } => None,
-        })
+        self.restart_asked(attempt).map(|(boot_id, _)| boot_id)
+    }
+
+    /// The boot in which the last restart of the machine for `attempt` was asked for, and when.
+    pub fn restart_asked(&self, attempt: &str) -> Option<(&str, Timestamp)> {
+        restart_asked(&self.records, attempt)
     }
 }
 
@@ -279,5 +302,22 @@ mod tests {
         }
         assert_eq!(journal.rebooted_in("a"), Some("b2"));
         assert_eq!(journal.rebooted_in("other"), None);
+        let stands_at = |attempt| {
+            let asked = stands_at_restart(&path, attempt).unwrap();
+            asked.map(|(boot_id, _)| boot_id)
+        };
+        assert_eq!(
+            (stands_at("a").as_deref(), stands_at("other")),
+            (Some("b2"), None)
+        );
+        let finished = Act::Finished { exit: Exit::TryAgain };
+        journal.record(finished).unwrap();
+        assert_eq!(stands_at("a").as_deref(), Some("b2"));
+        let failed = Act::Failed {
+            step: "verify".into(),
+            message: "not well".into(),
+        };
+        journal.record(failed).unwrap();
+        assert_eq!((stands_at("a"), journal.rebooted_in("a")), (None, Some("b2")));
     }
 }

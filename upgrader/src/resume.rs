@@ -1,7 +1,8 @@
 //! `kato-resume.service`: goes on with the upgrade after the machine was restarted, where systemd is the first process.
 //!
 //! The unit is there only while an upgrade is in progress: it is written and enabled before the machine is restarted, and
-//! removed by the run that ends the upgrade. A run that is killed, that fails, or that was about something else leaves it for the next start.
+//! removed by the run that ends the upgrade. A run that is killed, that fails, or that was about something else leaves it for the next start;
+//! systemd itself calls it again for what may pass (`Restart=` in the unit, and which exits a person must look at).
 //! Elsewhere an operator, or the orchestrator on Core, runs `kato node upgrade --resume`.
 
 use std::{
@@ -149,6 +150,7 @@ fn flags(request: &UpgradeRequest) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
 
     #[test]
     fn r41_the_unit_is_the_shipped_one_with_the_nodes_own_words() {
@@ -178,5 +180,38 @@ mod tests {
             ]
         );
         assert_eq!(text.lines().count(), SHIPPED.lines().count());
+    }
+
+    /// systemd tries again what passes, and leaves to people what does not. (A service of this type may not say which status it is to be
+    /// started again for: systemd 252 refuses such a unit.)
+    #[test]
+    fn r41_the_unit_is_tried_again_for_what_passes_and_for_nothing_else() {
+        let codes = |key: &str| -> Vec<i32> {
+            let value = SHIPPED.lines().find_map(|line| line.strip_prefix(key));
+            let words = value.unwrap_or_default().split(' ');
+            words.filter_map(|word| word.parse().ok()).collect()
+        };
+        let (fine, for_people) = (codes("SuccessExitStatus="), codes("RestartPreventExitStatus="));
+        assert!(SHIPPED.contains("\nRestart=on-failure\n") && !SHIPPED.contains("\nRestartForceExitStatus"));
+        for exit in Exit::ALL {
+            let is_tried_again = match exit {
+                Exit::Done | Exit::RolledBack => {
+                    assert!(exit == Exit::Done || fine.contains(&exit.code().into()));
+                    continue;
+                }
+                // A run that nobody is asked in, of one node, does not end so.
+                Exit::Declined | Exit::UpgradeAvailable | Exit::LocalChanges | Exit::Partial => continue,
+                Exit::Failed | Exit::LockHeld | Exit::TryAgain => true,
+                Exit::Bug
+                | Exit::Usage
+                | Exit::Preflight
+                | Exit::RollbackFailed
+                | Exit::Trust
+                | Exit::Damaged => false,
+            };
+            let code = exit.code().into();
+            assert_eq!(for_people.contains(&code), !is_tried_again, "{exit:?}");
+            assert!(!fine.contains(&code), "{exit:?}");
+        }
     }
 }

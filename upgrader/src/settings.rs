@@ -174,7 +174,8 @@ pub struct UpgradeSettings {
     pub backup_keep: u32,
     /// Backups that are older are removed as well; the newest one never is.
     pub backup_max_age: Option<HumanDuration>,
-    /// How long the platform's health and version may take to become right after a restart.
+    /// How long the platform's health and version may take to become right after a restart; and how long a platform that gives no answer
+    /// is waited for after the restart of the machine that an upgrade asked for, whatever it is asked.
     pub settle: HumanDuration,
     /// What becomes of a node that does not show that it is healthy after its upgrade.
     pub on_failure: OnFailure,

@@ -96,8 +96,19 @@ async fn c18_c23_a_release_that_fails_leaves_the_node_at_the_one_before() -> Res
     last.tail
         .push_str("[[check]]\nid = \"command\"\nargv = [\"test\", \"-e\", \"healthy\"]\ndeadline = \"0s\"\n");
     let site = site(TestRelease::standard("2.0.0"), last).await?;
+    // The way leads further than to the one that fails.
+    let mut four = TestRelease::standard("4.0.0");
+    four.head.push_str("[from]\nmin = \"3.0.0\"\n");
+    site.repository.publish(&four).await?;
     let said = site.node.upgrade_ends(22, &[])?;
     assert!(said.contains("this node runs 2.0.0 again"), "{said}");
+    let status = site.node.kato(&["node", "upgrade", "--status"])?;
+    let status = command::run(status, Duration::from_secs(60), &[])?;
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(
+        status.contains("idle; the last upgrade was rolled back"),
+        "{status}"
+    );
     assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
     assert_eq!(
         site.node.text("s/code/console/index.html").as_deref(),

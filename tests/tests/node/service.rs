@@ -85,8 +85,12 @@ async fn r41_a_restart_of_the_machine_ends_the_run_and_resume_goes_on_after_it()
         assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
     }
     assert_eq!(site.node.calls("reboot"), 2);
+    // Who only waits for it does not put it off.
+    let said = site.node.upgrade_ends(75, &["--resume"])?;
+    assert!(said.contains("has not come yet"), "{said}");
+    assert_eq!(site.node.calls("reboot"), 2);
     fs::remove_file(site.node.path("platform/reboot-fails"))?;
-    site.node.upgrade_ends(75, &["--resume"])?;
+    site.node.upgrade_ends(75, &[])?;
     assert!(
         site.node.path("platform/retired").exists(),
         "it is out of service until it is verified"

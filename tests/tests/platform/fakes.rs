@@ -17,12 +17,13 @@ pub(crate) struct Fake {
     name: &'static str,
 }
 
-/// What every fake does first: it notes the call, and hangs when it was told to.
+/// What every fake does first: it notes the call, and hangs, or finds nobody there, when it was told to.
 const HEAD: &str = r#"#!/bin/sh
 set -eu
 state=@STATE@
 echo "$*" >> "$state/calls"
 if [ -e "$state/hang" ]; then exec sleep 600; fi
+if [ -e "$state/away" ]; then echo "dial tcp 127.0.0.1: connection refused" >&2; exit 1; fi
 if [ -e "$state/garbage" ]; then printf '{"items": [\377\n'; exit 0; fi
 "#;
 

@@ -8,6 +8,7 @@ mod docker;
 mod fakes;
 mod kubernetes;
 mod nomad;
+mod restarted;
 mod restoring;
 mod retiring;
 mod systemd;

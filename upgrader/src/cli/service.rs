@@ -34,6 +34,9 @@ pub struct RejoinArgs {
     /// The node, by its id or address in the inventory; run it on Core. This node when absent.
     #[arg(short, long, value_name = "ID|ADDRESS")]
     pub node: Option<String>,
+    /// Also a node that waits for the restart of the machine in the middle of an upgrade, as it is.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// How long a node may take beyond the time to become empty: its commands have deadlines of their own.
@@ -74,8 +77,12 @@ pub(super) async fn retire(args: RetireArgs, context: &Context) -> Result<Exit, 
 pub(super) async fn rejoin(args: RejoinArgs, context: &Context) -> Result<Exit, Failure> {
     let settings = load(context)?;
     match &args.node {
-        None => by_hand::rejoin(Node::new(settings), context.json).await,
-        Some(which) => there(&settings, which, vec!["node", "rejoin"], context, AROUND).await,
+        None => by_hand::rejoin(Node::new(settings), args.force, context.json).await,
+        Some(which) => {
+            let mut words = vec!["node", "rejoin"];
+            words.extend(args.force.then_some("--force"));
+            there(&settings, which, words, context, AROUND).await
+        }
     }
 }
 

@@ -292,6 +292,7 @@ pub(super) fn state(status: &NodeStatus) -> String {
             format!("upgrading{to}{at}{subject}")
         }
         RunState::Failed => format!("failed{to}{at}"),
+        RunState::Interrupted if status.restarting => format!("waits for its restart{to}"),
         RunState::Interrupted => format!("interrupted{to}{at}"),
     };
     if status.out_of_service {
@@ -339,6 +340,23 @@ mod tests {
             said.contains("answers the node `zz") && !said.contains('\u{1b}'),
             "{said}"
         );
+    }
+
+    #[test]
+    fn r67_a_node_that_stands_at_its_restart_is_neither_idle_nor_cut_off() {
+        for (more, expected) in [
+            (
+                r#""state": "interrupted", "restarting": true"#,
+                "waits for its restart to 2.0.0",
+            ),
+            (r#""state": "interrupted""#, "interrupted to 2.0.0 at restart"),
+        ] {
+            let text = format!(
+                r#"{{"schema": 1, "node": "w1", "roles": [], "version": "1.0.0", "kato": "0.1.0", "to": "2.0.0", "step": "restart", {more}}}"#
+            );
+            let status: NodeStatus = serde_json::from_str(&text).unwrap();
+            assert_eq!(state(&status), expected);
+        }
     }
 
     #[test]

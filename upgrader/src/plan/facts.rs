@@ -48,7 +48,7 @@ pub struct NodeStatus {
     /// What the step of a run that is at work does or waits for.
     #[serde(default)]
     pub progress: Option<Progress>,
-    /// Whether the last run was cut off by the restart of the machine that it asked for.
+    /// Whether the upgrade stands at the restart of the machine that it asked for.
     #[serde(default)]
     pub restarting: bool,
     /// Releases that it went back from and does not try again, with the reason.
@@ -79,7 +79,7 @@ pub enum RunState {
     Running,
     /// The last run ended with an error.
     Failed,
-    /// The last run was killed, or the machine went down under it.
+    /// The last run was killed, or the machine went down under it; or an upgrade has begun and nobody is at work on it.
     Interrupted,
 }
 

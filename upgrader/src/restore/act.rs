@@ -138,7 +138,8 @@ async fn bring_back(
     let work = async {
         let outcome = exchanged(node, backup, &mut restoration, request, run).await;
         // Whatever happened: a node that we took out of service is put back.
-        let back = retire::rejoin(node, &words(node, backup, &restoration)).await;
+        let words = words(node, backup, &restoration);
+        let back = retire::rejoin(node, &words, &mut |text| terminal::say(&text)).await;
         if let (Err(_), Err(also)) = (&outcome, &back) {
             terminal::say(&format!("warning: {}", terminal::describe(also)));
         }
@@ -332,7 +333,7 @@ async fn take_back(node: &Arc<Node>, mut restoration: Restoration) -> Result<Exi
     restoration.clear(&node.paths)?;
     tidy(&node.paths)?;
     durable::remove(&node.paths.restoration())?;
-    retire::rejoin(node, &node.words()).await?;
+    retire::rejoin(node, &node.words(), &mut |text| terminal::say(&text)).await?;
     terminal::data(&format!(
         "the restoration of {} was taken back",
         restoration.backup

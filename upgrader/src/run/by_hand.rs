@@ -8,8 +8,9 @@ use std::sync::Arc;
 use kato_shared::shutdown;
 use serde::Serialize;
 
-use super::{Node, orphans, steps::retire, upgrade};
+use super::{Node, orphans, status::Restart, steps::retire, upgrade};
 use crate::{
+    attempt::Attempt,
     audit::{AuditLog, Deed, Subject},
     exit::{Exit, Failure},
     lock::Lock,
@@ -79,7 +80,7 @@ async fn out_of_service(node: &Node, id: String, rules: Rules, json: bool) -> Re
         Err(error) => {
             let failure = retire::failure(error);
             // At once, before anything else: a node that nobody is working on belongs into service.
-            if let Err(also) = retire::put_back(node, &words).await {
+            if let Err(also) = retire::put_back(node, &words, &mut |text| terminal::say(&text)).await {
                 terminal::say(&format!("warning: {}", terminal::describe(&also)));
             }
             Err(failure)
@@ -90,19 +91,49 @@ async fn out_of_service(node: &Node, id: String, rules: Rules, json: bool) -> Re
 /// Puts the node back into service, whoever took it out, and removes the record.
 ///
 /// # Errors
-/// [`Failure`] when the platform cannot; 25 while an upgrade is at work.
-pub async fn rejoin(node: Node, json: bool) -> Result<Exit, Failure> {
+/// [`Failure`] when the platform cannot; 25 while an upgrade is at work; 20 while one waits for the restart of the machine, unless
+/// `is_forced`.
+pub async fn rejoin(node: Node, is_forced: bool, json: bool) -> Result<Exit, Failure> {
     knows(&node, Verb::Rejoin)?;
     let node = Arc::new(node);
     let (id, _lock) = lock(&node).await?;
-    let deed = Deed::new(Subject::Rejoin, node.id.clone()).run(id);
+    amid_an_upgrade(&node, is_forced)?;
+    let deed = Deed::new(Subject::Rejoin, node.id.clone())
+        .run(id)
+        .forced(is_forced);
     let words = node.words();
     // It is all that was asked for, and the next try is the same.
-    let work = node.stop.at_once(retire::put_back(&node, &words));
+    let mut tell = |text: String| terminal::say(&text);
+    let work = node.stop.at_once(retire::put_back(&node, &words, &mut tell));
     let work = node.stop.on_signals(work);
     AuditLog::of(&node).around(deed, work).await?;
     say(&node, false, None, json);
     Ok(Exit::Done)
+}
+
+/// What is said to an operator who puts back a node in the middle of an upgrade. One that waits for its restart is out of service on
+/// purpose, and its run puts it back when it has shown that it is well: that is refused. One whose run has failed or was cut off is
+/// owed to the operator. A record that cannot be read keeps nobody from putting a node back.
+fn amid_an_upgrade(node: &Node, is_forced: bool) -> Result<(), Failure> {
+    let attempt = Attempt::load(&node.paths).ok().flatten();
+    let Some(attempt) = attempt.filter(|attempt| attempt.begun) else {
+        return Ok(());
+    };
+    let aim = attempt.aim();
+    if is_forced || Restart::of(node, &attempt).is_none() {
+        let command = attempt.command();
+        terminal::say(&format!(
+            "warning: the upgrade to {aim} is not finished on this node; `{command}` goes on with it"
+        ));
+        return Ok(());
+    }
+    let problem = anyhow::anyhow!(
+        "the upgrade to {aim} stands at the restart of the machine, and this node is out of service for it"
+    );
+    Err(Failure::new(Exit::Preflight, problem).hint(
+        "nothing was changed; after the restart `kato node upgrade --resume` puts it back when it has shown that it is well; \
+         `kato node rejoin --force` puts it back as it is",
+    ))
 }
 
 /// An upgrade that is at work decides by itself when its node is in service.

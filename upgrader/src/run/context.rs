@@ -9,7 +9,7 @@ use kato_shared::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{event::EventKind, stop::Stop, stream::Stream};
+use super::{event::EventKind, patience::Patience, stop::Stop, stream::Stream};
 use crate::{
     attempt::Attempt,
     cli::node::UpgradeRequest,
@@ -17,6 +17,7 @@ use crate::{
     installed::{Installed, InstalledModule},
     journal::Journal,
     latch::Latches,
+    lock,
     module::Job,
     paths::NodePaths,
     plan::node::NodePlan,
@@ -42,6 +43,8 @@ pub struct Node {
     pub clock: Clock,
     /// The operator's signal to the command that is at work on it.
     pub stop: Stop,
+    /// How long a platform that is starting may be silent.
+    pub patience: Patience,
 }
 
 impl std::fmt::Debug for Node {
@@ -67,6 +70,7 @@ impl Node {
             children,
             clock: Clock::system(),
             stop: Stop::default(),
+            patience: Patience::default(),
             settings,
         }
     }
@@ -202,6 +206,22 @@ impl Run {
             base: self.bases.get(&module.name),
             deadline: Instant::now() + module.timeout.get(),
         }
+    }
+
+    /// Whether the machine was restarted for the way that the upgrade is on.
+    pub fn is_restarted(&self) -> bool {
+        let ended = self.journal.rebooted_in(&self.attempt.restart_id());
+        ended.is_some_and(|ended| ended != lock::boot_id(self.node.paths.root()))
+    }
+
+    /// Tells what a step works on or waits for.
+    pub fn progress(&mut self, step: &str, subject: String) {
+        self.stream.tell(EventKind::Progress {
+            step: step.to_owned(),
+            subject,
+            done: 0,
+            total: 0,
+        });
     }
 
     /// The words for the platform's commands.

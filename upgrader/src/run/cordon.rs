@@ -13,6 +13,7 @@ use crate::{
     exit::{Exit, Failure},
     ownership::{By, Ownership},
     platform::{self, Verb},
+    report::terminal,
 };
 
 /// Takes the node out of service for `run`, if an upgrade of this node would.
@@ -46,7 +47,7 @@ async fn retire(node: &Node, run: String) -> Result<(), Failure> {
     let Err(failure) = node.stop.at_once(asking).await else {
         return Ok(());
     };
-    retire::put_back(node, &words).await?;
+    retire::put_back(node, &words, &mut |text| terminal::say(&text)).await?;
     Err(failure)
 }
 
@@ -66,7 +67,8 @@ pub async fn undo(node: Node) -> Result<Exit, Failure> {
     let node = Arc::new(node);
     let words = node.words();
     let deed = Deed::new(Subject::Rejoin, node.id.clone());
-    let work = node.stop.on_signals(retire::rejoin(&node, &words));
+    let mut tell = |text: String| terminal::say(&text);
+    let work = node.stop.on_signals(retire::rejoin(&node, &words, &mut tell));
     AuditLog::of(&node).around(deed, work).await?;
     Ok(Exit::Done)
 }

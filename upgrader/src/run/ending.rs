@@ -1,5 +1,6 @@
 //! How a run ends, and what is left to say then.
 
+use jiff::SignedDuration;
 use serde::Serialize;
 
 use super::{Run, engine::Stopped, event::ErrorReport, steps::Finding};
@@ -21,6 +22,8 @@ pub(super) enum Ending {
     Declined,
     /// The machine restarts; a later run goes on.
     Rebooting,
+    /// The machine was to restart, this long ago, and has not yet.
+    Awaiting(SignedDuration),
 }
 
 /// How the command ends; `goes_on` when the machine goes on by itself after its restart.
@@ -36,6 +39,14 @@ pub(super) fn exit(outcome: Result<Ending, Stopped>, goes_on: bool) -> Result<Ex
         } else {
             "when it is up again, run `kato node upgrade --resume`"
         })),
+        Ok(Ending::Awaiting(since)) => Err(Failure::new(
+            Exit::TryAgain,
+            anyhow::anyhow!(
+                "the restart of the machine that was asked for {} s ago has not come yet; the upgrade goes on after it",
+                since.as_secs()
+            ),
+        )
+        .hint("restart the machine by hand, or run the upgrade without `--resume`, which asks for it again")),
         Ok(Ending::Done | Ending::Shown) => Ok(Exit::Done),
         Ok(Ending::Declined) => Ok(Exit::Declined),
     }

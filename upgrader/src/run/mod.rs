@@ -17,6 +17,7 @@ pub mod goal;
 mod look;
 mod lost;
 pub(crate) mod orphans;
+pub mod patience;
 pub mod remedy;
 pub(crate) mod room;
 mod session;

@@ -6,6 +6,7 @@ mod back;
 mod end;
 mod one;
 mod patch;
+mod restarted;
 mod shown;
 mod target;
 
@@ -20,7 +21,6 @@ use super::{
     ending::Ending,
     engine::{self, Stopped},
     event::EventKind,
-    steps::retire,
     stream::Stream,
     taken_up::TakenUp,
     upgrade::Start,
@@ -132,6 +132,10 @@ impl Session {
     pub(super) async fn work(&mut self) -> Result<Ending, Stopped> {
         let mut installed = Installed::load(&self.node.paths).map_err(|error| early(error.into()))?;
         let mut attempt = self.unfinished(installed.as_ref())?;
+        self.be_patient_after_restart(attempt.as_ref());
+        if let Some(ending) = self.kept_from_resuming(attempt.as_ref()) {
+            return Ok(ending);
+        }
         if let Some(of_patches) = attempt.take_if(|attempt| attempt.is_of_patches() && !self.start.kato_alone)
         {
             match self.patches_first(of_patches, installed.as_ref()).await? {
@@ -144,12 +148,6 @@ impl Session {
                 Way::Forward(again) => attempt = Some(*again),
                 Way::Ended(ending) => return Ok(ending),
             }
-        }
-        let is_begun = attempt.as_ref().is_some_and(|attempt| attempt.begun) || self.taken_up.is_some();
-        if self.request.resume && !is_begun {
-            let text = "there is no interrupted upgrade to resume".into();
-            self.tell(EventKind::Notice { text });
-            return Ok(Ending::Done);
         }
         let goal = self.goal_in_time(installed.as_ref(), attempt.as_ref()).await;
         let mut targets = match goal.map_err(early)? {
@@ -239,7 +237,7 @@ impl Session {
 
     /// The node has the release: only what a killed run may have left is put right.
     async fn nothing_to_do(&mut self) -> Result<Ending, Failure> {
-        retire::rejoin(&self.node, &self.node.words()).await?;
+        self.rejoined().await?;
         marker::clear(&self.node.paths)?;
         Ok(Ending::Done)
     }

@@ -1,7 +1,11 @@
 //! The state of the upgrade on this node, read from its files: for `--status`, and for the orchestrator.
+//!
+//! What the events say of the last run is not all: while an upgrade has begun, a node is never idle, whatever was looked at or refused
+//! beside it.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -16,8 +20,10 @@ use crate::{
     lock::{self, Holder},
     marker,
     ownership::{By, Ownership},
+    paths::NodePaths,
     plan::facts::Progress,
     quarantine::Quarantine,
+    resume::ResumeUnit,
     self_update,
 };
 
@@ -63,12 +69,61 @@ pub struct Status {
     /// What the step of a run that is at work does or waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// Whether the last run was cut off by the restart of the machine that it asked for.
+    /// Whether the upgrade stands at the restart of the machine that it asked for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub restarting: bool,
+    /// That restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// Whether the last run led back to the old release.
+    #[serde(skip)]
+    pub is_rolled_back: bool,
 }
 
-/// What is going on.
+/// The restart of the machine that an upgrade stands at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Restart {
+    /// When it was asked for.
+    pub asked: Timestamp,
+    /// Whether the machine was started since, so that only going on is left.
+    pub came: bool,
+    /// Whether `kato-resume.service` goes on after it.
+    pub by_itself: bool,
+}
+
+impl Restart {
+    /// That of the node in the middle of `attempt`. A journal that cannot be read is the next run's to refuse.
+    pub(super) fn of(node: &Node, attempt: &Attempt) -> Option<Self> {
+        if !attempt.begun {
+            return None;
+        }
+        let asked = journal::stands_at_restart(&node.paths.journal(), &attempt.restart_id());
+        let (boot_id, asked) = asked.ok().flatten()?;
+        Some(Self {
+            asked,
+            came: boot_id != lock::boot_id(node.paths.root()),
+            by_itself: ResumeUnit::of(&node.paths, &node.children).is_some_and(|unit| unit.is_there()),
+        })
+    }
+
+    /// What is waited for and what goes on then, for people.
+    fn words(&self) -> String {
+        let what = if self.came {
+            "the machine was restarted and the upgrade waits"
+        } else {
+            "waits for the restart of the machine"
+        };
+        let then = if self.by_itself {
+            "kato-resume.service goes on, or `kato node upgrade --resume`"
+        } else {
+            "`kato node upgrade --resume` goes on"
+        };
+        let since = self.asked.strftime("%Y-%m-%d %H:%M:%S UTC");
+        format!("{what}, asked for at {since}; then {then}")
+    }
+}
+
+/// What is going on. No word is ever added: Core reads them, and Core is the last to get a new `kato`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -78,7 +133,7 @@ pub enum State {
     Running,
     /// The last run failed after it had begun. One that was refused before leaves the node [`State::Idle`].
     Failed,
-    /// The last run was cut off.
+    /// The last run was cut off, or an upgrade has begun and nobody is at work on it.
     Interrupted,
 }
 
@@ -115,15 +170,20 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
     }
     let marker = marker::read(paths);
     let ownership = Ownership::load(paths)?;
-    let state = if holder.is_some() {
-        State::Running
-    } else if last.run.is_some() && !last.is_finished {
-        State::Interrupted
-    } else if (last.error.is_some() && last.to.is_some() && !last.is_rolled_back) || marker::is_set(paths) {
-        State::Failed
-    } else {
-        State::Idle
+    let attempt = Attempt::load(paths)?;
+    let begun = attempt.as_ref().filter(|attempt| attempt.begun);
+    let restart = begun.and_then(|attempt| Restart::of(node, attempt));
+    let state = match &holder {
+        Some(_) => State::Running,
+        None => last.state(paths, begun, restart.as_ref()),
     };
+    // Of a run that was cut off, the restart was the last that it did; or something else was.
+    let restart = restart
+        .filter(|_| state == State::Interrupted)
+        .filter(|_| !last.is_cut_off() || journal::is_restarting(&paths.journal()).unwrap_or(false));
+    let ends_at = begun
+        .filter(|_| state == State::Interrupted)
+        .map(|attempt| attempt.ends_at().to_string());
     Ok(Status {
         schema: SCHEMA,
         node: node.id.clone(),
@@ -132,12 +192,12 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
         kato: self_update::own_version().to_string(),
         state,
         run: holder.map(|holder| holder.run).or(last.run),
-        to: last.to,
+        to: last.to.or(ends_at),
         step: last.step,
         last_seq: events.last().map_or(0, |event| event.seq),
         out_of_service: ownership.is_some(),
         retired_by: ownership.map(|ownership| ownership.by),
-        going_back_to: Attempt::load(paths)?
+        going_back_to: attempt
             .filter(|attempt| attempt.rollback.is_some())
             .map(|attempt| attempt.leads_to().to_string()),
         rolled_back: Quarantine::load(paths)?
@@ -147,13 +207,10 @@ pub fn read(node: &Node) -> Result<Status, Failure> {
             .collect(),
         error: last.error.or_else(|| marker.map(|marker| marker.error)),
         progress: last.progress.filter(|_| state == State::Running),
-        restarting: state == State::Interrupted && is_restarting(node),
+        restarting: restart.is_some(),
+        restart,
+        is_rolled_back: last.is_rolled_back,
     })
-}
-
-/// A journal that cannot be read is the next run's to refuse; that the node is interrupted is said all the same.
-fn is_restarting(node: &Node) -> bool {
-    journal::is_restarting(&node.paths.journal()).unwrap_or(false)
 }
 
 /// What the events say of the last run.
@@ -169,6 +226,28 @@ struct Last {
 }
 
 impl Last {
+    fn is_cut_off(&self) -> bool {
+        self.run.is_some() && !self.is_finished
+    }
+
+    /// What is going on while no run is at work, on a node in the middle of `begun`, which may stand at its restart.
+    fn state(&self, paths: &NodePaths, begun: Option<&Attempt>, restart: Option<&Restart>) -> State {
+        let has_failed = self.error.is_some() && self.to.is_some() && !self.is_rolled_back;
+        if self.is_cut_off() {
+            State::Interrupted
+        } else if has_failed {
+            State::Failed
+        } else if restart.is_some() {
+            State::Interrupted
+        } else if marker::is_set(paths) {
+            State::Failed
+        } else if begun.is_some() {
+            State::Interrupted
+        } else {
+            State::Idle
+        }
+    }
+
     fn of(events: &[Event]) -> Self {
         let mut last = Self::default();
         for event in events {
@@ -212,6 +291,26 @@ impl Last {
     }
 }
 
+/// What is going on and what goes on with it, for people.
+fn doing(status: &Status) -> String {
+    let is_back = status.is_rolled_back
+        || status
+            .rolled_back
+            .contains_key(status.to.as_deref().unwrap_or_default());
+    if let Some(restart) = &status.restart {
+        return restart.words();
+    }
+    match status.state {
+        State::Idle if status.going_back_to.is_none() && is_back => "idle; the last upgrade was rolled back",
+        State::Idle if status.error.is_some() => "idle; the last command was refused before it began",
+        State::Idle => "idle",
+        State::Running => "an upgrade is running",
+        State::Failed => "the last run failed; run `kato node upgrade` again",
+        State::Interrupted => "the last run was cut off; run `kato node upgrade` again",
+    }
+    .into()
+}
+
 /// The status as a person reads it.
 pub fn text(status: &Status) -> String {
     let version = status.version.as_deref().unwrap_or("no release");
@@ -219,24 +318,7 @@ pub fn text(status: &Status) -> String {
     let mut add = |name: &str, value: &str| lines.push(format!("  {name:<9} {value}"));
     add("roles", &status.roles.join(", "));
     add("kato", &status.kato);
-    add(
-        "state",
-        match status.state {
-            State::Idle
-                if status.going_back_to.is_none()
-                    && status
-                        .rolled_back
-                        .contains_key(status.to.as_deref().unwrap_or_default()) =>
-            {
-                "idle; the last upgrade was rolled back"
-            }
-            State::Idle if status.error.is_some() => "idle; the last command was refused before it began",
-            State::Idle => "idle",
-            State::Running => "an upgrade is running",
-            State::Failed => "the last run failed; run `kato node upgrade` again",
-            State::Interrupted => "the last run was cut off; run `kato node upgrade` again",
-        },
-    );
+    add("state", &doing(status));
     if status.state != State::Idle {
         let known = [("run", &status.run), ("to", &status.to), ("step", &status.step)];
         for (name, value) in known {

@@ -48,7 +48,7 @@ impl Session {
             return;
         }
         let how = match outcome {
-            Ok(Ending::Rebooting) => Outcome::Paused,
+            Ok(Ending::Rebooting | Ending::Awaiting(_)) => Outcome::Paused,
             Ok(Ending::Done | Ending::Shown | Ending::Declined) => Outcome::Done,
             Err(stopped) => Outcome::failed(&stopped.failure),
         };

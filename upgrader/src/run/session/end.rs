@@ -15,7 +15,6 @@ use crate::{
         engine::Stopped,
         event::EventKind,
         room,
-        steps::retire,
     },
     space::reserve,
 };
@@ -31,14 +30,14 @@ impl Session {
             failure: room::explain(&self.node, [], failure),
         });
         let (exit, error) = match &outcome {
-            Ok(Ending::Rebooting) => (Exit::TryAgain, None),
+            Ok(Ending::Rebooting | Ending::Awaiting(_)) => (Exit::TryAgain, None),
             Ok(Ending::Done | Ending::Shown) => (Exit::Done, None),
             Ok(Ending::Declined) => (Exit::Declined, None),
             Err(stopped) => {
                 // A look puts nothing back: the run that it found interrupted does. What used the patience up after a signal has said so.
                 if !self.request.plan_only
                     && !self.node.stop.is_over()
-                    && let Err(failure) = retire::rejoin(&self.node, &self.node.words()).await
+                    && let Err(failure) = self.rejoined().await
                 {
                     let text = terminal::describe(&failure);
                     self.tell(EventKind::Warning { text });

@@ -51,7 +51,9 @@ impl Session {
             .map_err(|none| lost::refuse(&self.node, None).err().unwrap_or(none))
             .map_err(early)?;
         let mut put_aside = None;
-        match self.unfinished(Some(&installed))? {
+        let attempt = self.unfinished(Some(&installed))?;
+        self.be_patient_after_restart(attempt.as_ref());
+        match attempt {
             None => {
                 if let Some(upgrade) = &self.taken_up {
                     return Err(early(unfinished_upgrade(&upgrade.target)));

@@ -17,6 +17,7 @@ use crate::{
     resume::ResumeUnit,
     run::{
         Run,
+        patience::Wait,
         step::{Acted, Need, Step},
     },
 };
@@ -45,18 +46,15 @@ impl Step for Restart {
         }
         match run.plan.restart {
             RestartScope::Reboot => {
-                let now = lock::boot_id(run.node.paths.root());
-                let is_back = run.attempt.rollback.is_some();
-                match run.journal.rebooted_in(&run.attempt.restart_id()) {
-                    Some(ended) if ended != now => skip("the machine was restarted"),
-                    None if is_back
-                        && !run.attempt.is_taking_back()
-                        && run.journal.rebooted_in(&run.attempt.id).is_none() =>
-                    {
-                        skip("the machine was never restarted with the new release")
-                    }
-                    _ => Ok(Need::Act),
+                if run.is_restarted() {
+                    return skip("the machine was restarted");
                 }
+                let is_back = run.attempt.rollback.is_some() && !run.attempt.is_taking_back();
+                let is_asked = |name: &str| run.journal.rebooted_in(name).is_some();
+                if is_back && !is_asked(&run.attempt.restart_id()) && !is_asked(&run.attempt.id) {
+                    return skip("the machine was never restarted with the new release");
+                }
+                Ok(Need::Act)
             }
             RestartScope::None if services(run).is_empty() => skip("the release restarts nothing"),
             RestartScope::None | RestartScope::Services if !run.node.platform.knows(Verb::Restart) => {
@@ -76,7 +74,12 @@ impl Step for Restart {
             roles,
             ..run.words()
         };
-        run.node.platform.call(Verb::Restart, &words).await?;
+        let node = std::sync::Arc::clone(&run.node);
+        let mut wait = Wait::begin();
+        while let Err(error) = node.platform.call(Verb::Restart, &words).await {
+            wait.after(&node, error, &mut |text| run.progress("restart", text))
+                .await?;
+        }
         failpoint::hit("restart.acted");
         Ok(Acted::Done)
     }

@@ -3,6 +3,12 @@
 //! The record of ownership is written before the platform is asked. A node that is out of service without our record was
 //! taken out by somebody else and stays out; work that is still on it is moved away like any other. See
 //! [`crate::platform::evacuate`] for how "empty" is found out.
+//!
+//! After the restart of the machine a node is not retired once more when nothing is left that would change it. What is left then is to
+//! show that it is well, to put it back and to record it, and none of that needs an empty node. Where the platform keeps a node out of
+//! service over a restart (Kubernetes, Nomad) it still is; where the start of the machine has put it back (units that are enabled,
+//! containers with a restart policy) that work is what has to show that it is well, and stopping it again would be one more interruption
+//! for nothing. Where something is left, the node is retired again as on any other day, once the platform answers.
 
 use async_trait::async_trait;
 
@@ -10,7 +16,9 @@ use crate::{
     exit::{Exit, Failure},
     failpoint,
     journal::Act,
+    module::undo,
     ownership::{By, Ownership},
+    plan::node::{modules_for, skip_reason},
     platform::{
         self, Resident, Verb, Words,
         evacuate::{Emptied, EvacuateError, Rules, evacuate},
@@ -21,10 +29,13 @@ use crate::{
         context::Node,
         engine::stopped,
         event::EventKind,
+        patience::{self, Tell, Wait},
         step::{Acted, Need, Step},
         stop::PATIENCE,
     },
 };
+
+use super::notes;
 
 /// What to do about a node that could not be put back.
 const STILL_OUT: &str = "the node is out of service; put it back with `kato node rejoin` when the platform answers, or run the same command again";
@@ -50,6 +61,11 @@ impl Step for Retire {
             run.warn(reason);
             return Ok(Need::Skip(reason.into()));
         }
+        if run.is_restarted() && !is_change_left(run)? {
+            return Ok(Need::Skip(
+                "the machine was restarted, and nothing is left to do that needs an empty node".into(),
+            ));
+        }
         if Ownership::of_a_run(&run.node.paths)?.is_some() {
             return Ok(if is_still_empty(run).await {
                 Need::Skip("the node is out of service and empty already".into())
@@ -64,19 +80,15 @@ impl Step for Retire {
     }
 
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
-        if Ownership::load(&run.node.paths)?.is_none() {
-            if outside(run).await? == Outside::WithWork {
-                run.warn(format!("{STAYS_OUT}; the work that is still on it is moved away"));
-            } else {
-                let ownership = Ownership {
-                    run: run.id.clone(),
-                    since: run.node.clock.now(),
-                    by: By::Run,
-                };
-                ownership.save(&run.node.paths)?;
+        let emptied = match answers(run).await {
+            Ok(()) if !owned(run).await? => {
+                run.warn(STAYS_OUT);
+                return Ok(Acted::Done);
             }
-        }
-        match empty(run).await {
+            Ok(()) => empty(run).await,
+            Err(failure) => Err(failure),
+        };
+        match emptied {
             Ok(()) => {
                 run.is_emptied = true;
                 Ok(Acted::Done)
@@ -105,8 +117,65 @@ impl Step for Retire {
             return Ok(());
         }
         let words = run.words();
-        rejoin(&node, &words).await
+        let name = self.name();
+        rejoin(&node, &words, &mut |text| run.progress(&name, text)).await
     }
+}
+
+/// Writes down that we take the node out of service, unless somebody wants it out already; `false` when it is, and nothing runs on it.
+async fn owned(run: &mut Run) -> Result<bool, Failure> {
+    if Ownership::load(&run.node.paths)?.is_some() {
+        return Ok(true);
+    }
+    match outside(run).await? {
+        // Seen only now: when the step began, the platform was silent.
+        Outside::Empty => return Ok(false),
+        Outside::WithWork => run.warn(format!("{STAYS_OUT}; the work that is still on it is moved away")),
+        Outside::No => Ownership {
+            run: run.id.clone(),
+            since: run.node.clock.now(),
+            by: By::Run,
+        }
+        .save(&run.node.paths)?,
+    }
+    Ok(true)
+}
+
+/// Whether a step is left that changes what is installed. The latches are read now: an operator may have deleted one since the plan
+/// was made.
+fn is_change_left(run: &Run) -> Result<bool, Failure> {
+    if run.attempt.rollback.is_some() {
+        let found = notes::of(&run.node, &run.attempt)?;
+        let is_back = |note| undo::check(note).is_ok();
+        return Ok(!found.unreadable.is_empty() || !found.notes.iter().all(is_back));
+    }
+    let target = &run.attempt.release.version;
+    for module in modules_for(&run.attempt.release, run.node.roles()) {
+        let sha256 = &run.job(module)?.artifact.sha256;
+        let verdict = run.latches().verdict(&module.name, target, sha256)?;
+        if skip_reason(verdict).is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Waits until a platform that is starting says how much work is on the node; where it cannot say that, nothing is waited for.
+async fn answers(run: &mut Run) -> Result<(), Failure> {
+    let node = std::sync::Arc::clone(&run.node);
+    if node.patience.limit().is_none() {
+        return Ok(());
+    }
+    let words = run.words();
+    let mut wait = Wait::begin();
+    while let Err(error) = platform::resident(node.platform.as_ref(), &words).await {
+        if !patience::is_silence(&error) {
+            break;
+        }
+        wait.after(&node, error, &mut |text| run.progress("retire", text))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Whether the node was emptied for the patch before and the platform shows that it is so still: what was restarted meanwhile may have
@@ -167,16 +236,26 @@ async fn empty(run: &mut Run) -> Result<(), Failure> {
         limit: node.settings.upgrade.retire_timeout,
         on_timeout: node.settings.upgrade.retire_on_timeout,
     };
-    let stream = &mut run.stream;
-    let mut tell = |found: &Resident| {
-        stream.tell(EventKind::Progress {
-            step: "retire".into(),
-            subject: progress(found),
-            done: 0,
-            total: found.count,
-        });
+    let mut wait = Wait::begin();
+    let emptied = loop {
+        let stream = &mut run.stream;
+        let mut tell = |found: &Resident| {
+            stream.tell(EventKind::Progress {
+                step: "retire".into(),
+                subject: progress(found),
+                done: 0,
+                total: found.count,
+            });
+        };
+        match evacuate(node.platform.as_ref(), &words, rules, &stop, &mut tell).await {
+            Err(EvacuateError::Platform(error)) => {
+                wait.after(&node, error, &mut |text| run.progress("retire", text))
+                    .await?;
+            }
+            ended => break ended,
+        }
     };
-    match evacuate(node.platform.as_ref(), &words, rules, &stop, &mut tell).await {
+    match emptied {
         Ok(Emptied::Empty | Emptied::Uncounted) => Ok(()),
         Ok(Emptied::Left(found)) => {
             run.warn(format!(
@@ -293,31 +372,33 @@ impl Step for Rejoin {
     async fn act(&self, run: &mut Run) -> Result<Acted, Failure> {
         let node = std::sync::Arc::clone(&run.node);
         let words = run.words();
-        rejoin(&node, &words).await?;
+        let name = self.name();
+        rejoin(&node, &words, &mut |text| run.progress(&name, text)).await?;
         run.is_emptied = false;
         Ok(Acted::Done)
     }
 }
 
-/// Puts the node back into service if the record says that a run took it out; then removes the record.
+/// Puts the node back into service if the record says that a run took it out; then removes the record. `tell` hears of a platform that
+/// is starting and is waited for.
 ///
 /// # Errors
 /// [`Failure`] when the platform cannot; the record then stays, and the next run tries again.
-pub async fn rejoin(node: &Node, words: &Words) -> Result<(), Failure> {
+pub(crate) async fn rejoin(node: &Node, words: &Words, tell: Tell<'_>) -> Result<(), Failure> {
     if Ownership::of_a_run(&node.paths)?.is_none() {
         return Ok(());
     }
-    put_back(node, words).await
+    put_back(node, words, tell).await
 }
 
 /// Puts the node back into service and removes the record, whoever wrote it.
 ///
 /// # Errors
 /// As [`rejoin`].
-pub(crate) async fn put_back(node: &Node, words: &Words) -> Result<(), Failure> {
-    match node.stop.patiently(node.platform.call(Verb::Rejoin, words)).await {
-        Some(Ok(_said)) => {}
-        Some(Err(error)) => return Err(Failure::from(error).hint(STILL_OUT)),
+pub(crate) async fn put_back(node: &Node, words: &Words, tell: Tell<'_>) -> Result<(), Failure> {
+    match node.stop.patiently(Box::pin(asked_back(node, words, tell))).await {
+        Some(Ok(())) => {}
+        Some(Err(failure)) => return Err(failure.hint(STILL_OUT)),
         None => {
             let limit = humantime::format_duration(PATIENCE);
             let problem = anyhow::anyhow!(
@@ -328,4 +409,13 @@ pub(crate) async fn put_back(node: &Node, words: &Words) -> Result<(), Failure> 
     }
     failpoint::hit("rejoin.acted");
     Ok(Ownership::remove(&node.paths)?)
+}
+
+/// Asks the platform to take the node back, once it answers.
+async fn asked_back(node: &Node, words: &Words, tell: Tell<'_>) -> Result<(), Failure> {
+    let mut wait = Wait::begin();
+    while let Err(error) = node.platform.call(Verb::Rejoin, words).await {
+        wait.after(node, error, tell).await?;
+    }
+    Ok(())
 }

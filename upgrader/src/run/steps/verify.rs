@@ -24,7 +24,7 @@ use crate::{
     run::{
         Run,
         context::Node,
-        event::EventKind,
+        patience::{self, Wait},
         step::{Acted, Step},
     },
 };
@@ -72,12 +72,13 @@ impl Step for Verify {
 /// [`Exit::Failed`] with the check that was not good in time.
 pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure> {
     let node = Arc::clone(&run.node);
-    started(&node).await?;
+    started(run).await?;
     let version = run.attempt.leads_to().to_string();
     let words = run.words();
     let looks = looks_at(&node, &version, checks);
+    let began = Instant::now();
     let mut window = Window::new(
-        Instant::now(),
+        began,
         looks
             .iter()
             .map(|look| (look.min_healthy.get(), look.deadline.get()))
@@ -90,6 +91,9 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
         match (verdict, red) {
             (Seen::Shown, _) => break,
             (Seen::Over, Some((nth, error))) => {
+                if is_silence(&error) {
+                    node.patience.use_up();
+                }
                 let Look { name, deadline, .. } = &looks[nth];
                 let error = error.context(format!("the check `{name}` was not good within {deadline}"));
                 return Err(Failure::new(Exit::Failed, error).hint(
@@ -97,12 +101,16 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
                 ));
             }
             (_, Some((nth, error))) => {
-                let text = format!("waiting for {}: {}", looks[nth].name, terminal::chain(&error));
+                let Look { name, deadline, .. } = &looks[nth];
+                let reason = terminal::chain(&error);
+                let text = format!("waiting for {name}: {reason}");
                 let is_news = told
                     .as_ref()
                     .is_none_or(|(last, when)| *last != text || when.elapsed() >= TELL_AGAIN);
                 if is_news {
-                    tell(run, &text);
+                    let is_starting = node.patience.limit().is_some() && is_silence(&error);
+                    let words = is_starting.then(|| patience::words(&reason, began.elapsed(), *deadline));
+                    run.progress("verify", words.unwrap_or_else(|| text.clone()));
                     told = Some((text, Instant::now()));
                 }
             }
@@ -116,11 +124,22 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
 
 /// What the node was taken out of service with is started again where that stopped it: not every restart is of everything, some
 /// releases restart nothing, and not everything comes back with the machine. What does not run cannot show that it is well.
-async fn started(node: &Node) -> Result<(), Failure> {
-    if Ownership::load(&node.paths)?.is_some() {
-        node.platform.start().await?;
+async fn started(run: &mut Run) -> Result<(), Failure> {
+    let node = Arc::clone(&run.node);
+    if Ownership::load(&node.paths)?.is_none() {
+        return Ok(());
+    }
+    let mut wait = Wait::begin();
+    while let Err(error) = node.platform.start().await {
+        wait.after(&node, error, &mut |text| run.progress("verify", text))
+            .await?;
     }
     Ok(())
+}
+
+/// Whether what is not good is that the platform gives no answer.
+fn is_silence(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(patience::is_silence)
 }
 
 /// The platform says that it runs the version that the run leads to, whatever else is not good.
@@ -260,13 +279,4 @@ async fn answers(url: &str, expected: u16) -> anyhow::Result<()> {
         "{url} answers with status {found}, expected {expected}"
     );
     Ok(())
-}
-
-fn tell(run: &mut Run, text: &str) {
-    run.stream.tell(EventKind::Progress {
-        step: "verify".into(),
-        subject: text.to_owned(),
-        done: 0,
-        total: 0,
-    });
 }
