@@ -169,11 +169,22 @@ pub(super) fn no_answer(
     Failed { error, retry }
 }
 
-/// The failure of a body that was broken off after `received` of `size` bytes; without a reason, it just ended.
+/// How far a body had come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SoFar {
+    /// The bytes that are there.
+    pub(super) received: u64,
+    /// The bytes that are expected; 0 when unknown.
+    pub(super) size: u64,
+    /// Whether the next attempt can only begin at the start.
+    pub(super) anew: bool,
+}
+
+/// The failure of a body that was broken off; without a reason, it just ended.
 pub(super) fn broken(
     fetcher: &Fetcher,
     url: &str,
-    (received, size): (u64, u64),
+    so_far: SoFar,
     pace: &Pace,
     why: Option<Broken>,
 ) -> Failed {
@@ -195,10 +206,12 @@ pub(super) fn broken(
                 Broken::Line(source) => Some(source.without_url()),
                 Broken::Slow { .. } => None,
             });
+            let SoFar { received, size, anew } = so_far;
             let error = FetchError::Interrupted {
                 url,
                 received,
                 size,
+                anew,
                 source,
             };
             (error, true)
