@@ -362,98 +362,101 @@ mod tests {
         );
     }
 
+    /// A table with a key in its second line, and what is said to be expected.
+    const NOT_MEANT: &[(&str, &str)] = &[
+        ("[node]\nid = \"../x\"", "expected a name of letters"),
+        ("[node]\nroles = [\"\"]", "expected a name of letters"),
+        (
+            "[release]\nurl = \"ftp://h.example/\"",
+            "expected an address such as",
+        ),
+        ("[release]\nchannel = \"\"", "expected a name of letters"),
+        (
+            "[release]\ntrusted_root = \"\"",
+            "expected a text that is not empty",
+        ),
+        ("[cache]\nurl = \"unix:/run/x\"", "expected an address such as"),
+        ("[cache]\nport = 0", "expected a port from 1 to 65535"),
+        ("[cache]\nadmin_port = 65536", "expected a port from 1 to 65535"),
+        (
+            "[cache]\nregistries = [\"oci://h.example\"]",
+            "expected an address such as",
+        ),
+        ("[download]\ndocument_timeout = \"0s\"", "from `1s` to `1day`"),
+        ("[upgrade]\nretire_timeout = \"0s\"", "from `1s` to `7days`"),
+        ("[upgrade]\nsettle = \"0s\"", "from `1s` to `1day`"),
+        ("[upgrade]\nbackup_keep = 0", "a number of backups from 1 to 1000"),
+        (
+            "[upgrade]\nbackup_max_age = \"1s\"",
+            "a duration with its unit from `1h`",
+        ),
+        ("[upgrade]\nmodule_attempts = 0", "a number of runs from 1 to 100"),
+        (
+            "[upgrade]\nhosts = [\"ssh://h.example\"]",
+            "expected an address such as",
+        ),
+        (
+            "[customizations]\nkeep = 0",
+            "a number of archives from 1 to 1000",
+        ),
+        ("[images]\ncommand = [\"\"]", "expected a text that is not empty"),
+        (
+            "[notify]\nurls = [\"ftp://h.example/\"]",
+            "expected an address such as",
+        ),
+        ("[notify]\ntimeout = \"0s\"", "from `1s` to `10m`"),
+        ("[notify]\nwaiting = \"0s\"", "from `1s` to `7days`"),
+        (
+            "[platform]\nretire = { argv = [] }",
+            "expected a program and its arguments",
+        ),
+        (
+            "[platform]\nretire = { argv = [\"x\"], timeout = \"0s\" }",
+            "from `1s` to `1day`",
+        ),
+        (
+            "[platform]\nsystemd = { units = { dea = [] } }",
+            "expected at least one unit",
+        ),
+        (
+            "[platform]\ndocker = { label = \"\" }",
+            "expected a text that is not empty",
+        ),
+        (
+            "[platform]\nkubernetes = { drain_timeout = \"0s\" }",
+            "from `1s` to `7days`",
+        ),
+        (
+            "[platform]\nnomad = { program = \"\" }",
+            "expected a text that is not empty",
+        ),
+        (
+            "[licence]\nwaive = { argv = [] }",
+            "expected a program and its arguments",
+        ),
+        (
+            "[maintenance]\nserving = [\"ftp://h.example/\"]",
+            "expected an address such as",
+        ),
+        (
+            "[maintenance]\nrefusing = [{ url = \"http://h.example/\", status = [] }]",
+            "expected at least one status",
+        ),
+        (
+            "[maintenance]\nrefusing = [{ url = \"http://h.example/\", status = [200] }]",
+            "expected at least one status",
+        ),
+        (
+            "[maintenance]\nrefusing = [{ url = \"http://h.example/\", method = \"\" }]",
+            "expected a method",
+        ),
+    ];
+
     #[test]
     fn what_cannot_be_meant_is_refused_with_its_line() {
-        for (text, said) in [
-            ("[node]\nid = \"../x\"", "expected a name of letters"),
-            ("[node]\nroles = [\"\"]", "expected a name of letters"),
-            (
-                "[release]\nurl = \"ftp://h.example/\"",
-                "expected an address such as",
-            ),
-            ("[release]\nchannel = \"\"", "expected a name of letters"),
-            (
-                "[release]\ntrusted_root = \"\"",
-                "expected a text that is not empty",
-            ),
-            ("[cache]\nurl = \"unix:/run/x\"", "expected an address such as"),
-            ("[cache]\nport = 0", "expected a port from 1 to 65535"),
-            ("[cache]\nadmin_port = 65536", "expected a port from 1 to 65535"),
-            (
-                "[cache]\nregistries = [\"oci://h.example\"]",
-                "expected an address such as",
-            ),
-            ("[download]\ndocument_timeout = \"0s\"", "from `1s` to `1day`"),
-            ("[upgrade]\nretire_timeout = \"0s\"", "from `1s` to `7days`"),
-            ("[upgrade]\nsettle = \"0s\"", "from `1s` to `1day`"),
-            ("[upgrade]\nbackup_keep = 0", "a number of backups from 1 to 1000"),
-            (
-                "[upgrade]\nbackup_max_age = \"1s\"",
-                "a duration with its unit from `1h`",
-            ),
-            ("[upgrade]\nmodule_attempts = 0", "a number of runs from 1 to 100"),
-            (
-                "[upgrade]\nhosts = [\"ssh://h.example\"]",
-                "expected an address such as",
-            ),
-            (
-                "[customizations]\nkeep = 0",
-                "a number of archives from 1 to 1000",
-            ),
-            ("[images]\ncommand = [\"\"]", "expected a text that is not empty"),
-            (
-                "[notify]\nurls = [\"ftp://h.example/\"]",
-                "expected an address such as",
-            ),
-            ("[notify]\ntimeout = \"0s\"", "from `1s` to `10m`"),
-            ("[notify]\nwaiting = \"0s\"", "from `1s` to `7days`"),
-            (
-                "[platform]\nretire = { argv = [] }",
-                "expected a program and its arguments",
-            ),
-            (
-                "[platform]\nretire = { argv = [\"x\"], timeout = \"0s\" }",
-                "from `1s` to `1day`",
-            ),
-            (
-                "[platform]\nsystemd = { units = { dea = [] } }",
-                "expected at least one unit",
-            ),
-            (
-                "[platform]\ndocker = { label = \"\" }",
-                "expected a text that is not empty",
-            ),
-            (
-                "[platform]\nkubernetes = { drain_timeout = \"0s\" }",
-                "from `1s` to `7days`",
-            ),
-            (
-                "[platform]\nnomad = { program = \"\" }",
-                "expected a text that is not empty",
-            ),
-            (
-                "[licence]\nwaive = { argv = [] }",
-                "expected a program and its arguments",
-            ),
-            (
-                "[maintenance]\nserving = [\"ftp://h.example/\"]",
-                "expected an address such as",
-            ),
-            (
-                "[maintenance]\nrefusing = [{ url = \"http://h.example/\", status = [] }]",
-                "expected at least one status",
-            ),
-            (
-                "[maintenance]\nrefusing = [{ url = \"http://h.example/\", status = [200] }]",
-                "expected at least one status",
-            ),
-            (
-                "[maintenance]\nrefusing = [{ url = \"http://h.example/\", method = \"\" }]",
-                "expected a method",
-            ),
-        ] {
+        for (text, said) in NOT_MEANT {
             let read = kato_shared::settings::parse::<Settings>(Path::new("kato.toml"), text);
-            let refused = read.map(|_| text).unwrap_err().to_string();
+            let refused = read.map(|_| *text).unwrap_err().to_string();
             assert!(
                 refused.starts_with("kato.toml:2: ") && refused.contains(said),
                 "{text}: {refused}"

@@ -70,11 +70,7 @@ impl Setup {
             wide_pieces: Arc::new(Semaphore::new(WIDE_AT_ONCE)),
         };
         let common = Tls::common(&settings.origins)?;
-        let bounds = Bounds {
-            connections: usize::try_from(settings.limits.connections_per_origin).unwrap_or(usize::MAX),
-            wait: settings.origins.connection_wait.get(),
-            patience: settings.limits.progress_timeout.get(),
-        };
+        let bounds = bounds(settings);
         let profile = |parents, (tls, auth, basic, account), (own, bases, redirects, closed)| Profile {
             parents,
             account,
@@ -156,6 +152,15 @@ fn basic(upstream: &Upstream) -> Result<Option<(HeaderValue, Vec<url::Origin>)>,
     };
     let origins = upstream.urls.iter().map(|base| base.url().origin()).collect();
     Ok(Some((credentials_of("credentials_file", path)?, origins)))
+}
+
+/// How many connections an origin gets, and how long anybody waits there.
+fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        connections: usize::try_from(settings.limits.connections_per_origin).unwrap_or(usize::MAX),
+        wait: settings.origins.connection_wait.get(),
+        patience: settings.limits.progress_timeout.get(),
+    }
 }
 
 /// Who `upstream` is asked as, by the setting that says so.

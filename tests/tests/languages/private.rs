@@ -214,12 +214,22 @@ async fn an_upstream_that_turns_the_cache_away_is_said_with_the_account_that_it_
         node::publish(site)?;
         site.index.close_to_all_but("Basic somebody else");
         for _ in 1..=2 {
-            let answer = site.proxy.client().get(&format!("/npm{PACKUMENT}")).send().await?;
+            let answer = site
+                .proxy
+                .client()
+                .get(&format!("/npm{PACKUMENT}"))
+                .send()
+                .await?;
             ensure!(answer.status == 401, "{}", answer.status);
         }
-        site.proxy.wait_for_log("the upstream turns this cache away").await?;
+        site.proxy
+            .wait_for_log("the upstream turns this cache away")
+            .await?;
         let log = site.proxy.log();
-        let said: Vec<_> = log.lines().filter(|line| line.contains("turns this cache away")).collect();
+        let said: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("turns this cache away"))
+            .collect();
         ensure!(
             said.len() == 1 && said[0].contains(expected) && said[0].contains("status=401"),
             "{log}"
@@ -231,7 +241,12 @@ async fn an_upstream_that_turns_the_cache_away_is_said_with_the_account_that_it_
     node::publish(&other)?;
     other.index.close_to_all_but(&shown());
     let mut curl = command::new("curl");
-    curl.args(["--silent", "--user", "mine:own", &format!("{}/npm{PACKUMENT}", other.url())]);
+    curl.args([
+        "--silent",
+        "--user",
+        "mine:own",
+        &format!("{}/npm{PACKUMENT}", other.url()),
+    ]);
     succeed(curl).await?;
     ensure!(!other.proxy.log().contains("turns this cache away"));
     Ok(())

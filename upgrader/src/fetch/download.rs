@@ -115,15 +115,9 @@ async fn receive(
     }
     part.remember(answer.etag.clone())?;
     let mut response = answer.response;
-    let anew = is_resumed && answer.start == 0;
-    let broken = |received, pace: &Pace, why| {
-        let so_far = SoFar {
-            received,
-            size: file.size,
-            anew,
-        };
-        exchange::broken(fetcher, &url, so_far, pace, why)
-    };
+    let so_far = SoFar::none_of(file.size, is_resumed && answer.start == 0);
+    let broken =
+        |received, pace: &Pace, why| exchange::broken(fetcher, &url, so_far.with(received), pace, why);
     loop {
         match pace.next(&mut response).await {
             Ok(Some(piece)) => {

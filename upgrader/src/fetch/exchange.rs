@@ -180,6 +180,21 @@ pub(super) struct SoFar {
     pub(super) anew: bool,
 }
 
+impl SoFar {
+    /// The beginning of a body of `size` bytes.
+    pub(super) const fn none_of(size: u64, anew: bool) -> Self {
+        Self {
+            received: 0,
+            size,
+            anew,
+        }
+    }
+
+    pub(super) const fn with(self, received: u64) -> Self {
+        Self { received, ..self }
+    }
+}
+
 /// The failure of a body that was broken off; without a reason, it just ended.
 pub(super) fn broken(
     fetcher: &Fetcher,

@@ -50,15 +50,10 @@ async fn receive(
     let url = error::shown(&fetcher.route().resolve(&file.url));
     announced(&answer, file, &url)?;
     let mut verifier = Verifier::new(file.size, file.digest);
-    let broken = |received, pace: &Pace, why| {
-        // What was cut off is in the cache by the next time.
-        let so_far = SoFar {
-            received,
-            size: file.size,
-            anew: false,
-        };
-        exchange::broken(fetcher, &url, so_far, pace, why)
-    };
+    // What was cut off is in the cache by the next time.
+    let so_far = SoFar::none_of(file.size, false);
+    let broken =
+        |received, pace: &Pace, why| exchange::broken(fetcher, &url, so_far.with(received), pace, why);
     loop {
         match pace.next(&mut answer.response).await {
             Ok(Some(piece)) => {

@@ -178,7 +178,6 @@ fn make_room(run: &mut Run) -> Result<(), Failure> {
     if let Some(spare) = wants_spare(run)? {
         run.warn(makes_way(&spare));
         spare.give_up()?;
-        failpoint::hit("stage.spare");
         room(run, 0)?;
     }
     Ok(())
