@@ -190,7 +190,8 @@ mod as_root {
         // Beside it there is room for a small release, and none for another large one.
         let mut small = TestRelease::standard("2.0.1");
         small.head = "restart = \"services\"\n".into();
-        let large = TestRelease::standard("2.0.2").with_payload(6 << 20);
+        let mut large = TestRelease::standard("2.0.2").with_payload(6 << 20);
+        large.head = "restart = \"services\"\n".into();
         site.repository.publish(&small).await?;
         site.node.upgrade_ends(0, &["--download-only"])?;
         assert!(largest.exists());

@@ -144,6 +144,14 @@ mod tests {
 
     const ARCHIVE: &[u8] = b"an archive";
 
+    fn node(folder: &std::path::Path) -> NodePaths {
+        let paths = NodePaths::new(folder, "/state".as_ref());
+        for made in [paths.staging(), paths.quarantine().parent().unwrap().to_owned()] {
+            durable::create_folder(&made).unwrap();
+        }
+        paths
+    }
+
     /// A document in the staging folder, with an archive if it is to have one.
     fn stage(paths: &NodePaths, version: &str, archive: Option<&[u8]>) -> Digest {
         let artifacts = archive.map_or_else(
@@ -188,8 +196,7 @@ mod tests {
     #[test]
     fn the_way_that_was_rolled_back_last_can_be_tried_again_from_where_it_began() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = NodePaths::new(folder.path(), "/state".as_ref());
-        durable::create_folder(&paths.staging()).unwrap();
+        let paths = node(folder.path());
         let (one, two) = (Version::new(1, 0, 0), Version::new(2, 0, 0));
         let of =
             |from: &Version, wanted: Option<&Version>| versions(way(&paths, Some(from), wanted).unwrap());
@@ -213,8 +220,7 @@ mod tests {
     #[test]
     fn what_the_upgrade_in_progress_needs_or_what_has_a_second_name_is_not_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = NodePaths::new(folder.path(), "/state".as_ref());
-        durable::create_folder(&paths.staging()).unwrap();
+        let paths = node(folder.path());
         let second = stage(&paths, "2.0.0", Some(ARCHIVE));
         rolled_back(&paths, "2.0.0", second, Vec::new());
         let archive = paths.staging().join(Digest::of(ARCHIVE).hex());
