@@ -6,6 +6,7 @@
 //! what each verb was told as the version.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -17,6 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use kato_shared::durable;
 use kato_upgrader::module::tree::{self, Entry, Kind};
+use serde_json::Value;
 use url::Url;
 
 use crate::{binaries, command};
@@ -305,7 +307,7 @@ esac
     /// The version of the record of the installed release.
     pub fn installed(&self) -> Option<String> {
         let record = fs::read(self.state("state/installed.json")).ok()?;
-        let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
+        let record: Value = serde_json::from_slice(&record).ok()?;
         record["version"].as_str().map(ToOwned::to_owned)
     }
 
@@ -357,7 +359,42 @@ esac
                     .map(|name| self.state(folder).join(name)),
             );
         }
+        let kept = self.kept()?;
+        left.retain(|path| !kept.contains(path));
         Ok(left)
+    }
+
+    /// What stays of the downloads for the release that was rolled back last, so that it can be tried again without the network.
+    ///
+    /// # Errors
+    /// When a document of it cannot be read.
+    pub fn kept(&self) -> Result<BTreeSet<PathBuf>> {
+        let mut kept = BTreeSet::new();
+        let Ok(quarantine) = fs::read(self.state("state/quarantine.json")) else {
+            return Ok(kept);
+        };
+        let quarantine: Value = serde_json::from_slice(&quarantine)?;
+        let last = quarantine["releases"].as_array().and_then(|all| all.last());
+        let then = last
+            .and_then(|last| last["then"].as_array())
+            .into_iter()
+            .flatten();
+        let documents = last.map(|last| &last["release_digest"]).into_iter().chain(then);
+        for digest in documents {
+            let staged = |digest: &Value| {
+                let name = digest.as_str().unwrap_or_default();
+                self.state("staging")
+                    .join(name.strip_prefix("sha256:").unwrap_or(name))
+            };
+            let document = staged(digest);
+            let Ok(bytes) = fs::read(&document) else { break };
+            let release: Value = serde_json::from_slice(&bytes)?;
+            let files = ["artifacts", "upgrader"].map(|key| release[key].as_object().into_iter().flatten());
+            let files = files.into_iter().flatten();
+            kept.extend(files.map(|(_, file)| staged(&file["sha256"])));
+            kept.insert(document);
+        }
+        Ok(kept)
     }
 
     /// The files that were saved by the backups, as `<backup>/saved/…` paths below the backup folder.

@@ -34,6 +34,8 @@ pub enum Fault {
     Alter,
     /// The whole file is sent although a range was asked for.
     IgnoreRange,
+    /// The same, and it has no entity tag.
+    Plain,
 }
 
 /// A fault and for how many more requests it is in force; `None` is until it is cleared.

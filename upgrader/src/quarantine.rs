@@ -40,6 +40,12 @@ pub struct Quarantined {
     pub release_digest: Digest,
     /// The upgrade that was rolled back; see [`crate::attempt::Attempt::id`].
     pub attempt: String,
+    /// The release that it was to be upgraded from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Version>,
+    /// The digests of the documents of the releases that were to come after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<Digest>,
     /// When.
     pub since: Timestamp,
     /// Why.

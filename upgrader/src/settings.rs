@@ -9,7 +9,7 @@ mod platform;
 
 use std::path::{Component, Path, PathBuf};
 
-use kato_shared::settings::{ByteSize, HumanDuration, SettingsError};
+use kato_shared::settings::{ByteSize, HumanDuration, SettingsError, range, text};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use url::Url;
 
@@ -55,8 +55,10 @@ pub struct Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct NodeSettings {
     /// Its id in the inventory; the host name when empty.
+    #[serde(deserialize_with = "text::name_or_none")]
     pub id: String,
     /// Its roles, e.g. `["dea"]`.
+    #[serde(deserialize_with = "text::names")]
     pub roles: Vec<String>,
     /// Everything that is installed or recorded is below this folder; from `/` on.
     #[serde(deserialize_with = "absolute")]
@@ -82,6 +84,21 @@ fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Er
     Ok(path)
 }
 
+/// A number of backups: without one there would be no way back.
+fn backups<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    range::count(from, "backups", 1..=1000)
+}
+
+/// A number of archives of local changes: whoever wants none says so by `save`.
+fn archives<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    range::count(from, "archives", 1..=1000)
+}
+
+/// A number of runs: the first of them is one.
+fn runs<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    range::count(from, "runs", 1..=100)
+}
+
 impl Default for NodeSettings {
     fn default() -> Self {
         Self {
@@ -99,10 +116,13 @@ impl Default for NodeSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct ReleaseSettings {
     /// The repository: `metadata/` and `targets/` are below it.
+    #[serde(deserialize_with = "text::web")]
     pub url: Url,
     /// The TUF root metadata that this node was given at its installation.
+    #[serde(deserialize_with = "text::filled")]
     pub trusted_root: PathBuf,
     /// The channel to take the newest release from.
+    #[serde(deserialize_with = "text::name")]
     pub channel: String,
 }
 
@@ -122,24 +142,33 @@ impl Default for ReleaseSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct CacheSettings {
     /// The cache, e.g. `http://10.0.0.1:3180/`; without it downloads are direct.
+    #[serde(deserialize_with = "text::web")]
     pub url: Option<Url>,
     /// Refuse to download when there is no cache.
     pub require: bool,
     /// The port of the cache that `--prepare` starts on Core.
+    #[serde(deserialize_with = "range::port")]
     pub port: u16,
     /// The port of its admin listener, on loopback.
+    #[serde(deserialize_with = "range::port")]
     pub admin_port: u16,
     /// The folder of the cache that `--prepare` starts on Core.
+    #[serde(deserialize_with = "text::filled")]
     pub dir: PathBuf,
     /// The cache's program.
+    #[serde(deserialize_with = "text::filled")]
     pub program: PathBuf,
     /// Registries of the images of releases, which the cache on Core fetches for the nodes.
+    #[serde(deserialize_with = "text::webs")]
     pub registries: Vec<Url>,
     /// Archives of packages that modules name, which the cache on Core fetches for the nodes.
+    #[serde(deserialize_with = "text::webs")]
     pub archives: Vec<Url>,
     /// The proxy that the cache itself goes out through; the one of the environment when absent.
+    #[serde(deserialize_with = "text::web")]
     pub parent: Option<Url>,
     /// The file with `user:password` for that proxy.
+    #[serde(deserialize_with = "text::filled_if_any")]
     pub parent_credentials_file: Option<PathBuf>,
 }
 
@@ -165,23 +194,30 @@ impl Default for CacheSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct UpgradeSettings {
     /// Nodes with one of these roles are retired before and put back after their upgrade.
+    #[serde(deserialize_with = "text::names")]
     pub retire_roles: Vec<String>,
     /// How long a node may take to be empty after it was retired.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 604_800>")]
     pub retire_timeout: HumanDuration,
     /// What happens when it is not empty by then.
     pub retire_on_timeout: OnTimeout,
     /// How many backups are kept.
+    #[serde(deserialize_with = "backups")]
     pub backup_keep: u32,
     /// Backups that are older are removed as well; the newest one never is.
+    #[serde(deserialize_with = "range::duration::<_, _, 3600, 3_153_600_000>")]
     pub backup_max_age: Option<HumanDuration>,
     /// How long the platform's health and version may take to become right after a restart; and how long a platform that gives no answer
     /// is waited for after the restart of the machine that an upgrade asked for, whatever it is asked.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
     pub settle: HumanDuration,
     /// What becomes of a node that does not show that it is healthy after its upgrade.
     pub on_failure: OnFailure,
     /// After how many runs in which the same module failed the upgrade is given up as well.
+    #[serde(deserialize_with = "runs")]
     pub module_attempts: u32,
     /// Hosts beside that of the releases which must be reachable before anything is downloaded.
+    #[serde(deserialize_with = "text::webs")]
     pub hosts: Vec<Url>,
 }
 
@@ -232,6 +268,7 @@ pub struct CustomizationsSettings {
     /// Whether an upgrade saves the local changes that it takes away, so that `reapply` can put them back.
     pub save: bool,
     /// How many archives of saved local changes are kept.
+    #[serde(deserialize_with = "archives")]
     pub keep: u32,
     /// How much may be kept of the installed release's archives; what changed files were is read from there.
     pub pristine: ByteSize,
@@ -255,6 +292,7 @@ pub struct ImageSettings {
     pub runtime: Runtime,
     /// Its program with arguments for every call, e.g. `["docker", "--host", "unix:///run/x.sock"]`; the program found in
     /// `PATH`, and for containerd the namespace `k8s.io`, when empty.
+    #[serde(deserialize_with = "text::all_filled")]
     pub command: Vec<String>,
 }
 
@@ -313,7 +351,7 @@ mod tests {
         let of = |text: &str| kato_shared::settings::parse::<Settings>(Path::new("kato.toml"), text);
         let error = of("[download]\nmin_speed_window = \"0s\"\n").unwrap_err();
         let text = kato_shared::chain::Chain(&error).to_string();
-        assert!(text.contains("expected at least 1s, found 0s"), "{text}");
+        assert!(text.contains("`0s` given, expected a duration"), "{text}");
         let timeouts = of("[download]\nmin_speed = \"0B\"\n")
             .unwrap()
             .download
@@ -323,6 +361,108 @@ mod tests {
             Settings::default().download.timeouts(),
             crate::fetch::Timeouts::default()
         );
+    }
+
+    /// A table with a key in its second line, and what is said to be expected.
+    const NOT_MEANT: &[(&str, &str)] = &[
+        ("[node]\nid = \"../x\"", "expected a name of letters"),
+        ("[node]\nroles = [\"\"]", "expected a name of letters"),
+        (
+            "[release]\nurl = \"ftp://h.example/\"",
+            "expected an address such as",
+        ),
+        ("[release]\nchannel = \"\"", "expected a name of letters"),
+        (
+            "[release]\ntrusted_root = \"\"",
+            "expected a text that is not empty",
+        ),
+        ("[cache]\nurl = \"unix:/run/x\"", "expected an address such as"),
+        ("[cache]\nport = 0", "expected a port from 1 to 65535"),
+        ("[cache]\nadmin_port = 65536", "expected a port from 1 to 65535"),
+        (
+            "[cache]\nregistries = [\"oci://h.example\"]",
+            "expected an address such as",
+        ),
+        ("[download]\ndocument_timeout = \"0s\"", "from `1s` to `1day`"),
+        ("[upgrade]\nretire_timeout = \"0s\"", "from `1s` to `7days`"),
+        ("[upgrade]\nsettle = \"0s\"", "from `1s` to `1day`"),
+        ("[upgrade]\nbackup_keep = 0", "a number of backups from 1 to 1000"),
+        (
+            "[upgrade]\nbackup_max_age = \"1s\"",
+            "a duration with its unit from `1h`",
+        ),
+        ("[upgrade]\nmodule_attempts = 0", "a number of runs from 1 to 100"),
+        (
+            "[upgrade]\nhosts = [\"ssh://h.example\"]",
+            "expected an address such as",
+        ),
+        (
+            "[customizations]\nkeep = 0",
+            "a number of archives from 1 to 1000",
+        ),
+        ("[images]\ncommand = [\"\"]", "expected a text that is not empty"),
+        (
+            "[notify]\nurls = [\"ftp://h.example/\"]",
+            "expected an address such as",
+        ),
+        ("[notify]\ntimeout = \"0s\"", "from `1s` to `10m`"),
+        ("[notify]\nwaiting = \"0s\"", "from `1s` to `7days`"),
+        (
+            "[platform]\nretire = { argv = [] }",
+            "expected a program and its arguments",
+        ),
+        (
+            "[platform]\nretire = { argv = [\"x\"], timeout = \"0s\" }",
+            "from `1s` to `1day`",
+        ),
+        (
+            "[platform]\nsystemd = { units = { dea = [] } }",
+            "expected at least one unit",
+        ),
+        (
+            "[platform]\ndocker = { label = \"\" }",
+            "expected a text that is not empty",
+        ),
+        (
+            "[platform]\nkubernetes = { drain_timeout = \"0s\" }",
+            "from `1s` to `7days`",
+        ),
+        (
+            "[platform]\nnomad = { program = \"\" }",
+            "expected a text that is not empty",
+        ),
+        (
+            "[licence]\nwaive = { argv = [] }",
+            "expected a program and its arguments",
+        ),
+        (
+            "[maintenance]\nserving = [\"ftp://h.example/\"]",
+            "expected an address such as",
+        ),
+        (
+            "[maintenance]\nrefusing = [{ url = \"http://h.example/\", status = [] }]",
+            "expected at least one status",
+        ),
+        (
+            "[maintenance]\nrefusing = [{ url = \"http://h.example/\", status = [200] }]",
+            "expected at least one status",
+        ),
+        (
+            "[maintenance]\nrefusing = [{ url = \"http://h.example/\", method = \"\" }]",
+            "expected a method",
+        ),
+    ];
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_its_line() {
+        for (text, said) in NOT_MEANT {
+            let read = kato_shared::settings::parse::<Settings>(Path::new("kato.toml"), text);
+            let refused = read.map(|_| *text).unwrap_err().to_string();
+            assert!(
+                refused.starts_with("kato.toml:2: ") && refused.contains(said),
+                "{text}: {refused}"
+            );
+        }
     }
 
     fn shipped(name: &str) -> (PathBuf, String) {

@@ -55,6 +55,7 @@ impl Origin {
                 if !hops.is_empty() {
                     self.shown().note(url, &head.headers);
                 }
+                self.note_turned_away(request, url, head.status);
                 let redirected = target.map(|(url, _)| url);
                 let found_at = redirected.clone();
                 let current = Current {
@@ -175,6 +176,41 @@ impl Origin {
                 Ok(answered)
             }
             Err(no_head) => Err(self.not_answered(request, url, no_head)),
+        }
+    }
+
+    /// Says that an upstream does not serve us, and as whom we came. What a client shows of itself is the client's affair.
+    fn note_turned_away(&self, request: &OriginRequest, url: &Url, status: StatusCode) {
+        let is_no = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let profile = self.profile(&request.upstream);
+        let is_ours = profile.speaks_for_us(request) && !request.headers.contains_key(header::AUTHORIZATION);
+        if !is_no || !is_ours {
+            return;
+        }
+        if let Some(unsaid) = profile.turned_away.due() {
+            let unsaid = (unsaid > 0).then_some(unsaid);
+            let (upstream, url) = (request.upstream.as_str(), redact::url(url));
+            match &profile.account {
+                Some(account) => {
+                    tracing::warn!(
+                        unsaid,
+                        upstream,
+                        url,
+                        status = status.as_u16(),
+                        account,
+                        "the upstream turns this cache away; hint: may that account read it?"
+                    );
+                }
+                None => {
+                    tracing::warn!(
+                        unsaid,
+                        upstream,
+                        url,
+                        status = status.as_u16(),
+                        "the upstream turns this cache away, which comes without an account; hint: set `credentials_file` of this upstream where it is private"
+                    );
+                }
+            }
         }
     }
 

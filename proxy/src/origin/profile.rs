@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     route::{Reading, is_same_server, path_below},
+    seldom::Seldom,
     settings::NoProxy,
 };
 
@@ -44,6 +45,10 @@ pub(super) struct Profile {
     pub(super) redirects: Option<NoProxy>,
     /// Base URLs of upstreams that fewer clients may use: content from there must not come to all under this one's name.
     pub(super) closed: Vec<Url>,
+    /// Who it is asked as, for people; `None` for nobody in particular.
+    pub(super) account: Option<String>,
+    /// Where it is said that the upstream turns us away.
+    pub(super) turned_away: Seldom,
     pub(super) connector: Connector,
     pub(super) bounds: Bounds,
     pub(super) destinations: Mutex<HashMap<String, Arc<Destination>>>,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -25,6 +26,7 @@ use super::{
 };
 use crate::{
     quick_map::QuickMap,
+    seldom::Seldom,
     settings::{Kind, NoProxy, Settings, Upstream},
 };
 
@@ -69,13 +71,11 @@ impl Setup {
             wide_pieces: Arc::new(Semaphore::new(WIDE_AT_ONCE)),
         };
         let common = Tls::common(&settings.origins)?;
-        let bounds = Bounds {
-            connections: usize::try_from(settings.limits.connections_per_origin).unwrap_or(usize::MAX),
-            wait: settings.origins.connection_wait.get(),
-            patience: settings.limits.progress_timeout.get(),
-        };
-        let profile = |parents, (tls, auth, basic), (own, bases, redirects, closed)| Profile {
+        let bounds = bounds(settings);
+        let profile = |parents, (tls, auth, basic, account), (own, bases, redirects, closed)| Profile {
             parents,
+            account,
+            turned_away: Seldom::new(),
             tls,
             auth,
             basic,
@@ -97,7 +97,7 @@ impl Setup {
                 upstream.name.to_string(),
                 profile(
                     parents,
-                    (tls, Auth::of(upstream)?, basic(upstream)?),
+                    (tls, Auth::of(upstream)?, basic(upstream)?, account(upstream)),
                     (
                         own.collect(),
                         upstream.all_urls().cloned().collect(),
@@ -109,7 +109,7 @@ impl Setup {
         }
         let fallback = profile(
             Parents::default(),
-            (common, None, None),
+            (common, None, None, None),
             (HashSet::new(), Vec::new(), None, Vec::new()),
         );
         Ok(Self { profiles, fallback })
@@ -153,6 +153,31 @@ fn basic(upstream: &Upstream) -> Result<Option<(HeaderValue, Vec<url::Origin>)>,
     };
     let origins = upstream.urls.iter().map(|base| base.url().origin()).collect();
     Ok(Some((credentials_of("credentials_file", path)?, origins)))
+}
+
+/// How many connections an origin gets, and how long anybody waits there.
+fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        connections: usize::try_from(settings.limits.connections_per_origin).unwrap_or(usize::MAX),
+        wait: settings.origins.connection_wait.get(),
+        patience: settings.limits.progress_timeout.get(),
+    }
+}
+
+/// Who `upstream` is asked as, by the setting that says so.
+fn account(upstream: &Upstream) -> Option<String> {
+    let file =
+        |key: &str, path: &Option<PathBuf>| path.as_ref().map(|path| format!("{key} {}", path.display()));
+    let registry = &upstream.registry;
+    file("credentials_file", &upstream.credentials_file)
+        .or_else(|| file("registry.credentials_file", &registry.credentials_file))
+        .or_else(|| file("registry.docker_config", &registry.docker_config))
+        .or_else(|| {
+            upstream
+                .has_user_in_url()
+                .then(|| "the user in its urls".to_owned())
+        })
+        .or_else(|| file("client_certificate", &upstream.client_certificate))
 }
 
 /// Where redirects of `upstream` may not lead: to upstreams that some of its clients may not use.

@@ -151,6 +151,10 @@ fn reuse(wishes: &RequestDirectives, stored: &Stored, overrides: &Overrides, now
         lifetime: lifetime.duration,
     };
     if let Some(deviation) = beyond_doubt(stored, overrides) {
+        let aged = Aged {
+            lifetime: aged.lifetime.max(aged.age.saturating_add(FOR_EVER)),
+            ..aged
+        };
         return Verdict {
             decision: Decision::Fresh(aged),
             deviations: vec![deviation],
@@ -169,6 +173,10 @@ fn reuse(wishes: &RequestDirectives, stored: &Stored, overrides: &Overrides, now
     };
     Verdict { decision, deviations }
 }
+
+/// What is said to be left of what is fresh for ever: a year, the longest that origins are used to promise. What the response says of itself,
+/// which may be nothing, is about its name and not about its content.
+const FOR_EVER: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 /// Content that cannot have changed needs no validation, whatever either side says.
 fn beyond_doubt(stored: &Stored, overrides: &Overrides) -> Option<Deviation> {

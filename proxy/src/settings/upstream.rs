@@ -190,7 +190,7 @@ impl Upstream {
     }
 
     /// Whether a URL of its has `user:password@`.
-    pub(super) fn has_user_in_url(&self) -> bool {
+    pub(crate) fn has_user_in_url(&self) -> bool {
         self.all_urls().any(has_user)
     }
 

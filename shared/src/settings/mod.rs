@@ -9,6 +9,7 @@
 pub mod byte_size;
 pub mod duration;
 pub mod range;
+pub mod text;
 mod value;
 
 use std::path::{Path, PathBuf};

@@ -59,6 +59,19 @@ where
     from.deserialize_any(Whole { expected, range }).map(T::from)
 }
 
+/// A port that others are told, so that it cannot be left to chance (0).
+///
+/// # Errors
+/// The deserializer's, with the range.
+pub fn port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    let whole = Whole {
+        expected: "a port from 1 to 65535".into(),
+        range: 1..=u16::MAX.into(),
+    };
+    let port = from.deserialize_any(whole)?;
+    u16::try_from(port).map_err(D::Error::custom)
+}
+
 /// A value that stands in the file as a text.
 struct Text<T, F> {
     expected: String,
@@ -126,6 +139,8 @@ mod tests {
         memory: Option<ByteSize>,
         #[serde(deserialize_with = "few")]
         nodes: Option<u32>,
+        #[serde(deserialize_with = "port")]
+        port: u16,
     }
 
     fn read(text: &str) -> Result<Fragment, String> {
@@ -144,6 +159,7 @@ mod tests {
             Some(ByteSize::new(1024))
         );
         assert_eq!(read("nodes = 9\n").unwrap().nodes, Some(9));
+        assert_eq!(read("port = 65535\n").unwrap().port, u16::MAX);
     }
 
     #[test]
@@ -161,6 +177,8 @@ mod tests {
             ("memory = \"1B\"", "`1B` given", size),
             ("memory = \"2MiB\"", "`2MiB` given", size),
             ("memory = 2048", "invalid type: integer `2048`", size),
+            ("port = 0", "`0` given", "a port from 1 to 65535"),
+            ("port = 65536", "`65536` given", "a port from 1 to 65535"),
             ("nodes = 0", "`0` given", nodes),
             ("nodes = -1", "`-1` given", nodes),
             ("nodes = 10", "`10` given", nodes),

@@ -27,14 +27,17 @@ pub(super) fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<B
         return empty(StatusCode::NOT_FOUND);
     };
     let mut headers = HeaderMap::new();
-    insert(&mut headers, header::ETAG, &etag);
-    insert(&mut headers, header::ACCEPT_RANGES, "bytes");
+    let is_plain = fault == Some(Fault::Plain);
+    if !is_plain {
+        insert(&mut headers, header::ETAG, &etag);
+        insert(&mut headers, header::ACCEPT_RANGES, "bytes");
+    }
     insert(&mut headers, header::CONTENT_TYPE, "application/octet-stream");
     if value(request, header::IF_NONE_MATCH).is_some_and(|known| known == "*" || known.contains(&etag)) {
         return respond(StatusCode::NOT_MODIFIED, headers, full(Bytes::new()));
     }
     let size = bytes.len() as u64;
-    let range = range(request, &etag, size).filter(|_| fault != Some(Fault::IgnoreRange));
+    let range = range(request, &etag, size).filter(|_| !is_plain && fault != Some(Fault::IgnoreRange));
     let (status, start, end) = match range {
         Some(Ok((start, end))) => (StatusCode::PARTIAL_CONTENT, start, end),
         Some(Err(())) => {
@@ -119,7 +122,9 @@ fn respond_with(
             });
             respond(status, headers, into_body(stream))
         }
-        Some(Fault::Status(_) | Fault::IgnoreRange) | None => respond(status, headers, full(part)),
+        Some(Fault::Status(_) | Fault::IgnoreRange | Fault::Plain) | None => {
+            respond(status, headers, full(part))
+        }
     }
 }
 

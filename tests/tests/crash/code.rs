@@ -87,6 +87,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("upgrader/src/maintenance/record.rs", "durable::write_json(&path, self", "the same"),
     ("upgrader/src/maintenance/record.rs", "durable::remove(&paths.maintenance())", "the same"),
     ("upgrader/src/lock.rs", "durable::remove(path)", "`kato lock break`; area `node`"),
+    ("upgrader/src/run/kept.rs", "durable::remove(&file)", "what is kept of a release that was rolled back, where there is no room; area `node`"),
     ("upgrader/src/quarantine.rs", "&found", "two releases in quarantine; the document is written as for one"),
     ("upgrader/src/module/undo/mod.rs", "copy_with(from", "an original on another file system; copied as by the overlay"),
     ("upgrader/src/module/undo/mod.rs", "symlink(target, to)", "the same for a link"),

@@ -200,3 +200,54 @@ async fn what_clients_ask_for_with_credentials_of_their_own_is_not_stored_and_th
     ensure!(said == "401", "{said}");
     Ok(())
 }
+
+/// Once a minute for each upstream, and without what stands in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_turns_the_cache_away_is_said_with_the_account_that_it_came_with() -> Result<()> {
+    let (with_account, account) = site("npm", "npm").await?;
+    let without = Site::start("npm", "npm").await?;
+    let file = account.path().join("credentials").display().to_string();
+    for (site, expected) in [
+        (&with_account, file.as_str()),
+        (&without, "comes without an account; hint: set `credentials_file`"),
+    ] {
+        node::publish(site)?;
+        site.index.close_to_all_but("Basic somebody else");
+        for _ in 1..=2 {
+            let answer = site
+                .proxy
+                .client()
+                .get(&format!("/npm{PACKUMENT}"))
+                .send()
+                .await?;
+            ensure!(answer.status == 401, "{}", answer.status);
+        }
+        site.proxy
+            .wait_for_log("the upstream turns this cache away")
+            .await?;
+        let log = site.proxy.log();
+        let said: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("turns this cache away"))
+            .collect();
+        ensure!(
+            said.len() == 1 && said[0].contains(expected) && said[0].contains("status=401"),
+            "{log}"
+        );
+        ensure!(!log.contains("s3cret") && !log.contains(&shown()), "{log}");
+    }
+    // What a client shows of itself is between it and the upstream.
+    let other = Site::start("npm", "npm").await?;
+    node::publish(&other)?;
+    other.index.close_to_all_but(&shown());
+    let mut curl = command::new("curl");
+    curl.args([
+        "--silent",
+        "--user",
+        "mine:own",
+        &format!("{}/npm{PACKUMENT}", other.url()),
+    ]);
+    succeed(curl).await?;
+    ensure!(!other.proxy.log().contains("turns this cache away"));
+    Ok(())
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use integration_tests::{
     command,
+    cutter::{Cut, Cutter},
     releases::TestRelease,
     static_server::{Fault, StaticServer},
 };
@@ -40,6 +41,33 @@ async fn r42_an_upgrade_host_that_is_gone_is_try_again_later_and_the_same_comman
     // R42: what was there before the host went away was not fetched again.
     assert_eq!(host.count("app-2.0.0.tar.zst"), 0);
     assert_eq!(host.count("console-2.0.0.tar.zst"), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r42_a_server_without_tags_and_ranges_that_breaks_every_third_answer_off_holds_no_upgrade_up()
+-> Result<()> {
+    let mut site = Site::at_one().await?;
+    site.host.fail("", Fault::Plain);
+    let cutter = Cutter::start(site.host.address())?;
+    site.node.take_from(&cutter.url())?;
+
+    // Where nothing comes through whole, the run ends soon and says so.
+    let before = site.node.product()?;
+    cutter.arm(1, Cut::Every);
+    let said = site.node.upgrade_ends(75, &[])?;
+    assert!(
+        said.contains(" broke off after ") && said.contains("look for what cuts connections on the way"),
+        "{said}"
+    );
+    assert!(cutter.requests() < 20, "{:?}", cutter.paths());
+    assert_eq!(site.node.product()?, before);
+
+    cutter.arm(3, Cut::Every);
+    site.node.upgrade_ends(0, &[])?;
+    assert_eq!(site.node.installed().as_deref(), Some("2.0.0"));
+    // Documents and archives were among them.
+    assert!(cutter.requests() >= 9, "{:?}", cutter.paths());
     Ok(())
 }
 

@@ -160,7 +160,7 @@ async fn a_step_that_takes_long_is_told_while_it_takes_long() -> Result<()> {
     let hook = Hook::start(Manner::Well).await?;
     let site = telling(
         &[hook.url("/")],
-        "waiting = \"200ms\"\nevents = [\"waiting\"]\n[upgrade]\nretire_timeout = \"2s\"\n",
+        "waiting = \"1s\"\nevents = [\"waiting\"]\n[upgrade]\nretire_timeout = \"2s\"\n",
     )
     .await?;
     site.node.put("platform/units", "3")?;

@@ -85,12 +85,64 @@ async fn c23_a_node_that_does_not_become_healthy_is_again_what_it_was_and_the_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c23_a_release_that_was_rolled_back_is_tried_again_without_the_network() -> Result<()> {
+    let mut three = with_services("3.0.0");
+    three.head.push_str("[from]\nmin = \"2.0.0\"\n");
+    let site = Site::with(&[with_services("1.0.0"), unhealthy("2.0.0"), three]).await?;
+    site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    site.node.upgrade_ends(22, &[])?;
+    assert!(!site.node.kept()?.is_empty());
+    let before = site.node.product()?;
+    let Site {
+        host, node, folder, ..
+    } = site;
+    drop(host);
+
+    // Refused as with the network, until somebody forces it; a look changes nothing.
+    let said = node.upgrade_ends(20, &["--offline"])?;
+    assert!(said.contains("2.0.0 was rolled back on this node"), "{said}");
+    let said = node.upgrade_ends(75, &[])?;
+    assert!(said.contains("does not answer"), "{said}");
+    let said = node.upgrade_ends(75, &["--offline", "--force", "--version", "3.1.0"])?;
+    assert!(said.contains("nothing was downloaded before"), "{said}");
+    let plan = node.upgrade(&["--offline", "--force", "--plan"])?;
+    let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(plan.contains("1.0.0 → 2.0.0 → 3.0.0"), "{plan}");
+    assert_eq!(node.product()?, before);
+
+    // One archive is altered meanwhile: what is kept is verified again.
+    let staged: Vec<_> = node.kept()?.into_iter().collect();
+    let archive = staged
+        .iter()
+        .find(|path| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x28\xb5\x2f\xfd")));
+    let archive = archive.expect("an archive is kept");
+    let bytes = fs::read(archive)?;
+    durable::write(archive, b"altered", 0o644)?;
+    node.upgrade_ends(26, &["--offline", "--force"])?;
+    assert_eq!(node.product()?, before);
+    durable::write(archive, &bytes, 0o644)?;
+
+    // The same release fails again, and is kept again.
+    node.upgrade_ends(22, &["--offline", "--force"])?;
+    assert_eq!(node.kept()?.into_iter().collect::<Vec<_>>(), staged);
+    node.put("healthy", "")?;
+    node.upgrade_ends(0, &["--offline", "--force"])?;
+    assert_eq!(node.installed().as_deref(), Some("3.0.0"));
+    assert_eq!(node.leftovers()?, Vec::<PathBuf>::new());
+    assert!(names(&node.state("staging")).is_empty());
+    drop(folder);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn c23_a_newer_release_is_tried_after_a_rollback() -> Result<()> {
     let site = site(unhealthy("2.0.0")).await?;
     site.node.upgrade_ends(22, &[])?;
+    assert!(!site.node.kept()?.is_empty());
     site.repository.publish(&with_services("2.0.1")).await?;
     site.node.upgrade_ends(0, &[])?;
     assert_eq!(site.node.installed().as_deref(), Some("2.0.1"));
+    assert!(names(&site.node.state("staging")).is_empty());
     assert!(!site.node.state("state/quarantine.json").exists());
     assert_eq!(site.node.leftovers()?, Vec::<PathBuf>::new());
     Ok(())

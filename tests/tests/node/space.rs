@@ -170,6 +170,46 @@ mod as_root {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn c23_what_is_kept_of_a_release_that_was_rolled_back_makes_way_for_another() -> Result<()> {
+        let mut two = TestRelease::standard("2.0.0").with_payload(6 << 20);
+        two.head = "restart = \"services\"\n".into();
+        two.tail
+            .push_str("[[check]]\nid = \"command\"\nargv = [\"false\"]\ndeadline = \"0s\"\n");
+        let mut one = TestRelease::standard("1.0.0");
+        one.head = "restart = \"services\"\n".into();
+        let site = Site::with(&[one, two]).await?;
+        let staging = site.node.state("staging");
+        let disk = SmallDisk::mount(&staging, "9M")?;
+        site.node.upgrade_ends(0, &["--version", "1.0.0"])?;
+        site.node.upgrade_ends(22, &[])?;
+        let kept = site.node.kept()?;
+        let largest = kept
+            .iter()
+            .find(|path| kato_upgrader::space::taken_by(path) > 6 << 20);
+        let largest = largest.expect("the payload is kept").clone();
+        // Beside it there is room for a small release, and none for another large one.
+        let mut small = TestRelease::standard("2.0.1");
+        small.head = "restart = \"services\"\n".into();
+        let mut large = TestRelease::standard("2.0.2").with_payload(6 << 20);
+        large.head = "restart = \"services\"\n".into();
+        site.repository.publish(&small).await?;
+        site.node.upgrade_ends(0, &["--download-only"])?;
+        assert!(largest.exists());
+        site.repository.publish(&large).await?;
+        let plan = site.node.upgrade(&["--plan"])?;
+        let plan = String::from_utf8_lossy(&plan.stdout) + String::from_utf8_lossy(&plan.stderr);
+        assert!(plan.contains("they make way"), "{plan}");
+        assert!(largest.exists());
+        let said = site.node.upgrade_ends(0, &["--download-only"])?;
+        assert!(said.contains("they make way"), "{said}");
+        assert!(!largest.exists());
+        site.node.upgrade_ends(0, &[])?;
+        assert_eq!(site.node.installed().as_deref(), Some("2.0.2"));
+        drop(disk);
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn c13_a_disk_that_is_too_small_is_refused_with_mount_need_have_and_shortfall() -> Result<()> {
         let two = TestRelease::standard("2.0.0").with_payload(6 << 20);
         let site = Site::with(&[TestRelease::standard("1.0.0"), two]).await?;

@@ -9,7 +9,7 @@ use kato_shared::{durable, trust::TargetFile, verify::VerifyError};
 
 use super::{
     FetchError, Fetcher, error,
-    exchange::{self, Answer, Failed, Resume, Retry},
+    exchange::{self, Answer, Failed, Resume, Retry, SoFar},
     pace::Pace,
     page,
     part::{self, Part},
@@ -115,8 +115,9 @@ async fn receive(
     }
     part.remember(answer.etag.clone())?;
     let mut response = answer.response;
+    let so_far = SoFar::none_of(file.size, is_resumed && answer.start == 0);
     let broken =
-        |received, pace: &Pace, why| exchange::broken(fetcher, &url, (received, file.size), pace, why);
+        |received, pace: &Pace, why| exchange::broken(fetcher, &url, so_far.with(received), pace, why);
     loop {
         match pace.next(&mut response).await {
             Ok(Some(piece)) => {
@@ -154,7 +155,7 @@ pub(super) fn announced(answer: &Answer, file: &TargetFile, url: &str) -> Result
     })
 }
 
-const fn is_range_trouble(error: &FetchError) -> bool {
+pub(super) const fn is_range_trouble(error: &FetchError) -> bool {
     matches!(
         error,
         FetchError::Status {

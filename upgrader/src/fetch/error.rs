@@ -71,7 +71,7 @@ pub enum FetchError {
         detail: Option<String>,
     },
     /// The connection broke off or fell silent in the middle of a body, too often without progress.
-    #[error("{url} broke off after {received} of {size} bytes")]
+    #[error("{url} broke off after {received}{} bytes", of(*size))]
     Interrupted {
         /// What was requested.
         url: String,
@@ -79,6 +79,8 @@ pub enum FetchError {
         received: u64,
         /// What is expected, in bytes; 0 when unknown.
         size: u64,
+        /// Whether the next attempt can only begin at the start.
+        anew: bool,
         /// Why, when the connection said so.
         #[source]
         source: Option<reqwest::Error>,
@@ -173,6 +175,18 @@ pub enum FetchError {
     },
 }
 
+/// The server gives no way to go on in the middle, so that whatever cuts its answers off keeps the file away for good.
+const ANEW: &str = "run the same command again; it begins this file anew, because the server cannot continue it; where it always breaks off, look for what cuts connections on the way: a proxy or a firewall with a limit";
+
+/// What was expected, where that is known.
+fn of(size: u64) -> String {
+    if size == 0 {
+        String::new()
+    } else {
+        format!(" of {size}")
+    }
+}
+
 fn missing(need: u64, have: u64, inodes: Option<u64>) -> String {
     if inodes == Some(0) {
         "and no inode: the file system can hold no more files".to_owned()
@@ -218,9 +232,10 @@ impl FetchError {
             Self::Busy { until, .. } => {
                 format!("the server is under maintenance or has too much to do; run the same command again after {until}, it continues where this one stopped")
             }
-            Self::Interrupted { .. } => {
+            Self::Interrupted { anew: false, .. } => {
                 "run the same command again; it continues where this one stopped".into()
             }
+            Self::Interrupted { anew: true, .. } => ANEW.into(),
             Self::NotInCache { .. } => {
                 "on Core, run `kato node upgrade --prepare` while the upgrade host can be reached, then run the same command again".into()
             }

@@ -169,11 +169,37 @@ pub(super) fn no_answer(
     Failed { error, retry }
 }
 
-/// The failure of a body that was broken off after `received` of `size` bytes; without a reason, it just ended.
+/// How far a body had come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SoFar {
+    /// The bytes that are there.
+    pub(super) received: u64,
+    /// The bytes that are expected; 0 when unknown.
+    pub(super) size: u64,
+    /// Whether the next attempt can only begin at the start.
+    pub(super) anew: bool,
+}
+
+impl SoFar {
+    /// The beginning of a body of `size` bytes.
+    pub(super) const fn none_of(size: u64, anew: bool) -> Self {
+        Self {
+            received: 0,
+            size,
+            anew,
+        }
+    }
+
+    pub(super) const fn with(self, received: u64) -> Self {
+        Self { received, ..self }
+    }
+}
+
+/// The failure of a body that was broken off; without a reason, it just ended.
 pub(super) fn broken(
     fetcher: &Fetcher,
     url: &str,
-    (received, size): (u64, u64),
+    so_far: SoFar,
     pace: &Pace,
     why: Option<Broken>,
 ) -> Failed {
@@ -195,10 +221,12 @@ pub(super) fn broken(
                 Broken::Line(source) => Some(source.without_url()),
                 Broken::Slow { .. } => None,
             });
+            let SoFar { received, size, anew } = so_far;
             let error = FetchError::Interrupted {
                 url,
                 received,
                 size,
+                anew,
                 source,
             };
             (error, true)

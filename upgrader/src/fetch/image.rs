@@ -131,6 +131,7 @@ async fn receive(fetcher: &Fetcher, file: &TargetFile) -> Result<Vec<u8>, Failed
                         url: error::shown(&file.url),
                         received: bytes.len() as u64,
                         size: 0,
+                        anew: true,
                         source: Some(source.without_url()),
                     },
                     retry: Retry::Again(None),

@@ -1,5 +1,6 @@
 //! The fetcher against a scripted server on loopback: one reply per connection, so each retry is one line of a script.
 
+mod broken;
 mod hostile;
 
 use std::{
@@ -16,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tough::{Transport as _, TransportErrorKind};
+use tough::{Transport as _, TransportError, TransportErrorKind};
 use url::Url;
 
 use super::*;

@@ -1,10 +1,13 @@
 //! `tough`'s way to the repository's metadata: the same route, retries and errors as for artifacts.
 //!
-//! The body is a stream, so that `tough` can cut off endless data. One that breaks off is continued from where it
-//! stopped if the server named a strong entity tag, because `tough` has taken in the beginning already.
+//! A document is taken in whole before `tough` gets its first byte ([`body`] says why), so one that breaks off costs a new question and
+//! nothing else, whatever the server says about it. What is too long for that comes as a stream, so that `tough` can cut off endless
+//! data.
 //!
 //! Documents have a deadline: they are small, and whoever drips them holds up the run and its lock. Other files, which only
 //! `kato release verify` reads this way, have the floor of [`super::pace`].
+
+mod body;
 
 use std::{
     pin::Pin,
@@ -13,51 +16,38 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::{Stream, stream};
 use tokio::time::{Instant, timeout_at};
 use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;
 
-use super::{
-    FetchError, Fetcher,
-    download::again,
-    error,
-    exchange::{self, Answer, Failed, Resume},
-    pace::{Broken, Pace},
-    page,
-    retry::Retries,
-};
+use self::body::Body;
+use super::{FetchError, Fetcher, error};
 
 #[async_trait]
 impl Transport for Fetcher {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
-        let mut retries = Retries::new(u64::MAX);
         let limit = self.timeouts.document;
         let end = is_document(&url).then(|| Instant::now() + limit);
-        let asking = self.answer(&url, &mut retries);
-        let answer = match in_time(end, asking).await {
-            Some(answer) => answer,
-            None => Err(self.too_slow(&url, 0)),
+        let mut body = match in_time(end, Body::open(self, &url)).await {
+            Some(opened) => opened.map_err(|error| lift(&url, error))?,
+            None => return Err(lift(&url, self.too_slow(&url, 0))),
         };
-        let answer = answer.map_err(|error| lift(&url, error))?;
-        let body = Body {
-            fetcher: self.clone(),
-            etag: answer.etag.clone(),
-            answer,
-            url,
-            received: 0,
-            retries,
-            pace: Pace::new(self.timeouts.floor),
-        };
+        if end.is_some() {
+            let held = match in_time(end, body.hold()).await {
+                Some(held) => held,
+                None => Err(self.too_slow(&url, body.received())),
+            };
+            held.map_err(|error| lift(&url, error))?;
+        }
         let stream = stream::try_unfold(body, move |mut body| async move {
             let piece = match in_time(end, body.next()).await {
                 Some(piece) => piece,
-                None => Err(body.fetcher.too_slow(&body.url, body.received)),
+                None => Err(body.too_slow()),
             };
             match piece {
                 Ok(piece) => Ok(piece.map(|piece| (piece, body))),
-                Err(error) => Err(lift(&body.url, error)),
+                Err(error) => Err(lift(body.url(), error)),
             }
         });
         Ok(Box::pin(Exclusive(Mutex::new(Box::pin(stream)))))
@@ -65,16 +55,6 @@ impl Transport for Fetcher {
 }
 
 impl Fetcher {
-    /// The head of an answer, asked for until it comes or makes no sense.
-    async fn answer(&self, url: &Url, retries: &mut Retries) -> Result<Answer, FetchError> {
-        loop {
-            match exchange::send(self, url, None).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => again(retries, failed).await?,
-            }
-        }
-    }
-
     /// The failure of a document that did not come in its time.
     pub(super) fn too_slow(&self, url: &Url, received: u64) -> FetchError {
         FetchError::TooSlow {
@@ -98,68 +78,6 @@ async fn in_time<T>(end: Option<Instant>, future: impl Future<Output = T>) -> Op
     match end {
         Some(end) => timeout_at(end, future).await.ok(),
         None => Some(future.await),
-    }
-}
-
-/// A body that is continued when it breaks off.
-struct Body {
-    fetcher: Fetcher,
-    url: Url,
-    answer: Answer,
-    etag: Option<String>,
-    received: u64,
-    retries: Retries,
-    pace: Pace,
-}
-
-impl Body {
-    async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        loop {
-            match self.pace.next(&mut self.answer.response).await {
-                Ok(Some(piece)) if self.received == 0 && page::begins(&piece) => {
-                    return Err(exchange::page(&self.fetcher, &self.url));
-                }
-                Ok(Some(piece)) => {
-                    self.received += piece.len() as u64;
-                    self.retries.progress(self.received);
-                    return Ok(Some(piece));
-                }
-                Ok(None) => return Ok(None),
-                Err(why) => {
-                    let failed = self.broken(Some(why));
-                    self.resume(failed).await?;
-                }
-            }
-        }
-    }
-
-    /// Asks for the rest until it comes, or gives up.
-    async fn resume(&mut self, mut failed: Failed) -> Result<(), FetchError> {
-        let Some(etag) = self.etag.clone() else {
-            return Err(failed.error);
-        };
-        loop {
-            again(&mut self.retries, failed).await?;
-            let resume = Resume {
-                offset: self.received,
-                etag: Some(&etag),
-            };
-            match exchange::send(&self.fetcher, &self.url, Some(resume)).await {
-                Ok(answer) if answer.start == self.received => {
-                    self.answer = answer;
-                    return Ok(());
-                }
-                // Another representation by now, or a server that cannot continue: the beginning is gone already.
-                Ok(_from_the_start) => return Err(self.broken(None).error),
-                Err(again) => failed = again,
-            }
-        }
-    }
-
-    fn broken(&self, why: Option<Broken>) -> Failed {
-        let url = error::shown(&self.fetcher.route().resolve(&self.url));
-        let so_far = (self.received, self.answer.size.unwrap_or(0));
-        exchange::broken(&self.fetcher, &url, so_far, &self.pace, why)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     answers::{self, Source},
     download::{again, announced, wrong_bytes},
     error,
-    exchange::{self, Failed},
+    exchange::{self, Failed, SoFar},
     pace::Pace,
     redirect,
     retry::Retries,
@@ -50,8 +50,10 @@ async fn receive(
     let url = error::shown(&fetcher.route().resolve(&file.url));
     announced(&answer, file, &url)?;
     let mut verifier = Verifier::new(file.size, file.digest);
+    // What was cut off is in the cache by the next time.
+    let so_far = SoFar::none_of(file.size, false);
     let broken =
-        |received, pace: &Pace, why| exchange::broken(fetcher, &url, (received, file.size), pace, why);
+        |received, pace: &Pace, why| exchange::broken(fetcher, &url, so_far.with(received), pace, why);
     loop {
         match pace.next(&mut answer.response).await {
             Ok(Some(piece)) => {

@@ -376,3 +376,68 @@ impl Platform for Kubernetes {
         Ok(Some(String::new()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::platform::parse;
+
+    fn read<T: serde::de::DeserializeOwned>(document: &serde_json::Value) -> Result<T, PlatformError> {
+        parse(Verb::Resident, document.to_string().as_bytes(), "a document")
+    }
+
+    #[test]
+    fn r38_what_go_writes_for_an_empty_map_or_list_is_as_absent() {
+        let named = json!({"name": "p", "namespace": "d", "labels": null, "annotations": null, "ownerReferences": null});
+        for (pod, requested) in [
+            (json!({"metadata": named, "spec": null, "status": {}}), 0),
+            (
+                json!({"metadata": named, "spec": {"containers": null, "initContainers": null, "overhead": null}, "status": {"phase": null}}),
+                0,
+            ),
+            (
+                json!({"metadata": named, "spec": {"containers": [{"resources": null}, {"resources": {"requests": {"memory": "7"}}}]},
+                       "status": {"phase": "Running"}}),
+                7,
+            ),
+            (
+                json!({"metadata": named, "spec": {"containers": [{"resources": {"requests": {"memory": null}}, "restartPolicy": null}]},
+                       "status": {}}),
+                0,
+            ),
+        ] {
+            let read: Pod = read(&pod).unwrap_or_else(|error| panic!("{pod}: {error}"));
+            assert!(read.is_resident(), "{pod}");
+            assert_eq!(read.spec.requested(), requested, "{pod}");
+        }
+        let machine = json!({"spec": {"unschedulable": null, "taints": null}, "status": {"conditions": null, "allocatable": null}});
+        let machine: Machine = read(&machine).unwrap();
+        assert!(!machine.spec.unschedulable && machine.status.conditions.is_empty());
+        assert_eq!(machine.status.allocatable.bytes(), None);
+        let budget = json!({
+            "metadata": named, "status": null,
+            "spec": {"selector": {"matchLabels": null, "matchExpressions": [{"key": "a", "operator": "Exists", "values": null}]}},
+        });
+        let budget: Budget = read(&budget).unwrap();
+        let selector = budget.spec.selector.unwrap();
+        assert!(!selector.matches(&BTreeMap::new()));
+        assert!(selector.matches(&BTreeMap::from([("a".into(), String::new())])));
+    }
+
+    #[test]
+    fn r38_what_must_be_said_is_not_read_out_of_a_null() {
+        // A list that says nothing about its items is no empty node.
+        for list in [
+            json!({"items": null}),
+            json!({}),
+            json!(null),
+            json!({"items": [null]}),
+        ] {
+            assert!(read::<List<Pod>>(&list).is_err(), "{list}");
+        }
+        assert!(read::<Pod>(&json!({"metadata": null, "status": {}})).is_err());
+        assert!(read::<Machine>(&json!({"spec": null, "status": {}})).is_err());
+    }
+}

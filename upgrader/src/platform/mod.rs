@@ -23,6 +23,7 @@ pub mod systemd;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::{
     commands::Overridden, docker::Docker, exec::ExecPlatform, kubernetes::Kubernetes, nomad::Nomad,
@@ -286,18 +287,39 @@ pub async fn version(platform: &dyn Platform, words: &Words) -> Result<Option<St
         .map(|running| Some(running.version))
 }
 
-/// Reads the JSON that the verb's command printed.
+/// Reads the JSON that the verb's command printed. A member that is `null` is as good as absent: programs in Go, which most platforms are
+/// made of, print it for a map or a list that has nothing in it.
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(
     verb: Verb,
     output: &[u8],
     expected: &'static str,
 ) -> Result<T, PlatformError> {
-    serde_json::from_slice(output).map_err(|source| PlatformError::Output {
+    let read: Result<T, _> = serde_json::from_slice(output);
+    read.or_else(|error| match serde_json::from_slice(output) {
+        Ok(mut document) => {
+            without_nulls(&mut document);
+            serde_json::from_value(document).map_err(|_without_a_place| error)
+        }
+        Err(_same) => Err(error),
+    })
+    .map_err(|source| PlatformError::Output {
         verb: verb.key(),
         output: String::from_utf8_lossy(output).trim().chars().take(200).collect(),
         expected,
         source,
     })
+}
+
+/// Removes the members of objects that are `null`, at every depth. An element of a list has no other way to be absent and stays.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(without_nulls);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(without_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// What an adapter answers to [`Verb::Capacity`], in the form that commands print.

@@ -265,3 +265,79 @@ impl Platform for Nomad {
         Ok(Some(String::new()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::platform::parse;
+
+    fn allocation(more: serde_json::Value) -> Result<Allocation, PlatformError> {
+        let mut document = json!({"ID": "a1", "Name": "web", "ClientStatus": "running"});
+        if let (Some(document), serde_json::Value::Object(more)) = (document.as_object_mut(), more) {
+            document.extend(more);
+        }
+        parse(Verb::Resident, document.to_string().as_bytes(), "an allocation")
+    }
+
+    /// The tasks' memory in MiB; `None` where the allocation does not say.
+    fn memory(allocation: &Allocation) -> Option<u64> {
+        let tasks = &allocation.allocated_resources.as_ref()?.tasks;
+        Some(tasks.values().map(|task| task.memory.mib).sum())
+    }
+
+    #[test]
+    fn r38_what_go_writes_for_an_empty_map_or_list_is_as_absent() {
+        let web = json!({"Memory": {"MemoryMB": 300}, "Networks": null, "Devices": null});
+        for (more, expected) in [
+            (json!({}), None),
+            (
+                json!({"AllocatedResources": null, "Job": null, "TaskResources": null}),
+                None,
+            ),
+            (json!({"AllocatedResources": {}}), Some(0)),
+            (
+                json!({"AllocatedResources": {"Tasks": null, "TaskLifecycles": null}}),
+                Some(0),
+            ),
+            (
+                json!({"AllocatedResources": {"Tasks": {"web": web, "gone": null}}}),
+                Some(300),
+            ),
+            (
+                json!({"Name": null, "AllocatedResources": {"Tasks": {"web": web}}}),
+                Some(300),
+            ),
+        ] {
+            let read = allocation(more.clone());
+            let read = read.unwrap_or_else(|error| panic!("{more}: {error}"));
+            assert!(read.is_at_work());
+            assert_eq!(memory(&read), expected, "{more}");
+        }
+        let client = json!({
+            "ID": "n", "Status": "ready", "SchedulingEligibility": "eligible",
+            "NodeResources": {"Memory": {"MemoryMB": 1000}, "Devices": null}, "ReservedResources": null, "Drivers": null,
+        });
+        let client: Client = parse(Verb::Capacity, client.to_string().as_bytes(), "a node").unwrap();
+        assert_eq!(client.node_resources.map(|room| room.memory.mib), Some(1000));
+        assert!(client.reserved_resources.is_none());
+    }
+
+    #[test]
+    fn r38_what_must_be_said_is_not_read_out_of_a_null() {
+        for more in [
+            json!({"ID": null}),
+            json!({"ClientStatus": null}),
+            json!({"AllocatedResources": {"Tasks": {"web": {"Memory": null}}}}),
+            json!({"AllocatedResources": {"Tasks": []}}),
+        ] {
+            let refused = allocation(more.clone()).map(|_| ()).unwrap_err();
+            assert!(matches!(refused, PlatformError::Output { .. }), "{more}");
+        }
+        for output in ["null", "[null]", "{}", "", "[{\"ID\": \"a\"}"] {
+            let list = parse::<Vec<Allocation>>(Verb::Resident, output.as_bytes(), "a list");
+            assert!(list.is_err(), "{output}");
+        }
+    }
+}

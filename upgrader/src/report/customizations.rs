@@ -89,7 +89,8 @@ const fn about(class: Class) -> &'static str {
         Class::Replace => "an upgrade exchanges these folders: what is only here leaves them",
         Class::Versioned => "an upgrade makes another folder: changes stay behind in this one",
         Class::Overlay => {
-            "these stay; behind each, the worst where a release brings the file in another form: its rule may keep or merge it (`--plan`)"
+            "these stay; behind each, the worst that becomes of it where a release brings the file in another form: its rules \
+             for single files (`conffiles`) may keep or merge it, which `kato node upgrade --plan` then says"
         }
         Class::Safe => "no upgrade touches them",
     }
@@ -99,7 +100,7 @@ fn change_line(change: &Change) -> String {
     let (what, path) = (words(&change.what), shown(&change.path));
     let worst = match change.class {
         Class::Overlay if change.at_worst == Fate::Kept => "  (stays)".to_owned(),
-        Class::Overlay => format!("  (stays; at worst: {})", change.at_worst.phrase()),
+        Class::Overlay => format!("  (stays, or at worst: {})", change.at_worst.phrase()),
         Class::Replace | Class::Versioned | Class::Safe => String::new(),
     };
     format!("  {what:<16} {path}{worst}")

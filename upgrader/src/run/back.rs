@@ -121,7 +121,8 @@ pub(super) fn rolled_back(attempt: &Attempt) -> Stopped {
     Stopped {
         step,
         failure: Failure::new(Exit::RolledBack, problem).hint(
-            "this release is not tried again here; when the cause is gone, run `kato node upgrade --force`",
+            "this release is not tried again here; when the cause is gone, run `kato node upgrade --force`, with `--offline` where the \
+             network is gone: what was downloaded stays",
         ),
     }
 }

@@ -14,6 +14,7 @@ pub mod event;
 mod failure;
 pub mod follow;
 pub mod goal;
+mod kept;
 mod look;
 mod lost;
 pub(crate) mod orphans;

@@ -12,8 +12,12 @@ use std::{
 use kato_shared::Digest;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{Node, cordon};
+use super::{
+    Node, cordon,
+    kept::{self, Spare},
+};
 use crate::{
+    attempt::Attempt,
     customizations::{Change, Fate, patched, scan},
     exit::{Exit, Failure},
     installed::Installed,
@@ -57,12 +61,16 @@ pub async fn survey(node: &Node, asked: &Asked) -> Result<Exit, Failure> {
         let found = measure(&folder, false)?;
         places.insert(folder, found);
     }
+    // A record that cannot be read has an error of its own in the run that needs it.
+    let attempt = Attempt::load(paths).unwrap_or_default();
+    let spare = kept::spare(paths, attempt.as_ref()).unwrap_or_default();
+    makes_way(&spare, &mut places, &paths.staging());
     terminal::json(&Survey {
         schema: SCHEMA,
         node: node.id.clone(),
         time: node.clock.now(),
         memory_available: memory_available(&paths.on_node(Path::new("/proc/meminfo"))),
-        staged: staged(&paths.staging()),
+        staged: &staged(&paths.staging()) - &spare.digests,
         places,
         staging: paths.staging(),
         backups: paths.backups(),
@@ -83,6 +91,16 @@ pub async fn survey(node: &Node, asked: &Asked) -> Result<Exit, Failure> {
         },
     });
     Ok(Exit::Done)
+}
+
+/// What is kept of a release that was rolled back makes way for another: its room counts as free, and it as not there.
+fn makes_way(spare: &Spare, places: &mut BTreeMap<PathBuf, Measured>, staging: &Path) {
+    let here = places.get(staging).map(|found| found.device);
+    for found in places.values_mut() {
+        if Some(found.device) == here {
+            found.free = found.free.saturating_add(spare.bytes);
+        }
+    }
 }
 
 /// Local changes that an upgrade may take away; `None` where they cannot be found out.

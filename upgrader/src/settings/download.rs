@@ -1,9 +1,7 @@
 //! `[download]`: how slowly downloads may come.
 
-use std::time::Duration;
-
-use kato_shared::settings::{ByteSize, HumanDuration};
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use kato_shared::settings::{ByteSize, HumanDuration, range};
+use serde::{Deserialize, Serialize};
 
 use crate::fetch::{Floor, Timeouts};
 
@@ -14,10 +12,10 @@ pub struct DownloadSettings {
     /// Bytes per second below which a connection is cut off and begun anew; 0 bears any speed.
     pub min_speed: ByteSize,
     /// How long is looked at before that; at least a second.
-    #[serde(deserialize_with = "at_least_a_second")]
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 3600>")]
     pub min_speed_window: HumanDuration,
     /// How long a whole document of metadata may take, with all attempts; at least a second.
-    #[serde(deserialize_with = "at_least_a_second")]
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
     pub document_timeout: HumanDuration,
 }
 
@@ -41,15 +39,4 @@ impl DownloadSettings {
             ..Timeouts::default()
         }
     }
-}
-
-/// A window of no time would cut everything off.
-fn at_least_a_second<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HumanDuration, D::Error> {
-    let duration = HumanDuration::deserialize(deserializer)?;
-    if duration.get() < Duration::from_secs(1) {
-        return Err(D::Error::custom(format!(
-            "expected at least 1s, found {duration}"
-        )));
-    }
-    Ok(duration)
 }

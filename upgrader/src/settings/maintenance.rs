@@ -1,6 +1,7 @@
 //! `[maintenance]`: how the platform's maintenance mode is asked for and switched, on Core.
 
-use serde::{Deserialize, Serialize};
+use kato_shared::settings::text;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use url::Url;
 
 use super::PlatformCommand;
@@ -18,6 +19,7 @@ pub struct MaintenanceSettings {
     /// Turns it off; may be called twice. It must work while the platform refuses everything else.
     pub off: Option<PlatformCommand>,
     /// Addresses of what the platform serves: each must answer 200 once the mode is on, else it is turned off again.
+    #[serde(deserialize_with = "text::webs")]
     pub serving: Vec<Url>,
     /// Requests that would change something: each must be refused once the mode is on, else it is turned off again.
     pub refusing: Vec<Refused>,
@@ -28,17 +30,41 @@ pub struct MaintenanceSettings {
 #[serde(deny_unknown_fields)]
 pub struct Refused {
     /// Where it goes. It is sent without a body and without credentials: should the mode be off after all, it must do no harm.
+    #[serde(deserialize_with = "text::web")]
     pub url: Url,
     /// Its method.
-    #[serde(default = "post")]
+    #[serde(default = "post", deserialize_with = "method")]
     pub method: String,
     /// What a refusal looks like.
-    #[serde(default = "refusals")]
+    #[serde(default = "refusals", deserialize_with = "some_refusals")]
     pub status: Vec<u16>,
 }
 
 fn post() -> String {
     "POST".into()
+}
+
+/// A method as requests name it (RFC 9110 §9.1), which is in upper case by custom.
+fn method<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let given = String::deserialize(from)?;
+    let is_method = !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_uppercase());
+    is_method.then(|| given.clone()).ok_or_else(|| {
+        D::Error::custom(format!(
+            "{given:?} given, expected a method such as `POST` or `DELETE`"
+        ))
+    })
+}
+
+/// What can be a refusal at all: without one, or with a success among them, every platform would pass.
+fn some_refusals<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>, D::Error> {
+    let given = Vec::<u16>::deserialize(from)?;
+    let is_refusal = |status: &u16| (400..=599).contains(status);
+    if !given.is_empty() && given.iter().all(is_refusal) {
+        return Ok(given);
+    }
+    Err(D::Error::custom(format!(
+        "{given:?} given, expected at least one status from 400 to 599, such as `[403, 503]`"
+    )))
 }
 
 /// 403 Forbidden, 405 Method Not Allowed, 423 Locked (RFC 4918), 503 Service Unavailable.

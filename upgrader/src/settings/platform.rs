@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use kato_shared::settings::HumanDuration;
+use kato_shared::settings::{HumanDuration, range, text};
 use serde::{Deserialize, Serialize};
 
 /// `[platform]`: the platform that is upgraded. A verb that neither the adapter nor a command knows is not needed there.
@@ -68,12 +68,16 @@ pub enum Adapter {
 #[serde(deny_unknown_fields, default)]
 pub struct SystemdSettings {
     /// The program.
+    #[serde(deserialize_with = "text::filled")]
     pub program: PathBuf,
     /// The units of each role, e.g. `{ dea = ["dea.service"] }`; those of `"*"` are on every node.
+    #[serde(deserialize_with = "text::units")]
     pub units: BTreeMap<String, Vec<String>>,
     /// How long a unit must run without being restarted to count as healthy.
+    #[serde(deserialize_with = "range::duration::<_, _, 0, 86_400>")]
     pub settle: HumanDuration,
     /// How long one call may take; stopping a unit waits for its processes.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
     pub timeout: HumanDuration,
 }
 
@@ -93,12 +97,16 @@ impl Default for SystemdSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct DockerSettings {
     /// The program; `podman` understands the same arguments.
+    #[serde(deserialize_with = "text::filled")]
     pub program: PathBuf,
     /// The label of the containers that belong to the platform, e.g. `kato.service` or `tier=web`.
+    #[serde(deserialize_with = "text::filled")]
     pub label: String,
     /// How long a container may take to end before it is killed.
+    #[serde(deserialize_with = "range::duration::<_, _, 0, 86_400>")]
     pub stop_timeout: HumanDuration,
     /// How long one call may take.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
     pub timeout: HumanDuration,
 }
 
@@ -118,16 +126,21 @@ impl Default for DockerSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct KubernetesSettings {
     /// The program.
+    #[serde(deserialize_with = "text::filled")]
     pub program: PathBuf,
     /// The node's name in Kubernetes; its id when empty.
     pub node: String,
     /// The file with the cluster's address and credentials; the program's own choice when absent.
+    #[serde(deserialize_with = "text::filled_if_any")]
     pub kubeconfig: Option<PathBuf>,
     /// More arguments of `kubectl drain`.
+    #[serde(deserialize_with = "text::all_filled")]
     pub drain: Vec<String>,
     /// How long draining may take; see also `[upgrade].retire_timeout`.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 604_800>")]
     pub drain_timeout: HumanDuration,
     /// How long any other call may take.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
     pub timeout: HumanDuration,
 }
 
@@ -151,6 +164,7 @@ impl Default for KubernetesSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct NomadSettings {
     /// The program.
+    #[serde(deserialize_with = "text::filled")]
     pub program: PathBuf,
     /// The node's id in Nomad; the agent's own node when empty.
     pub node: String,
@@ -159,8 +173,10 @@ pub struct NomadSettings {
     /// Whether allocations of system jobs stay.
     pub ignore_system: bool,
     /// After how long Nomad itself ends what is left.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 604_800>")]
     pub drain_deadline: HumanDuration,
     /// How long any other call may take.
+    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
     pub timeout: HumanDuration,
 }
 
@@ -182,9 +198,13 @@ impl Default for NomadSettings {
 #[serde(deny_unknown_fields)]
 pub struct PlatformCommand {
     /// Program and arguments; never a shell line.
+    #[serde(deserialize_with = "text::argv")]
     pub argv: Vec<String>,
     /// How long it may take.
-    #[serde(default = "default_command_timeout")]
+    #[serde(
+        default = "default_command_timeout",
+        deserialize_with = "range::duration::<_, _, 1, 86_400>"
+    )]
     pub timeout: HumanDuration,
 }
 

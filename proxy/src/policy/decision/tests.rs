@@ -210,6 +210,31 @@ fn a_known_digest_is_never_validated_and_says_so() {
 }
 
 #[test]
+fn rfc9211_s2_4_what_is_fresh_for_ever_is_never_said_to_be_stale() {
+    let immutable = Overrides {
+        immutable: true,
+        ..Overrides::default()
+    };
+    let mut known = stored(&[(CC, "max-age=60")]);
+    known.known_digest = true;
+    let plain = stored(&[(CC, "max-age=60")]);
+    let long = 400 * 24 * 3600;
+    let lasting = stored(&[(CC, &format!("max-age={long}"))]);
+    for (entry, overrides, now, ttl) in [
+        (&known, &Overrides::default(), 999_999, FOR_EVER.as_secs()),
+        (&plain, &immutable, 61, FOR_EVER.as_secs()),
+        // What the response itself promises is more.
+        (&lasting, &immutable, 100, long - 100),
+    ] {
+        let Decision::Fresh(aged) = decide_with(&[], entry, overrides, now).decision else {
+            panic!("expected fresh");
+        };
+        assert_eq!((aged.ttl().as_secs(), aged.age.as_secs()), (ttl, now));
+        assert!(aged.is_fresh());
+    }
+}
+
+#[test]
 fn bounds_on_freshness_change_the_outcome_and_are_reported() {
     let entry = stored(&[(CC, "max-age=60")]);
     let secs = SignedDuration::from_secs;

@@ -17,12 +17,40 @@ use crate::{
         back,
         engine::Stopped,
         event::EventKind,
-        goal, lost,
+        goal, kept, lost,
         steps::{self, record},
         taken_up::{self, Left, TakenUp},
     },
     self_update,
 };
+
+/// Releases that everything was downloaded for.
+struct Staged {
+    /// At least one.
+    targets: Vec<Target>,
+    /// Whether the upgrade to them has begun to change the node.
+    begun: bool,
+}
+
+impl Staged {
+    fn of(attempt: &Attempt) -> Self {
+        let first = Target {
+            release: attempt.release.clone(),
+            digest: attempt.release_digest,
+        };
+        Self {
+            targets: std::iter::once(first).chain(attempt.then.clone()).collect(),
+            begun: attempt.begun,
+        }
+    }
+
+    /// The version at the end of the way, for people.
+    fn ends_at(&self) -> String {
+        let last = self.targets.last();
+        last.map(|last| last.release.version.to_string())
+            .unwrap_or_default()
+    }
+}
 
 /// What the run is about.
 pub(super) enum Goal {
@@ -100,6 +128,10 @@ impl Session {
             let wanted = self.request.version.as_ref();
             attempt.staged && wanted.is_none_or(|wanted| wanted == attempt.ends_at())
         });
+        let staged = match staged {
+            Some(staged) => Some(Staged::of(staged)),
+            None => self.rolled_back(version, attempt)?,
+        };
         let connected = if self.request.offline {
             Err(Failure::new(
                 Exit::TryAgain,
@@ -131,17 +163,31 @@ impl Session {
                     );
                     self.tell(EventKind::Warning { text });
                 }
-                let first = Target {
-                    release: staged.release.clone(),
-                    digest: staged.release_digest,
-                };
-                let targets = std::iter::once(first).chain(staged.then.clone());
+                let targets = staged.targets.into_iter();
                 Ok(Goal::Install(
                     targets.map(|target| self.read_again(target)).collect(),
                 ))
             }
             (Err(failure), _) => Err(failure),
         }
+    }
+
+    /// The way that was rolled back last, for a node that nothing can be downloaded to. It is refused later where nobody forces it.
+    fn rolled_back(
+        &self,
+        installed: Option<&Version>,
+        attempt: Option<&Attempt>,
+    ) -> Result<Option<Staged>, Failure> {
+        let may = self.request.offline || self.request.force;
+        let is_free = self.taken_up.is_none() && attempt.is_none_or(|attempt| !attempt.begun);
+        if !may || !is_free || self.start.kato_alone {
+            return Ok(None);
+        }
+        let targets = kept::way(&self.node.paths, installed, self.request.version.as_ref())?;
+        Ok(targets.map(|targets| Staged {
+            targets,
+            begun: false,
+        }))
     }
 
     /// `target` as this program reads its staged document: an older kato may have staged it, and written down what it understood of it.

@@ -22,6 +22,7 @@ use crate::{
     run::{
         Run,
         context::Node,
+        kept,
         step::{Acted, Need, Step},
     },
 };
@@ -184,6 +185,8 @@ fn of_release(run: &Run) -> Result<(), Failure> {
             version: run.attempt.release.version.clone(),
             release_digest: run.attempt.release_digest,
             attempt: run.attempt.id.clone(),
+            from: run.attempt.from.clone(),
+            then: run.attempt.then.iter().map(|target| target.digest).collect(),
             since: rollback.since,
             error: rollback.error.clone(),
         };
@@ -229,6 +232,7 @@ pub(super) fn settle(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Fail
         local::forget_kept(&node.paths, &act.name)?;
         failpoint::hit("patch.settled");
     }
-    record::close(node, attempt.put_aside.as_deref().cloned())?;
+    let kept = kept::targets(&node.paths)?;
+    record::close(node, attempt.put_aside.as_deref().cloned(), &kept)?;
     Ok(left)
 }

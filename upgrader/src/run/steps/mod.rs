@@ -13,7 +13,7 @@ mod stage;
 mod verify;
 
 pub(super) use self::preflight::Finding;
-use super::{Node, Run, step::Step};
+use super::{Node, Run, kept, step::Step};
 use crate::{attempt::Attempt, exit::Failure, module::undo::Found, plan::node::modules_for};
 
 /// All steps of the run's upgrade.
@@ -72,7 +72,7 @@ pub fn settle_back(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failur
 /// [`Failure`] with the first thing that cannot be removed.
 pub fn settle_lost(node: &Node) -> Result<Vec<String>, Failure> {
     let left = record::clear_notes(&node.paths);
-    record::close(node, None)?;
+    record::close(node, None, &kept::targets(&node.paths)?)?;
     Ok(left)
 }
 
@@ -84,11 +84,7 @@ pub fn preparation(_run: &Run) -> Vec<Box<dyn Step>> {
 
 /// What would stop the run before it changes anything, in every step up to that; a look, which changes nothing.
 pub async fn look_ahead(run: &Run) -> Vec<Finding> {
-    let mut found: Vec<Finding> = stage::check_space(run)
-        .err()
-        .map(Finding::Refused)
-        .into_iter()
-        .collect();
+    let mut found: Vec<Finding> = stage::room_ahead(run).into_iter().collect();
     found.extend(preflight::standing(run));
     found.extend(preflight::of_platform(run).await);
     found

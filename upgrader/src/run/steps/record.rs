@@ -11,6 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use kato_shared::{
+    Digest,
     chain::Chain,
     durable,
     release::{Install, Module},
@@ -19,7 +20,7 @@ use kato_shared::{
 use super::restart;
 
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Target},
     backup,
     customizations::pristine,
     exit::Failure,
@@ -41,6 +42,7 @@ use crate::{
     run::{
         Run,
         context::Node,
+        kept,
         step::{Acted, Step},
     },
 };
@@ -142,7 +144,8 @@ pub fn settle(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failure> {
             })?;
         }
     }
-    close(node, attempt.next(node.clock.now()))?;
+    // The node shows that it has another release: what was kept of one that was rolled back has had its time.
+    close(node, attempt.next(node.clock.now()), &[])?;
     Ok(left)
 }
 
@@ -263,15 +266,16 @@ pub fn settle_patch(node: &Node, attempt: &Attempt) -> Result<Vec<String>, Failu
     if let Some(next) = &mut next {
         local::choose_originals(node, next)?;
     }
-    close(node, next)?;
+    close(node, next, &kept::targets(&node.paths)?)?;
     Ok(left)
 }
 
-/// Removes what belongs to an upgrade in progress, whichever way it ended; last the upgrade itself makes way for `next`.
+/// Removes what belongs to an upgrade in progress, whichever way it ended; last the upgrade itself makes way for `next`. The
+/// downloads of `kept` stay.
 ///
 /// # Errors
 /// [`Failure`] with the first thing that cannot be removed.
-pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
+pub(super) fn close(node: &Node, next: Option<Attempt>, kept: &[Target]) -> Result<(), Failure> {
     undo::forget(&node.paths)?;
     if let Some(installed) = Installed::load(&node.paths)? {
         pristine::keep(
@@ -287,7 +291,7 @@ pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
         max_age: settings.backup_max_age,
     };
     backup::retain(&node.paths, retention, node.clock.now())?;
-    clean_state(node, next.as_ref())?;
+    clean_state(node, next.as_ref(), kept)?;
     failpoint::hit("record.settled");
     match next {
         Some(next) => next.save(&node.paths)?,
@@ -297,23 +301,15 @@ pub(super) fn close(node: &Node, next: Option<Attempt>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes all downloads but those of the releases that come next. What kato gave no name to is not its own, and stays.
-fn clean_staging(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
+/// Removes all downloads but those of the releases that come next, and of those that are `kept`. What kato gave no name to is not its
+/// own, and stays.
+fn clean_staging(node: &Node, next: Option<&Attempt>, kept: &[Target]) -> Result<(), Failure> {
     let folder = node.paths.staging();
-    // Also those of an upgrade that was put aside for a patch.
-    let put_aside = next.and_then(|next| next.put_aside.as_deref());
-    let releases = next.into_iter().chain(put_aside).flat_map(|next| {
-        let then = next.then.iter().map(|target| (&target.release, target.digest));
-        std::iter::once((&next.release, next.release_digest)).chain(then)
-    });
-    let needed: BTreeSet<String> = releases
-        .flat_map(|(release, document)| {
-            let archives = release.artifacts.values().map(|artifact| artifact.sha256);
-            let programs = release.upgrader.values().map(|program| program.sha256);
-            archives.chain(programs).chain([document])
-        })
-        .map(|digest| digest.hex())
-        .collect();
+    let mut needed = next.map(kept::files_of).unwrap_or_default();
+    needed.extend(kept::files(
+        kept.iter().map(|target| (&target.release, target.digest)),
+    ));
+    let needed: BTreeSet<String> = needed.iter().map(Digest::hex).collect();
     durable::create_folder(&folder)?;
     for item in fs::read_dir(&folder)
         .map_err(ModuleError::io("reading", &folder))?
@@ -331,10 +327,10 @@ fn clean_staging(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
 }
 
 /// Downloads and notes of the upgrade, and temporary files that killed runs left.
-fn clean_state(node: &Node, next: Option<&Attempt>) -> Result<(), Failure> {
+fn clean_state(node: &Node, next: Option<&Attempt>, kept: &[Target]) -> Result<(), Failure> {
     let paths = &node.paths;
     tree::remove(&paths.work()).map_err(ModuleError::io("removing", &paths.work()))?;
-    clean_staging(node, next)?;
+    clean_staging(node, next, kept)?;
     if let Some(folder) = node.kato_link().parent() {
         module::remove_temporary_files(folder)?;
     }

@@ -25,8 +25,10 @@ use crate::{
         Run,
         engine::stopped,
         event::EventKind,
+        kept::{self, Spare},
         remedy,
         step::{Acted, Step},
+        steps::Finding,
     },
     self_update,
     source::Wanted,
@@ -52,7 +54,7 @@ impl Step for Stage {
         reach(run).await?;
         fetch::give_back(&run.node.paths.staging());
         reserve::give_all(&run.node.paths)?;
-        check_space(run)?;
+        make_room(run)?;
         hold(run)?;
         for (name, wanted) in wanted::all(run)? {
             download(run, &wanted, "stage", &name).await?;
@@ -171,7 +173,46 @@ fn place(run: &Run, need: &Need) -> PathBuf {
     }
 }
 
-pub(super) fn check_space(run: &Run) -> Result<(), Failure> {
+/// Looks whether there is room; where there is none, what is kept of a release that was rolled back makes way.
+fn make_room(run: &mut Run) -> Result<(), Failure> {
+    if let Some(spare) = wants_spare(run)? {
+        run.warn(makes_way(&spare));
+        spare.give_up()?;
+        room(run, 0)?;
+    }
+    Ok(())
+}
+
+/// What [`make_room`] would find.
+pub(super) fn room_ahead(run: &Run) -> Option<Finding> {
+    match wants_spare(run) {
+        Ok(spare) => Some(Finding::Warned(makes_way(&spare?))),
+        Err(failure) => Some(Finding::Refused(failure)),
+    }
+}
+
+/// What is kept of a release that was rolled back, where there is room without it and none beside it.
+fn wants_spare(run: &Run) -> Result<Option<Spare>, Failure> {
+    let Err(short) = room(run, 0) else {
+        return Ok(None);
+    };
+    let spare = kept::spare(&run.node.paths, Some(&run.attempt))?;
+    if spare.bytes == 0 || room(run, spare.bytes).is_err() {
+        return Err(short);
+    }
+    Ok(Some(spare))
+}
+
+fn makes_way(spare: &Spare) -> String {
+    format!(
+        "there is no room beside the downloads of the release that was rolled back: they make way ({} bytes), and to try that one again \
+         needs the network",
+        spare.bytes
+    )
+}
+
+/// Whether there is room with `spare` bytes more where downloads lie.
+fn room(run: &Run, spare: u64) -> Result<(), Failure> {
     let unreadable = |source: std::io::Error| {
         Failure::new(
             Exit::Preflight,
@@ -193,9 +234,14 @@ pub(super) fn check_space(run: &Run) -> Result<(), Failure> {
         need.bytes -= less;
         there -= less;
     }
+    let here = space::mount_of(&staging).map_err(unreadable)?.device;
     let mut mounts = Vec::with_capacity(needs.len());
     for need in &needs {
-        mounts.push((need, space::mount_of(&place(run, need)).map_err(unreadable)?));
+        let mut mount = space::mount_of(&place(run, need)).map_err(unreadable)?;
+        if mount.device == here {
+            mount.free = mount.free.saturating_add(spare);
+        }
+        mounts.push((need, mount));
     }
     space::judge(mounts).map_err(|short| {
         let mount = short.mount().to_owned();
