@@ -11,7 +11,9 @@
 //! Deliberately absent: conflicts, and the order of an installation. `apt-get` finds those, and the rehearsal lets it.
 
 mod index;
+mod mark;
 mod resolve;
+mod state;
 mod status;
 mod universe;
 
@@ -21,7 +23,7 @@ use std::{
 };
 
 use self::{
-    resolve::{Machine, Needed},
+    resolve::{Needed, install},
     universe::{Package, Universe},
 };
 use super::Check;
@@ -199,13 +201,15 @@ impl Place<'_> {
     fn round(&self, check: &mut Check<'_>, round: &Round) {
         let snapshot = check.snapshot;
         let is_held = |package: &Package| package.is_held(snapshot);
-        let machine = Machine::new(
+        let plan = install(
             self.universe,
             (self.architecture, self.status),
             self.recommends,
-            &is_held,
+            round,
         );
-        let plan = machine.install(round);
+        for removed in &plan.removed {
+            check.note(&format!("apt would remove {removed}"));
+        }
         let mut is_bare = false;
         for Needed { package, by } in &plan.needed {
             check.report.checked += 1;
