@@ -48,9 +48,13 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         Err(code) => return code,
     };
     let mut wanted = Wanted::new(Clock::system().now());
+    let mut is_known = true;
     match Library::new(folder).active() {
         Ok(active) => wanted.have = active,
-        Err(error) => tell(&format!("the active snapshot is not named: {}", explain(&error))),
+        Err(error) => {
+            is_known = false;
+            tell(&format!("the active snapshot is not named: {}", explain(&error)));
+        }
     }
     let parameters = Parameters::of(&settings.upstreams);
     let (open, closed): (Vec<_>, Vec<_>) = misses
@@ -72,17 +76,24 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         Ok(added) => wanted.urls.extend(added),
         Err(code) => return code,
     }
-    match serde_json::to_string_pretty(&wanted) {
-        Ok(text) => write(
-            args,
-            &settings.cache.dir.join(MISSES_FILE),
-            (wanted.urls.len(), text + "\n"),
-        ),
-        Err(error) => fail(
-            exit::BUG,
-            &format!("the request cannot be written as JSON: {error}"),
-        ),
+    let text = match serde_json::to_string_pretty(&wanted) {
+        Ok(text) => text + "\n",
+        Err(error) => {
+            return fail(
+                exit::BUG,
+                &format!("the request cannot be written as JSON: {error}"),
+            );
+        }
+    };
+    let notes = folder.join(MISSES_FILE);
+    let code = write(args, (&notes, is_known), (wanted.urls.len(), text));
+    if code != exit::DONE || is_known {
+        return code;
     }
+    fail(
+        exit::VERIFICATION_FAILED,
+        "the request does not say what is here, so that the answer to it will carry everything; no notes were forgotten",
+    )
 }
 
 /// What clients have missed.
@@ -114,7 +125,8 @@ fn added(args: &RequestArgs) -> Result<Vec<WantedUrl>, u8> {
     args.add.iter().map(one).collect()
 }
 
-fn write(args: &RequestArgs, notes: &Path, (count, text): (usize, String)) -> u8 {
+/// Writes the request; what is noted is forgotten where that was asked for and `may_forget`.
+fn write(args: &RequestArgs, (notes, may_forget): (&Path, bool), (count, text): (usize, String)) -> u8 {
     let Some(output) = &args.output else {
         print(&text);
         return exit::DONE;
@@ -123,6 +135,7 @@ fn write(args: &RequestArgs, notes: &Path, (count, text): (usize, String)) -> u8
         return fail(exit::REFUSED, &explain(&error));
     }
     if args.clear
+        && may_forget
         && notes.exists()
         && let Err(error) = durable::remove(notes)
     {

@@ -187,19 +187,26 @@ impl<'m> Machine<'m> {
         }
     }
 
-    /// What is broken now and was not before.
+    /// What is broken in the end. Where something was before, and still is, apt does nothing at all.
     fn judge(&mut self) {
         let mut seen = HashSet::new();
         for at in 0..self.state().spots.len() {
             let spot = &self.state().spots[at];
-            let is_old = same(spot.to_be, spot.current) && self.state().broken(at, World::Now, false).is_some();
-            let Some(package) = spot.to_be.filter(|_| !is_old) else {
+            let (Some(package), is_old) = (spot.to_be, same(spot.to_be, spot.current)) else {
                 continue;
             };
             let facts = self.state().facts(package);
-            for dep in &facts.deps {
-                if dep.kind != Kind::Wish && !self.state().holds(package, dep, World::ToBe) {
+            for dep in facts.deps.iter().filter(|dep| dep.kind != Kind::Wish) {
+                if self.state().holds(package, dep, World::ToBe) {
+                    continue;
+                }
+                if !is_old || self.state().holds(package, dep, World::Now) {
                     self.explain(package, dep, &mut seen);
+                } else if !self.state().is_met_elsewhere(dep) {
+                    self.plan.unmet.push(format!(
+                        "{} is not met on the machine as it is: apt-get installs nothing there before that is mended (`apt-get --fix-broken install`)",
+                        said_by(package, dep)
+                    ));
                 }
             }
         }

@@ -285,6 +285,16 @@ impl<'m> State<'m> {
         }
     }
 
+    /// Whether what is installed for another architecture may be what `dep` needs.
+    pub(super) fn is_met_elsewhere(&self, dep: &Dep<'_>) -> bool {
+        let is_elsewhere = |name: &str| {
+            let here = self.find(name).and_then(|at| self.spots[at].current);
+            here.is_none() && self.anywhere.contains(name)
+        };
+        let mut relations = dep.group.alternatives.iter();
+        dep.kind != Kind::Against && relations.any(|relation| is_elsewhere(relation.name))
+    }
+
     /// What of the package at `at` does not hold in `world`, by its place in [`Facts::deps`]; with `wishes` also what is merely wished for.
     pub(super) fn broken(&self, at: usize, world: World, wishes: bool) -> Option<(&'m Package, usize)> {
         let package = self.version(&self.spots[at], world)?;

@@ -385,7 +385,7 @@ fn what_no_candidate_meets_is_named_with_who_needs_it() {
         (
             "a 1; Depends: x | y, z\nx 1\ny 1\nz 1; Conflicts: x\n",
             "a",
-            "z and x cannot be installed together: z (Conflicts: x)",
+            "x and z cannot be installed together: z (Conflicts: x)",
         ),
     ] {
         assert_eq!(gaps(lines, &[package], ""), [expected], "{lines}");
@@ -626,6 +626,24 @@ fn what_is_on_hold_is_not_upgraded() {
         gaps,
         ["lib, needed by app (Depends: lib (>= 2)): the indexes of amd64 list lib 2, installed is 1"]
     );
+}
+
+/// Apt installs nothing on a machine that is broken already, unless the installation mends that.
+#[test]
+fn a_machine_that_is_broken_already_is_named() {
+    let lines = "app 1\nlib 2\nmends 1; Depends: lib (>= 2)\n";
+    let (held, declared) = world(&[("s", "", &[("amd64", lines)])]);
+    let gaps = |package: &str, installed: &[&str]| {
+        held.gaps(&asked(&declared, &[package], Some(&status(installed))), "")
+    };
+    let broken = ["lib 1", "tool 1; Depends: lib (>= 2)"];
+    assert_eq!(
+        gaps("app", &broken),
+        ["tool (Depends: lib (>= 2)) is not met on the machine as it is: apt-get installs nothing there before that is mended (`apt-get --fix-broken install`)"]
+    );
+    assert_eq!(gaps("mends", &broken), Vec::<String>::new());
+    let of_another = ["lib 2 arm64", "tool 1; Depends: lib (>= 2)", "x 1"];
+    assert_eq!(gaps("app", &of_another), Vec::<String>::new());
 }
 
 /// The first of the list is looked at first, and what it takes may meet what the next one needs.
