@@ -21,9 +21,7 @@ pub(super) const MOST_UNSIGNED: u64 = 500_000_000;
 
 /// The place from which a series goes on whose records were lost: that of `place`, where nothing here is as far.
 pub(super) fn lost(last: Option<&Record>, place: Option<Place>) -> Option<Place> {
-    place.filter(|place| {
-        last.is_none_or(|last| last.series_id == place.series_id && last.seq < place.seq)
-    })
+    place.filter(|place| last.is_none_or(|last| last.series_id == place.series_id && last.seq < place.seq))
 }
 
 /// The series that goes on, and its next number: after `last`, or after `place` where that is further. None where no number comes after it.
@@ -49,10 +47,15 @@ pub(super) fn next(
             most,
         });
     }
-    let seconds = place.at.map_or(0, |at| now.as_second().saturating_sub(at.as_second()));
+    let seconds = place
+        .at
+        .map_or(0, |at| now.as_second().saturating_sub(at.as_second()));
     let jump = UNSEEN + u64::try_from(seconds).unwrap_or(0).min(MOST_SECONDS);
     let behind = highest(out, series).and_then(|highest| highest.checked_add(1));
-    let seq = place.seq.checked_add(jump).map(|seq| seq.max(behind.unwrap_or(0)));
+    let seq = place
+        .seq
+        .checked_add(jump)
+        .map(|seq| seq.max(behind.unwrap_or(0)));
     Ok(seq.map(|seq| (place.series_id, seq)))
 }
 
@@ -123,7 +126,11 @@ mod tests {
             (None, Some(7), later, Some(1007 + MOST_SECONDS)),
         ] {
             let document = document.map(|seq| place(seq, false));
-            assert_eq!(number(last, document, (out, seconds)), expected, "{last:?} {seconds}");
+            assert_eq!(
+                number(last, document, (out, seconds)),
+                expected,
+                "{last:?} {seconds}"
+            );
         }
     }
 
@@ -156,7 +163,10 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let far = 10 + MOST_UNSIGNED;
         let next = |document| next(("prod", out), Some(&record(10)), Some(document), now);
-        assert_eq!(next(place(far, false)).unwrap(), Some(("1".to_owned(), far + UNSEEN)));
+        assert_eq!(
+            next(place(far, false)).unwrap(),
+            Some(("1".to_owned(), far + UNSEEN))
+        );
         let refused = next(place(far + 1, false)).unwrap_err().to_string();
         assert!(
             refused.contains(&far.to_string()) && refused.contains("--receipt-trust"),

@@ -22,7 +22,11 @@ fn page<'t>(mut tags: Vec<&'t str>, query: &str) -> Option<Page<'t>> {
     tags.sort_unstable_by(|one, other| order(one, other));
     tags.dedup();
     let parameters = || url::form_urlencoded::parse(query.as_bytes());
-    let find = |wanted: &str| parameters().find(|(name, _)| name == wanted).map(|(_, value)| value);
+    let find = |wanted: &str| {
+        parameters()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value)
+    };
     if let Some(last) = find("last") {
         tags.retain(|tag| order(tag, &last).is_gt());
     }

@@ -21,12 +21,7 @@ mod lifeline;
 mod orphans;
 mod scratch;
 
-use std::{
-    io,
-    path::PathBuf,
-    process::Stdio,
-    time::Duration,
-};
+use std::{io, path::PathBuf, process::Stdio, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{process::Command, time::timeout};

@@ -112,6 +112,9 @@ mod tests {
     #[test]
     fn this_process_is_seen() {
         let own = Seen::at("/proc/self").unwrap();
-        assert_eq!(own.numbers.last().copied().and_then(Pid::from_raw), Some(getpid()));
+        assert_eq!(
+            own.numbers.last().copied().and_then(Pid::from_raw),
+            Some(getpid())
+        );
     }
 }

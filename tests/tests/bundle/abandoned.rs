@@ -120,9 +120,11 @@ mod as_root {
                 At::Unshare => kill_process(named(&before, "unshare").context("no `unshare`")?, signal)?,
                 At::Inside => kill_process(named(&before, "rehearse").context("no `rehearse`")?, signal)?,
             }
-            wait::until(&format!("the end of all after {signal:?} at {at:?}"), AT_ONCE, || {
-                within(&namespace).is_empty().then_some(())
-            })
+            wait::until(
+                &format!("the end of all after {signal:?} at {at:?}"),
+                AT_ONCE,
+                || within(&namespace).is_empty().then_some(()),
+            )
             .with_context(|| format!("{:?} are left", within(&namespace)))?;
             let ended = command::end(&mut export, "the export", SOON)?;
             ensure!(!ended.success(), "{at:?}: {ended}");

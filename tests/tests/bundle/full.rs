@@ -135,7 +135,11 @@ mod as_root {
             let said = integration_tests::command::run(command, crate::SOON, &[])?;
             let words = String::from_utf8_lossy(&said.stderr);
             ensure!(said.status.code() == Some(20), "{inodes}: {said:?}");
-            for part in [&format!("`{out}` has no room for another file"), "inodes", "hint: remove files there"] {
+            for part in [
+                &format!("`{out}` has no room for another file"),
+                "inodes",
+                "hint: remove files there",
+            ] {
                 ensure!(words.contains(part), "{inodes}: `{part}` is not said: {words}");
             }
         }

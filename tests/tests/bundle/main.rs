@@ -2,6 +2,7 @@
 //! others wrote, and served on the other side without an origin.
 
 mod abandoned;
+mod as_apt;
 mod beside;
 mod carried;
 mod clients;

@@ -91,7 +91,10 @@ async fn the_tags_that_a_snapshot_holds_are_listed() -> Result<()> {
         ("/v2/app/manifests/2.0", manifest.clone()),
         ("/v2/app/manifests/1.10", manifest.clone()),
         ("/v2/app/manifests/Latest", manifest),
-        ("/v2/app/tags/list", br#"{"name":"app","tags":["1.0","9.9"]}"#.to_vec()),
+        (
+            "/v2/app/tags/list",
+            br#"{"name":"app","tags":["1.0","9.9"]}"#.to_vec(),
+        ),
     ] {
         let kind = "application/vnd.oci.image.manifest.v1+json";
         let resource = Resource::cacheable(body.clone()).header("content-type", kind);
@@ -131,7 +134,11 @@ async fn the_tags_that_a_snapshot_holds_are_listed() -> Result<()> {
             String::from_utf8_lossy(&body)
         );
         let next = next.map(|next| format!("</v2/hub/app/tags/list?{next}>; rel=\"next\""));
-        ensure!(answer.header("link") == next.as_deref(), "{query}: {:?}", answer.header("link"));
+        ensure!(
+            answer.header("link") == next.as_deref(),
+            "{query}: {:?}",
+            answer.header("link")
+        );
     }
     for (path, status) in [
         ("/v2/hub/app/tags/list?n=x", 400),
@@ -151,5 +158,47 @@ async fn the_tags_that_a_snapshot_holds_are_listed() -> Result<()> {
         "{said}"
     );
     ensure!(site.origin.connections() == before, "the origin was asked");
+    Ok(())
+}
+
+/// A request that cannot say what is here is written, and does not pass for one that can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_beside_a_damaged_active_json_does_not_end_well() -> Result<()> {
+    let site = Site::new(1).await?;
+    let (store, key, out) = (site.at("here"), site.at("key"), site.at("out"));
+    site.ok(&Site::export(&store, &key, &out), &[])?;
+    let bundle = only(&site.path("out"))?.display().to_string();
+    let (there, public) = (site.at("there"), site.at("key.pub"));
+    site.ok(&Site::import(&bundle, &there, &public), &[])?;
+    let file = site.at("request.json");
+    let (url, notes) = (site.origin.url("/pool/9.deb"), site.path("there/misses.jsonl"));
+    let request = [
+        "request",
+        "--cache-dir",
+        &there,
+        "-o",
+        &file,
+        "--add",
+        &url,
+        "--clear",
+    ];
+    let note = || put(&site.path("there"), "misses.jsonl", b"");
+    note()?;
+    site.ok(&request, &[])?;
+    ensure!(!notes.exists(), "the notes stay");
+    note()?;
+    put(&site.path("there/snapshots"), "active.json", b"{")?;
+    let said = site.run(&request, &[])?;
+    let words = String::from_utf8_lossy(&said.stderr);
+    ensure!(said.status.code() == Some(21), "{said:?}");
+    ensure!(
+        words.contains("active.json")
+            && words.contains("hint: move it away")
+            && words.contains("carry everything"),
+        "{words}"
+    );
+    let text = fs::read_to_string(&file)?;
+    ensure!(text.contains(&url) && !text.contains("series_id"), "{text}");
+    ensure!(notes.exists(), "the notes were forgotten");
     Ok(())
 }

@@ -62,7 +62,8 @@ pub(super) fn read<'s>(
                     listed += 1;
                     there += u64::from(package.is_held(check.snapshot));
                     let priority = priority(&head);
-                    let others = ["Suggests", "Replaces", "Enhances"].map(|name| read.get(name).unwrap_or_default());
+                    let others =
+                        ["Suggests", "Replaces", "Enhances"].map(|name| read.get(name).unwrap_or_default());
                     universe.add(Package { priority, ..package }, others, architecture);
                 }
             }

@@ -6,8 +6,12 @@
 //! Deliberately absent: siblings of other architectures, and whether something was installed automatically, which decides nothing here but that
 //! what was asked for is not taken back.
 
+mod modes;
+
+use std::{collections::HashMap, mem, ptr};
+
 use super::{
-    state::{By, Dep, Kind, Mode, Spot, State, World, same},
+    state::{By, Dep, Kind, Mode, State, World, same},
     universe::Package,
 };
 
@@ -53,27 +57,32 @@ impl Owner<'_> {
 }
 
 /// Relations of installed packages to a name: who says so, and where in its facts.
-pub(super) type Dependants<'m> = std::collections::HashMap<&'m str, Vec<(usize, usize)>>;
+pub(super) type Dependants<'m> = HashMap<&'m str, Vec<(usize, usize)>>;
 
 /// A machine on which packages are marked.
 pub(super) struct Marker<'m> {
     pub(super) state: State<'m>,
     dependants: Dependants<'m>,
     /// What is installed and has another candidate, by the source of that.
-    of_source: std::collections::HashMap<&'m str, Vec<usize>>,
+    of_source: HashMap<&'m str, Vec<usize>>,
 }
 
 impl<'m> Marker<'m> {
     pub(super) fn new(state: State<'m>) -> Self {
         let mut dependants = Dependants::new();
-        let mut of_source = std::collections::HashMap::<&'m str, Vec<usize>>::new();
+        let mut of_source = HashMap::<&'m str, Vec<usize>>::new();
         for (at, spot) in state.spots.iter().enumerate() {
             let Some(current) = spot.current else { continue };
             for (place, dep) in state.facts(current).deps.iter().enumerate() {
                 if dep.kind == Kind::Against || !state.counts(dep) {
                     continue;
                 }
-                for relation in dep.group.alternatives.iter().filter(|one| one.qualifier.is_none()) {
+                for relation in dep
+                    .group
+                    .alternatives
+                    .iter()
+                    .filter(|one| one.qualifier.is_none())
+                {
                     let of_name = dependants.entry(relation.name).or_default();
                     if of_name.last() != Some(&(at, place)) {
                         of_name.push((at, place));
@@ -89,128 +98,6 @@ impl<'m> Marker<'m> {
             dependants,
             of_source,
         }
-    }
-
-    fn spot(&self, at: usize) -> &Spot<'m> {
-        &self.state.spots[at]
-    }
-
-    fn spot_mut(&mut self, at: usize) -> &mut Spot<'m> {
-        &mut self.state.spots[at]
-    }
-
-    /// `IsModeChangeOk`.
-    fn may_become(&self, mode: Mode, at: usize, (depth, is_asked): (u32, bool)) -> bool {
-        let spot = self.spot(at);
-        if depth > DEEPEST {
-            return false;
-        }
-        if is_asked || spot.mode == mode {
-            return true;
-        }
-        let is_kept = mode != Mode::Keep && spot.is_on_hold();
-        let is_vital = mode == Mode::Delete && spot.is_vital();
-        !spot.is_protected && !is_kept && !is_vital
-    }
-
-    /// `MarkKeep`.
-    fn keep(&mut self, at: usize, how: (u32, bool)) -> bool {
-        if !self.may_become(Mode::Keep, at, how) {
-            return false;
-        }
-        let spot = self.spot_mut(at);
-        if spot.mode != Mode::Keep {
-            spot.mode = Mode::Keep;
-            spot.to_be = spot.current;
-        }
-        true
-    }
-
-    /// `IsDeleteOk`: what was asked for is not given up.
-    fn may_go(&self, at: usize) -> bool {
-        let spot = self.spot(at);
-        spot.current.is_some() || spot.to_be.is_none() || spot.is_auto
-    }
-
-    /// `MarkDelete`.
-    fn delete(&mut self, at: usize, depth: u32, by: By<'m>) -> bool {
-        if !self.may_become(Mode::Delete, at, (depth, false)) {
-            return false;
-        }
-        if self.spot(at).mode == Mode::Delete || self.spot(at).to_be.is_none() {
-            return true;
-        }
-        if !self.may_go(at) {
-            return false;
-        }
-        let spot = self.spot_mut(at);
-        spot.mode = if spot.current.is_none() {
-            Mode::Keep
-        } else {
-            Mode::Delete
-        };
-        spot.to_be = None;
-        spot.by = by;
-        true
-    }
-
-    /// `MarkInstall_DiscardCandidate`.
-    fn discard_candidate(&mut self, at: usize) {
-        let spot = self.spot_mut(at);
-        spot.candidate = spot.to_be;
-    }
-
-    /// `MarkInstall_DiscardInstall`.
-    fn discard(&mut self, at: usize) {
-        let spot = self.spot_mut(at);
-        spot.to_be = spot.current;
-        spot.mode = Mode::Keep;
-        spot.candidate = spot.to_be;
-    }
-
-    /// `MarkInstall_StateChange`.
-    fn change(&mut self, marking: Marking<'m>) {
-        let spot = self.spot_mut(marking.at);
-        if spot.is_protected && same(spot.to_be, spot.candidate) {
-            return;
-        }
-        spot.mode = if same(spot.candidate, spot.current) {
-            Mode::Keep
-        } else {
-            Mode::Install
-        };
-        spot.to_be = spot.candidate;
-        spot.by = marking.by;
-        if marking.is_asked {
-            spot.is_auto = false;
-        } else if spot.current.is_none() {
-            spot.is_auto = true;
-        }
-    }
-
-    /// `IsInstallOkDependenciesSatisfiableByCandidates`: what cannot be had for want of candidates is none itself.
-    fn can_be_met(&mut self, at: usize, is_auto: bool) -> bool {
-        let spot = self.spot(at);
-        let Some(package) = spot.candidate.filter(|_| !same(spot.candidate, spot.current)) else {
-            return true;
-        };
-        let is_hopeless = |dep: &Dep<'m>| {
-            dep.kind == Kind::Need
-                && !self.state.holds(package, dep, World::ToBe)
-                && !self.state.holds(package, dep, World::Candidates)
-        };
-        if !is_auto || !self.state.facts(package).deps.iter().any(is_hopeless) {
-            return true;
-        }
-        let spot = self.spot_mut(at);
-        if !spot.is_protected {
-            spot.candidate = spot.current;
-            if spot.mode != Mode::Delete {
-                spot.mode = Mode::Keep;
-                spot.to_be = spot.current;
-            }
-        }
-        false
     }
 
     /// `MarkInstall`: whether the package of `marking` can be installed; it is marked then, with what it needs.
@@ -322,7 +209,7 @@ impl<'m> Marker<'m> {
         let facts = self.state.facts(owner.package);
         let mut bad = Vec::new();
         let mut is_done = true;
-        for place in std::mem::take(&mut tasks.remove) {
+        for place in mem::take(&mut tasks.remove) {
             let dep = &facts.deps[place];
             for (at, version) in self.state.solutions(owner.package, dep, World::Candidates) {
                 if !same(self.spot(at).candidate, Some(version)) {
@@ -522,7 +409,7 @@ impl<'m> Marker<'m> {
     fn settle(&mut self, owner: Owner<'m>, dep: &Dep<'m>) -> bool {
         let mut found = self.state.solutions(owner.package, dep, World::Candidates);
         for (at, version) in self.state.solutions(owner.package, dep, World::Now) {
-            if !found.iter().any(|(_, known)| std::ptr::eq(*known, version)) {
+            if !found.iter().any(|(_, known)| ptr::eq(*known, version)) {
                 found.push((at, version));
             }
         }

@@ -4,11 +4,12 @@
 //! suite → InRelease → Packages            of each declared component and architecture              (index)
 //! all suites → candidates, providers      of one architecture: apt resolves over all its sources   (universe)
 //! machine → what is installed             by the status file of its dpkg; nothing without one      (status)
-//! packages of the list → what apt would install on that machine → each has to be held              (resolve)
+//! packages of the list → what apt would install on that machine → each has to be held              (resolve, by mark over state)
 //! ```
 //! Nothing does but what a client gets who asks as apt does: the candidate, of the architecture, under its URL, with its digest.
 //!
-//! Deliberately absent: conflicts, and the order of an installation. `apt-get` finds those, and the rehearsal lets it.
+//! Deliberately absent: what apt's problem resolver makes of conflicts, which is a gap, and the order of an installation. `apt-get` finds those, and the
+//! rehearsal lets it.
 
 mod index;
 mod mark;

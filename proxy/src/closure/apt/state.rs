@@ -160,7 +160,12 @@ impl<'m> State<'m> {
             facts: RefCell::new(HashMap::new()),
         };
         let mut names: Vec<&'m str> = universe.names().collect();
-        names.extend(installed.keys().copied().filter(|name| universe.versions(name).is_empty()));
+        names.extend(
+            installed
+                .keys()
+                .copied()
+                .filter(|name| universe.versions(name).is_empty()),
+        );
         names.sort_unstable_by_key(|name| (universe.known(name), *name));
         for name in names {
             state.add(name, installed.get(name).copied());
@@ -188,7 +193,10 @@ impl<'m> State<'m> {
         };
         self.spots.push(spot);
         self.by_name.insert(name, at);
-        for (name, _) in current.into_iter().flat_map(|package| package.provided(self.architecture)) {
+        for (name, _) in current
+            .into_iter()
+            .flat_map(|package| package.provided(self.architecture))
+        {
             self.provided.entry(name).or_default().push(at);
         }
     }
@@ -265,7 +273,10 @@ impl<'m> State<'m> {
             let spot = &self.spots[at];
             let is_itself = kind == Kind::Against && spot.name == owner.name;
             let version = self.version(spot, world);
-            if !is_itself && !found.contains(&at) && version.is_some_and(|version| self.fits(relation, version)) {
+            if !is_itself
+                && !found.contains(&at)
+                && version.is_some_and(|version| self.fits(relation, version))
+            {
                 found.push(at);
             }
         }
@@ -299,8 +310,7 @@ impl<'m> State<'m> {
     pub(super) fn broken(&self, at: usize, world: World, wishes: bool) -> Option<(&'m Package, usize)> {
         let package = self.version(&self.spots[at], world)?;
         let facts = self.facts(package);
-        let is_looked_at =
-            |dep: &Dep<'m>| self.counts(dep) && (wishes || dep.kind != Kind::Wish);
+        let is_looked_at = |dep: &Dep<'m>| self.counts(dep) && (wishes || dep.kind != Kind::Wish);
         let found = facts
             .deps
             .iter()
@@ -309,7 +319,12 @@ impl<'m> State<'m> {
     }
 
     /// What would meet `dep` of `owner` in `world`, in the order in which apt takes it: what upgrades something before what is new.
-    pub(super) fn solutions(&self, owner: &'m Package, dep: &Dep<'m>, world: World) -> Vec<(usize, &'m Package)> {
+    pub(super) fn solutions(
+        &self,
+        owner: &'m Package,
+        dep: &Dep<'m>,
+        world: World,
+    ) -> Vec<(usize, &'m Package)> {
         let (mut upgrades, mut new) = (Vec::new(), Vec::new());
         for relation in &dep.group.alternatives {
             let mut fitting = self.fitting(owner, (dep.kind, relation), world);

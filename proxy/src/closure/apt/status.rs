@@ -84,7 +84,10 @@ impl Status {
 
     /// The names of all that is installed, of whichever architecture.
     pub(super) fn names(&self) -> HashSet<&str> {
-        self.packages.iter().map(|package| package.name.as_str()).collect()
+        self.packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect()
     }
 
     /// What counts as installed for packages of `architecture`, by name.

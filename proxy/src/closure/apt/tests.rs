@@ -252,9 +252,24 @@ const TAKEN: &[Case<'_>] = &[
         "y_1_amd64.deb",
         &["y_1_amd64 < a (Depends: x | y)"],
     ),
-    ("a 1; Depends: x | y; Breaks: x\nx 1\ny 1\n", &["a"], "x_1_amd64.deb", &[]),
-    ("a 1; Depends: x | y; Breaks: x (<< 1)\nx 1\ny 1\n", &["a"], "y_1_amd64.deb", &[]),
-    ("a 1; Depends: v\np 1; Provides: v; Conflicts: v\nq 1; Provides: v; Conflicts: v\n", &["a"], "p_1_amd64.deb", &[]),
+    (
+        "a 1; Depends: x | y; Breaks: x\nx 1\ny 1\n",
+        &["a"],
+        "x_1_amd64.deb",
+        &[],
+    ),
+    (
+        "a 1; Depends: x | y; Breaks: x (<< 1)\nx 1\ny 1\n",
+        &["a"],
+        "y_1_amd64.deb",
+        &[],
+    ),
+    (
+        "a 1; Depends: v\np 1; Provides: v; Conflicts: v\nq 1; Provides: v; Conflicts: v\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &[],
+    ),
     (
         "a 1; Depends: v\np 1; Provides: v; Priority: important\nq 1; Provides: v; Priority: optional\n",
         &["a"],
@@ -639,7 +654,9 @@ fn a_machine_that_is_broken_already_is_named() {
     let broken = ["lib 1", "tool 1; Depends: lib (>= 2)"];
     assert_eq!(
         gaps("app", &broken),
-        ["tool (Depends: lib (>= 2)) is not met on the machine as it is: apt-get installs nothing there before that is mended (`apt-get --fix-broken install`)"]
+        [
+            "tool (Depends: lib (>= 2)) is not met on the machine as it is: apt-get installs nothing there before that is mended (`apt-get --fix-broken install`)"
+        ]
     );
     assert_eq!(gaps("mends", &broken), Vec::<String>::new());
     let of_another = ["lib 2 arm64", "tool 1; Depends: lib (>= 2)", "x 1"];
@@ -738,7 +755,10 @@ fn what_an_upgrade_recommends_as_before_is_not_needed() {
         held.gaps(&declaration, without)
     };
     assert_eq!(gaps("/r_1_amd64.deb"), Vec::<String>::new());
-    assert_eq!(gaps("/s_1_amd64.deb"), [missing("s_1_amd64 < app (Recommends: s)")]);
+    assert_eq!(
+        gaps("/s_1_amd64.deb"),
+        [missing("s_1_amd64 < app (Recommends: s)")]
+    );
 }
 
 /// What is half-installed, or has to be installed once more, is fetched.
