@@ -13,9 +13,16 @@ use crate::{
     metrics::Outcome,
     offline::Served,
     registry, respond,
+    route::Target,
 };
 
 impl Pipeline {
+    /// Whether a list such as `target` may be made of what the snapshot holds, whatever list it has.
+    pub(super) fn makes_lists_like(&self, target: &Target) -> bool {
+        let place = target.registry.as_ref();
+        place.is_some_and(|place| place.class == registry::Class::List) && self.served().is_some()
+    }
+
     /// The answer to `ask`, where that is about the tags of a repository of which the snapshot holds any.
     pub(super) fn held_tags(&self, ask: &Ask) -> Option<Answer> {
         let target = &ask.target;

@@ -193,7 +193,8 @@ impl World {
         let said = run(&words)?;
         let lines = String::from_utf8_lossy(&said.stdout).into_owned();
         let files = lines.lines().filter(|line| line.starts_with('\''));
-        let files = files.filter_map(|line| Some(line.split('\'').nth(1)?.rsplit_once('/')?.1.replace("%7e", "~")));
+        let files =
+            files.filter_map(|line| Some(line.split('\'').nth(1)?.rsplit_once('/')?.1.replace("%7e", "~")));
         Ok(said.status.success().then(|| files.collect()))
     }
 }
