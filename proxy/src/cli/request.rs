@@ -10,7 +10,7 @@ use super::{SettingsArgs, explain, fail, print, tell};
 use crate::{
     exit,
     offline::{MISSES_FILE, Miss, read_misses},
-    snapshot::{Library, Parameters, Wanted, WantedUrl, judge},
+    snapshot::{Library, Parameters, Record, Wanted, WantedUrl, judge},
     store::Store,
 };
 
@@ -48,14 +48,9 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         Err(code) => return code,
     };
     let mut wanted = Wanted::new(Clock::system().now());
-    let mut is_known = true;
-    match Library::new(folder).active() {
-        Ok(active) => wanted.have = active,
-        Err(error) => {
-            is_known = false;
-            tell(&format!("the active snapshot is not named: {}", explain(&error)));
-        }
-    }
+    let have = have(folder);
+    let is_known = have.is_some();
+    wanted.have = have.flatten();
     let parameters = Parameters::of(&settings.upstreams);
     let (open, closed): (Vec<_>, Vec<_>) = misses
         .into_iter()
@@ -76,17 +71,14 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         Ok(added) => wanted.urls.extend(added),
         Err(code) => return code,
     }
-    let text = match serde_json::to_string_pretty(&wanted) {
-        Ok(text) => text + "\n",
-        Err(error) => {
-            return fail(
-                exit::BUG,
-                &format!("the request cannot be written as JSON: {error}"),
-            );
-        }
-    };
     let notes = folder.join(MISSES_FILE);
-    let code = write(args, (&notes, is_known), (wanted.urls.len(), text));
+    let code = match serde_json::to_string_pretty(&wanted) {
+        Ok(text) => write(args, (&notes, is_known), (wanted.urls.len(), text + "\n")),
+        Err(error) => fail(
+            exit::BUG,
+            &format!("the request cannot be written as JSON: {error}"),
+        ),
+    };
     if code != exit::DONE || is_known {
         return code;
     }
@@ -94,6 +86,14 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         exit::VERIFICATION_FAILED,
         "the request does not say what is here, so that the answer to it will carry everything; no notes were forgotten",
     )
+}
+
+/// The snapshot that is active, if there is one; none where that cannot be told.
+fn have(folder: &Path) -> Option<Option<Record>> {
+    let active = Library::new(folder).active();
+    active
+        .inspect_err(|error| tell(&format!("the active snapshot is not named: {}", explain(error))))
+        .ok()
 }
 
 /// What clients have missed.

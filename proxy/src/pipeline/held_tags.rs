@@ -41,19 +41,8 @@ impl Pipeline {
         }
         let tags = tags.iter().map(String::as_str).collect();
         let response = registry::list_of_tags(repository, tags, (place, query));
-        Some(match response {
-            Some(response) => Answer::generated(response, Outcome::Hit, "offline"),
-            None => {
-                let problem = respond::describe(
-                    "bad-request",
-                    "The number of tags is none",
-                    StatusCode::BAD_REQUEST,
-                    "n in the query is not a number".to_owned(),
-                    None,
-                );
-                Answer::generated(respond::problem(&problem), Outcome::Refused, "offline")
-            }
-        })
+        let listed = response.map(|response| Answer::generated(response, Outcome::Hit, "offline"));
+        Some(listed.unwrap_or_else(no_number))
     }
 
     /// The names behind `manifests` under which there is one that the client of `ask` may have.
@@ -67,6 +56,18 @@ impl Pipeline {
             .map(|key| key[manifests.len()..].to_owned())
             .collect()
     }
+}
+
+/// The answer to who asks for a page of a size that is none.
+fn no_number() -> Answer {
+    let problem = respond::describe(
+        "bad-request",
+        "The number of tags is none",
+        StatusCode::BAD_REQUEST,
+        "n in the query is not a number".to_owned(),
+        None,
+    );
+    Answer::generated(respond::problem(&problem), Outcome::Refused, "offline")
 }
 
 fn is_tag(name: &str) -> bool {

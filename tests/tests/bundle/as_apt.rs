@@ -22,7 +22,7 @@ const NAMES: [&str; 9] = ["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8"];
 const OTHERS: [&str; 3] = ["v0", "v1", "nowhere"];
 const VERSIONS: [&str; 5] = ["1.0", "1.0-1", "2.0~rc1", "2.0", "1:0.5"];
 
-/// Numbers by chance, the same each time (SplitMix64).
+/// Numbers by chance, the same each time (`SplitMix64`).
 struct Dice(u64);
 
 impl Dice {
@@ -182,15 +182,15 @@ impl World {
         let run = |words: &[&str]| command::run(archive::apt(&root, &options, words)?, SOON, &[]);
         let update = run(&["update"])?;
         ensure!(update.status.success(), "{update:?}");
-        let mut words = vec![
+        let mut install = vec![
             "install",
             "-y",
             "--no-install-recommends",
             "--allow-downgrades",
             "--print-uris",
         ];
-        words.extend(&self.asked);
-        let said = run(&words)?;
+        install.extend(&self.asked);
+        let said = run(&install)?;
         let lines = String::from_utf8_lossy(&said.stdout).into_owned();
         let files = lines.lines().filter(|line| line.starts_with('\''));
         let files =
@@ -205,7 +205,10 @@ fn missed(said: &str) -> (BTreeSet<String>, Vec<&str>) {
     let (mut files, mut others) = (BTreeSet::new(), Vec::new());
     for (_, gap) in gaps.filter(|(_, gap)| gap.contains(" (apt for ")) {
         let url = gap.split([' ', ',']).next().unwrap_or_default();
-        match url.rsplit_once('/').filter(|(_, file)| file.ends_with(".deb")) {
+        match url
+            .rsplit_once('/')
+            .filter(|(_, file)| file.strip_suffix(".deb").is_some())
+        {
             Some((_, file)) => {
                 files.insert(file.to_owned());
             }
@@ -215,7 +218,8 @@ fn missed(said: &str) -> (BTreeSet<String>, Vec<&str>) {
     (files, others)
 }
 
-async fn stored(folder: &Path, origin: &Origin, worlds: &[World]) -> Result<String> {
+/// A store in `folder` with the indexes of `worlds` alone.
+async fn fill(folder: &Path, origin: &Origin, worlds: &[World]) -> Result<()> {
     let mut urls = String::new();
     for world in worlds {
         let dists = format!("/dists/{}", world.suite);
@@ -234,18 +238,30 @@ async fn stored(folder: &Path, origin: &Origin, worlds: &[World]) -> Result<Stri
     let list = put(folder, "list", urls.as_bytes())?.display().to_string();
     let store = folder.join("store").display().to_string();
     let upstream = format!("a={}", origin.url("/"));
-    let words = [
-        "prefetch",
-        "--cache-dir",
-        &store,
-        "--upstream",
-        &upstream,
-        "--list",
-        &list,
-    ];
-    let ended = run_to_end(&words).await?;
+    let prefetch = ["prefetch", "--cache-dir", &store, "--upstream", &upstream];
+    let ended = run_to_end(&[&prefetch[..], &["--list", &list]].concat()).await?;
     ensure!(ended.code == Some(0), "{ended:?}");
-    Ok(store)
+    Ok(())
+}
+
+/// What an export of the store in `folder` says that demands what `world` asks for.
+async fn proof(folder: &Path, origin: &Origin, world: &World) -> Result<String> {
+    let asked: Vec<String> = world.asked.iter().map(|name| format!("\"{name}\"")).collect();
+    let mut text = format!(
+        "[[apt]]\narchive = \"{}\"\nsuite = \"{}\"\ncomponents = [\"main\"]\narchitectures = [\"amd64\"]\npackages = [{}]\n",
+        origin.url("").trim_end_matches('/'),
+        world.suite,
+        asked.join(", ")
+    );
+    if !world.status.is_empty() {
+        writeln!(text, "status = \"{}/status\"", world.suite)?;
+    }
+    let file = put(folder, "site.toml", text.as_bytes())?.display().to_string();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (store, key, out) = (at("store"), at("key"), at("out"));
+    let export = ["bundle", "export", "--series", "t", "--cache-dir", &store];
+    let export = [&export[..], &["--key", &key, "--out", &out, "--declare", &file]].concat();
+    Ok(run_to_end(&export).await?.stderr)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,47 +271,19 @@ async fn what_real_apt_fetches_is_what_has_to_be_held() -> Result<()> {
     let origin = Origin::start().await?;
     let mut dice = Dice(SEED);
     let worlds: Vec<World> = (0..WORLDS).map(|number| World::new(&mut dice, number)).collect();
-    let store = stored(folder, &origin, &worlds).await?;
+    fill(folder, &origin, &worlds).await?;
     let at = |name: &str| folder.join(name).display().to_string();
-    let (key, public, out) = (at("key"), at("key.pub"), at("out"));
+    let (key, public) = (at("key"), at("key.pub"));
     let made = run_to_end(&["bundle", "keygen", "--secret", &key, "--public", &public]).await?;
     ensure!(made.code == Some(0), "{made:?}");
     let (mut agreed, mut left) = (0, 0);
     for world in &worlds {
         let by_apt = world.by_apt(folder)?;
-        let asked: Vec<String> = world.asked.iter().map(|name| format!("\"{name}\"")).collect();
-        let mut text = format!(
-            "[[apt]]\narchive = \"{}\"\nsuite = \"{}\"\ncomponents = [\"main\"]\narchitectures = [\"amd64\"]\npackages = [{}]\n",
-            origin.url("").trim_end_matches('/'),
-            world.suite,
-            asked.join(", ")
-        );
-        if !world.status.is_empty() {
-            writeln!(text, "status = \"{}/status\"", world.suite)?;
-        }
-        let file = put(folder, "site.toml", text.as_bytes())?.display().to_string();
-        let words = [
-            "bundle",
-            "export",
-            "--cache-dir",
-            &store,
-            "--series",
-            "t",
-            "--key",
-            &key,
-            "--out",
-            &out,
-            "--declare",
-            &file,
-        ];
-        let ended = run_to_end(&words).await?;
-        let (files, others) = missed(&ended.stderr);
+        let said = proof(folder, &origin, world).await?;
+        let (files, others) = missed(&said);
         let context = || {
             let (suite, asked, index, status) = (&world.suite, &world.asked, &world.index, &world.status);
-            format!(
-                "seed {SEED:#x}, {suite}: {asked:?} of\n{index}on\n{status}{}",
-                ended.stderr
-            )
+            format!("seed {SEED:#x}, {suite}: {asked:?} of\n{index}on\n{status}{said}")
         };
         match by_apt {
             Some(_) if !others.is_empty() => left += 1,

@@ -77,9 +77,8 @@ async fn volumes_are_served_on_the_other_side_without_the_origin() -> Result<()>
     served(&["--volume", "131072"]).await
 }
 
-/// A registry's list of tags that was recorded names what is not here; what the snapshot holds is listed, page by page, and is what skopeo reads.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_tags_that_a_snapshot_holds_are_listed() -> Result<()> {
+/// A site with a bundle of four tags of an image, and of the list that its registry gave.
+async fn with_tags() -> Result<Site> {
     let site = Site::new(1).await?;
     let image = site.contents.iter().find(|(path, _)| path.ends_with("/1.0"));
     let manifest = image.map(|(_, body)| body.clone()).unwrap_or_default();
@@ -108,7 +107,13 @@ async fn the_tags_that_a_snapshot_holds_are_listed() -> Result<()> {
     let bundle = only(&site.path("out"))?.display().to_string();
     let (there, public) = (site.at("there"), site.at("key.pub"));
     site.ok(&Site::import(&bundle, &there, &public), &[])?;
+    Ok(site)
+}
 
+/// A registry's list of tags that was recorded names what is not here; what the snapshot holds is listed, page by page, and is what skopeo reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tags_that_a_snapshot_holds_are_listed() -> Result<()> {
+    let site = with_tags().await?;
     let settings = format!(
         "[cache]\nmin_free = \"0B\"\n[[upstream]]\nname = \"hub\"\nkind = \"registry\"\nurls = [\"{}\"]\n",
         site.origin.url("/")

@@ -56,6 +56,17 @@ impl Owner<'_> {
     }
 }
 
+/// Something that comes for `owner`.
+const fn next<'m>(owner: Owner<'m>, at: usize, by: By<'m>) -> Marking<'m> {
+    Marking {
+        at,
+        is_auto: true,
+        is_asked: false,
+        depth: owner.marking.depth + 1,
+        by,
+    }
+}
+
 /// Relations of installed packages to a name: who says so, and where in its facts.
 pub(super) type Dependants<'m> = HashMap<&'m str, Vec<(usize, usize)>>;
 
@@ -323,7 +334,7 @@ impl<'m> Marker<'m> {
             let mut relations = dep.group.alternatives.iter().filter(|one| one.name == old.name);
             relations
                 .any(|one| one.admits(Some(&old.version)) && !one.admits(Some(&owner.package.version)))
-                .then(|| By::SaidInstalled(package, dep.field, dep.group.text))
+                .then_some(By::SaidInstalled(package, dep.field, dep.group.text))
         })
     }
 
@@ -337,7 +348,7 @@ impl<'m> Marker<'m> {
             let by = self
                 .by_dependant(owner, *at)
                 .unwrap_or_else(|| self.by_against(owner, *at));
-            if self.install(self.next(owner, *at, by)) {
+            if self.install(next(owner, *at, by)) {
                 continue;
             }
             if !self.delete(*at, owner.marking.depth + 1, by) {
@@ -350,17 +361,6 @@ impl<'m> Marker<'m> {
             }
         }
         is_done
-    }
-
-    /// Something that comes for `owner`.
-    const fn next(&self, owner: Owner<'m>, at: usize, by: By<'m>) -> Marking<'m> {
-        Marking {
-            at,
-            is_auto: true,
-            is_asked: false,
-            depth: owner.marking.depth + 1,
-            by,
-        }
     }
 
     /// `MarkInstall_UpgradeOtherBinaries`: what is installed of the same source comes in the same version.
@@ -376,7 +376,7 @@ impl<'m> Marker<'m> {
         let siblings: Vec<usize> = of_source.copied().filter(is_meant).collect();
         for is_auto in [false, true] {
             for at in &siblings {
-                let marking = self.next(owner, *at, By::Source(owner.package));
+                let marking = next(owner, *at, By::Source(owner.package));
                 // Without it the package comes all the same.
                 let _is_done = self.install(Marking { is_auto, ..marking });
             }
@@ -419,7 +419,7 @@ impl<'m> Marker<'m> {
         }
         self.spot_mut(at).is_protected = true;
         let by = By::Said(owner.package, dep.field, dep.group.text);
-        self.install(self.next(owner, at, by))
+        self.install(next(owner, at, by))
     }
 
     /// Whether `dep` is a wish of the installed version, too, that was not met then: nobody misses it.
@@ -446,7 +446,7 @@ impl<'m> Marker<'m> {
             if !same(self.spot(*at).candidate, Some(version)) {
                 continue;
             }
-            let marking = self.next(owner, *at, by);
+            let marking = next(owner, *at, by);
             if owner.is_settled && dep.kind == Kind::Need && found.len() == 1 {
                 let alone = Marking {
                     is_auto: false,

@@ -218,10 +218,8 @@ impl<'m> Machine<'m> {
         let coming = |spot: &Spot<'m>| spot.to_be.filter(|_| !same(spot.to_be, spot.current));
         for (at, spot) in self.marker.state.spots.iter().enumerate() {
             if let Some(package) = coming(spot) {
-                let by = match spot.by {
-                    By::Asked => None,
-                    by => (!is_asked(at)).then(|| by.to_string()),
-                };
+                let is_own = is_asked(at) || matches!(spot.by, By::Asked);
+                let by = (!is_own).then(|| spot.by.to_string());
                 self.plan.needed.push(Needed { package, by });
             } else if spot.to_be.is_none() && spot.current.is_some() {
                 self.plan

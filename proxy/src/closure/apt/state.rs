@@ -100,19 +100,28 @@ pub(super) struct Spot<'m> {
     pub(super) mode: Mode,
     pub(super) is_protected: bool,
     pub(super) is_auto: bool,
-    is_essential: bool,
-    is_important: bool,
+    /// Whether it is essential, and whether it is protected.
+    vital: (bool, bool),
     pub(super) by: By<'m>,
 }
 
-impl Spot<'_> {
+impl<'m> Spot<'m> {
+    /// Its version in `world`.
+    const fn version(&self, world: World) -> Option<&'m Package> {
+        match world {
+            World::Now => self.current,
+            World::ToBe => self.to_be,
+            World::Candidates => self.candidate,
+        }
+    }
+
     pub(super) fn is_on_hold(&self) -> bool {
         self.current.is_some_and(|package| package.is_on_hold)
     }
 
     /// Whether it must not be removed unless somebody asks for that.
     pub(super) const fn is_vital(&self) -> bool {
-        self.is_essential || self.is_important
+        self.vital.0 || self.vital.1
     }
 }
 
@@ -187,8 +196,10 @@ impl<'m> State<'m> {
             mode: Mode::Keep,
             is_protected: false,
             is_auto: false,
-            is_essential: is_apt || versions().any(|package| package.is_essential),
-            is_important: is_apt || versions().any(|package| package.is_important),
+            vital: (
+                is_apt || versions().any(|package| package.is_essential),
+                is_apt || versions().any(|package| package.is_important),
+            ),
             by: By::Asked,
         };
         self.spots.push(spot);
@@ -228,14 +239,6 @@ impl<'m> State<'m> {
         }
     }
 
-    const fn version(&self, spot: &Spot<'m>, world: World) -> Option<&'m Package> {
-        match world {
-            World::Now => spot.current,
-            World::ToBe => spot.to_be,
-            World::Candidates => spot.candidate,
-        }
-    }
-
     /// Whether `package` is one that the qualifier of `relation` means.
     pub(super) fn is_meant(&self, relation: &Relation<'_>, package: &Package) -> bool {
         match relation.qualifier {
@@ -272,7 +275,7 @@ impl<'m> State<'m> {
         for at in real.into_iter().chain(providers).chain(installed) {
             let spot = &self.spots[at];
             let is_itself = kind == Kind::Against && spot.name == owner.name;
-            let version = self.version(spot, world);
+            let version = spot.version(world);
             if !is_itself
                 && !found.contains(&at)
                 && version.is_some_and(|version| self.fits(relation, version))
@@ -308,7 +311,7 @@ impl<'m> State<'m> {
 
     /// What of the package at `at` does not hold in `world`, by its place in [`Facts::deps`]; with `wishes` also what is merely wished for.
     pub(super) fn broken(&self, at: usize, world: World, wishes: bool) -> Option<(&'m Package, usize)> {
-        let package = self.version(&self.spots[at], world)?;
+        let package = self.spots[at].version(world)?;
         let facts = self.facts(package);
         let is_looked_at = |dep: &Dep<'m>| self.counts(dep) && (wishes || dep.kind != Kind::Wish);
         let found = facts
@@ -331,7 +334,7 @@ impl<'m> State<'m> {
             fitting.sort_by(|one, other| self.before(relation, (*one, *other), world));
             for at in fitting {
                 let spot = &self.spots[at];
-                let Some(version) = self.version(spot, world) else {
+                let Some(version) = spot.version(world) else {
                     continue;
                 };
                 let of_kind = if spot.current.is_some() {
@@ -362,18 +365,18 @@ impl<'m> State<'m> {
         // What is `true` comes first.
         let first = |is: &dyn Fn(&Spot<'m>) -> bool| is(&self.spots[other]).cmp(&is(&self.spots[one]));
         let is_shared = |spot: &Spot<'m>| {
-            let version = self.version(spot, world);
+            let version = spot.version(world);
             version.is_some_and(|version| version.multi_arch == "same") && self.anywhere.contains(spot.name)
         };
         // A qualified name is one of its own for apt.
         let is_named = |spot: &Spot<'m>| relation.qualifier.is_none() && spot.name == relation.name;
-        let priority = |at: usize| self.version(&self.spots[at], world).map(|version| version.rank);
+        let priority = |at: usize| self.spots[at].version(world).map(|version| version.rank);
         first(&|spot| spot.is_protected)
             .then_with(|| first(&is_shared))
             .then_with(|| first(&|spot| spot.current.is_some()))
             .then_with(|| first(&is_named))
-            .then_with(|| first(&|spot| spot.is_essential))
-            .then_with(|| first(&|spot| spot.is_important))
+            .then_with(|| first(&|spot| spot.vital.0))
+            .then_with(|| first(&|spot| spot.vital.1))
             .then_with(|| priority(one).cmp(&priority(other)))
             .then_with(|| self.spots[other].known.cmp(&self.spots[one].known))
     }

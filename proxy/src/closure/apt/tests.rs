@@ -325,85 +325,88 @@ fn missing(text: &str) -> String {
     }
 }
 
+/// What indexes list, the package that is asked for, and what is said of it.
+const UNMET: &[(&str, &str, &str)] = &[
+    (
+        "a 1; Depends: b\n",
+        "a",
+        "b, needed by a (Depends: b): b is in no index of amd64",
+    ),
+    (
+        "a 1; Depends: b (>= 2)\nb 1\n",
+        "a",
+        "b, needed by a (Depends: b (>= 2)): the indexes of amd64 list b 1",
+    ),
+    // Apt takes candidates alone.
+    (
+        "a 1; Depends: b (<< 2)\nb 1\nb 2\n",
+        "a",
+        "b, needed by a (Depends: b (<< 2)): the indexes of amd64 list b 1, 2, of which apt takes 2",
+    ),
+    (
+        "a 1; Depends: b (= 1)\nb 1-1\n",
+        "a",
+        "b, needed by a (Depends: b (= 1)): the indexes of amd64 list b 1-1",
+    ),
+    (
+        "a 1; Depends: v (= 1)\np 1; Provides: v\n",
+        "a",
+        "v, needed by a (Depends: v (= 1)): v is in no index of amd64",
+    ),
+    (
+        "a 1; Depends: b:any\nb 1\n",
+        "a",
+        "b, needed by a (Depends: b:any): the indexes of amd64 list b 1",
+    ),
+    (
+        "a 1; Depends: b:arm64\nb 1\n",
+        "a",
+        "b, needed by a (Depends: b:arm64): the indexes of amd64 list b 1",
+    ),
+    // Where no alternative will do, the first one says why.
+    (
+        "a 1; Depends: b | c\nb 1; Depends: d\n",
+        "a",
+        "d, needed by b (Depends: d): d is in no index of amd64",
+    ),
+    (
+        "p 1; Provides: v\nq 1; Provides: v\n",
+        "v",
+        "package v: provided by p, q, of which apt takes none by itself; declare one of them",
+    ),
+    (
+        "a 1\n",
+        "a:arm64",
+        "package a:arm64: arm64 is not in its `architectures`",
+    ),
+    // Two that are needed and do not go together, by name, version and what is provided.
+    (
+        "a 1; Depends: x, z\nx 1\nz 1; Conflicts: x\n",
+        "a",
+        "z and x cannot be installed together: z (Conflicts: x)",
+    ),
+    (
+        "a 1; Depends: x, z\nx 1; Breaks: z (<< 2)\nz 1\n",
+        "a",
+        "z and x cannot be installed together: x (Breaks: z (<< 2))",
+    ),
+    (
+        "a 1; Depends: x, z\nx 1; Provides: v\nz 1; Conflicts: v\n",
+        "a",
+        "z and x cannot be installed together: z (Conflicts: v)",
+    ),
+    // Apt's problem resolver takes `y`; that is not followed.
+    (
+        "a 1; Depends: x | y, z\nx 1\ny 1\nz 1; Conflicts: x\n",
+        "a",
+        "x and z cannot be installed together: z (Conflicts: x)",
+    ),
+];
+
 #[test]
 fn what_no_candidate_meets_is_named_with_who_needs_it() {
-    for (lines, package, expected) in [
-        (
-            "a 1; Depends: b\n",
-            "a",
-            "b, needed by a (Depends: b): b is in no index of amd64",
-        ),
-        (
-            "a 1; Depends: b (>= 2)\nb 1\n",
-            "a",
-            "b, needed by a (Depends: b (>= 2)): the indexes of amd64 list b 1",
-        ),
-        // Apt takes candidates alone.
-        (
-            "a 1; Depends: b (<< 2)\nb 1\nb 2\n",
-            "a",
-            "b, needed by a (Depends: b (<< 2)): the indexes of amd64 list b 1, 2, of which apt takes 2",
-        ),
-        (
-            "a 1; Depends: b (= 1)\nb 1-1\n",
-            "a",
-            "b, needed by a (Depends: b (= 1)): the indexes of amd64 list b 1-1",
-        ),
-        (
-            "a 1; Depends: v (= 1)\np 1; Provides: v\n",
-            "a",
-            "v, needed by a (Depends: v (= 1)): v is in no index of amd64",
-        ),
-        (
-            "a 1; Depends: b:any\nb 1\n",
-            "a",
-            "b, needed by a (Depends: b:any): the indexes of amd64 list b 1",
-        ),
-        (
-            "a 1; Depends: b:arm64\nb 1\n",
-            "a",
-            "b, needed by a (Depends: b:arm64): the indexes of amd64 list b 1",
-        ),
-        // Where no alternative will do, the first one says why.
-        (
-            "a 1; Depends: b | c\nb 1; Depends: d\n",
-            "a",
-            "d, needed by b (Depends: d): d is in no index of amd64",
-        ),
-        (
-            "p 1; Provides: v\nq 1; Provides: v\n",
-            "v",
-            "package v: provided by p, q, of which apt takes none by itself; declare one of them",
-        ),
-        (
-            "a 1\n",
-            "a:arm64",
-            "package a:arm64: arm64 is not in its `architectures`",
-        ),
-        // Two that are needed and do not go together, by name, version and what is provided.
-        (
-            "a 1; Depends: x, z\nx 1\nz 1; Conflicts: x\n",
-            "a",
-            "z and x cannot be installed together: z (Conflicts: x)",
-        ),
-        (
-            "a 1; Depends: x, z\nx 1; Breaks: z (<< 2)\nz 1\n",
-            "a",
-            "z and x cannot be installed together: x (Breaks: z (<< 2))",
-        ),
-        (
-            "a 1; Depends: x, z\nx 1; Provides: v\nz 1; Conflicts: v\n",
-            "a",
-            "z and x cannot be installed together: z (Conflicts: v)",
-        ),
-        // Apt's problem resolver takes `y`; that is not followed.
-        (
-            "a 1; Depends: x | y, z\nx 1\ny 1\nz 1; Conflicts: x\n",
-            "a",
-            "x and z cannot be installed together: z (Conflicts: x)",
-        ),
-    ] {
-        assert_eq!(gaps(lines, &[package], ""), [expected], "{lines}");
+    for (lines, package, expected) in UNMET {
+        assert_eq!(gaps(lines, &[package], ""), [*expected], "{lines}");
     }
 }
 
