@@ -10,7 +10,7 @@ use super::{SettingsArgs, explain, fail, print, tell};
 use crate::{
     exit,
     offline::{MISSES_FILE, Miss, read_misses},
-    snapshot::{Library, Parameters, Record, Wanted, WantedUrl, judge},
+    snapshot::{Library, LibraryError, Parameters, Record, Wanted, WantedUrl, judge},
     store::Store,
 };
 
@@ -49,8 +49,8 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
     };
     let mut wanted = Wanted::new(Clock::system().now());
     let have = have(folder);
-    let is_known = have.is_some();
-    wanted.have = have.flatten();
+    let is_known = have.is_ok();
+    wanted.have = have.ok().flatten();
     let parameters = Parameters::of(&settings.upstreams);
     let (open, closed): (Vec<_>, Vec<_>) = misses
         .into_iter()
@@ -88,12 +88,10 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
     )
 }
 
-/// The snapshot that is active, if there is one; none where that cannot be told.
-fn have(folder: &Path) -> Option<Option<Record>> {
+/// The snapshot that is active, if there is one; where that cannot be told, it is said.
+fn have(folder: &Path) -> Result<Option<Record>, LibraryError> {
     let active = Library::new(folder).active();
-    active
-        .inspect_err(|error| tell(&format!("the active snapshot is not named: {}", explain(error))))
-        .ok()
+    active.inspect_err(|error| tell(&format!("the active snapshot is not named: {}", explain(error))))
 }
 
 /// What clients have missed.
