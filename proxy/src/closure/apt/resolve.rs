@@ -146,11 +146,11 @@ impl<'m> Machine<'m> {
                 provided.any(|(provided, _)| provided == name)
             })
         };
-        let mut found: Vec<usize> = names
-            .filter_map(|name| state.find(name))
-            .filter(is_provider)
-            .collect();
+        let installed = (0..state.spots.len()).filter(|at| state.spots[*at].current.is_some());
+        let listed = names.filter_map(|name| state.find(name));
+        let mut found: Vec<usize> = listed.chain(installed).filter(is_provider).collect();
         found.sort_by_key(|at| state.spots[*at].name);
+        found.dedup();
         let names: Vec<&str> = found.iter().map(|at| state.spots[*at].name).collect();
         let said = match found[..] {
             [one] => return Some(one),
