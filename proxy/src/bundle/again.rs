@@ -8,11 +8,15 @@
 
 use std::{fs, path::Path};
 
+use jiff::Timestamp;
+use kato_shared::Digest;
+
 use super::{
     BundleError,
     export::{Export, Exported, Written, journal},
     header::name,
     medium::Bundle,
+    receipt::Place,
     seal::insert,
     sign::Signer,
     tar::Name,
@@ -24,6 +28,26 @@ use crate::snapshot::{Library, Record, Side};
 pub(super) fn begun(out: &Path, record: &Record) -> Option<Record> {
     let other = journal(out, record)?.record;
     (other.root == record.root && other.seq == record.seq).then_some(other)
+}
+
+/// The record of an interrupted export of `root` with which the series of `lost` went on, whatever number the moment gave it.
+pub(super) fn begun_for(out: &Path, (series, root): (&str, Digest), lost: &Place) -> Option<Record> {
+    let entries = fs::read_dir(out).ok()?.flatten();
+    let begun = entries.filter_map(|entry| {
+        let file = entry.file_name();
+        let digits = file.to_str()?.strip_suffix(".partial")?.strip_prefix(series)?;
+        let record = Record {
+            series: series.to_owned(),
+            series_id: lost.series_id.clone(),
+            seq: digits.strip_prefix('-')?.parse().ok()?,
+            root,
+            created: Timestamp::UNIX_EPOCH,
+        };
+        let found = begun(out, &record)?;
+        let goes_on = found.series == record.series && found.series_id == record.series_id;
+        (goes_on && found.seq > lost.seq).then_some(found)
+    });
+    begun.max_by_key(|record| record.seq)
 }
 
 /// Tells the ledger about bundles of `series` in `out` that it does not know, and that were written from here: signed by our key, of our

@@ -76,6 +76,11 @@ pub enum BundleError {
         /// How much there is.
         free: u64,
     },
+    /// There is room, but for no more file.
+    #[error(
+        "the file system of `{0}` has no room for another file: all its inodes are in use, however many bytes are free\nhint: remove files there (`df -i` shows how many there are), or name another folder; the same command then goes on, and nothing of it is in use until it ends"
+    )]
+    NoFiles(PathBuf),
     /// The disk filled up half-way.
     #[error(
         "the disk of `{path}` is full: {} needed there, {free} bytes are free\nhint: make room; the same command then goes on where this one stopped, and nothing of it is in use until it ends",
@@ -97,6 +102,20 @@ pub enum BundleError {
         "the snapshot {0} is not known here\nhint: name one that `bundle info` lists; give a receipt of the site or an old BUNDLE.json, with which its series goes on; or export with --full"
     )]
     UnknownBase(String),
+    /// A document that nobody has signed names a number far beyond what is known here.
+    #[error(
+        "the document of --since or --satisfy says that {series} {found} is at the site; known here is {known}, and without a signature nothing beyond {most} is believed, since numbers that were passed over never come again\nhint: give a receipt that the site has signed (`bundle import --receipt-key`), and its public key with --receipt-trust"
+    )]
+    Leap {
+        /// The series.
+        series: String,
+        /// The number in the document.
+        found: u64,
+        /// The last number that left from here; 0 where none is known.
+        known: u64,
+        /// The highest number that is believed.
+        most: u64,
+    },
     /// The site has another series of that name.
     #[error(
         "the site has another series called {series} ({theirs}) than the one that goes on here ({ours})\nhint: if this one began anew by mistake, move `{folder}` and its bundles in the folder of --out away: then the same command goes on with the site's"
@@ -187,7 +206,7 @@ impl BundleError {
     /// With which exit code a verb ends that fails so.
     pub const fn code(&self) -> u8 {
         match self {
-            Self::Sign(_) | Self::Replay(_) => exit::TRUST_REFUSED,
+            Self::Sign(_) | Self::Replay(_) | Self::Leap { .. } => exit::TRUST_REFUSED,
             Self::Header { .. }
             | Self::Table { .. }
             | Self::TooLarge { .. }
@@ -202,6 +221,7 @@ impl BundleError {
             | Self::NoBundle(_)
             | Self::Unproven => exit::USAGE,
             Self::NoRoom { .. }
+            | Self::NoFiles(_)
             | Self::Filled { .. }
             | Self::Occupied(_)
             | Self::Unseen(_)
@@ -249,8 +269,11 @@ impl BundleError {
             let elsewhere =
                 elsewhere.and_then(|place| place.ancestors().skip(1).find(|above| above.is_dir()));
             let full = elsewhere.unwrap_or(path).to_owned();
-            let free =
-                rustix::fs::statvfs(&full).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+            let space = rustix::fs::statvfs(&full).ok();
+            if space.as_ref().is_some_and(has_no_files) {
+                return Self::NoFiles(full);
+            }
+            let free = space.map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
             Self::Filled {
                 needed: elsewhere.is_none().then(needed),
                 path: full,
@@ -265,4 +288,9 @@ impl BundleError {
         let path = path.into();
         move |source| Self::File { action, path, source }
     }
+}
+
+/// Whether a file system counts its files, and this user may make no more.
+pub(super) const fn has_no_files(space: &rustix::fs::StatVfs) -> bool {
+    space.f_files > 0 && space.f_favail == 0
 }

@@ -176,6 +176,9 @@ impl Export<'_> {
         let stat = rustix::fs::statvfs(self.out)
             .map_err(io::Error::from)
             .map_err(BundleError::file("asking for the space of", self.out))?;
+        if super::error::has_no_files(&stat) {
+            return Err(BundleError::NoFiles(self.out.to_owned()));
+        }
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let written = folder_size(&unfinished(self.out, &self.plan.record));
         let needed = self.needed();

@@ -31,6 +31,7 @@ pub mod import;
 mod importer;
 pub mod ledger;
 pub mod medium;
+mod numbers;
 mod oci;
 pub mod pack;
 pub mod plan;

@@ -11,11 +11,12 @@ use tokio::runtime::Handle;
 
 use super::{
     BundleError,
-    again::{adopt, begun},
+    again::{adopt, begun, begun_for},
     header::{Base, is_series},
     horizon::{has_suites, horizon},
     import::snapshot_of,
     medium::Bundle,
+    numbers,
     pack::Limit,
     plan::{Has, Plan},
     receipt::{Place, Since, bases},
@@ -27,10 +28,6 @@ use crate::{
     snapshot::{Library, Parameters, Record, Side, Snapshot, Wanted, collect},
     store::Store,
 };
-
-/// By how much the numbers of a series go on that nobody here knows: bundles that left after what the site tells of may be on their way, or wait there,
-/// and a number that came twice is refused.
-const UNSEEN: u64 = 1000;
 
 /// The largest request file in bytes.
 const LARGEST_REQUEST: u64 = 1 << 30;
@@ -263,19 +260,27 @@ fn next(
 ) -> Result<Record, BundleError> {
     let records = library.records(Side::Exported, series)?;
     let last = records.last();
-    let after = last.map_or(0, |last| last.seq);
-    let (series_id, seq) = match (place, last) {
-        (Some(place), None) => (place.series_id, place.seq.checked_add(UNSEEN)),
-        (Some(place), Some(last)) if last.series_id == place.series_id && last.seq < place.seq => {
-            (place.series_id, place.seq.checked_add(UNSEEN))
-        }
-        (_, Some(last)) => (last.series_id.clone(), after.checked_add(1)),
-        (None, None) => (new_series()?, Some(1)),
+    let after = last
+        .map(|last| last.seq)
+        .max(place.as_ref().map(|place| place.seq))
+        .unwrap_or_default();
+    let is_new = last.is_none() && place.is_none();
+    if let Some(lost) = numbers::lost(last, place.clone())
+        && let Some(begun) = begun_for(out, (series, root), &lost)
+    {
+        return Ok(begun);
+    }
+    let found = if is_new {
+        Some((new_series()?, 1))
+    } else {
+        numbers::next((series, out), last, place, now)?
     };
+    let (series_id, seq) =
+        found.ok_or_else(|| BundleError::UnknownBase(format!("{after}, after which no number comes")))?;
     let record = Record {
         series: series.to_owned(),
         series_id,
-        seq: seq.ok_or_else(|| BundleError::UnknownBase(format!("{after}, after which no number comes")))?,
+        seq,
         root,
         created: now,
     };

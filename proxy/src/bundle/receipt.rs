@@ -84,6 +84,7 @@ struct Named {
     series_id: Option<String>,
     seq: Option<u64>,
     root: Option<Digest>,
+    created: Option<Timestamp>,
     have: Option<Record>,
     pending: Option<Record>,
 }
@@ -95,6 +96,10 @@ pub struct Place {
     pub series_id: String,
     /// The highest number that the site knows.
     pub seq: u64,
+    /// When what the site has was made, as far as the document says.
+    pub at: Option<Timestamp>,
+    /// Whether a site that is known has signed that.
+    pub is_signed: bool,
 }
 
 /// What a site has.
@@ -140,18 +145,26 @@ pub fn bases(
     }
     let bytes = read_bounded(Path::new(since), LARGEST)?;
     let is_receipt = serde_json::from_slice::<Receipt>(&bytes).is_ok();
-    if is_receipt && !sites.is_empty() {
+    let is_signed = is_receipt && !sites.is_empty();
+    if is_signed {
         Trust::read(sites)?.verify(&bytes, &signature(Path::new(since)))?;
     }
     let named: Named = serde_json::from_slice(&bytes).map_err(|_no_document| unknown())?;
-    let (of, series_id, seq, root) = match named.have {
+    let (of, series_id, seq, root, at) = match named.have {
         Some(have) => (
             Some(have.series),
             Some(have.series_id),
             Some(have.seq),
             Some(have.root),
+            Some(have.created),
         ),
-        None => (named.series, named.series_id, named.seq, named.root),
+        None => (
+            named.series,
+            named.series_id,
+            named.seq,
+            named.root,
+            named.created,
+        ),
     };
     if of.is_some_and(|of| of != series) {
         return Err(unknown());
@@ -166,6 +179,8 @@ pub fn bases(
         place: series_id.map(|series_id| Place {
             series_id,
             seq: seq.max(waiting),
+            at,
+            is_signed,
         }),
     })
 }

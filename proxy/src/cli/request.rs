@@ -10,7 +10,7 @@ use super::{SettingsArgs, explain, fail, print, tell};
 use crate::{
     exit,
     offline::{MISSES_FILE, Miss, read_misses},
-    snapshot::{Library, Parameters, Wanted, WantedUrl, judge},
+    snapshot::{Library, LibraryError, Parameters, Record, Wanted, WantedUrl, judge},
     store::Store,
 };
 
@@ -48,10 +48,9 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         Err(code) => return code,
     };
     let mut wanted = Wanted::new(Clock::system().now());
-    match Library::new(folder).active() {
-        Ok(active) => wanted.have = active,
-        Err(error) => tell(&format!("the active snapshot is not named: {}", explain(&error))),
-    }
+    let have = have(folder);
+    let is_known = have.is_ok();
+    wanted.have = have.ok().flatten();
     let parameters = Parameters::of(&settings.upstreams);
     let (open, closed): (Vec<_>, Vec<_>) = misses
         .into_iter()
@@ -72,17 +71,27 @@ pub(super) fn request(args: &RequestArgs) -> u8 {
         Ok(added) => wanted.urls.extend(added),
         Err(code) => return code,
     }
-    match serde_json::to_string_pretty(&wanted) {
-        Ok(text) => write(
-            args,
-            &settings.cache.dir.join(MISSES_FILE),
-            (wanted.urls.len(), text + "\n"),
-        ),
+    let notes = folder.join(MISSES_FILE);
+    let code = match serde_json::to_string_pretty(&wanted) {
+        Ok(text) => write(args, (&notes, is_known), (wanted.urls.len(), text + "\n")),
         Err(error) => fail(
             exit::BUG,
             &format!("the request cannot be written as JSON: {error}"),
         ),
+    };
+    if code != exit::DONE || is_known {
+        return code;
     }
+    fail(
+        exit::VERIFICATION_FAILED,
+        "the request does not say what is here, so that the answer to it will carry everything; no notes were forgotten",
+    )
+}
+
+/// The snapshot that is active, if there is one; where that cannot be told, it is said.
+fn have(folder: &Path) -> Result<Option<Record>, LibraryError> {
+    let active = Library::new(folder).active();
+    active.inspect_err(|error| tell(&format!("the active snapshot is not named: {}", explain(error))))
 }
 
 /// What clients have missed.
@@ -114,7 +123,8 @@ fn added(args: &RequestArgs) -> Result<Vec<WantedUrl>, u8> {
     args.add.iter().map(one).collect()
 }
 
-fn write(args: &RequestArgs, notes: &Path, (count, text): (usize, String)) -> u8 {
+/// Writes the request; what is noted is forgotten where that was asked for and `may_forget`.
+fn write(args: &RequestArgs, (notes, may_forget): (&Path, bool), (count, text): (usize, String)) -> u8 {
     let Some(output) = &args.output else {
         print(&text);
         return exit::DONE;
@@ -123,6 +133,7 @@ fn write(args: &RequestArgs, notes: &Path, (count, text): (usize, String)) -> u8
         return fail(exit::REFUSED, &explain(&error));
     }
     if args.clear
+        && may_forget
         && notes.exists()
         && let Err(error) = durable::remove(notes)
     {

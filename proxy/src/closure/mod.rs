@@ -10,7 +10,7 @@
 //! What is declared and not there is a [`Gap`], named so that somebody can ask for it. Content is read by digest through a function of the
 //! caller; nothing is fetched, and nothing is believed that the content does not say itself.
 //!
-//! Deliberately absent: signatures (clients verify them, and the rehearsal lets them), and conflicts of packages.
+//! Deliberately absent: signatures (clients verify them, and the rehearsal lets them).
 
 mod apt;
 mod declaration;

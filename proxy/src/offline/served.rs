@@ -77,6 +77,11 @@ impl Served {
         (found.len() as u64, rest.map(str::to_owned))
     }
 
+    /// The keys of this snapshot that begin with `prefix`, in order, one as often as it has variants.
+    pub fn keys_below(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        self.snapshot.under(prefix).iter().map(|entry| entry.key.as_str())
+    }
+
     /// The responses of a key.
     pub fn lookup(&self, key: &str) -> Responses {
         let mut found: Vec<_> = self

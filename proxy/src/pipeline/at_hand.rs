@@ -95,7 +95,7 @@ impl Pipeline {
         client: IpAddr,
         started: Instant,
     ) -> Result<AtHand, Option<request::Parts>> {
-        let is_stored = |target: &Arc<Target>| self.may_be_stored(target);
+        let is_stored = |target: &Arc<Target>| self.may_be_stored(target) && !self.makes_lists_like(target);
         let Some(target) = self.shown_as_stored(&asked, client).filter(is_stored) else {
             return Err(Some(asked));
         };

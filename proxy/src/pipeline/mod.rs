@@ -40,6 +40,7 @@ mod generation;
 mod groups;
 mod handed_on;
 mod held;
+mod held_tags;
 mod idle;
 mod inside;
 mod intercept;

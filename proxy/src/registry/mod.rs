@@ -14,6 +14,7 @@
 //! * `present`: the fields that clients look for, links that lead back to us, no challenge of the upstream's;
 //! * [`Guests`]: who may use the door, and for what, where the settings name a file of users; tokens of our own;
 //! * `said`: errors of upstreams in the form of the specification;
+//! * `tags`: lists of the tags that a snapshot holds;
 //! * [`mod@scope`]: what a token is asked for;
 //! * [`speak`]: problems in the form of the specification.
 //!
@@ -38,6 +39,7 @@ mod present;
 mod problem;
 mod said;
 mod scope;
+mod tags;
 
 pub(crate) use accept::{Accepts, is_manifest, prepare};
 pub use form::Misfit;
@@ -50,6 +52,7 @@ pub use problem::Refused;
 pub(crate) use problem::{crowded, leave, refused, speak, unauthorized};
 pub(crate) use said::{MOST_SAID, errors};
 pub(crate) use scope::{CATALOG, scope};
+pub(crate) use tags::list as list_of_tags;
 
 /// Whether a request for `uri` comes by this door: origin-form, below `/v2/`.
 pub(crate) fn is_door(uri: &http::Uri) -> bool {

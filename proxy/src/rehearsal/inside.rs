@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PATH, RehearsalError, Rehearsed, Stage, io_error, orphans, tail};
+use super::{PATH, RehearsalError, Rehearsed, Stage, io_error, lifeline::Lifeline, orphans, tail};
 use crate::{closure::DeclaredCommand, offline::read_misses};
 
 /// How long the server may take to begin and to end.
@@ -24,11 +24,20 @@ const SERVER: Duration = Duration::from_secs(60);
 /// How much of the end of what a command says is read.
 const MOST_SAID: u64 = 8 << 10;
 
-/// Runs `commands` against the store of `stage`, served without a network; the process is in a namespace of its own.
+/// Runs `commands` against the store of `stage`, served without a network; the process is in a namespace of its own, the first there, and ends with
+/// whoever has the other end of its stdin.
 ///
 /// # Errors
 /// [`RehearsalError`] when the server does not come up; a command that fails is no error but a finding.
 pub async fn inside(stage: &Stage, commands: &[DeclaredCommand]) -> Result<Rehearsed, RehearsalError> {
+    let lifeline = Lifeline::of_stdin()?;
+    tokio::select! {
+        rehearsed = rehearsed(stage, commands) => rehearsed,
+        () = lifeline.cut() => Err(RehearsalError::Abandoned),
+    }
+}
+
+async fn rehearsed(stage: &Stage, commands: &[DeclaredCommand]) -> Result<Rehearsed, RehearsalError> {
     loopback().await?;
     orphans::adopt()?;
     let (mut server, address) = serve(stage).await?;

@@ -2,26 +2,26 @@
 //!
 //! ```text
 //! store ─ export → bundle (links where the file system can) ─ import → empty store                     (scratch)
-//! unshare --net … kato-proxy bundle rehearse
+//! unshare --net --pid … kato-proxy bundle rehearse                                     is the first process in there
 //!   └ lo up → kato-proxy serve --offline on that store → each command in turn → notes about misses     (inside)
 //! ```
+//!
+//! It ends with whoever began it, also where that was killed: what runs in there reads from a pipe whose other end the exporter has, and
+//! ends when nobody has it any more (lifeline); with the first process of the namespace ends every other one that is in it.
 //!
 //! A command that fails is a finding, and so is whatever was asked for and not there: a client may get along without what its user will miss.
 //!
 //! Deliberately absent: judging what commands did (their exit code says it), and machines of other kinds than this one.
 //!
-//! Invariants: the namespace has no interface but loopback; the store that is exported is not changed; nothing stays of a rehearsal.
+//! Invariants: the namespace has no interface but loopback; the store that is exported is not changed; nothing stays of a rehearsal, however its
+//! exporter ended, but a folder that the next one removes.
 
 mod inside;
+mod lifeline;
 mod orphans;
 mod scratch;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{io, path::PathBuf, process::Stdio, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{process::Command, time::timeout};
@@ -81,6 +81,17 @@ pub enum RehearsalError {
         /// What was said.
         said: String,
     },
+    /// Whoever began it is gone.
+    #[error("the export that began this rehearsal is gone")]
+    Abandoned,
+    /// Another one is under way.
+    #[error(
+        "another rehearsal is under way in `{}`\nhint: one export of a store is proven at a time; try again when the other one has ended", .folder.display()
+    )]
+    UnderWay {
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// The bundle that is rehearsed.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::BundleError),
@@ -113,36 +124,37 @@ pub struct Stage {
 ///
 /// # Errors
 /// [`RehearsalError`].
-#[expect(clippy::disallowed_methods, reason = "the owner of this child process")]
 pub async fn rehearse(stage: &Stage, commands: &[DeclaredCommand]) -> Result<Rehearsed, RehearsalError> {
     let own = std::env::current_exe().map_err(io_error("finding this program"))?;
-    let mut unshare = Command::new("unshare");
-    unshare.arg("--net");
-    if !rustix::process::geteuid().is_root() {
-        unshare.args(["--user", "--map-root-user"]);
+    let mut apart = unshare();
+    if has_own_proc().await {
+        apart.arg("--mount-proc");
     }
-    unshare
-        .args(["--fork", "--kill-child", "--"])
+    apart
+        .arg("--")
         .arg(own)
         .args(["bundle", "rehearse", "--cache-dir"])
         .arg(&stage.store)
         .arg("--declare")
         .arg(&stage.declaration);
     if let Some(config) = &stage.config {
-        unshare.arg("--config").arg(config);
+        apart.arg("--config").arg(config);
     }
-    unshare
-        .env_clear()
-        .env("PATH", PATH)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+    apart
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let limit = commands
         .iter()
         .map(|command| command.deadline.get())
         .sum::<Duration>()
         + BESIDE;
-    let output = timeout(limit, unshare.output())
-        .await
+    let mut child = apart.spawn().map_err(io_error("starting `unshare`"))?;
+    // Nothing is ever written into it: it closes with this process, if not before.
+    let lifeline = child.stdin.take();
+    let output = timeout(limit, child.wait_with_output()).await;
+    drop(lifeline);
+    let output = output
         .map_err(|_elapsed| RehearsalError::Slow {
             what: "the rehearsal".to_owned(),
             limit,
@@ -151,6 +163,33 @@ pub async fn rehearse(stage: &Stage, commands: &[DeclaredCommand]) -> Result<Reh
     serde_json::from_slice(&output.stdout).map_err(|_no_report| RehearsalError::NotBegun {
         said: tail(&output.stderr),
     })
+}
+
+/// A program in namespaces of its own, of the network and of processes. All of them end with the first, and this with `unshare`.
+#[expect(clippy::disallowed_methods, reason = "the owner of this child process")]
+fn unshare() -> Command {
+    let mut unshare = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare
+        .args(["--net", "--pid", "--fork", "--kill-child"])
+        .env_clear()
+        .env("PATH", PATH)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    unshare
+}
+
+/// Whether the namespace may have a `/proc` that shows its own processes, which containers seldom allow; without it the one of this machine
+/// stays, and is good enough but for commands that look for processes by number.
+async fn has_own_proc() -> bool {
+    let mut probe = unshare();
+    probe
+        .args(["--mount-proc", "--", "true"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    matches!(timeout(BESIDE, probe.status()).await, Ok(Ok(status)) if status.success())
 }
 
 /// Where programs are looked for.
@@ -165,15 +204,4 @@ fn tail(said: &[u8]) -> String {
         from += 1;
     }
     said[from..].trim().to_owned()
-}
-
-/// An empty folder at `path`, whatever was there.
-fn emptied(path: &Path) -> Result<(), RehearsalError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error(format!("removing `{}`", path.display()))(error));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    std::fs::create_dir_all(path).map_err(io_error(format!("creating `{}`", path.display())))
 }

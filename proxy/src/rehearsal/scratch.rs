@@ -1,12 +1,18 @@
 //! A store that has nothing but a bundle: the bundle is written, signed with a key of the moment, and taken in as a site would.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use kato_shared::clock::Clock;
+use rustix::fs::{FlockOperation, flock};
 use tokio::runtime::Handle;
 
-use super::{RehearsalError, emptied};
+use super::{RehearsalError, io_error};
 use crate::{
     bundle::{
         Bundle,
@@ -31,6 +37,8 @@ const SERIES: &str = "rehearsal";
 #[derive(Debug)]
 pub struct Scratch {
     folder: PathBuf,
+    /// The folder, locked as long as this is there.
+    _lock: File,
 }
 
 impl Scratch {
@@ -44,10 +52,7 @@ impl Scratch {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Self, RehearsalError> {
-        let scratch = Self {
-            folder: store.dir().join(FOLDER),
-        };
-        emptied(&scratch.folder)?;
+        let scratch = Self::empty(store.dir().join(FOLDER))?;
         let at = |name: &str| scratch.folder.join(name);
         let (secret, public, out) = (at("key"), at("key.pub"), at("out"));
         keygen(&secret, &public, None).map_err(crate::bundle::BundleError::from)?;
@@ -73,6 +78,27 @@ impl Scratch {
         Ok(scratch)
     }
 
+    /// `folder` as an empty one of ours, whatever an earlier rehearsal has left in it.
+    fn empty(folder: PathBuf) -> Result<Self, RehearsalError> {
+        let failed = || io_error(format!("making the folder `{}`", folder.display()));
+        loop {
+            fs::create_dir_all(&folder).map_err(failed())?;
+            let lock = File::open(&folder).map_err(failed())?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(RehearsalError::UnderWay { folder }),
+                Err(error) => return Err(failed()(error.into())),
+            }
+            // One that ended meanwhile has removed it, and the next one makes another.
+            let ours = lock.metadata().map_err(failed())?;
+            let is_there = fs::metadata(&folder).is_ok_and(|there| there.ino() == ours.ino());
+            if is_there {
+                emptied(&folder).map_err(failed())?;
+                return Ok(Self { folder, _lock: lock });
+            }
+        }
+    }
+
     /// The store.
     pub fn store(&self) -> PathBuf {
         self.folder.join("store")
@@ -82,8 +108,21 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays is removed by the next rehearsal.
-        let _left = std::fs::remove_dir_all(&self.folder);
+        let _left = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Removes what is in `folder`.
+fn emptied(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn take_in(
@@ -121,5 +160,34 @@ fn take_in(
             wanted.digests.len()
         ))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_rehearsal_in_the_same_store_is_refused_and_what_one_left_is_removed() {
+        let store = tempfile::tempdir().unwrap();
+        let folder = store.path().join(FOLDER);
+        fs::create_dir_all(folder.join("store/content")).unwrap();
+        File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join("key"))
+            .unwrap();
+        let first = Scratch::empty(folder.clone()).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        let second = Scratch::empty(folder.clone()).unwrap_err();
+        let said = second.to_string();
+        assert!(
+            matches!(second, RehearsalError::UnderWay { .. }) && said.contains("hint: "),
+            "{said}"
+        );
+        drop(first);
+        assert!(!folder.exists());
+        drop(Scratch::empty(folder.clone()).unwrap());
+        assert!(!folder.exists());
     }
 }

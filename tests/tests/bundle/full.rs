@@ -112,3 +112,37 @@ async fn an_import_says_so_activates_nothing_and_goes_on() -> Result<()> {
     }
     Ok(())
 }
+
+/// Needs root: a file system of its own.
+mod as_root {
+    use super::*;
+
+    /// Bytes are free, and no file can be made: `df` shows nothing, so that it has to be said.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_system_without_inodes_is_named() -> Result<()> {
+        let site = Site::new(4).await?;
+        let (store, key, out) = (site.at("here"), site.at("key"), site.at("small"));
+        fs::create_dir(site.path("small"))?;
+        let program = integration_tests::proxy::program()?;
+        let export = Site::export(&store, &key, &out);
+        // Its folder is one; then there is room for none, and for that of the bundle and nothing in it.
+        for inodes in [1, 3] {
+            let script =
+                format!("mount -t tmpfs -o size=64m,nr_inodes={inodes} none \"$1\" && shift && exec \"$@\"");
+            let mut command = integration_tests::command::new("unshare");
+            command.args(["--mount", "--", "sh", "-c", &script, "sh", &out]);
+            command.arg(&program).args(&export);
+            let said = integration_tests::command::run(command, crate::SOON, &[])?;
+            let words = String::from_utf8_lossy(&said.stderr);
+            ensure!(said.status.code() == Some(20), "{inodes}: {said:?}");
+            for part in [
+                &format!("`{out}` has no room for another file"),
+                "inodes",
+                "hint: remove files there",
+            ] {
+                ensure!(words.contains(part), "{inodes}: `{part}` is not said: {words}");
+            }
+        }
+        Ok(())
+    }
+}

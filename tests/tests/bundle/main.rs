@@ -1,6 +1,8 @@
 //! Bundles made by the real program from a store that real requests filled: killed at places spread over the whole run, read by programs that
 //! others wrote, and served on the other side without an origin.
 
+mod abandoned;
+mod as_apt;
 mod beside;
 mod carried;
 mod clients;

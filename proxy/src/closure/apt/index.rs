@@ -62,7 +62,9 @@ pub(super) fn read<'s>(
                     listed += 1;
                     there += u64::from(package.is_held(check.snapshot));
                     let priority = priority(&head);
-                    universe.add(Package { priority, ..package }, architecture);
+                    let others =
+                        ["Suggests", "Replaces", "Enhances"].map(|name| read.get(name).unwrap_or_default());
+                    universe.add(Package { priority, ..package }, others, architecture);
                 }
             }
         }

@@ -4,14 +4,17 @@
 //! suite → InRelease → Packages            of each declared component and architecture              (index)
 //! all suites → candidates, providers      of one architecture: apt resolves over all its sources   (universe)
 //! machine → what is installed             by the status file of its dpkg; nothing without one      (status)
-//! packages of the list → what apt would install on that machine → each has to be held              (resolve)
+//! packages of the list → what apt would install on that machine → each has to be held              (resolve, by mark over state)
 //! ```
 //! Nothing does but what a client gets who asks as apt does: the candidate, of the architecture, under its URL, with its digest.
 //!
-//! Deliberately absent: conflicts, and the order of an installation. `apt-get` finds those, and the rehearsal lets it.
+//! Deliberately absent: what apt's problem resolver makes of conflicts, which is a gap, and the order of an installation. `apt-get` finds those, and the
+//! rehearsal lets it.
 
 mod index;
+mod mark;
 mod resolve;
+mod state;
 mod status;
 mod universe;
 
@@ -21,7 +24,7 @@ use std::{
 };
 
 use self::{
-    resolve::{Machine, Needed},
+    resolve::{Needed, install},
     universe::{Package, Universe},
 };
 use super::Check;
@@ -199,13 +202,15 @@ impl Place<'_> {
     fn round(&self, check: &mut Check<'_>, round: &Round) {
         let snapshot = check.snapshot;
         let is_held = |package: &Package| package.is_held(snapshot);
-        let machine = Machine::new(
+        let plan = install(
             self.universe,
             (self.architecture, self.status),
             self.recommends,
-            &is_held,
+            round,
         );
-        let plan = machine.install(round);
+        for removed in &plan.removed {
+            check.note(&format!("apt would remove {removed}"));
+        }
         let mut is_bare = false;
         for Needed { package, by } in &plan.needed {
             check.report.checked += 1;

@@ -1,7 +1,7 @@
 //! What a machine has installed, by the status file of its dpkg.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
 };
@@ -59,9 +59,13 @@ impl Status {
     /// Reads `text`; none where nothing is installed by it.
     pub(crate) fn of(path: &str, text: &str) -> Option<Self> {
         let is_installed = |status: &str| {
-            // "want flag status". With triggers to run a package does what others need of it.
-            let state = status.split_ascii_whitespace().nth(2);
-            matches!(state, Some("installed" | "triggers-pending" | "triggers-awaited"))
+            // "want flag status". With triggers to run a package does what others need of it; what has to be installed once more is fetched.
+            let words: Vec<&str> = status.split_ascii_whitespace().collect();
+            let is_there = matches!(
+                words.get(2),
+                Some(&("installed" | "triggers-pending" | "triggers-awaited"))
+            );
+            is_there && words.get(1) != Some(&"reinstreq")
         };
         let installed = paragraphs(text).filter(|read| read.get("Status").is_some_and(is_installed));
         let packages: Vec<Package> = installed.filter_map(|read| Package::of(&read)).collect();
@@ -76,6 +80,14 @@ impl Status {
             native,
             packages,
         })
+    }
+
+    /// The names of all that is installed, of whichever architecture.
+    pub(super) fn names(&self) -> HashSet<&str> {
+        self.packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect()
     }
 
     /// What counts as installed for packages of `architecture`, by name.

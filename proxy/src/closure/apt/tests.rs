@@ -180,6 +180,96 @@ const TAKEN: &[Case<'_>] = &[
         "p_1_amd64.deb",
         &[],
     ),
+    // Of equal ones that which apt comes to know last, be it because another package says something of it.
+    (
+        "a 1; Depends: v\np 1; Provides: v\nq 1; Provides: v\n",
+        &["a"],
+        "q_1_amd64.deb",
+        &["q_1_amd64 < a (Depends: v)"],
+    ),
+    (
+        "z 1; Suggests: q\na 1; Depends: v\np 1; Provides: v\nq 1; Provides: v\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &["p_1_amd64 < a (Depends: v)"],
+    ),
+    (
+        "z 1; Suggests: q:any\na 1; Depends: v\np 1; Provides: v\nq 1; Provides: v\n",
+        &["a"],
+        "q_1_amd64.deb",
+        &["q_1_amd64 < a (Depends: v)"],
+    ),
+    // The source does not matter for that; nor does which one is held.
+    (
+        "a 1; Depends: v; Source: s\np 1; Provides: v; Source: s\nq 1; Provides: v\n",
+        &["a"],
+        "q_1_amd64.deb",
+        &["q_1_amd64 < a (Depends: v)"],
+    ),
+    // What is essential or protected comes before what has a better priority, and the name itself before both.
+    (
+        "a 1; Depends: v\np 1; Provides: v; Essential: yes; Priority: extra\nq 1; Provides: v; Priority: required\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &["p_1_amd64 < a (Depends: v)"],
+    ),
+    (
+        "a 1; Depends: v\np 1; Provides: v; Protected: yes; Priority: extra\nq 1; Provides: v; Priority: required\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &["p_1_amd64 < a (Depends: v)"],
+    ),
+    (
+        "a 1; Depends: v\np 1; Provides: v; Essential: yes\nv 1; Priority: extra\n",
+        &["a"],
+        "v_1_amd64.deb",
+        &["v_1_amd64 < a (Depends: v)"],
+    ),
+    // Nothing said comes before `required`.
+    (
+        "a 1; Depends: v\np 1; Provides: v\nq 1; Provides: v; Priority: required\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &["p_1_amd64 < a (Depends: v)"],
+    ),
+    // What provides the other's name, in a circle.
+    (
+        "a 1; Depends: v\np 1; Provides: v, w; Depends: w\nq 1; Provides: w, v; Depends: p\n",
+        &["a"],
+        "q_1_amd64.deb",
+        &["q_1_amd64 < a (Depends: v)"],
+    ),
+    (
+        "a 1; Depends: v\np 1; Provides: v, w; Depends: w\nq 1; Provides: w, v; Depends: p\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &["p_1_amd64 < q (Depends: p)"],
+    ),
+    // What an alternative does not go together with is looked at before it is taken.
+    (
+        "a 1; Depends: x | y; Conflicts: x\nx 1\ny 1\n",
+        &["a"],
+        "y_1_amd64.deb",
+        &["y_1_amd64 < a (Depends: x | y)"],
+    ),
+    (
+        "a 1; Depends: x | y; Breaks: x\nx 1\ny 1\n",
+        &["a"],
+        "x_1_amd64.deb",
+        &[],
+    ),
+    (
+        "a 1; Depends: x | y; Breaks: x (<< 1)\nx 1\ny 1\n",
+        &["a"],
+        "y_1_amd64.deb",
+        &[],
+    ),
+    (
+        "a 1; Depends: v\np 1; Provides: v; Conflicts: v\nq 1; Provides: v; Conflicts: v\n",
+        &["a"],
+        "p_1_amd64.deb",
+        &[],
+    ),
     (
         "a 1; Depends: v\np 1; Provides: v; Priority: important\nq 1; Provides: v; Priority: optional\n",
         &["a"],
@@ -226,69 +316,97 @@ fn what_apt_would_take_has_to_be_held() {
 }
 
 fn missing(text: &str) -> String {
+    if let Some(said) = text.strip_prefix("! ") {
+        return said.to_owned();
+    }
     match text.split_once(" < ") {
         Some((file, by)) => format!("{}, needed by {by}", deb(file)),
         None => deb(text),
     }
 }
 
+/// What indexes list, the package that is asked for, and what is said of it.
+const UNMET: &[(&str, &str, &str)] = &[
+    (
+        "a 1; Depends: b\n",
+        "a",
+        "b, needed by a (Depends: b): b is in no index of amd64",
+    ),
+    (
+        "a 1; Depends: b (>= 2)\nb 1\n",
+        "a",
+        "b, needed by a (Depends: b (>= 2)): the indexes of amd64 list b 1",
+    ),
+    // Apt takes candidates alone.
+    (
+        "a 1; Depends: b (<< 2)\nb 1\nb 2\n",
+        "a",
+        "b, needed by a (Depends: b (<< 2)): the indexes of amd64 list b 1, 2, of which apt takes 2",
+    ),
+    (
+        "a 1; Depends: b (= 1)\nb 1-1\n",
+        "a",
+        "b, needed by a (Depends: b (= 1)): the indexes of amd64 list b 1-1",
+    ),
+    (
+        "a 1; Depends: v (= 1)\np 1; Provides: v\n",
+        "a",
+        "v, needed by a (Depends: v (= 1)): v is in no index of amd64",
+    ),
+    (
+        "a 1; Depends: b:any\nb 1\n",
+        "a",
+        "b, needed by a (Depends: b:any): the indexes of amd64 list b 1",
+    ),
+    (
+        "a 1; Depends: b:arm64\nb 1\n",
+        "a",
+        "b, needed by a (Depends: b:arm64): the indexes of amd64 list b 1",
+    ),
+    // Where no alternative will do, the first one says why.
+    (
+        "a 1; Depends: b | c\nb 1; Depends: d\n",
+        "a",
+        "d, needed by b (Depends: d): d is in no index of amd64",
+    ),
+    (
+        "p 1; Provides: v\nq 1; Provides: v\n",
+        "v",
+        "package v: provided by p, q, of which apt takes none by itself; declare one of them",
+    ),
+    (
+        "a 1\n",
+        "a:arm64",
+        "package a:arm64: arm64 is not in its `architectures`",
+    ),
+    // Two that are needed and do not go together, by name, version and what is provided.
+    (
+        "a 1; Depends: x, z\nx 1\nz 1; Conflicts: x\n",
+        "a",
+        "z and x cannot be installed together: z (Conflicts: x)",
+    ),
+    (
+        "a 1; Depends: x, z\nx 1; Breaks: z (<< 2)\nz 1\n",
+        "a",
+        "z and x cannot be installed together: x (Breaks: z (<< 2))",
+    ),
+    (
+        "a 1; Depends: x, z\nx 1; Provides: v\nz 1; Conflicts: v\n",
+        "a",
+        "z and x cannot be installed together: z (Conflicts: v)",
+    ),
+    // Apt's problem resolver takes `y`; that is not followed.
+    (
+        "a 1; Depends: x | y, z\nx 1\ny 1\nz 1; Conflicts: x\n",
+        "a",
+        "x and z cannot be installed together: z (Conflicts: x)",
+    ),
+];
+
 #[test]
 fn what_no_candidate_meets_is_named_with_who_needs_it() {
-    for (lines, package, expected) in [
-        (
-            "a 1; Depends: b\n",
-            "a",
-            "b, needed by a (Depends: b): b is in no index of amd64",
-        ),
-        (
-            "a 1; Depends: b (>= 2)\nb 1\n",
-            "a",
-            "b, needed by a (Depends: b (>= 2)): the indexes of amd64 list b 1",
-        ),
-        // Apt takes candidates alone.
-        (
-            "a 1; Depends: b (<< 2)\nb 1\nb 2\n",
-            "a",
-            "b, needed by a (Depends: b (<< 2)): the indexes of amd64 list b 1, 2, of which apt takes 2",
-        ),
-        (
-            "a 1; Depends: b (= 1)\nb 1-1\n",
-            "a",
-            "b, needed by a (Depends: b (= 1)): the indexes of amd64 list b 1-1",
-        ),
-        (
-            "a 1; Depends: v (= 1)\np 1; Provides: v\n",
-            "a",
-            "v, needed by a (Depends: v (= 1)): v is in no index of amd64",
-        ),
-        (
-            "a 1; Depends: b:any\nb 1\n",
-            "a",
-            "b, needed by a (Depends: b:any): the indexes of amd64 list b 1",
-        ),
-        (
-            "a 1; Depends: b:arm64\nb 1\n",
-            "a",
-            "b, needed by a (Depends: b:arm64): the indexes of amd64 list b 1",
-        ),
-        // Where no alternative will do, the first one says why.
-        (
-            "a 1; Depends: b | c\nb 1; Depends: d\n",
-            "a",
-            "d, needed by b (Depends: d): d is in no index of amd64",
-        ),
-        (
-            "p 1; Provides: v\nq 1; Provides: v\n",
-            "v",
-            "package v: provided by p, q, of which apt takes none by itself; declare one of them",
-        ),
-        (
-            "a 1\n",
-            "a:arm64",
-            "package a:arm64: arm64 is not in its `architectures`",
-        ),
-    ] {
-        assert_eq!(gaps(lines, &[package], ""), [expected], "{lines}");
+    for (lines, package, expected) in UNMET {
+        assert_eq!(gaps(lines, &[package], ""), [*expected], "{lines}");
     }
 }
 
@@ -476,8 +594,29 @@ const UPGRADES: &[Upgrade<'_>] = &[
     (
         "app 1; Depends: lib (>= 2)\nlib 2\nold 2; Breaks: lib\n",
         "old 1; Breaks: lib (>= 2)",
-        "old_2_amd64.deb",
+        "",
+        &["! old and lib cannot be installed together: old (Breaks: lib)"],
+    ),
+    // It goes, where there is no newer version.
+    ("app 1; Breaks: old\n", "old 1", "", &[]),
+    // What is installed of the same source goes with it.
+    (
+        "app 2; Source: s\nlib 2; Source: s\n",
+        "lib 1; Source: s",
+        "lib_2_amd64.deb",
+        &["lib_2_amd64 < app (Source: s)"],
+    ),
+    (
+        "app 2; Source: s\nlib 3; Source: s\n",
+        "lib 1; Source: s",
+        "lib_3_amd64.deb",
         &[],
+    ),
+    (
+        "app 2; Source: s (9)\nlib 3; Source: s (9)\n",
+        "lib 1; Source: s",
+        "lib_3_amd64.deb",
+        &["lib_3_amd64 < app (Source: s)"],
     ),
 ];
 
@@ -505,6 +644,26 @@ fn what_is_on_hold_is_not_upgraded() {
         gaps,
         ["lib, needed by app (Depends: lib (>= 2)): the indexes of amd64 list lib 2, installed is 1"]
     );
+}
+
+/// Apt installs nothing on a machine that is broken already, unless the installation mends that.
+#[test]
+fn a_machine_that_is_broken_already_is_named() {
+    let lines = "app 1\nlib 2\nmends 1; Depends: lib (>= 2)\n";
+    let (held, declared) = world(&[("s", "", &[("amd64", lines)])]);
+    let gaps = |package: &str, installed: &[&str]| {
+        held.gaps(&asked(&declared, &[package], Some(&status(installed))), "")
+    };
+    let broken = ["lib 1", "tool 1; Depends: lib (>= 2)"];
+    assert_eq!(
+        gaps("app", &broken),
+        [
+            "tool (Depends: lib (>= 2)) is not met on the machine as it is: apt-get installs nothing there before that is mended (`apt-get --fix-broken install`)"
+        ]
+    );
+    assert_eq!(gaps("mends", &broken), Vec::<String>::new());
+    let of_another = ["lib 2 arm64", "tool 1; Depends: lib (>= 2)", "x 1"];
+    assert_eq!(gaps("app", &of_another), Vec::<String>::new());
 }
 
 /// The first of the list is looked at first, and what it takes may meet what the next one needs.
@@ -586,6 +745,59 @@ fn what_is_recommended_is_needed_where_it_is_declared_to_be_installed() {
         gaps(&declared),
         [format!("{}, needed by a (Recommends: b)", deb("b_1_amd64"))]
     );
+}
+
+/// What the version before wished for, too, and did not get, nobody misses.
+#[test]
+fn what_an_upgrade_recommends_as_before_is_not_needed() {
+    let lines = "app 2; Recommends: r, s\nr 1\ns 1\n";
+    let (held, mut declared) = world(&[("s", "", &[("amd64", lines)])]);
+    declared[0].recommends = true;
+    let gaps = |without: &str| {
+        let declaration = asked(&declared, &["app"], Some(&status(&["app 1; Recommends: r"])));
+        held.gaps(&declaration, without)
+    };
+    assert_eq!(gaps("/r_1_amd64.deb"), Vec::<String>::new());
+    assert_eq!(
+        gaps("/s_1_amd64.deb"),
+        [missing("s_1_amd64 < app (Recommends: s)")]
+    );
+}
+
+/// What is half-installed, or has to be installed once more, is fetched.
+#[test]
+fn what_is_not_whole_on_the_machine_counts_as_nothing() {
+    let (held, declared) = world(&[("s", "", &[("amd64", "app 1; Depends: b\nb 2\n")])]);
+    for (state, expected) in [
+        ("install ok installed", 0),
+        ("install ok triggers-pending", 0),
+        ("install reinstreq installed", 1),
+        ("install ok half-installed", 1),
+        ("deinstall ok config-files", 1),
+    ] {
+        let text = status(&["b 2", "other 1"]).replacen("install ok installed", state, 1);
+        let gaps = held.gaps(&asked(&declared, &["app"], Some(&text)), "b_2_amd64.deb");
+        assert_eq!(gaps.len(), expected, "{state}: {gaps:?}");
+    }
+}
+
+/// A chain as long as an archive can make it ends where apt ends.
+#[test]
+fn a_long_chain_of_needs_is_followed() {
+    let chain = |length: usize| {
+        let mut lines = String::new();
+        for number in 0..length {
+            writeln!(lines, "p{number} 1; Depends: p{}", number + 1).unwrap();
+        }
+        writeln!(lines, "p{length} 1").unwrap();
+        lines
+    };
+    assert_eq!(
+        gaps(&chain(2000), &["p0"], "/p2000_1_amd64.deb"),
+        [missing("p2000_1_amd64 < p1999 (Depends: p2000)")]
+    );
+    let gaps = gaps(&chain(4000), &["p0"], "");
+    assert!(!gaps.is_empty());
 }
 
 /// Whoever reads that half of a distribution is missing reads what to do about it.

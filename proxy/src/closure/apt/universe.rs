@@ -28,7 +28,11 @@ pub(super) struct Package {
     pub(super) version: String,
     pub(super) architecture: String,
     pub(super) multi_arch: String,
-    /// Which of several providers apt takes: the lowest.
+    /// Its source, and the version of that.
+    pub(super) source: (String, String),
+    pub(super) is_essential: bool,
+    pub(super) is_important: bool,
+    /// Its priority: apt takes the lowest of several providers.
     pub(super) rank: u8,
     /// The priority of its suite.
     pub(super) priority: u16,
@@ -71,7 +75,6 @@ impl Package {
     /// The package of a paragraph; none where that names no package with a version.
     pub(super) fn of(read: &Paragraph<'_>) -> Option<Self> {
         let rank = match read.get("Priority") {
-            _ if read.says_yes("Essential") => 0,
             Some("required") => 1,
             Some("important") => 2,
             Some("standard") => 3,
@@ -80,9 +83,13 @@ impl Package {
             // Apt takes one that says nothing before all others.
             None => 0,
         };
+        let (name, version) = (read.get("Package")?, read.get("Version")?);
         Some(Self {
-            name: read.get("Package")?.to_owned(),
-            version: read.get("Version")?.to_owned(),
+            name: name.to_owned(),
+            version: version.to_owned(),
+            source: source(read.get("Source"), (name, version)),
+            is_essential: read.says_yes("Essential"),
+            is_important: read.says_yes("Important") || read.says_yes("Protected"),
             architecture: read.text("Architecture"),
             multi_arch: read.text("Multi-Arch"),
             rank,
@@ -119,6 +126,17 @@ impl Package {
     }
 }
 
+/// The source of a package, and the version of that: `Source: name (version)`, each of which is its own where nothing is said.
+fn source(said: Option<&str>, (name, version): (&str, &str)) -> (String, String) {
+    let said = said.unwrap_or(name);
+    let (of, rest) = said.split_once(' ').unwrap_or((said, ""));
+    let within = rest.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+    (
+        of.to_owned(),
+        within.map_or(version, |(version, _)| version).to_owned(),
+    )
+}
+
 /// The priority of a suite by the first paragraph of its document.
 pub(super) fn priority(release: &Paragraph<'_>) -> u16 {
     match (
@@ -137,11 +155,38 @@ pub(super) struct Universe {
     by_name: HashMap<String, Vec<Package>>,
     /// Names of packages some version of which provides the name.
     providers: HashMap<String, Vec<String>>,
+    /// The order in which apt comes to know names: as a package, or because a package says something of it.
+    known: HashMap<String, u32>,
 }
 
 impl Universe {
-    /// Adds a package. One that is in several suites is one, with several files.
-    pub(super) fn add(&mut self, package: Package, architecture: &str) {
+    /// Adds a package, in the order in which apt reads indexes. One that is in several suites is one, with several files. `others` are fields that count for
+    /// nothing but the order in which names come to be known.
+    pub(super) fn add(&mut self, package: Package, others: [&str; 3], architecture: &str) {
+        self.note(&package.name);
+        if self.version(&package.name, &package.version).is_none() {
+            let [suggests, replaces, enhances] = others;
+            for text in [
+                &package.pre_depends,
+                &package.depends,
+                &package.conflicts,
+                &package.breaks,
+                &package.recommends,
+                suggests,
+                replaces,
+                enhances,
+                &package.provides,
+            ] {
+                for relation in relation::groups(text, architecture)
+                    .into_iter()
+                    .flat_map(|group| group.alternatives)
+                    // A qualified name is one of its own.
+                    .filter(|relation| relation.qualifier.is_none())
+                {
+                    self.note(relation.name);
+                }
+            }
+        }
         for (name, _) in package.provided(architecture) {
             let providers = self.providers.entry(name.to_owned()).or_default();
             if !providers.contains(&package.name) {
@@ -156,6 +201,23 @@ impl Universe {
             }
             None => known.push(package),
         }
+    }
+
+    fn note(&mut self, name: &str) {
+        if !self.known.contains_key(name) {
+            let next = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+            self.known.insert(name.to_owned(), next);
+        }
+    }
+
+    /// When apt comes to know `name`; after all others where no index names it.
+    pub(super) fn known(&self, name: &str) -> u32 {
+        self.known.get(name).copied().unwrap_or(u32::MAX)
+    }
+
+    /// The names of all packages.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
     }
 
     /// All versions of `name`.
