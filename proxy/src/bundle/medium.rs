@@ -217,7 +217,8 @@ impl Bundle {
         }
         // What another copy has given is not lost.
         let is_lost = |found: &Finding| {
-            Name::parse(&found.what).is_none_or(|name| wanted.contains(&name) || !self.table.contains_key(&name))
+            Name::parse(&found.what)
+                .is_none_or(|name| wanted.contains(&name) || !self.table.contains_key(&name))
         };
         findings.retain(is_lost);
         if is_read {

@@ -214,7 +214,12 @@ fn head_files(bundle: &Bundle) -> Vec<Finding> {
         is_right
     };
     let [sums, index] = TABLES;
-    compare(index, Some(bundle.header.index_json), LARGEST_TABLE, "BUNDLE.json");
+    compare(
+        index,
+        Some(bundle.header.index_json),
+        LARGEST_TABLE,
+        "BUNDLE.json",
+    );
     if !compare(sums, Some(bundle.header.sums), LARGEST_TABLE, "BUNDLE.json") {
         return findings;
     }

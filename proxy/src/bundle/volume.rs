@@ -112,7 +112,10 @@ impl<'b> Reading<'b> {
             let block = match self.block(at) {
                 Ok(block) => block,
                 Err(error) => {
-                    self.lose(&format!("the block at byte {at}"), format!("it cannot be read: {error}"));
+                    self.lose(
+                        &format!("the block at byte {at}"),
+                        format!("it cannot be read: {error}"),
+                    );
                     self.step();
                     continue;
                 }
@@ -149,7 +152,12 @@ impl<'b> Reading<'b> {
     fn block(&self, at: u64) -> io::Result<[u8; 512]> {
         let mut block = [0_u8; 512];
         let left = BLOCK;
-        Span { source: self.source, at, left }.read_exact(&mut block)?;
+        Span {
+            source: self.source,
+            at,
+            left,
+        }
+        .read_exact(&mut block)?;
         Ok(block)
     }
 
@@ -201,7 +209,12 @@ impl<'b> Reading<'b> {
         let at = self.at + member.size;
         let left = tar::padding(member.size);
         let mut rest = Vec::new();
-        let read = Span { source: self.source, at, left }.read_to_end(&mut rest);
+        let read = Span {
+            source: self.source,
+            at,
+            left,
+        }
+        .read_to_end(&mut rest);
         let is_right = read.is_ok() && rest.len() as u64 == left && rest.iter().all(|byte| *byte == 0);
         if !is_right {
             let what = format!("the padding at byte {at}");
@@ -238,7 +251,10 @@ impl<'b> Reading<'b> {
     fn end(&mut self) {
         let is_right = self.block(self.at).is_ok_and(|block| block == [0; 512]);
         if !is_right {
-            self.wrong("the end of the volume", "it cannot be read, or is not zeros".to_owned());
+            self.wrong(
+                "the end of the volume",
+                "it cannot be read, or is not zeros".to_owned(),
+            );
         }
     }
 }

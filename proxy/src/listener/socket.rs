@@ -91,7 +91,11 @@ mod tests {
             ("192.0.2.1", "127.0.0.1", false),
         ] {
             let local = Some(local.parse().unwrap());
-            assert_eq!(stays_here(peer.parse().unwrap(), local), stays, "{peer} {local:?}");
+            assert_eq!(
+                stays_here(peer.parse().unwrap(), local),
+                stays,
+                "{peer} {local:?}"
+            );
         }
         assert!(!stays_here("10.1.2.3".parse().unwrap(), None));
     }
@@ -103,7 +107,11 @@ mod tests {
         let (accepted, peer) = listener.accept().await.unwrap();
         let before = tcp_congestion(&accepted).unwrap();
         prepare(&accepted, "192.0.2.1".parse().unwrap(), Duration::from_secs(1));
-        assert_eq!(tcp_congestion(&accepted).unwrap(), before, "a client from elsewhere");
+        assert_eq!(
+            tcp_congestion(&accepted).unwrap(),
+            before,
+            "a client from elsewhere"
+        );
         prepare(&accepted, peer.ip(), Duration::from_secs(1));
         assert_eq!(tcp_congestion(&accepted).unwrap(), UNPACED);
     }

@@ -197,7 +197,9 @@ impl Store {
         store.start(settings)?;
         // Beside an index that knows nothing lies content only where the old index was damaged; whoever was to remove it may have been killed.
         let is_bare = || store.0.index.totals().is_ok_and(|totals| totals.contents == 0);
-        if (is_new || is_bare()) && let Err(error) = store.sweep(&HashSet::new()) {
+        if (is_new || is_bare())
+            && let Err(error) = store.sweep(&HashSet::new())
+        {
             tracing::warn!(error = %Chain(&error), "content without a name could not be removed");
         }
         Ok(store)

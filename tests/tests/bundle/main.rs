@@ -4,6 +4,7 @@
 mod beside;
 mod carried;
 mod clients;
+mod failing;
 mod full;
 mod interop;
 mod kills;

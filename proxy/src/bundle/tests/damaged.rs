@@ -108,22 +108,38 @@ fn what_cannot_be_read_costs_the_members_that_it_lies_in_and_no_other() {
             for length in [4096, 20_480] {
                 let bad = start..start + length;
                 let hit = |range: &Range<u64>| range.start < bad.end && bad.start < range.end;
-                let lost: BTreeSet<Name> =
-                    all.iter().filter(|(_, range)| hit(range)).map(|(name, _)| *name).collect();
+                let lost: BTreeSet<Name> = all
+                    .iter()
+                    .filter(|(_, range)| hit(range))
+                    .map(|(name, _)| *name)
+                    .collect();
                 let torn = Torn {
                     bytes: bytes.clone(),
                     bad: bad.clone(),
                 };
                 let passed = read(&bundle, volume, &torn);
-                let gone: BTreeSet<Name> = members(&bundle, volume).difference(&passed.whole).copied().collect();
+                let gone: BTreeSet<Name> = members(&bundle, volume)
+                    .difference(&passed.whole)
+                    .copied()
+                    .collect();
                 assert_eq!(gone, lost, "{} at {start}", volume.file);
                 assert!(!passed.findings.is_empty(), "{} at {start}", volume.file);
                 // Zeros, as programs that rescue media leave them.
                 let mut zeroed = bytes.clone();
                 let end = usize::try_from(bad.end).unwrap().min(zeroed.len());
                 zeroed[usize::try_from(start).unwrap()..end].fill(0);
-                let passed = read(&bundle, volume, &Torn { bytes: zeroed, bad: 0..0 });
-                let gone: BTreeSet<Name> = members(&bundle, volume).difference(&passed.whole).copied().collect();
+                let passed = read(
+                    &bundle,
+                    volume,
+                    &Torn {
+                        bytes: zeroed,
+                        bad: 0..0,
+                    },
+                );
+                let gone: BTreeSet<Name> = members(&bundle, volume)
+                    .difference(&passed.whole)
+                    .copied()
+                    .collect();
                 assert_eq!(gone, lost, "zeros in {} at {start}", volume.file);
                 most = most.max(lost.len());
             }
@@ -180,7 +196,10 @@ fn each_byte_of_a_volume_counts() {
 fn a_good_copy_beside_a_damaged_one_is_taken() {
     let lab = Lab::new();
     let (bundle, volumes) = bundle(&lab);
-    let (volume, bytes) = volumes.iter().find(|(_, bytes)| extents(bytes).len() > 5).unwrap();
+    let (volume, bytes) = volumes
+        .iter()
+        .find(|(_, bytes)| extents(bytes).len() > 5)
+        .unwrap();
     let first = bundle.head.parent().unwrap().join(&volume.file);
     let (spare, other) = (lab.folder.path().join("spare"), lab.folder.path().join("other"));
     fs::create_dir(&spare).unwrap();
@@ -222,7 +241,11 @@ fn a_good_copy_beside_a_damaged_one_is_taken() {
     let report = verify(&bundle, &others, Depth::Full).unwrap();
     let path = extents[1].0.path();
     assert!(!report.is_good());
-    assert!(report.findings.iter().all(|found| found.what == path), "{:?}", report.findings);
+    assert!(
+        report.findings.iter().all(|found| found.what == path),
+        "{:?}",
+        report.findings
+    );
     assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
 }
 

@@ -118,7 +118,10 @@ fn a_table_that_was_exchanged_is_refused_by_name_and_a_larger_one_before_it_is_r
     let file = fs::File::options().write(true).open(&table).unwrap();
     file.set_len(8 << 40).unwrap();
     let refused = Bundle::open(&folder, Some(&lab.trust));
-    assert!(matches!(refused, Err(BundleError::TooLarge { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(BundleError::TooLarge { .. })),
+        "{refused:?}"
+    );
     durable::write(&table, &good, 0o644).unwrap();
     assert!(Bundle::open(&folder, Some(&lab.trust)).is_ok());
 }

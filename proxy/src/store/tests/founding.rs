@@ -59,7 +59,10 @@ async fn a_kill_between_a_damaged_index_and_the_next_one_leaves_a_store() {
         }
         assert!(content.exists());
         let store = reopened(dir.path()).await;
-        assert!(!content.exists(), "content without a name stayed, founded: {founded}");
+        assert!(
+            !content.exists(),
+            "content without a name stayed, founded: {founded}"
+        );
         assert!(put(&store, "a", &body("a", 10)).await);
         assert!(hits(&store, "a").await);
     }
