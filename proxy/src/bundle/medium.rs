@@ -221,6 +221,9 @@ impl Bundle {
                 .is_none_or(|name| wanted.contains(&name) || !self.table.contains_key(&name))
         };
         findings.retain(is_lost);
+        // The same in each copy is one matter.
+        let mut said = BTreeSet::new();
+        findings.retain(|found| said.insert((found.what.clone(), found.problem.clone())));
         if is_read {
             for name in wanted.difference(&seen) {
                 let problem = "the member is not in its volume".to_owned();

@@ -90,7 +90,7 @@ pub enum SignError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A key file that is there already.
     #[error("`{0}` is there already; a key that is overwritten is lost\nhint: choose another name")]
@@ -159,7 +159,7 @@ impl Trust {
         if !path.exists() {
             return Err(SignError::Unsigned(path.to_owned()));
         }
-        let text = small(path)?;
+        let text = foreign(path)?;
         let signature = Signature::decode(&text).map_err(|source| SignError::Damaged {
             path: path.to_owned(),
             source,

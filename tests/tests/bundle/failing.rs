@@ -92,7 +92,7 @@ mod as_root {
             if here.is_dir() {
                 copy(&here, &there)?;
             } else {
-                fs::write(there, fs::read(here)?)?;
+                kato_shared::durable::write(&there, &fs::read(here)?, 0o644)?;
             }
         }
         Ok(())
