@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub enum Asked {
     /// Nobody listens in the store's folder.
     #[error(
-        "another process has the store in `{store}` open, and does not listen there\nhint: another command of this kind: wait until it ends; if it is kato-proxy serve, run this as the user of the proxy"
+        "another process has the store in `{store}` open, and does not listen there\nhint: if it is another command, wait until it ends; if it is kato-proxy serve, run this as the user of the proxy"
     )]
     Nobody {
         /// The store's folder.

@@ -11,17 +11,17 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use super::{
     BundleError,
+    copies::Copies,
     finding::{Finding, Problem, finding},
     header::{self, Header, LARGEST_HEADER, LARGEST_TABLE, Member, Table, Volume},
     sign::{Signed, Trust},
     tar::Name,
-    volume::Reading,
 };
 use kato_shared::{Digest, digest::Hasher};
 
@@ -79,13 +79,15 @@ impl Bundle {
                 return Err(BundleError::Linked(folder));
             }
         }
-        let is_signed = |found| match found == header.members {
-            true => Ok(()),
-            false => Err(BundleError::Table {
+        let is_signed = |found| {
+            if found == header.members {
+                return Ok(());
+            }
+            Err(BundleError::Table {
                 file: "MEMBERS.jsonl",
                 expected: header.members,
                 found,
-            }),
+            })
         };
         // Before any of it is held in memory: another file of that name may be large.
         let table = head.join("MEMBERS.jsonl");
@@ -172,7 +174,7 @@ impl Bundle {
         others: &[PathBuf],
         sink: &mut dyn Sink,
     ) -> Result<Vec<Finding>, BundleError> {
-        let mut wanted: BTreeSet<Name> = self
+        let wanted: BTreeSet<Name> = self
             .table
             .iter()
             .filter(|(name, member)| member.volume == volume.n && sink.wants(name, member))
@@ -186,51 +188,14 @@ impl Bundle {
             let problem = Problem::missing("the volume is missing");
             return Ok(vec![finding(&volume.file, Some(volume), problem)]);
         }
-        let (mut findings, mut seen, mut known) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        let mut is_read = false;
+        let mut copies = Copies::new(&self.table, volume, wanted);
         for path in places {
-            let file = match open_regular(&path, Some(volume.size)) {
-                Ok(file) => file,
-                Err(problem) => {
-                    findings.push(finding(&volume.file, Some(volume), problem));
-                    continue;
-                }
-            };
-            // The same file by another path gives the same once more.
-            let is_new = file
-                .metadata()
-                .is_ok_and(|found| known.insert((found.dev(), found.ino())));
-            if !is_new {
-                continue;
-            }
-            is_read = true;
-            let passed = Reading::new(&self.table, volume, &file).members(&wanted, sink)?;
-            wanted.retain(|name| !passed.whole.contains(name));
-            seen.extend(passed.seen);
-            if wanted.is_empty() && passed.findings.is_empty() {
-                return Ok(Vec::new());
-            }
-            findings.extend(passed.findings);
-            if wanted.is_empty() {
+            copies.read(&path, sink)?;
+            if copies.are_enough() {
                 break;
             }
         }
-        // What another copy has given is not lost.
-        let is_lost = |found: &Finding| {
-            Name::parse(&found.what)
-                .is_none_or(|name| wanted.contains(&name) || !self.table.contains_key(&name))
-        };
-        findings.retain(is_lost);
-        // The same in each copy is one matter.
-        let mut said = BTreeSet::new();
-        findings.retain(|found| said.insert((found.what.clone(), found.problem.clone())));
-        if is_read {
-            for name in wanted.difference(&seen) {
-                let problem = "the member is not in its volume".to_owned();
-                findings.push(finding(&name.path(), Some(volume), problem));
-            }
-        }
-        Ok(findings)
+        Ok(copies.findings())
     }
 }
 

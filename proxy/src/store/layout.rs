@@ -429,11 +429,14 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
                 .read_dir()
                 .is_ok_and(|mut any| any.next().is_some());
     }
-    match found {
-        _ if !has_content => Ok(()),
-        Beginning::Zeros => Err(foreign("content-v2 and an index.redb whose beginning is lost")),
-        // A process that was killed between setting a damaged index aside and having founded the next.
-        _ if index_file::damaged(&index).exists() => Ok(()),
-        _ => Err(foreign("content-v2 without index.redb")),
+    if !has_content {
+        Ok(())
+    } else if found == Beginning::Zeros {
+        Err(foreign("content-v2 and an index.redb whose beginning is lost"))
+    } else if index_file::damaged(&index).exists() {
+        // A process was killed between setting a damaged index aside and having founded the next.
+        Ok(())
+    } else {
+        Err(foreign("content-v2 without index.redb"))
     }
 }
