@@ -1,6 +1,6 @@
 //! Media with bad sectors, and a store that another command has open.
 
-use std::fs::{self, File};
+use std::fs;
 
 use anyhow::{Result, ensure};
 use rustix::fs::{FlockOperation, flock};
@@ -16,7 +16,7 @@ async fn a_store_that_another_command_has_open_is_tried_again_later() -> Result<
     let (there, public) = (site.at("there"), site.at("key.pub"));
     let import = Site::import(&bundle, &there, &public);
     fs::create_dir(site.path("there"))?;
-    let lock = File::create(site.path("there/lock"))?;
+    let lock = kato_shared::durable::create_new(&site.path("there/lock"))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     let refused = site.run(&import, &[])?;
     let said = String::from_utf8_lossy(&refused.stderr);
