@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub enum Asked {
     /// Nobody listens in the store's folder.
     #[error(
-        "another process has the store in `{store}` open, and does not listen there\nhint: if it is not kato-proxy serve, wait until it ends; run this as the user of the proxy"
+        "another process has the store in `{store}` open, and does not listen there\nhint: if it is another command, wait until it ends; if it is kato-proxy serve, run this as the user of the proxy"
     )]
     Nobody {
         /// The store's folder.
@@ -51,10 +51,11 @@ pub enum Asked {
 
 impl Asked {
     /// With which code the verb ends.
-    pub const fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         match self {
-            Self::Nobody { .. } => exit::REFUSED,
-            Self::Broken { .. } => exit::TRY_AGAIN,
+            // A server listens there, and not for this user.
+            Self::Nobody { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => exit::REFUSED,
+            Self::Nobody { .. } | Self::Broken { .. } => exit::TRY_AGAIN,
             Self::Refused { code, .. } => *code,
         }
     }

@@ -27,6 +27,19 @@ pub enum BundleError {
         "`{0}` holds no bundle: there is no BUNDLE.json in it\nhint: name the folder of the bundle, or its .head folder"
     )]
     NoBundle(PathBuf),
+    /// There are several.
+    #[error("`{path}` holds several bundles: `{heads}`\nhint: name one of these folders")]
+    SeveralBundles {
+        /// The folder.
+        path: PathBuf,
+        /// Their heads.
+        heads: String,
+    },
+    /// A folder of it is elsewhere.
+    #[error(
+        "the folder `{0}` of the bundle is a symbolic link; only what lies on the medium itself is read\nhint: copy the bundle with what its links lead to: cp -rL"
+    )]
+    Linked(PathBuf),
     /// A signature or key.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -210,6 +223,7 @@ impl BundleError {
             Self::Header { .. }
             | Self::Table { .. }
             | Self::TooLarge { .. }
+            | Self::Linked(_)
             | Self::Content { .. }
             | Self::Snapshot(_) => exit::VERIFICATION_FAILED,
             Self::UnknownBase(_)
@@ -219,6 +233,7 @@ impl BundleError {
             | Self::NothingAsked(_)
             | Self::OtherSeries { .. }
             | Self::NoBundle(_)
+            | Self::SeveralBundles { .. }
             | Self::Unproven => exit::USAGE,
             Self::NoRoom { .. }
             | Self::NoFiles(_)

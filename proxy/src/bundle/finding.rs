@@ -19,6 +19,8 @@ pub enum Fault {
     Missing,
     /// It is there, and not what was signed.
     Wrong,
+    /// The medium went away while it was read.
+    Gone,
 }
 
 /// What is wrong with a file.
@@ -43,6 +45,14 @@ impl Problem {
         Self {
             fault: Fault::Missing,
             text: text.to_owned(),
+        }
+    }
+
+    /// That the medium is not there any more.
+    pub(super) fn gone(text: String) -> Self {
+        Self {
+            fault: Fault::Gone,
+            text,
         }
     }
 

@@ -11,17 +11,17 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use super::{
     BundleError,
+    copies::Copies,
     finding::{Finding, Problem, finding},
     header::{self, Header, LARGEST_HEADER, LARGEST_TABLE, Member, Table, Volume},
     sign::{Signed, Trust},
     tar::Name,
-    volume::Reading,
 };
 use kato_shared::{Digest, digest::Hasher};
 
@@ -74,30 +74,26 @@ impl Bundle {
             source,
         };
         let header = Header::read(&bytes).map_err(refused)?;
-        // Before any of it is held in memory: another file of that name may be as large as the medium.
-        for (file, expected) in [
-            ("SHA256SUMS", header.sums),
-            ("index.json", header.index_json),
-            ("MEMBERS.jsonl", header.members),
-        ] {
-            let found = digest_of(&head.join(file))?;
-            if found != expected {
-                return Err(BundleError::Table {
-                    file,
-                    expected,
-                    found,
-                });
+        for folder in ["blobs", "blobs/sha256"].map(|folder| head.join(folder)) {
+            if folder.is_symlink() {
+                return Err(BundleError::Linked(folder));
             }
         }
-        let bytes = read_bounded(&head.join("MEMBERS.jsonl"), LARGEST_TABLE)?;
-        let found = Digest::of(&bytes);
-        if found != header.members {
-            return Err(BundleError::Table {
+        let is_signed = |found| {
+            if found == header.members {
+                return Ok(());
+            }
+            Err(BundleError::Table {
                 file: "MEMBERS.jsonl",
                 expected: header.members,
                 found,
-            });
-        }
+            })
+        };
+        // Before any of it is held in memory: another file of that name may be large.
+        let table = head.join("MEMBERS.jsonl");
+        is_signed(bounded_digest(&table, LARGEST_TABLE)?)?;
+        let bytes = read_bounded(&table, LARGEST_TABLE)?;
+        is_signed(Digest::of(&bytes))?;
         let table = header::read_table(&bytes, header.volumes.len()).map_err(refused)?;
         Ok(Self {
             head,
@@ -126,28 +122,58 @@ impl Bundle {
                 continue;
             }
             let path = self.head.join(name.path());
-            match open_regular(&path, Some(member.size)) {
-                Ok(mut file) => {
-                    let problem = pass(&mut file, name, member, sink)?;
-                    findings.extend(problem.map(|problem| finding(&member.path, None, problem)));
+            let problem = match open_regular(&path, Some(member.size)) {
+                Ok(mut file) => pass(&mut file, name, member, sink)?.map(Problem::from),
+                Err(problem) => Some(problem),
+            };
+            if let Some(problem) = problem {
+                if let Some(gone) = self.gone() {
+                    findings.push(gone);
+                    return Ok(findings);
                 }
-                Err(problem) => findings.push(finding(&member.path, None, problem)),
+                findings.push(finding(&member.path, None, problem));
             }
         }
         for volume in &self.header.volumes {
-            self.volume(volume, others, sink, &mut findings)?;
+            let found = self.volume(volume, others, sink)?;
+            if !found.is_empty()
+                && let Some(gone) = self.gone()
+            {
+                findings.push(gone);
+                return Ok(findings);
+            }
+            findings.extend(found);
         }
         Ok(findings)
     }
 
-    /// Goes over a volume, if there is something in it that is wanted.
+    /// That the medium went away: what is missing then is no matter of its own.
+    fn gone(&self) -> Option<Finding> {
+        let header = self.head.join("BUNDLE.json");
+        let problem = open_regular(&header, None).err()?;
+        let problem = Problem::gone(format!("the medium is gone: {}", problem.text()));
+        Some(finding(&header.display().to_string(), None, problem))
+    }
+
+    /// Where `volume` may lie.
+    pub(super) fn places(&self, volume: &Volume, others: &[PathBuf]) -> Vec<PathBuf> {
+        let folders = [self.head.parent(), Some(self.head.as_path())];
+        folders
+            .into_iter()
+            .flatten()
+            .chain(others.iter().map(PathBuf::as_path))
+            .map(|folder| folder.join(&volume.file))
+            .filter(|path| path.symlink_metadata().is_ok())
+            .collect()
+    }
+
+    /// Goes over the copies of a volume, as long as something is wanted that none has given; tells what is wrong.
     fn volume(
         &self,
         volume: &Volume,
         others: &[PathBuf],
         sink: &mut dyn Sink,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), BundleError> {
+    ) -> Result<Vec<Finding>, BundleError> {
         let wanted: BTreeSet<Name> = self
             .table
             .iter()
@@ -155,36 +181,21 @@ impl Bundle {
             .map(|(name, _)| *name)
             .collect();
         if wanted.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let folders = [self.head.parent(), Some(self.head.as_path())];
-        let places = folders
-            .into_iter()
-            .flatten()
-            .chain(others.iter().map(PathBuf::as_path));
-        let found = places
-            .map(|folder| folder.join(&volume.file))
-            .find(|path| path.exists());
-        let Some(path) = found else {
-            findings.push(finding(
-                &volume.file,
-                Some(volume),
-                Problem::missing("the volume is missing"),
-            ));
-            return Ok(());
-        };
-        match open_regular(&path, Some(volume.size)) {
-            Ok(file) => {
-                let mut reading = Reading::new(&self.table, volume);
-                reading.members(file, &wanted, sink, findings)?;
-                for name in wanted.difference(reading.seen()) {
-                    let problem = "the member is not in its volume".to_owned();
-                    findings.push(finding(&name.path(), Some(volume), problem));
-                }
+        let places = self.places(volume, others);
+        if places.is_empty() {
+            let problem = Problem::missing("the volume is missing");
+            return Ok(vec![finding(&volume.file, Some(volume), problem)]);
+        }
+        let mut copies = Copies::new(&self.table, volume, wanted);
+        for path in places {
+            copies.read(&path, sink)?;
+            if copies.are_enough() {
+                break;
             }
-            Err(problem) => findings.push(finding(&volume.file, Some(volume), problem)),
         }
-        Ok(())
+        Ok(copies.findings())
     }
 }
 
@@ -245,7 +256,15 @@ fn find_head(path: &Path) -> Result<PathBuf, BundleError> {
         .collect();
     match heads.as_slice() {
         [head] => Ok(head.clone()),
-        [] | [_, ..] => Err(BundleError::NoBundle(path.to_owned())),
+        [] => Err(BundleError::NoBundle(path.to_owned())),
+        [_, ..] => {
+            let mut heads: Vec<String> = heads.iter().map(|head| head.display().to_string()).collect();
+            heads.sort();
+            Err(BundleError::SeveralBundles {
+                path: path.to_owned(),
+                heads: heads.join("`, `"),
+            })
+        }
     }
 }
 
@@ -277,45 +296,52 @@ pub(super) fn open_regular(path: &Path, size: Option<u64>) -> Result<File, Probl
     }
 }
 
-pub(super) fn skip(file: &mut File, bytes: u64) -> io::Result<()> {
-    let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
-    io::Seek::seek_relative(file, bytes)
+/// Opens a regular file that has at most `limit` bytes.
+fn open_bounded(path: &Path, limit: u64) -> Result<File, BundleError> {
+    let failed = BundleError::file("opening", path);
+    let file = open_regular(path, None).map_err(|problem| failed(io::Error::other(problem.text())))?;
+    let found = file.metadata().map_or(0, |found| found.len());
+    if found > limit {
+        return Err(BundleError::TooLarge {
+            path: path.to_owned(),
+            found,
+            limit,
+        });
+    }
+    Ok(file)
 }
 
 /// The whole of a file that has at most `limit` bytes.
 pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, BundleError> {
-    let mut file = open_regular(path, None)
-        .map_err(|problem| io::Error::other(problem.text()))
-        .map_err(BundleError::file("opening", path))?;
     let mut bytes = Vec::new();
-    file.by_ref()
-        .take(limit + 1)
+    // It may have grown since.
+    open_bounded(path, limit)?
+        .take(limit)
         .read_to_end(&mut bytes)
         .map_err(BundleError::file("reading", path))?;
-    if bytes.len() as u64 > limit {
-        return Err(BundleError::TooLarge {
-            path: path.to_owned(),
-            found: file.metadata().map_or(0, |found| found.len()),
-            limit,
-        });
-    }
     Ok(bytes)
 }
 
-/// The digest of a regular file.
+/// The digest of a regular file that has at most `limit` bytes.
+pub(super) fn bounded_digest(path: &Path, limit: u64) -> Result<Digest, BundleError> {
+    let file = open_bounded(path, limit)?;
+    hash(&mut file.take(limit)).map_err(BundleError::file("reading", path))
+}
+
+/// The digest of a regular file, however large it is.
 pub(super) fn digest_of(path: &Path) -> Result<Digest, BundleError> {
-    let mut file = open_regular(path, None)
-        .map_err(|problem| io::Error::other(problem.text()))
-        .map_err(BundleError::file("opening", path))?;
+    bounded_digest(path, u64::MAX)
+}
+
+fn hash(reader: &mut dyn Read) -> io::Result<Digest> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0_u8; PIECE];
     loop {
-        let count = file
-            .read(&mut buffer)
-            .map_err(BundleError::file("reading", path))?;
-        if count == 0 {
-            return Ok(hasher.finish());
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        hasher.update(&buffer[..count]);
     }
 }

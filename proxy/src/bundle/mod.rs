@@ -21,6 +21,7 @@
 //! Deliberately absent: compression of payloads (they are compressed), trust on first use, writing to the medium of an import.
 
 mod again;
+mod copies;
 mod error;
 pub mod export;
 mod finding;

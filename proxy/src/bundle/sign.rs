@@ -4,13 +4,16 @@
 //! Deliberately absent: legacy signatures over unhashed files, trust on first use, any clock.
 
 use std::{
-    fs,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use kato_shared::durable::{self, DurableError};
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 use minisign_verify::{PublicKey, Signature};
+
+use super::medium::open_regular;
 
 /// The largest key or signature file in bytes.
 const LARGEST: u64 = 4096;
@@ -63,6 +66,11 @@ pub enum SignError {
         #[source]
         source: minisign_verify::Error,
     },
+    /// Neither a file nor a key.
+    #[error(
+        "`{0}` is no file that is here, and no public key of minisign\nhint: is the path right, and may this user read it?"
+    )]
+    NoKey(String),
     /// A secret key that cannot be used.
     #[error("the secret key `{path}` cannot be used\nhint: is the password right (--password-file)?")]
     SecretKey {
@@ -82,7 +90,7 @@ pub enum SignError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A key file that is there already.
     #[error("`{0}` is there already; a key that is overwritten is lost\nhint: choose another name")]
@@ -111,7 +119,7 @@ impl Trust {
             let key = if Path::new(name).is_file() {
                 PublicKey::decode(&small(Path::new(name))?).map_err(wrong)?
             } else {
-                PublicKey::from_base64(name).map_err(wrong)?
+                PublicKey::from_base64(name).map_err(|_no_key| SignError::NoKey(name.clone()))?
             };
             keys.push((name.clone(), key));
         }
@@ -151,7 +159,7 @@ impl Trust {
         if !path.exists() {
             return Err(SignError::Unsigned(path.to_owned()));
         }
-        let text = small(path)?;
+        let text = foreign(path)?;
         let signature = Signature::decode(&text).map_err(|source| SignError::Damaged {
             path: path.to_owned(),
             source,
@@ -274,19 +282,33 @@ pub fn keygen(secret: &Path, public: &Path, password: Option<String>) -> Result<
     Ok(pair.pk.to_base64())
 }
 
-/// The text of a small file.
+/// The text of a small file of ours.
 fn small(path: &Path) -> Result<String, SignError> {
     let failed = |source| SignError::Read {
         path: path.to_owned(),
         source,
     };
-    let length = fs::metadata(path).map_err(failed)?.len();
-    if length > LARGEST {
-        return Err(failed(std::io::Error::other(format!(
-            "{length} bytes, at most {LARGEST} are read"
-        ))));
+    bounded(File::open(path).map_err(failed)?).map_err(failed)
+}
+
+/// The text of a small file on a medium that anybody may have made: nothing but a regular file is opened.
+fn foreign(path: &Path) -> Result<String, SignError> {
+    let failed = |source| SignError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = open_regular(path, None).map_err(|problem| failed(io::Error::other(problem.text())))?;
+    bounded(file).map_err(failed)
+}
+
+/// What `file` says of its size is not believed.
+fn bounded(file: File) -> io::Result<String> {
+    let mut text = String::new();
+    let read = file.take(LARGEST + 1).read_to_string(&mut text)?;
+    if read as u64 > LARGEST {
+        return Err(io::Error::other(format!("more than {LARGEST} bytes")));
     }
-    fs::read_to_string(path).map_err(failed)
+    Ok(text)
 }
 
 /// The identity of the key that made a signature, as minisign shows it.

@@ -2,6 +2,7 @@
 
 mod again;
 mod asked;
+mod damaged;
 mod hostile;
 mod kit;
 mod lost;

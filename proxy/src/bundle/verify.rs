@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::{
     BundleError,
     finding::{Finding, Problem, finding, name_urls},
-    header::{Kind, Member, Role},
+    header::{Kind, LARGEST_HEADER, LARGEST_TABLE, Member, Role},
     import::snapshot_of,
-    medium::{Bundle, Sink, digest_of, open_regular},
+    medium::{Bundle, Sink, bounded_digest, open_regular, read_bounded},
     tar::Name,
 };
 
@@ -28,6 +28,9 @@ const HEAD: [&str; 11] = [
     "blobs/sha256",
     "parts",
 ];
+
+/// Tables of the head that other programs read, and an import does not.
+const TABLES: [&str; 2] = ["SHA256SUMS", "index.json"];
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +100,13 @@ pub fn verify(bundle: &Bundle, others: &[PathBuf], depth: Depth) -> Result<Repor
             signed.key, signed.comment
         ));
     }
-    evidence
-        .push("SHA256SUMS, MEMBERS.jsonl and index.json have the digests that BUNDLE.json names".to_owned());
-    let mut findings = head_files(bundle)?;
+    let mut findings = head_files(bundle);
+    let are_tables_wrong = findings.iter().any(|found| TABLES.contains(&found.what.as_str()));
+    evidence.push(if are_tables_wrong {
+        "MEMBERS.jsonl has the digest that BUNDLE.json names".to_owned()
+    } else {
+        "SHA256SUMS, MEMBERS.jsonl and index.json have the digests that BUNDLE.json names".to_owned()
+    });
     findings.extend(strangers(bundle));
     let whole = read((bundle, others), depth, &mut evidence, &mut findings)?;
     let lost = lost(bundle, &whole);
@@ -194,12 +201,30 @@ fn lost(bundle: &Bundle, whole: &BTreeSet<Name>) -> BTreeSet<Digest> {
         .collect()
 }
 
-/// The files of the head that are not members, against `SHA256SUMS`.
-fn head_files(bundle: &Bundle) -> Result<Vec<Finding>, BundleError> {
-    let path = bundle.head.join("SHA256SUMS");
-    let sums = super::medium::read_bounded(&path, super::header::LARGEST_TABLE)?;
-    let sums = String::from_utf8_lossy(&sums);
+/// The files of the head that are not members: two tables that no import needs, and what the first of them names.
+fn head_files(bundle: &Bundle) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut compare = |file: &str, expected: Option<Digest>, limit, named_by: &str| {
+        let found = bounded_digest(&bundle.head.join(file), limit).ok();
+        let is_right = expected.is_some() && found == expected;
+        if !is_right {
+            let problem = format!("the file is missing or not what {named_by} says");
+            findings.push(finding(file, None, problem));
+        }
+        is_right
+    };
+    let [sums, index] = TABLES;
+    compare(
+        index,
+        Some(bundle.header.index_json),
+        LARGEST_TABLE,
+        "BUNDLE.json",
+    );
+    if !compare(sums, Some(bundle.header.sums), LARGEST_TABLE, "BUNDLE.json") {
+        return findings;
+    }
+    let sums = read_bounded(&bundle.head.join(sums), LARGEST_TABLE).unwrap_or_default();
+    let sums = String::from_utf8_lossy(&sums);
     for file in ["README.txt", "oci-layout"] {
         let expected = sums.lines().find_map(|line| {
             line.strip_suffix(file)?
@@ -207,13 +232,9 @@ fn head_files(bundle: &Bundle) -> Result<Vec<Finding>, BundleError> {
                 .parse::<Digest>()
                 .ok()
         });
-        let found = digest_of(&bundle.head.join(file)).ok();
-        if expected.is_none() || found != expected {
-            let problem = "the file is missing or not what SHA256SUMS says".to_owned();
-            findings.push(finding(file, None, problem));
-        }
+        compare(file, expected, LARGEST_HEADER, "SHA256SUMS");
     }
-    Ok(findings)
+    findings
 }
 
 /// What lies in the head and is no part of the bundle, and folders that are none.
@@ -266,14 +287,8 @@ pub(super) fn sizes(bundle: &Bundle, others: &[PathBuf]) -> Vec<Finding> {
         .iter()
         .filter(|volume| has_payload_in(volume.n))
     {
-        let folders = [bundle.head.parent(), Some(bundle.head.as_path())];
-        let places = folders
-            .into_iter()
-            .flatten()
-            .chain(others.iter().map(PathBuf::as_path))
-            .map(|folder| folder.join(&volume.file));
+        let places = bundle.places(volume, others).into_iter();
         let found: Vec<_> = places
-            .filter(|path| path.symlink_metadata().is_ok())
             .map(|path| open_regular(&path, Some(volume.size)))
             .collect();
         if found.iter().any(Result::is_ok) {

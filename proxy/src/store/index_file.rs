@@ -1,9 +1,19 @@
 //! The index as a file: opened, founded when it is new, set aside when it is damaged.
+//!
+//! Invariant: what has the name of the index is a whole one. It is founded beside its place, as `index.redb.new`, and renamed into it; a
+//! process that is killed before that leaves no index, and the next one founds it from the beginning.
 
-use std::{io, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
 
-use kato_shared::{chain::Chain, durable};
-use redb::{Database, ReadableDatabase};
+use kato_shared::{
+    chain::Chain,
+    durable::{self, place},
+};
+use redb::{Builder, Database, ReadableDatabase};
 
 use super::{
     OpenError,
@@ -15,6 +25,9 @@ use super::{
 /// Page cache of redb, in bytes; the memory tier holds what is hot.
 const PAGE_CACHE: usize = 16 << 20;
 
+/// The first bytes of every redb file.
+const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
+
 /// Unused bytes that are left alone: the file grows and shrinks by as much.
 const WORTH_COMPACTING: u64 = 1 << 20;
 
@@ -25,8 +38,14 @@ pub(super) fn open_index(path: &Path, folder: &Path) -> Result<(Database, bool),
         path: path.to_owned(),
         source: Box::new(source),
     };
+    // Whether there is content that such a file might have known was judged when the folder was.
+    let mut is_new = begins(path).is_ok_and(Beginning::has_nothing);
+    if is_new {
+        found_file(path).map_err(unopened)?;
+    }
     let database = match open_file(path) {
         Err(error) if is_damage(&error) => {
+            is_new = true;
             set_aside(path, &error).map_err(|source| OpenError::Unusable {
                 path: folder.to_owned(),
                 source,
@@ -35,9 +54,9 @@ pub(super) fn open_index(path: &Path, folder: &Path) -> Result<(Database, bool),
         }
         opened => opened.map_err(unopened)?,
     };
-    // A process that was killed while it founded the index left a file without any table.
-    let is_new = is_empty(&database).map_err(unopened)?;
-    if is_new {
+    // Earlier programs founded it in its place; one that was killed meanwhile left a file without any table.
+    if is_empty(&database).map_err(unopened)? {
+        is_new = true;
         found(&database).map_err(unopened)?;
     }
     let schema = read_meta(&database, "schema").map_err(unopened)?;
@@ -68,15 +87,91 @@ pub(super) fn open_index(path: &Path, folder: &Path) -> Result<(Database, bool),
     Ok((database, is_new))
 }
 
-/// Opens the file, creating it when it is missing. On a file system that cannot be written it is opened for reading; what is
+/// How an index file begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// There is no file, or an empty one.
+    Nothing,
+    /// With zeros where the magic number belongs. redb writes that last, so it may be a file that an earlier program was founding.
+    Zeros,
+    /// As a file of redb does.
+    Redb,
+    /// As no index does.
+    Foreign,
+}
+
+impl Beginning {
+    /// Whether redb has never finished the file.
+    pub(super) fn has_nothing(self) -> bool {
+        matches!(self, Self::Nothing | Self::Zeros)
+    }
+}
+
+/// How the file at `path` begins.
+pub(super) fn begins(path: &Path) -> io::Result<Beginning> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(Beginning::Nothing),
+        Err(error) => return Err(error),
+    };
+    let mut start = Vec::new();
+    file.take(REDB_MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(match start.as_slice() {
+        [] => Beginning::Nothing,
+        REDB_MAGIC => Beginning::Redb,
+        start if start.iter().all(|byte| *byte == 0) => Beginning::Zeros,
+        _ => Beginning::Foreign,
+    })
+}
+
+/// Opens the file, founding it when it is missing. On a file system that cannot be written it is opened for reading; what is
 /// written then is lost.
 pub(super) fn open_file(path: &Path) -> Result<Database, redb::Error> {
+    if frozen::is_read_only(path) {
+        return Ok(builder().create_with_backend(Frozen::open(path)?)?);
+    }
+    if begins(path)? == Beginning::Nothing {
+        found_file(path)?;
+    }
+    Ok(builder().open(path)?)
+}
+
+fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(PAGE_CACHE);
-    if frozen::is_read_only(path) {
-        return Ok(builder.create_with_backend(Frozen::open(path)?)?);
+    builder
+}
+
+/// Founds an index beside `path`, whole and flushed, and gives it that name.
+fn found_file(path: &Path) -> Result<(), redb::Error> {
+    let failed = |failed: durable::DurableError| redb::Error::Io(failed.source);
+    let fresh = founding(path);
+    // Of a process that was killed.
+    durable::remove(&fresh).map_err(failed)?;
+    let made = builder().create(&fresh).map_err(redb::Error::from);
+    place::visit("index.founding");
+    let made = made.and_then(|database| found(&database));
+    let named = made.and_then(|()| {
+        let file = File::open(&fresh)?;
+        durable::flush(&file, &fresh)
+            .and_then(|()| durable::rename(&fresh, path))
+            .map_err(failed)
+    });
+    if named.is_err() {
+        // What cannot be removed now is removed by the next one.
+        let _left = durable::remove(&fresh);
     }
-    Ok(builder.create(path)?)
+    named
+}
+
+/// Where the index that will be `path` is founded.
+pub(super) fn founding(path: &Path) -> PathBuf {
+    path.with_extension("redb.new")
+}
+
+/// Where an index goes that is damaged.
+pub(super) fn damaged(path: &Path) -> PathBuf {
+    path.with_extension("redb.damaged")
 }
 
 /// Whether the file is an index that cannot be read, rather than one that is not to be read now.
@@ -93,7 +188,7 @@ fn is_damage(error: &redb::Error) -> bool {
 /// Moves a damaged index out of the way. Without it the content has no names: the cache begins anew, which is slow, but
 /// better than none.
 fn set_aside(path: &Path, error: &redb::Error) -> io::Result<()> {
-    let aside = path.with_extension("redb.damaged");
+    let aside = damaged(path);
     tracing::error!(index = %path.display(), kept_as = %aside.display(), error = %Chain(error), "the index is damaged; beginning anew");
     durable::rename(path, &aside).map_err(|failed| failed.source)
 }

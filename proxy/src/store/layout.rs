@@ -3,6 +3,8 @@
 //! ```text
 //! <dir>/lock                              held while a process works on the store
 //! <dir>/index.redb                        the index
+//! <dir>/index.redb.new                    an index that is being founded
+//! <dir>/index.redb.damaged                one that could not be read
 //! <dir>/content-v2/sha256/aa/bb/rest      content, where a stock cacache reader looks for it
 //! <dir>/tmp/<n>.part                      a body that is being received
 //! <dir>/tmp/<digest>.moving               content that enters or leaves, and the index may not know it yet
@@ -27,14 +29,19 @@ use kato_shared::{
 };
 use rustix::fs::{FlockOperation, flock};
 
-use super::{OpenError, collect::not_open};
+use super::{
+    OpenError,
+    collect::not_open,
+    index_file::{self, Beginning},
+};
 
 /// Files that may lie in a store's folder. Anything else makes it a foreign folder while it has no index.
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     // Of the local authority, not of the store.
     "ca",
     "lock",
     "index.redb",
+    "index.redb.new",
     "index.redb.damaged",
     "content-v2",
     "tmp",
@@ -51,8 +58,6 @@ const OURS: [&str; 13] = [
 /// The most files that are kept in quarantine, and their bytes: enough to see what kind of damage it is.
 const QUARANTINE_FILES: usize = 64;
 const QUARANTINE_BYTES: u64 = 256 << 20;
-/// The first bytes of every redb file.
-const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
 /// The paths of one store, locked for this process.
 #[derive(Debug)]
@@ -392,6 +397,9 @@ fn folder(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
 
 /// A folder without an index of ours must hold nothing that we did not put there: an unfortunate `--cache-dir /home`
 /// or another program's cacache store is left alone.
+///
+/// An index that begins with zeros is one that was being founded, if there is no content that it could have known: it is founded from the
+/// beginning. Beside content it is not known what it was, and it stays as it is, for a person to look at.
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     let unusable = |source: io::Error| OpenError::Unusable {
         path: dir.to_owned(),
@@ -401,17 +409,13 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
         path: dir.to_owned(),
         found: found.to_owned(),
     };
-    let index = dir.join("index.redb");
-    if index.exists() {
-        let mut start = [0_u8; 9];
-        let mut file = File::open(&index).map_err(unusable)?;
-        let is_empty = file.metadata().map_err(unusable)?.len() == 0;
-        let is_redb = io::Read::read_exact(&mut file, &mut start).is_ok() && start == REDB_MAGIC;
-        return if is_empty || is_redb {
-            Ok(())
-        } else {
-            Err(foreign("index.redb of another program"))
-        };
+    let index = index(dir);
+    let found = index_file::begins(&index).map_err(unusable)?;
+    match found {
+        Beginning::Redb => return Ok(()),
+        Beginning::Foreign => return Err(foreign("index.redb of another program")),
+        Beginning::Nothing if index.exists() => return Ok(()),
+        Beginning::Nothing | Beginning::Zeros => {}
     }
     let mut has_content = false;
     for (name, path) in folder(dir).map_err(unusable)? {
@@ -425,9 +429,14 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
                 .read_dir()
                 .is_ok_and(|mut any| any.next().is_some());
     }
-    if has_content {
-        Err(foreign("content-v2 without index.redb"))
-    } else {
+    if !has_content {
         Ok(())
+    } else if found == Beginning::Zeros {
+        Err(foreign("content-v2 and an index.redb whose beginning is lost"))
+    } else if index_file::damaged(&index).exists() {
+        // A process was killed between setting a damaged index aside and having founded the next.
+        Ok(())
+    } else {
+        Err(foreign("content-v2 without index.redb"))
     }
 }

@@ -195,8 +195,11 @@ impl Store {
             store.0.health.failed(&NoRoom::Disk(StoreError::ReadOnly));
         }
         store.start(settings)?;
-        // Beside a new index lies content only where the old index was damaged.
-        if is_new && let Err(error) = store.sweep(&HashSet::new()) {
+        // Beside an index that knows nothing lies content only where the old index was damaged; whoever was to remove it may have been killed.
+        let is_bare = || store.0.index.totals().is_ok_and(|totals| totals.contents == 0);
+        if (is_new || is_bare())
+            && let Err(error) = store.sweep(&HashSet::new())
+        {
             tracing::warn!(error = %Chain(&error), "content without a name could not be removed");
         }
         Ok(store)

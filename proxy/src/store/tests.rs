@@ -1,5 +1,6 @@
 //! The store as its users see it, on a real folder: quota, eviction, pins, garbage, older schemas.
 
+mod founding;
 mod names;
 
 use std::path::Path;
@@ -31,7 +32,9 @@ fn open(dir: &Path) -> Store {
 async fn reopened(dir: &Path) -> Store {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
-        match Store::open(&settings(dir), Clock::system()) {
+        let settings = settings(dir);
+        let opening = spawn_blocking(move || Store::open(&settings, Clock::system()));
+        match opening.await.unwrap() {
             Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
                 tokio::task::yield_now().await;
             }

@@ -10,9 +10,11 @@ use crate::{Site, only};
 const MOMENTS: usize = 50;
 /// Whose places are those of parts that become a blob.
 const STAGE: &str = "proxy/src/bundle/stage.rs@";
+/// Whose places are those of a store that is founded.
+const INDEX: &str = "proxy/src/store/index_file.rs@";
 
-/// Places that an undisturbed run visits: [`MOMENTS`] at equal distances, and each between the note about the last part of a blob and
-/// the end of its notes.
+/// Places that an undisturbed run visits: [`MOMENTS`] at equal distances, each between the note about the last part of a blob and
+/// the end of its notes, and each of founding a store.
 fn moments(trace: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(trace)?;
     let all: Vec<&str> = text.lines().collect();
@@ -27,6 +29,8 @@ fn moments(trace: &Path) -> Result<Vec<String>> {
     if let (Some(noted), Some(removed)) = (last("write.after"), last("remove.before")) {
         taken.extend(noted..=removed);
     }
+    let is_founding = |visit: &str| visit.contains(INDEX) || visit.starts_with("index.founding");
+    taken.extend((0..all.len()).filter(|at| is_founding(all[*at])));
     Ok(taken.into_iter().map(|at| all[at].to_owned()).collect())
 }
 

@@ -6,6 +6,7 @@ mod as_apt;
 mod beside;
 mod carried;
 mod clients;
+mod failing;
 mod full;
 mod interop;
 mod kills;

@@ -80,22 +80,87 @@ fn unsigned_truncated_and_foreign_signatures_are_refused() {
 }
 
 #[test]
-fn tables_that_were_exchanged_are_refused_by_name() {
+fn a_signature_that_is_no_small_file_is_refused_at_once() {
     let lab = Lab::new();
     let folder = bundle(&lab, &Order::default());
-    for name in ["SHA256SUMS", "MEMBERS.jsonl", "index.json"] {
-        let good = fs::read(folder.join(name)).unwrap();
-        let mut swapped = good.clone();
-        swapped[3] ^= 1;
-        durable::write(&folder.join(name), &swapped, 0o644).unwrap();
-        let said = refusal(&lab, &folder);
-        assert!(
-            said.contains(name) && said.contains("the signed one is"),
-            "{said}"
-        );
-        durable::write(&folder.join(name), &good, 0o644).unwrap();
-    }
+    let signature = folder.join("BUNDLE.json.minisig");
+    durable::remove(&signature).unwrap();
+    symlink("/dev/zero", &signature).unwrap();
+    let said = refusal(&lab, &folder);
+    assert!(said.contains("symbolic link"), "{said}");
+    durable::remove(&signature).unwrap();
+    let fifo = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &signature, fifo.0, fifo.1, 0).unwrap();
+    let said = refusal(&lab, &folder);
+    assert!(said.contains("no regular file"), "{said}");
+    durable::remove(&signature).unwrap();
+    let file = durable::create_new(&signature).unwrap();
+    file.set_len(8 << 40).unwrap();
+    let said = refusal(&lab, &folder);
+    assert!(said.contains("more than 4096 bytes"), "{said}");
+}
+
+#[test]
+fn a_table_that_was_exchanged_is_refused_by_name_and_a_larger_one_before_it_is_read() {
+    let lab = Lab::new();
+    let folder = bundle(&lab, &Order::default());
+    let table = folder.join("MEMBERS.jsonl");
+    let good = fs::read(&table).unwrap();
+    let mut swapped = good.clone();
+    swapped[3] ^= 1;
+    durable::write(&table, &swapped, 0o644).unwrap();
+    let said = refusal(&lab, &folder);
+    assert!(
+        said.contains("MEMBERS.jsonl") && said.contains("the signed one is"),
+        "{said}"
+    );
+    durable::write(&table, &good, 0o644).unwrap();
+    let file = fs::File::options().write(true).open(&table).unwrap();
+    file.set_len(8 << 40).unwrap();
+    let refused = Bundle::open(&folder, Some(&lab.trust));
+    assert!(
+        matches!(refused, Err(BundleError::TooLarge { .. })),
+        "{refused:?}"
+    );
+    durable::write(&table, &good, 0o644).unwrap();
     assert!(Bundle::open(&folder, Some(&lab.trust)).is_ok());
+}
+
+#[test]
+fn tables_that_no_import_needs_cost_none_and_verify_names_them() {
+    for name in ["SHA256SUMS", "index.json", "README.txt", "oci-layout"] {
+        let lab = Lab::new();
+        let folder = bundle(&lab, &Order::default());
+        let mut swapped = fs::read(folder.join(name)).unwrap();
+        swapped[3] ^= 1;
+        for is_huge in [false, true] {
+            durable::write(&folder.join(name), &swapped, 0o644).unwrap();
+            if is_huge {
+                let file = fs::File::options().write(true).open(folder.join(name)).unwrap();
+                file.set_len(8 << 40).unwrap();
+            }
+            let bundle = lab.open(&folder);
+            let report = verify(&bundle, &[], Depth::Full).unwrap();
+            let said: Vec<&str> = report.findings.iter().map(|found| found.what.as_str()).collect();
+            assert_eq!(said, [name], "{is_huge}");
+            let there = lab.site(&format!("there-{is_huge}"));
+            assert!(there.import(&bundle).unwrap().active.is_some(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_not_there_and_several_bundles_are_called_so() {
+    let named = Trust::read(&["/nonexistent/key.pub".to_owned()]).unwrap_err();
+    assert!(named.to_string().contains("is no file that is here"), "{named}");
+    let lab = Lab::new();
+    for name in ["one.head", "two.head"] {
+        let head = lab.folder.path().join("medium").join(name);
+        durable::create_folder(&head).unwrap();
+        durable::write(&head.join("BUNDLE.json"), b"{}", 0o644).unwrap();
+    }
+    let said = refusal(&lab, &lab.folder.path().join("medium"));
+    assert!(said.contains("one.head") && said.contains("two.head"), "{said}");
 }
 
 #[test]
@@ -168,6 +233,8 @@ fn links_and_strangers_in_the_folder_are_refused() {
 
     durable::rename(&folder.join("blobs"), &lab.folder.path().join("blobs")).unwrap();
     symlink(lab.folder.path().join("blobs"), folder.join("blobs")).unwrap();
+    let said = refusal(&lab, &folder);
+    assert!(said.contains("blobs` of the bundle is a symbolic link"), "{said}");
     let report = verify(&bundle, &[], Depth::Full).unwrap();
     let found = report
         .findings

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Volumes of 100 KiB, so that the large files are cut.
-fn in_volumes() -> Order {
+pub(super) fn in_volumes() -> Order {
     Order {
         limit: Some("102400".parse().unwrap()),
         ..Order::default()

@@ -198,15 +198,23 @@ pub(super) fn imported(imported: &Imported, bundle: &Bundle, request: &Path, is_
         }
         None => text.push("active      none\n".to_owned()),
     }
+    let is_gone = imported.findings.iter().any(|found| found.fault == Fault::Gone);
     if let Some(wanted) = &imported.wanted {
         text.push(format!(
-            "incomplete  {} contents are missing, {} URLs of them are known; this snapshot is not served yet\n\
-             hint: bring the volumes that are missing, or send `{}` back: kato-proxy bundle export --satisfy {}\n",
+            "incomplete  {} contents are missing, {} URLs of them are known; this snapshot is not served yet\n",
             wanted.digests.len(),
             wanted.urls.len(),
-            request.display(),
-            request.display(),
         ));
+        if !is_gone {
+            text.push(format!(
+                "hint: bring the volumes that are missing, or send `{}` back: kato-proxy bundle export --satisfy {}\n",
+                request.display(),
+                request.display(),
+            ));
+        }
+    }
+    if is_gone {
+        text.push("hint: put the medium in again; the same command then goes on where it ended\n".to_owned());
     }
     text.concat()
 }
@@ -263,6 +271,7 @@ fn findings(findings: &[Finding]) -> String {
         let fault = match finding.fault {
             Fault::Missing => "missing",
             Fault::Wrong => "wrong",
+            Fault::Gone => "gone",
         };
         lines.push(format!(
             "{fault:<10}  {}{volume}: {}\n",
