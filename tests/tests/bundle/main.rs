@@ -8,6 +8,7 @@ mod full;
 mod interop;
 mod kills;
 mod large;
+mod locks;
 mod lost;
 mod packages;
 mod proven;
