@@ -299,7 +299,7 @@ mod tests {
     fn indexes(base: &str) -> Indexes {
         let mut upstream: Upstream = format!("npm={base}").parse().unwrap();
         upstream.kind = Kind::Npm;
-        upstream.file_urls = vec!["https://files.example/".parse().unwrap()];
+        upstream.file_urls = vec!["https://files.example/".to_owned().try_into().unwrap()];
         Indexes::of(&Settings {
             upstreams: vec![upstream],
             ..Settings::default()

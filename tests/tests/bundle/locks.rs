@@ -12,6 +12,7 @@ use integration_tests::{
     published::{
         self, ABBREVIATED, PACKUMENT, SIMPLE_JSON, TARBALL, WHEEL, document, integrity, put, sha256,
     },
+    wait,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -223,7 +224,9 @@ async fn what_lock_files_name_is_proven_carried_and_installed_by_real_clients() 
     }
     by_curl(&proxy)?;
     // Who takes HTML alone is told that there is none; nobody else has missed anything.
-    let notes = fs::read_to_string(sides.path("there/misses.jsonl"))?;
+    let path = sides.path("there/misses.jsonl");
+    let noted = || fs::read_to_string(&path).ok().filter(|notes| !notes.is_empty());
+    let notes = wait::until("a note", SOON, noted)?;
     ensure!(notes.lines().count() == 1 && notes.contains("other-variant"), "{notes}");
     Ok(())
 }
