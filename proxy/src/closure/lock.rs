@@ -81,9 +81,12 @@ fn document(check: &mut Check<'_>, url: &Url, asked: Asked, name: &str) -> Optio
     let headers = asked.view.wishes(&headers);
     let Some(entry) = check.sent(url.as_str(), &headers) else {
         let is_of_another_form = check.found(url.as_str()).is_some();
-        let form = asked.accept.filter(|_| is_of_another_form).map_or_else(String::new, |accept| {
-            format!(": what is held is another form than clients ask for with `Accept: {accept}`")
-        });
+        let form = asked
+            .accept
+            .filter(|_| is_of_another_form)
+            .map_or_else(String::new, |accept| {
+                format!(": what is held is another form than clients ask for with `Accept: {accept}`")
+            });
         check.gap(format!("{url}, which is read for {name}{form}"));
         return None;
     };
@@ -112,7 +115,11 @@ fn config(check: &mut Check<'_>, index: &Url) -> Option<Config> {
 
 fn krate(check: &mut Check<'_>, (index, config): (&Url, &Config), package: &Package) {
     let name = named(package);
-    let Some(digest) = package.digests.first().and_then(|digest| digest.parse::<Digest>().ok()) else {
+    let Some(digest) = package
+        .digests
+        .first()
+        .and_then(|digest| digest.parse::<Digest>().ok())
+    else {
         return check.gap(format!("{name}: the lock file has no digest"));
     };
     let Ok(url) = index.join(&cargo::index_path(&package.name)) else {

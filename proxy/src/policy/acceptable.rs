@@ -63,7 +63,8 @@ pub(super) fn suits(asked: &HeaderMap, stored: &Stored) -> Option<Suits> {
             "accept" => {
                 let by = Ranges::read(chosen.iter().map(String::as_str)).find(&media_type);
                 // What disregards the field was not chosen by it; of what does not say its type that is not known.
-                let is_chosen_by_name = by.map_or(media_type.first().is_none_or(String::is_empty), |by| by.is_named);
+                let is_chosen_by_name =
+                    by.map_or(media_type.first().is_none_or(String::is_empty), |by| by.is_named);
                 if is_chosen_by_name && !found?.is_named {
                     return None;
                 }
@@ -185,7 +186,8 @@ mod tests {
     const WHOLE: &str = "application/json";
     const ABBREVIATED: &str = "application/vnd.npm.install-v1+json";
     const OF_NPM: &str = "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*";
-    const OF_PIP: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01";
+    const OF_PIP: &str =
+        "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01";
     const OF_A_BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
     const OCTETS: &str = "application/octet-stream";
 
@@ -268,7 +270,10 @@ mod tests {
     #[test]
     fn a_field_that_is_no_text_accepts_nothing() {
         let mut fields = HeaderMap::new();
-        fields.insert(header::ACCEPT, http::HeaderValue::from_bytes(b"text/\xff").unwrap());
+        fields.insert(
+            header::ACCEPT,
+            http::HeaderValue::from_bytes(b"text/\xff").unwrap(),
+        );
         assert!(suits(&fields, &chosen(None, OCTETS)).is_none());
     }
 

@@ -196,7 +196,11 @@ mod tests {
             Disconnected::Send { index, .. } => Some(index),
             Disconnected::Absent(_) => None,
         };
-        let forms = [form("text/html", 9), form("application/json", 1), form("text/html", 5)];
+        let forms = [
+            form("text/html", 9),
+            form("application/json", 1),
+            form("text/html", 5),
+        ];
         assert_eq!(sent("application/json;q=0.1, */*", &forms), Some(1));
         assert_eq!(sent("*/*", &forms), Some(0));
         assert_eq!(sent("text/*;q=0.5, application/json;q=0.1", &forms), Some(0));

@@ -311,11 +311,31 @@ mod tests {
     fn a_tarball_is_where_npm_asks_for_it_and_not_where_the_lock_file_was_made() {
         let (root, below) = ("https://npm.example/", "https://npm.example/npm/");
         for (base, address, path, url) in [
-            (root, "https://npm.example/a/-/a-1.tgz", "/npm/a/-/a-1.tgz", "https://npm.example/a/-/a-1.tgz"),
-            (root, "https://other.example/a/-/a-1.tgz", "/npm/a/-/a-1.tgz", "https://npm.example/a/-/a-1.tgz"),
-            (root, "http://npm.example:8080/@s/a/-/a-1.tgz?x=1#y", "/npm/@s/a/-/a-1.tgz", "https://npm.example/@s/a/-/a-1.tgz"),
+            (
+                root,
+                "https://npm.example/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/a/-/a-1.tgz",
+            ),
+            (
+                root,
+                "https://other.example/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/a/-/a-1.tgz",
+            ),
+            (
+                root,
+                "http://npm.example:8080/@s/a/-/a-1.tgz?x=1#y",
+                "/npm/@s/a/-/a-1.tgz",
+                "https://npm.example/@s/a/-/a-1.tgz",
+            ),
             // Made through a cache.
-            (root, "http://cache.example/npm/a/-/a-1.tgz", "/npm/a/-/a-1.tgz", "https://npm.example/a/-/a-1.tgz"),
+            (
+                root,
+                "http://cache.example/npm/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/a/-/a-1.tgz",
+            ),
             (
                 root,
                 "http://cache.example/https/files.example/a/-/a-1.tgz",
@@ -323,12 +343,31 @@ mod tests {
                 "https://files.example/a/-/a-1.tgz",
             ),
             // A registry below a path.
-            (below, "https://npm.example/npm/a/-/a-1.tgz", "/npm/a/-/a-1.tgz", "https://npm.example/npm/a/-/a-1.tgz"),
-            (below, "https://other.example/a/-/a-1.tgz", "/npm/a/-/a-1.tgz", "https://npm.example/npm/a/-/a-1.tgz"),
-            (root, "https://npm.example/npmx/-/npmx-1.tgz", "/npm/npmx/-/npmx-1.tgz", "https://npm.example/npmx/-/npmx-1.tgz"),
+            (
+                below,
+                "https://npm.example/npm/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/npm/a/-/a-1.tgz",
+            ),
+            (
+                below,
+                "https://other.example/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/npm/a/-/a-1.tgz",
+            ),
+            (
+                root,
+                "https://npm.example/npmx/-/npmx-1.tgz",
+                "/npm/npmx/-/npmx-1.tgz",
+                "https://npm.example/npmx/-/npmx-1.tgz",
+            ),
         ] {
             let found = indexes(base).tarball(&Url::parse(address).unwrap()).unwrap();
-            assert_eq!((found.path.as_str(), found.url.as_str()), (path, url), "{base} {address}");
+            assert_eq!(
+                (found.path.as_str(), found.url.as_str()),
+                (path, url),
+                "{base} {address}"
+            );
         }
         assert!(Indexes::default().tarball(&Url::parse(root).unwrap()).is_none());
     }

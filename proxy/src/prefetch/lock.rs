@@ -87,13 +87,17 @@ pub enum LockError {
         line: String,
     },
     /// A file of requirements that names itself.
-    #[error("{chain}: a file of requirements names itself, which pip cannot read either\nhint: take out the line of the last one that names the first")]
+    #[error(
+        "{chain}: a file of requirements names itself, which pip cannot read either\nhint: take out the line of the last one that names the first"
+    )]
     Cycle {
         /// The files.
         chain: String,
     },
     /// Files of requirements that name each other without end.
-    #[error("{chain}: expected at most {most} files of requirements, each named by the one before\nhint: put them into one file")]
+    #[error(
+        "{chain}: expected at most {most} files of requirements, each named by the one before\nhint: put them into one file"
+    )]
     TooDeep {
         /// The files.
         chain: String,
@@ -342,8 +346,14 @@ source = "git+https://git.example/b#1"
     #[test]
     fn a_lock_file_without_a_package_says_so() {
         for (kind, text) in [
-            (LockKind::Cargo, "version = 4\n[[package]]\nname = \"me\"\nversion = \"0.1.0\"\n"),
-            (LockKind::Npm, r#"{"lockfileVersion":3,"packages":{"":{"name":"me"}}}"#),
+            (
+                LockKind::Cargo,
+                "version = 4\n[[package]]\nname = \"me\"\nversion = \"0.1.0\"\n",
+            ),
+            (
+                LockKind::Npm,
+                r#"{"lockfileVersion":3,"packages":{"":{"name":"me"}}}"#,
+            ),
             (LockKind::Pip, "# nothing\n"),
         ] {
             let lock = Lock::of("lock", kind, text).unwrap();

@@ -51,7 +51,11 @@ impl Sides {
         sides.pypi.serve("/simple/hello-site/", page);
         let file = Resource::cacheable(wheel.clone()).header("vary", "Accept");
         sides.pypi.serve(&format!("/packages/{WHEEL}"), file);
-        put(sides.folder.path(), "locks/requirements.txt", b"-r sub/base.txt\n")?;
+        put(
+            sides.folder.path(),
+            "locks/requirements.txt",
+            b"-r sub/base.txt\n",
+        )?;
         let base = format!("hello-site==1.0 \\\n  --hash=sha256:{}\n", sha256(&wheel));
         put(sides.folder.path(), "locks/sub/base.txt", base.as_bytes())?;
 
@@ -93,9 +97,8 @@ impl Sides {
             upstream("files", "generic", &sides.files)
         );
         put(sides.folder.path(), "proxy.toml", settings.as_bytes())?;
-        sides
-            .ok(&["bundle", "keygen", "--secret", &sides.at("key"), "--public", &sides.at("pub")])
-            .await?;
+        let (key, public) = (sides.at("key"), sides.at("pub"));
+        ok(&["bundle", "keygen", "--secret", &key, "--public", &public]).await?;
         Ok(sides)
     }
 
@@ -107,40 +110,48 @@ impl Sides {
         self.path(name).display().to_string()
     }
 
-    /// Runs the program over the store `store` with the settings; its exit code and what it says.
-    async fn run(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
-        let ended = run_to_end(words).await?;
-        Ok((ended.code, ended.stderr))
-    }
-
-    async fn ok(&self, words: &[&str]) -> Result<String> {
-        let (code, said) = self.run(words).await?;
-        ensure!(code == Some(0), "{}: {code:?}\n{said}", words.join(" "));
-        Ok(said)
-    }
-
     async fn prefetch(&self, more: &[&str]) -> Result<String> {
         let (store, config) = (self.at("here"), self.at("proxy.toml"));
         let words = ["prefetch", "--config", &config, "--cache-dir", &store];
-        self.ok(&[&words[..], more].concat()).await
+        ok(&[&words[..], more].concat()).await
     }
 
     async fn export(&self, more: &[&str]) -> Result<(Option<i32>, String)> {
         let (store, config, key) = (self.at("here"), self.at("proxy.toml"), self.at("key"));
         let (out, declared) = (self.at("out"), self.at("locks/site.toml"));
         let words = [
-            "bundle", "export", "--config", &config, "--cache-dir", &store, "--series", "test", "--key", &key,
-            "--out", &out, "--declare", &declared,
+            "bundle",
+            "export",
+            "--config",
+            &config,
+            "--cache-dir",
+            &store,
+            "--series",
+            "test",
+            "--key",
+            &key,
+            "--out",
+            &out,
+            "--declare",
+            &declared,
         ];
-        self.run(&[&words[..], more].concat()).await
+        run(&[&words[..], more].concat()).await
     }
 
     /// Carries what was exported, ends the origins, and serves.
     async fn carried(&mut self) -> Result<Proxy> {
         let bundle = only(&self.path("out"))?.display().to_string();
         let (there, trust, config) = (self.at("there"), self.at("pub"), self.at("proxy.toml"));
-        let words = ["bundle", "import", &bundle, "--cache-dir", &there, "--trust", &trust];
-        self.ok(&words).await?;
+        let words = [
+            "bundle",
+            "import",
+            &bundle,
+            "--cache-dir",
+            &there,
+            "--trust",
+            &trust,
+        ];
+        ok(&words).await?;
         for origin in [&mut self.pypi, &mut self.npm, &mut self.files] {
             origin.stop().await;
         }
@@ -151,6 +162,18 @@ impl Sides {
     }
 }
 
+/// Runs the program; its exit code and what it says.
+async fn run(words: &[&str]) -> Result<(Option<i32>, String)> {
+    let ended = run_to_end(words).await?;
+    Ok((ended.code, ended.stderr))
+}
+
+async fn ok(words: &[&str]) -> Result<String> {
+    let (code, said) = run(words).await?;
+    ensure!(code == Some(0), "{}: {code:?}\n{said}", words.join(" "));
+    Ok(said)
+}
+
 fn succeed(command: Command) -> Result<String> {
     let line = command::line(&command);
     command::success(&line, command::run(command, SOON, &[])?)
@@ -159,10 +182,21 @@ fn succeed(command: Command) -> Result<String> {
 fn pip(proxy: &Proxy, folder: &Path, requirements: &Path) -> Command {
     let mut pip = command::new("/usr/bin/python3");
     pip.env("HOME", folder).env("PIP_CONFIG_FILE", "/dev/null");
-    pip.args(["-m", "pip", "install", "--isolated", "--no-cache-dir", "--retries", "0"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--isolated",
+        "--no-cache-dir",
+        "--retries",
+        "0",
+    ]);
     pip.args(["--disable-pip-version-check", "--require-hashes", "--index-url"]);
     pip.arg(format!("http://{}/pypi/simple/", proxy.data));
-    pip.arg("--target").arg(folder.join("site")).arg("-r").arg(requirements);
+    pip.arg("--target")
+        .arg(folder.join("site"))
+        .arg("-r")
+        .arg(requirements);
     pip
 }
 
@@ -170,7 +204,8 @@ fn pip(proxy: &Proxy, folder: &Path, requirements: &Path) -> Command {
 fn npm(folder: &Path, verb: &[&str]) -> Command {
     let mut npm = command::new("npm");
     npm.current_dir(folder).env("HOME", folder).args(verb);
-    npm.args(["--fetch-retries=0", "--cache"]).arg(folder.join("remembered"));
+    npm.args(["--fetch-retries=0", "--cache"])
+        .arg(folder.join("remembered"));
     npm
 }
 
@@ -196,7 +231,10 @@ async fn what_lock_files_name_is_proven_carried_and_installed_by_real_clients() 
     ensure!(planned.contains("1 file is missing, exactly"), "{planned}");
     sides.prefetch(&["--lock", &requirements]).await?;
     let (code, said) = sides.export(&["--waive", "clients are run below"]).await?;
-    ensure!(code == Some(0) && said.contains(", 0 are missing"), "{code:?}: {said}");
+    ensure!(
+        code == Some(0) && said.contains(", 0 are missing"),
+        "{code:?}: {said}"
+    );
     let bundle = only(&sides.path("out"))?.display().to_string();
     let mut info = command::new(integration_tests::proxy::program()?);
     info.args(["bundle", "info", &bundle, "--json"]);
@@ -207,27 +245,43 @@ async fn what_lock_files_name_is_proven_carried_and_installed_by_real_clients() 
     let folder = sides.path("pip");
     fs::create_dir_all(&folder)?;
     succeed(pip(&proxy, &folder, &sides.path("locks/requirements.txt")))?;
-    ensure!(folder.join("site/hello_site.py").exists(), "pip installed nothing");
+    ensure!(
+        folder.join("site/hello_site.py").exists(),
+        "pip installed nothing"
+    );
 
     let (_, setup) = proxy.client().fetch("/-/setup/npm").await?;
-    for (nth, verb) in [&["ci"][..], &["install"], &["install", "--prefer-online"]].iter().enumerate() {
+    for (nth, verb) in [&["ci"][..], &["install"], &["install", "--prefer-online"]]
+        .iter()
+        .enumerate()
+    {
         let folder = sides.path(&format!("npm-{nth}"));
         put(&folder, ".npmrc", &setup)?;
         let project = br#"{"name":"project","version":"1.0.0","dependencies":{"@site/hello":"1.0.0"}}"#;
         put(&folder, "package.json", project)?;
         // The second has no lock file: it reads the packument, as npm does it today.
         if nth != 1 {
-            put(&folder, "package-lock.json", &fs::read(sides.path("locks/package-lock.json"))?)?;
+            put(
+                &folder,
+                "package-lock.json",
+                &fs::read(sides.path("locks/package-lock.json"))?,
+            )?;
         }
         succeed(npm(&folder, verb))?;
-        ensure!(folder.join("node_modules/@site/hello/index.js").exists(), "npm {verb:?} installed nothing");
+        ensure!(
+            folder.join("node_modules/@site/hello/index.js").exists(),
+            "npm {verb:?} installed nothing"
+        );
     }
     by_curl(&proxy)?;
     // Who takes HTML alone is told that there is none; nobody else has missed anything.
     let path = sides.path("there/misses.jsonl");
     let noted = || fs::read_to_string(&path).ok().filter(|notes| !notes.is_empty());
     let notes = wait::until("a note", SOON, noted)?;
-    ensure!(notes.lines().count() == 1 && notes.contains("other-variant"), "{notes}");
+    ensure!(
+        notes.lines().count() == 1 && notes.contains("other-variant"),
+        "{notes}"
+    );
     Ok(())
 }
 
@@ -241,14 +295,18 @@ fn by_curl(proxy: &Proxy) -> Result<()> {
         (Some("Accept: text/html"), "404"),
     ] {
         let mut curl = command::new("curl");
-        curl.args(["-s", "-w", "\n%{http_code}"]).arg(format!("http://{}/files/tool", proxy.data));
+        curl.args(["-s", "-w", "\n%{http_code}"])
+            .arg(format!("http://{}/files/tool", proxy.data));
         if let Some(accept) = accept {
             curl.args(["-H", accept]);
         }
         let said = succeed(curl)?;
         let code = said.lines().next_back().unwrap_or_default();
         ensure!(code == expected, "{accept:?}: {said}");
-        ensure!(code != "200" || said.starts_with("a tool\n"), "{accept:?}: {said}");
+        ensure!(
+            code != "200" || said.starts_with("a tool\n"),
+            "{accept:?}: {said}"
+        );
     }
     Ok(())
 }

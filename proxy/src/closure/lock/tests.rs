@@ -45,7 +45,10 @@ fn a_file_is_there_where_clients_of_files_get_it() {
         assert!(is_there || said[0].contains("(Vary)"), "{said:?}");
 
         let mut held = Held::default();
-        held.put("https://pypi.example/simple/a/", "<a href='https://files.example/a-1.whl'>a</a>");
+        held.put(
+            "https://pypi.example/simple/a/",
+            "<a href='https://files.example/a-1.whl'>a</a>",
+        );
         let wheel = held.put("https://files.example/a-1.whl", "wheel");
         held.chosen_by(chosen_by, OCTETS);
         assert_eq!(held.gaps(&pip(wheel), "").is_empty(), is_there, "{chosen_by:?}");
@@ -69,7 +72,10 @@ fn a_page_is_there_in_a_form_that_pip_accepts() {
     ] {
         let mut held = Held::default();
         let wheel = held.put("https://files.example/a-1.whl", "wheel");
-        held.put("https://pypi.example/simple/a/", "<a href='https://files.example/a-1.whl'>a</a>");
+        held.put(
+            "https://pypi.example/simple/a/",
+            "<a href='https://files.example/a-1.whl'>a</a>",
+        );
         held.chosen_by(Some(chosen_by), media_type);
         let said = held.gaps(&pip(wheel), "");
         assert_eq!(said.is_empty(), is_there, "{media_type}: {said:?}");

@@ -28,7 +28,11 @@ const DEEPEST: usize = 16;
 pub(super) type Reader<'r> = &'r dyn Fn(&Path) -> io::Result<String>;
 
 /// Adds to `lock` what stands in `text`, which was read from `path`, and in the files that it names.
-pub(super) fn read(lock: &mut Lock, (path, text): (&Path, &str), reader: Reader<'_>) -> Result<(), LockError> {
+pub(super) fn read(
+    lock: &mut Lock,
+    (path, text): (&Path, &str),
+    reader: Reader<'_>,
+) -> Result<(), LockError> {
     let mut walk = Walk {
         lock,
         reader,
@@ -122,7 +126,11 @@ impl Walk<'_> {
         let file = path.parent().unwrap_or(Path::new("")).join(value);
         let known = plain(&file);
         if self.within.contains(&known) || self.within.len() >= DEEPEST {
-            let mut chain: Vec<String> = self.within.iter().map(|path| path.display().to_string()).collect();
+            let mut chain: Vec<String> = self
+                .within
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
             chain.push(known.display().to_string());
             let chain = chain.join(" → ");
             return Err(if self.within.contains(&known) {

@@ -23,7 +23,10 @@ fn read_among(files: &[(&str, &str)]) -> Result<Lock, LockError> {
 }
 
 fn names(lock: &Lock) -> Vec<&str> {
-    lock.packages.iter().map(|package| package.name.as_str()).collect()
+    lock.packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect()
 }
 
 /// Every way to write it that pip understands.
@@ -145,7 +148,9 @@ fn what_no_index_has_is_left_out_by_name_and_other_indexes_are_noted() {
     ] {
         let lock = read_among(&[("r/top.txt", line), ("r/base.txt", "")]).unwrap();
         assert!(
-            lock.left_out.first().is_some_and(|said| said.starts_with("r/top.txt: -")),
+            lock.left_out
+                .first()
+                .is_some_and(|said| said.starts_with("r/top.txt: -")),
             "{line}: {:?}",
             lock.left_out
         );
