@@ -160,7 +160,7 @@ fn what_no_index_has_is_left_out_by_name_and_other_indexes_are_noted() {
         "-i https://x.example/",
         "--extra-index-url=https://x.example/",
     ] {
-        let lock = read_among(&[("r/top.txt", line)]).unwrap();
+        let lock = read_among(&[("r/top.txt", &format!("{line}\n{}\n", pinned("own")))]).unwrap();
         assert_eq!((lock.left_out.len(), lock.notes.len()), (0, 1), "{line}");
         assert!(lock.notes[0].contains("https://x.example/"), "{:?}", lock.notes);
     }
@@ -170,7 +170,7 @@ fn what_no_index_has_is_left_out_by_name_and_other_indexes_are_noted() {
         "--only-binary :all:",
         "--trusted-host=x",
     ] {
-        let lock = read_among(&[("r/top.txt", line)]).unwrap();
+        let lock = read_among(&[("r/top.txt", &format!("{line}\n{}\n", pinned("own")))]).unwrap();
         assert_eq!((lock.left_out.len(), lock.notes.len()), (0, 0), "{line}");
     }
 }
