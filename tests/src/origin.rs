@@ -113,6 +113,11 @@ impl Origin {
         self.state.resources().insert(path.to_owned(), resource);
     }
 
+    /// Serves `resource` at `path` to those whose `Accept` names `media_type` first; the others get what [`Self::serve`] has.
+    pub fn serve_as(&self, path: &str, media_type: &str, resource: Resource) {
+        self.serve(&form(path, media_type), resource);
+    }
+
     /// From now on all that is served wants this `Authorization`.
     pub fn close_to_all_but(&self, authorization: &str) {
         for resource in self.state.resources().values_mut() {
@@ -168,6 +173,11 @@ impl Origin {
     pub async fn stop(&mut self) {
         self.listening.shutdown().await;
     }
+}
+
+/// Under what a form of the resource at `path` is kept.
+fn form(path: &str, media_type: &str) -> String {
+    format!("{path} as {media_type}")
 }
 
 impl State {

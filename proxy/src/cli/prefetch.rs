@@ -174,6 +174,7 @@ async fn run(args: &PrefetchArgs, cache: &Cache, inputs: &Inputs, indexes: &Inde
             );
         }
     };
+    gathered.notes.iter().for_each(|note| tell(note));
     tell(&plan.line());
     if args.plan {
         return planned(args, &plan, &gathered);

@@ -3,15 +3,14 @@
 //! | File | Documents | Files |
 //! |---|---|---|
 //! | `Cargo.lock` | `config.json`, the file of each crate with its version | the archive where `config.json` says it is |
-//! | `package-lock.json` | the packument of each package with its version (`npm install` reads it, `npm ci` does not) | the tarball, at whichever registry |
+//! | `package-lock.json` | the packument of each package with its version, for each way in which `npm install` asks for it (`npm ci` does not) | the tarball, under the path that npm asks the index for, whatever host the lock file names |
 //! | `requirements.txt` | the page of each project | one of its files with a digest of the lock file, where the page says it is |
 //!
 //! The index is the first upstream of its kind, as for `prefetch`.
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderValue, Method, header};
-use jiff::Timestamp;
+use http::{HeaderMap, HeaderValue, header};
 use kato_shared::Digest;
 use serde::{Deserialize, de::IgnoredAny};
 use url::Url;
@@ -19,20 +18,20 @@ use url::Url;
 use super::Check;
 use crate::{
     ecosystem::{
-        Integrity,
         cargo::{self, Config},
         npm,
         pypi::{self, Format},
     },
-    policy::{Disconnected, Overrides, Request, Stored, disconnected},
-    prefetch::{Indexes, Lock, LockKind, NPM_ACCEPT, PIP_ACCEPT, Package},
+    prefetch::{Indexes, Lock, LockKind, NPM_ACCEPTS, PIP_ACCEPT, Package},
     settings::Kind,
-    snapshot::Entry,
     view::View,
 };
 
 pub(super) fn check(check: &mut Check<'_>, lock: &Lock, indexes: &Indexes) {
     check.about(format!("lock file {}", lock.path));
+    for note in &lock.notes {
+        check.note(note);
+    }
     for left_out in &lock.left_out {
         check.gap(format!("left out: {left_out}"));
     }
@@ -60,7 +59,7 @@ pub(super) fn check(check: &mut Check<'_>, lock: &Lock, indexes: &Indexes) {
         match (lock.kind, &config) {
             (LockKind::Cargo, Some(config)) => krate(check, (&index, config), package),
             (LockKind::Pip, _) => project(check, &index, package),
-            (LockKind::Npm | LockKind::Cargo, _) => node(check, &index, package),
+            (LockKind::Npm | LockKind::Cargo, _) => node(check, (indexes, &index), package),
         }
     }
 }
@@ -80,22 +79,15 @@ fn document(check: &mut Check<'_>, url: &Url, asked: Asked, name: &str) -> Optio
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
     }
     let headers = asked.view.wishes(&headers);
-    let request = Request {
-        method: &Method::GET,
-        headers: &headers,
-    };
-    let entries: &[Entry] = check.variants(url.as_str());
-    let responses: Vec<Stored> = entries.iter().map(|entry| entry.response().head).collect();
-    let sent = match disconnected(
-        &request,
-        &responses,
-        (&Overrides::default(), Timestamp::UNIX_EPOCH),
-    ) {
-        Disconnected::Send { index, .. } => entries.get(index).filter(|entry| entry.status == 200),
-        Disconnected::Absent(_) => None,
-    };
-    let Some(entry) = sent else {
-        check.gap(format!("{url}, which is read for {name}"));
+    let Some(entry) = check.sent(url.as_str(), &headers) else {
+        let is_of_another_form = check.found(url.as_str()).is_some();
+        let form = asked
+            .accept
+            .filter(|_| is_of_another_form)
+            .map_or_else(String::new, |accept| {
+                format!(": what is held is another form than clients ask for with `Accept: {accept}`")
+            });
+        check.gap(format!("{url}, which is read for {name}{form}"));
         return None;
     };
     let base = entry.found_at.clone().unwrap_or_else(|| url.clone());
@@ -123,7 +115,11 @@ fn config(check: &mut Check<'_>, index: &Url) -> Option<Config> {
 
 fn krate(check: &mut Check<'_>, (index, config): (&Url, &Config), package: &Package) {
     let name = named(package);
-    let Some(digest) = package.digests.first().and_then(|digest| digest.parse().ok()) else {
+    let Some(digest) = package
+        .digests
+        .first()
+        .and_then(|digest| digest.parse::<Digest>().ok())
+    else {
         return check.gap(format!("{name}: the lock file has no digest"));
     };
     let Ok(url) = index.join(&cargo::index_path(&package.name)) else {
@@ -141,7 +137,7 @@ fn krate(check: &mut Check<'_>, (index, config): (&Url, &Config), package: &Pack
     let cksum = package.digests.first().map_or("", String::as_str);
     match config.archive(&package.name, &package.version, cksum) {
         Some(archive) => {
-            check.needs(archive.as_str(), Some(digest));
+            check.needs_file(archive.as_str(), |entry| entry.digest == digest);
         }
         None => check.gap(format!("{name}: config.json does not say where archives are")),
     }
@@ -174,10 +170,8 @@ fn project(check: &mut Check<'_>, index: &Url, package: &Package) {
     // Any of its files: which one a machine takes depends on the machine, and all were fetched together.
     let files = page.files.iter().filter_map(|file| base.join(&file.address).ok());
     let is_held = files.map(without_fragment).any(|file| {
-        let entries = check.variants(file.as_str()).iter();
-        entries
-            .filter(|entry| entry.status == 200)
-            .any(|entry| digests.contains(&entry.digest))
+        let sent = check.sent_file(file.as_str());
+        sent.is_some_and(|entry| digests.contains(&entry.digest))
     });
     if !is_held {
         check.gap(format!(
@@ -191,7 +185,7 @@ fn without_fragment(mut url: Url) -> Url {
     url
 }
 
-fn node(check: &mut Check<'_>, index: &Url, package: &Package) {
+fn node(check: &mut Check<'_>, (indexes, index): (&Indexes, &Url), package: &Package) {
     #[derive(Deserialize)]
     struct Packument {
         #[serde(default)]
@@ -202,45 +196,41 @@ fn node(check: &mut Check<'_>, index: &Url, package: &Package) {
     let Ok(url) = index.join(&package.name.replace('/', "%2f")) else {
         return check.gap(name);
     };
-    let asked = Asked {
-        view: View::Packument,
-        accept: Some(NPM_ACCEPT),
-    };
-    if let Some((_, bytes)) = document(check, &url, asked, &name) {
-        let read = serde_json::from_slice::<Packument>(&bytes).ok();
-        let is_listed = read.is_some_and(|read| read.versions.contains_key(&package.version));
-        if !is_listed && !package.version.is_empty() {
-            check.gap(format!("{url}: what is held does not list {name}"));
+    for accept in NPM_ACCEPTS {
+        let asked = Asked {
+            view: View::Packument,
+            accept: Some(accept),
+        };
+        if let Some((_, bytes)) = document(check, &url, asked, &name) {
+            let read = serde_json::from_slice::<Packument>(&bytes).ok();
+            let is_listed = read.is_some_and(|read| read.versions.contains_key(&package.version));
+            if !is_listed && !package.version.is_empty() {
+                check.gap(format!("{url}: what is held does not list {name}"));
+            }
         }
     }
-    tarball(check, &name, package.address.as_deref(), &package.digests);
+    tarball(check, indexes, package);
 }
 
 fn named(package: &Package) -> String {
     format!("{} {}", package.name, package.version)
 }
 
-/// npm names SHA-512, by which nothing is kept: the file is looked for by its place, at whichever registry, and compared.
-fn tarball(check: &mut Check<'_>, name: &str, address: Option<&str>, digests: &[String]) {
-    check.report.checked += 1;
-    let expected = digests.first().and_then(|text| npm::integrity(text));
-    if let Some(Integrity::Sha256(digest)) = expected {
-        return check.needs_content(&digest, name);
-    }
-    let path = address
-        .and_then(|address| Url::parse(address).ok())
-        .map(|url| url.path().to_owned());
-    let is_it = |entry: &Entry| {
-        let Some(expected) = expected else { return true };
-        (check.content)(&entry.digest).is_some_and(|bytes| expected.of(entry.digest, &bytes) == expected)
+/// Under the URL that npm's request leads to: content that is held under another is nothing that it asks for. npm names SHA-512, by which nothing is
+/// kept: what is there is read and compared.
+fn tarball(check: &mut Check<'_>, indexes: &Indexes, package: &Package) {
+    let address = package.address.as_deref().unwrap_or_default();
+    let tarball = Url::parse(address).ok().and_then(|url| indexes.tarball(&url));
+    let Some(tarball) = tarball else {
+        return check.gap(format!("{}: `{address}` is no path of the index", named(package)));
     };
-    let is_there = path.is_some_and(|path| {
-        let entries = check.snapshot.entries().iter();
-        entries
-            .filter(|entry| entry.status == 200 && entry.url().ends_with(&path))
-            .any(is_it)
+    let content = check.content;
+    let expected = package.digests.first().and_then(|text| npm::integrity(text));
+    check.needs_file(&tarball.url, |entry| {
+        let Some(expected) = expected else { return true };
+        content(&entry.digest).is_some_and(|bytes| expected.of(entry.digest, &bytes) == expected)
     });
-    if !is_there {
-        check.gap(address.map_or_else(|| name.to_owned(), str::to_owned));
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,8 @@
 //! file      what is at a URL
 //! ```
 //! What is declared and not there is a [`Gap`], named so that somebody can ask for it. Content is read by digest through a function of the
-//! caller; nothing is fetched, and nothing is believed that the content does not say itself.
+//! caller; nothing is fetched, and nothing is believed that the content does not say itself. Files and documents of lock files are asked for as their
+//! clients ask, with the decision of a mirror without a network: what it would not send them is missing.
 //!
 //! Deliberately absent: signatures (clients verify them, and the rehearsal lets them).
 
@@ -21,6 +22,8 @@ mod release;
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use jiff::Timestamp;
 use kato_shared::Digest;
 use serde::Serialize;
 
@@ -31,7 +34,8 @@ pub use release::DeclaredRelease;
 
 use crate::{
     key::normalise_escapes,
-    prefetch::{Indexes, Lock, Platform},
+    policy::{Disconnected, Overrides, Request, Stored, disconnected},
+    prefetch::{ANYTHING, Indexes, Lock, Platform},
     snapshot::{Entry, Snapshot},
 };
 
@@ -108,7 +112,7 @@ pub fn check(
     }
     for (url, digest) in &declared.files {
         check.about(format!("file {url}"));
-        check.needs(url, *digest);
+        check.needs_file(url, |entry| digest.is_none_or(|digest| entry.digest == digest));
     }
     check.report.gaps.sort();
     check.report.gaps.dedup();
@@ -147,6 +151,31 @@ impl Check<'_> {
         }
     }
 
+    /// What a client gets from `url` without a network that asks with the fields `asked`, if that is a 200.
+    fn sent(&self, url: &str, asked: &HeaderMap) -> Option<&Entry> {
+        let request = Request {
+            method: &Method::GET,
+            headers: asked,
+        };
+        let entries = self.variants(url);
+        let responses: Vec<Stored> = entries.iter().map(|entry| entry.response().head).collect();
+        let decided = disconnected(
+            &request,
+            &responses,
+            (&Overrides::default(), Timestamp::UNIX_EPOCH),
+        );
+        match decided {
+            Disconnected::Send { index, .. } => entries.get(index).filter(|entry| entry.status == 200),
+            Disconnected::Absent(_) => None,
+        }
+    }
+
+    /// The same for a client that takes any form, as those do that fetch files.
+    fn sent_file(&self, url: &str) -> Option<&Entry> {
+        let asked = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ANYTHING))]);
+        self.sent(url, &asked)
+    }
+
     /// The 200 at `url`, whatever its variant.
     fn found(&self, url: &str) -> Option<&Entry> {
         let mut variants = self.variants(url).iter();
@@ -161,6 +190,20 @@ impl Check<'_> {
     /// Whether anything was ever answered at `url`, "there is nothing" included.
     fn was_asked(&self, url: &str) -> bool {
         !self.variants(url).is_empty()
+    }
+
+    /// Looks for the file at `url` as clients ask for files. A gap where they would not get it, or something that is not `right`.
+    fn needs_file(&mut self, url: &str, right: impl Fn(&Entry) -> bool) {
+        self.report.checked += 1;
+        if self.sent_file(url).is_some_and(right) {
+            return;
+        }
+        let is_of_another_form = self.found(url).is_some() && self.sent_file(url).is_none();
+        self.gap(if is_of_another_form {
+            format!("{url}: what is held was chosen by other fields of a request (Vary)")
+        } else {
+            url.to_owned()
+        });
     }
 
     /// Looks for content at `url`, of `digest` where that is known. True where it is there.

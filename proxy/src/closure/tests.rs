@@ -13,6 +13,13 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// The last thing was chosen by a request with this `Accept`, of which an origin with `Vary: Accept` has made this type.
+    pub(super) fn chosen_by(&mut self, accept: Option<&str>, media_type: &str) {
+        let last = self.entries.last_mut().unwrap();
+        last.vary = BTreeMap::from([("accept".to_owned(), accept.map(str::to_owned))]);
+        last.headers = vec![("content-type".to_owned(), media_type.to_owned())];
+    }
+
     pub(super) fn put(&mut self, url: &str, body: &str) -> Digest {
         let digest = Digest::of(body.as_bytes());
         self.content.insert(digest, Bytes::from(body.to_owned()));
@@ -398,7 +405,7 @@ fn indexes() -> Indexes {
     })
 }
 
-fn locked(kind: LockKind, text: &str) -> Declaration {
+pub(super) fn locked(kind: LockKind, text: &str) -> Declaration {
     Declaration {
         locks: vec![Lock::of("l", kind, text).unwrap()],
         ..Declaration::default()

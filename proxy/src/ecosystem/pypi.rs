@@ -37,6 +37,8 @@ pub struct File {
     pub sha256: Option<Digest>,
     /// The digest of its metadata, a file of its own beside it ([PEP 658](https://peps.python.org/pep-0658/)).
     pub metadata: Option<Digest>,
+    /// Its size in bytes, which pages in JSON say ([PEP 700](https://peps.python.org/pep-0700/)).
+    pub size: Option<u64>,
 }
 
 /// Whether `path`, below the base URL of an index, is that of a page: it ends with a slash, or is `simple/<project>` without the
@@ -132,6 +134,7 @@ fn of_html(page: &[u8]) -> Page {
                 address,
                 sha256,
                 metadata: metadata_of(&tag, page),
+                size: None,
             });
         }
     }
@@ -168,6 +171,8 @@ struct Entry<'d> {
     core_metadata: Option<Metadata<'d>>,
     #[serde(borrow, default, rename = "dist-info-metadata")]
     dist_info_metadata: Option<Metadata<'d>>,
+    #[serde(borrow, default)]
+    size: Option<&'d RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -206,6 +211,8 @@ fn of_json(page: &[u8]) -> serde_json::Result<Page> {
                 .into_iter()
                 .flatten()
                 .find_map(known),
+            // One that is no number says nothing, and spoils no page.
+            size: entry.size.and_then(|size| serde_json::from_str(size.get()).ok()),
         })
     });
     Ok(Page {
@@ -252,8 +259,10 @@ mod tests {
         let (wheel, metadata) = (digest("wheel"), digest("metadata"));
         let page = format!(
             r#"{{"meta":{{"api-version":"1.1"}},"name":"a","files":[
-              {{"filename":"a-1.whl","url":"https:\/\/files.example/a-1.whl","hashes":{{"sha256":"{}","md5":"0"}},"core-metadata":{{"sha256":"{}"}},"yanked":"why"}},
-              {{"filename":"a-1.tar.gz","url":"../a-1.tar.gz","hashes":{{}},"core-metadata":false}}]}}"#,
+              {{"filename":"a-1.whl","url":"https:\/\/files.example/a-1.whl","hashes":{{"sha256":"{}","md5":"0"}},"core-metadata":{{"sha256":"{}"}},"yanked":"why","size":1024}},
+              {{"filename":"a-1.tar.gz","url":"../a-1.tar.gz","hashes":{{}},"core-metadata":false}},
+              {{"filename":"a-2.tar.gz","url":"../a-2.tar.gz","hashes":{{}},"size":"many"}},
+              {{"filename":"a-3.tar.gz","url":"../a-3.tar.gz","hashes":{{}},"size":null}}]}}"#,
             wheel.hex(),
             metadata.hex()
         );
@@ -268,6 +277,8 @@ mod tests {
             (Some(wheel), Some(metadata))
         );
         assert_eq!((files[1].sha256, files[1].metadata), (None, None));
+        let sizes: Vec<_> = files.iter().map(|file| file.size).collect();
+        assert_eq!(sizes, [Some(1024), None, None, None]);
         assert!(read(b"<html>", Format::Json).is_err());
     }
 

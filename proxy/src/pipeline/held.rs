@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use url::Url;
 
 use super::{Ask, Pipeline};
 use crate::{
     ecosystem::Integrity,
+    policy::{self, Disconnected, Request},
+    prefetch::ANYTHING,
     route::{Route, Target},
     view::{Promised, View, ViewError, promised, without},
 };
@@ -60,10 +62,16 @@ impl Pipeline {
             return false;
         };
         let entry = self.open_to(&target, self.lookup(&target).await);
-        if entry
-            .heads()
-            .iter()
-            .any(|head| head.status == StatusCode::OK && !head.invalidated)
+        // As clients ask for files.
+        let asked = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ANYTHING))]);
+        let request = Request {
+            method: &Method::GET,
+            headers: &asked,
+        };
+        let overrides = target.upstream.overrides(&target.path);
+        let sent = policy::disconnected(&request, entry.heads(), (&overrides, self.now()));
+        if let Disconnected::Send { index, .. } = sent
+            && entry.heads()[index].status == StatusCode::OK
         {
             return true;
         }

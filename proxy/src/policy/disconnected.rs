@@ -4,7 +4,7 @@
 //! Off-spec: `no-cache` and `must-revalidate` of a response, and `no-cache`, `max-age` and `min-fresh` of a request, demand a
 //! validation ([RFC 9111 §5.2]) that can never take place here. Who runs an offline mirror has decided that what was carried there is
 //! the truth until something newer is carried there; answering 504 instead would make each index of packages useless. Selection
-//! (§4.1) is as everywhere, but for one relief, see [`is_for_everybody`].
+//! (§4.1) is as everywhere first; where no form was chosen by the same fields, the one that suits the request best is sent, see `acceptable`.
 //!
 //! Deliberately absent: what to do about a miss; see `pipeline/offline`.
 //!
@@ -12,11 +12,11 @@
 
 use std::fmt;
 
-use http::header;
 use jiff::Timestamp;
 
 use super::{
-    Aged, Lookup, Overrides, Request, Stored, age::current_age, freshness::bounded_lifetime, select, vary,
+    Aged, Lookup, Overrides, Request, Stored, acceptable::suits, age::current_age,
+    freshness::bounded_lifetime, select,
 };
 
 /// What is done without any origin.
@@ -78,17 +78,14 @@ pub fn disconnected(
     let index = match select(request, variants) {
         Lookup::Found { index, .. } => index,
         Lookup::Absent => return Disconnected::Absent(Absence::Unknown),
-        Lookup::NoVariant => match variants.iter().position(is_for_everybody) {
+        Lookup::NoVariant => match best(request, variants) {
             Some(index) => index,
             None => return Disconnected::Absent(Absence::OtherVariant),
         },
     };
     let stored = &variants[index];
-    if stored.status.is_server_error() {
-        return Disconnected::Absent(Absence::Failure);
-    }
-    if stored.invalidated && !stored.known_digest {
-        return Disconnected::Absent(Absence::Invalidated);
+    if let Some(absence) = unfit(stored) {
+        return Disconnected::Absent(absence);
     }
     Disconnected::Send {
         index,
@@ -99,21 +96,27 @@ pub fn disconnected(
     }
 }
 
-/// Whether `stored` is acceptable whatever the request says in the fields that selected it: without a content coding ("identity" is
-/// always acceptable unless excluded, [RFC 9110 §12.5.3]), and selected by fields that choose wording or compression alone. Never one that
-/// was selected by credentials or by a media type.
-///
-/// [RFC 9110 §12.5.3]: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
-fn is_for_everybody(stored: &Stored) -> bool {
-    const WORDING: [&str; 4] = ["accept-encoding", "accept-language", "user-agent", "origin"];
-    let is_plain = stored
-        .headers
-        .get(header::CONTENT_ENCODING)
-        .is_none_or(|coding| coding == "identity");
-    let pairs = stored.selecting.pairs();
-    is_plain
-        && !vary::varies_beyond_fields(&stored.headers)
-        && pairs.iter().all(|(name, _)| WORDING.contains(&name.as_str()))
+/// Why `stored` is sent to nobody.
+fn unfit(stored: &Stored) -> Option<Absence> {
+    if stored.status.is_server_error() {
+        return Some(Absence::Failure);
+    }
+    (stored.invalidated && !stored.known_digest).then_some(Absence::Invalidated)
+}
+
+/// The one among `variants` that suits `request` best, of equal ones the most recent (RFC 9111 §4.1).
+fn best(request: &Request<'_>, variants: &[Stored]) -> Option<usize> {
+    let suiting = variants.iter().enumerate().filter_map(|(index, stored)| {
+        let suits = suits(request.headers, stored)?;
+        let rank = (
+            unfit(stored).is_none(),
+            suits,
+            stored.date(),
+            stored.times.response,
+        );
+        Some((rank, index))
+    });
+    suiting.max().map(|(_, index)| index)
 }
 
 #[cfg(test)]
@@ -174,8 +177,41 @@ mod tests {
         assert_eq!(decided(&none, &[failure]), Disconnected::Absent(Absence::Failure));
     }
 
+    /// Of what suits, what is named comes first, then what came last; what cannot be sent comes behind all that can.
     #[test]
-    fn another_variant_is_sent_only_where_it_is_acceptable_to_everybody() {
+    fn of_several_forms_the_one_that_suits_best_is_sent() {
+        let form = |media_type: &str, seconds: i64| {
+            let mut one = stored(&[
+                ("date", date(seconds)),
+                ("vary", "accept".to_owned()),
+                ("content-type", media_type.to_owned()),
+            ]);
+            one.selecting = Selecting::from_pairs([("accept".to_owned(), None)]);
+            one
+        };
+        let sent = |accept: &str, variants: &[Stored]| match decided(
+            &headers(&[("accept", accept.to_owned())]),
+            variants,
+        ) {
+            Disconnected::Send { index, .. } => Some(index),
+            Disconnected::Absent(_) => None,
+        };
+        let forms = [
+            form("text/html", 9),
+            form("application/json", 1),
+            form("text/html", 5),
+        ];
+        assert_eq!(sent("application/json;q=0.1, */*", &forms), Some(1));
+        assert_eq!(sent("*/*", &forms), Some(0));
+        assert_eq!(sent("text/*;q=0.5, application/json;q=0.1", &forms), Some(0));
+        assert_eq!(sent("text/plain", &forms), None);
+        let mut failed = forms.clone();
+        failed[0].status = StatusCode::BAD_GATEWAY;
+        assert_eq!(sent("text/html", &failed), Some(2));
+    }
+
+    #[test]
+    fn another_variant_is_sent_only_where_it_is_acceptable() {
         let asked = headers(&[("accept-encoding", "br".to_owned())]);
         let varying = |vary: &str, coding: Option<&str>| {
             let mut fields = vec![("date", date(0)), ("vary", vary.to_owned())];
@@ -189,6 +225,7 @@ mod tests {
         for (vary, coding) in [
             ("accept-encoding", Some("gzip")),
             ("authorization", None),
+            ("x-other", None),
             ("accept", None),
         ] {
             assert_eq!(

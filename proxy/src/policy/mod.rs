@@ -37,6 +37,7 @@
 //!
 //! [RFC 9111 §1.2.2]: https://www.rfc-editor.org/rfc/rfc9111#section-1.2.2
 
+mod acceptable;
 pub mod age;
 pub mod cache_control;
 pub mod decision;

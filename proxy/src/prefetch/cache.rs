@@ -11,7 +11,7 @@ use kato_shared::{Digest, api::Problem, digest::Hasher};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::Item;
+use super::{Item, item::ANYTHING};
 use crate::{ecosystem::Integrity, repr_digest};
 
 /// A cache that does not accept in this time is not there.
@@ -197,7 +197,9 @@ impl Cache {
             }
             received(length);
         }
-        if let Some(expected) = item.size.filter(|expected| *expected != length) {
+        // Content of the right digest is the right content, whatever an index says of its size.
+        let size = item.size.filter(|_| item.integrity.is_none());
+        if let Some(expected) = size.filter(|expected| *expected != length) {
             return Err(AskError::Size {
                 expected,
                 got: length,
@@ -242,14 +244,12 @@ impl Cache {
             .method(method)
             .uri(&item.path)
             .header(header::HOST, self.address.to_string())
+            .header(header::ACCEPT, item.accept.as_deref().unwrap_or(ANYTHING))
             .header(header::ACCEPT_ENCODING, "identity")
             .header(
                 header::USER_AGENT,
                 concat!("kato-proxy/", env!("CARGO_PKG_VERSION")),
             );
-        if let Some(accept) = &item.accept {
-            request = request.header(header::ACCEPT, accept);
-        }
         if method == Method::HEAD {
             request = request
                 .header(header::CACHE_CONTROL, "only-if-cached, max-stale")

@@ -8,12 +8,15 @@ use url::{Position, Url};
 
 use crate::ecosystem::Integrity;
 
+/// What says that any form will do: curl, wget, pip, npm and cargo ask for files with it.
+pub(crate) const ANYTHING: &str = "*/*";
+
 /// One thing to ask a cache for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Path and query at the cache.
     pub path: String,
-    /// Which form is wanted, where that matters.
+    /// Which form is wanted, where that matters; else whichever there is, as clients of files ask (`*/*`).
     pub accept: Option<String>,
     /// What its content must be, where an index or a lock file says so.
     pub integrity: Option<Integrity>,
@@ -70,11 +73,14 @@ pub struct Gathered {
     pub documents: u64,
     /// What failed on the way.
     pub failures: Vec<Failure>,
+    /// What people should know.
+    pub notes: Vec<String>,
 }
 
 impl Gathered {
     /// One more thing. Of two for the same place the more is known about stays.
-    pub fn add(&mut self, item: Item) {
+    pub fn add(&mut self, mut item: Item) {
+        item.accept.take_if(|accept| accept.trim() == ANYTHING);
         let place = (item.path.clone(), item.accept.clone());
         match self.items.entry(place) {
             Entry::Vacant(place) => {
@@ -107,6 +113,11 @@ impl Gathered {
         });
     }
 
+    /// Notes something that people should know about `subject`.
+    pub fn note(&mut self, subject: &str, note: &str) {
+        self.notes.push(format!("{subject}: {note}"));
+    }
+
     /// All things, in the order of their paths.
     pub fn items(&self) -> impl Iterator<Item = &Item> {
         self.items.values()
@@ -136,6 +147,7 @@ mod tests {
         });
         gathered.add(Item {
             size: Some(3),
+            accept: Some("*/*".into()),
             ..Item::of_url(&url)
         });
         let all: Vec<&Item> = gathered.items().collect();

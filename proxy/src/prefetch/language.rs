@@ -3,6 +3,7 @@
 //! Documents are asked for by mirror path as clients ask, so that the form that is stored is the one that clients get; their links lead to
 //! paths of the cache then.
 
+use http::{Method, Uri};
 use kato_shared::Digest;
 use url::Url;
 
@@ -14,6 +15,7 @@ use crate::{
         npm,
         pypi::{self, Format},
     },
+    route::{Route, Router},
     settings::{Kind, Settings, Upstream},
     setup::simple_index,
     view::MOST_BYTES,
@@ -22,14 +24,26 @@ use crate::{
 /// How pip asks for a page.
 pub(crate) const PIP_ACCEPT: &str =
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01";
-/// How npm asks for a packument when it installs.
-pub(crate) const NPM_ACCEPT: &str =
-    "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*";
+/// How npm asks for a packument when it installs: for the whole since version 11, for what an installation needs before that, as others do.
+/// `npm ci` asks for none.
+pub(crate) const NPM_ACCEPTS: [&str; 2] = [
+    "application/json",
+    "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*",
+];
 
 /// The indexes of languages that the settings name.
 #[derive(Debug, Clone, Default)]
 pub struct Indexes {
     all: Vec<Index>,
+    router: Option<Router>,
+}
+
+/// A file of a lock file of npm.
+pub(crate) struct Tarball {
+    /// What npm asks the cache for.
+    pub(crate) path: String,
+    /// Under which URL the cache has it then.
+    pub(crate) url: String,
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +79,31 @@ impl Indexes {
         };
         Self {
             all: settings.upstreams.iter().filter_map(index).collect(),
+            router: Some(Router::new(settings)),
+        }
+    }
+
+    /// The file that a lock file of npm has at `address`, for a client that is set up as `client-config npm` says
+    /// (`replace-registry-host=always`): it asks the registry that it is told of for that path, whatever host the lock file names, and puts the path of
+    /// that registry before it unless it is there. `None` where there is no such registry, or it has nothing at such a path.
+    pub(crate) fn tarball(&self, address: &Url) -> Option<Tarball> {
+        let index = self.one(Kind::Npm)?;
+        let (registry, path) = (index.path.trim_end_matches('/'), address.path());
+        let is_below = path
+            .strip_prefix(registry)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let path = if is_below {
+            path.to_owned()
+        } else {
+            format!("{registry}{path}")
+        };
+        let uri: Uri = path.parse().ok()?;
+        match self.router.as_ref()?.route(&Method::GET, &uri).ok()? {
+            Route::Target(target) => Some(Tarball {
+                path,
+                url: target.key.uri().to_owned(),
+            }),
+            Route::RegistryBase | Route::Intercept { .. } | Route::Tunnel { .. } => None,
         }
     }
 
@@ -86,8 +125,14 @@ impl Indexes {
 
 /// Adds what the packages of `lock` come to.
 pub(super) async fn gather(cache: &Cache, lock: &Lock, indexes: &Indexes, gathered: &mut Gathered) {
+    for note in &lock.notes {
+        gathered.note(&lock.path, note);
+    }
     for left_out in &lock.left_out {
         gathered.refuse(&lock.path, format!("left out: {left_out}"));
+    }
+    if lock.packages.is_empty() {
+        return;
     }
     let (kind, word) = match lock.kind {
         LockKind::Cargo => (Kind::Cargo, "cargo"),
@@ -112,7 +157,7 @@ pub(super) async fn gather(cache: &Cache, lock: &Lock, indexes: &Indexes, gather
         let found = match (lock.kind, &config) {
             (LockKind::Cargo, Some(config)) => krate(cache, (index, config), package, gathered).await,
             (LockKind::Pip, _) => project(cache, index, package, gathered).await,
-            (LockKind::Npm | LockKind::Cargo, _) => node(cache, index, package, gathered).await,
+            (LockKind::Npm | LockKind::Cargo, _) => node(cache, (indexes, index), package, gathered).await,
         };
         if let Err(error) = found {
             let subject = format!("{}: {} {}", lock.path, package.name, package.version);
@@ -205,6 +250,7 @@ async fn project(
         }
         gathered.add(Item {
             integrity: Some(Integrity::Sha256(digest)),
+            size: file.size,
             ..Item::at(path)
         });
     }
@@ -217,25 +263,22 @@ async fn project(
 
 async fn node(
     cache: &Cache,
-    index: &Index,
+    (indexes, index): (&Indexes, &Index),
     package: &Package,
     gathered: &mut Gathered,
 ) -> Result<(), AskError> {
-    // `npm ci` reads no packument, `npm install` does.
     let name = package.name.replace('/', "%2f");
-    document(cache, format!("{}{name}", index.path), Some(NPM_ACCEPT), gathered).await?;
+    for accept in NPM_ACCEPTS {
+        document(cache, format!("{}{name}", index.path), Some(accept), gathered).await?;
+    }
     let address = package.address.as_deref().unwrap_or_default();
-    let url = Url::parse(address).map_err(|_no_url| AskError::Path(address.to_owned()))?;
-    // npm asks the registry that it is configured for, whatever host the lock file names.
-    let is_own = url.origin() == index.base.origin();
-    let path = if is_own {
-        mirror_path(&url)
-    } else {
-        format!("{}{}", index.path, url.path().trim_start_matches('/'))
-    };
+    let tarball = Url::parse(address)
+        .ok()
+        .and_then(|url| indexes.tarball(&url))
+        .ok_or_else(|| AskError::Path(address.to_owned()))?;
     gathered.add(Item {
         integrity: package.digests.first().and_then(|text| npm::integrity(text)),
-        ..Item::at(path)
+        ..Item::at(tarball.path)
     });
     Ok(())
 }
@@ -247,4 +290,85 @@ fn at_cache(cache: &Cache, url: &Url) -> String {
         || mirror_path(url),
         |path| path.split('#').next().unwrap_or_default().to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn indexes(base: &str) -> Indexes {
+        let mut upstream: Upstream = format!("npm={base}").parse().unwrap();
+        upstream.kind = Kind::Npm;
+        upstream.file_urls = vec!["https://files.example/".to_owned().try_into().unwrap()];
+        Indexes::of(&Settings {
+            upstreams: vec![upstream],
+            ..Settings::default()
+        })
+    }
+
+    /// What npm 11 asks for by the settings that we print, and under which URL that is held.
+    #[test]
+    fn a_tarball_is_where_npm_asks_for_it_and_not_where_the_lock_file_was_made() {
+        let (root, below) = ("https://npm.example/", "https://npm.example/npm/");
+        for (base, address, path, url) in [
+            (
+                root,
+                "https://npm.example/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/a/-/a-1.tgz",
+            ),
+            (
+                root,
+                "https://other.example/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/a/-/a-1.tgz",
+            ),
+            (
+                root,
+                "http://npm.example:8080/@s/a/-/a-1.tgz?x=1#y",
+                "/npm/@s/a/-/a-1.tgz",
+                "https://npm.example/@s/a/-/a-1.tgz",
+            ),
+            // Made through a cache.
+            (
+                root,
+                "http://cache.example/npm/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/a/-/a-1.tgz",
+            ),
+            (
+                root,
+                "http://cache.example/https/files.example/a/-/a-1.tgz",
+                "/npm/https/files.example/a/-/a-1.tgz",
+                "https://files.example/a/-/a-1.tgz",
+            ),
+            // A registry below a path.
+            (
+                below,
+                "https://npm.example/npm/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/npm/a/-/a-1.tgz",
+            ),
+            (
+                below,
+                "https://other.example/a/-/a-1.tgz",
+                "/npm/a/-/a-1.tgz",
+                "https://npm.example/npm/a/-/a-1.tgz",
+            ),
+            (
+                root,
+                "https://npm.example/npmx/-/npmx-1.tgz",
+                "/npm/npmx/-/npmx-1.tgz",
+                "https://npm.example/npmx/-/npmx-1.tgz",
+            ),
+        ] {
+            let found = indexes(base).tarball(&Url::parse(address).unwrap()).unwrap();
+            assert_eq!(
+                (found.path.as_str(), found.url.as_str()),
+                (path, url),
+                "{base} {address}"
+            );
+        }
+        assert!(Indexes::default().tarball(&Url::parse(root).unwrap()).is_none());
+    }
 }

@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `Cargo.lock` | packages from registries: name, version, digest |
 //! | `package-lock.json`, `npm-shrinkwrap.json` | `packages` (versions 2 and 3), else `dependencies` (1): address and integrity |
-//! | `requirements.txt` | `name==version` with `--hash=sha256:…` |
+//! | `requirements.txt` | `name==version` with `--hash=sha256:…`, here and in the files that it names: see [`requirements`] |
 //!
 //! Packages from version control and folders are no business of a cache; they are named as left out.
 
+mod requirements;
+
 use std::{collections::BTreeMap, path::Path};
 
-use kato_shared::Digest;
+use requirements::Reader;
 use serde::Deserialize;
 
 /// Whose lock file it is.
@@ -48,6 +50,8 @@ pub struct Lock {
     pub packages: Vec<Package>,
     /// Packages that a cache cannot fetch, with the reason.
     pub left_out: Vec<String>,
+    /// What people should know about it.
+    pub notes: Vec<String>,
 }
 
 /// Why a lock file cannot be read.
@@ -82,6 +86,24 @@ pub enum LockError {
         /// The requirement.
         line: String,
     },
+    /// A file of requirements that names itself.
+    #[error(
+        "{chain}: a file of requirements names itself, which pip cannot read either\nhint: take out the line of the last one that names the first"
+    )]
+    Cycle {
+        /// The files.
+        chain: String,
+    },
+    /// Files of requirements that name each other without end.
+    #[error(
+        "{chain}: expected at most {most} files of requirements, each named by the one before\nhint: put them into one file"
+    )]
+    TooDeep {
+        /// The files.
+        chain: String,
+        /// The bound.
+        most: usize,
+    },
 }
 
 impl Lock {
@@ -90,9 +112,13 @@ impl Lock {
     /// # Errors
     /// [`LockError`].
     pub fn read(path: &Path) -> Result<Self, LockError> {
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| LockError::Read {
-            path: shown.clone(),
+        Self::read_by(path, &|path: &Path| std::fs::read_to_string(path))
+    }
+
+    /// The same, where `reader` reads files.
+    fn read_by(path: &Path, reader: Reader<'_>) -> Result<Self, LockError> {
+        let text = reader(path).map_err(|source| LockError::Read {
+            path: path.display().to_string(),
             source,
         })?;
         let kind = match path.file_name().and_then(|name| name.to_str()) {
@@ -100,24 +126,34 @@ impl Lock {
             _ if path.extension().is_some_and(|kind| kind == "json") => LockKind::Npm,
             _ => LockKind::Pip,
         };
-        Self::of(&shown, kind, &text)
+        Self::with((path, &text), kind, reader)
     }
 
-    /// Reads `text`, the lock file at `path`.
+    /// Reads `text`, the lock file at `path`, which names no other.
     ///
     /// # Errors
     /// [`LockError`].
     pub fn of(path: &str, kind: LockKind, text: &str) -> Result<Self, LockError> {
+        Self::with((Path::new(path), text), kind, &|_none: &Path| {
+            Err(std::io::ErrorKind::NotFound.into())
+        })
+    }
+
+    fn with((path, text): (&Path, &str), kind: LockKind, reader: Reader<'_>) -> Result<Self, LockError> {
         let mut lock = Self {
-            path: path.to_owned(),
+            path: path.display().to_string(),
             kind,
             packages: Vec::new(),
             left_out: Vec::new(),
+            notes: Vec::new(),
         };
         match kind {
             LockKind::Cargo => lock.cargo(text)?,
             LockKind::Npm => lock.npm(text)?,
-            LockKind::Pip => lock.pip(text)?,
+            LockKind::Pip => requirements::read(&mut lock, (path, text), reader)?,
+        }
+        if lock.packages.is_empty() {
+            lock.notes.push("it names no package of an index".to_owned());
         }
         Ok(lock)
     }
@@ -214,42 +250,6 @@ impl Lock {
                 .push(format!("{name}: the lock file does not say from where")),
         }
     }
-
-    fn pip(&mut self, text: &str) -> Result<(), LockError> {
-        let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
-        for line in joined.lines() {
-            let line = line.split(" #").next().unwrap_or_default().trim();
-            // Options such as --index-url are the client's business.
-            if line.is_empty() || line.starts_with(['#', '-']) {
-                continue;
-            }
-            let unpinned = || LockError::Unpinned {
-                path: self.path.clone(),
-                line: line.to_owned(),
-            };
-            let requirement = line.split(" --").next().unwrap_or_default();
-            // What stands behind a semicolon says on which machines it is wanted; a mirror has it for all of them.
-            let requirement = requirement.split(';').next().unwrap_or_default();
-            let (name, version) = requirement.split_once("==").ok_or_else(unpinned)?;
-            let name = name.split('[').next().unwrap_or_default().trim();
-            let digests: Vec<String> = line
-                .split_ascii_whitespace()
-                .filter_map(|word| word.strip_prefix("--hash=sha256:"))
-                .map(str::to_owned)
-                .collect();
-            let is_known = digests.iter().all(|digest| digest.parse::<Digest>().is_ok());
-            if name.is_empty() || digests.is_empty() || !is_known {
-                return Err(unpinned());
-            }
-            self.packages.push(Package {
-                name: normalised(name),
-                version: version.trim().trim_start_matches('=').to_owned(),
-                address: None,
-                digests,
-            });
-        }
-        Ok(())
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -342,23 +342,22 @@ source = "git+https://git.example/b#1"
         assert_eq!(names(&lock), ["a 1.0.0", "b 2.0.0"]);
     }
 
+    /// A project without dependencies has such a file: that is no fault, and said.
     #[test]
-    fn pip_needs_versions_and_digests() {
-        let digest = "ab".repeat(32);
-        let text = format!(
-            "# comment\n--index-url https://x.example/\nFoo.Bar_baz[extra]==1.0 ; python_version > \"3\" \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{digest}  # via x\n"
-        );
-        let lock = Lock::of("requirements.txt", LockKind::Pip, &text).unwrap();
-        assert_eq!(names(&lock), ["foo-bar-baz 1.0"]);
-        assert_eq!(lock.packages[0].digests.len(), 2);
-        for line in [
-            "foo>=1",
-            "foo==1",
-            "foo==1 --hash=sha256:zz",
-            "foo==1 --hash=md5:00",
+    fn a_lock_file_without_a_package_says_so() {
+        for (kind, text) in [
+            (
+                LockKind::Cargo,
+                "version = 4\n[[package]]\nname = \"me\"\nversion = \"0.1.0\"\n",
+            ),
+            (
+                LockKind::Npm,
+                r#"{"lockfileVersion":3,"packages":{"":{"name":"me"}}}"#,
+            ),
+            (LockKind::Pip, "# nothing\n"),
         ] {
-            let error = Lock::of("r.txt", LockKind::Pip, line).unwrap_err();
-            assert!(matches!(error, LockError::Unpinned { .. }), "{line}: {error}");
+            let lock = Lock::of("lock", kind, text).unwrap();
+            assert_eq!(lock.notes, ["it names no package of an index"], "{kind:?}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream).await? {
         state.log.send_modify(|log| log.push(request.clone()));
-        let (resource, fault) = next(state, &request.path);
+        let (resource, fault) = next(state, &request);
         if answer(stream.get_mut(), state, &request, (&resource, fault)).await? == Then::Close {
             break;
         }
@@ -77,10 +77,18 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Re
     Ok(Some(request))
 }
 
-/// The resource at `path` and the fault that is next in its queue.
-fn next(state: &State, path: &str) -> (Resource, Fault) {
+/// The resource that `request` is about, and the fault that is next in its queue.
+fn next(state: &State, request: &Recorded) -> (Resource, Fault) {
     let mut resources = state.resources.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(resource) = resources.get_mut(path) else {
+    let wanted = request.header("accept").unwrap_or_default();
+    let first = wanted.split([',', ';']).next().unwrap_or_default();
+    let form = super::form(&request.path, first);
+    let key = if resources.contains_key(&form) {
+        &form
+    } else {
+        &request.path
+    };
+    let Some(resource) = resources.get_mut(key) else {
         return (Resource::new("nothing here\n").status(404), Fault::None);
     };
     let fault = resource

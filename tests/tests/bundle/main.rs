@@ -11,6 +11,7 @@ mod full;
 mod interop;
 mod kills;
 mod large;
+mod locks;
 mod lost;
 mod packages;
 mod proven;
