@@ -38,52 +38,66 @@ impl Sides {
             npm: Origin::start().await?,
             files: Origin::start().await?,
         };
-        let wheel = published::wheel(&sides.path("wheel"))?;
-        published::publish_wheel(&sides.pypi, &sides.pypi, &wheel, SIMPLE_JSON);
+        sides.publish_wheel()?;
+        sides.publish_tarball()?;
+        sides.declare()?;
+        let (key, public) = (sides.at("key"), sides.at("pub"));
+        ok(&["bundle", "keygen", "--secret", &key, "--public", &public]).await?;
+        Ok(sides)
+    }
+
+    /// A wheel, and the file of requirements that names it in another one.
+    fn publish_wheel(&self) -> Result<()> {
+        let wheel = published::wheel(&self.path("wheel"))?;
+        published::publish_wheel(&self.pypi, &self.pypi, &wheel, SIMPLE_JSON);
         // As PEP 700 has it.
         let page = format!(
             r#"{{"meta":{{"api-version":"1.1"}},"name":"hello-site","versions":["1.0"],"files":[{{"filename":"{WHEEL}","url":"{}","hashes":{{"sha256":"{}"}},"size":{}}}]}}"#,
-            sides.pypi.url(&format!("/packages/{WHEEL}")),
+            self.pypi.url(&format!("/packages/{WHEEL}")),
             sha256(&wheel),
             wheel.len()
         );
         let page = document(page, SIMPLE_JSON).header("vary", "Accept");
-        sides.pypi.serve("/simple/hello-site/", page);
+        self.pypi.serve("/simple/hello-site/", page);
         let file = Resource::cacheable(wheel.clone()).header("vary", "Accept");
-        sides.pypi.serve(&format!("/packages/{WHEEL}"), file);
-        put(
-            sides.folder.path(),
-            "locks/requirements.txt",
-            b"-r sub/base.txt\n",
-        )?;
+        self.pypi.serve(&format!("/packages/{WHEEL}"), file);
+        put(self.folder.path(), "locks/requirements.txt", b"-r sub/base.txt\n")?;
         let base = format!("hello-site==1.0 \\\n  --hash=sha256:{}\n", sha256(&wheel));
-        put(sides.folder.path(), "locks/sub/base.txt", base.as_bytes())?;
+        put(self.folder.path(), "locks/sub/base.txt", base.as_bytes())?;
+        Ok(())
+    }
 
-        let tarball = published::publish_npm(&sides.npm, &sides.npm, &sides.path("package"))?;
+    /// A tarball with a packument in two forms, and a lock file.
+    fn publish_tarball(&self) -> Result<()> {
+        let tarball = published::publish_npm(&self.npm, &self.npm, &self.path("package"))?;
         let file = Resource::cacheable(tarball.clone()).header("vary", "Accept");
-        sides.npm.serve(TARBALL, file);
+        self.npm.serve(TARBALL, file);
         for (form, more) in [("application/json", r#""readme":"whole","#), (ABBREVIATED, "")] {
             let packument = format!(
                 r#"{{"name":"@site/hello",{more}"dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"@site/hello","version":"1.0.0","dist":{{"integrity":"{}","tarball":"{}"}}}}}}}}"#,
                 integrity(&tarball),
-                sides.npm.url(TARBALL)
+                self.npm.url(TARBALL)
             );
             let packument = document(packument, form).header("vary", "accept");
-            sides.npm.serve_as(PACKUMENT, form, packument);
+            self.npm.serve_as(PACKUMENT, form, packument);
         }
         let lock = format!(
             r#"{{"name":"project","version":"1.0.0","lockfileVersion":3,"requires":true,"packages":{{"":{{"name":"project","version":"1.0.0","dependencies":{{"@site/hello":"1.0.0"}}}},"node_modules/@site/hello":{{"version":"1.0.0","resolved":"{MADE_AT}{TARBALL}","integrity":"{}"}}}}}}"#,
             integrity(&tarball)
         );
-        put(sides.folder.path(), "locks/package-lock.json", lock.as_bytes())?;
+        put(self.folder.path(), "locks/package-lock.json", lock.as_bytes())?;
+        Ok(())
+    }
 
+    /// A plain file; what the site needs, and the settings.
+    fn declare(&self) -> Result<()> {
         let tool = Resource::cacheable(&b"a tool"[..]).header("content-type", "application/octet-stream");
-        sides.files.serve("/tool", tool.header("vary", "Accept"));
+        self.files.serve("/tool", tool.header("vary", "Accept"));
         let declared = format!(
             "lock = [\"requirements.txt\", \"package-lock.json\"]\n[[file]]\nurl = \"{}\"\n",
-            sides.files.url("/tool")
+            self.files.url("/tool")
         );
-        put(sides.folder.path(), "locks/site.toml", declared.as_bytes())?;
+        put(self.folder.path(), "locks/site.toml", declared.as_bytes())?;
         let upstream = |name: &str, kind: &str, origin: &Origin| {
             format!(
                 "[[upstream]]\nname = \"{name}\"\nkind = \"{kind}\"\nurls = [\"{}\"]\n",
@@ -92,14 +106,12 @@ impl Sides {
         };
         let settings = format!(
             "[cache]\nmin_free = \"0B\"\n{}{}{}",
-            upstream("pypi", "pypi", &sides.pypi),
-            upstream("npm", "npm", &sides.npm),
-            upstream("files", "generic", &sides.files)
+            upstream("pypi", "pypi", &self.pypi),
+            upstream("npm", "npm", &self.npm),
+            upstream("files", "generic", &self.files)
         );
-        put(sides.folder.path(), "proxy.toml", settings.as_bytes())?;
-        let (key, public) = (sides.at("key"), sides.at("pub"));
-        ok(&["bundle", "keygen", "--secret", &key, "--public", &public]).await?;
-        Ok(sides)
+        put(self.folder.path(), "proxy.toml", settings.as_bytes())?;
+        Ok(())
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -250,6 +262,21 @@ async fn what_lock_files_name_is_proven_carried_and_installed_by_real_clients() 
         "pip installed nothing"
     );
 
+    by_npm(&sides, &proxy).await?;
+    by_curl(&proxy)?;
+    // Who takes HTML alone is told that there is none; nobody else has missed anything.
+    let path = sides.path("there/misses.jsonl");
+    let written = || fs::read_to_string(&path).ok().filter(|text| !text.is_empty());
+    let misses = wait::until("a note", SOON, written)?;
+    ensure!(
+        misses.lines().count() == 1 && misses.contains("other-variant"),
+        "{misses}"
+    );
+    Ok(())
+}
+
+/// With the lock file, without one, and with one that is looked over again.
+async fn by_npm(sides: &Sides, proxy: &Proxy) -> Result<()> {
     let (_, setup) = proxy.client().fetch("/-/setup/npm").await?;
     for (nth, verb) in [&["ci"][..], &["install"], &["install", "--prefer-online"]]
         .iter()
@@ -273,15 +300,6 @@ async fn what_lock_files_name_is_proven_carried_and_installed_by_real_clients() 
             "npm {verb:?} installed nothing"
         );
     }
-    by_curl(&proxy)?;
-    // Who takes HTML alone is told that there is none; nobody else has missed anything.
-    let path = sides.path("there/misses.jsonl");
-    let noted = || fs::read_to_string(&path).ok().filter(|notes| !notes.is_empty());
-    let notes = wait::until("a note", SOON, noted)?;
-    ensure!(
-        notes.lines().count() == 1 && notes.contains("other-variant"),
-        "{notes}"
-    );
     Ok(())
 }
 
