@@ -86,6 +86,7 @@ impl<'m> Machine<'m> {
             self.mark(*at, By::Asked, (true, true));
         }
         self.upgrade_broken();
+        self.judge_before();
         self.judge();
         self.collect(&asked);
         self.plan
@@ -187,7 +188,26 @@ impl<'m> Machine<'m> {
         }
     }
 
-    /// What is broken in the end. Where something was before, and still is, apt does nothing at all.
+    /// What is broken on the machine as it is. apt works out nothing by itself then: what is asked for may mend it, or apt may refuse to do
+    /// anything at all, so that nothing is shown about such a machine.
+    fn judge_before(&mut self) {
+        for at in 0..self.state().spots.len() {
+            let Some(package) = self.state().spots[at].current else {
+                continue;
+            };
+            let facts = self.state().facts(package);
+            for dep in facts.deps.iter().filter(|dep| dep.kind != Kind::Wish) {
+                if !self.state().holds(package, dep, World::Now) && !self.state().is_met_elsewhere(dep) {
+                    self.plan.unmet.push(format!(
+                        "{} is not met on the machine as it is: mend that first (`apt-get --fix-broken install`), apt-get may refuse everything else there",
+                        said_by(package, dep)
+                    ));
+                }
+            }
+        }
+    }
+
+    /// What is broken in the end, and was not before.
     fn judge(&mut self) {
         let mut seen = HashSet::new();
         for at in 0..self.state().spots.len() {
@@ -202,11 +222,6 @@ impl<'m> Machine<'m> {
                 }
                 if !is_old || self.state().holds(package, dep, World::Now) {
                     self.explain(package, dep, &mut seen);
-                } else if !self.state().is_met_elsewhere(dep) {
-                    self.plan.unmet.push(format!(
-                        "{} is not met on the machine as it is: apt-get installs nothing there before that is mended (`apt-get --fix-broken install`)",
-                        said_by(package, dep)
-                    ));
                 }
             }
         }
