@@ -75,7 +75,7 @@ pub enum RehearsalError {
     },
     /// The namespace or the server in it did not come up.
     #[error(
-        "the rehearsal did not begin: {said}\nhint: it needs `unshare` and `ip`, and root or unprivileged user namespaces; --waive REASON exports without one"
+        "the rehearsal did not begin: {said}\nhint: it needs `unshare` and `ip`, and root or unprivileged user namespaces, and nobody may end it from outside; --waive REASON exports without one"
     )]
     NotBegun {
         /// What was said.

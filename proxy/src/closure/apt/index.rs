@@ -127,6 +127,11 @@ impl Release<'_> {
         folders
     }
 
+    /// Whether the document lists `name` as a file without content: apt asks for none of its forms.
+    fn is_empty(&self, name: &str) -> bool {
+        apt::listed(self.text, name) == Some(Digest::of(b""))
+    }
+
     /// The content that a client gets who asks for `name`, as `serve --offline` answers: by what the document lists, under whatever name that
     /// is held; else what is held under this name, where the document has no digest that says otherwise.
     fn answered(&self, check: &Check<'_>, name: &str) -> Option<Digest> {
@@ -153,7 +158,7 @@ fn descriptions(check: &mut Check<'_>, release: &Release<'_>, component: &str) {
         .iter()
         .flat_map(|kind| apt::names(release.text, &format!("{folder}{kind}")))
         .collect();
-    if names.is_empty() {
+    if names.is_empty() || release.is_empty(&folder) {
         return;
     }
     check.report.checked += 1;
@@ -166,6 +171,9 @@ fn descriptions(check: &mut Check<'_>, release: &Release<'_>, component: &str) {
 /// The index of packages in `folder`, in whichever compression: by the names by which clients ask, the strongest digest first.
 fn packages_index(check: &mut Check<'_>, release: &Release<'_>, folder: &str) -> Option<Vec<u8>> {
     check.report.checked += 1;
+    if release.is_empty(&format!("{folder}/Packages")) {
+        return Some(Vec::new());
+    }
     let mut is_listed = false;
     for kind in COMPRESSIONS {
         for name in apt::names(release.text, &format!("{folder}/Packages{kind}")) {

@@ -701,6 +701,23 @@ fn descriptions_that_a_suite_lists_have_to_be_held() {
     }
 }
 
+/// As in a component of a suite of updates that has none: apt asks for no form of an index that is listed without content.
+#[test]
+fn an_index_that_is_listed_as_empty_need_not_be_held() {
+    let nothing = kato_shared::Digest::of(b"").hex();
+    let packed = kato_shared::Digest::of(b"packed").hex();
+    let mut head = String::from("SHA256:\n");
+    for name in ["contrib/binary-amd64/Packages", "contrib/i18n/Translation-en"] {
+        writeln!(head, " {nothing} 0 {name}\n {packed} 6 {name}.gz").unwrap();
+    }
+    let (held, mut declared) = world(&[("s", &head, &[("amd64", "a 1\n")])]);
+    declared[0].components.push("contrib".into());
+    assert_eq!(
+        held.gaps(&asked(&declared, &["a"], None), ""),
+        Vec::<String>::new()
+    );
+}
+
 /// Every machine that is declared has to get what it asks for; what names no machine is for all of them.
 #[test]
 fn each_status_is_a_machine_of_its_own() {

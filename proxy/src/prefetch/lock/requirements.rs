@@ -7,7 +7,8 @@
 //! | `-r FILE`, `--requirement[=]FILE` | what is in that file, which is found beside the one that names it |
 //! | `-c FILE`, `--constraint[=]FILE` | no package: pip takes none from there, and each requirement has its own digests. Where both have some, the ones that both have count |
 //! | `-e`, `-f`, `--no-index`, a URL behind `-r`, an option that is not known | left out: what it brings, no index has |
-//! | `--index-url`, `--extra-index-url` | a note: it is the client's business whom it asks |
+//! | `--index-url` | left out: pip asks that index in the place of the site's mirror |
+//! | `--extra-index-url` | a note: pip asks the mirror as well |
 //!
 //! Lines are joined and comments are cut as pip does it: a comment that ends with a backslash does not swallow the line behind it.
 
@@ -104,8 +105,14 @@ impl Walk<'_> {
         match name.as_str() {
             "-r" | "--requirement" => self.include((path, value), Part::Requirements, &shown),
             "-c" | "--constraint" => self.include((path, value), Part::Constraints, &shown),
-            "-i" | "--index-url" | "--extra-index-url" | "--pypi-url" => {
-                let note = format!("{shown}: clients ask that index, through this proxy or past it");
+            "-i" | "--index-url" | "--pypi-url" => {
+                let said =
+                    format!("{shown}: pip asks that index and no mirror; take the line out of the file");
+                self.lock.left_out.push(said);
+                Ok(())
+            }
+            "--extra-index-url" => {
+                let note = format!("{shown}: clients ask that index, too, through this proxy or past it");
                 self.lock.notes.push(note);
                 Ok(())
             }
