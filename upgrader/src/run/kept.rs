@@ -163,7 +163,8 @@ mod tests {
             },
         );
         let document = serde_json::json!({
-            "schema": 1, "version": version, "channel": "stable", "artifacts": artifacts, "modules": []
+            "schema": 1, "product": "demo", "version": version, "published": "2026-01-01T00:00:00Z", "artifacts": artifacts,
+            "modules": []
         });
         let bytes = serde_json::to_vec(&document).unwrap();
         let digest = Digest::of(&bytes);
