@@ -9,6 +9,7 @@ use crate::{
     backup,
     exit::{Exit, Failure},
     run::{
+        Run,
         beside::{Begun, Doing, May, may},
         steps::retire,
     },
@@ -39,6 +40,25 @@ impl Session {
         }
     }
 
+    /// What is said about a run to another release than the one that has begun.
+    pub(super) fn told_beside(&self, run: &Run) -> String {
+        let attempt = Attempt::load(&self.node.paths).ok().flatten();
+        let taken_up = self.taken_up.as_ref().map(|taken_up| taken_up.target.to_string());
+        let begun = attempt
+            .map(|attempt| attempt.aim())
+            .or(taken_up)
+            .unwrap_or_default();
+        let to = run.attempt.aim();
+        let until = if run.request.download_only {
+            format!("{to} is only downloaded")
+        } else {
+            format!("until {to} changes the node")
+        };
+        format!(
+            "the upgrade to {begun} has begun on this node and is what `kato node upgrade` goes on with: {until}"
+        )
+    }
+
     /// Refuses to call the node done with `recorded` while half of another release is on it.
     ///
     /// # Errors
@@ -52,11 +72,16 @@ impl Session {
             (None, Some(taken_up)) => (taken_up.id.as_str(), taken_up.target.to_string()),
             (None, None) => return Ok(()),
         };
-        let problem = anyhow!("the upgrade to {aim} is half done on this node, which is not at {recorded} any more");
+        let problem =
+            anyhow!("the upgrade to {aim} is half done on this node, which is not at {recorded} any more");
         let id = backup::leads_back(&self.node.paths, id);
-        let is_there = backup::folder(&self.node.paths, &id).join("manifest.json").exists();
+        let is_there = backup::folder(&self.node.paths, &id)
+            .join("manifest.json")
+            .exists();
         let back = is_there.then(|| {
-            format!("; the way back is `kato node restore {id}`, which brings the whole node back to {recorded}")
+            format!(
+                "; the way back is `kato node restore {id}`, which brings the whole node back to {recorded}"
+            )
         });
         Err(Failure::new(Exit::Preflight, problem).hint(format!(
             "nothing was changed; the same command without `--version` goes on with it{}",

@@ -159,6 +159,10 @@ impl Session {
             let step = format!("patch:{}", act.name);
             run.stream.tell(EventKind::StepStarted { step });
         }
+        if run.is_beside && !self.start.kato_alone {
+            let text = self.told_beside(run);
+            run.stream.tell(EventKind::Notice { text });
+        }
         let steps: Vec<Box<dyn Step>> = if self.start.kato_alone {
             steps::kato_alone()
         } else if self.request.download_only {
