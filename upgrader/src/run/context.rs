@@ -114,6 +114,7 @@ pub(crate) fn id(settings: &Settings) -> String {
 }
 
 /// One run: an upgrade to one release, and what it needs.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Run {
     /// The node.
     pub node: Arc<Node>,

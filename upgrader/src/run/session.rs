@@ -47,6 +47,7 @@ fn early(failure: Failure) -> Stopped {
 }
 
 /// A run before and after it is about one release.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Session {
     node: Arc<Node>,
     request: UpgradeRequest,
