@@ -196,10 +196,15 @@ impl Attempt {
             .map_or(&self.release.version, |last| &last.release.version)
     }
 
-    /// The same upgrade in the place of `before`, which was begun and not finished: what cannot be undone stays so.
+    /// The same upgrade in the place of `before`, when that has begun: half of the node is new already, what cannot be undone stays so,
+    /// and the way back leads to how the node was before it.
     #[must_use]
     pub fn after(mut self, before: Option<&Self>) -> Self {
-        self.point_passed = before.and_then(|before| before.point_passed.clone());
+        if let Some(before) = before.filter(|before| before.begun) {
+            self.begun = true;
+            self.was_unhealthy = before.was_unhealthy;
+            self.point_passed.clone_from(&before.point_passed);
+        }
         self
     }
 

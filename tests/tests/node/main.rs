@@ -1,6 +1,7 @@
 //! The upgrade of one node: the built `kato`, a signed repository on a web server, a root in a folder, a platform of files.
 
 mod alone;
+mod amid;
 mod audit;
 mod begun;
 mod customizations;

@@ -43,7 +43,7 @@ pub(super) fn decide(run: &mut Run, step: &str, failure: &Failure) -> bool {
             hint: failure.hint.clone(),
         },
     });
-    if let Err(error) = run.attempt.save(&run.node.paths) {
+    if let Err(error) = run.save() {
         // Not written down, not decided: the next run decides again.
         run.attempt.rollback = None;
         run.warn(kato_shared::chain::Chain(&error).to_string());
@@ -65,7 +65,7 @@ fn count(run: &mut Run, step: &str) {
         return;
     }
     *run.attempt.failures.entry(step.to_owned()).or_default() += 1;
-    if let Err(error) = run.attempt.save(&run.node.paths) {
+    if let Err(error) = run.save() {
         run.warn(kato_shared::chain::Chain(&error).to_string());
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use kato_shared::{
     clock::Clock,
+    durable::DurableError,
     release::{Artifact, Module, Version},
 };
 use tokio::time::Instant;
@@ -113,6 +114,7 @@ pub(crate) fn id(settings: &Settings) -> String {
 }
 
 /// One run: an upgrade to one release, and what it needs.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Run {
     /// The node.
     pub node: Arc<Node>,
@@ -146,6 +148,10 @@ pub struct Run {
     pub updated_to: Option<kato_shared::Digest>,
     /// Whether the node stays out of service when this is done, because what comes next would take it out again.
     pub stays_out: bool,
+    /// Whether another upgrade has begun on the node, whose record stays until this one changes anything.
+    pub is_beside: bool,
+    /// Whether it has begun to change the node.
+    pub has_worked: bool,
     /// Whether this program has taken the node out of service and emptied it, also for what came before.
     pub is_emptied: bool,
     /// The steps of the way back that failed in this run, with why.
@@ -234,11 +240,24 @@ impl Run {
     /// # Errors
     /// [`Failure`] when it cannot be written.
     pub fn begin(&mut self) -> Result<(), Failure> {
-        if !self.attempt.begun || !self.attempt.changed {
+        if self.is_beside || !self.attempt.begun || !self.attempt.changed {
             self.attempt.begun = true;
             self.attempt.changed = true;
             self.attempt.save(&self.node.paths)?;
+            self.is_beside = false;
         }
+        self.has_worked = true;
         Ok(())
+    }
+
+    /// Writes the upgrade down, unless the record is still another's.
+    ///
+    /// # Errors
+    /// [`DurableError`].
+    pub fn save(&self) -> Result<(), DurableError> {
+        if self.is_beside {
+            return Ok(());
+        }
+        self.attempt.save(&self.node.paths)
     }
 }

@@ -95,7 +95,7 @@ async fn take(run: &mut Run, step: &dyn Step) -> Result<Acted, Failure> {
     }
     if run.plan.way_back.point_of_no_return == name && run.attempt.point_passed.is_none() {
         run.attempt.point_passed = Some(name.clone());
-        run.attempt.save(&run.node.paths)?;
+        run.save()?;
     }
     run.stream.tell(EventKind::StepStarted { step: name.clone() });
     let began = Instant::now();

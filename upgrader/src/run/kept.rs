@@ -99,14 +99,17 @@ pub(super) struct Spare {
     pub(super) bytes: u64,
 }
 
-/// What is kept and is of no use for `attempt`, the upgrade in progress. What has a second name elsewhere takes no room of its own.
+/// What is kept and is of no use for `attempts`, the upgrades in progress. What has a second name elsewhere takes no room of its own.
 ///
 /// # Errors
 /// [`DocumentError`] when the quarantine cannot be read.
-pub(super) fn spare(paths: &NodePaths, attempt: Option<&Attempt>) -> Result<Spare, DocumentError> {
+pub(super) fn spare<'a>(
+    paths: &NodePaths,
+    attempts: impl IntoIterator<Item = &'a Attempt>,
+) -> Result<Spare, DocumentError> {
     let targets = targets(paths)?;
     let mut digests = files(targets.iter().map(|target| (&target.release, target.digest)));
-    let needed = attempt.map(files_of).unwrap_or_default();
+    let needed: BTreeSet<Digest> = attempts.into_iter().flat_map(files_of).collect();
     let mut found = Spare::default();
     digests.retain(|digest| {
         let path = paths.staging().join(digest.hex());

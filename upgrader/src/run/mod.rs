@@ -4,6 +4,7 @@
 //! last event. The state that decides what is left to do is on the node, so that the same command after a kill goes on.
 
 pub mod back;
+mod beside;
 pub mod by_hand;
 pub mod context;
 pub mod cordon;

@@ -3,6 +3,7 @@
 mod alone;
 mod audited;
 mod back;
+mod beside;
 mod end;
 mod one;
 mod patch;
@@ -46,6 +47,7 @@ fn early(failure: Failure) -> Stopped {
 }
 
 /// A run before and after it is about one release.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Session {
     node: Arc<Node>,
     request: UpgradeRequest,
@@ -64,6 +66,10 @@ pub(super) struct Session {
     is_series: bool,
     /// Whether this program has the node out of service, and it was seen empty.
     is_emptied: bool,
+    /// Whether it has begun to change the node.
+    has_worked: bool,
+    /// Whether an upgrade has begun on the node that nothing tells the name of.
+    is_amid_unknown: bool,
     /// What a look at the plan found before it was made.
     refusals: Vec<Failure>,
     notifier: Option<Notifier>,
@@ -105,6 +111,8 @@ impl Session {
             to: String::new(),
             is_series: false,
             is_emptied: false,
+            has_worked: false,
+            is_amid_unknown: false,
             refusals: Vec::new(),
             notifier,
             taken_up: None,
@@ -155,6 +163,7 @@ impl Session {
                 vec![self.target(&version).await.map_err(early)?]
             }
             Goal::AlreadyAt(version) => {
+                self.refuse_amid(&version, attempt.as_ref()).map_err(early)?;
                 self.version = Some(version.to_string());
                 let text = format!("already at {version}");
                 self.tell(EventKind::Notice { text });

@@ -183,11 +183,11 @@ impl TakenUp {
         self.id.rsplit_once('-').map_or("", |(_, began)| began)
     }
 
-    /// `attempt` as the upgrade that began, when it is to the same release.
+    /// `attempt` as the upgrade that began, when it is to the same release; else as one that comes after it.
     pub(super) fn continued(&self, mut attempt: Attempt) -> Attempt {
+        attempt.begun = true;
         if attempt.patch.is_none() && attempt.release.version == self.target {
             attempt.id.clone_from(&self.id);
-            attempt.begun = true;
             attempt.changed = true;
         }
         attempt

@@ -36,6 +36,7 @@ impl Session {
             Err(stopped) => {
                 // A look puts nothing back: the run that it found interrupted does. What used the patience up after a signal has said so.
                 if !self.request.plan_only
+                    && self.may(None).put_back
                     && !self.node.stop.is_over()
                     && let Err(failure) = self.rejoined().await
                 {

@@ -46,12 +46,13 @@ impl Session {
         if !self.confirmed(&plans).await? {
             return Ok((Ending::Declined, installed));
         }
-        if !self.start.kato_alone {
-            attempt
-                .save(&self.node.paths)
-                .map_err(|error| early(error.into()))?;
-        }
         let mut run = self.run(attempt, installed, &plans)?;
+        if !self.start.kato_alone
+            && let Err(error) = run.save()
+        {
+            self.put_away(run);
+            return Err(early(error.into()));
+        }
         let outcome = match self.drive(&mut run).await {
             Err(_reason) if run.attempt.rollback.is_some() => self.lead_back(&mut run).await,
             outcome => outcome,
@@ -107,6 +108,8 @@ impl Session {
             // One patch after the other is one interruption; a release is shown to work before the next one begins.
             stays_out: attempt.patch.is_some() && later.iter().any(|plan| plan.retire.is_some()),
             is_emptied: self.is_emptied,
+            is_beside: !self.may(Some(&attempt.id)).write,
+            has_worked: false,
             attempt,
             not_back: BTreeMap::new(),
             seen_version: None,
@@ -117,6 +120,7 @@ impl Session {
     pub(super) fn put_away(&mut self, run: Run) -> Option<Installed> {
         self.version = run.seen_version.or_else(|| self.version.take());
         self.is_emptied = run.is_emptied;
+        self.has_worked |= run.has_worked;
         self.desk = Some((run.journal, run.stream));
         run.installed
     }
@@ -154,6 +158,10 @@ impl Session {
         if let Some(act) = run.attempt.patch.as_ref().filter(|_| self.is_series) {
             let step = format!("patch:{}", act.name);
             run.stream.tell(EventKind::StepStarted { step });
+        }
+        if run.is_beside && !self.start.kato_alone {
+            let text = self.told_beside(run);
+            run.stream.tell(EventKind::Notice { text });
         }
         let steps: Vec<Box<dyn Step>> = if self.start.kato_alone {
             steps::kato_alone()

@@ -112,7 +112,10 @@ impl Session {
                 Ok(Some(known))
             }
             Left::Unknown(_) if self.request.force => Ok(None),
-            Left::Unknown(trace) => Err(taken_up::refuse(&self.node, installed, &trace)),
+            Left::Unknown(trace) => {
+                self.is_amid_unknown = true;
+                Err(taken_up::refuse(&self.node, installed, &trace))
+            }
         }
     }
 

@@ -36,7 +36,7 @@ impl Step for Preflight {
         let found = of_platform(run).await;
         if matches!(found, Some(Finding::Warned(_))) && !run.attempt.begun && !run.attempt.was_unhealthy {
             run.attempt.was_unhealthy = true;
-            run.attempt.save(&run.node.paths)?;
+            run.save()?;
         }
         told(run, found.into_iter().collect())?;
         Ok(Acted::Done)

@@ -26,6 +26,7 @@ use crate::{
     report::terminal,
     run::{
         Run,
+        beside::{Begun, Doing, may},
         context::Node,
         engine::stopped,
         event::EventKind,
@@ -116,10 +117,26 @@ impl Step for Retire {
             // Said already, by the step that used the patience up.
             return Ok(());
         }
+        let doing = Doing {
+            about: Some(&run.attempt.id),
+            took_out: took_out(&node, &run.id)?,
+            has_worked: run.has_worked,
+        };
+        if !may(&Begun::of(&run.attempt.id, run.attempt.begun), doing).put_back {
+            return Ok(());
+        }
         let words = run.words();
         let name = self.name();
         rejoin(&node, &words, &mut |text| run.progress(&name, text)).await
     }
+}
+
+/// Whether the node is out of service for the run `id`, and not for an earlier one.
+///
+/// # Errors
+/// [`Failure`] when the record cannot be read.
+pub(crate) fn took_out(node: &Node, id: &str) -> Result<bool, Failure> {
+    Ok(Ownership::of_a_run(&node.paths)?.is_some_and(|ownership| ownership.run == id))
 }
 
 /// Writes down that we take the node out of service, unless somebody wants it out already; `false` when it is, and nothing runs on it.

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::{
+    attempt::Attempt,
     exit::{Exit, Failure},
     failpoint, fetch,
     module::{self, ModuleError},
@@ -65,7 +66,7 @@ impl Step for Stage {
             preload(run).await?;
         }
         run.attempt.staged = true;
-        run.attempt.save(&run.node.paths)?;
+        run.save()?;
         Ok(Acted::Done)
     }
 }
@@ -196,7 +197,9 @@ fn wants_spare(run: &Run) -> Result<Option<Spare>, Failure> {
     let Err(short) = room(run, 0) else {
         return Ok(None);
     };
-    let spare = kept::spare(&run.node.paths, Some(&run.attempt))?;
+    // One that has begun and is not this one needs its own to go on.
+    let begun = Attempt::load(&run.node.paths)?.filter(|attempt| attempt.begun);
+    let spare = kept::spare(&run.node.paths, begun.iter().chain([&run.attempt]))?;
     if spare.bytes == 0 || room(run, spare.bytes).is_err() {
         return Err(short);
     }

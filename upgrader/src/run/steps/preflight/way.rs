@@ -35,7 +35,7 @@ struct Found {
 /// Why modules of the releases on the way cannot be installed, as far as that is known beforehand: refusals with 20, each naming what is
 /// in the way.
 pub(super) fn in_the_way(run: &Run) -> Vec<Failure> {
-    if run.attempt.begun {
+    if run.attempt.begun && !run.is_beside {
         return Vec::new();
     }
     let found = match find(run) {
