@@ -307,22 +307,21 @@ async fn test(
 
 /// Why the test failed; that it refuses the settings `config` it says by its exit and by their name.
 fn failed_test(source: ProcessError, config: &Path) -> SelfUpdateError {
-    match &source {
-        ProcessError::Status { status, output, .. }
-            if status.code() == Some(i32::from(REFUSES_SETTINGS.code()))
-                && output.contains(&config.display().to_string()) =>
-        {
-            let lines = output.lines().map(str::trim);
-            let said: Vec<&str> = lines
-                .skip_while(|line| !line.starts_with("error: "))
-                .take_while(|line| !line.starts_with("hint: "))
-                .collect();
-            let said = said.join(" ");
-            SelfUpdateError::Settings {
-                said: said.strip_prefix("error: ").unwrap_or(output).to_owned(),
-            }
-        }
-        _ => SelfUpdateError::SelfTest { source },
+    let ProcessError::Status { status, output, .. } = &source else {
+        return SelfUpdateError::SelfTest { source };
+    };
+    let is_refusal = status.code() == Some(i32::from(REFUSES_SETTINGS.code()));
+    if !is_refusal || !output.contains(&config.display().to_string()) {
+        return SelfUpdateError::SelfTest { source };
+    }
+    let lines = output.lines().map(str::trim);
+    let said: Vec<&str> = lines
+        .skip_while(|line| !line.starts_with("error: "))
+        .take_while(|line| !line.starts_with("hint: "))
+        .collect();
+    let said = said.join(" ");
+    SelfUpdateError::Settings {
+        said: said.strip_prefix("error: ").unwrap_or(output).to_owned(),
     }
 }
 

@@ -97,23 +97,7 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
         let verdict = window.judge(red.as_ref().map(|(nth, _)| *nth), Instant::now());
         match (verdict, red) {
             (Seen::Shown, _) => break,
-            (Seen::Over, Some((nth, error))) => {
-                if is_silence(&error) {
-                    node.patience.use_up();
-                }
-                if let Some(limit) = node.patience.was().filter(|_| !has_answered) {
-                    let silent = error.downcast().map_or_else(
-                        |error| Failure::new(Exit::Failed, error),
-                        |error: PlatformError| error.into(),
-                    );
-                    return Err(or_restored(run, patience::in_vain(silent, limit)));
-                }
-                let Look { name, deadline, .. } = &looks[nth];
-                let error = error.context(format!("the check `{name}` was not good within {deadline}"));
-                return Err(Failure::new(Exit::Failed, error).hint(
-                    "look at the service; when it is good, run the same command again: modules that are done are skipped",
-                ));
-            }
+            (Seen::Over, Some((nth, error))) => return Err(over(run, &looks[nth], error, has_answered)),
             (_, Some((nth, error))) => {
                 let Look { name, deadline, .. } = &looks[nth];
                 let reason = terminal::chain(&error);
@@ -149,6 +133,26 @@ async fn started(run: &mut Run) -> Result<(), Failure> {
             .await?;
     }
     Ok(())
+}
+
+/// The failure of a look that was not good in time. A platform that has not answered since the machine was restarted is not up yet.
+fn over(run: &Run, look: &Look<'_>, error: anyhow::Error, has_answered: bool) -> Failure {
+    let patience = &run.node.patience;
+    if is_silence(&error) {
+        patience.use_up();
+    }
+    if let Some(limit) = patience.was().filter(|_| !has_answered) {
+        let silent = error.downcast().map_or_else(
+            |error| Failure::new(Exit::Failed, error),
+            |error: PlatformError| error.into(),
+        );
+        return or_restored(run, patience::in_vain(silent, limit));
+    }
+    let Look { name, deadline, .. } = look;
+    let error = error.context(format!("the check `{name}` was not good within {deadline}"));
+    Failure::new(Exit::Failed, error).hint(
+        "look at the service; when it is good, run the same command again: modules that are done are skipped",
+    )
 }
 
 /// Whether what is not good is said by somebody: by the release's checks, or by the platform. Its own commands for health and version are
