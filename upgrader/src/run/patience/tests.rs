@@ -167,7 +167,7 @@ async fn r41_the_wait_is_told_and_one_that_was_in_vain_is_the_last() {
             && said.contains("refused"),
         "{said}"
     );
-    let hint = failure.hint.unwrap_or_default();
+    let hint = failure.hint.clone().unwrap_or_default();
     assert!(
         hint.contains("--resume") && hint.contains("[platform.nomad]"),
         "{hint}"
