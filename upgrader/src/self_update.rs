@@ -6,8 +6,9 @@
 //! guard that it carries keeps it from doing so again.
 
 use std::{
+    ffi::OsStr,
     io,
-    os::unix::process::CommandExt as _,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::Duration,
@@ -17,10 +18,12 @@ use kato_shared::{
     Digest,
     durable::{self, DurableError},
     release::{Release, Upgrader, Version},
+    settings::SettingsError,
 };
 
 use crate::{
     attempt::Attempt,
+    cli::DEFAULT_CONFIG,
     document,
     exit::{Exit, Failure},
     failpoint,
@@ -31,12 +34,18 @@ use crate::{
     platform::{Children, ProcessError, process},
     recover,
     report::terminal,
+    settings::Settings,
 };
 
 /// The variable that tells the new program which digest it was started as.
 pub const GUARD: &str = "KATO_SELF_UPDATED";
 /// The variable that carries the run's id into the new program.
 pub const RUN: &str = "KATO_RUN";
+
+/// How the self-test of a program ends that does not take the settings.
+const REFUSES_SETTINGS: Exit = Exit::Preflight;
+/// What helps then.
+pub const MEND: &str = "mend that line of the settings first, then run the same command again; kato is the one before, and nothing was changed";
 
 /// How long a new program may take to show that it works.
 const SELF_TEST_LIMIT: Duration = Duration::from_secs(60);
@@ -75,6 +84,12 @@ pub enum SelfUpdateError {
         /// How it failed.
         #[source]
         source: ProcessError,
+    },
+    /// The new program does not take the settings of this node.
+    #[error("the new kato does not take the settings of this node: {said}")]
+    Settings {
+        /// What it said, with file and line.
+        said: String,
     },
     /// The new program ran, and did not say what a `kato` says.
     #[error("the new kato does not work on this node: `{asked}` printed {found:?}, expected {expected:?}")]
@@ -166,7 +181,8 @@ pub fn suffices(release: &Release) -> bool {
     needed.is_none_or(|needed| own_version() >= *needed)
 }
 
-/// Installs the staged program `copy`, which is `offered`, and points `link` to it; gives the program's path.
+/// Installs the staged program `copy`, which is `offered`, and points `link` to it; gives the program's path. From then on it works with
+/// the settings file `config`.
 ///
 /// # Errors
 /// [`SelfUpdateError`]; the link then still points to the old program.
@@ -176,6 +192,7 @@ pub async fn install(
     copy: &Path,
     offered: &Upgrader,
     link: &Path,
+    config: &Path,
 ) -> Result<PathBuf, SelfUpdateError> {
     let program = free_slot(paths, link);
     let link_folder = link.parent().unwrap_or(Path::new("/"));
@@ -196,7 +213,7 @@ pub async fn install(
             found,
         });
     }
-    if let Err(error) = test(paths, children, &program, &offered.version).await {
+    if let Err(error) = test(paths, children, &program, &offered.version, config).await {
         // A program that does not work here must not be what the script brings back.
         recover::clear(paths)?;
         durable::remove(&program)?;
@@ -208,17 +225,52 @@ pub async fn install(
     Ok(program)
 }
 
-/// What a new program is asked before it is trusted with this node: whether it understands the journal, and the upgrade and
-/// the installed release that lie beside it. It says the number of the journal's last record, which no other program knows.
+/// What a new program is asked before it is trusted with this node: whether it takes the settings, and understands the journal, and the
+/// upgrade and the installed release that lie beside it. It says the number of the journal's last record, which no other program knows.
 ///
 /// # Errors
-/// [`Failure`] with what it does not understand.
-pub fn self_test(journal: &Path) -> Result<Exit, Failure> {
+/// [`Failure`] with what it does not understand; [`Exit::Preflight`] is about the settings.
+pub fn self_test(journal: &Path, config: &Path) -> Result<Exit, Failure> {
+    let config = config_of_who_asks(config);
+    match Settings::load(&config) {
+        Ok(_) => {}
+        // The default of a node whose own is elsewhere: which one, nobody has said.
+        Err(SettingsError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::new(REFUSES_SETTINGS, error).hint(MEND)),
+    }
     let last = journal::check(journal)?;
     document::read::<Attempt>(&journal.with_file_name("upgrade.json"), "the upgrade in progress")?;
     document::read::<Installed>(&journal.with_file_name("installed.json"), "the installed release")?;
     terminal::data(&tested(&own_version(), last));
     Ok(Exit::Done)
+}
+
+/// The settings that the new program will be started with. Earlier programs do not hand them on when they ask: they are those of
+/// their own command line.
+fn config_of_who_asks(given: &Path) -> PathBuf {
+    let is_default = given == Path::new(DEFAULT_CONFIG) && std::env::var_os("KATO_CONFIG").is_none();
+    let named = rustix::process::getppid().filter(|_| is_default).and_then(|pid| {
+        let folder = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let line = std::fs::read(folder.join("cmdline")).ok()?;
+        Some(folder.join("cwd").join(config_among(&line)?))
+    });
+    named.unwrap_or_else(|| given.to_owned())
+}
+
+/// What `--config` says in a command line of `/proc`.
+fn config_among(line: &[u8]) -> Option<PathBuf> {
+    let mut words = line.split(|byte| *byte == 0);
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix(b"--config") {
+            Some(b"") => words.next(),
+            Some(rest) => rest.strip_prefix(b"="),
+            None => None,
+        };
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            return Some(PathBuf::from(OsStr::from_bytes(value)));
+        }
+    }
+    None
 }
 
 /// What a program of `version` says that has read the journal up to the record `last`.
@@ -233,6 +285,7 @@ async fn test(
     children: &Children,
     program: &Path,
     version: &Version,
+    config: &Path,
 ) -> Result<(), SelfUpdateError> {
     let children = children.on("the test of the new kato");
     let program = program.display().to_string();
@@ -240,15 +293,36 @@ async fn test(
         let words = words.iter().map(|word| (*word).to_owned());
         let argv: Vec<String> = std::iter::once(program.clone()).chain(words).collect();
         let output = process::run(&children, &argv, None, SELF_TEST_LIMIT).await;
-        output.map_err(|source| SelfUpdateError::SelfTest { source })
+        output.map_err(|source| failed_test(source, config))
     };
     let said = ask(&["--version"]).await?;
     answered("kato --version", &said, format!("kato {version}"))?;
     let journal = paths.journal();
-    let said = ask(&["node", "self-test", "--journal", &journal.display().to_string()]).await?;
+    let (file, asked_for) = (config.display().to_string(), journal.display().to_string());
+    let said = ask(&["--config", &file, "node", "self-test", "--journal", &asked_for]).await?;
     let last =
         journal::check(&journal).map_err(|error| failed("reading", &journal)(io::Error::other(error)))?;
     answered("kato node self-test", &said, tested(version, last))
+}
+
+/// Why the test failed; that it refuses the settings `config` it says by its exit and by their name.
+fn failed_test(source: ProcessError, config: &Path) -> SelfUpdateError {
+    let ProcessError::Status { status, output, .. } = &source else {
+        return SelfUpdateError::SelfTest { source };
+    };
+    let is_refusal = status.code() == Some(i32::from(REFUSES_SETTINGS.code()));
+    if !is_refusal || !output.contains(&config.display().to_string()) {
+        return SelfUpdateError::SelfTest { source };
+    }
+    let lines = output.lines().map(str::trim);
+    let said: Vec<&str> = lines
+        .skip_while(|line| !line.starts_with("error: "))
+        .take_while(|line| !line.starts_with("hint: "))
+        .collect();
+    let said = said.join(" ");
+    SelfUpdateError::Settings {
+        said: said.strip_prefix("error: ").unwrap_or(output).to_owned(),
+    }
 }
 
 /// The first line of what a program `said` must be what was expected.
@@ -323,6 +397,23 @@ mod tests {
         assert_eq!(updates("1.3.0", None, b"old"), Ok(true));
         assert_eq!(updates("1.1.9", None, b"old"), Ok(false));
         assert_eq!(updates("1.3.0", None, b"new"), Ok(false));
+    }
+
+    #[test]
+    fn r34_the_settings_are_those_of_the_command_that_asks() {
+        for (line, expected) in [
+            (&b"kato\0node\0upgrade\0"[..], None),
+            (b"", None),
+            (
+                b"kato\0--config\0/etc/other.toml\0node\0",
+                Some("/etc/other.toml"),
+            ),
+            (b"kato\0node\0upgrade\0--config=near.toml\0", Some("near.toml")),
+            (b"kato\0--configure\0x\0--config\0", None),
+            (b"kato\0--config=\0", None),
+        ] {
+            assert_eq!(config_among(line), expected.map(PathBuf::from), "{line:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod platform;
 
 use std::path::{Component, Path, PathBuf};
 
-use kato_shared::settings::{ByteSize, HumanDuration, SettingsError, range, text};
+use kato_shared::settings::{ByteSize, HumanDuration, SettingsError, Warning, range, text};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use url::Url;
 
@@ -86,17 +86,17 @@ fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Er
 
 /// A number of backups: without one there would be no way back.
 fn backups<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    range::count(from, "backups", 1..=1000)
+    range::count_near(from, "backups", 1..=1000)
 }
 
 /// A number of archives of local changes: whoever wants none says so by `save`.
 fn archives<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    range::count(from, "archives", 1..=1000)
+    range::count_near(from, "archives", 1..=1000)
 }
 
 /// A number of runs: the first of them is one.
 fn runs<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    range::count(from, "runs", 1..=100)
+    range::count_near(from, "runs", 1..=100)
 }
 
 impl Default for NodeSettings {
@@ -197,7 +197,7 @@ pub struct UpgradeSettings {
     #[serde(deserialize_with = "text::names")]
     pub retire_roles: Vec<String>,
     /// How long a node may take to be empty after it was retired.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 604_800>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 604_800>")]
     pub retire_timeout: HumanDuration,
     /// What happens when it is not empty by then.
     pub retire_on_timeout: OnTimeout,
@@ -205,11 +205,11 @@ pub struct UpgradeSettings {
     #[serde(deserialize_with = "backups")]
     pub backup_keep: u32,
     /// Backups that are older are removed as well; the newest one never is.
-    #[serde(deserialize_with = "range::duration::<_, _, 3600, 3_153_600_000>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 3600, 3_153_600_000>")]
     pub backup_max_age: Option<HumanDuration>,
     /// How long the platform's health and version may take to become right after a restart; and how long a platform that gives no answer
     /// is waited for after the restart of the machine that an upgrade asked for, whatever it is asked.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 86_400>")]
     pub settle: HumanDuration,
     /// What becomes of a node that does not show that it is healthy after its upgrade.
     pub on_failure: OnFailure,
@@ -319,6 +319,14 @@ impl Settings {
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         kato_shared::settings::load(path)
     }
+
+    /// [`Self::load`], with what is to be said of a file that is taken all the same.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_told(path: &Path) -> Result<(Self, Vec<Warning>), SettingsError> {
+        kato_shared::settings::load_told(path)
+    }
 }
 
 #[cfg(test)]
@@ -384,48 +392,36 @@ mod tests {
             "expected an address such as",
         ),
         ("[download]\ndocument_timeout = \"0s\"", "from `1s` to `1day`"),
-        ("[upgrade]\nretire_timeout = \"0s\"", "from `1s` to `7days`"),
-        ("[upgrade]\nsettle = \"0s\"", "from `1s` to `1day`"),
-        ("[upgrade]\nbackup_keep = 0", "a number of backups from 1 to 1000"),
         (
-            "[upgrade]\nbackup_max_age = \"1s\"",
-            "a duration with its unit from `1h`",
+            "[upgrade]\nbackup_keep = -1",
+            "a number of backups from 1 to 1000",
         ),
-        ("[upgrade]\nmodule_attempts = 0", "a number of runs from 1 to 100"),
+        ("[upgrade]\nsettle = \"soon\"", "from `1s` to `1day`"),
+        ("[upgrade]\nsettle = 60", "from `1s` to `1day`"),
         (
             "[upgrade]\nhosts = [\"ssh://h.example\"]",
             "expected an address such as",
-        ),
-        (
-            "[customizations]\nkeep = 0",
-            "a number of archives from 1 to 1000",
         ),
         ("[images]\ncommand = [\"\"]", "expected a text that is not empty"),
         (
             "[notify]\nurls = [\"ftp://h.example/\"]",
             "expected an address such as",
         ),
-        ("[notify]\ntimeout = \"0s\"", "from `1s` to `10m`"),
-        ("[notify]\nwaiting = \"0s\"", "from `1s` to `7days`"),
         (
             "[platform]\nretire = { argv = [] }",
             "expected a program and its arguments",
-        ),
-        (
-            "[platform]\nretire = { argv = [\"x\"], timeout = \"0s\" }",
-            "from `1s` to `1day`",
         ),
         (
             "[platform]\nsystemd = { units = { dea = [] } }",
             "expected at least one unit",
         ),
         (
-            "[platform]\ndocker = { label = \"\" }",
-            "expected a text that is not empty",
+            "[platform]\nsystemd = { units = { \"*\" = [\"a b.service\"] } }",
+            "expected the name of one unit",
         ),
         (
-            "[platform]\nkubernetes = { drain_timeout = \"0s\" }",
-            "from `1s` to `7days`",
+            "[platform]\ndocker = { label = \"\" }",
+            "expected a text that is not empty",
         ),
         (
             "[platform]\nnomad = { program = \"\" }",
@@ -461,6 +457,110 @@ mod tests {
             assert!(
                 refused.starts_with("kato.toml:2: ") && refused.contains(said),
                 "{text}: {refused}"
+            );
+        }
+    }
+
+    /// A table with a key in its second line that earlier versions took, how it stands there, and as what it is taken now.
+    const NEAR: &[(&str, &str, &str)] = &[
+        (
+            "[download]",
+            "min_speed_window = \"2h\"",
+            "min_speed_window = \"1h\"",
+        ),
+        (
+            "[download]",
+            "document_timeout = \"2days\"",
+            "document_timeout = \"1day\"",
+        ),
+        ("[upgrade]", "retire_timeout = \"0s\"", "retire_timeout = \"1s\""),
+        (
+            "[upgrade]",
+            "retire_timeout = \"8days\"",
+            "retire_timeout = \"7days\"",
+        ),
+        ("[upgrade]", "settle = \"0s\"", "settle = \"1s\""),
+        ("[upgrade]", "settle = \"2days\"", "settle = \"1day\""),
+        ("[upgrade]", "backup_keep = 0", "backup_keep = 1"),
+        ("[upgrade]", "backup_keep = 5000", "backup_keep = 1000"),
+        ("[upgrade]", "backup_max_age = \"1s\"", "backup_max_age = \"1h\""),
+        ("[upgrade]", "module_attempts = 0", "module_attempts = 1"),
+        ("[upgrade]", "module_attempts = 101", "module_attempts = 100"),
+        ("[customizations]", "keep = 0", "keep = 1"),
+        ("[notify]", "timeout = \"0s\"", "timeout = \"1s\""),
+        ("[notify]", "timeout = \"1h\"", "timeout = \"10m\""),
+        ("[notify]", "waiting = \"0s\"", "waiting = \"1s\""),
+        (
+            "[platform]",
+            "retire = { argv = [\"x\"], timeout = \"0s\" }",
+            "retire = { argv = [\"x\"], timeout = \"1s\" }",
+        ),
+        (
+            "[platform]",
+            "systemd = { settle = \"2days\" }",
+            "systemd = { settle = \"1day\" }",
+        ),
+        (
+            "[platform]",
+            "systemd = { timeout = \"0s\" }",
+            "systemd = { timeout = \"1s\" }",
+        ),
+        (
+            "[platform]",
+            "docker = { stop_timeout = \"2days\" }",
+            "docker = { stop_timeout = \"1day\" }",
+        ),
+        (
+            "[platform]",
+            "docker = { timeout = \"0s\" }",
+            "docker = { timeout = \"1s\" }",
+        ),
+        (
+            "[platform]",
+            "kubernetes = { drain_timeout = \"0s\" }",
+            "kubernetes = { drain_timeout = \"1s\" }",
+        ),
+        (
+            "[platform]",
+            "kubernetes = { timeout = \"0s\" }",
+            "kubernetes = { timeout = \"1s\" }",
+        ),
+        (
+            "[platform]",
+            "nomad = { drain_deadline = \"0s\" }",
+            "nomad = { drain_deadline = \"1s\" }",
+        ),
+        (
+            "[platform]",
+            "nomad = { timeout = \"0s\" }",
+            "nomad = { timeout = \"1s\" }",
+        ),
+        (
+            "[licence]",
+            "waive = { argv = [\"x\"], timeout = \"0s\" }",
+            "waive = { argv = [\"x\"], timeout = \"1s\" }",
+        ),
+    ];
+
+    #[test]
+    fn r34_a_number_that_earlier_versions_took_is_the_nearest_allowed_one_and_told() {
+        let read = |table: &str, line: &str| {
+            let text = format!("{table}\n{line}\n");
+            kato_shared::settings::parse_told::<Settings>(Path::new("kato.toml"), &text).unwrap()
+        };
+        for (table, old, new) in NEAR {
+            let ((taken, told), (meant, nothing)) = (read(table, old), read(table, new));
+            assert_eq!(taken, meant, "{old}");
+            assert!(nothing.is_empty(), "{new}: {nothing:?}");
+            let [told] = told.as_slice() else {
+                panic!("{old}: {told:?}");
+            };
+            let told = told.to_string();
+            assert!(
+                told.starts_with("kato.toml:2: ")
+                    && told.contains(" given, expected ")
+                    && told.contains("` is taken, and kato "),
+                "{old}: {told}"
             );
         }
     }

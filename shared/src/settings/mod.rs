@@ -10,6 +10,7 @@ pub mod byte_size;
 pub mod duration;
 pub mod range;
 pub mod text;
+pub mod told;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 pub use byte_size::ByteSize;
 pub use duration::HumanDuration;
+pub use told::Warning;
 
 /// A settings file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +53,20 @@ pub enum SettingsError {
 /// [`SettingsError::Read`] when the file cannot be read, [`SettingsError::Invalid`] with the line when it is not TOML,
 /// has an unknown key (with the nearest valid one as hint), or a value of the wrong kind.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
+    load_told(path).map(|(settings, _)| settings)
+}
+
+/// [`load`], with what is to be said of a file that is taken all the same.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_told<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<Warning>), SettingsError> {
     let bytes = std::fs::read(path).map_err(|source| SettingsError::Read {
         path: path.to_owned(),
         source,
     })?;
     let text = String::from_utf8(bytes).map_err(|error| not_text(path, &error))?;
-    parse(path, &text)
+    parse_told(path, &text)
 }
 
 /// Names the line of the first byte that is no UTF-8, which TOML has to be: mostly a letter in Latin-1.
@@ -79,6 +89,14 @@ fn not_text(path: &Path, error: &std::string::FromUtf8Error) -> SettingsError {
 /// # Errors
 /// [`SettingsError::Invalid`].
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, SettingsError> {
+    parse_told(path, text).map(|(settings, _)| settings)
+}
+
+/// [`load_told`] for a text that was read already; `path` only names it.
+///
+/// # Errors
+/// [`SettingsError::Invalid`].
+pub fn parse_told<T: DeserializeOwned>(path: &Path, text: &str) -> Result<(T, Vec<Warning>), SettingsError> {
     let invalid = |offset: usize, message: String, hint: Option<String>| SettingsError::Invalid {
         path: path.to_owned(),
         line: line_at(text, offset),
@@ -92,10 +110,20 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Settings
             None,
         )
     })?;
-    T::deserialize(value::root(table)).map_err(|error| {
+    // What was read in vain before is of no interest.
+    told::take();
+    let read = T::deserialize(value::root(table));
+    let told = told::take();
+    let settings = read.map_err(|error| {
         let (offset, message, hint) = error.into_parts();
         invalid(offset, message, hint)
-    })
+    })?;
+    let placed = |(offset, message)| Warning {
+        path: path.to_owned(),
+        line: line_at(text, offset),
+        message,
+    };
+    Ok((settings, told.into_iter().map(placed).collect()))
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

@@ -8,7 +8,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::de::{Deserializer, Error, Visitor};
 
-use super::{ByteSize, HumanDuration};
+use super::{ByteSize, HumanDuration, told};
 
 /// A duration of `MIN` to `MAX` seconds; also for an [`Option`] of it.
 ///
@@ -21,11 +21,40 @@ where
 {
     let (least, most) = (HumanDuration::from_secs(MIN), HumanDuration::from_secs(MAX));
     let read = Text {
-        expected: format!("a duration with its unit from `{least}` to `{most}`, such as `90s` or `1h 30m`"),
-        is_within: move |value: &HumanDuration| (least.get()..=most.get()).contains(&value.get()),
+        expected: duration_from(least, most),
+        is_within: move |value: &HumanDuration| (least..=most).contains(value),
+        taken: |_: &HumanDuration| None,
         read: PhantomData,
     };
     from.deserialize_any(read).map(T::from)
+}
+
+/// A duration of `MIN` to `MAX` seconds in files of a version that took any of `WAS` seconds and more: of what is out of the range the
+/// nearest is taken, which is told.
+///
+/// # Errors
+/// The deserializer's, with the unit and the range.
+pub fn duration_near<'de, D, T, const WAS: u64, const MIN: u64, const MAX: u64>(
+    from: D,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<HumanDuration>,
+{
+    let (least, most) = (HumanDuration::from_secs(MIN), HumanDuration::from_secs(MAX));
+    let read = Text {
+        expected: duration_from(least, most),
+        is_within: move |value: &HumanDuration| (least..=most).contains(value),
+        taken: move |value: &HumanDuration| {
+            (*value >= HumanDuration::from_secs(WAS)).then_some((*value).clamp(least, most))
+        },
+        read: PhantomData,
+    };
+    from.deserialize_any(read).map(T::from)
+}
+
+fn duration_from(least: HumanDuration, most: HumanDuration) -> String {
+    format!("a duration with its unit from `{least}` to `{most}`, such as `90s` or `1h 30m`")
 }
 
 /// A size of `MIN` to `MAX` bytes; also for an [`Option`] of it.
@@ -41,6 +70,7 @@ where
     let read = Text {
         expected: format!("a size with its unit from `{least}` to `{most}`, such as `64MiB`"),
         is_within: move |value: &ByteSize| (least..=most).contains(value),
+        taken: |_: &ByteSize| None,
         read: PhantomData,
     };
     from.deserialize_any(read).map(T::from)
@@ -56,7 +86,26 @@ where
     T: From<u32>,
 {
     let expected = format!("a number of {unit} from {} to {}", range.start(), range.end());
-    from.deserialize_any(Whole { expected, range }).map(T::from)
+    let was = range.clone();
+    let whole = Whole { expected, range, was };
+    from.deserialize_any(whole).map(T::from)
+}
+
+/// The same in files of a version that took any number: of what is out of the range the nearest is taken, which is told.
+///
+/// # Errors
+/// The deserializer's, with the unit and the range.
+pub fn count_near<'de, D, T>(from: D, unit: &str, range: std::ops::RangeInclusive<u32>) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<u32>,
+{
+    let whole = Whole {
+        expected: format!("a number of {unit} from {} to {}", range.start(), range.end()),
+        range,
+        was: 0..=u32::MAX,
+    };
+    from.deserialize_any(whole).map(T::from)
 }
 
 /// A port that others are told, so that it cannot be left to chance (0).
@@ -67,23 +116,27 @@ pub fn port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
     let whole = Whole {
         expected: "a port from 1 to 65535".into(),
         range: 1..=u16::MAX.into(),
+        was: 1..=u16::MAX.into(),
     };
     let port = from.deserialize_any(whole)?;
     u16::try_from(port).map_err(D::Error::custom)
 }
 
 /// A value that stands in the file as a text.
-struct Text<T, F> {
+struct Text<T, F, N> {
     expected: String,
     is_within: F,
+    /// What is taken in the place of one that is not.
+    taken: N,
     read: PhantomData<T>,
 }
 
-impl<T, F> Visitor<'_> for Text<T, F>
+impl<T, F, N> Visitor<'_> for Text<T, F, N>
 where
-    T: std::str::FromStr,
+    T: std::str::FromStr + fmt::Display,
     T::Err: fmt::Display,
     F: Fn(&T) -> bool,
+    N: Fn(&T) -> Option<T>,
 {
     type Value = T;
 
@@ -93,8 +146,16 @@ where
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         let value = text.trim().parse::<T>().ok();
-        let within = value.filter(|value| (self.is_within)(value));
-        within.ok_or_else(|| E::custom(format!("`{text}` given, expected {}", self.expected)))
+        if let Some(value) = value {
+            if (self.is_within)(&value) {
+                return Ok(value);
+            }
+            if let Some(taken) = (self.taken)(&value) {
+                told::say(text, &self.expected, &taken.to_string());
+                return Ok(taken);
+            }
+        }
+        Err(E::custom(format!("`{text}` given, expected {}", self.expected)))
     }
 }
 
@@ -102,6 +163,8 @@ where
 struct Whole {
     expected: String,
     range: std::ops::RangeInclusive<u32>,
+    /// What is taken at all; the nearest of the range, where it is none of it.
+    was: std::ops::RangeInclusive<u32>,
 }
 
 impl Visitor<'_> for Whole {
@@ -112,9 +175,16 @@ impl Visitor<'_> for Whole {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<u32, E> {
-        let within = u32::try_from(number).ok();
-        let within = within.filter(|number| self.range.contains(number));
-        within.ok_or_else(|| E::custom(format!("`{number}` given, expected {}", self.expected)))
+        let value = u32::try_from(number).ok();
+        let value = value.filter(|value| self.was.contains(value));
+        let Some(value) = value else {
+            return Err(E::custom(format!("`{number}` given, expected {}", self.expected)));
+        };
+        let taken = value.clamp(*self.range.start(), *self.range.end());
+        if taken != value {
+            told::say(&number.to_string(), &self.expected, &taken.to_string());
+        }
+        Ok(taken)
     }
 }
 
@@ -128,6 +198,61 @@ mod tests {
 
     fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
         count(from, "nodes", 1..=9)
+    }
+
+    fn some<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+        count_near(from, "backups", 1..=9)
+    }
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, default)]
+    struct Older {
+        #[serde(deserialize_with = "duration_near::<_, _, 1, 5, 3600>")]
+        wait: Option<HumanDuration>,
+        #[serde(deserialize_with = "some")]
+        keep: u32,
+    }
+
+    #[test]
+    fn what_an_earlier_version_took_is_the_nearest_and_is_told_with_its_line() {
+        let read = |text: &str| super::super::parse_told::<Older>(Path::new("x.toml"), text);
+        let secs = |secs| Some(HumanDuration::from_secs(secs));
+        for (value, wait, keep, given) in [
+            ("wait = \"1s\"", secs(5), 0, "`1s` given, expected a duration"),
+            ("wait = \"2h\"", secs(3600), 0, "`2h` given, expected a duration"),
+            (
+                "keep = 0",
+                None,
+                1,
+                "`0` given, expected a number of backups from 1 to 9; `1` is taken",
+            ),
+            ("keep = 4294967295", None, 9, "`4294967295` given, expected"),
+        ] {
+            let (older, told) = read(&format!("\n{value}\n")).unwrap();
+            assert_eq!(older, Older { wait, keep }, "{value}");
+            let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+            assert_eq!(told.len(), 1, "{value}: {told:?}");
+            assert!(
+                told[0].starts_with(&format!("x.toml:2: {given}")) && told[0].contains(told::REFUSED_FROM),
+                "{told:?}"
+            );
+        }
+        let (_, told) = read("keep = 0\nwait = \"1s\"\n").unwrap();
+        let mut lines: Vec<usize> = told.iter().map(|told| told.line).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, [1, 2]);
+        assert_eq!(read("keep = 9\nwait = \"5s\"\n").unwrap().1, []);
+        // What was refused before still is, and says nothing of itself to the next file.
+        for value in [
+            "wait = \"0s\"",
+            "wait = \"999ms\"",
+            "keep = -1",
+            "keep = 4294967296",
+            "keep = \"1\"",
+        ] {
+            assert!(read(&format!("{value}\n")).is_err(), "{value}");
+        }
+        assert!(read("keep = 0\nwait = \"0s\"\n").is_err() && read("").unwrap().1.is_empty());
     }
 
     #[derive(Debug, Default, Deserialize, PartialEq)]

@@ -17,6 +17,8 @@ const NAME: &str = "a name of letters, digits, `.`, `_` and `-`, which begins wi
 const FILLED: &str = "a text that is not empty and has no line breaks or other control characters";
 const WEB: &str = "an address such as `https://host.example/path` (http or https)";
 const ARGV: &str = "a program and its arguments, such as `[\"/usr/local/lib/platform/retire\", \"{node}\"]`";
+const UNIT: &str =
+    "the name of one unit, such as `dea.service`, which has no blanks and does not begin with `-`";
 const UNITS: &str = "at least one unit, such as `[\"dea.service\"]`";
 
 /// Whether `text` can be the name of a thing and of a file: neither a path nor an option.
@@ -130,10 +132,13 @@ pub fn units<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Vec<
         if role != "*" {
             one(role.clone(), is_name, &format!("a role, that is {NAME}; or `*`"))?;
         }
-        let is_unit = |name: &String| is_filled(name) && !name.starts_with('-') && !name.contains(' ');
-        if names.is_empty() || !names.iter().all(is_unit) {
+        if names.is_empty() {
             let expected = format!("{UNITS} for the role `{role}`; leave a role out that has none");
             return Err(refused(names, &expected));
+        }
+        let is_unit = |name: &str| is_filled(name) && !name.starts_with('-') && !name.contains(' ');
+        if let Some(name) = names.iter().find(|name| !is_unit(name)) {
+            return Err(refused(name, &format!("{UNIT}, for the role `{role}`")));
         }
     }
     Ok(units)
@@ -248,7 +253,15 @@ mod tests {
             ("argv = [\"x\", \"a\\u0000\"]", "a program and its arguments"),
             ("units = { dea = [] }", "at least one unit"),
             ("units = { dea = [\"\"] }", "for the role `dea`"),
-            ("units = { dea = [\"--now\"] }", "at least one unit"),
+            ("units = { dea = [\"--now\"] }", "does not begin with `-`"),
+            (
+                "units = { \"*\" = [\"ok.service\", \"a b.service\"] }",
+                "has no blanks",
+            ),
+            (
+                "units = { \"*\" = [\"a b.service\"] }",
+                "\"a b.service\" given, expected the name of one unit",
+            ),
             ("units = { \"a b\" = [\"x.service\"] }", "a role, that is a name"),
             ("url = \"ftp://h.example/\"", "an address such as"),
             ("url = \"mailto:me@h.example\"", "an address such as"),

@@ -14,6 +14,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::told;
+
 /// A value that does not fit, with the position of the nearest enclosing key or value.
 #[derive(Debug)]
 pub(super) struct ValueError {
@@ -145,6 +147,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
                 })
             }
         }
+        .inspect(|_| told::at(offset))
         .map_err(|error| error.at(offset))
     }
 

@@ -4,7 +4,7 @@ use std::{fs, os::unix::process::ExitStatusExt as _, path::PathBuf};
 
 use anyhow::{Result, ensure};
 use integration_tests::{
-    command,
+    binaries, command,
     node::{TestNode, is_program},
     releases::{Repository, TestRelease},
     static_server::{Fault, StaticServer},
@@ -220,5 +220,105 @@ async fn not_taken(program: &str, expected: &str) -> Result<()> {
     assert_eq!(node.installed().as_deref(), Some("1.0.0"));
     assert!(!node.path("home/stackato/bin/kato").exists());
     assert_eq!(node.leftovers()?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+/// A `kato` of the next release that takes the settings only without what `line` says; it is asked for them by name.
+async fn with_settings(line: &str) -> Result<(tempfile::TempDir, TestNode, StaticServer)> {
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("kato-strict");
+    let built = binaries::built("kato")?;
+    let (built, own) = (built.display(), env!("CARGO_PKG_VERSION"));
+    // The key that is unknown stands for one that only it refuses.
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && {{ echo kato {own}; exit; }}\n[ \"$1\" = --config ] && [ -f \"$2\" ] || exit 9\n\
+         cp \"$2\" \"$2.as-it-was\"; echo '{line}' >> \"$2\"\n{built} \"$@\"; code=$?\nmv \"$2.as-it-was\" \"$2\"; exit $code\n"
+    );
+    durable::write(&program, script.as_bytes(), 0o755)?;
+    let repository = Repository::empty(folder.path()).await?;
+    repository.publish(&TestRelease::standard("1.0.0")).await?;
+    repository
+        .publish(&TestRelease::standard("2.0.0").with_upgrader(&program, own))
+        .await?;
+    let host = StaticServer::start(&repository.dir()).await?;
+    let place = folder.path().join("node");
+    let node = TestNode::new(&place, &["dea"], &host.url(), &repository.root())?;
+    node.upgrade_ends(0, &["--version", "1.0.0"])?;
+    Ok((folder, node, host))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r34_settings_that_the_new_kato_refuses_end_the_run_before_anything_moves() -> Result<()> {
+    let (_folder, node, _host) = with_settings("[upgrade]\nkeep_bakups = 3").await?;
+    let before = node.product()?;
+    let retired = node.calls("retire");
+    let config = node.config().display().to_string();
+    for arguments in [&[][..], &["--update-kato"]] {
+        let said = node.upgrade_ends(20, arguments)?;
+        assert!(
+            said.contains(&format!(
+                "the new kato does not take the settings of this node: {config}:"
+            )) && said.contains("unknown key `keep_bakups`")
+                && said.contains("hint: mend that line of the settings first"),
+            "{said}"
+        );
+        assert!(!link(&node).exists() && !node.state("fix-kato.sh").exists());
+        assert_eq!(node.installed().as_deref(), Some("1.0.0"));
+        assert_eq!((node.product()?, node.calls("retire")), (before.clone(), retired));
+    }
+    Ok(())
+}
+
+/// Earlier programs ask without the settings: they are those that their own command names.
+#[tokio::test(flavor = "multi_thread")]
+async fn r34_a_new_kato_finds_the_settings_of_an_older_one_that_asks() -> Result<()> {
+    let site = Site::new(Kind::Plain).await?;
+    let kato = binaries::built("kato")?.display().to_string();
+    let journal = site.node.state("state/journal.jsonl").display().to_string();
+    let settings = site.folder.path().join("other.toml");
+    let at = settings.display().to_string();
+    // What the shell was called with is the command line of who asks.
+    let asks = format!("\"{kato}\" node self-test --journal \"{journal}\"; exit $?");
+    let both = |named: &[&str], variable: Option<&str>| {
+        let mut shell = command::new("/bin/sh");
+        shell.arg("-c").arg(&asks).arg("kato").args(named);
+        shell.envs(variable.map(|file| ("KATO_CONFIG", file)));
+        command::run(shell, LONG, &[])
+    };
+    let answers = format!(
+        "kato {}: the journal ends with record ",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (text, code) in [
+        ("[platform]\nretire = { argv = [] }\n", 20),
+        // What it took is taken still.
+        ("[upgrade]\nbackup_keep = 0\n", 0),
+    ] {
+        durable::write(&settings, text.as_bytes(), 0o644)?;
+        for output in [both(&["--config", &at], None)?, both(&[], Some(&at))?] {
+            assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+            if code == 0 {
+                assert!(String::from_utf8_lossy(&output.stdout).starts_with(&answers));
+            } else {
+                assert!(said(&output).contains("other.toml:2: "), "{}", said(&output));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r34_an_older_file_with_a_number_out_of_its_range_still_starts_the_program() -> Result<()> {
+    let mut site = Site::new(Kind::Plain).await?;
+    site.node
+        .add_settings("[upgrade]\nbackup_keep = 0\n[customizations]\nkeep = 0\n")?;
+    let status = command::run(site.node.kato(&["node", "upgrade", "--status"])?, LONG, &[])?;
+    assert_eq!(status.status.code(), Some(0), "{}", said(&status));
+    for words in [
+        "`0` given, expected a number of backups from 1 to 1000; `1` is taken, and kato ",
+        "`0` given, expected a number of archives from 1 to 1000; `1` is taken, and kato ",
+    ] {
+        assert_eq!(said(&status).matches(words).count(), 1, "{}", said(&status));
+    }
     Ok(())
 }

@@ -193,35 +193,101 @@ async fn r41_a_platform_that_does_not_come_up_in_its_time_ends_the_run_and_not_t
     Ok(())
 }
 
-/// A platform that the new release has silenced for good is no reason to stay with it.
+/// One that says nothing at all says nothing about the release: no way back, no second restart, and the same command goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn r41_c23_a_node_whose_platform_stays_silent_after_the_restart_goes_back() -> Result<()> {
-    for case in cases(&["nomad", "docker"])? {
+async fn r41_c23_a_platform_that_is_silent_after_the_restart_ends_the_run_and_the_upgrade_stays() -> Result<()>
+{
+    for case in cases(&["nomad", "kubernetes", "docker", "systemd"])? {
         let adapter = case.adapter;
         let site = waiting(&case, "1s").await?;
         site.node.put(BOOT, "the second boot")?;
         case.fake.put("away", "")?;
-        let said = site.node.upgrade_ends(75, &["--resume"])?;
-        assert!(
-            said.contains("going back to 1.0.0") && said.contains("half upgraded, so the upgrade goes on"),
-            "{adapter}: {said}"
-        );
-        case.fake.remove("away")?;
-        site.node.put(BOOT, "the third boot")?;
-        let retired = case.times_retired();
-        site.node.upgrade_ends(22, &["--resume"])?;
-        assert_eq!(
-            case.times_retired(),
-            retired,
-            "{adapter}: it is back, and was restarted"
-        );
+        for _try in 0..2 {
+            let said = site.node.upgrade_ends(21, &["--resume"])?;
+            assert!(
+                said.contains("the platform did not answer within 1s after the restart of the machine")
+                    && said.contains("connection refused")
+                    && said.contains("`kato node upgrade --resume`")
+                    && said.contains("--skip-drain` gives it up and brings 1.0.0 back")
+                    && !said.contains("going back"),
+                "{adapter}: {said}"
+            );
+        }
+        assert_eq!(case.times_retired(), 1, "{adapter}: {:?}", case.fake.calls());
         assert_eq!(site.node.installed().as_deref(), Some("1.0.0"), "{adapter}");
+        assert!(!site.node.state("state/quarantine.json").exists(), "{adapter}");
+        case.fake.remove("away")?;
+        site.node.upgrade_ends(0, &["--resume"])?;
+        assert_eq!(site.node.installed().as_deref(), Some("2.0.0"), "{adapter}");
         assert!(case.is_in_service(), "{adapter}");
         assert_eq!(
             site.node.leftovers()?,
             Vec::<std::path::PathBuf>::new(),
             "{adapter}"
         );
+    }
+    Ok(())
+}
+
+/// The hint's way back, for a release that keeps the platform from answering.
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_c23_a_release_that_silences_its_platform_is_given_up_by_its_backup() -> Result<()> {
+    for case in cases(&["nomad", "systemd"])? {
+        let adapter = case.adapter;
+        let site = waiting(&case, "1s").await?;
+        site.node.put(BOOT, "the second boot")?;
+        case.fake.put("away", "")?;
+        let said = site.node.upgrade_ends(21, &["--resume"])?;
+        let (_, command) = said.split_once("`kato node restore ").context(said.clone())?;
+        let (id, _) = command.split_once(" --skip-drain`").context(said.clone())?;
+        // The old release's answers again.
+        case.fake.remove("away")?;
+        let words = ["node", "restore", id, "--skip-drain", "--skip-confirmation"];
+        let ended = command::run(site.node.kato(&words)?, LONG, &[])?;
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        anyhow::ensure!(ended.status.success(), "{adapter}: {said}");
+        assert_eq!(site.node.installed().as_deref(), Some("1.0.0"), "{adapter}");
+        assert!(!site.node.state("state/upgrade.json").exists(), "{adapter}");
+        assert!(case.is_in_service(), "{adapter}");
+    }
+    Ok(())
+}
+
+/// A platform that has answered, and the node's own command for its health, are words: the node is not well, and goes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn r41_c23_a_node_that_is_said_to_be_unwell_after_the_restart_goes_back() -> Result<()> {
+    for own in [false, true] {
+        let case = cases(&["docker"])?.pop().context("docker")?;
+        let mut site = waiting(&case, "1s").await?;
+        if own {
+            site.node.platform_is(&format!(
+                "{}reboot = {{ argv = [\"true\"] }}\nhealth = {{ argv = [\"false\"] }}\n",
+                case.fake.lines("docker", case.more)
+            ))?;
+        } else {
+            case.fake.put("containers/web", "running unhealthy")?;
+        }
+        site.node.put(BOOT, "the second boot")?;
+        let said = site.node.upgrade_ends(75, &["--resume"])?;
+        assert!(said.contains("going back to 1.0.0"), "{own}: {said}");
+        // On the way back silence decides nothing either.
+        case.fake.put("away", "")?;
+        site.node.put(BOOT, "the third boot")?;
+        let said = site.node.upgrade_ends(21, &["--resume"])?;
+        assert!(
+            said.contains("did not answer within 1s after the restart of the machine")
+                && !said.contains("kato node restore"),
+            "{own}: {said}"
+        );
+        case.fake.remove("away")?;
+        site.node.platform_is(&format!(
+            "{}reboot = {{ argv = [\"true\"] }}\n",
+            case.fake.lines("docker", case.more)
+        ))?;
+        case.fake.put("containers/web", "running healthy")?;
+        site.node.upgrade_ends(22, &["--resume"])?;
+        assert_eq!(site.node.installed().as_deref(), Some("1.0.0"), "{own}");
+        assert!(case.is_in_service(), "{own}");
     }
     Ok(())
 }

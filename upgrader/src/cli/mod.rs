@@ -35,6 +35,9 @@ pub mod status;
 pub mod sudoers;
 mod there;
 
+/// The settings file of a command that names none.
+pub const DEFAULT_CONFIG: &str = "/etc/kato/kato.toml";
+
 /// Upgrades this node, or from the Core node the whole cluster.
 #[derive(Debug, Parser)]
 #[command(name = "kato", version)]
@@ -45,7 +48,7 @@ pub struct Cli {
         global = true,
         value_name = "FILE",
         env = "KATO_CONFIG",
-        default_value = "/etc/kato/kato.toml"
+        default_value = DEFAULT_CONFIG
     )]
     pub config: PathBuf,
     /// Print data as JSON on stdout.

@@ -1,6 +1,6 @@
 //! `kato node …`: the arguments of everything that concerns nodes.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, sync::Once};
 
 use clap::{Args, Subcommand};
 use kato_shared::{Digest, release::Version};
@@ -309,7 +309,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<Exit, Failure> {
             survey::survey(&node(context)?, &asked).await
         }
         NodeCommand::Health => cordon::health(node(context)?).await,
-        NodeCommand::SelfTest { journal } => self_update::self_test(&journal),
+        NodeCommand::SelfTest { journal } => self_update::self_test(&journal, &context.config),
         NodeCommand::KillPoints => {
             for name in failpoint::POINTS {
                 terminal::data(name);
@@ -423,10 +423,18 @@ fn node(context: &Context) -> Result<Node, Failure> {
 }
 
 pub(super) fn load(context: &Context) -> Result<Settings, Failure> {
-    Settings::load(&context.config).map_err(|error| {
+    // A command may read its settings twice.
+    static TOLD: Once = Once::new();
+    let (settings, told) = Settings::load_told(&context.config).map_err(|error| {
         Failure::new(Exit::Usage, error).hint(format!(
             "every key is explained in config/kato.toml; the file in use is {}",
             context.config.display()
         ))
-    })
+    })?;
+    TOLD.call_once(|| {
+        for warning in told {
+            terminal::say(&format!("warning: {warning}"));
+        }
+    });
+    Ok(settings)
 }

@@ -24,10 +24,10 @@ pub struct NotifySettings {
     #[serde(deserialize_with = "text::filled_if_any")]
     pub ca_file: Option<PathBuf>,
     /// How long one delivery may take, and how long the end of a run waits for all of them.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 600>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 600>")]
     pub timeout: HumanDuration,
     /// A step that takes longer than this is told.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 604_800>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 604_800>")]
     pub waiting: HumanDuration,
 }
 

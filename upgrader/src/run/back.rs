@@ -8,11 +8,14 @@
 //!                                      └──────────────error: (23), and the same command goes on────────┘
 //! ```
 //!
+//! A platform that gives no answer at all after a restart of the machine decides nothing, in either direction: the run ends (21), and the
+//! upgrade, or the way back, is as it was.
+//!
 //! The program that leads back is the new one; `kato` itself, where it is a module, goes back last.
 
 use kato_shared::release::RestartScope;
 
-use super::{Run, engine::Stopped, event::ErrorReport, room, steps};
+use super::{Run, engine::Stopped, event::ErrorReport, patience, room, steps};
 use crate::{
     attempt::{Attempt, Rollback},
     exit::{Exit, Failure},
@@ -27,6 +30,10 @@ use crate::{
 pub(super) fn decide(run: &mut Run, step: &str, failure: &Failure) -> bool {
     // A full disk is nobody's fault who could be taken back, and the way back needs room too.
     if room::is_full(failure) {
+        return false;
+    }
+    // A platform that has not come up with the machine says nothing about the release.
+    if patience::was_in_vain(failure) {
         return false;
     }
     count(run, step);
@@ -129,7 +136,7 @@ pub(super) fn rolled_back(attempt: &Attempt) -> Stopped {
 
 /// How a run ends on whose way back `stopped` happened.
 pub(super) fn failed(run: &Run, stopped: Stopped) -> Stopped {
-    if stopped.failure.exit == Exit::TryAgain {
+    if stopped.failure.exit == Exit::TryAgain || patience::was_in_vain(&stopped.failure) {
         return stopped;
     }
     let Stopped { step, failure } = stopped;

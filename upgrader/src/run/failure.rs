@@ -194,6 +194,7 @@ impl From<SelfUpdateError> for Failure {
                 Exit::Preflight,
                 "install a newer kato on this node by hand, then run the same command again",
             ),
+            SelfUpdateError::Settings { .. } => (Exit::Preflight, crate::self_update::MEND),
             SelfUpdateError::Loop { .. } => (Exit::Bug, "look at what the link of kato points to"),
             SelfUpdateError::Io { .. }
             | SelfUpdateError::Durable(_)

@@ -4,10 +4,13 @@
 //! API server or the daemon is up, the platform's program ends with "connection refused" or "no such socket", which says nothing about
 //! the node. So what is silent is asked again, until it answers or `[upgrade].settle` is over; the wait is told, and a signal ends it.
 //!
+//! A wait that was in vain ([`InVain`]) shows nothing about the release: it ends the run and not the upgrade.
+//!
 //! An answer that says no is an answer: it is never waited for ([`is_silence`]). A run that has waited in vain does not wait a second
 //! time: what it does on its way out is done once. Outside of such a run nobody waits at all.
 //!
-//! Deliberately absent: the health and the version that `verify` asks for. It asks again and again by itself, for as long.
+//! Deliberately absent: the health and the version that `verify` asks for. It asks again and again by itself, for as long, and says
+//! [`in_vain`] of a platform that was silent all the time.
 
 use std::{
     sync::{
@@ -52,6 +55,11 @@ impl Patience {
     pub(super) fn limit(&self) -> Option<HumanDuration> {
         let is_used_up = self.is_used_up.load(Ordering::Relaxed);
         self.limit.get().copied().filter(|_| !is_used_up)
+    }
+
+    /// For how long it was waited for, also when that is over; `None` of a run that does not go on after a restart of the machine.
+    pub(super) fn was(&self) -> Option<HumanDuration> {
+        self.limit.get().copied()
     }
 
     /// Somebody waited in vain.
@@ -139,10 +147,18 @@ impl Wait {
             .limit()
             .filter(|_| !node.stop.token().is_cancelled());
         let pause = match self.judge(limit, &error, now) {
-            Verdict::Counts => return Err(error.into()),
+            Verdict::Counts => {
+                // Silent still, after somebody else has waited for as long.
+                let was = node.patience.was().filter(|_| is_silence(&error));
+                let failure = Failure::from(error);
+                return Err(match was {
+                    Some(limit) if !node.stop.token().is_cancelled() => in_vain(failure, limit),
+                    _ => failure,
+                });
+            }
             Verdict::Over(limit) => {
                 node.patience.use_up();
-                return Err(in_vain(error, limit));
+                return Err(in_vain(error.into(), limit));
             }
             Verdict::Again(pause) => pause,
         };
@@ -163,12 +179,21 @@ impl Wait {
     }
 }
 
-/// The failure of a wait that was in vain.
-fn in_vain(error: PlatformError, limit: HumanDuration) -> Failure {
-    let mut failure = Failure::from(error);
-    failure.source = failure.source.context(format!(
-        "the platform did not answer within {limit} after the restart of the machine"
-    ));
+/// The platform gave no answer for as long as it might be silent: nothing is known about the node, and nothing about the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the platform did not answer within {limit} after the restart of the machine")]
+pub(super) struct InVain {
+    limit: HumanDuration,
+}
+
+/// Whether a run failed because it has waited in vain.
+pub(super) fn was_in_vain(failure: &Failure) -> bool {
+    failure.source.downcast_ref::<InVain>().is_some()
+}
+
+/// `failure` as that of a wait that was in vain.
+pub(super) fn in_vain(mut failure: Failure, limit: HumanDuration) -> Failure {
+    failure.source = failure.source.context(InVain { limit });
     let hint = failure.hint.take().unwrap_or_default();
     failure.hint = Some(format!(
         "see to it that the platform's services come up on this machine; kato-resume.service tries again where systemd is the first \

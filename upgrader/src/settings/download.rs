@@ -12,10 +12,10 @@ pub struct DownloadSettings {
     /// Bytes per second below which a connection is cut off and begun anew; 0 bears any speed.
     pub min_speed: ByteSize,
     /// How long is looked at before that; at least a second.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 3600>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 1, 1, 3600>")]
     pub min_speed_window: HumanDuration,
     /// How long a whole document of metadata may take, with all attempts; at least a second.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 1, 1, 86_400>")]
     pub document_timeout: HumanDuration,
 }
 

@@ -74,10 +74,10 @@ pub struct SystemdSettings {
     #[serde(deserialize_with = "text::units")]
     pub units: BTreeMap<String, Vec<String>>,
     /// How long a unit must run without being restarted to count as healthy.
-    #[serde(deserialize_with = "range::duration::<_, _, 0, 86_400>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 0, 86_400>")]
     pub settle: HumanDuration,
     /// How long one call may take; stopping a unit waits for its processes.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 86_400>")]
     pub timeout: HumanDuration,
 }
 
@@ -103,10 +103,10 @@ pub struct DockerSettings {
     #[serde(deserialize_with = "text::filled")]
     pub label: String,
     /// How long a container may take to end before it is killed.
-    #[serde(deserialize_with = "range::duration::<_, _, 0, 86_400>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 0, 86_400>")]
     pub stop_timeout: HumanDuration,
     /// How long one call may take.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 86_400>")]
     pub timeout: HumanDuration,
 }
 
@@ -137,10 +137,10 @@ pub struct KubernetesSettings {
     #[serde(deserialize_with = "text::all_filled")]
     pub drain: Vec<String>,
     /// How long draining may take; see also `[upgrade].retire_timeout`.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 604_800>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 604_800>")]
     pub drain_timeout: HumanDuration,
     /// How long any other call may take.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 86_400>")]
     pub timeout: HumanDuration,
 }
 
@@ -173,10 +173,10 @@ pub struct NomadSettings {
     /// Whether allocations of system jobs stay.
     pub ignore_system: bool,
     /// After how long Nomad itself ends what is left.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 604_800>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 604_800>")]
     pub drain_deadline: HumanDuration,
     /// How long any other call may take.
-    #[serde(deserialize_with = "range::duration::<_, _, 1, 86_400>")]
+    #[serde(deserialize_with = "range::duration_near::<_, _, 0, 1, 86_400>")]
     pub timeout: HumanDuration,
 }
 
@@ -203,7 +203,7 @@ pub struct PlatformCommand {
     /// How long it may take.
     #[serde(
         default = "default_command_timeout",
-        deserialize_with = "range::duration::<_, _, 1, 86_400>"
+        deserialize_with = "range::duration_near::<_, _, 0, 1, 86_400>"
     )]
     pub timeout: HumanDuration,
 }

@@ -167,12 +167,45 @@ async fn r41_the_wait_is_told_and_one_that_was_in_vain_is_the_last() {
             && said.contains("refused"),
         "{said}"
     );
-    let hint = failure.hint.unwrap_or_default();
+    let hint = failure.hint.clone().unwrap_or_default();
     assert!(
         hint.contains("--resume") && hint.contains("[platform.nomad]"),
         "{hint}"
     );
-    assert_eq!(ask(&node, &mut told).await.0, 1);
+    assert!(was_in_vain(&failure), "{said}");
+    // Nobody waits a second time, and what is silent still is in vain as well.
+    let (asked, failure) = ask(&node, &mut told).await;
+    assert_eq!((asked, was_in_vain(&failure)), (1, true));
+}
+
+#[tokio::test]
+async fn r41_only_silence_after_a_restart_is_in_vain() {
+    let mut nothing = |_| {};
+    let never = node();
+    let failure = Wait::begin()
+        .after(&never, silent(), &mut nothing)
+        .await
+        .unwrap_err();
+    assert!(!was_in_vain(&failure), "no restart: {failure}");
+    let node = node();
+    node.patience.begin(HumanDuration::from_secs(0));
+    let no = PlatformError::Refused {
+        verb: "retire",
+        reason: "no".into(),
+    };
+    let failure = Wait::begin().after(&node, no, &mut nothing).await.unwrap_err();
+    assert!(!was_in_vain(&failure), "an answer: {failure}");
+    let failure = Wait::begin()
+        .after(&node, silent(), &mut nothing)
+        .await
+        .unwrap_err();
+    assert!(was_in_vain(&failure), "{failure}");
+    // Whatever is said about it on its way out.
+    let failure = Failure {
+        source: failure.source.context("while the node was looked at"),
+        ..failure
+    };
+    assert!(was_in_vain(&failure), "{failure}");
 }
 
 #[tokio::test(start_paused = true)]

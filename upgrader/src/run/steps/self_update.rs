@@ -42,6 +42,9 @@ impl Step for SelfUpdate {
         match replace(run, &offered).await {
             Ok(()) => Ok(Acted::Done),
             Err(failure) if failure.exit == Exit::Trust => Err(failure),
+            // The first of its commands would end at them, after a restart of the machine as well. A node that is half upgraded is finished by
+            // this program.
+            Err(failure) if is_about_settings(&failure) && !run.attempt.begun => Err(failure),
             // The release can be installed by this program; kato is not worth more than the upgrade.
             Err(failure) if self_update::suffices(&run.attempt.release) => {
                 run.warn(format!(
@@ -53,6 +56,13 @@ impl Step for SelfUpdate {
             Err(failure) => Err(failure),
         }
     }
+}
+
+fn is_about_settings(failure: &Failure) -> bool {
+    matches!(
+        failure.source.downcast_ref(),
+        Some(SelfUpdateError::Settings { .. })
+    )
 }
 
 fn offered(run: &Run, running: &kato_shared::Digest) -> Result<Option<Upgrader>, Failure> {
@@ -69,7 +79,15 @@ async fn replace(run: &mut Run, offered: &Upgrader) -> Result<(), Failure> {
     };
     let copy = super::stage::download(run, &wanted, "self-update", "kato").await?;
     let link = run.node.kato_link();
-    let program = self_update::install(&run.node.paths, &run.node.children, &copy, offered, &link).await?;
+    let program = self_update::install(
+        &run.node.paths,
+        &run.node.children,
+        &copy,
+        offered,
+        &link,
+        &run.config,
+    )
+    .await?;
     let error = self_update::restart_as(&program, &offered.sha256, &run.id);
     Err(SelfUpdateError::Io {
         action: "starting",

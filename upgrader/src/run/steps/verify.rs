@@ -13,13 +13,14 @@ use tokio::time::{Instant, sleep};
 
 use self::window::{Seen, Window};
 use crate::{
+    backup,
     exit::{Exit, Failure},
     fetch::health,
     latch::Verdict,
     module,
     ownership::Ownership,
     plan::node::modules_for,
-    platform::{self, Verb, Words, process},
+    platform::{self, PlatformError, Verb, Words, process},
     report::terminal,
     run::{
         Run,
@@ -72,7 +73,9 @@ impl Step for Verify {
 /// [`Exit::Failed`] with the check that was not good in time.
 pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure> {
     let node = Arc::clone(&run.node);
-    started(run).await?;
+    if let Err(failure) = started(run).await {
+        return Err(or_restored(run, failure));
+    }
     let version = run.attempt.leads_to().to_string();
     let words = run.words();
     let looks = looks_at(&node, &version, checks);
@@ -85,21 +88,16 @@ pub(super) async fn shows(run: &mut Run, checks: &[Check]) -> Result<(), Failure
             .collect(),
     );
     let mut told: Option<(String, Instant)> = None;
+    let mut has_answered = false;
     loop {
         let red = first_red(&node, &words, &looks).await;
+        has_answered |= red
+            .as_ref()
+            .is_none_or(|(nth, error)| is_word(&node, &looks[*nth].what, error));
         let verdict = window.judge(red.as_ref().map(|(nth, _)| *nth), Instant::now());
         match (verdict, red) {
             (Seen::Shown, _) => break,
-            (Seen::Over, Some((nth, error))) => {
-                if is_silence(&error) {
-                    node.patience.use_up();
-                }
-                let Look { name, deadline, .. } = &looks[nth];
-                let error = error.context(format!("the check `{name}` was not good within {deadline}"));
-                return Err(Failure::new(Exit::Failed, error).hint(
-                    "look at the service; when it is good, run the same command again: modules that are done are skipped",
-                ));
-            }
+            (Seen::Over, Some((nth, error))) => return Err(over(run, &looks[nth], error, has_answered)),
             (_, Some((nth, error))) => {
                 let Look { name, deadline, .. } = &looks[nth];
                 let reason = terminal::chain(&error);
@@ -135,6 +133,57 @@ async fn started(run: &mut Run) -> Result<(), Failure> {
             .await?;
     }
     Ok(())
+}
+
+/// The failure of a look that was not good in time. A platform that has not answered since the machine was restarted is not up yet.
+fn over(run: &Run, look: &Look<'_>, error: anyhow::Error, has_answered: bool) -> Failure {
+    let patience = &run.node.patience;
+    if is_silence(&error) {
+        patience.use_up();
+    }
+    if let Some(limit) = patience.was().filter(|_| !has_answered) {
+        let silent = error.downcast().map_or_else(
+            |error| Failure::new(Exit::Failed, error),
+            |error: PlatformError| error.into(),
+        );
+        return or_restored(run, patience::in_vain(silent, limit));
+    }
+    let Look { name, deadline, .. } = look;
+    let error = error.context(format!("the check `{name}` was not good within {deadline}"));
+    Failure::new(Exit::Failed, error).hint(
+        "look at the service; when it is good, run the same command again: modules that are done are skipped",
+    )
+}
+
+/// Whether what is not good is said by somebody: by the release's checks, or by the platform. Its own commands for health and version are
+/// its word, however they end; what an adapter asks may not be up.
+fn is_word(node: &Node, what: &What<'_>, error: &anyhow::Error) -> bool {
+    let platform = &node.settings.platform;
+    let is_own = match what {
+        What::Health => platform.health.is_some(),
+        What::Version(_) => platform.version.is_some(),
+        What::Http(..) | What::Command(_) => true,
+    };
+    is_own || !is_silence(error)
+}
+
+/// The failure of a wait that was in vain, with the way back that an operator may choose: the release itself may be what silenced the
+/// platform.
+fn or_restored(run: &Run, mut failure: Failure) -> Failure {
+    let old = run
+        .attempt
+        .from
+        .as_ref()
+        .filter(|_| run.attempt.rollback.is_none());
+    if let Some(old) = old.filter(|_| patience::was_in_vain(&failure)) {
+        let hint = failure.hint.take().unwrap_or_default();
+        failure.hint = Some(format!(
+            "{hint}; if it is the release that keeps the platform from answering, `kato node restore {} --skip-drain` gives it up and brings \
+             {old} back",
+            backup::leads_back(&run.node.paths, &run.attempt.id)
+        ));
+    }
+    failure
 }
 
 /// Whether what is not good is that the platform gives no answer.
