@@ -19,6 +19,14 @@ fn assert_nothing_left(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The bytes of those `artifacts` that have such a name.
+fn bytes_of(artifacts: &[serde_json::Value], is_meant: impl Fn(&str) -> bool) -> u64 {
+    let meant = artifacts
+        .iter()
+        .filter(|artifact| artifact["name"].as_str().is_some_and(&is_meant));
+    meant.filter_map(|artifact| artifact["bytes"].as_u64()).sum()
+}
+
 #[test]
 fn every_file_crosses_the_wan_once_core_is_last_and_nothing_is_left() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -67,22 +75,11 @@ fn every_file_crosses_the_wan_once_core_is_last_and_nothing_is_left() -> Result<
         );
     }
     let number = |key: &str| shown[key].as_u64().context(key.to_owned());
-    let published: u64 = artifacts
-        .iter()
-        .filter_map(|artifact| artifact["bytes"].as_u64())
-        .sum();
+    let published = bytes_of(artifacts, |_| true);
     assert!(published >= 200 << 20, "{published}");
     assert!(number("wan_bytes")? >= published, "{shown:#}");
     // The program itself is as large as it was built, and no node that has it fetches it.
-    let programs: u64 = artifacts
-        .iter()
-        .filter(|artifact| {
-            artifact["name"]
-                .as_str()
-                .is_some_and(|name| name.starts_with("upgrader"))
-        })
-        .filter_map(|artifact| artifact["bytes"].as_u64())
-        .sum();
+    let programs = bytes_of(artifacts, |name| name.starts_with("upgrader"));
     assert!(programs > 0, "{shown:#}");
     assert!(
         number("direct_bytes")? > 2 * (number("wan_bytes")? - programs),

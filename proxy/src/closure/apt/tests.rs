@@ -706,11 +706,11 @@ fn descriptions_that_a_suite_lists_have_to_be_held() {
 fn an_index_that_is_listed_as_empty_need_not_be_held() {
     let nothing = kato_shared::Digest::of(b"").hex();
     let packed = kato_shared::Digest::of(b"packed").hex();
-    let mut head = String::from("SHA256:\n");
+    let mut lines = String::from("SHA256:\n");
     for name in ["contrib/binary-amd64/Packages", "contrib/i18n/Translation-en"] {
-        writeln!(head, " {nothing} 0 {name}\n {packed} 6 {name}.gz").unwrap();
+        writeln!(lines, " {nothing} 0 {name}\n {packed} 6 {name}.gz").unwrap();
     }
-    let (held, mut declared) = world(&[("s", &head, &[("amd64", "a 1\n")])]);
+    let (held, mut declared) = world(&[("s", &lines, &[("amd64", "a 1\n")])]);
     declared[0].components.push("contrib".into());
     assert_eq!(
         held.gaps(&asked(&declared, &["a"], None), ""),
