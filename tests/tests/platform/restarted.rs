@@ -253,41 +253,33 @@ async fn r41_c23_a_release_that_silences_its_platform_is_given_up_by_its_backup(
     Ok(())
 }
 
-/// A platform that has answered, and the node's own command for its health, are words: the node is not well, and goes back.
+/// The node's own command for its health is its word, however the platform is: the node is not well, and goes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn r41_c23_a_node_that_is_said_to_be_unwell_after_the_restart_goes_back() -> Result<()> {
-    for own in [false, true] {
-        let case = cases(&["docker"])?.pop().context("docker")?;
-        let mut site = waiting(&case, "1s").await?;
-        if own {
-            site.node.platform_is(&format!(
-                "{}reboot = {{ argv = [\"true\"] }}\nhealth = {{ argv = [\"false\"] }}\n",
-                case.fake.lines("docker", case.more)
-            ))?;
-        } else {
-            case.fake.put("containers/web", "running unhealthy")?;
-        }
-        site.node.put(BOOT, "the second boot")?;
-        let said = site.node.upgrade_ends(75, &["--resume"])?;
-        assert!(said.contains("going back to 1.0.0"), "{own}: {said}");
-        // On the way back silence decides nothing either.
-        case.fake.put("away", "")?;
-        site.node.put(BOOT, "the third boot")?;
-        let said = site.node.upgrade_ends(21, &["--resume"])?;
-        assert!(
-            said.contains("did not answer within 1s after the restart of the machine")
-                && !said.contains("kato node restore"),
-            "{own}: {said}"
-        );
-        case.fake.remove("away")?;
-        site.node.platform_is(&format!(
-            "{}reboot = {{ argv = [\"true\"] }}\n",
-            case.fake.lines("docker", case.more)
-        ))?;
-        case.fake.put("containers/web", "running healthy")?;
-        site.node.upgrade_ends(22, &["--resume"])?;
-        assert_eq!(site.node.installed().as_deref(), Some("1.0.0"), "{own}");
-        assert!(case.is_in_service(), "{own}");
-    }
+    let case = cases(&["docker"])?.pop().context("docker")?;
+    let mut site = waiting(&case, "1s").await?;
+    let lines = format!(
+        "{}reboot = {{ argv = [\"true\"] }}\n",
+        case.fake.lines("docker", case.more)
+    );
+    site.node
+        .platform_is(&format!("{lines}health = {{ argv = [\"false\"] }}\n"))?;
+    site.node.put(BOOT, "the second boot")?;
+    let said = site.node.upgrade_ends(75, &["--resume"])?;
+    assert!(said.contains("going back to 1.0.0"), "{said}");
+    // On the way back silence decides nothing.
+    case.fake.put("away", "")?;
+    site.node.put(BOOT, "the third boot")?;
+    let said = site.node.upgrade_ends(21, &["--resume"])?;
+    assert!(
+        said.contains("did not answer within 1s after the restart of the machine")
+            && !said.contains("kato node restore"),
+        "{said}"
+    );
+    case.fake.remove("away")?;
+    site.node.platform_is(&lines)?;
+    site.node.upgrade_ends(22, &["--resume"])?;
+    assert_eq!(site.node.installed().as_deref(), Some("1.0.0"));
+    assert!(case.is_in_service());
     Ok(())
 }
